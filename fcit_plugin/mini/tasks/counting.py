@@ -1,0 +1,39 @@
+"""Tasks that count."""
+
+import numpy as np
+
+from ..drawing import ICONS, SHAPES
+from ..scenes import COLOUR_NAMES, pick, pick_some, place
+from .base import Sample
+
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
+
+
+def iconqa(rng: np.random.Generator) -> Sample:
+    """Count the icons; the answer is a number word."""
+    kind, colour, count = pick(rng, tuple(ICONS)), pick(rng, COLOUR_NAMES), int(rng.integers(1, 7))
+    question = pick(
+        rng,
+        (
+            "How many icons are there? Choose a number word.",
+            "Count the icons and choose the number word.",
+            "Choose the number word that says how many icons there are.",
+        ),
+    )
+    return Sample(place(rng, 3, [(kind, colour, "filled")] * count), question, NUMBER_WORDS[count])
+
+
+def clevr_math(rng: np.random.Generator) -> Sample:
+    """Take away everything of one colour; the answer is a digit."""
+    gone, kept = pick_some(rng, COLOUR_NAMES, 2)
+    left, removed = int(rng.integers(0, 5)), int(rng.integers(1, 4))
+    looks = [(pick(rng, tuple(SHAPES)), colour, "filled") for colour in [kept] * left + [gone] * removed]
+    question = pick(
+        rng,
+        (
+            f"Subtract all {gone} shapes. How many shapes are left?",
+            f"Subtract every {gone} shape; how many shapes are left?",
+            f"If you subtract all {gone} shapes, how many are left?",
+        ),
+    )
+    return Sample(place(rng, 3, looks), question, str(left))
