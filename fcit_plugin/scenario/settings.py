@@ -1,0 +1,109 @@
+"""The four settings of the paper by name, and settings of one's own (spec, section 5)."""
+
+import difflib
+from collections.abc import Sequence
+
+from .tasks import Scenario, Task
+
+TASKS = tuple(
+    Task(name, (f"fcit_{name}",))
+    for name in (
+        "imagenet_r",
+        "arxivqa",
+        "iconqa",
+        "clevr_math",
+        "ocrvqa",
+        "flickr30k",
+        "figureqa",
+        "super_clevr",
+    )
+)
+CAPABILITIES = (
+    Task("general", ("fcit_aokvqa", "fcit_iconqa", "fcit_grounding", "fcit_imagenet_r")),
+    Task("other", ("fcit_flickr30k", "fcit_ocrvqa")),
+    Task("math", ("fcit_clevr_math", "fcit_super_clevr", "fcit_tabmwp")),
+    Task("chart", ("fcit_arxivqa", "fcit_figureqa", "fcit_dvqa")),
+)
+TASK_SCHEDULE = (
+    (1, 2, 4, 5, 6),
+    (3, 4, 5, 7, 7),
+    (0, 2, 3, 4, 5),
+    (0, 0, 1, 3, 7),
+    (1, 2, 4, 4, 5),
+    (0, 3, 5, 7, 7),
+    (2, 2, 5, 7, 7),
+    (5, 5, 5, 6, 6),
+)
+CAPABILITY_SCHEDULE = (
+    (0, 1, 1, 3, 3),
+    (0, 2, 2, 2, 3),
+    (1, 2, 2, 3, 3),
+    (0, 0, 0, 1, 1),
+)
+
+
+def homogeneous(num_tasks: int) -> tuple[tuple[int, ...], ...]:
+    """Return the schedule in which every client of stage t has task t."""
+    return tuple((t,) for t in range(num_tasks))
+
+
+SETTINGS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("task_hom", TASKS, homogeneous(len(TASKS))),
+        Scenario("task_het", TASKS, TASK_SCHEDULE),
+        Scenario("cap_hom", CAPABILITIES, homogeneous(len(CAPABILITIES))),
+        Scenario("cap_het", CAPABILITIES, CAPABILITY_SCHEDULE),
+    )
+}
+
+
+def get_scenario(
+    setting: str,
+    stages: Sequence[Sequence[str]] | None = None,
+    schedule: Sequence[Sequence[int]] | None = None,
+) -> Scenario:
+    """Return the scenario that the user's YAML describes.
+
+    Args:
+        setting: `fcit_setting`, a name of `SETTINGS` or "custom".
+        stages: `fcit_stages`, only with "custom": each entry lists the data sets of one task.
+        schedule: `fcit_schedule`, only with "custom": per stage the task index of each selected client.
+            Without it stage t has task t for every client.
+
+    Raises:
+        ValueError: one sentence that names the key and says what to do.
+    """
+    if setting in SETTINGS:
+        for key, value in (("fcit_stages", stages), ("fcit_schedule", schedule)):
+            if value is not None:
+                raise ValueError(
+                    f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}."
+                )
+        return SETTINGS[setting]
+
+    if setting != "custom":
+        valid = [*SETTINGS, "custom"]
+        nearest = difflib.get_close_matches(str(setting), valid, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"fcit_setting: {setting!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(valid)}."
+        )
+
+    if stages is None:
+        raise ValueError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")
+
+    names = _rows(stages, str, "fcit_stages", "data set names")
+    tasks = tuple(Task("+".join(row), row) for row in names)
+    rows = homogeneous(len(tasks)) if schedule is None else _rows(schedule, int, "fcit_schedule", "task indices")
+    return Scenario("custom", tasks, rows)
+
+
+def _rows(value: object, kind: type, key: str, what: str) -> tuple[tuple, ...]:
+    """Check that a YAML value is a list of lists of `kind`, and return it as tuples."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{key} must be a list with one list of {what} per stage, not {value!r}.")
+    for stage, row in enumerate(value):
+        if not isinstance(row, (list, tuple)) or any(type(entry) is not kind for entry in row):
+            raise ValueError(f"{key}: stage {stage} must be a list of {what}, not {row!r}.")
+
+    return tuple(tuple(row) for row in value)

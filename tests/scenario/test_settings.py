@@ -1,0 +1,89 @@
+"""The settings of the paper against spec section 5, and every complaint about the user's keys."""
+
+import pytest
+
+from fcit_plugin.scenario import SETTINGS, Scenario, Task, get_scenario
+
+TASK_HET = "[1,2,4,5,6] [3,4,5,7,7] [0,2,3,4,5] [0,0,1,3,7] [1,2,4,4,5] [0,3,5,7,7] [2,2,5,7,7] [5,5,5,6,6]"
+CAP_HET = "[0,1,1,3,3] [0,2,2,2,3] [1,2,2,3,3] [0,0,0,1,1]"
+TASK_ORDER = "imagenet_r arxivqa iconqa clevr_math ocrvqa flickr30k figureqa super_clevr"
+
+
+def rows(text):
+    return tuple(tuple(int(n) for n in row.strip("[]").split(",")) for row in text.split())
+
+
+@pytest.mark.parametrize(("setting", "text"), [("task_het", TASK_HET), ("cap_het", CAP_HET)])
+def test_heterogeneous_schedules_are_those_of_the_paper(setting, text):
+    assert get_scenario(setting).schedule == rows(text)
+
+
+@pytest.mark.parametrize(("setting", "stages"), [("task_hom", 8), ("cap_hom", 4)])
+def test_homogeneous_stage_t_has_task_t_for_everyone(setting, stages):
+    scenario = get_scenario(setting)
+    assert scenario.num_stages == stages
+    assert {scenario.task_of(t, i) for t in range(stages) for i in range(50) if scenario.task_of(t, i) != t} == set()
+
+
+def test_data_sets_come_in_the_order_of_the_paper():
+    assert get_scenario("task_hom").all_datasets() == tuple(f"fcit_{name}" for name in TASK_ORDER.split())
+    scenario = get_scenario("cap_hom")
+    assert [scenario.datasets_of_stage(t) for t in range(4)] == [
+        ("fcit_aokvqa", "fcit_iconqa", "fcit_grounding", "fcit_imagenet_r"),
+        ("fcit_flickr30k", "fcit_ocrvqa"),
+        ("fcit_clevr_math", "fcit_super_clevr", "fcit_tabmwp"),
+        ("fcit_arxivqa", "fcit_figureqa", "fcit_dvqa"),
+    ]
+
+
+def test_every_setting_knows_its_name_and_both_variants_share_their_data_sets():
+    assert {name: scenario.name for name, scenario in SETTINGS.items()} == {n: n for n in SETTINGS}
+    for kind in ("task", "cap"):
+        hom, het = SETTINGS[f"{kind}_hom"], SETTINGS[f"{kind}_het"]
+        assert set(hom.all_datasets()) == set(het.all_datasets())
+
+
+def test_seen_sets_follow_a_heterogeneous_schedule():
+    scenario = get_scenario("custom", [["a", "b"], ["c"], ["b", "d"]], [[1, 1], [2, 0], [0, 1, 2]])
+    assert scenario.datasets_of_stage(1) == ("b", "d", "a")
+    assert [scenario.seen_datasets(t) for t in range(3)] == [("c",), ("c", "b", "d", "a"), ("c", "b", "d", "a")]
+    assert scenario.all_datasets() == ("c", "b", "d", "a")
+
+
+def test_positions_wrap_around_the_row():
+    scenario = get_scenario("task_het")
+    assert [scenario.task_of(0, i) for i in range(7)] == [1, 2, 4, 5, 6, 1, 2]
+
+
+def test_custom_without_schedule_is_homogeneous():
+    scenario = get_scenario("custom", [["a"], ["b", "c"]])
+    assert scenario == Scenario("custom", (Task("a", ("a",)), Task("b+c", ("b", "c"))), ((0,), (1,)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "advice"),
+    [
+        (("task_hm",), "fcit_setting", "did you mean 'task_hom'"),
+        (("",), "fcit_setting", "task_hom, task_het, cap_hom, cap_het, custom"),
+        (("custom",), "fcit_stages", "give one list"),
+        (("custom", []), "fcit_stages", "give at least one"),
+        (("custom", ["a", "b"]), "fcit_stages", "stage 0 must be a list of data set names, not 'a'"),
+        (("custom", "a"), "fcit_stages", "must be a list"),
+        (("custom", [["a"], [3]]), "fcit_stages", "stage 1 must be a list of data set names"),
+        (("custom", [["a"], []]), "fcit_stages", "stage 1 is empty"),
+        (("custom", [["a", "b", "a"]]), "fcit_stages", "'a' twice"),
+        (("custom", [["a"], ["b"]], [[0], [2]]), "fcit_schedule", "stage 1 asks for task 2"),
+        (("custom", [["a"], ["b"]], [[0], [-1]]), "fcit_schedule", "numbered from 0 to 1"),
+        (("custom", [["a"], ["b"]], [[0, 1], []]), "fcit_schedule", "stage 1 is empty"),
+        (("custom", [["a"], ["b"]], [[0, True]]), "fcit_schedule", "must be a list of task indices"),
+        (("custom", [["a"], ["b"]], [0, 1]), "fcit_schedule", "must be a list of task indices"),
+        (("custom", [["a"], ["b"]], [[0], [0]]), "fcit_schedule", "no stage uses task 1 (b)"),
+        (("task_hom", [["a"]]), "fcit_stages", "fcit_setting: custom only"),
+        (("cap_het", None, [[0]]), "fcit_schedule", "fcit_setting: custom only"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_to_do(arguments, key, advice):
+    with pytest.raises(ValueError) as caught:
+        get_scenario(*arguments)
+    assert key in str(caught.value)
+    assert advice in str(caught.value)
