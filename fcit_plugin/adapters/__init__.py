@@ -1,0 +1,1 @@
+"""Subspace adapters: LoRA pairs on PEFT, their activation, and their form on disk."""

@@ -1,0 +1,111 @@
+"""Read and write one subspace and the shared trainables of a PEFT model.
+
+A subspace is trained as the model's one ordinary PEFT adapter. Its state is a flat dictionary in the key
+format of PEFT's own files (adapter name left out), float32 on the CPU.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+#: LLaMA-Factory trains the adapter of this name.
+ADAPTER = "default"
+
+State = dict[str, torch.Tensor]
+
+
+def _lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {
+        name.replace(f".{ADAPTER}.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if f".{ADAPTER}." in name and "lora_" in name
+    }
+
+
+def _shared_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {
+        name.removeprefix("base_model.model."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and "lora_" not in name
+    }
+
+
+@contextlib.contextmanager
+def _whole(parameters: dict[str, nn.Parameter], write: bool) -> Iterator[None]:
+    """Under ZeRO-3 each rank holds a shard: gather the parameters while they are read or written."""
+    if not is_deepspeed_zero3_enabled():
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(parameters.values()), modifier_rank=0 if write else None):
+        yield
+
+
+@contextlib.contextmanager
+def whole_weight(weight: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The whole of one weight, also where ZeRO-3 has sharded it."""
+    with _whole({"weight": weight}, write=False):
+        yield weight
+
+
+def _read(parameters: dict[str, nn.Parameter]) -> State:
+    with _whole(parameters, write=False):
+        return {k: p.detach().to("cpu", torch.float32, copy=True).contiguous() for k, p in parameters.items()}
+
+
+def _write(parameters: dict[str, nn.Parameter], state: State, what: str) -> None:
+    if parameters.keys() != state.keys():
+        missing, extra = sorted(parameters.keys() - state.keys()), sorted(state.keys() - parameters.keys())
+        raise ValueError(f"The {what} does not fit the model: missing {missing[:3]}, unexpected {extra[:3]}.")
+    with _whole(parameters, write=True), torch.no_grad():
+        for key, parameter in parameters.items():
+            parameter.copy_(state[key])
+
+
+def read_subspace(model: nn.Module) -> State:
+    """The adapter's factors A [r, in] and B [out, r] of every target layer, float32 copies on the CPU."""
+    return _read(_lora_parameters(model))
+
+
+def write_subspace(model: nn.Module, state: State) -> None:
+    """Put a subspace into the model's adapter.
+
+    Raises:
+        ValueError: The keys of the state are not those of the adapter.
+    """
+    _write(_lora_parameters(model), state, "subspace")
+
+
+def read_shared(model: nn.Module) -> State:
+    """Trainable parameters that are no LoRA factors (the multimodal projector), float32 copies on the CPU."""
+    return _read(_shared_parameters(model))
+
+
+def write_shared(model: nn.Module, state: State) -> None:
+    """Put the shared trainables into the model.
+
+    Raises:
+        ValueError: The keys of the state are not those of the model's shared trainables.
+    """
+    _write(_shared_parameters(model), state, "shared trainables")
+
+
+def fresh_subspace(like: State, seed: int) -> State:
+    """The LoRA initialisation that a new subspace begins from: A uniform as in PEFT, B = 0.
+
+    Drawn on the CPU from the seed alone, so that every site gets the same numbers on any device.
+
+    Args:
+        like: A subspace with the wanted keys and shapes.
+        seed: Seed of the generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fresh = {key: torch.zeros_like(value) for key, value in like.items()}
+    for key in sorted(key for key in fresh if ".lora_A." in key or ".lora_embedding_A" in key):
+        nn.init.kaiming_uniform_(fresh[key], a=math.sqrt(5), generator=generator)
+    return fresh

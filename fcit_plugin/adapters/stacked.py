@@ -1,0 +1,122 @@
+"""Subspace selective activation (SSA): all subspaces as one stacked LoRA, weighted per sample.
+
+    y = W x + s sum_k w_k B_k A_k x = W x + s Bcat diag(w repeated r times) Acat x
+
+Acat [K r, in] and Bcat [out, K r] are an ordinary PEFT adapter of rank K r; the weights scale its middle.
+Two matrix products a layer, whatever K is, and no loop over subspaces.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from .lora import ADAPTER, State
+
+#: Name of the stacked adapter inside the PEFT model.
+STACKED = "fcit_stacked"
+
+
+def stack(subspaces: Sequence[State]) -> State:
+    """Stack subspaces along the rank: A to [K r, in], B to [out, K r].
+
+    Raises:
+        ValueError: There is no subspace.
+    """
+    if not subspaces:
+        raise ValueError("There is no subspace to stack.")
+    return {
+        key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]
+    }
+
+
+def stacked_config(config: LoraConfig, num_subspaces: int) -> LoraConfig:
+    """The PEFT configuration of the stacked adapter: rank K r at the scale s of one subspace."""
+    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    rank = config.r * num_subspaces
+    return dataclasses.replace(
+        config, r=rank, lora_alpha=scale * rank, use_rslora=False, lora_dropout=0.0, inference_mode=True
+    )
+
+
+class Activation:
+    """The weights that the stacked adapter uses until they are set again.
+
+    They are set once per batch, before prefill, and stay while decoding.
+    """
+
+    def __init__(self, num_subspaces: int, rank: int) -> None:
+        self.num_subspaces = num_subspaces
+        self.rank = rank
+        self._gate: torch.Tensor | None = None
+
+    def set(self, weights: torch.Tensor) -> None:
+        """Use these weights.
+
+        Args:
+            weights: [batch, K], one row per sample.
+
+        Raises:
+            ValueError: The number of columns is not K.
+        """
+        if weights.dim() != 2 or weights.shape[1] != self.num_subspaces:
+            raise ValueError(f"Activation takes weights [batch, {self.num_subspaces}], got {tuple(weights.shape)}.")
+        self._gate = weights.repeat_interleave(self.rank, dim=1).unsqueeze(1)
+
+    def __call__(self, module: nn.Module, inputs: tuple, middle: torch.Tensor) -> torch.Tensor:
+        """Forward hook of Acat: scale the middle, [batch, length, K r]."""
+        gate = self._gate
+        if gate is None:
+            raise RuntimeError("The subspaces' weights were not set before the forward pass.")
+        if gate.device != middle.device or gate.dtype != middle.dtype:  # once a batch, not once a layer
+            gate = self._gate = gate.to(middle.device, middle.dtype)
+        if middle.dim() != 3 or gate.shape[0] not in (1, middle.shape[0]):
+            raise RuntimeError(
+                f"Weights for {gate.shape[0]} samples do not fit a batch of shape {tuple(middle.shape)}; "
+                "activation is one row per sample."
+            )
+        return middle * gate
+
+
+def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
+    """Add the stacked adapter to a model whose adapter :data:`ADAPTER` has the subspaces' shape, and use it.
+
+    Returns:
+        The activation that wants weights before each batch.
+    """
+    config = model.peft_config[ADAPTER]
+    model.add_adapter(STACKED, stacked_config(config, len(subspaces)))
+    parameters = {
+        name.replace(f".{STACKED}.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if f".{STACKED}." in name
+    }
+    with torch.no_grad():
+        for key, value in stack(subspaces).items():
+            parameters[key].copy_(value)
+    activation = Activation(len(subspaces), config.r)
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and STACKED in module.lora_A:
+            module.lora_A[STACKED].register_forward_hook(activation)
+    model.set_adapter(STACKED)
+    return activation
+
+
+@contextlib.contextmanager
+def activated(model: PeftModel, subspaces: Sequence[State]) -> Iterator[Activation]:
+    """Within the block the model answers through all subspaces; afterwards it trains as before."""
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    was_training = model.training
+    activation = attach(model, subspaces)
+    try:
+        yield activation
+    finally:
+        model.delete_adapter(STACKED)
+        model.set_adapter(ADAPTER)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trainable[name])
+        model.train(was_training)

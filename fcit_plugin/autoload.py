@@ -1,0 +1,53 @@
+"""How the plugin reaches LLaMA-Factory: the entry point that ``import torch`` calls.
+
+LLaMA-Factory has no plugin mechanism. PyTorch (2.5 and later) calls every entry point of the group
+``torch.backends`` at the end of ``import torch``, and each way into LLaMA-Factory (CLI, torchrun child,
+Ray worker) imports torch before the modules we hook. See
+https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
+"""
+
+import logging
+from importlib import import_module
+
+import wrapt
+
+logger = logging.getLogger(__name__)
+
+#: LLaMA-Factory module -> our module whose ``install(module)`` puts the seam in. Ours is imported only
+#: when LLaMA-Factory's is, so that ``import torch`` alone stays cheap.
+SEAMS = {
+    "llamafactory.hparams.parser": "fcit_plugin.integration.arguments",
+    "llamafactory.train.sft.workflow": "fcit_plugin.integration.workflow",
+    "llamafactory.data.parser": "fcit_plugin.integration.datasets",
+    "llamafactory.data.template": "fcit_plugin.integration.templates",
+    "llamafactory.model.adapter": "fcit_plugin.integration.adapter",
+}
+
+_registered = False
+
+
+def autoload() -> None:
+    """Register the post-import hooks, once per process. Never raises."""
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    for target, seam in SEAMS.items():
+        wrapt.register_post_import_hook(_installer(seam), target)
+
+
+def _installer(seam: str):
+    def install(module) -> None:
+        # A failing seam must not take LLaMA-Factory down with it, whatever the cause:
+        # people without an fcit recipe have to be able to work on.
+        try:
+            import_module(seam).install(module)
+        except Exception as error:
+            logger.warning(
+                "fcit-plugin stays out of %s (unsupported LLaMA-Factory version?): %s: %s",
+                module.__name__,
+                type(error).__name__,
+                error,
+            )
+
+    return install

@@ -1,0 +1,1 @@
+"""The federated program: server state, rounds, messages, and the grid that carries them."""

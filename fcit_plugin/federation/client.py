@@ -1,0 +1,50 @@
+"""The client's side: a Flower ClientApp around local training."""
+
+from typing import Protocol
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message
+from flwr.clientapp import ClientApp
+
+from ..adapters.lora import State
+from ..knowledge.organizer import ClientToken
+from .messages import ARRAYS, SHARED, config_of, to_state, token_reply, update_reply
+
+
+class LocalTraining(Protocol):
+    """What a client does with its private data. Implemented on LLaMA-Factory in ``integration.local``."""
+
+    def token(self, config: ConfigRecord) -> tuple[np.ndarray, int, int]:
+        """The client's identity token m_c [D], token count q_c and number of examples n_c."""
+        ...
+
+    def train(self, config: ConfigRecord, subspace: State, shared: State) -> tuple[State, State, float]:
+        """Train from the given weights; returns the new subspace, the new shared trainables, the mean loss."""
+        ...
+
+
+def work_config(stage: int, round: int, client: int, task: int) -> ConfigRecord:
+    """What a client has to know: where the run is, and which task to work on."""
+    return ConfigRecord({"stage": stage, "round": round, "client": client, "task": task})
+
+
+def make_client_app(local: LocalTraining) -> ClientApp:
+    """The app that every client runs: ``query`` answers with the identity token, ``train`` with an update."""
+    app = ClientApp()
+
+    def token_of(config: ConfigRecord) -> ClientToken:
+        mean, count, num_examples = local.token(config)
+        return ClientToken(client=config["client"], mean=mean, count=count, num_examples=num_examples)
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return token_reply(message, token_of(config_of(message)))
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        config = config_of(message)
+        shared = to_state(message.content[SHARED]) if SHARED in message.content else {}
+        subspace, shared, loss = local.train(config, to_state(message.content[ARRAYS]), shared)
+        return update_reply(message, subspace, shared, token_of(config), loss)
+
+    return app

@@ -1,0 +1,51 @@
+"""Federation by folders: an update as files, for sites that may not open a port."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from safetensors.torch import save
+
+from .messages import ARRAYS, METRICS, SHARED, TOKEN, to_record, to_state
+from .state import load_tensors, write_bytes, write_json
+
+DESCRIPTION = "fcit_update.json"
+WEIGHTS = "fcit_update.safetensors"
+
+
+def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
+    """Write a client's reply as an update folder; the description comes last."""
+    tensors = {
+        f"{name}/{key}": value
+        for name in (ARRAYS, SHARED, TOKEN)
+        if name in reply.content
+        for key, value in to_state(reply.content[name]).items()
+    }
+    write_bytes(folder / WEIGHTS, save(tensors))
+    write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(reply.content[METRICS])})
+
+
+def read_update(folder: Path) -> tuple[dict[str, Any], Message]:
+    """Read an update folder.
+
+    Returns:
+        The client's configuration (stage, round, client, task) and its reply.
+
+    Raises:
+        ValueError: A file is missing or corrupt; the sentence names it.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        config, metrics = description["config"], description["metrics"]
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read, so {folder} is no update folder: {error}.") from error
+    records: dict[str, dict] = {}
+    for name, value in load_tensors(folder / WEIGHTS).items():
+        record, key = name.split("/", 1)
+        records.setdefault(record, {})[key] = value
+    content = RecordDict({name: to_record(state) for name, state in records.items()})
+    content[METRICS] = MetricRecord(metrics)
+    request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
+    return config, Message(content, reply_to=request)

@@ -1,0 +1,126 @@
+"""One federated round as pure steps: plan, configure, fold.
+
+The loop in one process and the aggregator stage that works on folders call the same steps, so they give the
+same bits. Nothing here depends on the order in which replies arrive.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+
+from ..adapters.lora import State
+from ..knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens
+from .grid import InProcessGrid
+from .messages import ARRAYS, CONFIG, SHARED, client_token, part_of, to_record, to_state
+from .rules import RuleSet
+from .state import ServerState
+
+
+class SingleSubspace(Organizer):
+    """The method fedavg: everyone trains subspace 0, which is never split."""
+
+    def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
+        """Subspace 0, once it is there."""
+        return 0 if tokens.num_subspaces else None
+
+    def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
+        """Assign all clients to subspace 0, opened in the first round. Cosines play no part, they are NaN."""
+        numbers = sorted(client.client for client in clients)
+        first = tokens.num_subspaces == 0
+        return Assignment(
+            subspace=dict.fromkeys(numbers, 0),
+            cosine=dict.fromkeys(numbers, math.nan),
+            opened=(0,) if first else (),
+            starts_fresh=frozenset(numbers if first else ()),
+        )
+
+
+def make_organizer(method: str, threshold: float, max_subspaces: int | None) -> Organizer:
+    """The organizer of a continual method: DKO for disco, one subspace for fedavg."""
+    return {"disco": Organizer, "fedavg": SingleSubspace}[method](threshold, max_subspaces)
+
+
+def configure(
+    state: ServerState,
+    rules: RuleSet,
+    assignment: Assignment,
+    fresh: State,
+    configs: Mapping[int, ConfigRecord],
+) -> dict[int, Message]:
+    """The message to each client: its subspace's weights, the shared trainables, and its own configuration.
+
+    Args:
+        state: The state before the round.
+        rules: The server rules; each sees the nodes of its own subspace.
+        assignment: Who trains which subspace.
+        fresh: The initialisation that new subspaces begin from.
+        configs: For each client what it has to know.
+    """
+    messages: dict[int, Message] = {}
+    shared = to_record(state.shared)
+    if state.shared:
+        _configure(rules[RuleSet.SHARED], state, shared, sorted(assignment.subspace))
+    for k in sorted(set(assignment.subspace.values())):
+        nodes = sorted(client for client, subspace in assignment.subspace.items() if subspace == k)
+        start = fresh if k in assignment.opened else state.subspaces[k]
+        for message in _configure(rules[k], state, to_record(start), nodes):
+            node = message.metadata.dst_node_id
+            config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k})
+            content = RecordDict({ARRAYS: message.content[ARRAYS], CONFIG: config})
+            if state.shared:
+                content[SHARED] = shared
+            messages[node] = Message(content, dst_node_id=node, message_type=message.metadata.message_type)
+    return dict(sorted(messages.items()))
+
+
+def _configure(rule, state: ServerState, arrays: ArrayRecord, nodes: Sequence[int]) -> list[Message]:
+    return list(rule.configure_train(state.round + 1, arrays, ConfigRecord(), InProcessGrid(None, nodes)))
+
+
+def fold(
+    state: ServerState,
+    rules: RuleSet,
+    organizer: Organizer,
+    assignment: Assignment,
+    fresh: State,
+    requests: Mapping[int, Message],
+    replies: Sequence[Message],
+    tasks: Mapping[int, str],
+) -> ServerState:
+    """Fold the replies into the state: each subspace over its own replies, the shared trainables over all.
+
+    Args:
+        state: The state before the round; it is not changed.
+        rules: The server rules, configured for this round.
+        organizer: Updates the identity tokens.
+        assignment: Who trained which subspace.
+        fresh: The initialisation that opened subspaces keep if nobody replied.
+        requests: The messages sent, by client.
+        replies: The replies, in any order.
+        tasks: For each client the name of its task, for the record.
+    """
+    replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+    subspaces = [*state.subspaces, *(fresh for _ in assignment.opened)]
+    names = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
+    by_subspace: dict[int, list[Message]] = {}
+    for reply in replies:
+        client = reply.metadata.src_node_id
+        k = assignment.subspace[client]
+        by_subspace.setdefault(k, []).append(part_of(reply, requests[client], ARRAYS))
+        names[k][tasks[client]] = names[k].get(tasks[client], 0) + 1
+    for k, parts in by_subspace.items():
+        subspaces[k] = _aggregate(rules[k], state, parts)
+    shared = state.shared
+    if shared and replies:
+        parts = [part_of(reply, requests[reply.metadata.src_node_id], SHARED) for reply in replies]
+        shared = _aggregate(rules[RuleSet.SHARED], state, parts)
+    tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
+    return dataclasses.replace(state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names)
+
+
+def _aggregate(rule, state: ServerState, parts: list[Message]) -> State:
+    arrays, _ = rule.aggregate_train(state.round + 1, parts)
+    return to_state(arrays)

@@ -1,0 +1,148 @@
+"""The server loop over stages and rounds."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from ..adapters.lora import State, fresh_subspace
+from ..arguments import FcitArguments
+from ..knowledge.organizer import Organizer, SubspaceTokens
+from ..scenario.sampling import sample_clients
+from ..scenario.tasks import Scenario
+from .client import work_config
+from .messages import CONFIG, client_token, num_bytes
+from .round import configure, fold, make_organizer
+from .rules import RuleSet
+from .state import ServerState
+
+
+@dataclass
+class Traffic:
+    """Bytes of arrays that travelled, over the whole run."""
+
+    up: int = 0
+    down: int = 0
+
+
+@dataclass
+class Program:
+    """What all three fcit stages share: the scenario, the method's parts, and who takes part when.
+
+    Attributes:
+        args: The recipe's fcit keys.
+        scenario: Tasks and schedule.
+        seed: Seed of the run.
+        blank: Any subspace of the model; gives keys and shapes.
+    """
+
+    args: FcitArguments
+    scenario: Scenario
+    seed: int
+    blank: State
+    organizer: Organizer = field(init=False)
+    rules: RuleSet = field(init=False)
+
+    def __post_init__(self) -> None:
+        args = self.args
+        self.organizer = make_organizer(args.fcit_method, args.fcit_similarity_threshold, args.fcit_max_subspaces)
+        self.rules = RuleSet(args.fcit_server_rule)
+
+    def fresh(self, stage: int) -> State:
+        """The initialisation of all subspaces that open in a stage."""
+        return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + stage)
+
+    def work(self, stage: int, round: int) -> dict[int, ConfigRecord]:
+        """The sampled clients of a round, each with its task."""
+        clients = sample_clients(
+            self.args.fcit_num_clients, self.args.fcit_clients_per_round, seed=self.seed, stage=stage, round=round
+        )
+        return {
+            client: work_config(stage, round, client, self.scenario.task_of(stage, position))
+            for position, client in enumerate(clients)
+        }
+
+    def task_name(self, config: ConfigRecord) -> str:
+        """Name of the task that a client works on."""
+        return self.scenario.tasks[config["task"]].name
+
+
+class RunObserver(Protocol):
+    """What the loop tells while it goes on."""
+
+    def round_started(self, requests: dict[int, Message]) -> None: ...
+
+    def round_ended(self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic) -> None:
+        """Called with the state after the round; ``state`` already points at the next one."""
+        ...
+
+
+def run(program: Program, state: ServerState, grid: Grid, observer: RunObserver, traffic: Traffic) -> ServerState:
+    """All rounds of all stages from ``state`` on.
+
+    Args:
+        program: Scenario and method.
+        state: Where to begin.
+        grid: Carries the messages to the clients.
+        observer: Hears of every round.
+        traffic: Counts the bytes.
+
+    Returns:
+        The state after the last round.
+    """
+    while state.stage < program.scenario.num_stages:
+        state = run_round(program, state, grid, observer, traffic)
+    return state
+
+
+def run_round(
+    program: Program, state: ServerState, grid: Grid, observer: RunObserver, traffic: Traffic
+) -> ServerState:
+    """One round: sample, query identity tokens, assign, train, fold."""
+    stage, round = state.stage, state.round
+    work = program.work(stage, round)
+
+    def send(messages: list[Message]) -> list[Message]:
+        replies = list(grid.send_and_receive(messages))
+        traffic.down += sum(num_bytes(message) for message in messages)
+        traffic.up += sum(num_bytes(reply) for reply in replies)
+        return replies
+
+    queries = [
+        Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.QUERY)
+        for client, config in work.items()
+    ]
+    tokens = [client_token(reply) for reply in send(queries)]
+    assignment = program.organizer.assign(tokens, state.tokens)
+    fresh = program.fresh(stage)
+    requests = configure(state, program.rules, assignment, fresh, work)
+    observer.round_started(requests)
+    replies = send(list(requests.values()))
+    tasks = {client: program.task_name(config) for client, config in work.items()}
+    state = fold(state, program.rules, program.organizer, assignment, fresh, requests, replies, tasks)
+    state.advance(program.args.fcit_num_rounds)
+    rows = [
+        {
+            "stage": stage,
+            "round": round,
+            "client": client,
+            "task": tasks[client],
+            "subspace": k,
+            "cosine": None if math.isnan(assignment.cosine[client]) else assignment.cosine[client],
+        }
+        for client, k in sorted(assignment.subspace.items())
+    ]
+    observer.round_ended(state, rows, traffic)
+    return state
+
+
+def first_state(dimension: int, shared: State) -> ServerState:
+    """The state before the first round.
+
+    Args:
+        dimension: D of the identity tokens.
+        shared: The shared trainables of the untuned model.
+    """
+    return ServerState(tokens=SubspaceTokens.empty(dimension), shared=shared)

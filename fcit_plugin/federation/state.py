@@ -1,0 +1,152 @@
+"""What the server knows between two rounds, and its form on disk.
+
+A state folder is also what a run leaves in ``output_dir``: one PEFT folder per subspace, the shared trainables,
+the identity tokens, and a manifest. safetensors and JSON only.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save as numpy_bytes
+from safetensors.torch import load_file, save
+
+from ..adapters.lora import State
+from ..knowledge.organizer import SubspaceTokens
+
+MANIFEST = "fcit_manifest.json"
+TOKENS = "identity_tokens.safetensors"
+SHARED = "shared.safetensors"
+#: Rises when the folder's form changes so that an older plugin cannot read it.
+FORMAT_VERSION = 1
+
+
+@dataclass
+class ServerState:
+    """Everything that is carried from round to round.
+
+    Attributes:
+        subspaces: The LoRA factors of subspaces 0..K-1.
+        tokens: Their identity tokens and counts.
+        shared: Shared trainables (projector); empty where nothing but LoRA is trained.
+        stage: Stage of the next round.
+        round: Number of the next round within its stage.
+        tasks: For each subspace the tasks whose clients it took in, by name with the number of assignments.
+    """
+
+    tokens: SubspaceTokens
+    shared: State
+    subspaces: list[State] = field(default_factory=list)
+    stage: int = 0
+    round: int = 0
+    tasks: list[dict[str, int]] = field(default_factory=list)
+
+    def advance(self, num_rounds: int) -> None:
+        """Go on to the next round, or to the first one of the next stage."""
+        self.round += 1
+        if self.round == num_rounds:
+            self.stage, self.round = self.stage + 1, 0
+
+
+def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Write a state folder; the manifest comes last, and each file is replaced at once or not at all.
+
+    Args:
+        state: The state.
+        folder: The folder, made if missing.
+        adapter_config: PEFT's configuration of one subspace, as JSON-friendly values.
+        manifest: What else belongs into the manifest (method, encoder, base model, ...).
+    """
+    for k, subspace in enumerate(state.subspaces):
+        target = folder / "subspaces" / str(k)
+        write_bytes(target / "adapter_model.safetensors", save(subspace, metadata={"format": "pt"}))
+        write_json(target / "adapter_config.json", adapter_config)
+    write_bytes(folder / TOKENS, numpy_bytes(state.tokens.to_arrays()))
+    if state.shared:
+        write_bytes(folder / SHARED, save(state.shared, metadata={"format": "pt"}))
+    own = {
+        "format_version": FORMAT_VERSION,
+        "stage": state.stage,
+        "round": state.round,
+        "subspaces": [
+            {"id": k, "folder": f"subspaces/{k}", "count": int(state.tokens.counts[k]), "tasks": state.tasks[k]}
+            for k in range(len(state.subspaces))
+        ],
+        "shared": SHARED if state.shared else None,
+        "tokens": TOKENS,
+    }
+    write_json(folder / MANIFEST, {**own, **manifest})
+
+
+def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
+    """Read a state folder.
+
+    Returns:
+        The state and the whole manifest.
+
+    Raises:
+        ValueError: The folder is no state folder, is of a newer format, or a file in it is missing or corrupt;
+            the sentence names the file.
+    """
+    manifest = read_manifest(folder)
+    shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
+    subspaces = [load_tensors(folder / entry["folder"] / "adapter_model.safetensors") for entry in manifest["subspaces"]]
+    tokens = SubspaceTokens.from_arrays(load_tensors(folder / TOKENS, load_numpy))
+    if tokens.num_subspaces != len(subspaces):
+        raise ValueError(
+            f"{folder / TOKENS} holds {tokens.num_subspaces} tokens for {len(subspaces)} subspaces in "
+            f"{folder / MANIFEST}; the files do not belong together."
+        )
+    tasks = [entry["tasks"] for entry in manifest["subspaces"]]
+    return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks), manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a state folder.
+
+    Raises:
+        ValueError: It is missing, no JSON, or of a newer format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read, so {folder} is no FCIT folder: {error}.") from error
+    if manifest.get("format_version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {manifest['format_version']}, this fcit-plugin reads up to {FORMAT_VERSION}; "
+            "upgrade fcit-plugin."
+        )
+    return manifest
+
+
+def load_tensors(path: Path, load=load_file) -> dict[str, Any]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        ValueError: The file is missing or corrupt; the sentence names it.
+    """
+    try:
+        return load(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is missing or corrupt: {error}.") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that it is there whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+

@@ -1,0 +1,1 @@
+"""The seams to LLaMA-Factory. Nothing outside this folder imports its internals."""

@@ -1,0 +1,140 @@
+"""Seam: ``llamafactory.hparams.parser`` - take the ``fcit_*`` keys out, leave the rest as it was.
+
+The parsed :class:`FcitArguments` travel on the fine-tuning arguments (attribute ``fcit``): they are the one
+argument object that LLaMA-Factory hands both to the workflow and to the adapter. A run without any
+``fcit_*`` key and with a stage of LLaMA-Factory's own carries none.
+"""
+
+import difflib
+import os
+from typing import Any
+
+import wrapt
+from transformers import HfArgumentParser
+
+from ..arguments import FCIT_STAGES, FcitArguments, check_names
+from ..scenario.settings import get_scenario
+
+#: Names of ``model_name_or_path`` that mean a model inside the package.
+EMBEDDED_MODELS = ("fcit-mini",)
+
+
+def install(parser_module) -> None:
+    """Wrap ``get_train_args`` and ``get_infer_args``."""
+
+    def wrapper(wrapped, instance, args, kwargs):
+        given = parser_module.read_args(*args, **kwargs)
+        if isinstance(given, list) and ("-h" in given or "--help" in given):
+            known = parser_module._TRAIN_ARGS if wrapped.__name__ == "get_train_args" else parser_module._INFER_ARGS
+            HfArgumentParser([*known, FcitArguments]).parse_args_into_dataclasses(given)  # prints and exits
+        rest, stage, fcit = split(given)
+        resolve_model(rest)
+        if fcit is None:
+            return wrapped(rest)
+        if stage in FCIT_STAGES:
+            fill_in(rest, stage, fcit)
+        parsed = wrapped(rest)
+        finetuning_args, data_args = parsed[-2], parsed[1]
+        if stage in FCIT_STAGES:
+            check_combination(parsed[0], data_args, finetuning_args)
+        finetuning_args.fcit = fcit
+        finetuning_args.fcit_stage = stage
+        return parsed
+
+    for name in ("get_train_args", "get_infer_args"):
+        wrapt.wrap_function_wrapper(parser_module, name, wrapper)
+
+
+def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, FcitArguments | None]:
+    """Split what ``read_args`` gave into LLaMA-Factory's part and ours.
+
+    Args:
+        args: The recipe as a dictionary, or command line flags as a list.
+
+    Returns:
+        The rest with ``stage: sft`` in place of ours, the fcit stage (or None), the fcit arguments (or None).
+
+    Raises:
+        ValueError: A key is unknown, misspelt, or has a value that cannot work.
+    """
+    if isinstance(args, list):
+        args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
+        if isinstance(args, list):
+            return args, None, None
+    ours = {key: value for key, value in args.items() if key.startswith("fcit_")}
+    rest = {key: value for key, value in args.items() if key not in ours}
+    check_names(list(ours))
+    stage = rest.get("stage")
+    if stage not in FCIT_STAGES:
+        if isinstance(stage, str) and stage.startswith("fcit"):
+            nearest = difflib.get_close_matches(stage, FCIT_STAGES, n=1, cutoff=0.0)[0]
+            raise ValueError(f"Unknown `stage: {stage}`; the nearest valid one is `{nearest}`.")
+        stage = None
+    if stage is None and not ours:
+        return args, None, None
+    if stage is not None:
+        rest["stage"] = "sft"
+    return rest, stage, FcitArguments(**ours)
+
+
+def _flags_to_dict(args: list[str]) -> dict[str, Any]:
+    """``--key value`` flags as a dictionary, typed as in YAML."""
+    from omegaconf import OmegaConf
+
+    if len(args) % 2 or any(not key.startswith("--") for key in args[::2]):
+        raise ValueError("Give each flag one value (--key value), or put the keys into a YAML recipe.")
+    return OmegaConf.to_container(OmegaConf.from_dotlist([f"{k[2:]}={v}" for k, v in zip(args[::2], args[1::2])]))
+
+
+def resolve_model(args: dict | list) -> None:
+    """Put the folder of an embedded model in place of its name."""
+    if isinstance(args, dict) and args.get("model_name_or_path") in EMBEDDED_MODELS:
+        from ..mini.build import base_model_path
+
+        args["model_name_or_path"] = str(base_model_path())
+
+
+def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
+    """Say for the user what LLaMA-Factory insists on and an fcit stage implies."""
+    if args.get("finetuning_type", "lora") != "lora":
+        raise ValueError(
+            f"`finetuning_type: {args['finetuning_type']}` cannot be used with `stage: {stage}`; "
+            "subspaces are LoRA adapters, set `finetuning_type: lora`."
+        )
+    if fcit.fcit_data_dir:
+        os.environ["FCIT_DATA_DIR"] = fcit.fcit_data_dir
+    scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule)
+    args.setdefault("do_train", True)
+    if stage == "fcit":
+        if "dataset" in args:
+            raise ValueError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")
+        args["dataset"] = ",".join(scenario.all_datasets())
+    else:
+        args.setdefault("dataset", ",".join(scenario.all_datasets()))
+    if stage == "fcit_client" and (fcit.fcit_client is None or fcit.fcit_state_dir is None):
+        raise ValueError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
+    if fcit.fcit_client is not None and not 0 <= fcit.fcit_client < fcit.fcit_num_clients:
+        raise ValueError(
+            f"`fcit_client` is {fcit.fcit_client}; with `fcit_num_clients: {fcit.fcit_num_clients}` "
+            f"clients are numbered from 0 to {fcit.fcit_num_clients - 1}."
+        )
+    if stage == "fcit_aggregate" and fcit.fcit_update_dirs and fcit.fcit_state_dir is None:
+        raise ValueError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
+
+
+def check_combination(model_args, data_args, finetuning_args) -> None:
+    """Refuse LLaMA-Factory options that the federated loop cannot honour."""
+    refused = {
+        "packing": data_args.packing or data_args.neat_packing,
+        "streaming": data_args.streaming,
+        "additional_target": finetuning_args.additional_target,
+        "use_dora": finetuning_args.use_dora,
+        "pissa_init": finetuning_args.pissa_init,
+        "use_unsloth": model_args.use_unsloth,
+        "adapter_name_or_path": model_args.adapter_name_or_path,
+    }
+    for key, value in refused.items():
+        if value:
+            raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
+
+

@@ -1,0 +1,54 @@
+"""From an instruction's identity token to one weight per subspace (DISCO, arXiv 2503.12897)."""
+
+import numpy as np
+
+
+def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosines of all pairs of rows, float64 [n, K].
+
+    Args:
+        left: [n, D].
+        right: [K, D].
+    """
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    norms = np.linalg.norm(left, axis=1)[:, None] * np.linalg.norm(right, axis=1)[None]
+    return (left @ right.T) / np.maximum(norms, np.finfo(np.float64).tiny)
+
+
+def activation_weights(
+    instructions: np.ndarray, tokens: np.ndarray, used: np.ndarray, *, mode: str, temperature: float
+) -> np.ndarray:
+    """Weights w of the subspaces, one row per sample.
+
+    softmax: w_k = softmax over the used subspaces of cos(u, g_k) / temperature; argmax: 1 for the nearest;
+    cosine: w_k = cos(u, g_k); concat: 1 for all. Unused subspaces always weigh 0.
+
+    Args:
+        instructions: The samples' own identity tokens u, [n, D].
+        tokens: The subspaces' identity tokens g, [K, D].
+        used: bool [K], False for a subspace that holds nothing.
+        mode: softmax, argmax, cosine or concat.
+        temperature: Temperature of the softmax; 0.05 in the paper.
+
+    Returns:
+        float32 [n, K].
+
+    Raises:
+        ValueError: No subspace is used, or the mode is unknown.
+    """
+    if not used.any():
+        raise ValueError("No subspace is in use yet; nothing can be activated.")
+    cosines = cosine_matrix(instructions, tokens)
+    masked = np.where(used[None], cosines, -np.inf)
+    if mode == "softmax":
+        exponent = np.exp((masked - masked.max(axis=1, keepdims=True)) / temperature)
+        weights = exponent / exponent.sum(axis=1, keepdims=True)
+    elif mode == "argmax":
+        weights = np.eye(len(used))[masked.argmax(axis=1)]
+    elif mode == "cosine":
+        weights = np.where(used[None], cosines, 0.0)
+    elif mode == "concat":
+        weights = np.broadcast_to(used.astype(np.float64), cosines.shape)
+    else:
+        raise ValueError(f"Unknown activation {mode!r}; valid: softmax, argmax, cosine, concat.")
+    return weights.astype(np.float32)

@@ -1,0 +1,147 @@
+"""Identity encoders: from the text of an instruction to an identity token of D numbers."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Protocol
+
+import numpy as np
+import torch
+
+
+class IdentityEncoder(Protocol):
+    """Turns instructions into identity tokens."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Identity tokens of the texts, float32 [n, D]."""
+        ...
+
+
+class EmbeddingEncoder:
+    """The frozen base model's own input embeddings, mean over the instruction's tokens.
+
+    Needs no second model and works for every language model.
+
+    Args:
+        embedding: The base model's input embedding, weight [vocabulary, D].
+        tokenizer: The base model's tokenizer.
+    """
+
+    def __init__(self, embedding: torch.nn.Embedding, tokenizer) -> None:
+        self.embedding = embedding
+        self.tokenizer = tokenizer
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`IdentityEncoder`."""
+        from ..adapters.lora import whole_weight
+
+        rows = []
+        with whole_weight(self.embedding.weight) as weight:
+            for text in texts:
+                ids = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
+                rows.append(weight[torch.tensor(ids, device=weight.device)].float().mean(dim=0).cpu().numpy())
+        return np.stack(rows)
+
+
+class TextEncoder:
+    """A Hugging Face text encoder; a CLIP model is used by its text tower.
+
+    Args:
+        path: Folder or hub name.
+        pooling: ``mean`` over the tokens, or ``eos``: the last token's state. For CLIP ``eos`` is the pooled
+            end-of-text state after the final layer norm and before projection, as in the paper.
+        batch_size: Texts encoded at a time.
+    """
+
+    def __init__(self, path: str, pooling: str, batch_size: int = 64) -> None:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
+
+        try:
+            config = AutoConfig.from_pretrained(path)
+            self.is_clip = config.model_type in ("clip", "clip_text_model")
+            self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"`fcit_identity_encoder: {path}` cannot be loaded as a Hugging Face text encoder; "
+                f"give embedding, minilm, or a folder with config, weights and tokenizer ({error})."
+            ) from error
+        text_config = getattr(config, "text_config", config)
+        self.max_length = min(getattr(text_config, "max_position_embeddings", 512), 512)
+        self.pooling = pooling
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`IdentityEncoder`."""
+        rows = []
+        for start in range(0, len(texts), self.batch_size):
+            batch = self.tokenizer(
+                list(texts[start : start + self.batch_size]),
+                padding=True,
+                truncation=True,
+                max_length=self.max_length,
+                return_tensors="pt",
+            )
+            output = self.model(**{k: v for k, v in batch.items() if k in ("input_ids", "attention_mask")})
+            rows.append(self._pool(output, batch["attention_mask"]).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def _pool(self, output, mask: torch.Tensor) -> torch.Tensor:
+        hidden = output.last_hidden_state
+        if self.pooling == "mean":
+            weights = mask.unsqueeze(-1).to(hidden.dtype)
+            return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        if self.is_clip:
+            return output.pooler_output
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+        return hidden[torch.arange(len(hidden)), last]
+
+
+class CenteredEncoder:
+    """Subtracts the mean token of a public list of instructions.
+
+    Raw tokens of any two instructions are close, for all instructions share words and form. Taking the shared part
+    away (Mu & Viswanath, "All-but-the-top", arXiv 1702.01417) makes the same cosine threshold mean the same for every
+    encoder. The list ships with the package, so the centre is known everywhere and nothing of a client's is in it.
+    Equal texts are encoded once.
+    """
+
+    def __init__(self, encoder: IdentityEncoder, center: bool = True) -> None:
+        self.encoder = encoder
+        self.center = encoder.encode(reference_instructions()).mean(axis=0) if center else 0.0
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`IdentityEncoder`."""
+        distinct = sorted(set(texts))
+        position = {text: i for i, text in enumerate(distinct)}
+        return (self.encoder.encode(distinct) - self.center)[[position[text] for text in texts]]
+
+
+def reference_instructions() -> list[str]:
+    """The public list of instructions whose mean is the centre."""
+    return (files(__package__) / "reference_instructions.txt").read_text(encoding="utf-8").splitlines()
+
+
+def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> IdentityEncoder:
+    """The identity encoder of a recipe.
+
+    Args:
+        name: ``embedding``, ``minilm``, or the path or name of a Hugging Face text encoder.
+        pooling: ``mean`` or ``eos``, for a text encoder.
+        center: Whether to subtract the reference mean.
+        model: The base model (for ``embedding``).
+        tokenizer: The base model's tokenizer (for ``embedding``).
+
+    Raises:
+        ValueError: The encoder cannot be loaded.
+    """
+    if name == "embedding":
+        encoder = EmbeddingEncoder(model.get_input_embeddings(), tokenizer)
+    elif name == "minilm":
+        from ..real.minilm import minilm_path
+
+        encoder = TextEncoder(str(minilm_path()), pooling)
+    else:
+        encoder = TextEncoder(name, pooling)
+    return CenteredEncoder(encoder, center)
