@@ -1,0 +1,1 @@
+"""Identity tokens of instructions and the organization of subspaces by them (DKO)."""

@@ -1,0 +1,332 @@
+"""Dynamic knowledge organization (DKO): which client trains which subspace (spec, sections 2 and 3).
+
+Two questions are kept apart. `match` is what anyone can answer from the server's public state and one token:
+does a known subspace serve this kind of instruction? `Organizer.assign` then sorts the clients without a match
+into new subspaces. One invariant holds throughout:
+
+    A client's update only lands in a subspace whose weights the client started from.
+
+A matched client starts from its subspace; all others start from the fresh LoRA initialisation, and only
+subspaces opened in that same round, which start there too, take them in.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ClientToken:
+    """The identity token of one client in one round.
+
+    Attributes:
+        client: number of the client.
+        mean: float32 [D], m_c, mean over the embeddings of the client's instructions; a read-only copy.
+        count: q_c, embeddings in the mean, at least 1.
+        num_examples: n_c, training examples of the client, at least 1.
+
+    Raises:
+        ValueError: naming the client, if `mean` is no vector, not finite or zero, or a count is below 1.
+    """
+
+    client: int
+    mean: np.ndarray
+    count: int
+    num_examples: int
+
+    def __post_init__(self) -> None:
+        with np.errstate(over="ignore"):  # a number too large for float32 is reported as not finite
+            mean = np.array(self.mean, np.float32)
+        _check_vector(mean, f"of client {self.client}")
+        mean.setflags(write=False)
+        object.__setattr__(self, "mean", mean)
+        for name in ("count", "num_examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Client {self.client} reports {name} {getattr(self, name)}; it must be at least 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class SubspaceTokens:
+    """The identity tokens of all K subspaces, the whole state of DKO.
+
+    Attributes:
+        sums: float32 [K, D], sum of q_c m_c over everything that subspace k received.
+        counts: int64 [K], N_k, sum of q_c. 0 marks a subspace that is opened but received nothing yet.
+
+    Raises:
+        ValueError: wrong shapes or dtypes, sums not finite, or a negative count.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.sums.dtype != np.float32 or self.counts.dtype != np.int64:
+            raise ValueError(
+                f"Subspace tokens need float32 sums and int64 counts, not {self.sums.dtype} and {self.counts.dtype}."
+            )
+        if self.sums.ndim != 2 or self.counts.shape != self.sums.shape[:1]:
+            raise ValueError(
+                f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}."
+            )
+        if not np.isfinite(self.sums).all() or (self.counts < 0).any():
+            raise ValueError("Subspace tokens need finite sums and counts of 0 or more.")
+
+    @classmethod
+    def empty(cls, dimension: int) -> "SubspaceTokens":
+        """Return the state before the first round: no subspaces, tokens of `dimension` numbers."""
+        return cls(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64))
+
+    @property
+    def num_subspaces(self) -> int:
+        """K."""
+        return len(self.counts)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """float32 [K, D], g_k = sum_k / N_k; zeros where N_k = 0."""
+        return (self.sums.astype(np.float64) / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the state as named arrays, for safetensors."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SubspaceTokens":
+        """Rebuild the state from `to_arrays`."""
+        return cls(arrays["sums"], arrays["counts"])
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the organizer decided for one round.
+
+    Attributes:
+        subspace: client -> subspace.
+        cosine: client -> cosine of its token to the token of the subspace it matched or, in a new subspace,
+            to the mean token of the cluster that opened it.
+        opened: the new subspaces, ascending; they continue the numbers of the existing ones.
+        starts_fresh: clients that begin from the fresh LoRA initialisation: exactly those in `opened`.
+    """
+
+    subspace: dict[int, int]
+    cosine: dict[int, float]
+    opened: tuple[int, ...]
+    starts_fresh: frozenset[int]
+
+
+def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None) -> int | None:
+    """Say which existing subspace serves a client, from its token and public server state alone.
+
+    Args:
+        mean: [D], the client's token m_c.
+        tokens: state of the K existing subspaces.
+        threshold: tau.
+        max_subspaces: upper bound of K, None for none.
+
+    Returns:
+        k of the largest cos(m_c, g_k) (ties: the smallest k) if it is >= tau, or if no further subspace may be
+        opened; else None: the client starts from the fresh LoRA initialisation.
+
+    Raises:
+        ValueError: `mean` is not finite, zero, or of another dimension than the subspaces.
+    """
+    mean = np.asarray(mean)
+    _check_vector(mean)
+    return _match(mean, tokens, threshold, max_subspaces)[0]
+
+
+class Organizer:
+    """Assigns the clients of a round to subspaces and keeps the subspaces' identity tokens.
+
+    Holds the rules and no state. What it returns does not depend on the order of `clients`.
+
+    Args:
+        threshold: tau, the cosine from which two tokens are of one kind.
+        max_subspaces: upper bound of K, None for none.
+        small_share: a client alone in its cluster with a smaller share than this of the round's examples
+            opens no subspace if another cluster of the round can take it in.
+    """
+
+    def __init__(self, threshold: float, max_subspaces: int | None, small_share: float = 1e-3) -> None:
+        if not -1 <= threshold <= 1:
+            raise ValueError(f"The threshold is a cosine, from -1 to 1, not {threshold}.")
+        if max_subspaces is not None and max_subspaces < 1:
+            raise ValueError(f"max_subspaces is {max_subspaces}; it must be at least 1, or None for no bound.")
+        self.threshold = threshold
+        self.max_subspaces = max_subspaces
+        self.small_share = small_share
+
+    def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
+        """The existing subspace that one client alone knows to be its own, or None (see `match`)."""
+        return match(mean, tokens, self.threshold, self.max_subspaces)
+
+    def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
+        """Give every client of a round exactly one subspace (spec 3.1 to 3.4 and 3.6).
+
+        1. A client that `match`es an existing subspace goes there.
+        2. The others are clustered among themselves: a chain of cosines >= tau joins (single linkage).
+        3. Small clusters (see `small_share`) stand back, unless all are small.
+        4. Of the rest, as many open a subspace as there are free ones, those with the most examples first (ties:
+           the smallest client number). New subspaces are numbered by their smallest client number.
+        5. Clients of clusters that opened none join the opened one nearest to their own token.
+
+        Args:
+            clients: all clients of the round.
+            tokens: state of the existing subspaces.
+
+        Raises:
+            ValueError: a client appears twice, or its token is of another dimension than the subspaces.
+        """
+        clients = _in_order(clients)
+        subspace, cosine, fresh = {}, {}, []
+        for c in clients:
+            k, cos = _match(c.mean, tokens, self.threshold, self.max_subspaces, f"of client {c.client}")
+            if k is None:
+                fresh.append(c)
+                continue
+
+            subspace[c.client], cosine[c.client] = k, cos
+            if cos < self.threshold:
+                logger.warning(
+                    f"All {tokens.num_subspaces} subspaces are taken (max_subspaces): client {c.client} goes to"
+                    f" the nearest, {k}, at cosine {cos:.3f}."
+                )
+
+        opening, waiting = self._open(_clusters(fresh, self.threshold), clients, tokens.num_subspaces)
+        means = np.array([_mean_token(cluster) for cluster in opening])
+        places = {c.client: i for i, cluster in enumerate(opening) for c in cluster}
+        for c in fresh:
+            cos = _cosines(c.mean, means)
+            i = places.get(c.client, int(np.argmax(cos)))
+            subspace[c.client], cosine[c.client] = tokens.num_subspaces + i, float(cos[i])
+
+        if waiting:
+            logger.warning(
+                f"Only {self.max_subspaces} subspaces are allowed (max_subspaces): clients"
+                f" {sorted(c.client for c in waiting)} join the nearest of those opened in this round."
+            )
+        return Assignment(
+            subspace={c.client: subspace[c.client] for c in clients},
+            cosine={c.client: cosine[c.client] for c in clients},
+            opened=tuple(range(tokens.num_subspaces, tokens.num_subspaces + len(opening))),
+            starts_fresh=frozenset(c.client for c in fresh),
+        )
+
+    def _open(
+        self, clusters: list[list[ClientToken]], clients: Sequence[ClientToken], num_subspaces: int
+    ) -> tuple[list[list[ClientToken]], list[ClientToken]]:
+        """Return the clusters that open a subspace, by smallest client, and the clients turned away for capacity."""
+        total = _examples(clients)
+        accepted = [c for c in clusters if len(c) > 1 or _examples(c) / total >= self.small_share] or clusters
+        by_size = sorted(accepted, key=lambda cluster: (-_examples(cluster), cluster[0].client))
+        free = len(by_size) if self.max_subspaces is None else self.max_subspaces - num_subspaces
+        opening = sorted(by_size[:free], key=lambda cluster: cluster[0].client)
+        return opening, [c for cluster in by_size[free:] for c in cluster]
+
+    def update(self, tokens: SubspaceTokens, clients: Iterable[ClientToken], assignment: Assignment) -> SubspaceTokens:
+        """Return the tokens after a round (spec 3.5): g_k <- (N_k g_k + sum q_c m_c) / (N_k + sum q_c).
+
+        Computed in float64 and stored in float32. A subspace without replies stays bit-identical; an opened
+        one without replies gets a row with count 0, so that numbers never shift.
+
+        Args:
+            tokens: state before the round, left as it is.
+            clients: the clients that replied, all or some of those assigned.
+            assignment: of this round and these tokens.
+
+        Raises:
+            ValueError: a client appears twice, was never assigned, or its token has another dimension.
+        """
+        grown = tokens.num_subspaces + len(assignment.opened)
+        dimension = tokens.sums.shape[1]
+        sums = np.zeros((grown, dimension))
+        counts = np.zeros(grown, np.int64)
+        sums[: tokens.num_subspaces] = tokens.sums
+        counts[: tokens.num_subspaces] = tokens.counts
+        for c in _in_order(clients):
+            if c.client not in assignment.subspace:
+                raise ValueError(f"Client {c.client} has no subspace in this round's assignment.")
+            _check_dimension(c.mean, dimension, f"of client {c.client}")
+            k = assignment.subspace[c.client]
+            sums[k] += c.count * c.mean.astype(np.float64)
+            counts[k] += c.count
+        return SubspaceTokens(sums.astype(np.float32), counts)
+
+
+def _match(
+    mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None, whose: str = "given"
+) -> tuple[int | None, float]:
+    """`match`, with the cosine to the subspace found."""
+    _check_dimension(mean, tokens.sums.shape[1], whose)
+    if tokens.num_subspaces == 0:
+        return None, np.nan
+
+    used = tokens.counts > 0
+    cos = _cosines(mean, tokens.tokens)
+    k = int(np.argmax(np.where(used, cos, -np.inf)))
+    full = max_subspaces is not None and tokens.num_subspaces >= max_subspaces
+    return (k if full or (used[k] and cos[k] >= threshold) else None), float(cos[k])
+
+
+def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[ClientToken]]:
+    """Group clients by single linkage at cosine >= threshold: the connected components of that relation."""
+    if not clients:
+        return []
+
+    unit = _unit(np.array([c.mean for c in clients]))
+    linked = csr_array(unit @ unit.T >= threshold)
+    num_clusters, label = connected_components(linked, directed=False)
+    return [[c for c, j in zip(clients, label) if j == i] for i in range(num_clusters)]
+
+
+def _mean_token(cluster: Sequence[ClientToken]) -> np.ndarray:
+    """Mean token of a cluster, sum q_c m_c / sum q_c, float64 [D]."""
+    weight = np.array([c.count for c in cluster], np.float64)
+    return weight @ np.array([c.mean for c in cluster], np.float64) / weight.sum()
+
+
+def _examples(clients: Iterable[ClientToken]) -> int:
+    return sum(c.num_examples for c in clients)
+
+
+def _in_order(clients: Iterable[ClientToken]) -> list[ClientToken]:
+    """Sort by client number: sums of floats then do not depend on the order of replies either."""
+    ordered = sorted(clients, key=lambda c: c.client)
+    for one, other in pairwise(ordered):
+        if one.client == other.client:
+            raise ValueError(f"Client {one.client} appears twice in this round.")
+    return ordered
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1 in float64; a zero row (a sum of tokens may cancel out) stays zero."""
+    rows = rows.astype(np.float64)
+    norm = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / np.where(norm > 0, norm, 1)
+
+
+def _cosines(mean: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Cosines of [D] to each of [K, D], float64 [K]; row by row, so each is the same whatever the other rows are."""
+    return (_unit(rows) * _unit(mean)).sum(axis=-1)
+
+
+def _check_vector(mean: np.ndarray, whose: str = "given") -> None:
+    if mean.ndim != 1:
+        raise ValueError(f"The identity token {whose} must be a vector, not an array of shape {mean.shape}.")
+    if not np.isfinite(mean).all():
+        raise ValueError(f"The identity token {whose} is not finite.")
+    if not mean.any():
+        raise ValueError(f"The identity token {whose} is zero and has no direction.")
+
+
+def _check_dimension(mean: np.ndarray, dimension: int, whose: str) -> None:
+    if len(mean) != dimension:
+        raise ValueError(f"The identity token {whose} has {len(mean)} numbers, those of the subspaces {dimension}.")

@@ -1,0 +1,380 @@
+"""The organizer against a brute-force version in plain Python, and each of its rules by hand."""
+
+import logging
+import math
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from fcit_plugin.knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens, match
+
+# Brute force: lists, loops and breadth-first search; nothing of numpy.
+
+
+def cosine(x, y):
+    norms = math.sqrt(sum(a * a for a in x)) * math.sqrt(sum(b * b for b in y))
+    return sum(a * b for a, b in zip(x, y, strict=True)) / norms if norms else 0.0
+
+
+def mean_token(cluster):
+    total = sum(c.count for c in cluster)
+    return [sum(c.count * float(c.mean[d]) for c in cluster) / total for d in range(len(cluster[0].mean))]
+
+
+def components(clients, threshold):
+    left, found = sorted(clients, key=lambda c: c.client), []
+    while left:
+        queue, cluster = deque([left.pop(0)]), []
+        while queue:
+            one = queue.popleft()
+            cluster.append(one)
+            for other in [c for c in left if cosine(one.mean.tolist(), c.mean.tolist()) >= threshold]:
+                left.remove(other)
+                queue.append(other)
+        found.append(sorted(cluster, key=lambda c: c.client))
+    return found
+
+
+def nearest(mean, rows):
+    best = 0
+    for i, row in enumerate(rows):
+        if cosine(mean, row) > cosine(mean, rows[best]):
+            best = i
+    return best
+
+
+def brute_force(clients, g, threshold, bound, small_share):
+    clients = sorted(clients, key=lambda c: c.client)
+    subspace, fresh = {}, []
+    for c in clients:
+        k = nearest(c.mean.tolist(), g)
+        if g and (cosine(c.mean.tolist(), g[k]) >= threshold or len(g) == bound):
+            subspace[c.client] = k
+        else:
+            fresh.append(c)
+
+    everything = sum(c.num_examples for c in clients)
+    clusters = components(fresh, threshold)
+    accepted = [x for x in clusters if not (len(x) == 1 and x[0].num_examples / everything < small_share)]
+    accepted = accepted if accepted else clusters
+    free = len(accepted) if bound is None else bound - len(g)
+    while len(accepted) > free:
+        fewest = min(sum(c.num_examples for c in x) for x in accepted)
+        accepted.remove([x for x in accepted if sum(c.num_examples for c in x) == fewest][-1])
+    accepted.sort(key=lambda x: x[0].client)
+
+    for c in fresh:
+        own = [i for i, x in enumerate(accepted) if c in x]
+        place = own[0] if own else nearest(c.mean.tolist(), [mean_token(x) for x in accepted])
+        subspace[c.client] = len(g) + place
+    return subspace, list(range(len(g), len(g) + len(accepted))), {c.client for c in fresh}
+
+
+# Random rounds: few directions with little noise, so that chains, ties of size and full houses are common.
+
+
+@st.composite
+def rounds(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    dimension = draw(st.integers(2, 4))
+    directions = rng.normal(size=(draw(st.integers(1, 6)), dimension))
+    noise = draw(st.sampled_from([0.02, 0.2, 0.6]))
+
+    def tokens(n):
+        rows = directions[rng.integers(len(directions), size=n)]
+        return (rows * rng.uniform(0.5, 2, size=(n, 1)) + noise * rng.normal(size=rows.shape)).astype(np.float32)
+
+    num_subspaces, num_clients = draw(st.integers(0, 4)), draw(st.integers(1, 12))
+    counts = rng.integers(1, 50, size=num_subspaces)
+    state = SubspaceTokens(tokens(num_subspaces) * counts[:, None].astype(np.float32), counts)
+    examples = rng.choice([1, 2, 40, 40, 3000], size=num_clients)
+    clients = [
+        ClientToken(int(i), mean, int(rng.integers(1, 30)), int(n))
+        for i, mean, n in zip(rng.permutation(100)[:num_clients], tokens(num_clients), examples, strict=True)
+    ]
+    free = draw(st.none() | st.integers(0, 3))
+    bound = None if free is None or num_subspaces + free == 0 else num_subspaces + free
+    return clients, state, draw(st.sampled_from([0.5, 0.9, 0.99])), bound, draw(st.sampled_from([0.0, 1e-3, 0.05]))
+
+
+def on_the_edge(clients, state, threshold):
+    """A cosine so close to the threshold that two ways of computing it may disagree."""
+    means = [c.mean.tolist() for c in clients]
+    return any(abs(cosine(mean, row) - threshold) < 1e-12 for mean in means for row in means + state.tokens.tolist())
+
+
+@settings(max_examples=3000, deadline=None)
+@given(rounds())
+def test_assignment_equals_brute_force(case):
+    clients, state, threshold, bound, small_share = case
+    assume(not on_the_edge(clients, state, threshold))
+    got = Organizer(threshold, bound, small_share).assign(clients, state)
+    subspace, opened, fresh = brute_force(clients, state.tokens.tolist(), threshold, bound, small_share)
+    assert got.subspace == subspace
+    assert list(got.opened) == opened
+    assert got.starts_fresh == fresh
+
+
+@settings(max_examples=1000, deadline=None)
+@given(rounds(), st.randoms(use_true_random=False))
+def test_the_order_of_replies_changes_nothing(case, random):
+    clients, state, threshold, bound, small_share = case
+    organizer = Organizer(threshold, bound, small_share)
+    shuffled = random.sample(clients, len(clients))
+    one, other = organizer.assign(clients, state), organizer.assign(shuffled, state)
+    assert one == other
+    assert list(one.subspace) == list(other.subspace) == sorted(c.client for c in clients)
+    one, other = organizer.update(state, clients, one), organizer.update(state, shuffled, other)
+    assert one.sums.tobytes() == other.sums.tobytes()
+    assert one.counts.tobytes() == other.counts.tobytes()
+
+
+@settings(max_examples=1000, deadline=None)
+@given(rounds())
+def test_an_update_only_lands_where_the_client_started(case):
+    clients, state, threshold, bound, small_share = case
+    assignment = Organizer(threshold, bound, small_share).assign(clients, state)
+    for c in clients:
+        start = match(c.mean, state, threshold, bound)
+        assert (start is None) == (c.client in assignment.starts_fresh) == (c.client in fresh_of(assignment))
+        if start is not None:
+            assert assignment.subspace[c.client] == start
+    assert set(assignment.opened) == {assignment.subspace[c] for c in assignment.starts_fresh}
+    assert bound is None or state.num_subspaces + len(assignment.opened) <= bound
+
+
+def fresh_of(assignment):
+    return {c for c, k in assignment.subspace.items() if k in assignment.opened}
+
+
+@settings(max_examples=500, deadline=None)
+@given(rounds())
+def test_token_update_is_the_closed_form(case):
+    clients, state, threshold, bound, small_share = case
+    organizer = Organizer(threshold, bound, small_share)
+    assignment = organizer.assign(clients, state)
+    before = state.sums.copy()
+    new = organizer.update(state, clients, assignment)
+    assert (new.sums.dtype, new.counts.dtype, new.tokens.dtype) == (np.float32, np.int64, np.float32)
+    assert (state.sums == before).all()
+    for k in range(new.num_subspaces):
+        members = [c for c in clients if assignment.subspace[c.client] == k]
+        n = int(state.counts[k]) if k < state.num_subspaces else 0
+        q = sum(c.count for c in members)
+        assert new.counts[k] == n + q
+        if not members:
+            assert new.sums[k].tobytes() == state.sums[k].tobytes()
+        for d in range(new.sums.shape[1]):
+            g = float(state.sums[k, d]) / n if n else 0.0
+            terms = [n * g] + [c.count * float(c.mean[d]) for c in members]
+            slack = 1e-6 * sum(map(abs, terms)) / (n + q)
+            assert new.tokens[k, d] == pytest.approx(sum(terms) / (n + q), abs=slack, rel=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rounds())
+def test_the_cosine_is_to_the_token_that_decided(case):
+    clients, state, threshold, bound, small_share = case
+    assignment = Organizer(threshold, bound, small_share).assign(clients, state)
+    clusters = components([c for c in clients if c.client in assignment.starts_fresh], threshold)
+    for c in clients:
+        k = assignment.subspace[c.client]
+        if k < state.num_subspaces:
+            rows = [state.tokens[k].tolist()]
+        else:
+            rows = [mean_token(x) for x in clusters if {assignment.subspace[y.client] for y in x} == {k}]
+        assert any(abs(assignment.cosine[c.client] - cosine(c.mean.tolist(), row)) < 1e-9 for row in rows)
+
+
+# The rules by hand, in the plane. A token at `degrees` has cosine cos(a - b) to another: 0.9 is 25.8 degrees.
+
+
+def client(number, degrees, examples=100, count=10):
+    angle = math.radians(degrees)
+    return ClientToken(number, np.array([math.cos(angle), math.sin(angle)], np.float32), count, examples)
+
+
+def known(*degrees):
+    sums = np.array([client(0, d).mean for d in degrees], np.float32).reshape(-1, 2)
+    return SubspaceTokens(sums * np.float32(4), np.full(len(degrees), 4))
+
+
+def test_the_first_round_clusters_by_chains():
+    clients = [client(7, 0), client(2, 20), client(5, 40), client(1, 90)]
+    got = Organizer(0.9, None).assign(clients, known())
+    assert got.subspace == {1: 0, 2: 1, 5: 1, 7: 1}
+    assert (got.opened, got.starts_fresh) == ((0, 1), {1, 2, 5, 7})
+    assert got.cosine[5] == pytest.approx(math.cos(math.radians(20)))
+
+
+def test_a_later_stage_reuses_and_opens():
+    got = Organizer(0.9, None).assign([client(0, 10), client(1, 170), client(2, 95)], known(0, 90))
+    assert got == Assignment({0: 0, 1: 2, 2: 1}, got.cosine, (2,), frozenset({1}))
+    assert got.cosine[0] == pytest.approx(math.cos(math.radians(10)))
+    assert got.cosine[1] == pytest.approx(1)
+
+
+def test_a_matched_client_is_no_bridge_for_an_unmatched_one():
+    got = Organizer(0.9, None).assign([client(0, 20), client(1, 40)], known(0))
+    assert got.subspace == {0: 0, 1: 1}
+
+
+def test_each_client_follows_its_own_token_in_later_rounds():
+    organizer, tokens = Organizer(0.9, None), known(0, 90)
+    assert organizer.assign([client(0, 0), client(1, 90)], tokens).subspace == {0: 0, 1: 1}
+    assert organizer.assign([client(0, 90), client(1, 0)], tokens).subspace == {0: 1, 1: 0}
+
+
+def test_two_new_clusters_never_share_a_subspace():
+    got = Organizer(0.9, None).assign([client(0, 90), client(1, 180), client(2, 270)], known(0))
+    assert got.subspace == {0: 1, 1: 2, 2: 3}
+
+
+def test_a_small_singleton_joins_the_nearest_new_cluster_and_no_existing_subspace():
+    clients = [client(0, 100, 5000), client(1, 200, 5000), client(2, 40, 1)]
+    assert Organizer(0.9, None).assign(clients, known(0)).subspace == {0: 1, 1: 2, 2: 1}
+
+
+def test_a_small_singleton_without_any_other_new_cluster_opens_its_own():
+    clients = [client(0, 0, 5000), client(2, 180, 1)]
+    assert Organizer(0.9, None).assign(clients, known(0)).subspace == {0: 0, 2: 1}
+    clients = [client(0, 0, 5000), client(2, 90, 1), client(1, 180, 1)]
+    assert Organizer(0.9, None).assign(clients, known(0)).subspace == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_share_of_exactly_the_limit_is_not_small():
+    got = Organizer(0.9, None).assign([client(0, 0, 999), client(1, 90, 1)], known())
+    assert got.subspace == {0: 0, 1: 1}
+    got = Organizer(0.9, None).assign([client(0, 0, 1000), client(1, 90, 1)], known())
+    assert got.subspace == {0: 0, 1: 0}
+
+
+def test_a_small_pair_is_no_singleton():
+    clients = [client(0, 0, 9000), client(1, 90, 1), client(2, 95, 1)]
+    assert Organizer(0.9, None).assign(clients, known()).subspace == {0: 0, 1: 1, 2: 1}
+
+
+def test_capacity_opens_the_clusters_with_most_examples_and_says_so(caplog):
+    clients = [client(0, 100, 10), client(1, 160, 30), client(2, 230, 20), client(3, 290, 20)]
+    with caplog.at_level(logging.WARNING, logger="fcit_plugin"):
+        got = Organizer(0.9, 3).assign(clients, known(0))
+    assert got.subspace == {0: 1, 1: 1, 2: 2, 3: 2}
+    assert (got.opened, got.starts_fresh) == ((1, 2), {0, 1, 2, 3})
+    assert "max_subspaces" in caplog.text
+    assert "[0, 3]" in caplog.text
+
+
+def test_a_full_house_sends_a_stranger_to_the_nearest_and_says_so(caplog):
+    with caplog.at_level(logging.WARNING, logger="fcit_plugin"):
+        got = Organizer(0.9, 2).assign([client(4, 140), client(5, 0)], known(0, 90))
+    assert got == Assignment({4: 1, 5: 0}, got.cosine, (), frozenset())
+    assert "client 4" in caplog.text
+    assert "client 5" not in caplog.text
+
+
+def test_no_warning_without_need(caplog):
+    with caplog.at_level(logging.WARNING, logger="fcit_plugin"):
+        Organizer(0.9, 3).assign([client(0, 0), client(1, 90), client(2, 180, 9000), client(3, 181, 1)], known(0))
+    assert caplog.text == ""
+
+
+def test_match_alone():
+    assert match(client(0, 80).mean, known(0, 90), 0.9, None) == 1
+    assert match(client(0, 45).mean, known(0, 90), 0.9, None) is None
+    assert match(client(0, 46).mean, known(0, 90), 0.9, 2) == 1
+    assert match(client(0, 46).mean, known(0, 90), 0.9, 3) is None
+    assert match(client(0, 0).mean, known(), 0.9, 1) is None
+    assert match(client(0, 5).mean, known(5, 5), 0.9, None) == 0
+
+
+def test_an_opened_subspace_without_replies_keeps_its_number_and_attracts_nobody():
+    organizer, clients = Organizer(0.9, 3), [client(0, 0), client(1, 90)]
+    first = organizer.update(known(), clients[1:], organizer.assign(clients, known()))
+    assert first.counts.tolist() == [0, 10]
+    assert first.tokens.tolist()[0] == [0, 0]
+    assert match(client(0, 0).mean, first, -1.0, None) == 1
+    assert organizer.assign(clients, first).subspace == {0: 2, 1: 1}
+    assert match(client(0, 181).mean, first, 0.9, 2) == 1
+    assert match(client(0, 0).mean, SubspaceTokens(first.sums[:1], first.counts[:1]), -1.0, None) is None
+
+
+def test_counts_beyond_float32_stay_exact():
+    big = SubspaceTokens(np.ones((1, 2), np.float32), np.array([2**40 + 1]))
+    new = Organizer(0.9, None).update(big, [client(0, 45, count=1)], Assignment({0: 0}, {0: 1.0}, (), frozenset()))
+    assert new.counts.tolist() == [2**40 + 2]
+
+
+def test_small_contributions_of_one_round_are_summed_before_rounding():
+    tokens = SubspaceTokens(np.array([[2.0**24, 0]], np.float32), np.array([1]))
+    clients = [ClientToken(i, np.array([1.0, 0]), 1, 1) for i in range(64)]
+    organizer = Organizer(0.9, None)
+    assert organizer.update(tokens, clients, organizer.assign(clients, tokens)).sums[0, 0] == 2**24 + 64
+
+
+def test_tokens_survive_the_way_through_arrays():
+    tokens = known(0, 90)
+    again = SubspaceTokens.from_arrays(tokens.to_arrays())
+    assert again.sums.tobytes() == tokens.sums.tobytes()
+    assert again.counts.tolist() == tokens.counts.tolist()
+    assert (SubspaceTokens.empty(768).num_subspaces, SubspaceTokens.empty(768).sums.shape) == (0, (0, 768))
+
+
+@pytest.mark.parametrize("mean", [[np.nan, 1], [np.inf, 1], [0, 0], [[1, 2]], [1e300, 0], [1e-60, 0]], ids=str)
+def test_a_bad_token_names_its_client(mean):
+    with pytest.raises(ValueError, match="client 17"):
+        ClientToken(17, np.array(mean, np.float64), 1, 1)
+
+
+@pytest.mark.parametrize(("count", "examples", "name"), [(0, 1, "count"), (1, 0, "num_examples")])
+def test_a_bad_count_names_its_client(count, examples, name):
+    with pytest.raises(ValueError, match=f"Client 17 reports {name} 0"):
+        ClientToken(17, np.ones(2), count, examples)
+
+
+def test_a_token_is_a_private_float32_copy():
+    mean = np.ones(2)
+    token = ClientToken(0, mean, 1, 1)
+    mean[0] = 5
+    assert (token.mean.dtype, token.mean.tolist()) == (np.float32, [1, 1])
+    with pytest.raises(ValueError, match="read-only"):
+        token.mean[0] = 2
+
+
+def test_the_rest_of_the_complaints():
+    organizer, wide = Organizer(0.9, None), ClientToken(17, np.ones(3), 1, 1)
+    with pytest.raises(ValueError, match="client 17 has 3 numbers, those of the subspaces 2"):
+        organizer.assign([wide], known())
+    with pytest.raises(ValueError, match="client 17 has 3 numbers"):
+        organizer.update(known(0), [wide], Assignment({17: 0}, {17: 1.0}, (), frozenset()))
+    with pytest.raises(ValueError, match="Client 3 appears twice"):
+        organizer.assign([client(3, 0), client(3, 90)], known())
+    with pytest.raises(ValueError, match="Client 1 has no subspace"):
+        organizer.update(known(0), [client(1, 0)], Assignment({}, {}, (), frozenset()))
+    for bad in (np.array([np.nan, 1]), np.zeros(2), np.ones(3), np.ones((1, 2))):
+        with pytest.raises(ValueError, match="identity token"):
+            match(bad, known(0), 0.9, None)
+
+
+@pytest.mark.parametrize("arguments", [(1.5, None), (float("nan"), None), (0.9, 0)])
+def test_impossible_settings(arguments):
+    with pytest.raises(ValueError, match="threshold|max_subspaces"):
+        Organizer(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("sums", "counts"),
+    [
+        (np.zeros((1, 2)), np.ones(1, np.int64)),
+        (np.zeros((1, 2), np.float32), np.ones(1, np.int32)),
+        (np.zeros((1, 2), np.float32), np.ones(2, np.int64)),
+        (np.zeros(2, np.float32), np.ones(2, np.int64)),
+        (np.full((1, 2), np.nan, np.float32), np.ones(1, np.int64)),
+        (np.zeros((1, 2), np.float32), np.array([-1])),
+    ],
+)
+def test_a_broken_state_is_refused(sums, counts):
+    with pytest.raises(ValueError, match="Subspace tokens need"):
+        SubspaceTokens(sums, counts)
