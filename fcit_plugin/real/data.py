@@ -1,0 +1,227 @@
+"""Writes three real image-question data sets in the plugin's layout, from packages only.
+
+========================  ============================================  ============
+data set                  source                                        answers
+========================  ============================================  ============
+``real_digits``           ``sklearn.datasets.load_digits`` (BSD)        10 words
+``real_easyvqa``          the PyPI package ``easy-vqa`` (MIT)           13 words
+``real_fashion``          the Debian package of Fashion-MNIST (MIT)     10 words
+========================  ============================================  ============
+
+Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images under ``datasets/<name>/``, and
+``dataset_info.json`` lists them for LLaMA-Factory. No test image occurs in training.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fcit_plugin.real.fashion import read_fashion
+from fcit_plugin.real.packages import package_file, require
+
+if TYPE_CHECKING:
+    import numpy
+    from PIL.Image import Image
+
+SIDE = 56  # pixels: what SmolLM2-VL looks at
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGIT_QUESTIONS = (
+    "Which handwritten digit is this?",
+    "What number is written in the image?",
+    "Read the digit and name it.",
+)
+
+CLOTHES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+CLOTHES_QUESTIONS = (
+    "What piece of clothing is shown?",
+    "Name the article in the photo.",
+    "Which kind of garment or accessory is this?",
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one image.
+
+    Attributes:
+        source: Identifies the image within its split; two examples may ask about the same one.
+        image: The image itself.
+        question: What is asked.
+        answer: The expected answer.
+    """
+
+    source: str
+    image: "Image"
+    question: str
+    answer: str
+
+
+Split = tuple[list[Example], list[Example]]
+
+
+def prepare(out: Path, train: int = 800, test: int = 100, seed: int = 0, fashion: str = "debian") -> None:
+    """Writes the data sets; the same arguments give the same files.
+
+    Args:
+        out: Folder to write, to be used as ``dataset_dir``. What an earlier call wrote there is replaced.
+        train: Training examples per data set (at most 1,600 for the digits, of which there are 1,797).
+        test: Test examples per data set.
+        seed: Decides which examples are drawn, their order and their phrasing.
+        fashion: Where Fashion-MNIST comes from: ``debian`` fetches the Debian package, ``none`` leaves
+            ``real_fashion`` out, anything else is a folder with its four ``*-ubyte.gz`` files.
+
+    Raises:
+        MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
+        RuntimeError: The Debian package cannot be fetched.
+        ValueError: More examples are asked for than there are.
+    """
+    import numpy
+
+    makers: dict[str, Callable[[int, int, numpy.random.Generator], Split]] = {
+        "real_digits": digits,
+        "real_easyvqa": easyvqa,
+    }
+    if fashion != "none":
+        makers["real_fashion"] = lambda *sizes: clothes(*sizes, where=fashion)
+
+    entries: dict[str, dict] = {}
+    for name, make in makers.items():
+        # A stream of its own for each data set: leaving one out changes none of the others.
+        stream = numpy.random.default_rng([seed, *name.encode()])
+        entries |= write(Path(out), name, *make(train, test, stream))
+    _write_json(Path(out) / "dataset_info.json", entries)
+
+
+def digits(train: int, test: int, stream: "numpy.random.Generator") -> Split:
+    """Draws handwritten digits, to be named in words."""
+    require("sklearn", "scikit-learn")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels, labels = (bunch.images * 255 / 16).astype("uint8"), bunch.target
+    order = stream.permutation(len(labels))
+    _check(train + test, len(order), "digits")
+    pick = _labelled(pixels, labels, DIGITS, DIGIT_QUESTIONS, stream)
+    return list(pick(order[:train])), list(pick(order[train : train + test]))
+
+
+def clothes(train: int, test: int, stream: "numpy.random.Generator", where: str = "debian") -> Split:
+    """Draws Fashion-MNIST articles from its own two splits."""
+    halves = []
+    for (pixels, labels), count in zip(read_fashion(where), (train, test)):
+        _check(count, len(labels), "articles of clothing")
+        pick = _labelled(pixels, labels, CLOTHES, CLOTHES_QUESTIONS, stream)
+        halves.append(list(pick(stream.permutation(len(labels))[:count])))
+    return halves[0], halves[1]
+
+
+def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
+    """Draws questions about shapes and colours: half open ones, half to be answered by yes or no.
+
+    The package's own mixture has three yes-or-no questions to each open one, which rewards blind guessing.
+    """
+    from PIL import Image
+
+    folder = package_file("easy_vqa", "easy-vqa", "data")
+    halves = []
+    for split, count in (("train", train), ("test", test)):
+        asked = json.loads((folder / split / "questions.json").read_text(encoding="utf-8"))
+        closed = [row for row in asked if row[1] in ("yes", "no")]
+        opened = [row for row in asked if row[1] not in ("yes", "no")]
+        rows = []
+        for pool, part in ((opened, count - count // 2), (closed, count // 2)):
+            _check(part, len(pool), "questions")
+            rows += [pool[i] for i in stream.permutation(len(pool))[:part]]
+        examples = []
+        for i in stream.permutation(len(rows)):
+            question, answer, number = rows[i]
+            image = Image.open(folder / split / "images" / f"{number}.png").convert("RGB")
+            examples.append(Example(str(number), image, question[0].upper() + question[1:], answer))
+        halves.append(examples)
+    return halves[0], halves[1]
+
+
+def _labelled(
+    pixels: "numpy.ndarray",
+    labels: "numpy.ndarray",
+    names: tuple[str, ...],
+    questions: tuple[str, ...],
+    stream: "numpy.random.Generator",
+) -> "Callable[[numpy.ndarray], Iterator[Example]]":
+    """Returns a function from indices to examples over labelled grey images."""
+    from PIL import Image
+
+    def pick(indices: "numpy.ndarray") -> Iterator[Example]:
+        for i in indices:
+            image = Image.fromarray(pixels[i]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            question = questions[stream.integers(len(questions))]
+            yield Example(str(i), image, question, names[labels[i]])
+
+    return pick
+
+
+def write(out: Path, name: str, train: list[Example], test: list[Example]) -> dict[str, dict]:
+    """Writes one data set and returns its entries for ``dataset_info.json``.
+
+    Args:
+        out: The ``dataset_dir``.
+        name: Name of the data set.
+        train: Training examples, stored as conversations.
+        test: Test examples, stored as question and answer.
+    """
+    for part in ("datasets", "instructions"):
+        shutil.rmtree(out / part / name, ignore_errors=True)
+        (out / part / name).mkdir(parents=True)
+
+    def save(split: str, example: Example) -> str:
+        relative = f"{name}/{split}_{example.source}.png"
+        example.image.save(out / "datasets" / relative)
+        return relative
+
+    conversations = [
+        {
+            "image": save("train", example),
+            "conversations": [
+                {"from": "human", "value": f"<image>\n{example.question}"},
+                {"from": "gpt", "value": example.answer},
+            ],
+        }
+        for example in train
+    ]
+    questions = [
+        {
+            "question_id": f"{name}_{number}",
+            "image": save("test", example),
+            "text": example.question,
+            "answer": example.answer,
+        }
+        for number, example in enumerate(test)
+    ]
+    _write_json(out / "instructions" / name / "train.json", conversations)
+    _write_json(out / "instructions" / name / "test.json", questions)
+    return {
+        name: _entry(name, "train", {"messages": "conversations", "images": "image"}),
+        f"{name}_test": _entry(name, "test", {"prompt": "text", "response": "answer", "images": "image"}),
+    }
+
+
+def _entry(name: str, split: str, columns: dict[str, str]) -> dict:
+    return {
+        "file_name": f"instructions/{name}/{split}.json",
+        "formatting": "fcit",
+        "columns": columns,
+        "fcit_metric": "exact_match",
+    }
+
+
+def _check(wanted: int, there: int, what: str) -> None:
+    if wanted > there:
+        raise ValueError(f"{wanted} {what} were asked for, but there are only {there}.")
+
+
+def _write_json(path: Path, content: list | dict) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
