@@ -13,6 +13,7 @@ from ..knowledge.organizer import Organizer, SubspaceTokens
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
+from .grid import identify_process
 from .messages import CONFIG, client_token, num_bytes
 from .round import configure, fold, make_organizer
 from .rules import RuleSet
@@ -46,6 +47,7 @@ class Program:
     rules: RuleSet = field(init=False)
 
     def __post_init__(self) -> None:
+        identify_process()
         args = self.args
         self.organizer = make_organizer(args.fcit_method, args.fcit_similarity_threshold, args.fcit_max_subspaces)
         self.rules = RuleSet(args.fcit_server_rule)

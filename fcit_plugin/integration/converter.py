@@ -1,0 +1,57 @@
+"""The data set converter ``fcit``: records of the released benchmark in LLaMA-Factory's standard form.
+
+Train records are {"image", "conversations": [{"from", "value"}, ...]}, test records are
+{"question_id", "image", "text", "answer"}, whose text carries no image tag.
+"""
+
+import os
+from typing import Any
+
+IMAGE = "<image>"
+_ROLES = {"human": "user", "gpt": "assistant"}
+
+
+def make_converter(base: type) -> type:
+    """The converter class on LLaMA-Factory's ``DatasetConverter``."""
+
+    class FcitConverter(base):
+        def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+            attributes = self.dataset_attr
+            if attributes.messages and example.get(attributes.messages):
+                turns = _turns(example, attributes.messages, str(attributes))
+            else:
+                turns = [_turn("user", example[attributes.prompt]), _turn("assistant", str(example[attributes.response]))]
+            image = example.get(attributes.images) if attributes.images else None
+            if image and not any(IMAGE in turn["content"] for turn in turns):
+                turns[0]["content"] = f"{IMAGE}\n{turns[0]['content']}"
+            return {
+                "_prompt": turns[:-1],
+                "_response": turns[-1:],
+                "_system": "",
+                "_tools": "",
+                "_images": [self._image_path(image)] if image else None,
+                "_videos": None,
+                "_audios": None,
+            }
+
+        def _image_path(self, image: str) -> str:
+            root = getattr(self.dataset_attr, "media_root", None) or self.data_args.media_dir
+            path = os.path.join(root, image)
+            if not os.path.isfile(path):
+                raise ValueError(f"The image {path} of the data set {self.dataset_attr} does not exist.")
+            return path
+
+    return FcitConverter
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _turns(example: dict[str, Any], column: str, dataset: str) -> list[dict[str, str]]:
+    turns = example[column]
+    if len(turns) < 2 or len(turns) % 2 or any(t["from"] != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
+        raise ValueError(
+            f"A record of the data set {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}."
+        )
+    return [_turn(_ROLES[turn["from"]], turn["value"]) for turn in turns]

@@ -1,0 +1,108 @@
+"""Seam: ``llamafactory.data.parser`` - the FCIT data sets are known whatever ``dataset_dir`` the user has.
+
+Also the converter for ``formatting: fcit``, which reads the two record layouts of the released benchmark.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import wrapt
+
+#: Suffix of the name of a data set's test records.
+TEST = "_test"
+
+
+def install(parser_module) -> None:
+    """Wrap ``get_dataset_list``; other names than ours go to LLaMA-Factory as before."""
+
+    def wrapper(wrapped, instance, args, kwargs):
+        return _dataset_list(wrapped, *args, **kwargs)
+
+    def _dataset_list(wrapped, dataset_names, dataset_dir):
+        ours = own_datasets()
+        if not any(name in ours for name in dataset_names or []):
+            return wrapped(dataset_names, dataset_dir)
+        return [
+            _attributes(name, ours[name]) if name in ours else wrapped([name], dataset_dir)[0]
+            for name in dataset_names
+        ]
+
+    def _attributes(name: str, entry: dict[str, Any]):
+        path = data_root() / entry["file_name"]
+        if not path.is_file():
+            raise ValueError(
+                f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the "
+                "FCIT benchmark (the folder with instructions/ and datasets/)."
+            )
+        attributes = parser_module.DatasetAttr("file", dataset_name=str(path))
+        attributes.join(entry)
+        attributes.media_root = str(data_root() / "datasets")
+        return attributes
+
+    wrapt.wrap_function_wrapper(parser_module, "get_dataset_list", wrapper)
+    wrapt.register_post_import_hook(_install_converter, "llamafactory.data.converter")
+
+
+def _install_converter(converter_module) -> None:
+    from .converter import make_converter
+
+    converter_module.register_dataset_converter("fcit", make_converter(converter_module.DatasetConverter))
+
+
+@cache
+def own_datasets() -> dict[str, dict[str, Any]]:
+    """The entries of our own ``dataset_info.json``, by name."""
+    return json.loads((files("fcit_plugin") / "dataset_info" / "dataset_info.json").read_text(encoding="utf-8"))
+
+
+def data_root() -> Path:
+    """Root of the FCIT benchmark: FCIT_DATA_DIR, else FCIT-mini (drawn on first use)."""
+    if os.environ.get("FCIT_DATA_DIR"):
+        return Path(os.environ["FCIT_DATA_DIR"]).expanduser().absolute()
+    from ..mini.build import mini_root
+
+    return mini_root()
+
+
+def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
+    """The ``dataset_info.json`` entry of a data set, ours or the user's.
+
+    Raises:
+        ValueError: There is none; the sentence names the nearest known data set.
+    """
+    known = dict(own_datasets())
+    path = Path(dataset_dir) / "dataset_info.json"
+    if path.is_file():
+        known = {**json.loads(path.read_text(encoding="utf-8")), **known}
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    raise ValueError(
+        f"Unknown data set `{name}`: it is neither one of the plugin's nor in {path}; "
+        f"the nearest known one is `{nearest[0]}`."
+    )
+
+
+def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool) -> None:
+    """Refuse unknown data sets before anything is loaded.
+
+    Raises:
+        ValueError: A data set, or its test records, are in no ``dataset_info.json``.
+    """
+    for name in names:
+        dataset_entry(name, dataset_dir)
+        if not with_test:
+            continue
+        try:
+            dataset_entry(name + TEST, dataset_dir)
+        except ValueError as error:
+            raise ValueError(
+                f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
+                "or set `fcit_eval_every: never`."
+            ) from error

@@ -1,0 +1,208 @@
+"""Evaluation by generation: every sample through its own activation, batches of mixed data sets."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+from tqdm import tqdm
+
+from ..adapters.lora import write_shared
+from ..adapters.stacked import Activation, activated
+from ..arguments import FcitArguments
+from ..evaluation.metrics import label_set, score
+from ..federation.state import ServerState
+from ..knowledge.activation import activation_weights
+from ..knowledge.encoders import IdentityEncoder
+from .pipeline import Pipeline, Split
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores from 0 to 100 by data set; ``restricted`` is None where the answers are open."""
+
+    free: dict[str, float]
+    restricted: dict[str, float | None]
+
+
+class Evaluator:
+    """Answers the test records of data sets and scores the answers.
+
+    Args:
+        model: PEFT model that also trains.
+        pipeline: Data.
+        encoder: Identity encoder.
+        args: The recipe's fcit keys.
+        generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, pipeline: Pipeline, encoder: IdentityEncoder, args: FcitArguments, generating_args
+    ) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.encoder = encoder
+        self.args = args
+        self.max_new_tokens = generating_args.max_new_tokens
+        self.batch_size = pipeline.training_args.per_device_eval_batch_size
+        self.stop_ids = pipeline.template.get_stop_token_ids(pipeline.tokenizer)
+        self._collator = SFTDataCollatorWith4DAttentionMask(
+            template=pipeline.template, model=None, pad_to_multiple_of=None, **pipeline.tokenizer_module
+        )
+
+    def evaluate(self, state: ServerState, names: Sequence[str]) -> Scores:
+        """Score the model with the state's subspaces; without any, the untuned model.
+
+        Args:
+            state: Subspaces, tokens and shared trainables.
+            names: Data sets.
+        """
+        samples = [_Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples)) for name in names]
+        write_shared(self.model, state.shared)
+        with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
+            free = self._answers(samples, state, activation, "Evaluating", restricted=False)
+            restricted = (
+                self._answers(samples, state, activation, "Evaluating (label sets)", restricted=True)
+                if self.args.fcit_eval_restricted
+                else {}
+            )
+        return Scores(
+            {s.name: score(self.pipeline.metric(s.name), free[s.name], s.split.answers) for s in samples},
+            {
+                s.name: score(self.pipeline.metric(s.name), restricted[s.name], s.split.answers)
+                if s.name in restricted
+                else None
+                for s in samples
+            },
+        )
+
+    @contextlib.contextmanager
+    def _answering(self, state: ServerState) -> Iterator[Activation | None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            if state.subspaces:
+                with activated(self.model, state.subspaces) as activation:
+                    yield activation
+            else:
+                with self.model.disable_adapter():
+                    yield None
+        finally:
+            self.model.train(was_training)
+
+    def _weights(self, instructions: Sequence[str], state: ServerState) -> torch.Tensor:
+        tokens = state.tokens
+        weights = activation_weights(
+            self.encoder.encode(instructions),
+            tokens.tokens,
+            tokens.counts > 0,
+            mode=self.args.fcit_activation,
+            temperature=self.args.fcit_temperature,
+        )
+        return torch.from_numpy(weights)
+
+    def _answers(
+        self, samples: Sequence["_Sample"], state: ServerState, activation: Activation | None, title: str, restricted: bool
+    ) -> dict[str, list[str]]:
+        """Generated answers by data set, in the records' order."""
+        tries = {s.name: self._trie(s.name) for s in samples} if restricted else {}
+        rows = [
+            (s.name, i, feature, text, tries.get(s.name))
+            for s in samples
+            if not restricted or tries[s.name] is not None
+            for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
+        ]
+        rows.sort(key=lambda row: len(row[2]["input_ids"]))  # little padding; stable, so always the same batches
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        args = self.pipeline.training_args
+        mine = range(args.process_index, len(batches), args.world_size)
+        found: dict[tuple[str, int], str] = {}
+        for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
+            batch = batches[number]
+            if activation is not None:
+                activation.set(self._weights([row[3] for row in batch], state))
+            for row, answer in zip(batch, self._generate([r[2] for r in batch], [r[4] for r in batch])):
+                found[row[0], row[1]] = answer
+        found = _gather(found, args.world_size)
+        answers: dict[str, list[str]] = {}
+        for name, i in sorted(found):
+            answers.setdefault(name, []).append(found[name, i])
+        return answers
+
+    @torch.inference_mode()
+    def _generate(self, features: list[dict[str, Any]], tries: list[dict | None]) -> list[str]:
+        prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
+        inputs = self._collator([{key: feature.get(key) for key in prompt} | {"labels": [0]} for feature in features])
+        inputs.pop("labels")
+        device = next(self.model.parameters()).device
+        inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
+        length = inputs["input_ids"].shape[1]
+        constraint = {}
+        if tries[0] is not None:
+            constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
+                tries[row], ids[length:].tolist(), self.stop_ids
+            )
+        output = self.model.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.stop_ids,
+            pad_token_id=self.pipeline.tokenizer.pad_token_id,
+            use_cache=True,
+            **constraint,
+        )
+        return [text.strip() for text in self.pipeline.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
+
+    def _trie(self, name: str) -> dict | None:
+        """The data set's own labels as a prefix tree of token ids; None where the answers are open."""
+        labels = label_set(self.pipeline.train(name).answers)
+        if labels is None:
+            return None
+        root: dict[int, dict] = {}
+        for label in labels:
+            turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": label}]
+            _, ids = self.pipeline.template.encode_oneturn(self.pipeline.tokenizer, turns)
+            node = root
+            for token in [*(i for i in ids if i not in self.stop_ids), self.stop_ids[0]]:
+                node = node.setdefault(token, {})
+        return root
+
+
+@dataclass(frozen=True)
+class _Sample:
+    name: str
+    split: Split
+
+
+def _next_ids(trie: dict, so_far: list[int], stop_ids: list[int]) -> list[int]:
+    for token in so_far:
+        trie = trie.get(token, {})
+    return list(trie) or stop_ids[:1]
+
+
+def _gather(found: dict, world_size: int) -> dict:
+    """The answers of all processes."""
+    if world_size == 1:
+        return found
+    parts: list[dict] = [{} for _ in range(world_size)]
+    dist.all_gather_object(parts, found)
+    return {key: answer for part in parts for key, answer in part.items()}
+
+
+@contextlib.contextmanager
+def left_padding(tokenizer) -> Iterator[None]:
+    """Within the block the tokenizer pads on the left, as generation needs."""
+    side = tokenizer.padding_side
+    tokenizer.padding_side = "left"
+    try:
+        yield
+    finally:
+        tokenizer.padding_side = side

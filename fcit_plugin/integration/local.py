@@ -1,0 +1,187 @@
+"""Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
+
+import contextlib
+import copy
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from flwr.app import ConfigRecord
+from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+from llamafactory.extras.constants import IGNORE_INDEX
+from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+from transformers import PrinterCallback, TrainerCallback
+
+from ..adapters.lora import State, read_shared, read_subspace, write_shared, write_subspace
+from ..arguments import FcitArguments
+from ..knowledge.encoders import IdentityEncoder
+from ..scenario.partition import partition
+from ..scenario.sampling import client_seed
+from ..scenario.tasks import Scenario
+from .pipeline import Pipeline, TaskData
+
+
+class LocalTrainer:
+    """Implements :class:`fcit_plugin.federation.client.LocalTraining` on one loaded model.
+
+    Args:
+        model: PEFT model whose one adapter is the subspace in training.
+        pipeline: Data.
+        encoder: Identity encoder.
+        scenario: Tasks.
+        finetuning_args: LLaMA-Factory's fine-tuning arguments.
+        own_datasets: A site's own data sets; None lets the client take its part of the scenario's partition.
+        make_callback: Makes the callback that reports a client's steps.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        pipeline: Pipeline,
+        encoder: IdentityEncoder,
+        scenario: Scenario,
+        finetuning_args: Any,
+        own_datasets: list[str] | None = None,
+        make_callback: Callable[[ConfigRecord], TrainerCallback] | None = None,
+    ) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.encoder = encoder
+        self.scenario = scenario
+        self.finetuning_args = finetuning_args
+        self.args: FcitArguments = finetuning_args.fcit
+        self.own_datasets = own_datasets
+        self.make_callback = make_callback
+        self._tasks: dict[int, TaskData] = {}
+        self._parts: dict[int, list[np.ndarray]] = {}
+        self._embedded: dict[int, np.ndarray] = {}
+        self._collator = self._make_collator()
+
+    def task(self, index: int) -> TaskData:
+        """The training records of a task."""
+        if index not in self._tasks:
+            names = self.own_datasets or self.scenario.tasks[index].datasets
+            self._tasks[index] = TaskData(tuple(self.pipeline.train(name) for name in names))
+        return self._tasks[index]
+
+    def records(self, client: int, task: int) -> np.ndarray:
+        """Indices of the client's records in the task, int64, ascending."""
+        if self.own_datasets:
+            return np.arange(len(self.task(task)))
+        if task not in self._parts:
+            args = self.args
+            self._parts[task] = partition(
+                len(self.task(task)),
+                args.fcit_num_clients,
+                method=args.fcit_partition,
+                beta=args.fcit_beta,
+                min_samples=args.fcit_min_client_samples,
+                seed=[self.pipeline.training_args.seed, task],
+            )
+        return self._parts[task][client]
+
+    def num_steps(self, client: int, task: int) -> int:
+        """Optimizer steps of a client's local training."""
+        args = self.pipeline.training_args
+        if args.max_steps > 0:
+            return args.max_steps
+        batch = args.per_device_train_batch_size * args.world_size
+        batches = -(-len(self.records(client, task)) // batch)
+        return int(np.ceil(max(-(-batches // args.gradient_accumulation_steps), 1) * args.num_train_epochs))
+
+    def token(self, config: ConfigRecord) -> tuple[np.ndarray, int, int]:
+        """Mean identity token m_c [D] over the client's instructions, their number q_c, and n_c."""
+        task = config["task"]
+        if task not in self._embedded:
+            self._embedded[task] = self.encoder.encode(self.task(task).instructions)
+        records = self.records(config["client"], task)
+        mean = self._embedded[task][records].mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean, len(records), len(records)
+
+    def train(self, config: ConfigRecord, subspace: State, shared: State) -> tuple[State, State, float]:
+        """Train from the given weights with a fresh optimizer and schedule."""
+        write_subspace(self.model, subspace)
+        write_shared(self.model, shared)
+        records = self.records(config["client"], config["task"])
+        trainer = CustomSeq2SeqTrainer(
+            model=self.model,
+            args=self._client_args(config),
+            finetuning_args=self.finetuning_args,
+            data_collator=self._collator,
+            train_dataset=self.task(config["task"]).features.select(records),
+            **self.pipeline.tokenizer_module,
+        )
+        _quiet(trainer)
+        if self.make_callback is not None:
+            trainer.add_callback(self.make_callback(config))
+        try:
+            loss = trainer.train().training_loss
+        finally:
+            _tear_down(trainer)
+        return read_subspace(self.model), read_shared(self.model), float(loss)
+
+    def _client_args(self, config: ConfigRecord):
+        """The recipe's training arguments with the client's own seed, and without what the run does itself."""
+        args = copy.copy(self.pipeline.training_args)
+        args.seed = args.data_seed = client_seed(args.seed, config["stage"], config["round"], config["client"])
+        args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
+        args.report_to = []
+        args.disable_tqdm = True
+        args.push_to_hub = False
+        args.resume_from_checkpoint = None
+        return args
+
+    def _make_collator(self):
+        pipeline = self.pipeline
+        tokenizer = pipeline.tokenizer
+        return SFTDataCollatorWith4DAttentionMask(
+            template=pipeline.template,
+            model=self.model,
+            pad_to_multiple_of=8,
+            label_pad_token_id=(
+                IGNORE_INDEX if pipeline.data_args.ignore_pad_token_for_loss else tokenizer.pad_token_id
+            ),
+            block_diag_attn=pipeline.model_args.block_diag_attn,
+            neat_packing=pipeline.data_args.neat_packing,
+            attn_implementation=getattr(self.model.config, "_attn_implementation", None),
+            compute_dtype=pipeline.model_args.compute_dtype,
+            **pipeline.tokenizer_module,
+        )
+
+
+def _quiet(trainer: CustomSeq2SeqTrainer) -> None:
+    """Drop the callbacks that would print, or save the processor, once per client."""
+    from llamafactory.train.callbacks import SaveProcessorCallback
+
+    for callback in (PrinterCallback, SaveProcessorCallback):
+        trainer.remove_callback(callback)
+
+
+def _tear_down(trainer: CustomSeq2SeqTrainer) -> None:
+    """Leave no engine, optimizer or hook behind, so that the next client starts clean."""
+    if trainer.is_deepspeed_enabled:
+        from accelerate.state import AcceleratorState
+
+        if trainer.deepspeed is not None:
+            trainer.deepspeed.destroy()
+        trainer.accelerator.free_memory()
+        # a second Accelerator refuses a deepspeed plugin while the first one's state stands
+        AcceleratorState._reset_state(reset_partial_state=False)
+    else:
+        trainer.accelerator.free_memory()
+    trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    gc.collect()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Within the block transformers only warns: its info lines would come once per client."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)

@@ -1,0 +1,117 @@
+"""What a run shows while it goes on: a progress line, ``trainer_log.jsonl``, and scalars for ``report_to``."""
+
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ConfigRecord
+from llamafactory.extras import logging
+from llamafactory.extras.constants import TRAINER_LOG
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.integrations import get_reporting_integration_callbacks
+
+logger = logging.get_logger(__name__)
+
+
+class Monitor:
+    """Progress of a whole run, counted in optimizer steps over all clients.
+
+    Args:
+        training_args: LLaMA-Factory's training arguments of the run.
+        total_steps: Optimizer steps of all clients in all rounds and stages.
+    """
+
+    def __init__(self, training_args, total_steps: int) -> None:
+        self.args = training_args
+        self.total_steps = total_steps
+        self.step = 0
+        self.log: list[dict[str, Any]] = []
+        self._start = time.time()
+        self._main = training_args.process_index == 0
+        self._bar = tqdm(
+            total=total_steps,
+            desc="Federated training",
+            unit="step",
+            dynamic_ncols=True,
+            disable=not self._main or training_args.disable_tqdm,
+        )
+        self._reporters = [cls() for cls in get_reporting_integration_callbacks(training_args.report_to)]
+        self._tell("on_train_begin")
+
+    def client_callback(self, config: ConfigRecord) -> TrainerCallback:
+        """The callback that reports one client's local training."""
+        return _ClientCallback(self, config)
+
+    def client_step(self, config: ConfigRecord, loss: float | None) -> None:
+        """One optimizer step of a client is done."""
+        self.step += 1
+        shown = {"client": config["client"], "subspace": config["subspace"]}
+        if loss is not None:
+            shown["loss"] = f"{loss:.4f}"
+        self._bar.set_description(f"Stage {config['stage']} round {config['round']}", refresh=False)
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(1)
+
+    def client_log(self, config: ConfigRecord, logs: dict[str, Any]) -> None:
+        """A client's trainer logged a loss: the same line that LLaMA-Factory writes, with stage, round and client."""
+        if not self._main:
+            return
+        elapsed = time.time() - self._start
+        remaining = elapsed / max(self.step, 1) * (self.total_steps - self.step)
+        entry = {
+            "current_steps": self.step,
+            "total_steps": self.total_steps,
+            "loss": logs["loss"],
+            "lr": logs.get("learning_rate"),
+            "epoch": logs.get("epoch"),
+            "percentage": round(self.step / max(self.total_steps, 1) * 100, 2),
+            "elapsed_time": str(timedelta(seconds=int(elapsed))),
+            "remaining_time": str(timedelta(seconds=int(remaining))),
+            "stage": config["stage"],
+            "round": config["round"],
+            "client": config["client"],
+            "subspace": config["subspace"],
+        }
+        self.log.append(entry)
+        path = Path(self.args.output_dir) / TRAINER_LOG
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def scalars(self, values: dict[str, float]) -> None:
+        """Send scalars to the integrations of ``report_to``, at the current step."""
+        self._tell("on_log", logs=dict(values))
+
+    def close(self) -> None:
+        """The run is over."""
+        self._bar.close()
+        self._tell("on_train_end")
+
+    def write(self, line: str) -> None:
+        """Log a line in LLaMA-Factory's style without breaking the progress bar."""
+        with tqdm.external_write_mode():
+            logger.info_rank0(line)
+
+    def _tell(self, event: str, **kwargs: Any) -> None:
+        state = TrainerState(
+            global_step=self.step, max_steps=self.total_steps, is_world_process_zero=self._main, is_local_process_zero=self._main
+        )
+        for reporter in self._reporters:
+            getattr(reporter, event)(self.args, state, TrainerControl(), **kwargs)
+
+
+class _ClientCallback(TrainerCallback):
+    def __init__(self, monitor: Monitor, config: ConfigRecord) -> None:
+        self.monitor = monitor
+        self.config = config
+        self.loss: float | None = None
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.monitor.client_step(self.config, self.loss)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if logs and "loss" in logs:
+            self.loss = logs["loss"]
+            self.monitor.client_log(self.config, logs)

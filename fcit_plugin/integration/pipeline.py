@@ -1,0 +1,133 @@
+"""Data through LLaMA-Factory's own pipeline: each data set is read and tokenised once, clients select indices."""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+from llamafactory.extras import logging
+
+from .datasets import TEST, dataset_entry
+
+logger = logging.get_logger(__name__)
+
+_PLACEHOLDERS = ("<image>", "<video>", "<audio>")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One data set, train or test.
+
+    Attributes:
+        name: Its name in ``dataset_info.json``.
+        features: What LLaMA-Factory's tokenisation gave, one row per record.
+        instructions: First human instruction of each record, without media tags.
+        answers: The reference answer of each record.
+    """
+
+    name: str
+    features: Dataset
+    instructions: list[str]
+    answers: list[str]
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def head(self, count: int | None) -> "Split":
+        """The first records."""
+        if count is None or count >= len(self):
+            return self
+        return Split(self.name, self.features.select(range(count)), self.instructions[:count], self.answers[:count])
+
+
+class Pipeline:
+    """Reads and tokenises data sets with the arguments of a recipe.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        tokenizer_module: What ``load_tokenizer`` returned.
+    """
+
+    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any]) -> None:
+        self.model_args = model_args
+        self.data_args = data_args
+        self.training_args = training_args
+        self.tokenizer_module = tokenizer_module
+        self.tokenizer = tokenizer_module["tokenizer"]
+        self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
+        self._splits: dict[str, Split] = {}
+
+    def metric(self, name: str) -> str:
+        """How answers of a data set are scored: key ``fcit_metric`` of its entry, exact match if there is none."""
+        return dataset_entry(name, self.data_args.dataset_dir).get("fcit_metric", "exact_match")
+
+    def train(self, name: str) -> Split:
+        """Training records: inputs and labels."""
+        return self._split(name, generate=False)
+
+    def test(self, name: str) -> Split:
+        """Test records: prompts alone, to generate from."""
+        return self._split(name + TEST, generate=True)
+
+    def _split(self, name: str, generate: bool) -> Split:
+        if name not in self._splits:
+            self._splits[name] = self._load(name, generate)
+        return self._splits[name]
+
+    def _load(self, name: str, generate: bool) -> Split:
+        training_args = copy.copy(self.training_args)
+        training_args.predict_with_generate = generate
+        with self.training_args.main_process_first(desc="load dataset"):
+            aligned = _get_merged_dataset([name], self.model_args, self.data_args, training_args, stage="sft")
+        instructions = [_without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
+        answers = [response[0]["content"] if response else "" for response in aligned["_response"]]
+        empty = [i for i, answer in enumerate(answers) if not answer.strip()]
+        if empty:
+            raise ValueError(f"Record {empty[0]} of the data set {name} has no answer; mend the file or drop the record.")
+        with self.training_args.main_process_first(desc="pre-process dataset"):
+            features = _get_preprocessed_dataset(
+                aligned,
+                self.data_args,
+                training_args,
+                "sft",
+                self.template,
+                is_eval=generate,
+                **self.tokenizer_module,
+            )
+        if len(features) != len(aligned):
+            raise ValueError(
+                f"LLaMA-Factory dropped {len(aligned) - len(features)} records of the data set {name} as invalid "
+                "(see its warnings above); mend the file."
+            )
+        return Split(name, features, instructions, answers)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The training records of one task: those of its data sets, one after the other."""
+
+    splits: tuple[Split, ...]
+
+    def __len__(self) -> int:
+        return sum(len(split) for split in self.splits)
+
+    @cached_property
+    def features(self) -> Dataset:
+        """Tokenised records."""
+        return concatenate_datasets([split.features for split in self.splits])
+
+    @cached_property
+    def instructions(self) -> list[str]:
+        """Instructions, in the same order."""
+        return [text for split in self.splits for text in split.instructions]
+
+
+def _without_media(text: str) -> str:
+    for placeholder in _PLACEHOLDERS:
+        text = text.replace(placeholder, "")
+    return text.strip()

@@ -1,0 +1,122 @@
+"""What every fcit stage sets up first: data, model, encoder, scenario, method."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from llamafactory.extras.constants import TRAINER_LOG
+from llamafactory.model import load_model, load_tokenizer
+
+from .. import __version__
+from ..adapters.lora import ADAPTER, read_shared, read_subspace
+from ..federation.folders import DESCRIPTION
+from ..federation.server import Program, first_state
+from ..federation.state import MANIFEST, ServerState, save_state
+from ..knowledge.encoders import make_encoder
+from ..scenario.settings import get_scenario
+from .datasets import check_datasets
+from .local import LocalTrainer
+from .pipeline import Pipeline
+
+
+class Session:
+    """The parts of one fcit stage.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        finetuning_args: Its fine-tuning arguments, with the fcit arguments on them.
+        generating_args: Its generating arguments.
+    """
+
+    def __init__(self, model_args, data_args, training_args, finetuning_args, generating_args) -> None:
+        logging.getLogger("flwr").setLevel(logging.WARNING)  # it would log every message
+        self.args = finetuning_args.fcit
+        self.model_args = model_args
+        self.data_args = data_args
+        self.training_args = training_args
+        self.finetuning_args = finetuning_args
+        self.generating_args = generating_args
+        self.output_dir = Path(training_args.output_dir)
+        self.is_main = training_args.process_index == 0
+        args = self.args
+        self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule)
+        self.own_datasets = own = list(data_args.dataset) if finetuning_args.fcit_stage == "fcit_client" else []
+        if set(own) == set(self.scenario.all_datasets()):
+            self.own_datasets = []
+        evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
+        check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
+        self._prepare_output_dir()
+        tokenizer_module = load_tokenizer(model_args)
+        self.pipeline = Pipeline(model_args, data_args, training_args, tokenizer_module)
+        self.model = load_model(tokenizer_module["tokenizer"], model_args, finetuning_args, is_trainable=True)
+        self.encoder = make_encoder(
+            args.fcit_identity_encoder,
+            args.fcit_identity_pooling,
+            args.fcit_identity_center,
+            self.model,
+            tokenizer_module["tokenizer"],
+        )
+        self.program = Program(args, self.scenario, training_args.seed, blank=read_subspace(self.model))
+
+    def _prepare_output_dir(self) -> None:
+        if not self.is_main:
+            return
+        held = [name for name in (MANIFEST, DESCRIPTION) if (self.output_dir / name).exists()]
+        if held and not self.training_args.overwrite_output_dir:
+            raise ValueError(
+                f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
+                "choose another folder or set `overwrite_output_dir: true`."
+            )
+        if held:
+            shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)
+            (self.output_dir / TRAINER_LOG).unlink(missing_ok=True)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+
+    def first_state(self) -> ServerState:
+        """The state before the first round."""
+        dimension = self.encoder.encode(["."]).shape[1]
+        return first_state(dimension, read_shared(self.model))
+
+    def local(self, make_callback=None) -> LocalTrainer:
+        """The client side on this session's model."""
+        return LocalTrainer(
+            self.model,
+            self.pipeline,
+            self.encoder,
+            self.scenario,
+            self.finetuning_args,
+            own_datasets=self.own_datasets,
+            make_callback=make_callback,
+        )
+
+    def save(self, state: ServerState, folder: Path) -> None:
+        """Write a state folder (the main process does)."""
+        if not self.is_main:
+            return
+        keys = (
+            "fcit_method",
+            "fcit_setting",
+            "fcit_similarity_threshold",
+            "fcit_activation",
+            "fcit_temperature",
+            "fcit_identity_encoder",
+            "fcit_identity_pooling",
+            "fcit_identity_center",
+        )
+        manifest = {
+            "plugin_version": __version__,
+            "base_model": self.model_args.model_name_or_path,
+            "template": self.data_args.template,
+            "seed": self.training_args.seed,
+            **{key.removeprefix("fcit_"): getattr(self.args, key) for key in keys},
+        }
+        save_state(state, folder, adapter_config(self.model), manifest)
+
+
+def adapter_config(model) -> dict[str, Any]:
+    """PEFT's configuration of one subspace, as it stands in ``adapter_config.json``."""
+    config = model.peft_config[ADAPTER].to_dict() | {"inference_mode": True}
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}

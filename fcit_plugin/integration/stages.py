@@ -1,0 +1,210 @@
+"""The three fcit stages: the whole loop, one client of one round, and the aggregator."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from flwr.app import Message
+from llamafactory.extras import logging
+
+from ..adapters.lora import write_shared
+from ..evaluation.matrix import AccuracyMatrix
+from ..evaluation.plots import plot_training_loss
+from ..evaluation.report import build_report, model_card, table, write_report
+from ..federation.client import make_client_app, work_config
+from ..federation.folders import read_update, write_update
+from ..federation.grid import InProcessGrid
+from ..federation.messages import client_token, config_of
+from ..federation.round import configure, fold
+from ..federation.server import Traffic, run
+from ..federation.state import ServerState, load_state, write_bytes
+from ..knowledge.organizer import Assignment
+from .evaluator import Evaluator, Scores
+from .local import quiet_transformers
+from .monitor import Monitor
+from .session import Session
+
+logger = logging.get_logger(__name__)
+
+
+class FederatedRun:
+    """``stage: fcit``: all stages and rounds in this process, evaluation, and the report."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.scenario = session.scenario
+        self.args = session.args
+        self.evaluator = Evaluator(
+            session.model, session.pipeline, session.encoder, session.args, session.generating_args
+        )
+        self.local = session.local(lambda config: self.monitor.client_callback(config))
+        self.monitor = Monitor(session.training_args, self._total_steps())
+        self.matrix = AccuracyMatrix()
+        self.restricted: list[dict[str, float | None]] = []
+        self.zero_shot: dict[str, float] | None = None
+        self.assignments: list[dict[str, Any]] = []
+        self.traffic = Traffic()
+        self.seconds = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
+
+    def _total_steps(self) -> int:
+        return sum(
+            self.local.num_steps(client, config["task"])
+            for stage in range(self.scenario.num_stages)
+            for round in range(self.args.fcit_num_rounds)
+            for client, config in self.session.program.work(stage, round).items()
+        )
+
+    def __call__(self) -> None:
+        start = time.perf_counter()
+        session = self.session
+        state = session.first_state()
+        if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot:
+            self.zero_shot = self._evaluate(state, self.scenario.all_datasets()).free
+            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.zero_shot.items()})
+        app = make_client_app(self.local)
+        grid = InProcessGrid(app, range(self.args.fcit_num_clients), on_reply=self._keep_update)
+        with quiet_transformers():
+            state = run(session.program, state, grid, self, self.traffic)
+        self.monitor.close()
+        self.seconds["total"] = time.perf_counter() - start
+        self.seconds["train"] = self.seconds["total"] - self.seconds["evaluate"]
+        if session.is_main:
+            self._report()
+
+    def round_started(self, requests: dict[int, Message]) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+
+    def round_ended(self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        stage, round = assignments[0]["stage"], assignments[0]["round"]
+        self.assignments += assignments
+        self.session.save(state, self.session.output_dir)
+        self.monitor.scalars(
+            {"subspaces": len(state.subspaces), "bytes_up": traffic.up, "bytes_down": traffic.down, "stage": stage}
+        )
+        last_round = round + 1 == self.args.fcit_num_rounds
+        if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
+            scores = self._evaluate(state, self.scenario.seen_datasets(stage))
+            self.monitor.scalars({f"eval_{name}": value for name, value in scores.free.items()})
+            if last_round:
+                self.matrix.add(stage, scores.free)
+                self.restricted.append(scores.restricted)
+            mean = sum(scores.free.values()) / len(scores.free)
+            self.monitor.write(
+                f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
+                f"mean score {mean:.2f} over {len(scores.free)} data sets seen."
+            )
+
+    def _evaluate(self, state: ServerState, names) -> Scores:
+        start = time.perf_counter()
+        scores = self.evaluator.evaluate(state, names)
+        self.seconds["evaluate"] += time.perf_counter() - start
+        return scores
+
+    def _keep_update(self, request: Message, reply: Message) -> None:
+        config = config_of(request)
+        if not self.args.fcit_keep_client_updates or "subspace" not in config or not self.session.is_main:
+            return
+        name = f"stage{config['stage']}_round{config['round']}_client{config['client']}"
+        write_update(self.session.output_dir / "updates" / name, config, reply)
+
+    def _report(self) -> None:
+        output_dir = self.session.output_dir
+        plot_training_loss(
+            [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
+            output_dir / "training_loss.png",
+        )
+        report = build_report(
+            method=self.args.fcit_method,
+            setting=self.args.fcit_setting,
+            seed=self.session.training_args.seed,
+            stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
+            matrix=self.matrix,
+            restricted=self.restricted,
+            zero_shot=self.zero_shot,
+            bytes_up=self.traffic.up,
+            bytes_down=self.traffic.down,
+            assignments=self.assignments,
+            seconds={key: round(value, 2) for key, value in self.seconds.items()},
+        )
+        write_report(report, output_dir)
+        card = model_card(report, self.session.model_args.model_name_or_path)
+        write_bytes(output_dir / "README.md", card.encode())
+        print(table(report))
+        logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
+
+
+def run_client(session: Session) -> None:
+    """``stage: fcit_client``: train one client for one round and write its update folder to ``output_dir``.
+
+    The client finds its own subspace: the server's state holds the identity tokens, so nothing has to be asked.
+    """
+    args, program = session.args, session.program
+    state, _ = load_state(Path(args.fcit_state_dir))
+    client = args.fcit_client
+    sampled = program.work(state.stage, state.round)
+    if session.own_datasets:
+        config = work_config(state.stage, state.round, client, sampled[client]["task"] if client in sampled else 0)
+    elif client in sampled:
+        config = sampled[client]
+    else:
+        raise ValueError(
+            f"Client {client} is not sampled in stage {state.stage}, round {state.round}; "
+            f"the clients of this round are {sorted(sampled)} (`fcit_client`)."
+        )
+    local = session.local()
+    mean, _, _ = local.token(config)
+    own = program.organizer.own_subspace(mean, state.tokens)
+    k = len(state.subspaces) if own is None else own
+    opened = (k,) if own is None else ()
+    assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
+    requests = configure(state, program.rules, assignment, program.fresh(state.stage), {client: config})
+    grid = InProcessGrid(make_client_app(local), [client])
+    with quiet_transformers():
+        (reply,) = grid.send_and_receive(requests.values())
+    if session.is_main:
+        write_update(session.output_dir, config, reply)
+        logger.info_rank0(f"The update of client {client} is in {session.output_dir}.")
+
+
+def run_aggregate(session: Session) -> None:
+    """``stage: fcit_aggregate``: fold update folders into the server state, and write the next one to ``output_dir``.
+
+    Without ``fcit_state_dir`` it writes the state before the first round.
+    """
+    args, program = session.args, session.program
+    if args.fcit_state_dir is None:
+        session.save(session.first_state(), session.output_dir)
+        logger.info_rank0(f"The first server state is in {session.output_dir}.")
+        return
+    state, _ = load_state(Path(args.fcit_state_dir))
+    work, replies = {}, []
+    for folder in args.fcit_update_dirs or []:
+        config, reply = read_update(Path(folder))
+        if (config["stage"], config["round"]) != (state.stage, state.round):
+            raise ValueError(
+                f"The update {folder} is of stage {config['stage']}, round {config['round']}, but the state "
+                f"{args.fcit_state_dir} is at stage {state.stage}, round {state.round}."
+            )
+        work[config["client"]] = work_config(**{key: config[key] for key in ("stage", "round", "client", "task")})
+        replies.append(reply)
+    if not replies:
+        raise ValueError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
+    assignment = program.organizer.assign([client_token(reply) for reply in replies], state.tokens)
+    fresh = program.fresh(state.stage)
+    requests = configure(state, program.rules, assignment, fresh, work)
+    tasks = {client: program.task_name(config) for client, config in work.items()}
+    state = fold(state, program.rules, program.organizer, assignment, fresh, requests, replies, tasks)
+    state.advance(args.fcit_num_rounds)
+    write_shared(session.model, state.shared)
+    session.save(state, session.output_dir)
+    logger.info_rank0(f"{len(replies)} updates are folded in; the next server state is in {session.output_dir}.")
+
+
+def run_stage(stage: str, *llamafactory_args: Any) -> None:
+    """Run an fcit stage with LLaMA-Factory's five argument objects."""
+    session = Session(*llamafactory_args)
+    {"fcit": lambda s: FederatedRun(s)(), "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
+    if dist.is_initialized():
+        dist.barrier()

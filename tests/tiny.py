@@ -1,0 +1,178 @@
+"""Tiny random models, tiny data sets and recipes, made on the spot for tests."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
+#: name of the task -> (instruction, answers by color)
+TASKS = {
+    "color": ("name the color of this square please", {"red": "red", "green": "green", "blue": "blue", "grey": "grey"}),
+    "letter": ("which letter belongs to it", {"red": "a", "green": "b", "blue": "c", "grey": "d"}),
+    "number": ("count how many points are given", {"red": "one", "green": "two", "blue": "three", "grey": "four"}),
+}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the words of :data:`TASKS`."""
+    words = {"USER:", "ASSISTANT:", "Human:", "Assistant:", "?", ".", ":"}
+    for instruction, answers in TASKS.values():
+        words.update(instruction.split(), answers.keys(), answers.values())
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+    vocabulary = {word: i for i, word in enumerate([*special, *sorted(words)])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    return fast
+
+
+def _text_config(size: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+
+
+def llama(folder: Path) -> Path:
+    """A random Llama with two layers of 32."""
+    fast = tokenizer()
+    set_seed(0)
+    LlamaForCausalLM(_text_config(len(fast))).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def llava(folder: Path) -> Path:
+    """A random LLaVA: that Llama, and a CLIP tower that sees 16 x 16 pixels in 4 patches."""
+    fast = tokenizer()
+    set_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=_text_config(len(fast)),
+        image_token_index=fast.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    LlavaProcessor(
+        images,
+        fast,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+    ).save_pretrained(folder)
+    return folder
+
+
+def data(folder: Path, train: int = 24, test: int = 6, images: bool = False) -> Path:
+    """Writes the tasks in the benchmark's layout, text only or with images, with a ``dataset_info.json``."""
+    generator = random.Random(0)
+    info: dict[str, Any] = {}
+    (folder / "datasets").mkdir(parents=True)
+    for color, rgb in COLORS.items():
+        Image.new("RGB", (16, 16), rgb).save(folder / "datasets" / f"{color}.png")
+    for name, (instruction, answers) in TASKS.items():
+        for split, count in (("train", train), ("test", test)):
+            colors = [generator.choice(list(COLORS)) for _ in range(count)]
+            records = [_record(split, i, color, instruction, answers[color], images) for i, color in enumerate(colors)]
+            (folder / f"{name}_{split}.json").write_text(json.dumps(records))
+        columns = {"images": "image"} if images else {}
+        info[name] = {
+            "file_name": f"{name}_train.json",
+            "formatting": "fcit",
+            "columns": {"messages": "conversations", **columns},
+        }
+        info[f"{name}_test"] = {
+            "file_name": f"{name}_test.json",
+            "formatting": "fcit",
+            "columns": {"prompt": "text", "response": "answer", **columns},
+        }
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def _record(split: str, number: int, color: str, instruction: str, answer: str, images: bool) -> dict[str, Any]:
+    text = instruction if images else f"{instruction} {color}"
+    record: dict[str, Any] = {"image": f"{color}.png"} if images else {}
+    if split == "test":
+        return record | {"question_id": number, "text": text, "answer": answer}
+    tag = "<image>\n" if images else ""
+    turns = [{"from": "human", "value": tag + text}, {"from": "gpt", "value": answer}]
+    return record | {"conversations": turns}
+
+
+def recipe(model: Path, data_dir: Path, output_dir: Path, **changes: Any) -> dict[str, Any]:
+    """A recipe of two stages, two rounds and three clients of which two are sampled; ``changes`` override keys."""
+    keys = {
+        "model_name_or_path": str(model),
+        "stage": "fcit",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "lora_target": "gate_proj,up_proj,down_proj",
+        "template": "llava" if (model / "processor_config.json").exists() else "vicuna",
+        "default_system": "",
+        "dataset_dir": str(data_dir),
+        "media_dir": str(data_dir / "datasets"),
+        "cutoff_len": 64,
+        "max_new_tokens": 4,
+        "output_dir": str(output_dir),
+        "logging_steps": 1,
+        "report_to": "none",
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 8,
+        "learning_rate": 0.01,
+        "num_train_epochs": 1.0,
+        "lr_scheduler_type": "cosine",
+        "disable_gradient_checkpointing": True,
+        "fcit_setting": "custom",
+        "fcit_stages": [["color"], ["letter"]],
+        "fcit_num_clients": 3,
+        "fcit_clients_per_round": 2,
+        "fcit_num_rounds": 2,
+        "fcit_min_client_samples": 4,
+    }
+    return {key: value for key, value in {**keys, **changes}.items() if value is not None}
+
+
+def write_recipe(path: Path, keys: dict[str, Any]) -> Path:
+    """Writes a recipe as YAML."""
+    path.write_text(yaml.safe_dump(keys))
+    return path
