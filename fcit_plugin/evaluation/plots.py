@@ -1,0 +1,177 @@
+"""Pictures of a run. Each function draws on its own figure and leaves matplotlib's global state alone."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from os import PathLike
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .matrix import AccuracyMatrix
+
+_INK, _GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
+_COLOURS = "Blues"  # one hue from light to dark: the same for every kind of eye
+
+
+def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike, title: str = "Score after each stage") -> None:
+    """Draw the accuracy matrix as a heat map, stages down, data sets across, blank where not evaluated.
+
+    Raises:
+        ValueError: the matrix is empty.
+    """
+    rows = np.array(matrix.rows, dtype=np.float64)
+    figure, _ = _heat_map(
+        rows,
+        [f"stage {stage}" for stage in range(len(rows))],
+        [short_name(dataset) for dataset in matrix.datasets],
+        limits=(0, 100),
+        form="{:.1f}",
+        label="score",
+        title=title,
+    )
+    _save(figure, path)
+
+
+def plot_subspaces(
+    assignments: Sequence[Mapping], path: str | PathLike, title: str = "Which tasks went to which subspace"
+) -> None:
+    """Draw how often the clients of each task (down) were assigned to each subspace (across).
+
+    Args:
+        assignments: entries with the keys stage, round, client, subspace and task.
+        path: of the PNG file.
+        title: of the picture.
+
+    Raises:
+        ValueError: there is no assignment.
+    """
+    tasks = list(dict.fromkeys(str(entry["task"]) for entry in assignments))
+    counts = Counter((str(entry["task"]), entry["subspace"]) for entry in assignments)
+    num_subspaces = 1 + max((entry["subspace"] for entry in assignments), default=-1)
+    cells = np.array([[counts[task, k] or np.nan for k in range(num_subspaces)] for task in tasks], np.float64)
+    figure, axes = _heat_map(
+        cells,
+        [short_name(task) for task in tasks],
+        [str(k) for k in range(num_subspaces)],
+        limits=(0, max(counts.values(), default=0)),
+        form="{:.0f}",
+        label="clients assigned",
+        title=title,
+        slanted=False,
+    )
+    axes.set_xlabel("subspace")
+    _save(figure, path)
+
+
+def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str = "Training loss") -> None:
+    """Draw the loss over the global step: measured faint, a running mean strong, a line where a stage begins.
+
+    Args:
+        log: entries with the keys step, loss and stage; entries whose loss is not finite leave a gap.
+        path: of the PNG file.
+        title: of the picture.
+    """
+    figure, axes = _figure(9, 4)
+    figure.suptitle(title, x=0.02, ha="left")
+    if not log:  # a short run may end before its first log entry; that is no reason to lose its report
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no loss was logged", ha="center", color=_INK)
+        _save(figure, path)
+        return
+
+    log = sorted(log, key=lambda entry: entry["step"])
+    step = np.array([entry["step"] for entry in log], np.float64)
+    loss = np.array([entry["loss"] for entry in log], np.float64)
+    loss[~np.isfinite(loss)] = np.nan
+    stage = np.array([entry["stage"] for entry in log])
+
+    axes.plot(step, loss, color=_BLUE, alpha=0.3, linewidth=0.8, label="measured")
+    starts = [int(np.flatnonzero(stage == t)[0]) for t in dict.fromkeys(stage.tolist())]
+    bounds = [step[i] for i in starts] + [step[-1]]
+    for t, begin, end in zip(stage[starts], bounds, bounds[1:]):
+        here = stage == t
+        axes.plot(step[here], _smooth(loss[here]), color=_BLUE, linewidth=1.8, label="running mean")
+        axes.axvline(begin, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        name = f"stage {t}" if len(starts) <= 10 else f"{t}"
+        axes.text((begin + end) / 2, 1.02, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+
+    axes.set_xlabel("global step" if len(starts) <= 10 else "global step (numbers above: stage)")
+    axes.set_ylabel("loss")
+    axes.set_ylim(bottom=min(0.0, np.nanmin(loss, initial=0.0)))
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=_GRID, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[:2], labels[:2], frameon=False, loc="lower right", bbox_to_anchor=(1, 1.08), ncols=2)
+    _save(figure, path)
+
+
+def short_name(dataset: str) -> str:
+    """Return a name for people: without the prefix `fcit_` that all our data sets share."""
+    return dataset.removeprefix("fcit_")
+
+
+def _heat_map(
+    cells: np.ndarray,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    *,
+    limits: tuple[float, float],
+    form: str,
+    label: str,
+    title: str,
+    slanted: bool = True,
+) -> tuple[Figure, Axes]:
+    """Draw float64 [rows, columns] with each number in its cell; NaN cells stay blank."""
+    if not cells.size:
+        raise ValueError("There is nothing to draw: the table has no cells.")
+
+    rows, columns = cells.shape
+    width = 1.8 + 0.09 * max(map(len, row_names)) + 0.72 * columns
+    height = 1.2 + 0.46 * max(rows, 4) + (0.055 * max(map(len, column_names)) if slanted else 0.2)
+    figure, axes = _figure(max(width, 1.0 + 0.1 * len(title)), height)
+    figure.suptitle(title, x=0.02, ha="left")
+    image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLOURS, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (i, j), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
+            axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else _INK)
+
+    turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(range(columns), column_names, **turn)
+    axes.set_yticks(range(rows), row_names)
+    axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, label=label, fraction=0.05, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(nbins=5, integer=True)
+    return figure, axes
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Centred running mean over about a twelfth of the values, ignoring NaN; shorter at both ends."""
+    width = max(3, len(values) // 12) | 1
+    window = np.ones(min(width, len(values)))
+    known = np.isfinite(values)
+    total = np.convolve(np.where(known, values, 0), window, mode="same")
+    number = np.convolve(known.astype(np.float64), window, mode="same")
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Figure, path: str | PathLike) -> None:
+    """Write a PNG that is the same for the same input: without date and version."""
+    figure.savefig(path, format="png", metadata={"Software": None})

@@ -1,0 +1,233 @@
+"""The report of a run: one dictionary, and its forms as JSON, CSV, pictures, tables and a model card."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from .matrix import AccuracyMatrix, Row
+from .plots import plot_accuracy_matrix, plot_subspaces, short_name
+
+Report = dict[str, Any]
+
+REPORT_JSON = "fcit_report.json"
+MATRIX_CSV = "accuracy_matrix.csv"
+MATRIX_PNG = "accuracy_matrix.png"
+SUBSPACES_PNG = "subspaces.png"
+
+_SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
+
+
+def build_report(
+    *,
+    method: str,
+    setting: str,
+    seed: int,
+    stages: Sequence[Sequence[str]],
+    matrix: AccuracyMatrix,
+    restricted: Sequence[Mapping[str, float | None]] | None = None,
+    zero_shot: Mapping[str, float] | None = None,
+    bytes_up: int,
+    bytes_down: int,
+    assignments: Iterable[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+) -> Report:
+    """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
+
+    Args:
+        method: continual method, `fcit_method`.
+        setting: `fcit_setting`.
+        seed: seed of the run.
+        stages: the data sets of each stage.
+        matrix: scores after each stage; may be empty if nothing was evaluated.
+        restricted: per row of the matrix the scores with answers restricted to the data set's own labels,
+            None (or absent) for a data set with open answers.
+        zero_shot: scores of the untuned model, if it was evaluated.
+        bytes_up: bytes from the clients to the server.
+        bytes_down: bytes from the server to the clients.
+        assignments: entries with the keys stage, round, client, subspace, cosine and task. A cosine that is NaN
+            or None, as with a method that needs none, becomes null.
+        seconds: total, train and evaluate.
+
+    Returns:
+        A dictionary with the keys method, setting, seed, stages, datasets, accuracy, accuracy_restricted,
+        zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments and seconds.
+        `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where
+        there is nothing to summarise.
+    """
+    datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
+    evaluated = matrix.rows != []
+    zero_shot = zero_shot or {}
+    return {
+        "method": method,
+        "setting": setting,
+        "seed": int(seed),
+        "stages": [list(stage) for stage in stages],
+        "datasets": datasets,
+        "accuracy": [row + [None] * (len(datasets) - len(row)) for row in matrix.rows],
+        "accuracy_restricted": [[_number(row.get(name)) for name in datasets] for row in restricted or ()],
+        "zero_shot": {name: float(zero_shot[name]) for name in datasets if name in zero_shot},
+        "last": matrix.last if evaluated else None,
+        "avg": matrix.avg if evaluated else None,
+        "forgetting": matrix.forgetting if evaluated else None,
+        "bwt": matrix.bwt if evaluated else None,
+        "fwt": matrix.fwt(zero_shot) if evaluated and zero_shot else None,
+        "bytes_up": int(bytes_up),
+        "bytes_down": int(bytes_down),
+        "assignments": [
+            {key: int(entry[key]) for key in ("stage", "round", "client", "subspace")}
+            | {"cosine": _number(entry["cosine"]), "task": str(entry["task"])}
+            for entry in assignments
+        ],
+        "seconds": {key: float(seconds[key]) for key in ("total", "train", "evaluate")},
+    }
+
+
+def write_report(report: Report, output_dir: str | PathLike) -> None:
+    """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+
+    matrix = AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
+    matrix.to_csv(folder / MATRIX_CSV)
+    if matrix.rows:
+        plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{_title(report)}: score after each stage")
+    if report["assignments"]:
+        plot_subspaces(report["assignments"], folder / SUBSPACES_PNG)
+
+
+def table(report: Report) -> str:
+    """Return the table printed at the end of a run: stages down, data sets across, and the summary below."""
+    blocks = [_title(report)]
+    for heading, rows in _tables(report):
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
+        lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
+        blocks.append("\n".join([f"{heading}:", *lines]))
+    blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
+    return "\n\n".join(blocks)
+
+
+def markdown_table(report: Report) -> str:
+    """Return the same tables in Markdown."""
+    blocks = []
+    for heading, rows in _tables(report):
+        rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+        lines = "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+        blocks.append(f"{heading}:\n\n{lines}")
+    summary = _summary(report)
+    lines = (summary.keys(), ["---:"] * len(summary), summary.values())
+    blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(blocks)
+
+
+def model_card(report: Report, base_model: str, recipe_text: str | None = None) -> str:
+    """Return README.md for the output directory, with the front matter that the Hugging Face Hub reads.
+
+    Args:
+        report: from `build_report`.
+        base_model: name or path of the model that was tuned.
+        recipe_text: the YAML recipe of the run, if it is to be shown.
+    """
+    num_clients = len({entry["client"] for entry in report["assignments"]})
+    subspaces = sorted({entry["subspace"] for entry in report["assignments"]})
+    pictures = [f"![Score after each stage]({MATRIX_PNG})"] if report["accuracy"] else []
+    pictures += [f"![Which tasks went to which subspace]({SUBSPACES_PNG})"] if subspaces else []
+    parts = [
+        f"""---
+base_model: {json.dumps(base_model, ensure_ascii=False)}
+library_name: peft
+tags:
+- fcit
+- federated-learning
+- continual-learning
+- llama-factory
+---
+
+# {_title(report)}
+
+LoRA subspaces for `{base_model}`, made by federated continual instruction tuning (FCIT) with the method
+`{report["method"]}`. Clients send adapter weights, identity tokens and counts; their data stays with them.
+
+| stages | clients that took part | subspaces | sent by clients | received by clients |
+| ---: | ---: | ---: | ---: | ---: |
+| {len(report["stages"])} | {num_clients} | {len(subspaces)} | {_megabytes(report["bytes_up"])} | {_megabytes(report["bytes_down"])} |
+
+## Results
+
+{markdown_table(report)}""",
+        *pictures,
+        """## How to load
+
+With LLaMA-Factory and fcit-plugin installed, this folder is an adapter like any other; each instruction
+finds its own mixture of subspaces:
+
+```yaml
+model_name_or_path: """
+        + json.dumps(base_model, ensure_ascii=False)
+        + """
+adapter_name_or_path: path/to/this/folder
+```
+
+Without the plugin, each folder `subspaces/<k>` is a PEFT adapter on its own:
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "path/to/this/folder/subspaces/0")
+```""",
+    ]
+    if recipe_text is not None:
+        fence = "`" * (1 + max([2, *map(len, re.findall("`+", recipe_text))]))
+        parts.append(f"## Recipe\n\n{fence}yaml\n{recipe_text.strip()}\n{fence}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
+    """The score tables that hold any score, as text cells, header row first."""
+    names = report["datasets"]
+    zero_shot = [("untuned", [report["zero_shot"].get(name) for name in names])]
+    tables = {
+        "Score": zero_shot + _stages(report["accuracy"]),
+        "Score with answers restricted to the data set's own labels": _stages(report["accuracy_restricted"]),
+    }
+    header = ["", *map(short_name, names)]
+    filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}
+    return [
+        (heading, [header, *([name, *map(_cell, row)] for name, row in rows)])
+        for heading, rows in filled.items()
+        if rows
+    ]
+
+
+def _stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    return [(f"stage {stage}", row) for stage, row in enumerate(rows)]
+
+
+def _summary(report: Report) -> dict[str, str]:
+    return {name: _cell(report[key]) for key, name in _SUMMARY.items()}
+
+
+def _title(report: Report) -> str:
+    return f"FCIT: {report['method']}, {report['setting']}, seed {report['seed']}"
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _number(value: float | None) -> float | None:
+    """Turn any number into a float for JSON, which knows no NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _megabytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB"

@@ -1,0 +1,165 @@
+"""The report and all its forms."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.evaluation.report import build_report, markdown_table, model_card, table, write_report
+
+
+def arguments():
+    matrix = AccuracyMatrix()
+    matrix.add(0, {"fcit_a": 90.0})
+    matrix.add(1, {"fcit_a": np.float32(70), "fcit_b": 80.0})
+    entry = {"task": "a", "cosine": 0.5, "subspace": np.int64(0), "round": 0, "client": 4, "stage": 0}
+    return {
+        "method": "disco",
+        "setting": "custom",
+        "seed": 3,
+        "stages": [("fcit_a",), ("fcit_b", "fcit_a")],
+        "matrix": matrix,
+        "restricted": [{"fcit_a": None}, {"fcit_a": None, "fcit_b": 85.0}],
+        "zero_shot": {"fcit_b": 20.0, "fcit_a": 10.0},
+        "bytes_up": np.int64(2_500_000),
+        "bytes_down": 4_000_000,
+        "assignments": [entry, entry | {"stage": 1, "client": 5, "subspace": 1, "cosine": float("nan"), "task": "b"}],
+        "seconds": {"evaluate": 1, "total": 3.5, "train": 2.5},
+    }
+
+
+def empty():
+    nothing = {"matrix": AccuracyMatrix(), "restricted": [], "zero_shot": None, "assignments": []}
+    return build_report(**arguments() | nothing)
+
+
+def test_report_is_plain_json_with_the_numbers_of_the_matrix():
+    report = build_report(**arguments())
+    assert report == {
+        "method": "disco",
+        "setting": "custom",
+        "seed": 3,
+        "stages": [["fcit_a"], ["fcit_b", "fcit_a"]],
+        "datasets": ["fcit_a", "fcit_b"],
+        "accuracy": [[90.0, None], [70.0, 80.0]],
+        "accuracy_restricted": [[None, None], [None, 85.0]],
+        "zero_shot": {"fcit_a": 10.0, "fcit_b": 20.0},
+        "last": 75.0,
+        "avg": 82.5,
+        "forgetting": 20.0,
+        "bwt": -20.0,
+        "fwt": 70.0,
+        "bytes_up": 2_500_000,
+        "bytes_down": 4_000_000,
+        "assignments": [
+            {"stage": 0, "round": 0, "client": 4, "subspace": 0, "cosine": 0.5, "task": "a"},
+            {"stage": 1, "round": 0, "client": 5, "subspace": 1, "cosine": None, "task": "b"},
+        ],
+        "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},
+    }
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_key_order_is_fixed():
+    report = build_report(**dict(reversed(arguments().items())))
+    assert json.dumps(report) == json.dumps(build_report(**arguments()))
+    assert list(report)[:4] == ["method", "setting", "seed", "stages"]
+    assert list(report["zero_shot"]) == ["fcit_a", "fcit_b"]
+
+
+def test_without_evaluation_there_are_no_summaries():
+    report = empty()
+    assert report["datasets"] == ["fcit_a", "fcit_b"]
+    assert (report["accuracy"], report["zero_shot"]) == ([], {})
+    assert [report[key] for key in ("last", "avg", "forgetting", "bwt", "fwt")] == [None] * 5
+
+
+def test_data_sets_of_stages_that_were_not_reached_are_empty_columns():
+    given = arguments()
+    given["stages"] = [*given["stages"], ["fcit_c"]]
+    report = build_report(**given)
+    assert report["datasets"] == ["fcit_a", "fcit_b", "fcit_c"]
+    assert report["accuracy"] == [[90.0, None, None], [70.0, 80.0, None]]
+
+
+def test_files(tmp_path):
+    report = build_report(**arguments())
+    for folder in ("one", "two"):
+        write_report(report, tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["accuracy_matrix.csv", "accuracy_matrix.png", "fcit_report.json", "subspaces.png"]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    text = (tmp_path / "one" / "fcit_report.json").read_text()
+    assert json.loads(text) == report
+    assert text.startswith('{\n  "method": "disco",\n')
+    assert (tmp_path / "one" / "accuracy_matrix.csv").read_text() == "stage,fcit_a,fcit_b\n0,90.0,\n1,70.0,80.0\n"
+
+
+def test_files_without_evaluation(tmp_path):
+    write_report(empty(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_matrix.csv", "fcit_report.json"]
+
+
+def test_table():
+    assert table(build_report(**arguments())).splitlines() == [
+        "FCIT: disco, custom, seed 3",
+        "",
+        "Score:",
+        "             a      b",
+        "---------------------",
+        "untuned  10.00  20.00",
+        "stage 0  90.00      -",
+        "stage 1  70.00  80.00",
+        "",
+        "Score with answers restricted to the data set's own labels:",
+        "         a      b",
+        "-----------------",
+        "stage 1  -  85.00",
+        "",
+        "Last 75.00   Avg 82.50   Forgetting 20.00   BWT -20.00   FWT 70.00",
+    ]
+
+
+def test_table_without_evaluation():
+    expected = ["FCIT: disco, custom, seed 3", "", "Last -   Avg -   Forgetting -   BWT -   FWT -"]
+    assert table(empty()).splitlines() == expected
+
+
+def test_markdown_table():
+    lines = markdown_table(build_report(**arguments())).splitlines()
+    assert lines[:7] == [
+        "Score:",
+        "",
+        "|  | a | b |",
+        "| --- | ---: | ---: |",
+        "| untuned | 10.00 | 20.00 |",
+        "| stage 0 | 90.00 | - |",
+        "| stage 1 | 70.00 | 80.00 |",
+    ]
+    assert lines[-1] == "| 75.00 | 82.50 | 20.00 | -20.00 | 70.00 |"
+
+
+@pytest.mark.parametrize("base_model", ["llava-hf/llava-1.5-7b-hf", "/models/base: #1", "no"])
+def test_model_card_front_matter(base_model):
+    card = model_card(build_report(**arguments()), base_model)
+    assert yaml.safe_load(card.split("---\n")[1]) == {
+        "base_model": base_model,
+        "library_name": "peft",
+        "tags": ["fcit", "federated-learning", "continual-learning", "llama-factory"],
+    }
+
+
+def test_model_card_shows_table_pictures_and_recipe():
+    report = build_report(**arguments())
+    recipe = "### model\nnote: ```\n"
+    card = model_card(report, "base", recipe)
+    assert markdown_table(report) in card
+    assert "(accuracy_matrix.png)" in card
+    assert "(subspaces.png)" in card
+    assert "| 2 | 2 | 2 | 2.5 MB | 4.0 MB |" in card
+    assert f"````yaml\n{recipe}````\n" in card
+    assert "## Recipe" not in model_card(report, "base")
+    assert ".png" not in model_card(empty(), "base")
