@@ -157,9 +157,9 @@ class Organizer:
 
     def __init__(self, threshold: float, max_subspaces: int | None, small_share: float = 1e-3) -> None:
         if not -1 <= threshold <= 1:
-            raise ValueError(f"The threshold is a cosine, from -1 to 1, not {threshold}.")
+            raise ValueError(f"fcit_similarity_threshold is a cosine, from -1 to 1, not {threshold}.")
         if max_subspaces is not None and max_subspaces < 1:
-            raise ValueError(f"max_subspaces is {max_subspaces}; it must be at least 1, or None for no bound.")
+            raise ValueError(f"fcit_max_subspaces is {max_subspaces}; it must be at least 1, or None for no bound.")
         self.threshold = threshold
         self.max_subspaces = max_subspaces
         self.small_share = small_share
@@ -196,7 +196,7 @@ class Organizer:
             subspace[c.client], cosine[c.client] = k, cos
             if cos < self.threshold:
                 logger.warning(
-                    f"All {tokens.num_subspaces} subspaces are taken (max_subspaces): client {c.client} goes to"
+                    f"All {tokens.num_subspaces} subspaces are taken (fcit_max_subspaces): client {c.client} goes to"
                     f" the nearest, {k}, at cosine {cos:.3f}."
                 )
 
@@ -210,7 +210,7 @@ class Organizer:
 
         if waiting:
             logger.warning(
-                f"Only {self.max_subspaces} subspaces are allowed (max_subspaces): clients"
+                f"Only {self.max_subspaces} subspaces are allowed (fcit_max_subspaces): clients"
                 f" {sorted(c.client for c in waiting)} join the nearest of those opened in this round."
             )
         return Assignment(

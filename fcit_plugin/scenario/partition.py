@@ -70,7 +70,7 @@ def partition(
     """
     if method not in PARTITIONERS:
         nearest = difflib.get_close_matches(str(method), PARTITIONERS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"The partition method {method!r} is unknown; did you mean {nearest!r}?")
+        raise ValueError(f"fcit_partition: {method!r} is unknown; did you mean {nearest!r}?")
     if num_clients < 1:
         raise ValueError(f"fcit_num_clients is {num_clients}; it must be at least 1.")
     if min_samples < 0:

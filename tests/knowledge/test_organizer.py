@@ -106,7 +106,7 @@ def on_the_edge(clients, state, threshold):
     return any(abs(cosine(mean, row) - threshold) < 1e-12 for mean in means for row in means + state.tokens.tolist())
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(rounds())
 def test_assignment_equals_brute_force(case):
     clients, state, threshold, bound, small_share = case
@@ -118,7 +118,7 @@ def test_assignment_equals_brute_force(case):
     assert got.starts_fresh == fresh
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(rounds(), st.randoms(use_true_random=False))
 def test_the_order_of_replies_changes_nothing(case, random):
     clients, state, threshold, bound, small_share = case
@@ -132,7 +132,7 @@ def test_the_order_of_replies_changes_nothing(case, random):
     assert one.counts.tobytes() == other.counts.tobytes()
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(rounds())
 def test_an_update_only_lands_where_the_client_started(case):
     clients, state, threshold, bound, small_share = case
@@ -282,6 +282,8 @@ def test_no_warning_without_need(caplog):
 
 
 def test_match_alone():
+    assert Organizer(0.9, 2).own_subspace(client(0, 46).mean, known(0, 90)) == 1
+    assert Organizer(0.9, 3).own_subspace(client(0, 46).mean, known(0, 90)) is None
     assert match(client(0, 80).mean, known(0, 90), 0.9, None) == 1
     assert match(client(0, 45).mean, known(0, 90), 0.9, None) is None
     assert match(client(0, 46).mean, known(0, 90), 0.9, 2) == 1
@@ -360,7 +362,7 @@ def test_the_rest_of_the_complaints():
 
 @pytest.mark.parametrize("arguments", [(1.5, None), (float("nan"), None), (0.9, 0)])
 def test_impossible_settings(arguments):
-    with pytest.raises(ValueError, match="threshold|max_subspaces"):
+    with pytest.raises(ValueError, match="fcit_similarity_threshold|fcit_max_subspaces"):
         Organizer(*arguments)
 
 

@@ -94,7 +94,7 @@ def test_records_are_shuffled_before_they_are_dealt_out():
         ({"min_samples": -1}, ["fcit_min_client_samples"]),
         ({"beta": 0.0}, ["fcit_beta"]),
         ({"beta": float("nan")}, ["fcit_beta"]),
-        ({"method": "quantty"}, ["'quantty'", "'quantity'"]),
+        ({"method": "quantty"}, ["fcit_partition", "'quantty'", "'quantity'"]),
     ],
 )
 def test_errors_name_numbers_and_keys(change, words):
