@@ -1,6 +1,6 @@
 """Drawing primitives on a 48 px canvas: sprites in four styles, glyphs, bars and lines."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -28,7 +28,11 @@ SHAPES: dict[str, Parts] = {
     "triangle": (("polygon", (0.5, 0, 1, 1, 0, 1), 1),),
     "diamond": (("polygon", (0.5, 0, 0.85, 0.5, 0.5, 1, 0.15, 0.5), 1),),
     "star": (
-        ("polygon", (0.5, 0, 0.62, 0.36, 1, 0.36, 0.7, 0.6, 0.82, 1, 0.5, 0.76, 0.18, 1, 0.3, 0.6, 0, 0.36, 0.38, 0.36), 1),
+        (
+            "polygon",
+            (0.5, 0, 0.62, 0.36, 1, 0.36, 0.7, 0.6, 0.82, 1, 0.5, 0.76, 0.18, 1, 0.3, 0.6, 0, 0.36, 0.38, 0.36),
+            1,
+        ),
     ),
     "cross": (
         ("polygon", (0.34, 0, 0.66, 0, 0.66, 1, 0.34, 1), 1),
@@ -94,7 +98,7 @@ ICONS: dict[str, Parts] = {
 KINDS: dict[str, Parts] = SHAPES | ICONS
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(kind: str, size: int, style: str = "filled") -> np.ndarray:
     """Boolean mask of a thing drawn in one of the styles, trimmed to its ink.
 
@@ -129,7 +133,7 @@ def _texture(body: np.ndarray, style: str) -> np.ndarray:
     return edge | ((rows + columns) % 4 < 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph(character: str, size: int) -> np.ndarray:
     """Boolean mask of one character, trimmed to its ink.
 
@@ -150,7 +154,9 @@ def blank(tint: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
     return np.full((CANVAS, CANVAS, 3), tint, dtype=np.uint8)
 
 
-def stamp(canvas: np.ndarray, mask: np.ndarray, centre: tuple[int, int], colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def stamp(
+    canvas: np.ndarray, mask: np.ndarray, centre: tuple[int, int], colour: tuple[int, int, int]
+) -> tuple[int, int, int, int]:
     """Paint a mask around a centre (x, y) and return its box (left, top, right, bottom) in pixels.
 
     The mask is shifted as far as needed to stay on the canvas.

@@ -43,9 +43,7 @@ class DatasetLayout:
 
 
 _ALL = (
-    DatasetLayout(
-        "fcit_imagenet_r", "ImageNet-R", "train.json", "test.json", "ImageNet-R/train", "ImageNet-R/test"
-    ),
+    DatasetLayout("fcit_imagenet_r", "ImageNet-R", "train.json", "test.json", "ImageNet-R/train", "ImageNet-R/test"),
     DatasetLayout("fcit_arxivqa", "ArxivQA", "train_4w.json", "test_1w.json", "ArxivQA/images"),
     DatasetLayout("fcit_iconqa", "IconQA", "train.json", "val.json", "IconQA/iconqa_data/iconqa"),
     DatasetLayout(

@@ -37,7 +37,7 @@ def tint(rng: np.random.Generator) -> Tint:
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn thing: what it is and where its box is (left, top, right, bottom in pixels)."""
+    """One thing to draw: its look, its cell (row, column) and its shift (x, y) off the middle of the cell."""
 
     kind: str
     colour: str

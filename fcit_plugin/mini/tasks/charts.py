@@ -39,7 +39,9 @@ def figureqa(rng: np.random.Generator) -> Sample:
             f"Is {first} always {relation} than {second}?",
         ),
     )
-    return Sample(LineScene(tuple(colours), trends, int(rng.integers(-2, 3)), tint(rng)), question, "yes" if truth else "no")
+    return Sample(
+        LineScene(tuple(colours), trends, int(rng.integers(-2, 3)), tint(rng)), question, "yes" if truth else "no"
+    )
 
 
 def dvqa(rng: np.random.Generator) -> Sample:

@@ -5,9 +5,7 @@ import numpy as np
 from ..scenes import COLOUR_NAMES, TableScene, WordScene, pick, pick_some, tint
 from .base import Sample
 
-TITLES = (
-    "ANT BEE CAT DOG ELK FOX GNU HEN ICE JAM KID LAW MAP NUT OAK PIG RUG SUN TOY URN VAN WEB YAK ZIP"
-).split()
+TITLES = ("ANT BEE CAT DOG ELK FOX GNU HEN ICE JAM KID LAW MAP NUT OAK PIG RUG SUN TOY URN VAN WEB YAK ZIP").split()
 LETTERS = "ABCDEFGHKLMNPRSTUVXZ"
 MAX_PRICE = 5
 
@@ -33,7 +31,8 @@ def tabmwp(rng: np.random.Generator) -> Sample:
     if rng.integers(2):
         total = prices[0]
         question = pick(
-            rng, (f"How much money does Ann need to buy {letters[0]}?", f"Ann will buy {letters[0]}. How much money is it?")
+            rng,
+            (f"How much money does Ann need to buy {letters[0]}?", f"Ann will buy {letters[0]}. How much money is it?"),
         )
     else:
         total = prices[0] + prices[1]

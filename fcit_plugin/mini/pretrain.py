@@ -1,0 +1,218 @@
+"""Pre-train the base model of FCIT-mini: ``python -m fcit_plugin.mini.pretrain --out DIR``.
+
+Stage 1 teaches the vision tower with dense labels; stage 2 freezes it and trains projector and Llama on questions that
+are worded unlike those of the twelve tasks. Everything is drawn afresh in each step, by seed.
+"""
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import LlavaForConditionalGeneration, get_cosine_schedule_with_warmup
+
+from .base.labels import IGNORE
+from .base.mixture import draw_scene
+from .base.model import build_model, build_processor, to_pixel_values
+from .base.packing import Packer
+from .base.questions import Turn, ask, echo
+from .base.tokenizer import build_tokenizer, echo_words
+from .base.tower import TowerHeads, draw_labelled, see, tower_accuracy, tower_loss
+from .scenes import Scene
+
+logger = logging.getLogger(__name__)
+
+QUESTIONS_PER_IMAGE = 5
+ECHO_SHARE = 0.12
+
+
+@dataclass
+class Recipe:
+    """Everything that decides the weights; one thread gives the same sums everywhere and shares a machine well."""
+
+    seed: int = 0
+    threads: int = 1
+    tower_steps: int = 1200
+    tower_batch: int = 64
+    tower_lr: float = 1.5e-3
+    align_steps: int = 2600
+    align_batch: int = 16
+    align_lr: float = 1.2e-3
+
+
+@dataclass
+class Log:
+    """What is shipped beside the weights."""
+
+    recipe: Recipe
+    records: list[dict] = field(default_factory=list)
+
+    def add(self, **record) -> None:
+        """Note and print one record."""
+        self.records.append(record)
+        logger.info("%s", record)
+
+    def save(self, folder: Path) -> None:
+        """Write ``pretrain_log.json``."""
+        content = {"recipe": asdict(self.recipe), "records": self.records}
+        (folder / "pretrain_log.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def train_tower(model: LlavaForConditionalGeneration, recipe: Recipe, log: Log) -> None:
+    """Stage 1."""
+    tower, heads = model.model.vision_tower, TowerHeads()
+    rng = np.random.default_rng([recipe.seed, 1])
+
+    def loss_of_step() -> torch.Tensor:
+        pixels, labels = draw_labelled(rng, recipe.tower_batch)
+        return tower_loss(heads(see(tower, pixels)), labels)
+
+    def report() -> dict:
+        return tower_accuracy(tower, heads, np.random.default_rng([recipe.seed, 2]))
+
+    parameters = [*tower.parameters(), *heads.parameters()]
+    _fit("tower", parameters, recipe.tower_steps, recipe.tower_lr, loss_of_step, report, log)
+
+
+def align(
+    model: LlavaForConditionalGeneration, packer: Packer, recipe: Recipe, log: Log, save: Callable[[], None]
+) -> None:
+    """Stage 2."""
+    tower = model.model.vision_tower.requires_grad_(False)
+    rng = np.random.default_rng([recipe.seed, 3])
+    words = echo_words()
+
+    def loss_of_step() -> torch.Tensor:
+        scenes = [draw_scene(rng) for _ in range(recipe.align_batch)]
+        logits, labels = _answer_logits(model, packer, scenes, [_turns(rng, scene, words) for scene in scenes])
+        return cross_entropy(logits, labels)
+
+    def report() -> dict:
+        save()
+        return answer_accuracy(model, packer, np.random.default_rng([recipe.seed, 4]))
+
+    parameters = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
+    _fit("align", parameters, recipe.align_steps, recipe.align_lr, loss_of_step, report, log)
+    tower.requires_grad_(True)
+
+
+@torch.no_grad()
+def answer_accuracy(model: LlavaForConditionalGeneration, packer: Packer, rng: np.random.Generator) -> dict[str, float]:
+    """Share of answers whose every token is the most likely one, by family of scene and first word of the question."""
+    hits: dict[str, list[bool]] = {}
+    for _ in range(8):
+        scenes = [draw_scene(rng) for _ in range(64)]
+        turns = [[ask(rng, scene)] for scene in scenes]
+        logits, labels, rows = _answer_logits(model, packer, scenes, turns, with_rows=True)
+        right = logits.argmax(-1) == labels
+        for i, scene in enumerate(scenes):
+            name = f"{type(scene).__name__.removesuffix('Scene')} {turns[i][0][0].split()[0]}"
+            hits.setdefault(name, []).append(bool(right[rows == i].all()))
+    scores = {name: round(float(np.mean(values)), 2) for name, values in sorted(hits.items())}
+    return scores | {"mean": round(float(np.mean([hit for values in hits.values() for hit in values])), 3)}
+
+
+def _turns(rng: np.random.Generator, scene: Scene, words: tuple[str, ...]) -> list[Turn]:
+    return [echo(rng, words) if rng.random() < ECHO_SHARE else ask(rng, scene) for _ in range(QUESTIONS_PER_IMAGE)]
+
+
+def _answer_logits(model, packer: Packer, scenes: list[Scene], turns: list[list[Turn]], with_rows: bool = False):
+    """Logits and labels of the answers' tokens only (and, if asked, the row each belongs to)."""
+    packed = packer.pack(turns)
+    pixels = to_pixel_values([scene.pixels for scene in scenes])
+    with torch.no_grad():
+        features = see(model.model.vision_tower, pixels)
+    embeddings = model.get_input_embeddings()(packed.input_ids)
+    images = packed.input_ids == model.config.image_token_id
+    embeddings = embeddings.masked_scatter(images[..., None], model.model.multi_modal_projector(features))
+    hidden = model.model.language_model(
+        inputs_embeds=embeddings,
+        attention_mask=packed.attention_mask,
+        position_ids=packed.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    wanted = packed.labels[:, 1:] != IGNORE
+    result = model.lm_head(hidden[:, :-1][wanted]), packed.labels[:, 1:][wanted]
+    return (*result, wanted.nonzero()[:, 0]) if with_rows else result
+
+
+def _fit(
+    stage: str,
+    parameters: Iterable[nn.Parameter],
+    steps: int,
+    learning_rate: float,
+    loss_of_step: Callable[[], torch.Tensor],
+    report: Callable[[], dict],
+    log: Log,
+    every: int = 250,
+) -> None:
+    """AdamW with warm-up and cosine decay; a report from time to time."""
+    parameters = list(parameters)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10 + 1), steps)
+    start, total = time.monotonic(), 0.0
+    for step in range(1, steps + 1):
+        loss = loss_of_step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        total += loss.item()
+        if step % every == 0 or step == steps:
+            seconds = round(time.monotonic() - start, 1)
+            log.add(
+                stage=stage, step=step, loss=round(total / ((step - 1) % every + 1), 4), seconds=seconds, **report()
+            )
+            total = 0.0
+
+
+def pretrain(out: Path, recipe: Recipe, tower_from: Path | None = None) -> None:
+    """Train the base model and save it, with its processor and its log, in ``out``.
+
+    Args:
+        out: Folder to write; it is written at each report of stage 2, so it always holds the latest state.
+        recipe: What to train.
+        tower_from: Folder of an earlier result whose tower is taken instead of training one.
+    """
+    torch.set_num_threads(recipe.threads)
+    tokenizer = build_tokenizer()
+    model, log = build_model(tokenizer, recipe.seed), Log(recipe)
+
+    def save() -> None:
+        model.save_pretrained(out)
+        build_processor(tokenizer).save_pretrained(out)
+        log.save(out)
+
+    if tower_from is None:
+        train_tower(model, recipe, log)
+    else:
+        earlier = LlavaForConditionalGeneration.from_pretrained(tower_from, dtype=torch.float32)
+        model.model.vision_tower.load_state_dict(earlier.model.vision_tower.state_dict())
+    save()
+    align(model, Packer(tokenizer), recipe, log, save)
+    save()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tower-from", type=Path)
+    for name, value in asdict(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    arguments = vars(parser.parse_args())
+    out, tower_from = arguments.pop("out"), arguments.pop("tower_from")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    pretrain(out, Recipe(**arguments), tower_from)
+
+
+if __name__ == "__main__":
+    main()
