@@ -106,6 +106,22 @@ def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
     return activation
 
 
+def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
+    """Make fixed weights part of Bcat: any fixed weighting of subspaces is one LoRA of rank K r, exactly.
+
+    Args:
+        model: A model with the stacked adapter attached.
+        weights: [K].
+        rank: r of one subspace.
+    """
+    gate = weights.repeat_interleave(rank)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, LoraLayer) and STACKED in module.lora_B:
+                factor = module.lora_B[STACKED].weight
+                factor.mul_(gate.to(factor.device, factor.dtype))
+
+
 @contextlib.contextmanager
 def activated(model: PeftModel, subspaces: Sequence[State]) -> Iterator[Activation]:
     """Within the block the model answers through all subspaces; afterwards it trains as before."""
