@@ -185,3 +185,18 @@ def quiet_transformers() -> Iterator[None]:
         yield
     finally:
         transformers.logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def light_garbage_collection() -> Iterator[None]:
+    """Within the block a collection looks only at what came since.
+
+    Each client's trainer asks for full collections, and walking over the million objects of the imported libraries
+    takes longer than a small client's training.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

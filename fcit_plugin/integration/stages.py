@@ -21,7 +21,7 @@ from ..federation.server import Traffic, run
 from ..federation.state import ServerState, load_state, write_bytes
 from ..knowledge.organizer import Assignment
 from .evaluator import Evaluator, Scores
-from .local import quiet_transformers
+from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
 from .session import Session
 
@@ -64,7 +64,7 @@ class FederatedRun:
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.zero_shot.items()})
         app = make_client_app(self.local)
         grid = InProcessGrid(app, range(self.args.fcit_num_clients), on_reply=self._keep_update)
-        with quiet_transformers():
+        with quiet_transformers(), light_garbage_collection():
             state = run(session.program, state, grid, self, self.traffic)
         self.monitor.close()
         self.seconds["total"] = time.perf_counter() - start
