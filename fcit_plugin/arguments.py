@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .plugins import registry
+
 #: The LLaMA-Factory stages that the plugin adds, and what each does.
 FCIT_STAGES = {
     "fcit": "the whole federated continual loop",
@@ -48,16 +50,21 @@ class FcitArguments:
     fcit_clients_per_round: int = _option(5, "Number of clients sampled in each round.")
     fcit_num_rounds: int = _option(10, "Number of rounds in each stage.")
     fcit_partition: str = _option(
-        "quantity", "How a task's records are split over the clients.", choices=["quantity", "iid"]
+        "quantity", "How a task's records are split over the clients: quantity, iid, or a registered one.", kind="partitioners"
     )
     fcit_beta: float = _option(1.0, "Dirichlet concentration of the quantity partition: small means skewed.")
     fcit_min_client_samples: int = _option(50, "Fewest records of a client; smaller ones are topped up.")
 
     # method
+    fcit_projector_learning_rate: float | None = _option(
+        None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."
+    )
     fcit_method: str = _option(
         "disco", "Continual method: disco, or fedavg (sequential tuning of one LoRA).", choices=["disco", "fedavg"]
     )
-    fcit_server_rule: str = _option("fedavg", "Flower strategy that averages the updates of a subspace.", choices=["fedavg"])
+    fcit_server_rule: str = _option(
+        "fedavg", "Flower strategy that averages the updates of a subspace: fedavg, or a registered one.", kind="server_rules"
+    )
     fcit_similarity_threshold: float = _option(0.9, "Cosine at which a client's identity token matches a subspace.")
     fcit_max_subspaces: int | None = _option(None, "Upper bound of the number of subspaces (default: none).")
     fcit_activation: str = _option(
@@ -121,7 +128,8 @@ class FcitArguments:
 
     def _check_choices(self) -> None:
         for item in fields(self):
-            choices, value = item.metadata.get("choices"), getattr(self, item.name)
+            value, kind = getattr(self, item.name), item.metadata.get("kind")
+            choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
             if choices and value not in choices:
                 raise ValueError(f"`{item.name}` is {value!r}; {_nearest(str(value), choices)}")
 
@@ -129,8 +137,8 @@ class FcitArguments:
         for name in ("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("fcit_beta", "fcit_temperature"):
-            if not getattr(self, name) > 0:
+        for name in ("fcit_beta", "fcit_temperature", "fcit_projector_learning_rate"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {getattr(self, name)}.")
         for name in ("fcit_max_subspaces", "fcit_eval_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:

@@ -26,7 +26,8 @@ def _lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def _shared_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def shared_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters that are no LoRA factors, by their name in the base model."""
     return {
         name.removeprefix("base_model.model."): parameter
         for name, parameter in model.named_parameters()
@@ -83,7 +84,7 @@ def write_subspace(model: nn.Module, state: State) -> None:
 
 def read_shared(model: nn.Module) -> State:
     """Trainable parameters that are no LoRA factors (the multimodal projector), float32 copies on the CPU."""
-    return _read(_shared_parameters(model))
+    return _read(shared_parameters(model))
 
 
 def write_shared(model: nn.Module, state: State) -> None:
@@ -92,7 +93,7 @@ def write_shared(model: nn.Module, state: State) -> None:
     Raises:
         ValueError: The keys of the state are not those of the model's shared trainables.
     """
-    _write(_shared_parameters(model), state, "shared trainables")
+    _write(shared_parameters(model), state, "shared trainables")
 
 
 def fresh_subspace(like: State, seed: int) -> State:

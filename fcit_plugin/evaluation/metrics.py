@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 
+from ..plugins import registry
+
 Answer = str | Sequence[str] | Sequence[float]
 """A reference: a text, for `caption` also several texts, for `iou` also four numbers."""
 
@@ -55,15 +57,16 @@ METRICS: dict[str, Metric] = {"exact_match": exact_match, "substring": substring
 
 
 def get_metric(name: str) -> Metric:
-    """Return a metric by name.
+    """Return a registered metric (hook `fcit_metrics`) by name.
 
     Raises:
         ValueError: no such metric; names the nearest.
     """
-    if name not in METRICS:
-        nearest = difflib.get_close_matches(str(name), METRICS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"The metric {name!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(METRICS)}.")
-    return METRICS[name]
+    metrics = registry("metrics")
+    if name not in metrics:
+        nearest = difflib.get_close_matches(str(name), metrics, n=1, cutoff=0.0)[0]
+        raise ValueError(f"The metric {name!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(metrics)}.")
+    return metrics[name]
 
 
 def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) -> float:

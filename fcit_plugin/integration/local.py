@@ -14,14 +14,36 @@ from llamafactory.data import SFTDataCollatorWith4DAttentionMask
 from llamafactory.extras.constants import IGNORE_INDEX
 from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 from transformers import PrinterCallback, TrainerCallback
+from typing_extensions import override
 
-from ..adapters.lora import State, read_shared, read_subspace, write_shared, write_subspace
+from ..adapters.lora import State, read_shared, read_subspace, shared_parameters, write_shared, write_subspace
 from ..arguments import FcitArguments
 from ..knowledge.encoders import IdentityEncoder
 from ..scenario.partition import partition
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .pipeline import Pipeline, TaskData
+
+
+class ClientTrainer(CustomSeq2SeqTrainer):
+    """LLaMA-Factory's trainer, with a learning rate of their own for the shared trainables."""
+
+    @override
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        learning_rate = self.finetuning_args.fcit.fcit_projector_learning_rate
+        if learning_rate is not None:
+            _split_groups(optimizer, set(shared_parameters(self.model).values()), learning_rate)
+        return optimizer
+
+
+def _split_groups(optimizer: torch.optim.Optimizer, chosen: set[torch.nn.Parameter], learning_rate: float) -> None:
+    """Move the chosen parameters into groups of another learning rate, all else as it was."""
+    for group in list(optimizer.param_groups):
+        moved = [parameter for parameter in group["params"] if parameter in chosen]
+        if moved and group["lr"] != learning_rate:
+            group["params"] = [parameter for parameter in group["params"] if parameter not in chosen]
+            optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
 class LocalTrainer:
@@ -106,7 +128,7 @@ class LocalTrainer:
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
         records = self.records(config["client"], config["task"])
-        trainer = CustomSeq2SeqTrainer(
+        trainer = ClientTrainer(
             model=self.model,
             args=self._client_args(config),
             finetuning_args=self.finetuning_args,

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .organizer import unit
+
 
 def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Cosines of all pairs of rows, float64 [n, K].
@@ -10,9 +12,7 @@ def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         left: [n, D].
         right: [K, D].
     """
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    norms = np.linalg.norm(left, axis=1)[:, None] * np.linalg.norm(right, axis=1)[None]
-    return (left @ right.T) / np.maximum(norms, np.finfo(np.float64).tiny)
+    return unit(left) @ unit(right).T
 
 
 def activation_weights(

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ..plugins import registry
+
 
 class IdentityEncoder(Protocol):
     """Turns instructions into identity tokens."""
@@ -123,11 +125,24 @@ def reference_instructions() -> list[str]:
     return (files(__package__) / "reference_instructions.txt").read_text(encoding="utf-8").splitlines()
 
 
+def _embedding(model: torch.nn.Module, tokenizer, pooling: str) -> IdentityEncoder:
+    return EmbeddingEncoder(model.get_input_embeddings(), tokenizer)
+
+
+def _minilm(model: torch.nn.Module, tokenizer, pooling: str) -> IdentityEncoder:
+    from ..real.minilm import minilm_path
+
+    return TextEncoder(str(minilm_path()), pooling)
+
+
+ENCODERS = {"embedding": _embedding, "minilm": _minilm}
+
+
 def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> IdentityEncoder:
     """The identity encoder of a recipe.
 
     Args:
-        name: ``embedding``, ``minilm``, or the path or name of a Hugging Face text encoder.
+        name: A registered encoder (hook ``fcit_identity_encoders``), or the path or name of a Hugging Face text encoder.
         pooling: ``mean`` or ``eos``, for a text encoder.
         center: Whether to subtract the reference mean.
         model: The base model (for ``embedding``).
@@ -136,12 +151,5 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     Raises:
         ValueError: The encoder cannot be loaded.
     """
-    if name == "embedding":
-        encoder = EmbeddingEncoder(model.get_input_embeddings(), tokenizer)
-    elif name == "minilm":
-        from ..real.minilm import minilm_path
-
-        encoder = TextEncoder(str(minilm_path()), pooling)
-    else:
-        encoder = TextEncoder(name, pooling)
-    return CenteredEncoder(encoder, center)
+    maker = registry("identity_encoders").get(name)
+    return CenteredEncoder(maker(model, tokenizer, pooling) if maker else TextEncoder(name, pooling), center)

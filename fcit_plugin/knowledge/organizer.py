@@ -281,8 +281,8 @@ def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[Cli
     if not clients:
         return []
 
-    unit = _unit(np.array([c.mean for c in clients]))
-    linked = csr_array(unit @ unit.T >= threshold)
+    rows = unit(np.array([c.mean for c in clients]))
+    linked = csr_array(rows @ rows.T >= threshold)
     num_clusters, label = connected_components(linked, directed=False)
     return [[c for c, j in zip(clients, label) if j == i] for i in range(num_clusters)]
 
@@ -306,7 +306,7 @@ def _in_order(clients: Iterable[ClientToken]) -> list[ClientToken]:
     return ordered
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def unit(rows: np.ndarray) -> np.ndarray:
     """Scale rows to length 1 in float64; a zero row (a sum of tokens may cancel out) stays zero."""
     rows = rows.astype(np.float64)
     norm = np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -315,7 +315,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def _cosines(mean: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Cosines of [D] to each of [K, D], float64 [K]; row by row, so each is the same whatever the other rows are."""
-    return (_unit(rows) * _unit(mean)).sum(axis=-1)
+    return (unit(rows) * unit(mean)).sum(axis=-1)
 
 
 def _check_vector(mean: np.ndarray, whose: str = "given") -> None:

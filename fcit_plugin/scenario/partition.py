@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..plugins import registry
+
 Sizes = Callable[[int, int, float, np.random.Generator], np.ndarray]
 """A partitioner: (n, N, beta, generator) -> int64 [N], the number of records of each client, n in all."""
 
@@ -57,7 +59,7 @@ def partition(
     Args:
         num_records: n, records of the data set.
         num_clients: N.
-        method: a name of `PARTITIONERS`.
+        method: a registered partitioner (hook `fcit_partitioners`).
         beta: concentration of the Dirichlet distribution; small is skewed.
         min_samples: every client gets at least so many records.
         seed: one seed or several, such as (seed, stage, task).
@@ -68,8 +70,9 @@ def partition(
     Raises:
         ValueError: unknown method, too few records, or numbers out of range.
     """
-    if method not in PARTITIONERS:
-        nearest = difflib.get_close_matches(str(method), PARTITIONERS, n=1, cutoff=0.0)[0]
+    partitioners = registry("partitioners")
+    if method not in partitioners:
+        nearest = difflib.get_close_matches(str(method), partitioners, n=1, cutoff=0.0)[0]
         raise ValueError(f"fcit_partition: {method!r} is unknown; did you mean {nearest!r}?")
     if num_clients < 1:
         raise ValueError(f"fcit_num_clients is {num_clients}; it must be at least 1.")
@@ -84,7 +87,7 @@ def partition(
         )
 
     generator = np.random.default_rng(seed)
-    sizes = _top_up(PARTITIONERS[method](num_records, num_clients, beta, generator), min_samples)
+    sizes = _top_up(partitioners[method](num_records, num_clients, beta, generator), min_samples)
     records = generator.permutation(num_records).astype(np.int64, copy=False)
     return [np.sort(part) for part in np.split(records, np.cumsum(sizes)[:-1])]
 

@@ -1,0 +1,53 @@
+"""All extension points. A package implements them and names its module in the entry point group ``fcit_plugin``.
+
+    from fcit_plugin.hookspecs import hookimpl
+
+    @hookimpl
+    def fcit_metrics():
+        return {"first_letter": lambda prediction, answer: float(prediction[:1] == answer[:1])}
+
+The plugin's own parts are registered through the same hooks (:mod:`fcit_plugin.builtin`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pluggy
+
+PROJECT = "fcit_plugin"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def fcit_partitioners() -> Mapping[str, Callable]:
+    """Ways to split a task's records over the clients, by the name that ``fcit_partition`` takes.
+
+    Called once, when the first recipe is checked. Each is ``(num_records, num_clients, beta, generator) -> sizes``,
+    int64 [num_clients].
+    """
+
+
+@hookspec
+def fcit_server_rules() -> Mapping[str, Callable[[], Any]]:
+    """Makers of Flower strategies, by the name that ``fcit_server_rule`` takes.
+
+    Called once, when the first recipe is checked. A strategy must take all nodes that it is shown.
+    """
+
+
+@hookspec
+def fcit_identity_encoders() -> Mapping[str, Callable]:
+    """Makers of identity encoders, by the name that ``fcit_identity_encoder`` takes.
+
+    Called once. Each is ``(model, tokenizer, pooling) -> IdentityEncoder``; see
+    :class:`fcit_plugin.knowledge.encoders.IdentityEncoder`.
+    """
+
+
+@hookspec
+def fcit_metrics() -> Mapping[str, Callable[[str, Any], float]]:
+    """Metrics, by the name that ``fcit_metric`` in ``dataset_info.json`` takes.
+
+    Called once. Each is ``(prediction, answer) -> score from 0 to 1``.
+    """
