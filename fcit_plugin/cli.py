@@ -14,6 +14,7 @@ from .autoload import autoload
 USAGE = """fcit-cli: federated continual instruction tuning on LLaMA-Factory
 
   fcit-cli data mini --out DIR            draw the embedded benchmark FCIT-mini
+  fcit-cli data text --out DIR            write the text tasks of recipes/fcit_text_tiny.yaml
   fcit-cli data real --out DIR            write the real data sets of recipes/fcit_smollm2.yaml
   fcit-cli model smollm2-vl --out DIR     build the real base model of recipes/fcit_smollm2.yaml
   fcit-cli <command> ...                  any command of llamafactory-cli (train, export, chat, api, ...)
@@ -37,27 +38,46 @@ def main() -> None:
 
 
 def _own_verb(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="fcit-cli", usage=USAGE)
-    parser.add_argument("verb", choices=["data", "model"])
-    parser.add_argument("what", choices=["mini", "real", "smollm2-vl"])
+    verb = argv[0]
+    parser = argparse.ArgumentParser(prog=f"fcit-cli {verb}", usage=USAGE)
+    parser.add_argument("what", choices=sorted(what for v, what in _VERBS if v == verb))
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn")
+    args = parser.parse_args(argv[1:])
     try:
-        if (args.verb, args.what) == ("data", "mini"):
-            from .mini.build import build_mini
-
-            build_mini(args.out, seed=args.seed)
-        elif (args.verb, args.what) == ("data", "real"):
-            from .real.data import prepare
-
-            prepare(args.out, seed=args.seed)
-        elif (args.verb, args.what) == ("model", "smollm2-vl"):
-            from .real.smollm2_vl import build
-
-            build(args.out)
-        else:
-            parser.error(f"there is no {args.verb} called {args.what}")
+        _VERBS[verb, args.what](args)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"fcit-cli: {error}")
     print(f"Written to {args.out}.")
+
+
+def _data_mini(args: argparse.Namespace) -> None:
+    from .mini.build import build_mini
+
+    build_mini(args.out, seed=args.seed)
+
+
+def _data_text(args: argparse.Namespace) -> None:
+    from .mini.text import write_text_tasks
+
+    write_text_tasks(args.out, seed=args.seed)
+
+
+def _data_real(args: argparse.Namespace) -> None:
+    from .real.data import prepare
+
+    prepare(args.out, seed=args.seed)
+
+
+def _model_smollm2_vl(args: argparse.Namespace) -> None:
+    from .real.smollm2_vl import build
+
+    build(args.out)
+
+
+_VERBS = {
+    ("data", "mini"): _data_mini,
+    ("data", "text"): _data_text,
+    ("data", "real"): _data_real,
+    ("model", "smollm2-vl"): _model_smollm2_vl,
+}

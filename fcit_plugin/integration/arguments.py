@@ -15,8 +15,21 @@ from transformers import HfArgumentParser
 from ..arguments import FCIT_STAGES, FcitArguments, check_names
 from ..scenario.settings import get_scenario
 
+
+def _mini() -> str:
+    from ..mini.build import base_model_path
+
+    return str(base_model_path())
+
+
+def _mini_text() -> str:
+    from ..mini.text import text_model_path
+
+    return str(text_model_path())
+
+
 #: Names of ``model_name_or_path`` that mean a model inside the package.
-EMBEDDED_MODELS = ("fcit-mini",)
+EMBEDDED_MODELS = {"fcit-mini": _mini, "fcit-mini-text": _mini_text}
 
 
 def install(parser_module) -> None:
@@ -87,11 +100,14 @@ def _flags_to_dict(args: list[str]) -> dict[str, Any]:
 
 
 def resolve_model(args: dict | list) -> None:
-    """Put the folder of an embedded model in place of its name."""
-    if isinstance(args, dict) and args.get("model_name_or_path") in EMBEDDED_MODELS:
-        from ..mini.build import base_model_path
-
-        args["model_name_or_path"] = str(base_model_path())
+    """Put the folder of an embedded model in place of its name, in a recipe or among command line flags."""
+    key = "model_name_or_path"
+    if isinstance(args, list):
+        position = args.index(f"--{key}") + 1 if f"--{key}" in args[:-1] else None
+    else:
+        position = key if key in args else None
+    if position is not None and args[position] in EMBEDDED_MODELS:
+        args[position] = EMBEDDED_MODELS[args[position]]()
 
 
 def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
