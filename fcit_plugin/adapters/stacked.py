@@ -131,8 +131,8 @@ def activated(model: PeftModel, subspaces: Sequence[State]) -> Iterator[Activati
     try:
         yield activation
     finally:
+        model.set_adapter(ADAPTER)  # first: PEFT warns when the active adapter is deleted
         model.delete_adapter(STACKED)
-        model.set_adapter(ADAPTER)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(trainable[name])
         model.train(was_training)
