@@ -68,7 +68,7 @@ def prepare(out: Path, train: int = 800, test: int = 100, seed: int = 0, fashion
 
     Args:
         out: Folder to write, to be used as ``dataset_dir``. What an earlier call wrote there is replaced.
-        train: Training examples per data set (at most 1,600 for the digits, of which there are 1,797).
+        train: Training examples per data set (of the digits there are 1,797 in all, training and test).
         test: Test examples per data set.
         seed: Decides which examples are drawn, their order and their phrasing.
         fashion: Where Fashion-MNIST comes from: ``debian`` fetches the Debian package, ``none`` leaves
@@ -76,7 +76,7 @@ def prepare(out: Path, train: int = 800, test: int = 100, seed: int = 0, fashion
 
     Raises:
         MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
-        RuntimeError: The Debian package cannot be fetched.
+        OSError: The Debian package cannot be fetched.
         ValueError: More examples are asked for than there are.
     """
     import numpy
@@ -122,7 +122,8 @@ def clothes(train: int, test: int, stream: "numpy.random.Generator", where: str 
 def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
     """Draws questions about shapes and colours: half open ones, half to be answered by yes or no.
 
-    The package's own mixture has three yes-or-no questions to each open one, which rewards blind guessing.
+    The package's own mixture has three yes-or-no questions to each open one, which rewards blind guessing. In this one,
+    giving each question its most frequent training answer, image unseen, scores 0.53.
     """
     from PIL import Image
 

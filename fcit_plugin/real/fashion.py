@@ -24,7 +24,7 @@ def read_fashion(where: str) -> tuple[Labelled, Labelled]:
         where: ``debian``, or a folder with the four files.
 
     Raises:
-        RuntimeError: The Debian package cannot be fetched, or the folder lacks a file.
+        OSError: The Debian package cannot be fetched, or the folder lacks a file.
     """
     if where != "debian":
         return _read(Path(where))
@@ -39,7 +39,7 @@ def _fetch(folder: Path) -> None:
     """Downloads the Debian package into a folder and unpacks it there; nothing is installed."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise RuntimeError(f"Fashion-MNIST comes from Debian's package {PACKAGE}, but {tool} is not there. {ELSEWHERE}")
+            raise OSError(f"Fashion-MNIST comes from Debian's package {PACKAGE}, but {tool} is not there. {ELSEWHERE}")
     _run(["apt-get", "download", PACKAGE], folder)
     archive = next(folder.glob(f"{PACKAGE}_*.deb"))
     _run(["dpkg-deb", "-x", archive.name, "."], folder)
@@ -49,7 +49,7 @@ def _run(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise RuntimeError(f"'{' '.join(command)}' failed: {reason} (does 'apt-get update' help?) {ELSEWHERE}")
+        raise OSError(f"'{' '.join(command)}' failed: {reason} (does 'apt-get update' help?) {ELSEWHERE}")
 
 
 def _read(folder: Path) -> tuple[Labelled, Labelled]:
@@ -65,5 +65,5 @@ def _read(folder: Path) -> tuple[Labelled, Labelled]:
 
 def _unzip(path: Path) -> bytes:
     if not path.is_file():
-        raise RuntimeError(f"{path} is missing. {ELSEWHERE}")
+        raise OSError(f"{path} is missing. {ELSEWHERE}")
     return gzip.decompress(path.read_bytes())

