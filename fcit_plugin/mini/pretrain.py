@@ -31,18 +31,22 @@ logger = logging.getLogger(__name__)
 
 QUESTIONS_PER_IMAGE = 5
 ECHO_SHARE = 0.12
+LOG_FILE = "pretrain_log.json"
 
 
 @dataclass
 class Recipe:
-    """Everything that decides the weights; one thread gives the same sums everywhere and shares a machine well."""
+    """Everything that decides the weights.
+
+    On a shared machine set OMP_WAIT_POLICY=PASSIVE, or waiting threads slow each other down.
+    """
 
     seed: int = 0
-    threads: int = 1
+    threads: int = 2
     tower_steps: int = 1200
     tower_batch: int = 64
     tower_lr: float = 1.5e-3
-    align_steps: int = 2600
+    align_steps: int = 2800
     align_batch: int = 16
     align_lr: float = 1.2e-3
 
@@ -60,9 +64,9 @@ class Log:
         logger.info("%s", record)
 
     def save(self, folder: Path) -> None:
-        """Write ``pretrain_log.json``."""
+        """Write the log file."""
         content = {"recipe": asdict(self.recipe), "records": self.records}
-        (folder / "pretrain_log.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (folder / LOG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def train_tower(model: LlavaForConditionalGeneration, recipe: Recipe, log: Log) -> None:
@@ -196,6 +200,8 @@ def pretrain(out: Path, recipe: Recipe, tower_from: Path | None = None) -> None:
     else:
         earlier = LlavaForConditionalGeneration.from_pretrained(tower_from, dtype=torch.float32)
         model.model.vision_tower.load_state_dict(earlier.model.vision_tower.state_dict())
+        records = json.loads((tower_from / LOG_FILE).read_text(encoding="utf-8"))["records"]
+        log.records += [record for record in records if record["stage"] == "tower"]
     save()
     align(model, Packer(tokenizer), recipe, log, save)
     save()

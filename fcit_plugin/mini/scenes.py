@@ -17,7 +17,7 @@ COLOUR_NAMES = tuple(COLOURS)
 TRENDS = ("rising", "falling", "flat", "peaked")
 BAR_LEVELS = 5
 SPRITE_SIZES = {1: 36, 2: 20, 3: 14}
-GLYPH_SIZES = {1: 18, 2: 18, 3: 15}
+WORD_SIZE, TABLE_SIZE = 18, 15
 
 
 def pick(rng: np.random.Generator, options):
@@ -96,7 +96,7 @@ class WordScene:
         canvas = blank(self.background)
         for column, character in enumerate(self.word):
             centre = (8 + 16 * column, 8 + 16 * self.row)
-            stamp(canvas, glyph(character, GLYPH_SIZES[1]), centre, COLOURS[self.ink])
+            stamp(canvas, glyph(character, WORD_SIZE), centre, COLOURS[self.ink])
         return canvas
 
 
@@ -166,8 +166,8 @@ class TableScene:
         canvas[[15, 31], :] = GREY
         canvas[:, 24] = GREY
         for row, (letter, digit) in enumerate(zip(self.letters, self.digits)):
-            stamp(canvas, glyph(letter, GLYPH_SIZES[3]), (12, 8 + 16 * row), INK)
-            stamp(canvas, glyph(str(digit), GLYPH_SIZES[3]), (36, 8 + 16 * row), INK)
+            stamp(canvas, glyph(letter, TABLE_SIZE), (12, 8 + 16 * row), INK)
+            stamp(canvas, glyph(str(digit), TABLE_SIZE), (36, 8 + 16 * row), INK)
         return canvas
 
 
