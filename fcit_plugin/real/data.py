@@ -63,7 +63,7 @@ class Example:
 Split = tuple[list[Example], list[Example]]
 
 
-def prepare(out: Path, train: int = 800, test: int = 100, seed: int = 0, fashion: str = "debian") -> None:
+def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion: str = "debian") -> None:
     """Writes the data sets; the same arguments give the same files.
 
     Args:

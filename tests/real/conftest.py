@@ -1,4 +1,4 @@
-"""The built model and the written data, once per test session; both skip when a package of the extra [real] is missing."""
+"""The built model and the written data, once per test session; without the packages of [real] both skip."""
 
 import os
 from pathlib import Path

@@ -82,7 +82,8 @@ def test_fashion_from_a_folder(tmp_path):
     for prefix, start in (("train", 0), ("t10k", 100)):
         pixels = b"".join(bytes([start + i]) * 784 for i in range(20))
         (source / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + pixels))
-        (source / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes(i % 10 for i in range(20))))
+        labels = bytes(i % 10 for i in range(20))
+        (source / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + labels))
     prepare(tmp_path / "out", train=10, test=5, fashion=str(source))
     for split, start in (("train", 0), ("test", 100)):
         for record in _records(tmp_path / "out", "real_fashion", split):

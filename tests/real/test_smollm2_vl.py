@@ -25,8 +25,9 @@ def processor(model_folder):
 def test_text_model_answers_as_the_gguf_does(model, processor):
     original, tokenizer = load_text_model()
     turn = [{"role": "user", "content": "What is the capital of France?"}]
-    ids = tokenizer(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True), return_tensors="pt")
-    assert processor.tokenizer(tokenizer.decode(ids["input_ids"][0])).input_ids == ids["input_ids"][0].tolist()
+    prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(prompt, return_tensors="pt")
+    assert processor.tokenizer(prompt).input_ids == ids["input_ids"][0].tolist()
     with torch.no_grad():
         expected, got = original(**ids).logits, model(**ids).logits
     assert got.shape[-1] == expected.shape[-1] + 1  # the image token
@@ -76,7 +77,8 @@ def test_a_finished_folder_is_left_alone(model_folder):
 def test_llamafactory_trains_language_layers_only(model_folder, data_folder, tmp_path):
     """LLaMA-Factory's own pipeline gives a finite loss, and LoRA stays out of the vision tower."""
     from fcit_plugin.integration import templates
-    from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer, template
+    from llamafactory.data import SFTDataCollatorWith4DAttentionMask as Collator
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer, template
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
 
@@ -94,7 +96,7 @@ def test_llamafactory_trains_language_layers_only(model_folder, data_folder, tmp
     assert len(trainable) == 30 * 3 * 2
     assert all(".language_model.layers." in name and ".mlp." in name and "lora_" in name for name in trainable)
 
-    collate = SFTDataCollatorWith4DAttentionMask(template=chat, model=model, **module)
+    collate = Collator(template=chat, model=model, **module)
     loss = model(**collate([records[i] for i in range(2)])).loss
     loss.backward()
     assert torch.isfinite(loss)
