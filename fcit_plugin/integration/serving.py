@@ -113,13 +113,22 @@ def route(model: PeftModel, activation: Activation, router: Router, read: Callab
         if ids is not None and (cache is None or cache.get_seq_length() == 0):
             activation.set(router.weights([read(row) for row in ids]))
 
-    model.get_base_model().register_forward_pre_hook(before_forward, with_kwargs=True)
+    # generate() calls the base model; PEFT's own forward() goes round the base model's hooks
+    for module in (model, model.get_base_model()):
+        module.register_forward_pre_hook(before_forward, with_kwargs=True)
 
 
 def instruction_reader(tokenizer, template_name: str) -> Callable[[torch.Tensor], str]:
     """Recovers the latest user instruction from the token ids of a prompt, by the template's own user turn."""
-    slots = TEMPLATES[template_name].format_user.slots
-    turn = "".join(slot if isinstance(slot, str) else next(iter(slot.values()), "") if isinstance(slot, dict) else "" for slot in slots)
+
+    def text_of(slot: str | dict[str, str] | set[str]) -> str:
+        if isinstance(slot, dict):  # {"token": "<|im_start|>"}
+            return slot["token"]
+        if isinstance(slot, set):  # {"eos_token"}
+            return "".join(getattr(tokenizer, name) or "" for name in slot)
+        return slot
+
+    turn = "".join(map(text_of, TEMPLATES[template_name].format_user.slots))
     prefix, _, suffix = turn.partition("{{content}}")
     prefix, suffix = prefix.strip(), suffix.strip()
     media = [token for token in ("<image>", "<video>", "<audio>", tokenizer.pad_token) if token]

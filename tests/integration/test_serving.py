@@ -1,0 +1,108 @@
+"""An FCIT output folder as ``adapter_name_or_path`` of LLaMA-Factory's chat and export."""
+
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+from llamafactory.chat import ChatModel
+from llamafactory.data.template import TEMPLATES
+from llamafactory.train.tuner import export_model
+from peft import PeftModel
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
+
+from fcit_plugin.federation.state import load_state
+from fcit_plugin.integration.serving import fixed_weights, instruction_reader
+from fcit_plugin.knowledge.activation import activation_weights
+from fcit_plugin.knowledge.encoders import CenteredEncoder, EmbeddingEncoder
+
+
+def weighted_by_peft(base, folder, weights):
+    """The reference: PEFT's own concatenation of the subspace adapters with fixed weights, merged."""
+    names = [f"k{k}" for k in range(len(weights))]
+    model = PeftModel.from_pretrained(base, str(folder / "subspaces" / "0"), adapter_name=names[0])
+    for k, name in list(enumerate(names))[1:]:
+        model.load_adapter(str(folder / "subspaces" / str(k)), adapter_name=name)
+    model.add_weighted_adapter(names, list(weights), adapter_name="sum", combination_type="cat")
+    model.set_adapter("sum")
+    return model.eval()
+
+
+def infer_args(run_keys, folder, **more):
+    keys = ("model_name_or_path", "template", "default_system")
+    return {**{key: run_keys[key] for key in keys}, "adapter_name_or_path": str(folder), **more}
+
+
+@pytest.mark.parametrize("task", ["color", "letter"])
+def test_chat_activates_by_the_request(text_run, text_keys, task):
+    question = f"{tiny.TASKS[task][0]} red"
+    chat = ChatModel(infer_args(text_keys, text_run, infer_backend="huggingface", max_new_tokens=4, do_sample=False))
+    engine = chat.engine
+    state, _ = load_state(text_run)
+    base = AutoModelForCausalLM.from_pretrained(text_keys["model_name_or_path"]).eval()
+    encoder = CenteredEncoder(EmbeddingEncoder(base.get_input_embeddings(), engine.tokenizer))
+    weights = activation_weights(
+        encoder.encode([question]), state.tokens.tokens, state.tokens.counts > 0, mode="softmax", temperature=0.05
+    )[0]
+    reference = weighted_by_peft(base, text_run, weights.tolist())
+    ids, _ = engine.template.encode_oneturn(
+        engine.tokenizer, [{"role": "user", "content": question}, {"role": "assistant", "content": ""}]
+    )
+    ids = torch.tensor([ids])
+    with torch.inference_mode():
+        got = engine.model(input_ids=ids).logits
+        torch.testing.assert_close(got, reference(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
+    expected = reference.generate(input_ids=ids, max_new_tokens=4, do_sample=False, eos_token_id=2, pad_token_id=0)
+    answer = engine.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)
+    assert chat.chat([{"role": "user", "content": question}])[0].response_text.strip() == answer.strip()
+
+
+@pytest.mark.parametrize("weights", ["0", "1", "[0.25, 0.75]", None])
+def test_export_merges_exactly_and_needs_no_plugin(llava_run, llava_keys, tmp_path, weights):
+    more = {"fcit_export_weights": weights} if weights is not None else {}
+    export_model(infer_args(llava_keys, llava_run, export_dir=str(tmp_path / "merged"), infer_dtype="float32", **more))
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged").eval()
+    base = AutoModelForImageTextToText.from_pretrained(llava_keys["model_name_or_path"]).eval()
+    shared = load_file(llava_run / "shared.safetensors")
+    assert all("multi_modal_projector" in key for key in shared)
+    base.load_state_dict(shared, strict=False)
+    expected = {"0": [1.0, 0.0], "1": [0.0, 1.0], "[0.25, 0.75]": [0.25, 0.75], None: [0.5, 0.5]}[weights]
+    reference = weighted_by_peft(base, llava_run, expected)
+    image_id = merged.config.image_token_id
+    inputs = {
+        "input_ids": torch.tensor([[1, *[image_id] * 4, 7, 9, 11]]),
+        "pixel_values": torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
+    }
+    with torch.inference_mode():
+        torch.testing.assert_close(merged(**inputs).logits, reference(**inputs).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("given", ["2", "[1.0]", "nearest", "-1"])
+def test_wrong_export_weights_are_one_sentence(given):
+    state = SimpleNamespace(subspaces=[{}, {}])
+    with pytest.raises(ValueError, match="`fcit_export_weights` is .* a subspace from 0 to 1, or a list of 2 weights"):
+        fixed_weights(given, state)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer that can write any text: one token per byte, and the markers of some templates."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    fast.add_tokens(["<image>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>"], special_tokens=True)
+    return fast
+
+
+@pytest.mark.parametrize("name", ["llava", "vicuna", "default", "qwen", "llama3", "smollm2_vl", "gemma", "mistral"])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_the_latest_instruction_is_read_back_from_the_ids(name, padding):
+    tokenizer = byte_tokenizer()
+    turns = [("user", "first colour"), ("assistant", "red"), ("user", "<image>\nWhich letter, please?"), ("assistant", "")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    (first, answer), (latest, _) = TEMPLATES[name].encode_multiturn(tokenizer, messages, system="Be helpful.")
+    prompt = [tokenizer.pad_token_id] * padding + first + answer + latest
+    assert instruction_reader(tokenizer, name)(torch.tensor(prompt)) == "Which letter, please?"
