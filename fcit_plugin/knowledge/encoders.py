@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from ..plugins import registry
 
@@ -41,8 +42,14 @@ class EmbeddingEncoder:
         with whole_weight(self.embedding.weight) as weight:
             for text in texts:
                 ids = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
-                rows.append(weight[torch.tensor(ids, device=weight.device)].float().mean(dim=0).cpu().numpy())
+                rows.append(self._mean(weight, ids).cpu().numpy())
         return np.stack(rows)
+
+    @staticmethod
+    def _mean(weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        if not ids:  # some tokenizers make nothing of white space
+            return torch.zeros(weight.shape[1], device=weight.device)
+        return weight[torch.tensor(ids, device=weight.device)].float().mean(dim=0)
 
 
 class TextEncoder:
@@ -63,10 +70,12 @@ class TextEncoder:
             self.is_clip = config.model_type in ("clip", "clip_text_model")
             self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError) as error:
+            if len(self.tokenizer) <= len(self.tokenizer.all_special_ids):  # transformers makes an empty one up
+                raise ValueError("its tokenizer files are missing")
+        except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"`fcit_identity_encoder: {path}` cannot be loaded as a Hugging Face text encoder; "
-                f"give embedding, minilm, or a folder with config, weights and tokenizer ({error})."
+                f"give embedding, minilm, or a folder with config, weights and tokenizer ({' '.join(str(error).split())})."
             ) from error
         text_config = getattr(config, "text_config", config)
         self.max_length = min(getattr(text_config, "max_position_embeddings", 512), 512)
