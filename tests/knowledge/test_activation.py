@@ -1,0 +1,96 @@
+"""Activation weights against formulas written out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcit_plugin.knowledge.activation import activation_weights, cosine_matrix
+
+MODES = ["softmax", "argmax", "cosine", "concat"]
+U = np.array([[1.0, 0.0], [3.0, 4.0], [-2.0, 1.0]], np.float32)
+G = np.array([[2.0, 0.0], [0.0, 0.5], [1.0, 1.0]], np.float32)
+USED = np.array([True, True, True])
+
+
+def cosine(u, g):
+    return sum(a * b for a, b in zip(u, g)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in g))
+
+
+def by_hand(u, mode, temperature, used=(True, True, True)):
+    cosines = [cosine(u, g) for g in G]
+    live = [k for k in range(3) if used[k]]
+    if mode == "softmax":
+        total = sum(math.exp(cosines[k] / temperature) for k in live)
+        row = {k: math.exp(cosines[k] / temperature) / total for k in live}
+    elif mode == "argmax":
+        row = {max(live, key=lambda k: cosines[k]): 1.0}
+    elif mode == "cosine":
+        row = {k: cosines[k] for k in live}
+    else:
+        row = dict.fromkeys(live, 1.0)
+    return [row.get(k, 0.0) for k in range(3)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+@pytest.mark.parametrize("used", [(True, True, True), (True, False, True), (False, True, False)])
+def test_weights_follow_the_formula_of_their_mode(mode, temperature, used):
+    found = activation_weights(U, G, np.array(used), mode=mode, temperature=temperature)
+    assert (found.dtype, found.shape) == (np.float32, (3, 3))
+    np.testing.assert_allclose(found, [by_hand(u, mode, temperature, used) for u in U], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("used", [[True, False, True], [False, False, True]])
+def test_unused_subspaces_get_exactly_nothing_even_when_they_are_nearest(mode, used):
+    nearest_to_unused = G[[0, 1]] * 5
+    found = activation_weights(nearest_to_unused, G, np.array(used), mode=mode, temperature=0.05)
+    assert not found[:, ~np.array(used)].any()
+    assert found[:, np.array(used)].any(axis=1).all()
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3, 1e3, 1e9])
+def test_extreme_temperatures_stay_finite_and_sum_to_one(temperature):
+    found = activation_weights(U, G, USED, mode="softmax", temperature=temperature)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    limit = [by_hand(u, "argmax", 1) for u in U] if temperature < 1 else np.full((3, 3), 1 / 3)
+    np.testing.assert_allclose(found, limit, atol=2e-2 if temperature in (1e-3, 1e3) else 1e-6)
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 6), st.floats(1e-4, 1e4), st.integers(0, 2**32 - 1), st.sampled_from([1e-20, 1.0, 1e15])
+)
+def test_softmax_rows_are_probabilities_for_any_tokens(n, k, temperature, seed, size):
+    generator = np.random.default_rng(seed)
+    u, g = (generator.normal(size=(rows, 4)).astype(np.float32) * np.float32(size) for rows in (n, k))
+    used = generator.random(k) < 0.7
+    used[generator.integers(k)] = True
+    found = activation_weights(u, g, used, mode="softmax", temperature=temperature)
+    assert (found >= 0).all() and not found[:, ~used].any()
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_row_depends_on_its_own_instruction_alone():
+    together = activation_weights(U, G, USED, mode="softmax", temperature=0.05)
+    for i in range(3):
+        alone = activation_weights(U[i : i + 1], G, USED, mode="softmax", temperature=0.05)
+        np.testing.assert_allclose(alone[0], together[i], rtol=1e-6)
+
+
+def test_a_zero_token_has_cosine_zero():
+    assert cosine_matrix(np.zeros((1, 2), np.float32), G).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_used_subspace_is_an_error(mode):
+    with pytest.raises(ValueError, match="No subspace is in use"):
+        activation_weights(U, G, np.zeros(3, bool), mode=mode, temperature=0.05)
+
+
+def test_an_unknown_mode_is_named():
+    with pytest.raises(ValueError, match="'best'.*softmax, argmax, cosine, concat"):
+        activation_weights(U, G, USED, mode="best", temperature=0.05)
