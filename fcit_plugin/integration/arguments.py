@@ -44,6 +44,7 @@ def install(parser_module) -> None:
         resolve_model(rest)
         if fcit is None:
             return wrapped(rest)
+        own_data = stage == "fcit_client" and "dataset" in rest
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
         parsed = wrapped(rest)
@@ -52,6 +53,7 @@ def install(parser_module) -> None:
             check_combination(parsed[0], data_args, finetuning_args)
         finetuning_args.fcit = fcit
         finetuning_args.fcit_stage = stage
+        finetuning_args.fcit_own_data = own_data
         return parsed
 
     for name in ("get_train_args", "get_infer_args"):

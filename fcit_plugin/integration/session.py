@@ -43,9 +43,7 @@ class Session:
         self.is_main = training_args.process_index == 0
         args = self.args
         self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule)
-        self.own_datasets = own = list(data_args.dataset) if finetuning_args.fcit_stage == "fcit_client" else []
-        if set(own) == set(self.scenario.all_datasets()):
-            self.own_datasets = []
+        self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
         evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
         check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
         self._prepare_output_dir()

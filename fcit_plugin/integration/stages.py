@@ -8,7 +8,6 @@ import torch.distributed as dist
 from flwr.app import Message
 from llamafactory.extras import logging
 
-from ..adapters.lora import write_shared
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.plots import plot_training_loss
 from ..evaluation.report import build_report, model_card, table, write_report
@@ -197,7 +196,6 @@ def run_aggregate(session: Session) -> None:
     tasks = {client: program.task_name(config) for client, config in work.items()}
     state = fold(state, program.rules, program.organizer, assignment, fresh, requests, replies, tasks)
     state.advance(args.fcit_num_rounds)
-    write_shared(session.model, state.shared)
     session.save(state, session.output_dir)
     logger.info_rank0(f"{len(replies)} updates are folded in; the next server state is in {session.output_dir}.")
 
