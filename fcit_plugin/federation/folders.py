@@ -1,6 +1,5 @@
 """Federation by folders: an update as files, for sites that may not open a port."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from safetensors.torch import save
 
 from .messages import ARRAYS, METRICS, SHARED, TOKEN, to_record, to_state
-from .state import load_tensors, write_bytes, write_json
+from .state import load_tensors, read_object, write_bytes, write_json
 
 DESCRIPTION = "fcit_update.json"
 WEIGHTS = "fcit_update.safetensors"
@@ -35,12 +34,8 @@ def read_update(folder: Path) -> tuple[dict[str, Any], Message]:
     Raises:
         ValueError: A file is missing or corrupt; the sentence names it.
     """
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        config, metrics = description["config"], description["metrics"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read, so {folder} is no update folder: {error}.") from error
+    description = read_object(folder / DESCRIPTION, ("config", "metrics"))
+    config, metrics = description["config"], description["metrics"]
     records: dict[str, dict] = {}
     for name, value in load_tensors(folder / WEIGHTS).items():
         record, key = name.split("/", 1)

@@ -6,7 +6,7 @@ the identity tokens, and a manifest. safetensors and JSON only.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,10 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     manifest = read_manifest(folder)
     shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
     subspaces = [load_tensors(folder / entry["folder"] / "adapter_model.safetensors") for entry in manifest["subspaces"]]
-    tokens = SubspaceTokens.from_arrays(load_tensors(folder / TOKENS, load_numpy))
+    try:
+        tokens = SubspaceTokens.from_arrays(load_tensors(folder / TOKENS, load_numpy))
+    except KeyError as error:
+        raise ValueError(f"{folder / TOKENS} holds no identity tokens: {error} is missing.") from error
     if tokens.num_subspaces != len(subspaces):
         raise ValueError(
             f"{folder / TOKENS} holds {tokens.num_subspaces} tokens for {len(subspaces)} subspaces in "
@@ -113,16 +116,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ValueError: It is missing, no JSON, or of a newer format.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read, so {folder} is no FCIT folder: {error}.") from error
-    if manifest.get("format_version", 0) > FORMAT_VERSION:
+    version = read_object(path, ("format_version",))["format_version"]
+    if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {manifest['format_version']}, this fcit-plugin reads up to {FORMAT_VERSION}; "
-            "upgrade fcit-plugin."
+            f"{path} has format version {version}, this fcit-plugin reads up to {FORMAT_VERSION}; upgrade fcit-plugin."
         )
-    return manifest
+    return read_object(path, ("stage", "round", "subspaces", "shared"))
+
+
+def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON file that holds an object with these keys.
+
+    Raises:
+        ValueError: It is missing, no JSON, or lacks a key; the sentence names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in value] if isinstance(value, dict) else keys
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read, so {path.parent} is no FCIT folder: {error}.") from error
+    return value
 
 
 def load_tensors(path: Path, load=load_file) -> dict[str, Any]:
