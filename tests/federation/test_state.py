@@ -1,0 +1,189 @@
+"""The server's state on disk: the same bits back, whole files, and one sentence for whatever is wrong."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message, MessageType, RecordDict
+
+from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
+from fcit_plugin.federation.grid import identify_process
+from fcit_plugin.federation.messages import ARRAYS, SHARED, client_token, to_state, update_reply
+from fcit_plugin.federation.state import FORMAT_VERSION, MANIFEST, ServerState, load_state, save_state
+from fcit_plugin.knowledge.organizer import ClientToken, SubspaceTokens
+
+SUBSPACE_FILE = "subspaces/1/adapter_model.safetensors"
+
+
+def subspace(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {"l.lora_A.weight": torch.randn(2, 3, generator=generator), "l.lora_B.weight": torch.randn(4, 2, generator=generator)}
+
+
+def state_of(shared=True):
+    tokens = SubspaceTokens(np.array([[0.1, 1 / 3], [2.0, -5.0]], np.float32), np.array([7, 2**40], np.int64))
+    return ServerState(
+        tokens,
+        {"projector.weight": torch.tensor([[1e-38, 3.0]])} if shared else {},
+        [subspace(0), subspace(1)],
+        stage=3,
+        round=1,
+        tasks=[{"color": 4}, {"Ärzte": 1}],
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_state(state_of(), tmp_path / "state", {"r": 2}, {"method": "disco"})
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def update(tmp_path):
+    identify_process()
+    config = work_config(3, 1, 4, 0)
+    request = Message(RecordDict(), dst_node_id=4, message_type=MessageType.TRAIN)
+    of_client = ClientToken(client=4, mean=np.array([1 / 3, -2.0], np.float32), count=9, num_examples=7)
+    write_update(tmp_path / "update", config, update_reply(request, subspace(5), {"p": torch.ones(2)}, of_client, 0.25))
+    return tmp_path / "update"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_state_comes_back_bit_for_bit(tmp_path, shared):
+    before = state_of(shared)
+    save_state(before, tmp_path, {"r": 2}, {"method": "disco", "seed": 5})
+    after, manifest = load_state(tmp_path)
+    assert (after.stage, after.round, after.tasks) == (3, 1, before.tasks)
+    for one, other in zip([*before.subspaces, before.shared], [*after.subspaces, after.shared], strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one)
+    assert after.tokens.sums.tobytes() == before.tokens.sums.tobytes()
+    assert after.tokens.counts.tolist() == [7, 2**40]
+    assert (manifest["method"], manifest["seed"], manifest["format_version"]) == ("disco", 5, FORMAT_VERSION)
+
+
+def test_a_state_before_the_first_round_comes_back(tmp_path):
+    save_state(ServerState(SubspaceTokens.empty(5), {}), tmp_path, {}, {})
+    after, _ = load_state(tmp_path)
+    assert (after.subspaces, after.stage, after.round, after.tokens.sums.shape) == ([], 0, 0, (0, 5))
+
+
+def test_an_update_comes_back_bit_for_bit(update):
+    config, reply = read_update(update)
+    assert {key: config[key] for key in ("stage", "round", "client", "task")} == {
+        "stage": 3, "round": 1, "client": 4, "task": 0
+    }  # fmt: skip
+    assert {k: v.tolist() for k, v in to_state(reply.content[ARRAYS]).items()} == {
+        k: v.tolist() for k, v in subspace(5).items()
+    }
+    assert to_state(reply.content[SHARED])["p"].tolist() == [1, 1]
+    found = client_token(reply)
+    assert (found.client, found.count, found.num_examples) == (4, 9, 7)
+    assert found.mean.tolist() == np.array([1 / 3, -2.0], np.float32).tolist()
+
+
+def test_folders_hold_safetensors_and_json_only_and_no_half_written_file(folder, update):
+    for path in [*folder.rglob("*"), *update.rglob("*")]:
+        assert path.is_dir() or path.suffix in (".safetensors", ".json"), path
+
+
+def test_saving_again_replaces_what_was_there(folder):
+    changed = state_of()
+    changed.advance(num_rounds=2)
+    changed.subspaces.append(subspace(2))
+    changed.tasks.append({})
+    changed.tokens = SubspaceTokens(np.ones((3, 2), np.float32), np.ones(3, np.int64))
+    save_state(changed, folder, {"r": 2}, {})
+    after, _ = load_state(folder)
+    assert (after.stage, after.round, len(after.subspaces)) == (4, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "num_rounds", "expected"), [((0, 0), 3, (0, 1)), ((0, 2), 3, (1, 0)), ((4, 0), 1, (5, 0))]
+)
+def test_advance_goes_to_the_next_round_or_stage(start, num_rounds, expected):
+    state = ServerState(SubspaceTokens.empty(1), {}, stage=start[0], round=start[1])
+    state.advance(num_rounds)
+    assert (state.stage, state.round) == expected
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def pickled(path):
+    torch.save(subspace(1), path)
+
+
+def edited(**changes):
+    def edit(path):
+        manifest = json.loads(path.read_text())
+        for key, value in changes.items():
+            manifest.pop(key) if value is None else manifest.update({key: value})
+        path.write_text(json.dumps(manifest))
+
+    return edit
+
+
+def no_object(path):
+    path.write_text("[1, 2]")
+
+
+def another_tensor(path):
+    shutil.copy(path.parent / SUBSPACE_FILE, path)
+
+
+def fewer_tokens(path):
+    from safetensors.numpy import save_file
+
+    save_file(SubspaceTokens(np.ones((1, 2), np.float32), np.ones(1, np.int64)).to_arrays(), path)
+
+
+STATE_DAMAGE = [
+    *((name, damage) for name in ("identity_tokens.safetensors", "shared.safetensors", SUBSPACE_FILE)
+      for damage in (lambda path: path.unlink(), cut, pickled)),
+    (MANIFEST, lambda path: path.unlink()),
+    (MANIFEST, cut),
+    (MANIFEST, no_object),
+    (MANIFEST, edited(format_version=FORMAT_VERSION + 1)),
+    (MANIFEST, edited(subspaces=None)),
+    (MANIFEST, edited(stage=None)),
+    ("identity_tokens.safetensors", another_tensor),
+    ("identity_tokens.safetensors", fewer_tokens),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damage"), STATE_DAMAGE)
+def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, name, damage):
+    damage(folder / name)
+    with pytest.raises(ValueError) as caught:
+        load_state(folder)
+    assert str(folder / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_format_says_to_upgrade(folder):
+    edited(format_version=99)(folder / MANIFEST)
+    with pytest.raises(ValueError, match="format version 99.*upgrade fcit-plugin"):
+        load_state(folder)
+
+
+UPDATE_DAMAGE = [
+    *((name, damage) for name in (DESCRIPTION, WEIGHTS) for damage in (lambda path: path.unlink(), cut)),
+    (WEIGHTS, pickled),
+    (DESCRIPTION, no_object),
+    (DESCRIPTION, edited(config=None)),
+    (DESCRIPTION, edited(metrics=None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damage"), UPDATE_DAMAGE)
+def test_a_damaged_update_folder_gives_one_sentence_that_names_the_file(update, name, damage):
+    damage(update / name)
+    with pytest.raises(ValueError) as caught:
+        read_update(update)
+    assert str(update / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
