@@ -1,0 +1,179 @@
+"""What we rely on in Flower. A failure here names the behaviour that an upgrade changed."""
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedMedian, FedTrimmedAvg, FedYogi, Krum
+from flwr.supercore.task_identity import TaskIdentity
+
+from fcit_plugin.federation.grid import InProcessGrid, identify_process
+from fcit_plugin.federation.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
+from fcit_plugin.federation.rules import SERVER_RULES
+
+ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+NODES = [0, 3, 4, 8, 9]
+
+
+@pytest.fixture(autouse=True)
+def server():
+    identify_process()
+
+
+def record(*values):
+    return ArrayRecord({"a": Array(np.array(values, np.float32)), "b": Array(np.ones((2, 2), np.float32))})
+
+
+def configured(rule, nodes=NODES, arrays=None):
+    return list(rule.configure_train(1, arrays or record(1.0, 2.0), ConfigRecord({"mine": 5}), InProcessGrid(None, nodes)))
+
+
+def reply(request, arrays, examples):
+    content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord({NUM_EXAMPLES: examples})})
+    return Message(content, reply_to=request)
+
+
+def test_fedavg_configures_every_node_of_our_grid_once_in_any_order():
+    for nodes in (NODES, [7]):
+        messages = configured(FedAvg(**ALL_NODES), nodes)
+        assert sorted(message.metadata.dst_node_id for message in messages) == nodes
+        assert {message.metadata.message_type for message in messages} == {MessageType.TRAIN}
+
+
+def test_fedavg_sends_arrays_and_config_under_our_record_names_and_adds_the_round():
+    for message in configured(FedAvg(**ALL_NODES)):
+        assert set(message.content) == {ARRAYS, CONFIG}
+        assert dict(message.content[CONFIG]) == {"mine": 5, "server-round": 1}
+        assert message.content[ARRAYS]["a"].numpy().tolist() == [1, 2]
+
+
+def test_fedavg_weights_replies_by_num_examples_which_is_our_key():
+    rule = FedAvg(**ALL_NODES)
+    assert (rule.weighted_by_key, rule.arrayrecord_key, rule.configrecord_key) == (NUM_EXAMPLES, ARRAYS, CONFIG)
+    requests = configured(rule, [0, 3])
+    replies = [reply(requests[0], record(0.0, 4.0), 1), reply(requests[1], record(8.0, 0.0), 3)]
+    arrays, metrics = rule.aggregate_train(1, replies)
+    assert arrays["a"].numpy().tolist() == [6, 1]
+    assert isinstance(metrics, MetricRecord)
+
+
+def test_fedavg_returns_keys_shapes_and_float32_as_they_came():
+    rule = FedAvg(**ALL_NODES)
+    (request,) = configured(rule, [2])
+    arrays, _ = rule.aggregate_train(1, [reply(request, record(0.1, 0.7), 3)])
+    assert list(arrays) == ["a", "b"]
+    assert (arrays["b"].numpy().shape, arrays["a"].numpy().dtype) == ((2, 2), np.float32)
+
+
+def test_fedavg_sums_in_the_order_of_the_replies_so_that_we_must_sort_them():
+    rule = FedAvg(**ALL_NODES)
+    requests = configured(rule, [0, 1, 2])
+    generator = np.random.default_rng(0)
+    replies = [reply(r, record(*generator.normal(size=999).astype(np.float32)), 3 + i) for i, r in enumerate(requests)]
+    forward, backward = (rule.aggregate_train(1, order)[0]["a"].numpy() for order in (replies, replies[::-1]))
+    np.testing.assert_allclose(forward, backward, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FedAdam(**ALL_NODES),
+        lambda: FedYogi(**ALL_NODES),
+        lambda: FedAdagrad(**ALL_NODES),
+        lambda: FedAvgM(**ALL_NODES),
+        lambda: FedMedian(**ALL_NODES),
+        lambda: FedTrimmedAvg(**ALL_NODES),
+        lambda: Krum(**ALL_NODES),
+    ],
+    ids=["FedAdam", "FedYogi", "FedAdagrad", "FedAvgM", "FedMedian", "FedTrimmedAvg", "Krum"],
+)
+def test_other_strategies_run_two_rounds_unchanged_in_a_rule_set(make, monkeypatch):
+    from fcit_plugin.federation.messages import to_state
+    from fcit_plugin.federation.rules import RuleSet
+
+    monkeypatch.setitem(SERVER_RULES, "other", make)
+    rules = RuleSet("other")
+    start = record(1.0, 2.0)
+    for round in (1, 2):
+        requests = list(rules[0].configure_train(round, start, ConfigRecord(), InProcessGrid(None, NODES)))
+        replies = [reply(r, record(1.5 + i / 10, 3.0), 10) for i, r in enumerate(requests)]
+        arrays, _ = rules[0].aggregate_train(round, replies)
+        state = to_state(arrays)
+        assert list(state) == ["a", "b"]
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in state.values())
+        assert 1.0 < state["a"][0] < 2.1, "the result lies between the start and the replies"
+        start = arrays
+
+
+def test_our_own_rule_takes_all_nodes_it_sees():
+    for make in SERVER_RULES.values():
+        assert len(configured(make(), NODES)) == len(NODES)
+        assert len(configured(make(), [1])) == 1
+
+
+def test_a_reply_comes_from_the_node_that_the_request_went_to():
+    (request,) = configured(FedAvg(**ALL_NODES), [4])
+    answer = reply(request, record(1.0), 1)
+    assert (answer.metadata.src_node_id, answer.metadata.dst_node_id) == (4, request.metadata.src_node_id)
+    assert answer.metadata.message_type == MessageType.TRAIN
+    assert not answer.has_error()
+
+
+def test_a_message_needs_the_task_identity_that_identify_process_sets():
+    assert isinstance(TaskIdentity.node_id, int) and isinstance(TaskIdentity.run_id, int)
+    TaskIdentity.node_id = None
+    with pytest.raises(RuntimeError, match="node_id is not set"):
+        Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
+    identify_process()
+    assert Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN).metadata.dst_node_id == 1
+
+
+def test_array_records_keep_float32_bits_and_order():
+    generator = np.random.default_rng(1)
+    values = {name: generator.normal(size=(3, 4)).astype(np.float32) for name in ("z", "a", "m")}
+    found = ArrayRecord({name: Array(value) for name, value in values.items()})
+    assert list(found) == ["z", "a", "m"]
+    assert all(found[name].numpy().tobytes() == value.tobytes() for name, value in values.items())
+
+
+def test_array_records_take_no_bfloat16_so_that_we_must_cast():
+    with pytest.raises(TypeError):
+        ArrayRecord({"x": torch.ones(2, dtype=torch.bfloat16)})
+
+
+def test_metric_and_config_records_keep_ints_and_floats_and_refuse_none():
+    assert dict(MetricRecord({"a": 1, "b": 0.5})) == {"a": 1, "b": 0.5}
+    assert isinstance(MetricRecord({"a": 1})["a"], int)
+    for kind in (MetricRecord, ConfigRecord):
+        with pytest.raises(TypeError):
+            kind({"a": None})
+
+
+def test_a_client_app_dispatches_query_and_train_and_is_called_with_message_and_context():
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"m": MetricRecord({"kind": 0, "node": context.node_id})}), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"m": MetricRecord({"kind": 1, "node": context.node_id})}), reply_to=message)
+
+    for expected, kind in enumerate((MessageType.QUERY, MessageType.TRAIN)):
+        message = Message(RecordDict(), dst_node_id=6, message_type=kind)
+        context = Context(run_id=0, node_id=6, node_config={}, state=RecordDict(), run_config={})
+        assert dict(app(message, context).content["m"]) == {"kind": expected, "node": 6}
+
+
+def test_a_grid_wants_nothing_more_than_our_grid_has():
+    assert Grid.__abstractmethods__ <= set(dir(InProcessGrid))
+    assert not InProcessGrid.__abstractmethods__
+
+
+def test_record_dict_lists_its_array_records():
+    content = RecordDict({"arrays": record(1.0), "metrics": MetricRecord({"a": 1})})
+    assert list(content.array_records) == ["arrays"]
+    assert len(content["arrays"]["a"].data) >= 4
