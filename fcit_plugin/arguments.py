@@ -14,6 +14,10 @@ FCIT_STAGES = {
     "fcit_aggregate": "the aggregator: folds update folders into the next server state folder",
 }
 
+#: Keys whose values are registered names (:mod:`fcit_plugin.plugins`), and of which kind. Not in the fields' metadata,
+#: for LLaMA-Factory's argument parser hands that to argparse.
+_REGISTERED = {"fcit_partition": "partitioners", "fcit_server_rule": "server_rules"}
+
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": help, **metadata})
@@ -50,7 +54,7 @@ class FcitArguments:
     fcit_clients_per_round: int = _option(5, "Number of clients sampled in each round.")
     fcit_num_rounds: int = _option(10, "Number of rounds in each stage.")
     fcit_partition: str = _option(
-        "quantity", "How a task's records are split over the clients: quantity, iid, or a registered one.", kind="partitioners"
+        "quantity", "How a task's records are split over the clients: quantity, iid, or a registered one."
     )
     fcit_beta: float = _option(1.0, "Dirichlet concentration of the quantity partition: small means skewed.")
     fcit_min_client_samples: int = _option(50, "Fewest records of a client; smaller ones are topped up.")
@@ -63,7 +67,7 @@ class FcitArguments:
         "disco", "Continual method: disco, or fedavg (sequential tuning of one LoRA).", choices=["disco", "fedavg"]
     )
     fcit_server_rule: str = _option(
-        "fedavg", "Flower strategy that averages the updates of a subspace: fedavg, or a registered one.", kind="server_rules"
+        "fedavg", "Flower strategy that averages the updates of a subspace: fedavg, or a registered one."
     )
     fcit_similarity_threshold: float = _option(0.9, "Cosine at which a client's identity token matches a subspace.")
     fcit_max_subspaces: int | None = _option(None, "Upper bound of the number of subspaces (default: none).")
@@ -128,7 +132,7 @@ class FcitArguments:
 
     def _check_choices(self) -> None:
         for item in fields(self):
-            value, kind = getattr(self, item.name), item.metadata.get("kind")
+            value, kind = getattr(self, item.name), _REGISTERED.get(item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
             if choices and value not in choices:
                 raise ValueError(f"`{item.name}` is {value!r}; {_nearest(str(value), choices)}")
