@@ -92,8 +92,9 @@ def test_fedavg_sums_in_the_order_of_the_replies_so_that_we_must_sort_them():
 def test_other_strategies_run_two_rounds_unchanged_in_a_rule_set(make, monkeypatch):
     from fcit_plugin.federation.messages import to_state
     from fcit_plugin.federation.rules import RuleSet
+    from fcit_plugin.plugins import registry
 
-    monkeypatch.setitem(SERVER_RULES, "other", make)
+    monkeypatch.setitem(registry("server_rules"), "other", make)
     rules = RuleSet("other")
     start = record(1.0, 2.0)
     for round in (1, 2):

@@ -1,0 +1,318 @@
+"""What we rely on in LLaMA-Factory. A failure here names the behaviour that an upgrade changed."""
+
+import dataclasses
+import importlib
+import inspect
+import json
+import sys
+
+import pytest
+import tiny
+import torch
+import wrapt
+
+from fcit_plugin.autoload import SEAMS
+
+tuner = importlib.import_module("llamafactory.train.tuner")
+parser = importlib.import_module("llamafactory.hparams.parser")
+
+
+def names(function):
+    return list(inspect.signature(function).parameters)
+
+
+def parsed(text_model, text_data, tmp_path, **changes):
+    keys = tiny.recipe(text_model, text_data, tmp_path / "out", stage="sft", dataset="color", **changes)
+    return parser.get_train_args({k: v for k, v in keys.items() if not k.startswith("fcit_")})
+
+
+@pytest.fixture
+def train_args(text_model, text_data, tmp_path):
+    return parsed(text_model, text_data, tmp_path)
+
+
+@pytest.fixture
+def loaded(train_args):
+    """Arguments, tokenizer module and template of the tiny Llama."""
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.model import load_tokenizer
+
+    module = load_tokenizer(train_args[0])
+    return train_args, module, get_template_and_fix_tokenizer(module["tokenizer"], train_args[1])
+
+
+class TestSeams:
+    @pytest.mark.parametrize("name", SEAMS)
+    def test_each_seams_module_exists(self, name):
+        assert importlib.import_module(name)
+
+    @pytest.mark.parametrize(
+        ("module", "name"),
+        [
+            ("llamafactory.hparams.parser", "get_train_args"),
+            ("llamafactory.hparams.parser", "get_infer_args"),
+            ("llamafactory.train.sft.workflow", "run_sft"),
+            ("llamafactory.data.parser", "get_dataset_list"),
+            ("llamafactory.model.adapter", "init_adapter"),
+            # whoever took the name by "from ... import" came after the hook
+            ("llamafactory.train.tuner", "get_train_args"),
+            ("llamafactory.train.tuner", "run_sft"),
+            ("llamafactory.train.sft", "run_sft"),
+            ("llamafactory.data.loader", "get_dataset_list"),
+            ("llamafactory.model.loader", "init_adapter"),
+            ("llamafactory.chat.hf_engine", "load_model"),
+        ],
+    )
+    def test_the_name_is_hooked_wherever_it_is_used(self, module, name):
+        function = getattr(importlib.import_module(module), name)
+        if name == "load_model":  # not hooked itself, its module has the hooked init_adapter
+            function = sys.modules[function.__module__].init_adapter
+        assert isinstance(function, wrapt.FunctionWrapper)
+
+    def test_our_template_and_converter_are_registered(self):
+        from llamafactory.data.converter import DATASET_CONVERTERS
+        from llamafactory.data.template import TEMPLATES
+
+        assert "smollm2_vl" in TEMPLATES
+        assert "fcit" in DATASET_CONVERTERS
+
+
+class TestArguments:
+    def test_read_args_hands_dictionaries_and_lists_through(self):
+        assert names(parser.read_args) == ["args"]
+        for given in ({"a": 1}, ["--a", "1"]):
+            assert parser.read_args(given) is given
+
+    def test_read_args_reads_a_yaml_recipe_with_overrides_from_the_command_line(self, tmp_path, monkeypatch):
+        path = tiny.write_recipe(tmp_path / "r.yaml", {"stage": "fcit", "fcit_stages": [["a"], ["b"]], "seed": 1})
+        monkeypatch.setattr(sys, "argv", ["train", str(path), "seed=2", "fcit_beta=0.5"])
+        assert parser.read_args() == {"stage": "fcit", "fcit_stages": [["a"], ["b"]], "seed": 2, "fcit_beta": 0.5}
+
+    def test_get_train_args_returns_five_objects_in_the_order_that_run_stage_takes(self, train_args):
+        kinds = [type(item).__name__ for item in train_args]
+        assert kinds == ["ModelArguments", "DataArguments", "TrainingArguments", "FinetuningArguments", "GeneratingArguments"]
+
+    def test_get_infer_args_returns_four_objects_with_fine_tuning_second_to_last(self, text_model):
+        found = parser.get_infer_args({"model_name_or_path": str(text_model), "template": "vicuna"})
+        assert [type(item).__name__ for item in found] == [
+            "ModelArguments", "DataArguments", "FinetuningArguments", "GeneratingArguments"
+        ]  # fmt: skip
+
+    def test_the_argument_classes_can_be_extended_for_help(self):
+        for known in (parser._TRAIN_ARGS, parser._INFER_ARGS):
+            assert all(dataclasses.is_dataclass(cls) for cls in known)
+
+    def test_arguments_take_further_attributes(self, train_args):
+        train_args[3].fcit = 5
+        assert train_args[3].fcit == 5
+
+    def test_unknown_keys_are_refused_by_name(self, text_model, text_data, tmp_path):
+        with pytest.raises(ValueError, match="no_such_key"):
+            parsed(text_model, text_data, tmp_path, no_such_key=1)
+
+    @pytest.mark.parametrize(
+        ("index", "attributes"),
+        [
+            (0, "model_name_or_path adapter_name_or_path use_unsloth block_diag_attn compute_dtype export_dir"),
+            (1, "dataset dataset_dir media_dir template packing neat_packing streaming ignore_pad_token_for_loss"),
+            (2, "seed data_seed output_dir process_index world_size report_to disable_tqdm max_steps num_train_epochs"
+                " per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_strategy"
+                " eval_strategy push_to_hub resume_from_checkpoint predict_with_generate overwrite_output_dir should_log"),
+            (3, "stage finetuning_type freeze_multi_modal_projector additional_target use_dora pissa_init"),
+            (4, "max_new_tokens"),
+        ],
+    )  # fmt: skip
+    def test_the_arguments_that_we_read_exist(self, train_args, index, attributes):
+        assert [name for name in attributes.split() if not hasattr(train_args[index], name)] == []
+
+
+class TestWorkflow:
+    def test_run_sft_takes_five_argument_objects_then_callbacks(self):
+        from llamafactory.train.sft.workflow import run_sft
+
+        assert names(run_sft) == [
+            "model_args", "data_args", "training_args", "finetuning_args", "generating_args", "callbacks"
+        ]  # fmt: skip
+
+    def test_tuner_calls_run_sft_by_position(self):
+        source = inspect.getsource(tuner._training_function)
+        assert "run_sft(model_args, data_args, training_args, finetuning_args, generating_args, callbacks)" in source
+
+    def test_the_trainer_takes_finetuning_args_processor_and_tokenizer_by_name(self):
+        from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+
+        given = names(CustomSeq2SeqTrainer.__init__)
+        assert given[:3] == ["self", "finetuning_args", "processor"]
+        assert given[-1] == "kwargs"
+        assert 'kwargs.pop("tokenizer")' in inspect.getsource(CustomSeq2SeqTrainer.__init__)
+
+    def test_save_processor_callback_can_be_named(self):
+        from llamafactory.train.callbacks import SaveProcessorCallback
+        from transformers import TrainerCallback
+
+        assert issubclass(SaveProcessorCallback, TrainerCallback)
+
+    def test_load_tokenizer_returns_tokenizer_and_processor(self, loaded):
+        assert set(loaded[1]) == {"tokenizer", "processor"}
+
+    def test_trainer_log_has_the_name_that_llamaboard_reads(self):
+        from llamafactory.extras.constants import IGNORE_INDEX, TRAINER_LOG
+
+        assert (TRAINER_LOG, IGNORE_INDEX) == ("trainer_log.jsonl", -100)
+
+
+class TestData:
+    def test_get_dataset_list_takes_names_and_folder(self):
+        from llamafactory.data.parser import get_dataset_list
+
+        assert names(get_dataset_list) == ["dataset_names", "dataset_dir"]
+
+    def test_dataset_attr_join_reads_formatting_and_columns_and_shows_its_name(self):
+        from llamafactory.data.parser import DatasetAttr
+
+        attributes = DatasetAttr("file", dataset_name="x.json")
+        attributes.join({"formatting": "fcit", "columns": {"messages": "c", "images": "i", "prompt": "p", "response": "r"}})
+        found = [getattr(attributes, name) for name in ("formatting", "messages", "images", "prompt", "response")]
+        assert found == ["fcit", "c", "i", "p", "r"]
+        assert (attributes.ranking, attributes.load_from, str(attributes)) == (False, "file", "x.json")
+        attributes.media_root = "/somewhere"
+
+    def test_a_file_data_set_may_have_an_absolute_path(self, loaded, text_data):
+        from llamafactory.data.loader import _load_single_dataset
+        from llamafactory.data.parser import get_dataset_list
+
+        (model_args, data_args, training_args, *_), _, _ = loaded
+        (attributes,) = get_dataset_list(["color"], str(text_data))
+        attributes.dataset_name = str(text_data / "color_train.json")
+        found = _load_single_dataset(attributes, model_args, dataclasses.replace(data_args, dataset_dir="/none"), training_args)
+        assert len(found) == 24
+
+    def test_a_converter_is_a_dataclass_of_dataset_attr_and_data_args_and_a_name_is_taken_once(self):
+        from llamafactory.data.converter import DatasetConverter, register_dataset_converter
+
+        assert [field.name for field in dataclasses.fields(DatasetConverter)] == ["dataset_attr", "data_args"]
+        assert names(register_dataset_converter) == ["name", "dataset_converter"]
+        with pytest.raises(ValueError, match="already exists"):
+            register_dataset_converter("fcit", DatasetConverter)
+
+    def test_the_standard_form_has_these_columns(self, loaded):
+        from llamafactory.data.loader import _get_merged_dataset
+
+        (model_args, data_args, training_args, *_), _, _ = loaded
+        found = _get_merged_dataset(["color"], model_args, data_args, training_args, stage="sft")
+        assert {"_prompt", "_response", "_system", "_tools", "_images", "_videos", "_audios"} <= set(found.column_names)
+        assert [set(turn) for turn in found[0]["_prompt"]] == [{"role", "content"}]
+        assert [turn["role"] for turn in found[0]["_prompt"] + found[0]["_response"]] == ["user", "assistant"]
+
+    def test_merging_and_preprocessing_take_these_arguments(self):
+        from llamafactory.data import loader
+
+        assert names(loader._get_merged_dataset)[:5] == [
+            "dataset_names", "model_args", "data_args", "training_args", "stage"
+        ]  # fmt: skip
+        assert names(loader._get_preprocessed_dataset) == [
+            "dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("generate", [False, True])
+    def test_preprocessing_keeps_the_order_and_predict_with_generate_leaves_the_answer_out(self, loaded, generate):
+        from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+
+        (model_args, data_args, training_args, *_), module, template = loaded
+        training_args.predict_with_generate = generate
+        aligned = _get_merged_dataset(["letter"], model_args, data_args, training_args, stage="sft")
+        found = _get_preprocessed_dataset(
+            aligned, data_args, training_args, "sft", template, is_eval=generate, **module
+        )
+        assert len(found) == len(aligned)
+        for row, record in zip(found, aligned, strict=True):
+            prompt, answer = template.encode_oneturn(module["tokenizer"], record["_prompt"] + record["_response"])
+            assert row["input_ids"] == (prompt if generate else prompt + answer)
+
+    def test_the_collator_takes_these_keywords_and_pads_labels(self, loaded):
+        from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+
+        _, module, template = loaded
+        collate = SFTDataCollatorWith4DAttentionMask(
+            template=template,
+            model=None,
+            pad_to_multiple_of=8,
+            label_pad_token_id=-100,
+            block_diag_attn=False,
+            neat_packing=False,
+            attn_implementation="sdpa",
+            compute_dtype=torch.float32,
+            **module,
+        )
+        rows = [{"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1], "labels": [-100, 2, 3]},
+                {"input_ids": [1, 2], "attention_mask": [1, 1], "labels": [-100, 2]}]  # fmt: skip
+        batch = collate(rows)
+        assert batch["input_ids"].shape == (2, 8)
+        assert (batch["labels"][1] == -100).sum() == 7
+
+    def test_the_collator_pads_on_the_tokenizers_side(self, loaded):
+        from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+
+        _, module, template = loaded
+        module["tokenizer"].padding_side = "left"
+        collate = SFTDataCollatorWith4DAttentionMask(template=template, model=None, pad_to_multiple_of=None, **module)
+        batch = collate([{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [0]} for ids in ([5, 6, 7], [8])])
+        assert batch["input_ids"].tolist() == [[5, 6, 7], [module["tokenizer"].pad_token_id] * 2 + [8]]
+
+
+class TestTemplate:
+    def test_encode_oneturn_gives_prompt_and_answer_with_a_stop_token(self, loaded):
+        _, module, template = loaded
+        turns = [{"role": "user", "content": "count"}, {"role": "assistant", "content": "two"}]
+        prompt, answer = template.encode_oneturn(module["tokenizer"], turns)
+        assert module["tokenizer"].decode(answer).split()[0] == "two"
+        assert answer[-1] in template.get_stop_token_ids(module["tokenizer"])
+        assert prompt and all(isinstance(token, int) for token in prompt + answer)
+
+    def test_stop_token_ids_hold_eos(self, loaded):
+        _, module, template = loaded
+        stop = template.get_stop_token_ids(module["tokenizer"])
+        assert isinstance(stop, list) and module["tokenizer"].eos_token_id in stop
+
+    def test_templates_are_dataclasses_by_name_with_a_media_plugin(self):
+        from llamafactory.data.template import TEMPLATES, get_mm_plugin
+
+        assert {"smollm2", "llava", "vicuna"} <= TEMPLATES.keys()
+        assert dataclasses.is_dataclass(TEMPLATES["smollm2"])
+        assert type(TEMPLATES["llava"].mm_plugin) is type(get_mm_plugin(name="llava", image_token="<image>"))
+
+
+class TestModel:
+    def test_init_adapter_takes_config_model_arguments_and_is_trainable(self):
+        from llamafactory.model.adapter import init_adapter
+
+        assert names(init_adapter) == ["config", "model", "model_args", "finetuning_args", "is_trainable"]
+
+    def test_composite_models_name_the_projector_of_llava(self, llava_model):
+        from llamafactory.model.model_utils.visual import COMPOSITE_MODELS
+        from transformers import AutoModelForImageTextToText
+
+        keys = COMPOSITE_MODELS["llava"].projector_keys
+        found = [n for n, _ in AutoModelForImageTextToText.from_pretrained(llava_model).named_parameters()]
+        assert any(key in name for key in keys for name in found)
+
+    def test_lora_tuning_leaves_the_projector_frozen_so_that_we_must_unfreeze_it(self, llava_model, image_data, tmp_path):
+        from llamafactory.model import load_model, load_tokenizer
+
+        keys = tiny.recipe(
+            llava_model, image_data, tmp_path / "o", stage="sft", dataset="color", freeze_multi_modal_projector=False
+        )
+        model_args, _, _, finetuning_args, _ = parser.get_train_args(
+            {k: v for k, v in keys.items() if not k.startswith("fcit_")}
+        )
+        tokenizer = load_tokenizer(model_args)["tokenizer"]
+        model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
+        assert {n for n, p in model.named_parameters() if p.requires_grad and "lora_" not in n} == set()
+
+    def test_a_lora_model_is_a_peft_model_with_the_adapter_default(self, loaded):
+        from llamafactory.model import load_model
+
+        (model_args, _, _, finetuning_args, _), module, _ = loaded
+        model = load_model(module["tokenizer"], model_args, finetuning_args, is_trainable=True)
+        assert list(model.peft_config) == ["default"]
+        assert json.dumps(sorted(model.peft_config["default"].target_modules)) == '["down_proj", "gate_proj", "up_proj"]'

@@ -1,0 +1,144 @@
+"""What we rely on in transformers' Trainer. A failure here names the behaviour that an upgrade changed."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    HfArgumentParser,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import get_reporting_integration_callbacks, is_deepspeed_zero3_enabled
+from transformers.trainer_utils import IntervalStrategy
+
+from fcit_plugin.arguments import FcitArguments
+
+
+class TwoWeights(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([1.0, -1.0]))
+
+    def forward(self, x, labels=None):
+        return {"loss": ((x @ self.w - labels) ** 2).mean(), "logits": x @ self.w}
+
+
+ROWS = [{"x": torch.tensor([float(i), 1.0]), "labels": torch.tensor(float(i % 3))} for i in range(10)]
+
+
+def trainer(tmp_path, model=None, seed=1, **changes):
+    args = TrainingArguments(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=4,
+        num_train_epochs=1,
+        learning_rate=0.1,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        seed=seed,
+        data_seed=seed,
+        **changes,
+    )
+    return Trainer(model=model or TwoWeights(), args=args, train_dataset=ROWS)
+
+
+class Hears(TrainerCallback):
+    def __init__(self):
+        self.events = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.events.append("step")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.events.append(set(logs))
+
+
+def test_a_callback_hears_of_steps_first_and_then_of_logs_with_loss_and_learning_rate(tmp_path):
+    hears = Hears()
+    one = trainer(tmp_path)
+    one.add_callback(hears)
+    result = one.train()
+    assert hears.events[:2] == ["step", hears.events[1]]
+    assert {"loss", "learning_rate", "epoch"} <= hears.events[1]
+    assert hears.events.count("step") == 3
+    assert isinstance(result.training_loss, float)
+
+
+def test_remove_callback_takes_a_class_also_one_that_is_not_there(tmp_path):
+    one = trainer(tmp_path)
+    one.remove_callback(PrinterCallback)
+    one.remove_callback(PrinterCallback)
+    assert not any(isinstance(callback, PrinterCallback) for callback in one.callback_handler.callbacks)
+
+
+def test_training_depends_on_the_seeds_in_the_arguments_alone(tmp_path):
+    results = []
+    for seed, noise in ((1, 0), (1, 99), (2, 0)):
+        torch.manual_seed(noise)
+        one = trainer(tmp_path, seed=seed)
+        one.train()
+        results.append(one.model.w.detach().clone())
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_a_second_trainer_on_the_same_model_starts_with_a_fresh_optimizer_and_schedule(tmp_path):
+    model, results = TwoWeights(), []
+    for _ in range(2):
+        model.w.data = torch.tensor([1.0, -1.0])
+        trainer(tmp_path, model).train()
+        results.append(model.w.detach().clone())
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 10])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("epochs", [1, 1.5, 2])
+def test_the_number_of_steps_is_what_we_count_in_advance(tmp_path, rows, accumulation, epochs):
+    from types import SimpleNamespace
+
+    from fcit_plugin.integration.local import LocalTrainer
+
+    one = trainer(tmp_path, gradient_accumulation_steps=accumulation)
+    one.args.num_train_epochs = epochs
+    one.train_dataset = ROWS[:rows]
+    one.train()
+    ours = SimpleNamespace(pipeline=SimpleNamespace(training_args=one.args), records=lambda client, task: range(rows))
+    assert LocalTrainer.num_steps(ours, 0, 0) == one.state.global_step
+
+
+def test_report_to_names_give_callback_classes_that_can_be_driven_without_a_trainer(tmp_path):
+    (tensorboard,) = get_reporting_integration_callbacks(["tensorboard"])
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=["tensorboard"], use_cpu=True)
+    reporter, state = tensorboard(), TrainerState(is_world_process_zero=True, is_local_process_zero=True)
+    reporter.on_train_begin(args, state, TrainerControl())
+    reporter.on_log(args, state, TrainerControl(), logs={"eval_x": 1.0, "y": 2})
+    reporter.on_train_end(args, state, TrainerControl())
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("given", ["none", [], None])
+def test_report_to_nothing_gives_no_reporters(given):
+    assert get_reporting_integration_callbacks(given) == []
+
+
+def test_zero3_is_off_without_deepspeed():
+    assert is_deepspeed_zero3_enabled() is False
+
+
+def test_interval_strategy_has_no(tmp_path):
+    assert trainer(tmp_path).args.save_strategy == IntervalStrategy.NO
+
+
+def test_hf_argument_parser_shows_the_help_of_our_fields(capsys):
+    with pytest.raises(SystemExit):
+        HfArgumentParser([FcitArguments]).parse_args_into_dataclasses(["--help"])
+    shown = capsys.readouterr().out
+    assert "--fcit_similarity_threshold" in shown
+    assert "--fcit_stages" in shown
