@@ -1,0 +1,211 @@
+"""Recipes: what is accepted, what is refused with which sentence, and that refusing comes before any loading."""
+
+import json
+from dataclasses import fields
+
+import pytest
+from llamafactory.hparams import get_infer_args, get_train_args
+
+from fcit_plugin.arguments import FcitArguments
+
+#: defaults that the issue and the method's description name
+DEFAULTS = {
+    "fcit_setting": "task_hom",
+    "fcit_num_clients": 50,
+    "fcit_clients_per_round": 5,
+    "fcit_num_rounds": 10,
+    "fcit_partition": "quantity",
+    "fcit_min_client_samples": 50,
+    "fcit_method": "disco",
+    "fcit_similarity_threshold": 0.9,
+    "fcit_activation": "softmax",
+    "fcit_temperature": 0.05,
+    "fcit_max_subspaces": None,
+    "fcit_identity_encoder": "embedding",
+    "fcit_eval_every": "stage",
+    "fcit_eval_samples": None,
+    "fcit_keep_client_updates": False,
+    "fcit_stages": None,
+    "fcit_schedule": None,
+}
+
+#: (changes of a good recipe, what the sentence must hold)
+REFUSED = [
+    # unknown and misspelt names
+    ({"fcit_num_client": 3}, ["`fcit_num_client`", "`fcit_num_clients`"]),
+    ({"fcit_temprature": 0.1}, ["`fcit_temprature`", "`fcit_temperature`"]),
+    ({"fcit_similarity": 0.9}, ["`fcit_similarity`", "`fcit_similarity_threshold`"]),
+    ({"fcit_stage": [["color"]]}, ["`fcit_stage`", "`fcit_stages`"]),
+    ({"fcit_wholly_different": 1}, ["`fcit_wholly_different`", "nearest valid key"]),
+    ({"stage": "fcit_clint"}, ["fcit_clint", "`fcit_client`"]),
+    ({"stage": "fcit_agregate"}, ["fcit_agregate", "`fcit_aggregate`"]),
+    # values
+    ({"fcit_setting": "task_homo"}, ["`fcit_setting`", "'task_homo'", "`task_hom`"]),
+    ({"fcit_method": "disko"}, ["`fcit_method`", "`disco`"]),
+    ({"fcit_partition": "quantty"}, ["`fcit_partition`", "`quantity`"]),
+    ({"fcit_server_rule": "fedavgg"}, ["`fcit_server_rule`", "`fedavg`"]),
+    ({"fcit_activation": "soft_max"}, ["`fcit_activation`", "`softmax`"]),
+    ({"fcit_eval_every": "stages"}, ["`fcit_eval_every`", "`stage`"]),
+    ({"fcit_identity_pooling": "last"}, ["`fcit_identity_pooling`", "mean, eos"]),
+    ({"fcit_num_clients": 0}, ["`fcit_num_clients`", "at least 1"]),
+    ({"fcit_num_rounds": -1}, ["`fcit_num_rounds`", "at least 1"]),
+    ({"fcit_clients_per_round": 0}, ["`fcit_clients_per_round`", "at least 1"]),
+    ({"fcit_min_client_samples": 0}, ["`fcit_min_client_samples`", "at least 1"]),
+    ({"fcit_beta": 0}, ["`fcit_beta`", "greater than 0"]),
+    ({"fcit_beta": float("nan")}, ["`fcit_beta`", "greater than 0"]),
+    ({"fcit_temperature": 0.0}, ["`fcit_temperature`", "greater than 0"]),
+    ({"fcit_similarity_threshold": 1.5}, ["`fcit_similarity_threshold`", "between -1 and 1"]),
+    ({"fcit_max_subspaces": 0}, ["`fcit_max_subspaces`", "at least 1"]),
+    ({"fcit_eval_samples": 0}, ["`fcit_eval_samples`", "at least 1"]),
+    # types
+    ({"fcit_num_clients": "ten"}, ["`fcit_num_clients`", "int", "'ten'"]),
+    ({"fcit_num_clients": 2.5}, ["`fcit_num_clients`", "int", "2.5"]),
+    ({"fcit_num_rounds": True}, ["`fcit_num_rounds`", "int"]),
+    ({"fcit_keep_client_updates": "yes please"}, ["`fcit_keep_client_updates`", "bool"]),
+    ({"fcit_temperature": "warm"}, ["`fcit_temperature`", "float"]),
+    ({"fcit_stages": "color"}, ["`fcit_stages`", "list of lists"]),
+    ({"fcit_stages": ["color", "letter"]}, ["`fcit_stages`", "list of lists"]),
+    ({"fcit_schedule": [0, 1]}, ["`fcit_schedule`", "list of lists"]),
+    # contradictions
+    ({"fcit_clients_per_round": 4}, ["`fcit_clients_per_round` (4)", "`fcit_num_clients` (3)"]),
+    ({"fcit_stages": None}, ["`fcit_setting: custom`", "`fcit_stages`"]),
+    ({"fcit_setting": "task_hom"}, ["`fcit_stages`", "`fcit_setting: custom`"]),
+    ({"fcit_setting": "task_het", "fcit_stages": None, "fcit_schedule": [[0]]}, ["`fcit_schedule`", "custom"]),
+    ({"fcit_schedule": [[0, 1], [7]]}, ["fcit_schedule", "7"]),
+    ({"fcit_schedule": [[0], [0]]}, ["fcit_schedule", "task 1"]),
+    ({"fcit_stages": [["color"], []]}, ["fcit_stages", "stage 1"]),
+    ({"fcit_stages": []}, ["fcit_stages"]),
+    ({"dataset": "color"}, ["`dataset`", "`fcit_stages`"]),
+    ({"stage": "fcit_client"}, ["`fcit_state_dir`", "`fcit_client`"]),
+    ({"stage": "fcit_client", "fcit_state_dir": "x"}, ["`fcit_client`"]),
+    ({"stage": "fcit_client", "fcit_state_dir": "x", "fcit_client": 3}, ["`fcit_client` is 3", "0 to 2"]),
+    ({"stage": "fcit_client", "fcit_state_dir": "x", "fcit_client": -1}, ["`fcit_client` is -1", "0 to 2"]),
+    ({"stage": "fcit_aggregate", "fcit_update_dirs": "a,b"}, ["`fcit_update_dirs`", "`fcit_state_dir`"]),
+    # LLaMA-Factory's own keys that the loop cannot honour
+    ({"finetuning_type": "full"}, ["`finetuning_type: full`", "`finetuning_type: lora`"]),
+    ({"finetuning_type": "freeze"}, ["`finetuning_type: freeze`"]),
+    ({"packing": True}, ["`packing`"]),
+    ({"neat_packing": True}, ["`packing`"]),
+    ({"use_dora": True}, ["`use_dora`"]),
+    ({"pissa_init": True}, ["`pissa_init`"]),
+    ({"additional_target": "embed_tokens"}, ["`additional_target`"]),
+    ({"adapter_name_or_path": "somewhere"}, ["`adapter_name_or_path`"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "parts"), REFUSED, ids=lambda value: str(value)[:60])
+def test_a_recipe_that_cannot_work_gives_one_sentence_that_names_the_key(text_recipe, changes, parts):
+    keys = text_recipe(**changes) | {"model_name_or_path": "/no/such/model"}
+    with pytest.raises(ValueError) as caught:
+        get_train_args(keys)
+    text = str(caught.value)
+    assert [part for part in parts if part not in text] == [], text
+    assert "\n" not in text
+
+
+#: found once LLaMA-Factory has parsed the recipe, and still before a model is loaded
+REFUSED_BEFORE_LOADING = [
+    ({"fcit_stages": [["colour"]]}, ["`colour`", "`color`"]),
+    ({"fcit_stages": [["color"], ["letters"]]}, ["`letters`", "`letter`"]),
+    ({"fcit_stages": [["color_test"]]}, ["`color_test`", "test records", "`fcit_eval_every: never`"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "parts"), REFUSED_BEFORE_LOADING, ids=lambda value: str(value)[:60])
+def test_unknown_data_sets_are_named_before_the_model_is_loaded(text_recipe, run, changes, parts):
+    keys = text_recipe(**changes) | {"model_name_or_path": "/no/such/model"}
+    with pytest.raises(ValueError) as caught:
+        run(keys)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_an_output_folder_with_results_is_not_written_over_unless_told(text_recipe, run, text_run):
+    keys = text_recipe() | {"output_dir": str(text_run), "model_name_or_path": "/no/such/model"}
+    with pytest.raises(ValueError, match="already holds the results of a run.*`overwrite_output_dir: true`"):
+        run(keys)
+
+
+def test_a_good_recipe_parses_to_sft_with_our_arguments_beside(text_recipe):
+    keys = text_recipe()
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args(dict(keys))
+    assert (finetuning_args.stage, finetuning_args.fcit_stage) == ("sft", "fcit")
+    assert data_args.dataset == ["color", "letter"]
+    assert training_args.do_train
+    assert (finetuning_args.lora_rank, training_args.learning_rate) == (4, 0.01)
+    for key, value in keys.items():
+        if key.startswith("fcit_"):
+            assert getattr(finetuning_args.fcit, key) == value
+
+
+def test_the_recipe_given_is_not_changed(text_recipe):
+    keys = text_recipe()
+    before = json.dumps(keys)
+    get_train_args(keys)
+    assert json.dumps(keys) == before
+
+
+def test_defaults_are_those_of_the_issue():
+    args = FcitArguments()
+    assert {key: getattr(args, key) for key in DEFAULTS} == DEFAULTS
+
+
+def test_every_key_has_a_help_text_that_is_a_sentence():
+    for item in fields(FcitArguments):
+        assert item.name.startswith("fcit_")
+        assert item.metadata["help"][0].isupper() and item.metadata["help"].endswith("."), item.name
+
+
+@pytest.mark.parametrize("stages", ["[[color],[letter]]", '[["color"],["letter"]]'])
+def test_command_line_flags_say_the_same_as_a_recipe(text_recipe, stages):
+    keys = text_recipe(fcit_stages=None, fcit_temperature=0.25, fcit_keep_client_updates=True)
+    flags = [part for key, value in keys.items() for part in (f"--{key}", str(value))]
+    parsed = get_train_args([*flags, "--fcit_stages", stages])
+    expected = get_train_args({**keys, "fcit_stages": [["color"], ["letter"]]})
+    assert parsed[3].fcit == expected[3].fcit
+    assert parsed[3].fcit_stage == "fcit"
+    for ours, theirs in zip(parsed, expected, strict=True):
+        for name in ("dataset", "lora_rank", "learning_rate", "template", "max_new_tokens", "model_name_or_path"):
+            assert getattr(ours, name, None) == getattr(theirs, name, None)
+
+
+def test_flags_without_a_value_are_refused_in_words(text_recipe):
+    with pytest.raises(ValueError, match="Give each flag one value"):
+        get_train_args(["--stage", "fcit", "--do_train"])
+
+
+def test_misspelt_flags_are_named(text_recipe):
+    with pytest.raises(ValueError, match="`fcit_num_client`.*`fcit_num_clients`"):
+        get_train_args(["--stage", "fcit", "--fcit_num_client", "3"])
+
+
+@pytest.mark.parametrize("get_args", [get_train_args, get_infer_args])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_every_fcit_key_beside_llamafactorys_own(get_args, flag, capsys):
+    with pytest.raises(SystemExit) as caught:
+        get_args([flag])
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert [item.name for item in fields(FcitArguments) if f"--{item.name}" not in shown] == []
+    assert "--model_name_or_path" in shown and "--lora_rank" in shown
+
+
+def test_the_command_line_help_of_train_lists_fcit_keys(process):
+    shown = process(["llamafactory-cli", "train", "-h"]).stdout
+    assert "--fcit_similarity_threshold" in shown and "--fcit_stages" in shown
+
+
+@pytest.mark.parametrize("changes", [{"stage": "sft"}, {"stage": "pt"}])
+def test_recipes_of_llamafactorys_own_stages_carry_nothing_of_ours(text_recipe, changes):
+    keys = {k: v for k, v in text_recipe(**changes).items() if not k.startswith("fcit_")} | {"dataset": "color"}
+    finetuning_args = get_train_args(keys)[3]
+    assert finetuning_args.stage == changes["stage"]
+    assert not any(name.startswith("fcit") for name in vars(finetuning_args))
+
+
+def test_a_misspelt_key_ends_the_command_line_run_before_anything_is_loaded(text_recipe, tmp_path, process):
+    import tiny
+
+    path = tiny.write_recipe(tmp_path / "r.yaml", text_recipe(fcit_num_client=3))
+    with pytest.raises(AssertionError, match="nearest valid key is `fcit_num_clients`"):
+        process(["llamafactory-cli", "train", str(path)])
+    assert not (tmp_path / "out").exists()
