@@ -86,7 +86,7 @@ class FcitArguments:
         "mean", "Pooling of a Hugging Face text encoder.", choices=["mean", "eos"]
     )
     fcit_identity_center: bool = _option(
-        True, "Subtract the mean token of a public list of instructions, so that what all instructions share does not count."
+        True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
     )
 
     # evaluation and output

@@ -40,7 +40,7 @@ def fcit_server_rules() -> Mapping[str, Callable[[], Any]]:
 def fcit_identity_encoders() -> Mapping[str, Callable]:
     """Makers of identity encoders, by the name that ``fcit_identity_encoder`` takes.
 
-    Called once. Each is ``(model, tokenizer, pooling) -> IdentityEncoder``; see
+    Called once. Each is ``(model, tokenizer, pooling, center) -> IdentityEncoder``; see
     :class:`fcit_plugin.knowledge.encoders.IdentityEncoder`.
     """
 

@@ -1,7 +1,6 @@
 """Identity encoders: from the text of an instruction to an identity token of D numbers."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..plugins import registry
+from .embedding import EmbeddingEncoder, reference_instructions
 
 
 class IdentityEncoder(Protocol):
@@ -17,39 +17,6 @@ class IdentityEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Identity tokens of the texts, float32 [n, D]."""
         ...
-
-
-class EmbeddingEncoder:
-    """The frozen base model's own input embeddings, mean over the instruction's tokens.
-
-    Needs no second model and works for every language model.
-
-    Args:
-        embedding: The base model's input embedding, weight [vocabulary, D].
-        tokenizer: The base model's tokenizer.
-    """
-
-    def __init__(self, embedding: torch.nn.Embedding, tokenizer) -> None:
-        self.embedding = embedding
-        self.tokenizer = tokenizer
-
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """See :class:`IdentityEncoder`."""
-        from ..adapters.lora import whole_weight
-
-        rows = []
-        with whole_weight(self.embedding.weight) as weight:
-            for text in texts:
-                ids = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
-                rows.append(self._mean(weight, ids).cpu().numpy())
-        return np.stack(rows)
-
-    @staticmethod
-    def _mean(weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        if not ids:  # some tokenizers make nothing of white space
-            return torch.zeros(weight.shape[1], device=weight.device)
-        return weight[torch.tensor(ids, device=weight.device)].float().mean(dim=0)
 
 
 class TextEncoder:
@@ -109,39 +76,44 @@ class TextEncoder:
         return hidden[torch.arange(len(hidden)), last]
 
 
-class CenteredEncoder:
-    """Subtracts the mean token of a public list of instructions.
+class OncePerText:
+    """Encodes equal texts once."""
 
-    Raw tokens of any two instructions are close, for all instructions share words and form. Taking the shared part
-    away (Mu & Viswanath, "All-but-the-top", arXiv 1702.01417) makes the same cosine threshold mean the same for every
-    encoder. The list ships with the package, so the centre is known everywhere and nothing of a client's is in it.
-    Equal texts are encoded once.
-    """
-
-    def __init__(self, encoder: IdentityEncoder, center: bool = True) -> None:
+    def __init__(self, encoder: IdentityEncoder) -> None:
         self.encoder = encoder
-        self.center = encoder.encode(reference_instructions()).mean(axis=0) if center else 0.0
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """See :class:`IdentityEncoder`."""
         distinct = sorted(set(texts))
         position = {text: i for i, text in enumerate(distinct)}
-        return (self.encoder.encode(distinct) - self.center)[[position[text] for text in texts]]
+        return self.encoder.encode(distinct)[[position[text] for text in texts]]
 
 
-def reference_instructions() -> list[str]:
-    """The public list of instructions whose mean is the centre."""
-    return (files(__package__) / "reference_instructions.txt").read_text(encoding="utf-8").splitlines()
+class CenteredEncoder(OncePerText):
+    """Subtracts the mean token of a public list of instructions, and encodes equal texts once.
+
+    Raw tokens of any two instructions are close, for all instructions share words and form. With the shared part taken
+    away the same cosine threshold means the same for every encoder. The list ships with the package, so the centre is
+    known everywhere and nothing of a client's is in it.
+    """
+
+    def __init__(self, encoder: IdentityEncoder, center: bool = True) -> None:
+        super().__init__(encoder)
+        self.center = encoder.encode(reference_instructions()).mean(axis=0) if center else 0.0
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`IdentityEncoder`."""
+        return super().encode(texts) - self.center
 
 
-def _embedding(model: torch.nn.Module, tokenizer, pooling: str) -> IdentityEncoder:
-    return EmbeddingEncoder(model.get_input_embeddings(), tokenizer)
+def _embedding(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+    return OncePerText(EmbeddingEncoder(model.get_input_embeddings(), tokenizer, center))
 
 
-def _minilm(model: torch.nn.Module, tokenizer, pooling: str) -> IdentityEncoder:
+def _minilm(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
     from ..real.minilm import minilm_path
 
-    return TextEncoder(str(minilm_path()), pooling)
+    return CenteredEncoder(TextEncoder(str(minilm_path()), pooling), center)
 
 
 ENCODERS = {"embedding": _embedding, "minilm": _minilm}
@@ -153,7 +125,7 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     Args:
         name: A registered encoder (hook ``fcit_identity_encoders``), or the path or name of a Hugging Face text encoder.
         pooling: ``mean`` or ``eos``, for a text encoder.
-        center: Whether to subtract the reference mean.
+        center: Whether to take away what all instructions share.
         model: The base model (for ``embedding``).
         tokenizer: The base model's tokenizer (for ``embedding``).
 
@@ -161,4 +133,6 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
         ValueError: The encoder cannot be loaded.
     """
     maker = registry("identity_encoders").get(name)
-    return CenteredEncoder(maker(model, tokenizer, pooling) if maker else TextEncoder(name, pooling), center)
+    if maker:
+        return maker(model, tokenizer, pooling, center)
+    return CenteredEncoder(TextEncoder(name, pooling), center)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreT
 from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.serving import fixed_weights, instruction_reader
 from fcit_plugin.knowledge.activation import activation_weights
-from fcit_plugin.knowledge.encoders import CenteredEncoder, EmbeddingEncoder
+from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 
 
 def weighted_by_peft(base, folder, weights):
@@ -42,7 +42,7 @@ def test_chat_activates_by_the_request(text_run, text_keys, task):
     engine = chat.engine
     state, _ = load_state(text_run)
     base = AutoModelForCausalLM.from_pretrained(text_keys["model_name_or_path"]).eval()
-    encoder = CenteredEncoder(EmbeddingEncoder(base.get_input_embeddings(), engine.tokenizer))
+    encoder = EmbeddingEncoder(base.get_input_embeddings(), engine.tokenizer, center=True)
     weights = activation_weights(
         encoder.encode([question]), state.tokens.tokens, state.tokens.counts > 0, mode="softmax", temperature=0.05
     )[0]

@@ -16,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from fcit_plugin.knowledge.embedding import common_directions
 from fcit_plugin.knowledge.encoders import (
     CenteredEncoder,
     EmbeddingEncoder,
@@ -196,7 +197,32 @@ def test_an_encoder_that_cannot_be_loaded_is_one_sentence_with_the_key_and_the_p
 
 
 def test_make_encoder_centers_the_embedding_of_the_model_by_default(text_model):
+    """The formula by numpy alone: common directions out, length 1, weighted by rarity in the public list."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model), tiny.tokenizer()
-    raw = EmbeddingEncoder(model.get_input_embeddings(), tokenizer)
     found = make_encoder("embedding", "mean", True, model, tokenizer).encode(TEXTS)
-    np.testing.assert_allclose(found, raw.encode(TEXTS) - raw.encode(reference_instructions()).mean(axis=0), atol=1e-6)
+    weight = model.get_input_embeddings().weight.detach().numpy().astype(np.float64)
+    rows = weight - weight.mean(axis=0)
+    _, _, right = np.linalg.svd(rows, full_matrices=False)
+    rows -= rows @ right[:3].T @ right[:3]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    lists = [set(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in reference_instructions()]
+    for token, text in zip(found, TEXTS, strict=True):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        rare = np.array([np.log((2 + len(lists)) / (1 + sum(i in one for one in lists))) for i in ids])
+        np.testing.assert_allclose(token, rare @ rows[ids] / rare.sum(), atol=1e-4)
+
+
+def test_what_a_large_vocabulary_shares_is_found_in_a_part_of_it():
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
+    weight = torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
+    mean, directions = common_directions(weight)
+    torch.testing.assert_close(mean, torch.full((8,), 5.0), atol=0.05, rtol=0)
+    assert directions.shape == (8, 3)
+    assert (directions[:, -1] @ shared).abs() > 0.99
+
+
+def test_the_embedding_can_be_had_raw(text_model):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model), tiny.tokenizer()
+    raw = EmbeddingEncoder(model.get_input_embeddings(), tokenizer).encode(TEXTS)
+    np.testing.assert_array_equal(make_encoder("embedding", "mean", False, model, tokenizer).encode(TEXTS), raw)

@@ -1,0 +1,90 @@
+"""The default identity encoder: the frozen base model's own input embeddings."""
+
+import math
+from collections.abc import Sequence
+from importlib.resources import files
+
+import numpy as np
+import torch
+
+from ..adapters.lora import whole_weight
+
+#: Rows of the embedding from which its common directions are found; a larger vocabulary is sampled evenly.
+_MAX_ROWS = 16_384
+
+
+class EmbeddingEncoder:
+    """Mean of the base model's input embeddings over the instruction's tokens.
+
+    Needs no second model and works for every language model. The plain mean is dominated by what all instructions
+    share: embeddings crowd around a few common directions, and every instruction has its "the" and "?". With ``center``
+    both are taken away, by public means that are the same everywhere: each token's embedding loses the vocabulary's
+    mean and its max(3, D / 100) leading principal directions (Mu & Viswanath, "All-but-the-top", arXiv 1702.01417), is
+    scaled to length 1, and weighs log((2 + R) / (1 + df)), its inverse document frequency (Sparck Jones, 1972) in a list
+    of R reference instructions that ships with the package.
+
+    Args:
+        embedding: The base model's input embedding, weight [vocabulary, D].
+        tokenizer: The base model's tokenizer.
+        center: Whether to take away what all instructions share.
+    """
+
+    def __init__(self, embedding: torch.nn.Embedding, tokenizer, center: bool = False) -> None:
+        self.embedding = embedding
+        self.tokenizer = tokenizer
+        self.center = center
+        if center:
+            with whole_weight(embedding.weight) as weight:
+                self._mean, self._directions = common_directions(weight)
+            self._rarity = rarity([self._ids(text) for text in reference_instructions()])
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Identity tokens of the texts, float32 [n, D]."""
+        with whole_weight(self.embedding.weight) as weight:
+            return np.stack([self._token(weight, self._ids(text)).cpu().numpy() for text in texts])
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
+
+    def _token(self, weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        if not ids:  # some tokenizers make nothing of white space
+            return torch.zeros(weight.shape[1], device=weight.device)
+        rows = weight[torch.tensor(ids, device=weight.device)].float()
+        if not self.center:
+            return rows.mean(dim=0)
+        rows = rows - self._mean
+        rows = torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
+        rare = torch.tensor([self._rarity(i) for i in ids], device=weight.device)
+        return (rare @ rows) / rare.sum()
+
+
+@torch.no_grad()
+def common_directions(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean [D] and leading principal directions [D, max(3, D / 100)] of an embedding, float32.
+
+    Args:
+        weight: [vocabulary, D].
+    """
+    rows = weight[:: -(-len(weight) // _MAX_ROWS)].float()
+    mean = rows.mean(dim=0)
+    _, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean))  # eigenvalues ascending
+    return mean, directions[:, -max(3, weight.shape[1] // 100) :]
+
+
+def rarity(documents: Sequence[Sequence[int]]):
+    """Inverse document frequency of token ids, as a function: log((2 + R) / (1 + df)), always above 0.
+
+    Args:
+        documents: Token ids of R texts.
+    """
+    frequency: dict[int, int] = {}
+    for document in documents:
+        for token in set(document):
+            frequency[token] = frequency.get(token, 0) + 1
+    return lambda token: math.log((2 + len(documents)) / (1 + frequency.get(token, 0)))
+
+
+def reference_instructions() -> list[str]:
+    """A public list of instructions: what they have in common is what all instructions share."""
+    return (files(__package__) / "reference_instructions.txt").read_text(encoding="utf-8").splitlines()
