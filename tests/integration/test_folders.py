@@ -1,0 +1,121 @@
+"""Federation by folders: the same rounds, carried as files, end in the same bits."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import weight_bytes
+
+from fcit_plugin.scenario.sampling import sample_clients
+from fcit_plugin.scenario.settings import get_scenario
+
+
+class Carrier:
+    """Runs rounds through ``fcit_client`` and ``fcit_aggregate`` as people who carry folders would."""
+
+    def __init__(self, run, keys, root: Path):
+        self.run, self.root = run, root
+        self.keys = {k: v for k, v in keys.items() if k not in ("stage", "output_dir")}
+        self.state = self.stage("fcit_aggregate", "state0")
+
+    def stage(self, stage, name, **changes):
+        return self.run({**self.keys, "stage": stage, "output_dir": str(self.root / name), **changes})
+
+    def update(self, client, name):
+        return self.stage("fcit_client", name, fcit_state_dir=str(self.state), fcit_client=client)
+
+    def round(self, number, stage, round):
+        clients = sample_clients(3, 2, seed=42, stage=stage, round=round)
+        updates = [self.update(client, f"round{number}_client{client}") for client in clients]
+        self.state = self.stage(
+            "fcit_aggregate",
+            f"state{number + 1}",
+            fcit_state_dir=str(self.state),
+            fcit_update_dirs=",".join(str(update) for update in reversed(updates)),
+        )
+
+
+SCENARIOS = {
+    "two rounds of one stage": {"fcit_stages": [["color"]], "fcit_num_rounds": 2},
+    "two stages of one round": {"fcit_num_rounds": 1},
+    "two tasks at once": {"fcit_num_rounds": 1, "fcit_schedule": [[0, 1], [1, 0]]},
+    "fedavg": {"fcit_num_rounds": 1, "fcit_method": "fedavg"},
+}
+
+
+def equal_runs(recipe, run, tmp_path, **changes):
+    keys = recipe("whole", fcit_eval_every="never", fcit_keep_client_updates=True, **changes)
+    whole = run(keys)
+    carrier = Carrier(run, {k: v for k, v in keys.items() if k != "fcit_keep_client_updates"}, tmp_path)
+    num_stages = get_scenario("custom", keys["fcit_stages"], keys.get("fcit_schedule")).num_stages
+    rounds = [(stage, round) for stage in range(num_stages) for round in range(keys["fcit_num_rounds"])]
+    assert len(rounds) == 2
+    for number, (stage, round) in enumerate(rounds):
+        carrier.round(number, stage, round)
+    for path in (whole / "updates").iterdir():
+        stage, round, client = (int("".join(filter(str.isdigit, part))) for part in path.name.split("_"))
+        carried = tmp_path / f"round{rounds.index((stage, round))}_client{client}"
+        assert weight_bytes(carried) == weight_bytes(path), path.name
+    by_loop = {name: data for name, data in weight_bytes(whole).items() if not name.startswith("updates")}
+    assert weight_bytes(carrier.state) == by_loop
+    manifests = [json.loads((folder / "fcit_manifest.json").read_text()) for folder in (whole, carrier.state)]
+    assert manifests[0] == manifests[1]
+    return by_loop
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_two_rounds_by_files_equal_two_rounds_of_the_loop_bit_for_bit(text_recipe, run, tmp_path, name):
+    found = equal_runs(text_recipe, run, tmp_path, **SCENARIOS[name])
+    subspaces = [path for path in found if path.startswith("subspaces")]
+    assert len(subspaces) == (1 if name in ("two rounds of one stage", "fedavg") else 2)
+
+
+def test_two_rounds_by_files_with_images_and_a_trained_projector(llava_recipe, run, tmp_path):
+    found = equal_runs(llava_recipe, run, tmp_path, fcit_num_rounds=1, freeze_multi_modal_projector=False)
+    assert {"shared.safetensors", "identity_tokens.safetensors"} <= found.keys()
+
+
+@pytest.fixture
+def carrier(text_recipe, run, tmp_path):
+    return Carrier(run, text_recipe(fcit_eval_every="never"), tmp_path)
+
+
+def test_an_update_of_another_round_is_refused_by_name(carrier):
+    client = sample_clients(3, 2, seed=42, stage=0, round=0)[0]
+    old = carrier.update(client, "old")
+    carrier.round(0, 0, 0)
+    with pytest.raises(ValueError, match="old is of stage 0, round 0, but the state .* is at stage 0, round 1"):
+        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=str(old))
+
+
+def test_a_client_that_is_not_sampled_is_told_who_is(carrier):
+    sampled = sorted(sample_clients(3, 2, seed=42, stage=0, round=0))
+    (other,) = {0, 1, 2} - set(sampled)
+    with pytest.raises(ValueError, match=rf"Client {other} is not sampled .*are \[{sampled[0]}, {sampled[1]}\]"):
+        carrier.update(other, "other")
+
+
+def test_nothing_to_aggregate_is_said(carrier):
+    with pytest.raises(ValueError, match="`fcit_update_dirs` names no update folder"):
+        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state))
+
+
+@pytest.mark.parametrize("missing", ["fcit_update.json", "fcit_update.safetensors"])
+def test_a_damaged_update_is_named(carrier, missing):
+    update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
+    (update / missing).unlink()
+    with pytest.raises(ValueError, match=missing):
+        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=str(update))
+
+
+def test_the_same_update_twice_is_refused(carrier):
+    update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
+    with pytest.raises(ValueError, match="appears twice"):
+        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{update}")
+
+
+def test_an_update_holds_only_what_may_leave_a_client(carrier):
+    update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
+    description = json.loads((update / "fcit_update.json").read_text())
+    assert set(description["metrics"]) == {"num-examples", "token-count", "train-loss"}
+    assert sorted(path.name for path in update.iterdir()) == ["fcit_update.json", "fcit_update.safetensors"]
