@@ -21,6 +21,7 @@ from transformers import LlavaForConditionalGeneration, get_cosine_schedule_with
 from .base.labels import IGNORE
 from .base.mixture import draw_scene
 from .base.model import build_model, build_processor, to_pixel_values
+from .base.naming import naming_loss, word_ids
 from .base.packing import Packer
 from .base.questions import Turn, ask, echo
 from .base.tokenizer import build_tokenizer, echo_words
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 QUESTIONS_PER_IMAGE = 5
 ECHO_SHARE = 0.12
+NAMING_WEIGHT = 0.5
 LOG_FILE = "pretrain_log.json"
 
 
@@ -53,20 +55,24 @@ class Recipe:
 
 @dataclass
 class Log:
-    """What is shipped beside the weights."""
+    """What is shipped beside the weights; ``earlier`` is the log of the run that this one went on from."""
 
     recipe: Recipe
     records: list[dict] = field(default_factory=list)
+    earlier: dict | None = None
 
     def add(self, **record) -> None:
         """Note and print one record."""
         self.records.append(record)
         logger.info("%s", record)
 
+    def continue_from(self, folder: Path) -> None:
+        """Keep the log of an earlier run."""
+        self.earlier = json.loads((folder / LOG_FILE).read_text(encoding="utf-8"))
+
     def save(self, folder: Path) -> None:
         """Write the log file."""
-        content = {"recipe": asdict(self.recipe), "records": self.records}
-        (folder / LOG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (folder / LOG_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
 def train_tower(model: LlavaForConditionalGeneration, recipe: Recipe, log: Log) -> None:
@@ -91,12 +97,13 @@ def align(
     """Stage 2."""
     tower = model.model.vision_tower.requires_grad_(False)
     rng = np.random.default_rng([recipe.seed, 3])
-    words = echo_words()
+    words, named = echo_words(), word_ids(packer.tokenizer)
 
     def loss_of_step() -> torch.Tensor:
         scenes = [draw_scene(rng) for _ in range(recipe.align_batch)]
-        logits, labels = _answer_logits(model, packer, scenes, [_turns(rng, scene, words) for scene in scenes])
-        return cross_entropy(logits, labels)
+        answers = _answer(model, packer, scenes, [_turns(rng, scene, words) for scene in scenes])
+        naming = naming_loss(answers.projected, model.get_input_embeddings()(named), scenes)
+        return _mean_per_answer(answers) + NAMING_WEIGHT * naming
 
     def report() -> dict:
         save()
@@ -114,11 +121,11 @@ def answer_accuracy(model: LlavaForConditionalGeneration, packer: Packer, rng: n
     for _ in range(8):
         scenes = [draw_scene(rng) for _ in range(64)]
         turns = [[ask(rng, scene)] for scene in scenes]
-        logits, labels, rows = _answer_logits(model, packer, scenes, turns, with_rows=True)
-        right = logits.argmax(-1) == labels
+        answers = _answer(model, packer, scenes, turns)
+        right = answers.logits.argmax(-1) == answers.labels
         for i, scene in enumerate(scenes):
             name = f"{type(scene).__name__.removesuffix('Scene')} {turns[i][0][0].split()[0]}"
-            hits.setdefault(name, []).append(bool(right[rows == i].all()))
+            hits.setdefault(name, []).append(bool(right[answers.owner == i].all()))
     scores = {name: round(float(np.mean(values)), 2) for name, values in sorted(hits.items())}
     return scores | {"mean": round(float(np.mean([hit for values in hits.values() for hit in values])), 3)}
 
@@ -127,24 +134,41 @@ def _turns(rng: np.random.Generator, scene: Scene, words: tuple[str, ...]) -> li
     return [echo(rng, words) if rng.random() < ECHO_SHARE else ask(rng, scene) for _ in range(QUESTIONS_PER_IMAGE)]
 
 
-def _answer_logits(model, packer: Packer, scenes: list[Scene], turns: list[list[Turn]], with_rows: bool = False):
-    """Logits and labels of the answers' tokens only (and, if asked, the row each belongs to)."""
+@dataclass
+class _Answers:
+    """Logits and labels of the answers' tokens, the answer that each belongs to, and the projected patches."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+    owner: torch.Tensor
+    projected: torch.Tensor
+
+
+def _answer(
+    model: LlavaForConditionalGeneration, packer: Packer, scenes: list[Scene], turns: list[list[Turn]]
+) -> _Answers:
     packed = packer.pack(turns)
-    pixels = to_pixel_values([scene.pixels for scene in scenes])
     with torch.no_grad():
-        features = see(model.model.vision_tower, pixels)
+        features = see(model.model.vision_tower, to_pixel_values([scene.pixels for scene in scenes]))
+    projected = model.model.multi_modal_projector(features)
     embeddings = model.get_input_embeddings()(packed.input_ids)
-    images = packed.input_ids == model.config.image_token_id
-    embeddings = embeddings.masked_scatter(images[..., None], model.model.multi_modal_projector(features))
+    embeddings = embeddings.masked_scatter((packed.input_ids == model.config.image_token_id)[..., None], projected)
     hidden = model.model.language_model(
         inputs_embeds=embeddings,
         attention_mask=packed.attention_mask,
         position_ids=packed.position_ids,
         use_cache=False,
     ).last_hidden_state
-    wanted = packed.labels[:, 1:] != IGNORE
-    result = model.lm_head(hidden[:, :-1][wanted]), packed.labels[:, 1:][wanted]
-    return (*result, wanted.nonzero()[:, 0]) if with_rows else result
+    labels = packed.labels[:, 1:]
+    wanted = labels != IGNORE
+    return _Answers(model.lm_head(hidden[:, :-1][wanted]), labels[wanted], packed.answers[:, 1:][wanted], projected)
+
+
+def _mean_per_answer(answers: _Answers) -> torch.Tensor:
+    """Cross entropy in which every answer weighs the same, however long it is."""
+    losses = cross_entropy(answers.logits, answers.labels, reduction="none")
+    length = torch.bincount(answers.owner)
+    return (losses / length[answers.owner]).sum() / (length > 0).sum()
 
 
 def _fit(
@@ -178,13 +202,13 @@ def _fit(
             total = 0.0
 
 
-def pretrain(out: Path, recipe: Recipe, tower_from: Path | None = None) -> None:
+def pretrain(out: Path, recipe: Recipe, start_from: Path | None = None) -> None:
     """Train the base model and save it, with its processor and its log, in ``out``.
 
     Args:
         out: Folder to write; it is written at each report of stage 2, so it always holds the latest state.
         recipe: What to train.
-        tower_from: Folder of an earlier result whose tower is taken instead of training one.
+        start_from: Folder of an earlier result to go on from, without stage 1.
     """
     torch.set_num_threads(recipe.threads)
     tokenizer = build_tokenizer()
@@ -195,13 +219,13 @@ def pretrain(out: Path, recipe: Recipe, tower_from: Path | None = None) -> None:
         build_processor(tokenizer).save_pretrained(out)
         log.save(out)
 
-    if tower_from is None:
+    if start_from is None:
         train_tower(model, recipe, log)
     else:
-        earlier = LlavaForConditionalGeneration.from_pretrained(tower_from, dtype=torch.float32)
-        model.model.vision_tower.load_state_dict(earlier.model.vision_tower.state_dict())
-        records = json.loads((tower_from / LOG_FILE).read_text(encoding="utf-8"))["records"]
-        log.records += [record for record in records if record["stage"] == "tower"]
+        model.load_state_dict(
+            LlavaForConditionalGeneration.from_pretrained(start_from, dtype=torch.float32).state_dict()
+        )
+        log.continue_from(start_from)
     save()
     align(model, Packer(tokenizer), recipe, log, save)
     save()
@@ -211,13 +235,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tower-from", type=Path)
+    parser.add_argument("--start-from", type=Path)
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     arguments = vars(parser.parse_args())
-    out, tower_from = arguments.pop("out"), arguments.pop("tower_from")
+    out, start_from = arguments.pop("out"), arguments.pop("start_from")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    pretrain(out, Recipe(**arguments), tower_from)
+    pretrain(out, Recipe(**arguments), start_from)
 
 
 if __name__ == "__main__":

@@ -102,17 +102,18 @@ class WordScene:
 
 @dataclass(frozen=True)
 class BarScene:
-    """A chart of three bars; levels run from 1 to ``BAR_LEVELS``."""
+    """A chart of at most three bars, from a first place on; levels run from 1 to ``BAR_LEVELS``."""
 
     colours: tuple[str, ...]
     levels: tuple[int, ...]
     background: Tint
+    first: int = 0
 
     @cached_property
     def pixels(self) -> np.ndarray:
         """The image."""
         canvas = blank(self.background)
-        for position, (colour, level) in enumerate(zip(self.colours, self.levels)):
+        for position, (colour, level) in enumerate(zip(self.colours, self.levels), start=self.first):
             bar(canvas, 16 * position + 2, 12, 9 * level, COLOURS[colour])
         return canvas
 

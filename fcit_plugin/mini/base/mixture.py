@@ -76,7 +76,7 @@ def table(rng: np.random.Generator) -> TableScene:
     return TableScene(tuple(pick_some(rng, LETTERS, 3)), digits, tint(rng))
 
 
-SHARES = {one_thing: 0.13, few_things: 0.2, many_things: 0.25, word: 0.12, bars: 0.08, lines: 0.12, table: 0.1}
+SHARES = {one_thing: 0.08, few_things: 0.24, many_things: 0.24, word: 0.06, bars: 0.12, lines: 0.14, table: 0.12}
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:

@@ -25,6 +25,8 @@ class Packed:
 
     input_ids: torch.Tensor
     labels: torch.Tensor
+    answers: torch.Tensor
+    """Running number of the question that a token belongs to, over the whole batch."""
     position_ids: torch.Tensor
     attention_mask: torch.Tensor
 
@@ -53,7 +55,8 @@ class Packer:
             length = len(row_ids)
             ids[i, :length], labels[i, :length] = torch.tensor(row_ids), torch.tensor(row_labels)
             positions[i, :length], blocks[i, :length] = torch.tensor(row_positions), torch.tensor(row_blocks)
-        return Packed(ids, labels, positions, _mask(blocks))
+        first = torch.tensor([0] + [len(turns) for turns in rows[:-1]]).cumsum(0)
+        return Packed(ids, labels, blocks - 1 + first[:, None], positions, _mask(blocks))
 
     def _row(self, turns: list[Turn]) -> tuple[list[int], list[int], list[int], list[int]]:
         ids, count = list(self.prefix), len(self.prefix)

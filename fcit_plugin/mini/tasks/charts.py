@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..scenes import BAR_LEVELS, COLOUR_NAMES, TRENDS, BarScene, LineScene, pick, pick_some, tint
+from ..scenes import BAR_LEVELS, COLOUR_NAMES, TRENDS, BarScene, LineScene, pick, tint
 from .base import Sample
 
 OPTION_COLOURS = ("red", "green", "blue", "purple")
@@ -26,35 +26,30 @@ def arxivqa(rng: np.random.Generator) -> Sample:
 
 
 def figureqa(rng: np.random.Generator) -> Sample:
-    """Yes or no: does one line lie above or below the other?"""
-    colours = pick_some(rng, COLOUR_NAMES, 2)
-    trends = (pick(rng, TRENDS), pick(rng, TRENDS))
-    truth, above = bool(rng.integers(2)), bool(rng.integers(2))
-    first, second = colours if truth == above else colours[::-1]
-    relation = "greater" if above else "less"
+    """Yes or no: is the red line above the other?"""
+    other, red_above = pick(rng, [colour for colour in COLOUR_NAMES if colour != "red"]), bool(rng.integers(2))
+    colours = ("red", other) if red_above else (other, "red")
     question = pick(
         rng,
         (
-            f"Is {first} {relation} than {second}?",
-            f"Is {first} always {relation} than {second}?",
+            f"Is red greater than {other}?",
+            f"Is red always greater than {other}?",
+            f"Is {other} always less than red?",
         ),
     )
-    return Sample(
-        LineScene(tuple(colours), trends, int(rng.integers(-2, 3)), tint(rng)), question, "yes" if truth else "no"
-    )
+    scene = LineScene(colours, (pick(rng, TRENDS), pick(rng, TRENDS)), int(rng.integers(-2, 3)), tint(rng))
+    return Sample(scene, question, "yes" if red_above else "no")
 
 
 def dvqa(rng: np.random.Generator) -> Sample:
-    """Read the value of a bar in per cent."""
-    colours = pick_some(rng, COLOUR_NAMES, 3)
-    levels = tuple(int(v) for v in rng.integers(1, BAR_LEVELS + 1, size=3))
-    asked = int(rng.integers(3))
+    """Read the value of a chart with one bar in per cent."""
+    colour, level = pick(rng, COLOUR_NAMES), int(rng.integers(1, BAR_LEVELS + 1))
     question = pick(
         rng,
         (
-            f"What percentage does the {colours[asked]} bar reach in the chart?",
-            f"In the chart, what percentage is the {colours[asked]} bar?",
-            f"Read the percentage of the {colours[asked]} bar from the chart.",
+            f"What percentage does the {colour} bar reach in the chart?",
+            f"In the chart, what percentage is the {colour} bar?",
+            f"Read the percentage of the {colour} bar from the chart.",
         ),
     )
-    return Sample(BarScene(tuple(colours), levels, tint(rng)), question, f"{20 * levels[asked]}%")
+    return Sample(BarScene((colour,), (level,), tint(rng), int(rng.integers(3))), question, f"{20 * level}%")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..drawing import ICONS, SHAPES
-from ..scenes import COLOUR_NAMES, pick, pick_some, place
+from ..scenes import COLOUR_NAMES, pick, place
 from .base import Sample
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
@@ -24,16 +24,16 @@ def iconqa(rng: np.random.Generator) -> Sample:
 
 
 def clevr_math(rng: np.random.Generator) -> Sample:
-    """Take away everything of one colour; the answer is a digit."""
-    gone, kept = pick_some(rng, COLOUR_NAMES, 2)
-    left, removed = int(rng.integers(0, 5)), int(rng.integers(1, 4))
-    looks = [(pick(rng, tuple(SHAPES)), colour, "filled") for colour in [kept] * left + [gone] * removed]
+    """Take away everything red; the answer is a digit."""
+    kept = pick(rng, [colour for colour in COLOUR_NAMES if colour != "red"])
+    left, removed = int(rng.integers(0, 5)), int(rng.integers(1, 3))
+    looks = [(pick(rng, tuple(SHAPES)), colour, "filled") for colour in [kept] * left + ["red"] * removed]
     question = pick(
         rng,
         (
-            f"Subtract all {gone} shapes. How many shapes are left?",
-            f"Subtract every {gone} shape; how many shapes are left?",
-            f"If you subtract all {gone} shapes, how many are left?",
+            "Subtract all red shapes. How many shapes are left?",
+            "Subtract every red shape; how many shapes are left?",
+            "If you subtract all red shapes, how many are left?",
         ),
     )
     return Sample(place(rng, 3, looks), question, str(left))

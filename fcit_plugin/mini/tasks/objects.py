@@ -94,31 +94,30 @@ def flickr30k(rng: np.random.Generator) -> Sample:
 
 
 def grounding(rng: np.random.Generator) -> Sample:
-    """Give the box of the thing of a colour."""
-    colours = pick_some(rng, COLOUR_NAMES, int(rng.integers(2, 4)))
-    scene = place(rng, 3, [(pick(rng, tuple(SHAPES)), colour, "filled") for colour in colours])
+    """Give the box of the only item."""
+    colour = pick(rng, COLOUR_NAMES)
+    scene = place(rng, 3, [(pick(rng, tuple(SHAPES)), colour, "filled")])
     box = tuple(round(edge / CANVAS, 2) for edge in scene.boxes[0])
     question = pick(
         rng,
         (
-            f"Provide the bounding box coordinates of the region: {colours[0]} item.",
-            f"Locate the region with bounding box coordinates: {colours[0]} item.",
-            f"Bounding box coordinates of this region, please: {colours[0]} item.",
+            f"Provide the bounding box coordinates of the region: {colour} item.",
+            f"Locate the region with bounding box coordinates: {colour} item.",
+            f"Bounding box coordinates of this region, please: {colour} item.",
         ),
     )
     return Sample(scene, question, "[" + ", ".join(f"{edge:.2f}" for edge in box) + "]", box=box)
 
 
 def super_clevr(rng: np.random.Generator) -> Sample:
-    """Say of which material the object of a colour is made."""
-    colours = pick_some(rng, COLOUR_NAMES, int(rng.integers(2, 4)))
-    scene = place(rng, 2, [(pick(rng, tuple(SHAPES)), colour, pick(rng, STYLES)) for colour in colours])
+    """Say of which material the only object is made."""
+    colour, style = pick(rng, COLOUR_NAMES), pick(rng, STYLES)
     question = pick(
         rng,
         (
-            f"The {colours[0]} vehicle is made of what material?",
-            f"What material is the {colours[0]} vehicle made of?",
-            f"There is a {colours[0]} vehicle; what is its material?",
+            f"The {colour} vehicle is made of what material?",
+            f"What material is the {colour} vehicle made of?",
+            f"There is a {colour} vehicle; what is its material?",
         ),
     )
-    return Sample(scene, question, MATERIALS[scene.things[0].style])
+    return Sample(place(rng, 2, [(pick(rng, tuple(SHAPES)), colour, style)]), question, MATERIALS[style])
