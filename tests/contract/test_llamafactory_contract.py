@@ -90,7 +90,13 @@ class TestArguments:
 
     def test_get_train_args_returns_five_objects_in_the_order_that_run_stage_takes(self, train_args):
         kinds = [type(item).__name__ for item in train_args]
-        assert kinds == ["ModelArguments", "DataArguments", "TrainingArguments", "FinetuningArguments", "GeneratingArguments"]
+        assert kinds == [
+            "ModelArguments",
+            "DataArguments",
+            "TrainingArguments",
+            "FinetuningArguments",
+            "GeneratingArguments",
+        ]
 
     def test_get_infer_args_returns_four_objects_with_fine_tuning_second_to_last(self, text_model):
         found = parser.get_infer_args({"model_name_or_path": str(text_model), "template": "vicuna"})
@@ -117,7 +123,8 @@ class TestArguments:
             (1, "dataset dataset_dir media_dir template packing neat_packing streaming ignore_pad_token_for_loss"),
             (2, "seed data_seed output_dir process_index world_size report_to disable_tqdm max_steps num_train_epochs"
                 " per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_strategy"
-                " eval_strategy push_to_hub resume_from_checkpoint predict_with_generate overwrite_output_dir should_log"),
+                " eval_strategy push_to_hub resume_from_checkpoint predict_with_generate overwrite_output_dir"
+                " should_log"),
             (3, "stage finetuning_type freeze_multi_modal_projector additional_target use_dora pissa_init"),
             (4, "max_new_tokens"),
         ],
@@ -171,7 +178,9 @@ class TestData:
         from llamafactory.data.parser import DatasetAttr
 
         attributes = DatasetAttr("file", dataset_name="x.json")
-        attributes.join({"formatting": "fcit", "columns": {"messages": "c", "images": "i", "prompt": "p", "response": "r"}})
+        attributes.join(
+            {"formatting": "fcit", "columns": {"messages": "c", "images": "i", "prompt": "p", "response": "r"}}
+        )
         found = [getattr(attributes, name) for name in ("formatting", "messages", "images", "prompt", "response")]
         assert found == ["fcit", "c", "i", "p", "r"]
         assert (attributes.ranking, attributes.load_from, str(attributes)) == (False, "file", "x.json")
@@ -184,7 +193,9 @@ class TestData:
         (model_args, data_args, training_args, *_), _, _ = loaded
         (attributes,) = get_dataset_list(["color"], str(text_data))
         attributes.dataset_name = str(text_data / "color_train.json")
-        found = _load_single_dataset(attributes, model_args, dataclasses.replace(data_args, dataset_dir="/none"), training_args)
+        found = _load_single_dataset(
+            attributes, model_args, dataclasses.replace(data_args, dataset_dir="/none"), training_args
+        )
         assert len(found) == 24
 
     def test_a_converter_is_a_dataclass_of_dataset_attr_and_data_args_and_a_name_is_taken_once(self):
@@ -256,7 +267,9 @@ class TestData:
         _, module, template = loaded
         module["tokenizer"].padding_side = "left"
         collate = SFTDataCollatorWith4DAttentionMask(template=template, model=None, pad_to_multiple_of=None, **module)
-        batch = collate([{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [0]} for ids in ([5, 6, 7], [8])])
+        batch = collate(
+            [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [0]} for ids in ([5, 6, 7], [8])]
+        )
         assert batch["input_ids"].tolist() == [[5, 6, 7], [module["tokenizer"].pad_token_id] * 2 + [8]]
 
 
@@ -296,7 +309,9 @@ class TestModel:
         found = [n for n, _ in AutoModelForImageTextToText.from_pretrained(llava_model).named_parameters()]
         assert any(key in name for key in keys for name in found)
 
-    def test_lora_tuning_leaves_the_projector_frozen_so_that_we_must_unfreeze_it(self, llava_model, image_data, tmp_path):
+    def test_lora_tuning_leaves_the_projector_frozen_so_that_we_must_unfreeze_it(
+        self, llava_model, image_data, tmp_path
+    ):
         from llamafactory.model import load_model, load_tokenizer
 
         keys = tiny.recipe(
@@ -315,4 +330,6 @@ class TestModel:
         (model_args, _, _, finetuning_args, _), module, _ = loaded
         model = load_model(module["tokenizer"], model_args, finetuning_args, is_trainable=True)
         assert list(model.peft_config) == ["default"]
-        assert json.dumps(sorted(model.peft_config["default"].target_modules)) == '["down_proj", "gate_proj", "up_proj"]'
+        assert (
+            json.dumps(sorted(model.peft_config["default"].target_modules)) == '["down_proj", "gate_proj", "up_proj"]'
+        )

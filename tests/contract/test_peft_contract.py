@@ -159,8 +159,17 @@ def test_lora_config_has_the_fields_that_the_stacked_adapter_replaces(field):
 
 
 def test_generate_of_the_wrapped_model_takes_what_the_base_takes(peft_model):
-    output = filled(peft_model()).eval().generate(
-        input_ids=IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=2, do_sample=False, eos_token_id=None, pad_token_id=0
+    output = (
+        filled(peft_model())
+        .eval()
+        .generate(
+            input_ids=IDS,
+            attention_mask=torch.ones_like(IDS),
+            max_new_tokens=2,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
     )
     assert output.shape == (1, 6)
     assert tiny.tokenizer().decode(output[0])

@@ -81,4 +81,7 @@ def test_create_message_addresses_a_client(app):
 
 def test_identify_process_makes_this_process_flowers_server():
     identify_process()
-    assert Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN).metadata.src_node_id == TaskIdentity.node_id
+    assert (
+        Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN).metadata.src_node_id
+        == TaskIdentity.node_id
+    )

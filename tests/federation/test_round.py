@@ -32,7 +32,10 @@ def state_of(num_subspaces, with_shared=True):
         tokens = SubspaceTokens(directions, np.full(num_subspaces, 10, np.int64))
     shared = weights(50, {"projector.weight": (2, 2)}) if with_shared else {}
     return ServerState(
-        tokens, shared, [weights(60 + k) for k in range(num_subspaces)], tasks=[{"old": 1} for _ in range(num_subspaces)]
+        tokens,
+        shared,
+        [weights(60 + k) for k in range(num_subspaces)],
+        tasks=[{"old": 1} for _ in range(num_subspaces)],
     )
 
 
@@ -63,9 +66,7 @@ class Round:
     def fold(self, replies=None):
         tasks = {c: TASKS[kind] for c, (kind, _) in self.kinds.items()}
         replies = self.replies if replies is None else replies
-        return fold(
-            self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks
-        )
+        return fold(self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks)
 
     def mean(self, states, clients, key):
         total = sum(self.kinds[c][1] for c in clients)

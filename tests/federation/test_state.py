@@ -20,7 +20,10 @@ SUBSPACE_FILE = "subspaces/1/adapter_model.safetensors"
 
 def subspace(seed):
     generator = torch.Generator().manual_seed(seed)
-    return {"l.lora_A.weight": torch.randn(2, 3, generator=generator), "l.lora_B.weight": torch.randn(4, 2, generator=generator)}
+    return {
+        "l.lora_A.weight": torch.randn(2, 3, generator=generator),
+        "l.lora_B.weight": torch.randn(4, 2, generator=generator),
+    }
 
 
 def state_of(shared=True):

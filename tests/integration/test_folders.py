@@ -111,7 +111,9 @@ def test_a_damaged_update_is_named(carrier, missing):
 def test_the_same_update_twice_is_refused(carrier):
     update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
     with pytest.raises(ValueError, match="appears twice"):
-        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{update}")
+        carrier.stage(
+            "fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{update}"
+        )
 
 
 def test_an_update_holds_only_what_may_leave_a_client(carrier):

@@ -20,7 +20,9 @@ def plain_recipe(folder, text_model, name):
     data.mkdir(exist_ok=True)
     (data / "plain.json").write_text(json.dumps(records))
     (data / "dataset_info.json").write_text(json.dumps({"plain": {"file_name": "plain.json"}}))
-    keys = tiny.recipe(text_model, data, folder / name, stage="sft", dataset="plain", lora_dropout=0.1, save_strategy="no")
+    keys = tiny.recipe(
+        text_model, data, folder / name, stage="sft", dataset="plain", lora_dropout=0.1, save_strategy="no"
+    )
     return tiny.write_recipe(folder / f"{name}.yaml", {k: v for k, v in keys.items() if not k.startswith("fcit_")})
 
 
@@ -77,12 +79,21 @@ def seam(tmp_path, monkeypatch):
     return make
 
 
+@pytest.fixture
+def logged(monkeypatch):
+    """What the entry point logs, whoever shows it."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    monkeypatch.setattr(autoload.logger, "handlers", [handler])
+    return records
+
+
 class TestAutoload:
-    def test_a_module_that_looks_as_expected_is_hooked_without_a_word(self, seam, caplog):
-        with caplog.at_level(logging.WARNING):
-            module = seam("looks_right", "def run_sft(*args): return args\n")
+    def test_a_module_that_looks_as_expected_is_hooked_without_a_word(self, seam, logged):
+        module = seam("looks_right", "def run_sft(*args): return args\n")
         assert isinstance(module.run_sft, wrapt.FunctionWrapper)
-        assert caplog.records == []
+        assert logged == []
 
     @pytest.mark.parametrize(
         ("name", "source", "ours"),
@@ -92,10 +103,9 @@ class TestAutoload:
             ("other_signature", "init_adapter = 5\n", "fcit_plugin.integration.adapter"),
         ],
     )
-    def test_a_seam_that_does_not_fit_gives_one_warning_and_the_module_works_on(self, seam, caplog, name, source, ours):
-        with caplog.at_level(logging.WARNING):
-            module = seam(name, source, ours)
-        (record,) = caplog.records
+    def test_a_seam_that_does_not_fit_gives_one_warning_and_the_module_works_on(self, seam, logged, name, source, ours):
+        module = seam(name, source, ours)
+        (record,) = logged
         assert record.levelno == logging.WARNING
         assert "fcit-plugin stays out of" in record.getMessage() and name in record.getMessage()
         namespace = {}

@@ -62,7 +62,11 @@ def test_extreme_temperatures_stay_finite_and_sum_to_one(temperature):
 
 
 @given(
-    st.integers(1, 6), st.integers(1, 6), st.floats(1e-4, 1e4), st.integers(0, 2**32 - 1), st.sampled_from([1e-20, 1.0, 1e15])
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.floats(1e-4, 1e4),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1e-20, 1.0, 1e15]),
 )
 def test_softmax_rows_are_probabilities_for_any_tokens(n, k, temperature, seed, size):
     generator = np.random.default_rng(seed)

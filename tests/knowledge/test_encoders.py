@@ -59,7 +59,8 @@ def clip(request, tmp_path):
         config = CLIPTextConfig(**text, eos_token_id=2)  # the released configurations say 2, whatever the tokenizer has
         return save_with_tokenizer(CLIPTextModel(config), tmp_path / "clip", fast)
     config = CLIPConfig(
-        text_config={**text, "eos_token_id": fast.eos_token_id}, vision_config={**SMALL, "image_size": 16, "patch_size": 8}
+        text_config={**text, "eos_token_id": fast.eos_token_id},
+        vision_config={**SMALL, "image_size": 16, "patch_size": 8},
     )
     path, _, _ = save_with_tokenizer(CLIPModel(config), tmp_path / "clip", fast)
     return path, CLIPTextModel.from_pretrained(path).eval(), fast
@@ -215,7 +216,9 @@ def test_make_encoder_centers_the_embedding_of_the_model_by_default(text_model):
 def test_what_a_large_vocabulary_shares_is_found_in_a_part_of_it():
     generator = torch.Generator().manual_seed(0)
     shared = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
-    weight = torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
+    weight = (
+        torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
+    )
     mean, directions = common_directions(weight)
     torch.testing.assert_close(mean, torch.full((8,), 5.0), atol=0.05, rtol=0)
     assert directions.shape == (8, 3)
