@@ -6,6 +6,7 @@ argument object that LLaMA-Factory hands both to the workflow and to the adapter
 """
 
 import difflib
+import logging
 import os
 from typing import Any
 
@@ -33,7 +34,8 @@ EMBEDDED_MODELS = {"fcit-mini": _mini, "fcit-mini-text": _mini_text}
 
 
 def install(parser_module) -> None:
-    """Wrap ``get_train_args`` and ``get_infer_args``."""
+    """Wrap ``get_train_args`` and ``get_infer_args``, and let our log lines come out as LLaMA-Factory's do."""
+    logging.getLogger("fcit_plugin").parent = parser_module.logging.get_logger()
 
     def wrapper(wrapped, instance, args, kwargs):
         given = parser_module.read_args(*args, **kwargs)
