@@ -14,9 +14,7 @@ os.environ.update(
 os.environ.pop("FCIT_DATA_DIR", None)
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
 
-import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,11 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from runs import fresh_process, run_recipe
 from transformers import AutoModelForCausalLM
 
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parents[1]
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
 
 
@@ -55,22 +53,6 @@ def text_data(tmp_path_factory) -> Path:
 def image_data(tmp_path_factory) -> Path:
     """Folder of the tiny tasks, with images."""
     return tiny.data(tmp_path_factory.mktemp("image_data"), images=True)
-
-
-def run_recipe(keys: dict[str, Any]) -> Path:
-    """Run a recipe in this process as ``llamafactory-cli train`` does; returns its ``output_dir``.
-
-    The environment is put back afterwards: LLaMA-Factory and the Trainer leave marks in it.
-    """
-    from llamafactory.train.tuner import run_exp
-
-    before = dict(os.environ)
-    try:
-        run_exp({"disable_tqdm": True, **keys})
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    return Path(keys["output_dir"])
 
 
 @pytest.fixture
@@ -131,37 +113,7 @@ def peft_model(text_model) -> Callable[..., PeftModel]:
     return make
 
 
-def fresh_process(
-    command: list[str], env: dict[str, str] | None = None, timeout: float = 240
-) -> subprocess.CompletedProcess:
-    """Run a command in a fresh process; its output is in ``stdout``, and shown when it fails."""
-    scripts = Path(sys.executable).parent
-    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [str(scripts / command[0]), *command[1:]],
-        env={**os.environ, "PATH": path, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-6000:]}"
-    return done
-
-
 @pytest.fixture
 def process() -> Callable[..., subprocess.CompletedProcess]:
     """Runs a command of the test's own virtual environment in a fresh process."""
     return fresh_process
-
-
-def report_of(output_dir: Path) -> dict[str, Any]:
-    """The report of a run without its times."""
-    report = json.loads((output_dir / "fcit_report.json").read_text())
-    report.pop("seconds")
-    return report
-
-
-def weight_bytes(output_dir: Path) -> dict[str, bytes]:
-    """Every safetensors file that a run left, by its path in the output folder."""
-    return {str(path.relative_to(output_dir)): path.read_bytes() for path in sorted(output_dir.rglob("*.safetensors"))}

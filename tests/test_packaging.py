@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from runs import ROOT
 
 PACKAGE = ROOT / "fcit_plugin"
 #: files beside the code that the plugin reads at run time

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
-from conftest import fresh_process, report_of, weight_bytes
+from runs import fresh_process, report_of, weight_bytes
 
 
 def test_fcit_cli_train_with_autoload_off_equals_llamafactory_cli_train(text_recipe, tmp_path):

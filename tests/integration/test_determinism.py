@@ -1,7 +1,7 @@
 """The same recipe gives the same numbers, whatever ran before in the process."""
 
 import torch
-from conftest import report_of, weight_bytes
+from runs import report_of, weight_bytes
 
 
 def test_the_same_text_recipe_twice_gives_the_same_report_and_weights(text_keys, text_run, run, tmp_path):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import weight_bytes
+from runs import weight_bytes
 
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario

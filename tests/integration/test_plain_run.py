@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tiny
 import wrapt
-from conftest import fresh_process, weight_bytes
+from runs import fresh_process, weight_bytes
 
 from fcit_plugin import autoload
 

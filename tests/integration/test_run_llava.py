@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from conftest import report_of
 from peft import PeftModel
+from runs import report_of
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
@@ -76,6 +76,17 @@ def test_a_frozen_projector_stays_as_it_was_and_does_not_travel(llava_recipe, ru
     assert not (output / "shared.safetensors").exists()
     for folder in (output / "updates").iterdir():
         assert SHARED not in read_update(folder)[1].content
+
+
+def test_the_projector_may_have_its_own_learning_rate(llava_recipe, run, llava_model):
+    """As good as no step for the projector, and full steps for the subspaces."""
+    short = {"fcit_num_rounds": 1, "fcit_eval_every": "never", "freeze_multi_modal_projector": False}
+    output = run(llava_recipe(fcit_projector_learning_rate=1e-12, **short))
+    before, after = projector_of(llava_model), load_file(output / "shared.safetensors")
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value, rtol=0, atol=1e-8)
+    subspace = load_file(output / "subspaces" / "0" / "adapter_model.safetensors")
+    assert all(value.abs().max() > 1e-4 for key, value in subspace.items() if "lora_B" in key)
 
 
 def test_images_reach_the_model(llava_recipe, run, image_data, tmp_path):

@@ -5,8 +5,8 @@ import json
 
 import pytest
 import torch
-from conftest import report_of
 from peft import PeftModel
+from runs import report_of
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM

@@ -3,7 +3,7 @@
 import json
 
 import tiny
-from conftest import report_of
+from runs import report_of
 
 from fcit_plugin.federation.state import load_state
 

@@ -1,0 +1,56 @@
+"""Running recipes and commands in tests, and reading what a run left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_recipe(keys: dict[str, Any]) -> Path:
+    """Run a recipe in this process as ``llamafactory-cli train`` does; returns its ``output_dir``.
+
+    The environment is put back afterwards: LLaMA-Factory and the Trainer leave marks in it.
+    """
+    from llamafactory.train.tuner import run_exp
+
+    before = dict(os.environ)
+    try:
+        run_exp({"disable_tqdm": True, **keys})
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return Path(keys["output_dir"])
+
+
+def fresh_process(
+    command: list[str], env: dict[str, str] | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess:
+    """Run a command in a fresh process; its output is in ``stdout``, and shown when it fails."""
+    scripts = Path(sys.executable).parent
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(scripts / command[0]), *command[1:]],
+        env={**os.environ, "PATH": path, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-6000:]}"
+    return done
+
+
+def report_of(output_dir: Path) -> dict[str, Any]:
+    """The report of a run without its times."""
+    report = json.loads((output_dir / "fcit_report.json").read_text())
+    report.pop("seconds")
+    return report
+
+
+def weight_bytes(output_dir: Path) -> dict[str, bytes]:
+    """Every safetensors file that a run left, by its path in the output folder."""
+    return {str(path.relative_to(output_dir)): path.read_bytes() for path in sorted(output_dir.rglob("*.safetensors"))}
