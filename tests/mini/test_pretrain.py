@@ -14,7 +14,7 @@ def test_two_runs_give_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "tower_accuracy", lambda *_: {})
     monkeypatch.setattr(module, "answer_accuracy", lambda *_: {})
     threads = torch.get_num_threads()
-    recipe = Recipe(seed=5, tower_steps=2, tower_batch=4, align_steps=2, align_batch=2)
+    recipe = Recipe(seed=5, threads=1, tower_steps=2, tower_batch=4, align_steps=2, align_batch=2)
     for name in ("a", "b"):
         pretrain(tmp_path / name, recipe)
     torch.set_num_threads(threads)
