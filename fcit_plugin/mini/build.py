@@ -47,16 +47,27 @@ def build_mini(root: Path, train: int = 600, test: int = 100, seed: int = 0) -> 
     logger.info("FCIT-mini: %d data sets of %d + %d samples in %s", len(LAYOUT), train, test, root)
 
 
+def base_model_path() -> Path:
+    """Folder of the pre-trained base model, which is part of the package."""
+    return Path(__file__).parent / "base_model"
+
+
+def cache_folder() -> Path:
+    """Where things made on first use are kept: ``$FCIT_CACHE``, else ``~/.cache/fcit_plugin``."""
+    folder = Path(os.environ.get("FCIT_CACHE") or Path.home() / ".cache" / "fcit_plugin").expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def mini_root(train: int = 600, test: int = 100, seed: int = 0) -> Path:
     """The cached data sets, built on first use.
 
-    They live in ``$FCIT_CACHE`` or ``~/.cache/fcit_plugin``, in a folder named after their recipe.
+    They live in :func:`cache_folder`, in a folder named after their recipe.
     """
-    cache = Path(os.environ.get("FCIT_CACHE") or Path.home() / ".cache" / "fcit_plugin").expanduser()
+    cache = cache_folder()
     recipe = json.dumps([VERSION, train, test, seed]).encode()
     root = cache / f"mini-{hashlib.sha256(recipe).hexdigest()[:8]}"
     if not root.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{root}.lock"):
             if not root.exists():
                 build_mini(root, train, test, seed)
