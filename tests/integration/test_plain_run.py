@@ -35,7 +35,7 @@ def test_a_plain_run_is_bit_identical_with_the_plugin_off_and_on(tmp_path, text_
     with ThreadPoolExecutor() as pool:
         off = pool.submit(train, "off", {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
         on = pool.submit(train, "on", {"TORCH_DEVICE_BACKEND_AUTOLOAD": "1"})
-    assert "fcit" not in off.result() + on.result()
+    assert "fcit-plugin stays out" not in off.result() + on.result()
     weights = [weight_bytes(tmp_path / name) for name in ("off", "on")]
     assert "adapter_model.safetensors" in weights[0]
     assert weights[0] == weights[1]
