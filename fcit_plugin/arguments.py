@@ -198,3 +198,30 @@ def check_names(names: list[str]) -> None:
         if name not in valid:
             match = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
             raise ValueError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{match[0]}`.")
+
+
+#: Keys that mean something in one fcit stage alone, or also without any.
+_ONLY_IN = {
+    "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
+    "fcit_client": ("fcit_client",),
+    "fcit_update_dirs": ("fcit_aggregate",),
+}
+_ANYWHERE = ("fcit_data_dir", "fcit_export_weights")
+
+
+def check_stage(stage: str | None, names: list[str]) -> None:
+    """Refuse ``fcit_*`` keys that the stage would ignore.
+
+    Args:
+        stage: The fcit stage, or None for a stage of LLaMA-Factory's own.
+        names: The keys given.
+
+    Raises:
+        ValueError: One sentence that names the key and the stage it belongs to.
+    """
+    for name in names:
+        if name in _ANYWHERE:
+            continue
+        wanted = _ONLY_IN.get(name, tuple(FCIT_STAGES))
+        if stage not in wanted:
+            raise ValueError(f"`{name}` belongs to `stage: {' or '.join(wanted)}`; take it out or change the stage.")

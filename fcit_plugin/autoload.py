@@ -23,6 +23,9 @@ SEAMS = {
     "llamafactory.model.adapter": "fcit_plugin.integration.adapter",
 }
 
+#: Seams that could not be put in: LLaMA-Factory module -> what went wrong. An fcit recipe is refused then.
+FAILED: dict[str, str] = {}
+
 _registered = False
 
 
@@ -43,11 +46,13 @@ def _installer(seam: str):
         try:
             import_module(seam).install(module)
         except Exception as error:
-            logger.warning(
-                "fcit-plugin stays out of %s (unsupported LLaMA-Factory version?): %s: %s",
-                module.__name__,
-                type(error).__name__,
-                error,
-            )
+            if not FAILED:  # one warning is enough, the causes are mostly one
+                logger.warning(
+                    "fcit-plugin stays out of LLaMA-Factory, whose version it may not support: %s: %s: %s",
+                    module.__name__,
+                    type(error).__name__,
+                    error,
+                )
+            FAILED[module.__name__] = f"{type(error).__name__}: {error}"
 
     return install

@@ -7,14 +7,16 @@ argument object that LLaMA-Factory hands both to the workflow and to the adapter
 
 import difflib
 import logging
-import os
 from typing import Any
 
 import wrapt
+from omegaconf import OmegaConf
 from transformers import HfArgumentParser
 
-from ..arguments import FCIT_STAGES, FcitArguments, check_names
+from .. import autoload
+from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
 from ..scenario.settings import get_scenario
+from .datasets import use_data_root
 
 
 def _mini() -> str:
@@ -44,8 +46,15 @@ def install(parser_module) -> None:
             HfArgumentParser([*known, FcitArguments]).parse_args_into_dataclasses(given)  # prints and exits
         rest, stage, fcit = split(given)
         resolve_model(rest)
+        use_data_root(fcit.fcit_data_dir if fcit else None)
         if fcit is None:
             return wrapped(rest)
+        check_seams()
+        if stage in FCIT_STAGES and wrapped.__name__ == "get_infer_args":
+            raise ValueError(
+                f"`stage: {stage}` is for `llamafactory-cli train`; take it and the fcit keys out, and name the run's "
+                "folder as `adapter_name_or_path`."
+            )
         own_data = stage == "fcit_client" and "dataset" in rest
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
@@ -89,18 +98,33 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
         stage = None
     if stage is None and not ours:
         return args, None, None
+    check_stage(stage, list(ours))
     if stage is not None:
         rest["stage"] = "sft"
     return rest, stage, FcitArguments(**ours)
 
 
 def _flags_to_dict(args: list[str]) -> dict[str, Any]:
-    """``--key value`` flags as a dictionary, typed as in YAML."""
-    from omegaconf import OmegaConf
+    """Command line flags as a dictionary, typed as in YAML: ``--key value``, ``--key=value``, and ``--key`` for true."""
+    pairs: list[str] = []
+    for part in args:
+        if part.startswith("--"):
+            pairs.append(part[2:] if "=" in part else f"{part[2:]}=true")
+        elif pairs and pairs[-1].endswith("=true"):
+            pairs[-1] = pairs[-1].removesuffix("true") + part
+        else:
+            raise ValueError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
+    return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
 
-    if len(args) % 2 or any(not key.startswith("--") for key in args[::2]):
-        raise ValueError("Give each flag one value (--key value), or put the keys into a YAML recipe.")
-    return OmegaConf.to_container(OmegaConf.from_dotlist([f"{k[2:]}={v}" for k, v in zip(args[::2], args[1::2])]))
+
+def check_seams() -> None:
+    """Refuse an fcit recipe where a seam is missing: it would silently run as plain fine-tuning.
+
+    Raises:
+        ValueError: A seam could not be put in.
+    """
+    for module, error in autoload.FAILED.items():
+        raise ValueError(f"This version of LLaMA-Factory cannot be used with fcit keys: {module} does not fit ({error}).")
 
 
 def resolve_model(args: dict | list) -> None:
@@ -121,8 +145,6 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
             f"`finetuning_type: {args['finetuning_type']}` cannot be used with `stage: {stage}`; "
             "subspaces are LoRA adapters, set `finetuning_type: lora`."
         )
-    if fcit.fcit_data_dir:
-        os.environ["FCIT_DATA_DIR"] = fcit.fcit_data_dir
     scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule)
     args.setdefault("do_train", True)
     if stage == "fcit":
@@ -131,13 +153,13 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         args["dataset"] = ",".join(scenario.all_datasets())
     else:
         args.setdefault("dataset", ",".join(scenario.all_datasets()))
-    if stage == "fcit_client" and (fcit.fcit_client is None or fcit.fcit_state_dir is None):
-        raise ValueError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
     if fcit.fcit_client is not None and not 0 <= fcit.fcit_client < fcit.fcit_num_clients:
         raise ValueError(
             f"`fcit_client` is {fcit.fcit_client}; with `fcit_num_clients: {fcit.fcit_num_clients}` "
             f"clients are numbered from 0 to {fcit.fcit_num_clients - 1}."
         )
+    if stage == "fcit_client" and (fcit.fcit_client is None or fcit.fcit_state_dir is None):
+        raise ValueError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
     if stage == "fcit_aggregate" and fcit.fcit_update_dirs and fcit.fcit_state_dir is None:
         raise ValueError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
 

@@ -61,10 +61,20 @@ def own_datasets() -> dict[str, dict[str, Any]]:
     return json.loads((files("fcit_plugin") / "dataset_info" / "dataset_info.json").read_text(encoding="utf-8"))
 
 
+_root_of_recipe: str | None = None
+
+
+def use_data_root(root: str | None) -> None:
+    """Set the root that a recipe names (``fcit_data_dir``), or None if it names none."""
+    global _root_of_recipe
+    _root_of_recipe = root
+
+
 def data_root() -> Path:
-    """Root of the FCIT benchmark: FCIT_DATA_DIR, else FCIT-mini (drawn on first use)."""
-    if os.environ.get("FCIT_DATA_DIR"):
-        return Path(os.environ["FCIT_DATA_DIR"]).expanduser().absolute()
+    """Root of the FCIT benchmark: the recipe's, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use)."""
+    root = _root_of_recipe or os.environ.get("FCIT_DATA_DIR")
+    if root:
+        return Path(root).expanduser().absolute()
     from ..mini.build import mini_root
 
     return mini_root()

@@ -7,6 +7,7 @@ import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
 
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.integration.datasets import data_root
 
 #: defaults that the issue and the method's description name
 DEFAULTS = {
@@ -168,9 +169,44 @@ def test_command_line_flags_say_the_same_as_a_recipe(text_recipe, stages):
             assert getattr(ours, name, None) == getattr(theirs, name, None)
 
 
-def test_flags_without_a_value_are_refused_in_words(text_recipe):
-    with pytest.raises(ValueError, match="Give each flag one value"):
-        get_train_args(["--stage", "fcit", "--do_train"])
+def test_flags_may_go_without_a_value_or_with_an_equals_sign(text_recipe):
+    keys = text_recipe(do_train=None, disable_gradient_checkpointing=None, fcit_stages=None, fcit_num_rounds=None)
+    flags = [f"--{key}={value}" for key, value in keys.items()]
+    parsed = get_train_args([*flags, "--do_train", "--fcit_num_rounds", "7", "--fcit_stages=[[color]]"])
+    assert parsed[2].do_train is True
+    assert (parsed[3].fcit.fcit_num_rounds, parsed[3].fcit.fcit_stages) == (7, [["color"]])
+
+
+def test_a_value_without_a_flag_is_refused_in_words(text_recipe):
+    with pytest.raises(ValueError, match="`extra` is no value of a flag"):
+        get_train_args(["--stage", "fcit", "extra"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"stage": "sft", "dataset": "color", "fcit_num_rounds": 2}, "`fcit_.*` belongs to `stage: fcit or"),
+        ({"fcit_client": 1}, "`fcit_client` belongs to `stage: fcit_client`"),
+        ({"fcit_state_dir": "state"}, "`fcit_state_dir` belongs to `stage: fcit_client or fcit_aggregate`"),
+        ({"fcit_update_dirs": "update"}, "`fcit_update_dirs` belongs to `stage: fcit_aggregate`"),
+    ],
+)
+def test_keys_that_the_stage_would_ignore_are_refused(text_recipe, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        get_train_args(text_recipe(**changes))
+
+
+def test_an_fcit_stage_is_for_training_alone(text_recipe):
+    with pytest.raises(ValueError, match="`stage: fcit` is for `llamafactory-cli train`"):
+        get_infer_args({"model_name_or_path": "unused", "template": "vicuna", "stage": "fcit"})
+
+
+def test_the_data_root_of_one_recipe_does_not_stay_for_the_next(text_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("FCIT_DATA_DIR", str(tmp_path / "environment"))
+    get_train_args(text_recipe(fcit_data_dir=str(tmp_path / "recipe")))
+    assert data_root() == tmp_path / "recipe"
+    get_train_args(text_recipe())
+    assert data_root() == tmp_path / "environment"
 
 
 def test_misspelt_flags_are_named(text_recipe):

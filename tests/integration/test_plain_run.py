@@ -4,11 +4,13 @@ import importlib
 import json
 import logging
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
 import wrapt
+from llamafactory.hparams import get_train_args
 from runs import fresh_process, weight_bytes
 
 from fcit_plugin import autoload
@@ -73,6 +75,7 @@ def seam(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text(source)
         monkeypatch.setattr(autoload, "SEAMS", {name: ours})
         monkeypatch.setattr(autoload, "_registered", False)
+        monkeypatch.setattr(autoload, "FAILED", {})
         autoload.autoload()
         return importlib.import_module(name)
 
@@ -113,6 +116,15 @@ class TestAutoload:
         assert {k: v for k, v in vars(module).items() if k in ("other", "run_sft", "init_adapter")} == {
             k: v for k, v in namespace.items() if k in ("other", "run_sft", "init_adapter")
         }
+
+    def test_several_seams_that_do_not_fit_give_one_warning_and_fcit_recipes_are_refused(self, seam, logged, text_recipe):
+        seam("first_misfit", "other = 1\n")
+        module = types.ModuleType("second_misfit")
+        autoload._installer("fcit_plugin.integration.workflow")(module)
+        assert len(logged) == 1
+        assert set(autoload.FAILED) == {"first_misfit", "second_misfit"}
+        with pytest.raises(ValueError, match="LLaMA-Factory cannot be used with fcit keys: first_misfit"):
+            get_train_args(text_recipe())
 
     def test_a_second_call_registers_nothing_again(self, seam, monkeypatch):
         module = seam("called_twice", "def run_sft(*args): return args\n")
