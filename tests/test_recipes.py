@@ -41,5 +41,4 @@ def test_rivals_differ_from_disco_in_the_method_alone():
     disco, fedavg = (yaml.safe_load((ROOT / "recipes" / f"fcit_mini_{m}.yaml").read_text()) for m in ("disco", "fedavg"))
     differing = {key for key in disco.keys() | fedavg.keys() if disco.get(key) != fedavg.get(key)}
     method = {"fcit_method", "fcit_similarity_threshold", "fcit_activation", "fcit_temperature", "fcit_identity_encoder"}
-    assert differing == method | {"lora_rank", "lora_alpha", "output_dir"}
-    assert disco["lora_alpha"] / disco["lora_rank"] == fedavg["lora_alpha"] / fedavg["lora_rank"]
+    assert differing == method | {"output_dir"}
