@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -129,13 +128,14 @@ def markdown_table(report: Report) -> str:
     return "\n\n".join(blocks)
 
 
-def model_card(report: Report, base_model: str, recipe_text: str | None = None) -> str:
+def model_card(report: Report, base_model: str, template: str, shared: str | None = None) -> str:
     """Return README.md for the output directory, with the front matter that the Hugging Face Hub reads.
 
     Args:
         report: from `build_report`.
         base_model: name or path of the model that was tuned.
-        recipe_text: the YAML recipe of the run, if it is to be shown.
+        template: LLaMA-Factory's chat template of the run.
+        shared: file of the shared trainables (projector), if there are any.
     """
     num_clients = len({entry["client"] for entry in report["assignments"]})
     subspaces = sorted({entry["subspace"] for entry in report["assignments"]})
@@ -173,11 +173,12 @@ finds its own mixture of subspaces:
 ```yaml
 model_name_or_path: """
         + json.dumps(base_model, ensure_ascii=False)
-        + """
+        + f"""
 adapter_name_or_path: path/to/this/folder
+template: {template}
 ```
 
-Without the plugin, each folder `subspaces/<k>` is a PEFT adapter on its own:
+Without the plugin, each folder `subspaces/<k>` is a PEFT adapter on its own{_beside(shared)}:
 
 ```python
 from peft import PeftModel
@@ -185,10 +186,11 @@ from peft import PeftModel
 model = PeftModel.from_pretrained(base_model, "path/to/this/folder/subspaces/0")
 ```""",
     ]
-    if recipe_text is not None:
-        fence = "`" * (1 + max([2, *map(len, re.findall("`+", recipe_text))]))
-        parts.append(f"## Recipe\n\n{fence}yaml\n{recipe_text.strip()}\n{fence}")
     return "\n\n".join(parts) + "\n"
+
+
+def _beside(shared: str | None) -> str:
+    return f" (of a base model that has the weights in `{shared}`)" if shared else ""
 
 
 def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:

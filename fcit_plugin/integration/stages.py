@@ -17,7 +17,7 @@ from ..federation.grid import InProcessGrid
 from ..federation.messages import client_token, config_of
 from ..federation.round import configure, fold
 from ..federation.server import Traffic, run
-from ..federation.state import ServerState, load_state, write_bytes
+from ..federation.state import SHARED, ServerState, load_state, write_bytes
 from ..knowledge.organizer import Assignment
 from .evaluator import Evaluator, Scores
 from .local import light_garbage_collection, quiet_transformers
@@ -128,7 +128,12 @@ class FederatedRun:
             seconds={key: round(value, 2) for key, value in self.seconds.items()},
         )
         write_report(report, output_dir)
-        card = model_card(report, self.session.model_args.model_name_or_path)
+        card = model_card(
+            report,
+            self.session.model_args.model_name_or_path,
+            self.session.data_args.template,
+            SHARED if (output_dir / SHARED).exists() else None,
+        )
         write_bytes(output_dir / "README.md", card.encode())
         print(table(report))
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")

@@ -144,7 +144,7 @@ def test_markdown_table():
 
 @pytest.mark.parametrize("base_model", ["llava-hf/llava-1.5-7b-hf", "/models/base: #1", "no"])
 def test_model_card_front_matter(base_model):
-    card = model_card(build_report(**arguments()), base_model)
+    card = model_card(build_report(**arguments()), base_model, "llava")
     assert yaml.safe_load(card.split("---\n")[1]) == {
         "base_model": base_model,
         "library_name": "peft",
@@ -152,14 +152,14 @@ def test_model_card_front_matter(base_model):
     }
 
 
-def test_model_card_shows_table_pictures_and_recipe():
+def test_model_card_shows_table_pictures_and_how_to_load():
     report = build_report(**arguments())
-    recipe = "### model\nnote: ```\n"
-    card = model_card(report, "base", recipe)
+    card = model_card(report, "base", "llava", shared="shared.safetensors")
     assert markdown_table(report) in card
     assert "(accuracy_matrix.png)" in card
     assert "(subspaces.png)" in card
     assert "| 2 | 2 | 2 | 2.5 MB | 4.0 MB |" in card
-    assert f"````yaml\n{recipe}````\n" in card
-    assert "## Recipe" not in model_card(report, "base")
-    assert ".png" not in model_card(empty(), "base")
+    assert "template: llava\n" in card
+    assert "the weights in `shared.safetensors`" in card
+    assert "shared" not in model_card(report, "base", "llava")
+    assert ".png" not in model_card(empty(), "base", "llava")
