@@ -2,8 +2,9 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from .plugins import registry
 
@@ -122,13 +123,15 @@ class FcitArguments:
         self._check_contradictions()
 
     def _check_types(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            expected = str(item.type).replace(" | None", "").removeprefix("<class '").removesuffix("'>")
-            kinds = {"int": int, "float": (int, float), "bool": bool}.get(expected)
-            wrong_bool = isinstance(value, bool) and expected != "bool"
-            if value is not None and kinds and (wrong_bool or not isinstance(value, kinds)):
-                raise ValueError(f"`{item.name}` takes a value of type {expected}, got {value!r}.")
+        for name, hint in get_type_hints(type(self)).items():  # HfArgumentParser changes the types of the fields
+            value, kinds = getattr(self, name), get_args(hint) or (hint,)
+            expected = kinds[0].__name__
+            if value is None and type(None) not in kinds:
+                raise ValueError(f"`{name}` has no value; give one of type {expected}, or take the key out.")
+            allowed = {int: int, float: (int, float), bool: bool}.get(kinds[0])
+            wrong_bool = isinstance(value, bool) and kinds[0] is not bool
+            if value is not None and allowed and (wrong_bool or not isinstance(value, allowed)):
+                raise ValueError(f"`{name}` takes a value of type {expected}, got {value!r}.")
 
     def _check_choices(self) -> None:
         for item in fields(self):
@@ -187,13 +190,17 @@ def _nearest(name: str, candidates: list[str]) -> str:
     return f"{hint}Valid: {', '.join(candidates)}."
 
 
-def check_names(names: list[str]) -> None:
-    """Refuse unknown ``fcit_*`` keys.
+def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Refuse unknown keys.
+
+    Args:
+        names: The keys given.
+        others: Valid keys beside ours.
 
     Raises:
         ValueError: One sentence that names the key and the nearest valid one.
     """
-    valid = [item.name for item in fields(FcitArguments)]
+    valid = [*(item.name for item in fields(FcitArguments)), *others]
     for name in names:
         if name not in valid:
             match = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
@@ -205,8 +212,9 @@ _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
+    "fcit_export_weights": (None,),
 }
-_ANYWHERE = ("fcit_data_dir", "fcit_export_weights")
+_ANYWHERE = ("fcit_data_dir",)
 
 
 def check_stage(stage: str | None, names: list[str]) -> None:
@@ -224,4 +232,5 @@ def check_stage(stage: str | None, names: list[str]) -> None:
             continue
         wanted = _ONLY_IN.get(name, tuple(FCIT_STAGES))
         if stage not in wanted:
-            raise ValueError(f"`{name}` belongs to `stage: {' or '.join(wanted)}`; take it out or change the stage.")
+            where = " or ".join(f"`stage: {one}`" if one else "`llamafactory-cli export`" for one in wanted)
+            raise ValueError(f"`{name}` belongs to {where}; take it out or change the stage.")

@@ -54,6 +54,8 @@ def _own_verb(argv: list[str]) -> None:
 def _data_mini(args: argparse.Namespace) -> None:
     from .mini.build import build_mini
 
+    if args.out.exists() and any(args.out.iterdir()):
+        raise ValueError(f"{args.out} is not empty; name a new folder for --out.")
     build_mini(args.out, seed=args.seed)
 
 

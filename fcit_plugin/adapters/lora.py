@@ -6,7 +6,7 @@ format of PEFT's own files (adapter name left out), float32 on the CPU.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -60,12 +60,36 @@ def _read(parameters: dict[str, nn.Parameter]) -> State:
 
 
 def _write(parameters: dict[str, nn.Parameter], state: State, what: str) -> None:
+    check_keys(parameters, state, what)
+    with _whole(parameters, write=True), torch.no_grad():
+        check_shapes(parameters, state, what)
+        for key, parameter in parameters.items():
+            parameter.copy_(state[key])
+
+
+def check_keys(parameters: Mapping[str, torch.Tensor], state: State, what: str) -> None:
+    """Refuse a state with other tensors than the model's.
+
+    Raises:
+        ValueError: The sentence names some that are missing or too many.
+    """
     if parameters.keys() != state.keys():
         missing, extra = sorted(parameters.keys() - state.keys()), sorted(state.keys() - parameters.keys())
         raise ValueError(f"The {what} does not fit the model: missing {missing[:3]}, unexpected {extra[:3]}.")
-    with _whole(parameters, write=True), torch.no_grad():
-        for key, parameter in parameters.items():
-            parameter.copy_(state[key])
+
+
+def check_shapes(parameters: Mapping[str, torch.Tensor], state: State, what: str) -> None:
+    """Refuse a state whose tensors have other shapes than the model's.
+
+    Raises:
+        ValueError: The sentence names the first tensor that does not fit.
+    """
+    for key, parameter in parameters.items():
+        if parameter.shape != state[key].shape:
+            raise ValueError(
+                f"The {what} does not fit the model: {key} is {list(state[key].shape)}, the model has "
+                f"{list(parameter.shape)}; compare base model and lora_rank."
+            )
 
 
 def read_subspace(model: nn.Module) -> State:

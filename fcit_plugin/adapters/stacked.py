@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from .lora import ADAPTER, State
+from .lora import ADAPTER, State, check_keys, check_shapes
 
 #: Name of the stacked adapter inside the PEFT model.
 STACKED = "fcit_stacked"
@@ -87,6 +87,9 @@ def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
 
     Returns:
         The activation that wants weights before each batch.
+
+    Raises:
+        ValueError: The subspaces do not fit the model.
     """
     config = model.peft_config[ADAPTER]
     model.add_adapter(STACKED, stacked_config(config, len(subspaces)))
@@ -95,8 +98,11 @@ def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
         for name, parameter in model.named_parameters()
         if f".{STACKED}." in name
     }
+    stacked = stack(subspaces)
+    check_keys(parameters, stacked, "stack of subspaces")
+    check_shapes(parameters, stacked, "stack of subspaces")
     with torch.no_grad():
-        for key, value in stack(subspaces).items():
+        for key, value in stacked.items():
             parameters[key].copy_(value)
     activation = Activation(len(subspaces), config.r)
     for module in model.modules():

@@ -28,6 +28,7 @@ def build_report(
     stages: Sequence[Sequence[str]],
     matrix: AccuracyMatrix,
     restricted: Sequence[Mapping[str, float | None]] | None = None,
+    other: Sequence[Mapping[str, Mapping[str, float]]] | None = None,
     zero_shot: Mapping[str, float] | None = None,
     bytes_up: int,
     bytes_down: int,
@@ -44,6 +45,7 @@ def build_report(
         matrix: scores after each stage; may be empty if nothing was evaluated.
         restricted: per row of the matrix the scores with answers restricted to the data set's own labels,
             None (or absent) for a data set with open answers.
+        other: per row of the matrix the scores by further metrics: data set -> metric -> score.
         zero_shot: scores of the untuned model, if it was evaluated.
         bytes_up: bytes from the clients to the server.
         bytes_down: bytes from the server to the clients.
@@ -53,7 +55,7 @@ def build_report(
 
     Returns:
         A dictionary with the keys method, setting, seed, stages, datasets, accuracy, accuracy_restricted,
-        zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments and seconds.
+        scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments and seconds.
         `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where
         there is nothing to summarise.
     """
@@ -68,6 +70,7 @@ def build_report(
         "datasets": datasets,
         "accuracy": [row + [None] * (len(datasets) - len(row)) for row in matrix.rows],
         "accuracy_restricted": [[_number(row.get(name)) for name in datasets] for row in restricted or ()],
+        "scores_other": [{name: dict(scores) for name, scores in row.items()} for row in other or ()],
         "zero_shot": {name: float(zero_shot[name]) for name in datasets if name in zero_shot},
         "last": matrix.last if evaluated else None,
         "avg": matrix.avg if evaluated else None,

@@ -1,5 +1,7 @@
 """What travels between server and clients, as Flower records, and its size in bytes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -67,6 +69,13 @@ def part_of(reply: Message, request: Message, name: str) -> Message:
 def config_of(message: Message) -> ConfigRecord:
     """The configuration in a message."""
     return message.content[CONFIG]
+
+
+def mean_loss(replies: Sequence[Message]) -> float:
+    """Mean training loss of some clients, weighted by their examples."""
+    metrics = [reply.content[METRICS] for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id)]
+    total = sum(metric[NUM_EXAMPLES] for metric in metrics)
+    return sum(metric["train-loss"] * metric[NUM_EXAMPLES] for metric in metrics) / total
 
 
 def num_bytes(message: Message) -> int:

@@ -5,42 +5,17 @@ same bits. Nothing here depends on the order in which replies arrive.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from ..adapters.lora import State
-from ..knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens
+from ..knowledge.organizer import Assignment, Organizer
 from .grid import InProcessGrid
 from .messages import ARRAYS, CONFIG, SHARED, client_token, part_of, to_record, to_state
 from .rules import RuleSet
 from .state import ServerState
-
-
-class SingleSubspace(Organizer):
-    """The method fedavg: everyone trains subspace 0, which is never split."""
-
-    def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
-        """Subspace 0, once it is there."""
-        return 0 if tokens.num_subspaces else None
-
-    def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
-        """Assign all clients to subspace 0, opened in the first round. Cosines play no part, they are NaN."""
-        numbers = sorted(client.client for client in clients)
-        first = tokens.num_subspaces == 0
-        return Assignment(
-            subspace=dict.fromkeys(numbers, 0),
-            cosine=dict.fromkeys(numbers, math.nan),
-            opened=(0,) if first else (),
-            starts_fresh=frozenset(numbers if first else ()),
-        )
-
-
-def make_organizer(method: str, threshold: float, max_subspaces: int | None) -> Organizer:
-    """The organizer of a continual method: DKO for disco, one subspace for fedavg."""
-    return {"disco": Organizer, "fedavg": SingleSubspace}[method](threshold, max_subspaces)
 
 
 def configure(
@@ -103,6 +78,8 @@ def fold(
         tasks: For each client the name of its task, for the record.
     """
     replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+    for reply in replies:
+        check_reply(reply, requests[reply.metadata.src_node_id])
     subspaces = [*state.subspaces, *(fresh for _ in assignment.opened)]
     names = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
     by_subspace: dict[int, list[Message]] = {}
@@ -119,6 +96,30 @@ def fold(
         shared = _aggregate(rules[RuleSet.SHARED], state, parts)
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
     return dataclasses.replace(state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names)
+
+
+def check_reply(reply: Message, request: Message) -> None:
+    """Refuse weights that would spoil the state.
+
+    Raises:
+        ValueError: A tensor is missing, of another shape than was sent, or not finite; names client and tensor.
+    """
+    client = reply.metadata.src_node_id
+    for name in (ARRAYS, SHARED):
+        sent, got = request.content.get(name, {}), reply.content.get(name, {})
+        for key in sent.keys() ^ got.keys():
+            raise ValueError(f"The update of client {client} does not fit what it was sent: {name}/{key} is not in both.")
+        for key, array in got.items():
+            if array.shape != sent[key].shape:
+                raise ValueError(
+                    f"The update of client {client} has {name}/{key} of shape {tuple(array.shape)}, "
+                    f"not {tuple(sent[key].shape)}; was it trained with another lora_rank?"
+                )
+            if not np.isfinite(array.numpy()).all():
+                raise ValueError(
+                    f"The update of client {client} is not finite in {name}/{key}; its training diverged, "
+                    "lower the learning rate."
+                )
 
 
 def _aggregate(rule, state: ServerState, parts: list[Message]) -> State:

@@ -9,13 +9,13 @@ from flwr.serverapp import Grid
 
 from ..adapters.lora import State, fresh_subspace
 from ..arguments import FcitArguments
-from ..knowledge.organizer import Organizer, SubspaceTokens
+from ..knowledge.organizer import Organizer, SubspaceTokens, make_organizer
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
 from .grid import identify_process
-from .messages import CONFIG, client_token, num_bytes
-from .round import configure, fold, make_organizer
+from .messages import CONFIG, client_token, mean_loss, num_bytes
+from .round import configure, fold
 from .rules import RuleSet
 from .state import ServerState
 
@@ -74,10 +74,10 @@ class Program:
 class RunObserver(Protocol):
     """What the loop tells while it goes on."""
 
-    def round_started(self, requests: dict[int, Message]) -> None: ...
-
-    def round_ended(self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic) -> None:
-        """Called with the state after the round; ``state`` already points at the next one."""
+    def round_ended(
+        self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
+    ) -> None:
+        """Called with the state after the round, which already points at the next one, and the clients' mean loss."""
         ...
 
 
@@ -120,7 +120,6 @@ def run_round(
     assignment = program.organizer.assign(tokens, state.tokens)
     fresh = program.fresh(stage)
     requests = configure(state, program.rules, assignment, fresh, work)
-    observer.round_started(requests)
     replies = send(list(requests.values()))
     tasks = {client: program.task_name(config) for client, config in work.items()}
     state = fold(state, program.rules, program.organizer, assignment, fresh, requests, replies, tasks)
@@ -136,7 +135,7 @@ def run_round(
         }
         for client, k in sorted(assignment.subspace.items())
     ]
-    observer.round_ended(state, rows, traffic)
+    observer.round_ended(state, rows, traffic, mean_loss(replies))
     return state
 
 

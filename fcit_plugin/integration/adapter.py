@@ -12,9 +12,6 @@ from pathlib import Path
 import torch
 import wrapt
 
-#: The file that makes a folder an FCIT folder; as in ``federation.state``, which would import Flower here.
-MANIFEST = "fcit_manifest.json"
-
 
 def install(adapter_module) -> None:
     """Wrap ``init_adapter``."""
@@ -25,6 +22,11 @@ def install(adapter_module) -> None:
         finetuning_args = given["finetuning_args"]
         folder = fcit_folder(given["model_args"].adapter_name_or_path)
         if folder is not None:
+            if given["is_trainable"]:
+                raise ValueError(
+                    f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and "
+                    "export, not to train on; take it out of the recipe."
+                )
             from .serving import load_fcit_folder
 
             export_weights = getattr(getattr(finetuning_args, "fcit", None), "fcit_export_weights", None)
@@ -43,20 +45,37 @@ def fcit_folder(adapters: list[str] | None) -> Path | None:
     Raises:
         ValueError: There are other adapters beside it.
     """
-    found = [Path(adapter) for adapter in adapters or [] if (Path(adapter) / MANIFEST).is_file()]
+    if not adapters:
+        return None
+    from ..federation.state import MANIFEST  # only now: a plain run shall not pay for it
+
+    found = [Path(adapter) for adapter in adapters if (Path(adapter) / MANIFEST).is_file()]
     if found and len(adapters) > 1:
         raise ValueError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
     return found[0] if found else None
 
 
 def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
-    """Make the multimodal projector trainable, in float32, unless the recipe freezes it."""
+    """Make the multimodal projector trainable, unless the recipe freezes it.
+
+    It is trained in float32, as LLaMA-Factory trains LoRA, also inside a model of half precision; with ``pure_bf16``
+    it stays as it is.
+    """
+    if finetuning_args.freeze_multi_modal_projector:
+        return
+    outside = model.dtype
+    for projector in projectors(model):
+        projector.requires_grad_(True)
+        if not finetuning_args.pure_bf16 and outside != torch.float32:
+            projector.float()
+            projector.register_forward_pre_hook(lambda module, args: tuple(x.float() for x in args))
+            projector.register_forward_hook(lambda module, args, output: output.to(outside))
+
+
+def projectors(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The multimodal projectors of a model, by LLaMA-Factory's own register; none for a text model."""
     from llamafactory.model.model_utils.visual import COMPOSITE_MODELS
 
     composite = COMPOSITE_MODELS.get(getattr(model.config, "model_type", None))
-    if composite is None or finetuning_args.freeze_multi_modal_projector:
-        return
-    for name, parameter in model.named_parameters():
-        if any(key in name for key in composite.projector_keys) and "lora_" not in name:
-            parameter.requires_grad_(True)
-            parameter.data = parameter.data.float()
+    keys = tuple(f".{key}" for key in composite.projector_keys) if composite else ()
+    return [module for name, module in model.named_modules() if keys and f".{name}".endswith(keys)]

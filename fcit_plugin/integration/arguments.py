@@ -7,11 +7,13 @@ argument object that LLaMA-Factory hands both to the workflow and to the adapter
 
 import difflib
 import logging
+from pathlib import Path
 from typing import Any
 
 import wrapt
 from omegaconf import OmegaConf
 from transformers import HfArgumentParser
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .. import autoload
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
@@ -45,6 +47,9 @@ def install(parser_module) -> None:
             known = parser_module._TRAIN_ARGS if wrapped.__name__ == "get_train_args" else parser_module._INFER_ARGS
             HfArgumentParser([*known, FcitArguments]).parse_args_into_dataclasses(given)  # prints and exits
         rest, stage, fcit = split(given)
+        if stage is not None and wrapped.__name__ == "get_train_args":
+            check_names(rest, (name for part in parser_module._TRAIN_ARGS for name in part.__dataclass_fields__))
+        given_model = rest.get("model_name_or_path") if isinstance(rest, dict) else None
         resolve_model(rest)
         use_data_root(fcit.fcit_data_dir if fcit else None)
         if fcit is None:
@@ -61,10 +66,11 @@ def install(parser_module) -> None:
         parsed = wrapped(rest)
         finetuning_args, data_args = parsed[-2], parsed[1]
         if stage in FCIT_STAGES:
-            check_combination(parsed[0], data_args, finetuning_args)
+            check_combination(*parsed[:4], fcit)
         finetuning_args.fcit = fcit
         finetuning_args.fcit_stage = stage
         finetuning_args.fcit_own_data = own_data
+        finetuning_args.fcit_base_model = given_model
         return parsed
 
     for name in ("get_train_args", "get_infer_args"):
@@ -164,19 +170,47 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         raise ValueError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
 
 
-def check_combination(model_args, data_args, finetuning_args) -> None:
-    """Refuse LLaMA-Factory options that the federated loop cannot honour."""
+def check_combination(model_args, data_args, training_args, finetuning_args, fcit: FcitArguments) -> None:
+    """Refuse LLaMA-Factory options that the federated loop cannot honour, rather than ignore them.
+
+    Raises:
+        ValueError: One sentence that names the key.
+    """
+    if data_args.template is None:
+        raise ValueError("The fcit stages need `template`, the chat template of the model, to find instructions again.")
     refused = {
         "packing": data_args.packing or data_args.neat_packing,
         "streaming": data_args.streaming,
+        "val_size": data_args.val_size,
+        "eval_dataset": data_args.eval_dataset,
+        "tokenized_path": data_args.tokenized_path,
         "additional_target": finetuning_args.additional_target,
         "use_dora": finetuning_args.use_dora,
         "pissa_init": finetuning_args.pissa_init,
+        "early_stopping_steps": finetuning_args.early_stopping_steps,
         "use_unsloth": model_args.use_unsloth,
+        "resize_vocab": model_args.resize_vocab,
         "adapter_name_or_path": model_args.adapter_name_or_path,
+        "freeze_vision_tower: false": not finetuning_args.freeze_vision_tower,
     }
     for key, value in refused.items():
         if value:
             raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
+    if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
+        raise ValueError(
+            "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
+        )
+    if is_deepspeed_zero3_enabled() and fcit.fcit_eval_every != "never":
+        raise ValueError(
+            "`deepspeed`: evaluation under ZeRO-3 is not there yet; use a ZeRO-2 file, or set `fcit_eval_every: never` "
+            "and `fcit_zero_shot: false`."
+        )
+    _check_folders(training_args.output_dir, fcit)
 
 
+def _check_folders(output_dir: str, fcit: FcitArguments) -> None:
+    taken = {"fcit_state_dir": [fcit.fcit_state_dir], "fcit_update_dirs": fcit.fcit_update_dirs or []}
+    for key, folders in taken.items():
+        for folder in folders:
+            if folder is not None and Path(folder).resolve() == Path(output_dir).resolve():
+                raise ValueError(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")

@@ -25,8 +25,10 @@ def install(parser_module) -> None:
         return _dataset_list(wrapped, *args, **kwargs)
 
     def _dataset_list(wrapped, dataset_names, dataset_dir):
-        ours = own_datasets()
-        if not any(name in ours for name in dataset_names or []):
+        ours = {name: own_datasets()[name] for name in dataset_names or [] if name in own_datasets()}
+        if ours:
+            ours = {name: entry for name, entry in ours.items() if name not in users_datasets(dataset_dir)}
+        if not ours:
             return wrapped(dataset_names, dataset_dir)
         return [
             _attributes(name, ours[name]) if name in ours else wrapped([name], dataset_dir)[0]
@@ -61,6 +63,14 @@ def own_datasets() -> dict[str, dict[str, Any]]:
     return json.loads((files("fcit_plugin") / "dataset_info" / "dataset_info.json").read_text(encoding="utf-8"))
 
 
+def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
+    """The entries of the user's own ``dataset_info.json``, which go before ours; none if there is no such file."""
+    if isinstance(dataset_dir, dict):
+        return dataset_dir
+    path = Path(dataset_dir) / "dataset_info.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 _root_of_recipe: str | None = None
 
 
@@ -86,15 +96,12 @@ def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
     Raises:
         ValueError: There is none; the sentence names the nearest known data set.
     """
-    known = dict(own_datasets())
-    path = Path(dataset_dir) / "dataset_info.json"
-    if path.is_file():
-        known = {**json.loads(path.read_text(encoding="utf-8")), **known}
+    known = {**own_datasets(), **users_datasets(dataset_dir)}
     if name in known:
         return known[name]
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     raise ValueError(
-        f"Unknown data set `{name}`: it is neither one of the plugin's nor in {path}; "
+        f"Unknown data set `{name}`: it is neither one of the plugin's nor in {dataset_dir}/dataset_info.json; "
         f"the nearest known one is `{nearest[0]}`."
     )
 

@@ -23,10 +23,17 @@ from .pipeline import Pipeline, Split
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores from 0 to 100 by data set; ``restricted`` is None where the answers are open."""
+    """Scores from 0 to 100 by data set.
+
+    Attributes:
+        free: The data set's own metric.
+        restricted: The same with answers restricted to the data set's label set; None where the answers are open.
+        other: What else its entry asks for (``fcit_also``): metric and score.
+    """
 
     free: dict[str, float]
     restricted: dict[str, float | None]
+    other: dict[str, dict[str, float]]
 
 
 class Evaluator:
@@ -77,6 +84,11 @@ class Evaluator:
                 if s.name in restricted
                 else None
                 for s in samples
+            },
+            {
+                s.name: {metric: score(metric, free[s.name], s.split.answers) for metric in also}
+                for s in samples
+                if (also := self.pipeline.other_metrics(s.name))
             },
         )
 
@@ -159,7 +171,8 @@ class Evaluator:
             use_cache=True,
             **constraint,
         )
-        return [text.strip() for text in self.pipeline.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
+        texts = self.pipeline.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+        return [self.pipeline.template.remove_thought(text).strip() for text in texts]
 
     def _trie(self, name: str) -> dict | None:
         """The data set's own labels as a prefix tree of token ids; None where the answers are open."""

@@ -194,6 +194,9 @@ def _tear_down(trainer: CustomSeq2SeqTrainer) -> None:
         AcceleratorState._reset_state(reset_partial_state=False)
     else:
         trainer.accelerator.free_memory()
+    # mixed precision wraps the model's forward anew for each Accelerator, and nothing takes it off again
+    for wrapper in ("forward", "_original_forward"):
+        vars(trainer.model).pop(wrapper, None)
     trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
     gc.collect()
 

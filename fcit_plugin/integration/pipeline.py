@@ -66,6 +66,10 @@ class Pipeline:
         """How answers of a data set are scored: key ``fcit_metric`` of its entry, exact match if there is none."""
         return dataset_entry(name, self.data_args.dataset_dir).get("fcit_metric", "exact_match")
 
+    def other_metrics(self, name: str) -> list[str]:
+        """Further metrics, each reported under its own name: key ``fcit_also`` of the data set's entry."""
+        return dataset_entry(name, self.data_args.dataset_dir).get("fcit_also", [])
+
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
         return self._split(name, generate=False)

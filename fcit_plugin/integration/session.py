@@ -9,15 +9,24 @@ from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.model import load_model, load_tokenizer
 
 from .. import __version__
-from ..adapters.lora import ADAPTER, read_shared, read_subspace
-from ..federation.folders import DESCRIPTION
+from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
+from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, REPORT_JSON, SUBSPACES_PNG
+from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
-from ..federation.state import MANIFEST, ServerState, save_state
+from ..federation.state import MANIFEST, SHARED, TOKENS, ServerState, load_state, save_state
 from ..knowledge.encoders import make_encoder
 from ..scenario.settings import get_scenario
 from .datasets import check_datasets
 from .local import LocalTrainer
 from .pipeline import Pipeline
+
+
+#: What the fcit stages write beside the folders of subspaces and updates.
+LOSS_PNG, CARD = "training_loss.png", "README.md"
+WRITTEN = (
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, TRAINER_LOG, REPORT_JSON, MATRIX_CSV),
+    *(MATRIX_PNG, SUBSPACES_PNG, LOSS_PNG, CARD),
+)
 
 
 class Session:
@@ -40,6 +49,7 @@ class Session:
         self.finetuning_args = finetuning_args
         self.generating_args = generating_args
         self.output_dir = Path(training_args.output_dir)
+        self.base_model = finetuning_args.fcit_base_model
         self.is_main = training_args.process_index == 0
         args = self.args
         self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule)
@@ -63,20 +73,59 @@ class Session:
         if not self.is_main:
             return
         held = [name for name in (MANIFEST, DESCRIPTION) if (self.output_dir / name).exists()]
-        if held and not self.training_args.overwrite_output_dir:
+        is_update = self.finetuning_args.fcit_stage == "fcit_client"
+        if held and (not self.training_args.overwrite_output_dir or (is_update and MANIFEST in held)):
             raise ValueError(
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
-                "choose another folder or set `overwrite_output_dir: true`."
+                + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
             )
-        if held:
-            shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)
-            (self.output_dir / TRAINER_LOG).unlink(missing_ok=True)
+        for name in WRITTEN if held else ():  # the manifest first: without it the rest is no FCIT folder
+            (self.output_dir / name).unlink(missing_ok=True)
+        for name in ("subspaces", "updates") if held else ():
+            shutil.rmtree(self.output_dir / name, ignore_errors=True)
         self.output_dir.mkdir(parents=True, exist_ok=True)
 
     def first_state(self) -> ServerState:
         """The state before the first round."""
         dimension = self.encoder.encode(["."]).shape[1]
         return first_state(dimension, read_shared(self.model))
+
+    def load_state(self) -> ServerState:
+        """The server state of ``fcit_state_dir``.
+
+        Raises:
+            ValueError: It was made by a recipe that differs in a key that decides who trains what from where, or it
+                does not fit the model.
+        """
+        folder = Path(self.args.fcit_state_dir)
+        state, manifest = load_state(folder)
+        for key, value in self._deciding().items():
+            if manifest.get(key) != value:
+                name = key if key == "seed" else f"fcit_{key}"
+                raise ValueError(
+                    f"`{name}` is {value!r}, but the state {folder} was made with {manifest.get(key)!r}; "
+                    "give every site and the server the same recipe."
+                )
+        for subspace in state.subspaces:
+            check_keys(self.program.blank, subspace, f"state {folder}")
+            check_shapes(self.program.blank, subspace, f"state {folder}")
+        return state
+
+    def _deciding(self) -> dict[str, Any]:
+        keys = (
+            "method",
+            "setting",
+            "num_clients",
+            "clients_per_round",
+            "num_rounds",
+            "similarity_threshold",
+            "max_subspaces",
+            "server_rule",
+            "identity_encoder",
+            "identity_pooling",
+            "identity_center",
+        )
+        return {"seed": self.training_args.seed, **{key: getattr(self.args, f"fcit_{key}") for key in keys}}
 
     def local(self, make_callback=None) -> LocalTrainer:
         """The client side on this session's model."""
@@ -94,22 +143,13 @@ class Session:
         """Write a state folder (the main process does)."""
         if not self.is_main:
             return
-        keys = (
-            "fcit_method",
-            "fcit_setting",
-            "fcit_similarity_threshold",
-            "fcit_activation",
-            "fcit_temperature",
-            "fcit_identity_encoder",
-            "fcit_identity_pooling",
-            "fcit_identity_center",
-        )
         manifest = {
             "plugin_version": __version__,
-            "base_model": self.model_args.model_name_or_path,
+            "base_model": self.base_model,
             "template": self.data_args.template,
-            "seed": self.training_args.seed,
-            **{key.removeprefix("fcit_"): getattr(self.args, key) for key in keys},
+            "activation": self.args.fcit_activation,
+            "temperature": self.args.fcit_temperature,
+            **self._deciding(),
         }
         save_state(state, folder, adapter_config(self.model), manifest)
 

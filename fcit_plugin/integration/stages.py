@@ -17,12 +17,12 @@ from ..federation.grid import InProcessGrid
 from ..federation.messages import client_token, config_of
 from ..federation.round import configure, fold
 from ..federation.server import Traffic, run
-from ..federation.state import SHARED, ServerState, load_state, write_bytes
+from ..federation.state import SHARED, ServerState, write_bytes
 from ..knowledge.organizer import Assignment
 from .evaluator import Evaluator, Scores
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
-from .session import Session
+from .session import CARD, LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
 
@@ -41,6 +41,7 @@ class FederatedRun:
         self.monitor = Monitor(session.training_args, self._total_steps())
         self.matrix = AccuracyMatrix()
         self.restricted: list[dict[str, float | None]] = []
+        self.other: list[dict[str, dict[str, float]]] = []
         self.zero_shot: dict[str, float] | None = None
         self.assignments: list[dict[str, Any]] = []
         self.traffic = Traffic()
@@ -71,24 +72,33 @@ class FederatedRun:
         if session.is_main:
             self._report()
 
-    def round_started(self, requests: dict[int, Message]) -> None:
-        """See :class:`fcit_plugin.federation.server.RunObserver`."""
-
-    def round_ended(self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic) -> None:
+    def round_ended(
+        self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
+    ) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         stage, round = assignments[0]["stage"], assignments[0]["round"]
         self.assignments += assignments
         self.session.save(state, self.session.output_dir)
         self.monitor.scalars(
-            {"subspaces": len(state.subspaces), "bytes_up": traffic.up, "bytes_down": traffic.down, "stage": stage}
+            {
+                "loss": loss,
+                "stage": stage,
+                "subspaces": len(state.subspaces),
+                "bytes_up": traffic.up,
+                "bytes_down": traffic.down,
+            }
         )
         last_round = round + 1 == self.args.fcit_num_rounds
         if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
             scores = self._evaluate(state, self.scenario.seen_datasets(stage))
             self.monitor.scalars({f"eval_{name}": value for name, value in scores.free.items()})
+            self.monitor.scalars(
+                {f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None}
+            )
             if last_round:
                 self.matrix.add(stage, scores.free)
                 self.restricted.append(scores.restricted)
+                self.other.append(scores.other)
             mean = sum(scores.free.values()) / len(scores.free)
             self.monitor.write(
                 f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
@@ -112,7 +122,7 @@ class FederatedRun:
         output_dir = self.session.output_dir
         plot_training_loss(
             [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
-            output_dir / "training_loss.png",
+            output_dir / LOSS_PNG,
         )
         report = build_report(
             method=self.args.fcit_method,
@@ -121,6 +131,7 @@ class FederatedRun:
             stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
             matrix=self.matrix,
             restricted=self.restricted,
+            other=self.other,
             zero_shot=self.zero_shot,
             bytes_up=self.traffic.up,
             bytes_down=self.traffic.down,
@@ -130,11 +141,11 @@ class FederatedRun:
         write_report(report, output_dir)
         card = model_card(
             report,
-            self.session.model_args.model_name_or_path,
+            self.session.base_model,
             self.session.data_args.template,
             SHARED if (output_dir / SHARED).exists() else None,
         )
-        write_bytes(output_dir / "README.md", card.encode())
+        write_bytes(output_dir / CARD, card.encode())
         print(table(report))
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
 
@@ -145,7 +156,7 @@ def run_client(session: Session) -> None:
     The client finds its own subspace: the server's state holds the identity tokens, so nothing has to be asked.
     """
     args, program = session.args, session.program
-    state, _ = load_state(Path(args.fcit_state_dir))
+    state = session.load_state()
     client = args.fcit_client
     sampled = program.work(state.stage, state.round)
     if session.own_datasets:
@@ -182,7 +193,7 @@ def run_aggregate(session: Session) -> None:
         session.save(session.first_state(), session.output_dir)
         logger.info_rank0(f"The first server state is in {session.output_dir}.")
         return
-    state, _ = load_state(Path(args.fcit_state_dir))
+    state = session.load_state()
     work, replies = {}, []
     for folder in args.fcit_update_dirs or []:
         config, reply = read_update(Path(folder))

@@ -26,10 +26,11 @@ class TextEncoder:
         path: Folder or hub name.
         pooling: ``mean`` over the tokens, or ``eos``: the last token's state. For CLIP ``eos`` is the pooled
             end-of-text state after the final layer norm and before projection, as in the paper.
+        device: Where it computes.
         batch_size: Texts encoded at a time.
     """
 
-    def __init__(self, path: str, pooling: str, batch_size: int = 64) -> None:
+    def __init__(self, path: str, pooling: str, device: torch.device | str = "cpu", batch_size: int = 64) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
         try:
@@ -45,6 +46,8 @@ class TextEncoder:
                 f"give embedding, minilm, or a folder with config, weights and tokenizer ({' '.join(str(error).split())})."
             ) from error
         text_config = getattr(config, "text_config", config)
+        self.device = torch.device(device)
+        self.model.to(self.device)
         self.max_length = min(getattr(text_config, "max_position_embeddings", 512), 512)
         self.pooling = pooling
         self.batch_size = batch_size
@@ -60,7 +63,7 @@ class TextEncoder:
                 truncation=True,
                 max_length=self.max_length,
                 return_tensors="pt",
-            )
+            ).to(self.device)
             output = self.model(**{k: v for k, v in batch.items() if k in ("input_ids", "attention_mask")})
             rows.append(self._pool(output, batch["attention_mask"]).float().cpu().numpy())
         return np.concatenate(rows)
@@ -73,7 +76,7 @@ class TextEncoder:
         if self.is_clip:
             return output.pooler_output
         last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
-        return hidden[torch.arange(len(hidden)), last]
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
 class OncePerText:
@@ -113,7 +116,7 @@ def _embedding(model: torch.nn.Module, tokenizer, pooling: str, center: bool) ->
 def _minilm(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
     from ..real.minilm import minilm_path
 
-    return CenteredEncoder(TextEncoder(str(minilm_path()), pooling), center)
+    return CenteredEncoder(TextEncoder(str(minilm_path()), pooling, model.device), center)
 
 
 ENCODERS = {"embedding": _embedding, "minilm": _minilm}
@@ -126,7 +129,7 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
         name: A registered encoder (hook ``fcit_identity_encoders``), or the path or name of a Hugging Face text encoder.
         pooling: ``mean`` or ``eos``, for a text encoder.
         center: Whether to take away what all instructions share.
-        model: The base model (for ``embedding``).
+        model: The base model: its embedding is used, and a text encoder computes where it is. None: on the CPU.
         tokenizer: The base model's tokenizer (for ``embedding``).
 
     Raises:
@@ -135,4 +138,4 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     maker = registry("identity_encoders").get(name)
     if maker:
         return maker(model, tokenizer, pooling, center)
-    return CenteredEncoder(TextEncoder(name, pooling), center)
+    return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)

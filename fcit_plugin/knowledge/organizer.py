@@ -11,6 +11,7 @@ subspaces opened in that same round, which start there too, take them in.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -259,6 +260,30 @@ class Organizer:
             sums[k] += c.count * c.mean.astype(np.float64)
             counts[k] += c.count
         return SubspaceTokens(sums.astype(np.float32), counts)
+
+
+class SingleSubspace(Organizer):
+    """The method fedavg: everyone trains subspace 0, which is never split."""
+
+    def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
+        """Subspace 0, once it is there."""
+        return 0 if tokens.num_subspaces else None
+
+    def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
+        """Assign all clients to subspace 0, opened in the first round. Cosines play no part, they are NaN."""
+        numbers = sorted(client.client for client in clients)
+        first = tokens.num_subspaces == 0
+        return Assignment(
+            subspace=dict.fromkeys(numbers, 0),
+            cosine=dict.fromkeys(numbers, math.nan),
+            opened=(0,) if first else (),
+            starts_fresh=frozenset(numbers if first else ()),
+        )
+
+
+def make_organizer(method: str, threshold: float, max_subspaces: int | None) -> Organizer:
+    """The organizer of a continual method: DKO for disco, one subspace for fedavg."""
+    return {"disco": Organizer, "fedavg": SingleSubspace}[method](threshold, max_subspaces)
 
 
 def _match(

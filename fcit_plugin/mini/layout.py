@@ -15,6 +15,7 @@ class DatasetLayout:
         image_folder: Folder of the train images below ``datasets/``.
         test_image_folder: Folder of the test images; the train folder unless given.
         metric: How answers are scored: ``exact_match``, ``caption`` or ``iou``.
+        also: Further metrics, reported under their own names.
         extra_test_file: A further reference file of the test set, if there is one.
     """
 
@@ -26,6 +27,7 @@ class DatasetLayout:
     test_image_folder: str = ""
     metric: str = "exact_match"
     extra_test_file: str = ""
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.test_image_folder:
@@ -60,7 +62,7 @@ _ALL = (
         metric="caption",
         extra_test_file="val_coco_type.json",
     ),
-    DatasetLayout("fcit_figureqa", "FigureQA", "train.json", "test.json", "FigureQA/images"),
+    DatasetLayout("fcit_figureqa", "FigureQA", "train.json", "test.json", "FigureQA/images", also=("substring",)),
     DatasetLayout("fcit_super_clevr", "super-CLEVR", "train.json", "test.json", "super-CLEVR/images"),
     DatasetLayout("fcit_aokvqa", "AOKVQA", "train.json", "val.json", "COCO2014/train2014", "COCO2014/val2014"),
     DatasetLayout(
@@ -72,7 +74,7 @@ _ALL = (
         "COCO2014/val2014",
         metric="iou",
     ),
-    DatasetLayout("fcit_dvqa", "DVQA", "train.json", "test.json", "DVQA/images"),
+    DatasetLayout("fcit_dvqa", "DVQA", "train.json", "test.json", "DVQA/images", also=("substring",)),
     DatasetLayout("fcit_tabmwp", "TabMWP", "train.json", "test.json", "TabMWP/tables"),
 )
 

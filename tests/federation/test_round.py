@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
-from fcit_plugin.federation.round import SingleSubspace, configure, fold, make_organizer
+from fcit_plugin.federation.round import configure, fold
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.federation.state import ServerState
-from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SubspaceTokens
+from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SingleSubspace, SubspaceTokens, make_organizer
 
 SHAPES = {"l.lora_A.weight": (2, 3), "l.lora_B.weight": (4, 2)}
 TASKS = ["red", "green", "blue"]

@@ -37,12 +37,10 @@ class AddsItsNumber:
 
 class Listener:
     def __init__(self):
-        self.requests, self.rows, self.states, self.bytes = [], [], [], []
+        self.rows, self.states, self.bytes, self.losses = [], [], [], []
 
-    def round_started(self, requests):
-        self.requests.append(requests)
-
-    def round_ended(self, state, assignments, traffic):
+    def round_ended(self, state, assignments, traffic, loss):
+        self.losses.append(loss)
         self.states.append((state.stage, state.round, len(state.subspaces)))
         self.rows += assignments
         self.bytes.append((traffic.up, traffic.down))

@@ -185,9 +185,9 @@ def test_a_value_without_a_flag_is_refused_in_words(text_recipe):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"stage": "sft", "dataset": "color", "fcit_num_rounds": 2}, "`fcit_.*` belongs to `stage: fcit or"),
+        ({"stage": "sft", "dataset": "color", "fcit_num_rounds": 2}, "`fcit_.*` belongs to `stage: fcit` or"),
         ({"fcit_client": 1}, "`fcit_client` belongs to `stage: fcit_client`"),
-        ({"fcit_state_dir": "state"}, "`fcit_state_dir` belongs to `stage: fcit_client or fcit_aggregate`"),
+        ({"fcit_state_dir": "state"}, "`fcit_state_dir` belongs to `stage: fcit_client` or `stage: fcit_aggregate`"),
         ({"fcit_update_dirs": "update"}, "`fcit_update_dirs` belongs to `stage: fcit_aggregate`"),
     ],
 )

@@ -128,10 +128,12 @@ def test_dataset_info_agrees_with_layout():
             "formatting": "fcit",
             "columns": {"messages": "conversations", "images": "image"},
             "fcit_metric": layout.metric,
+            **({"fcit_also": list(layout.also)} if layout.also else {}),
         }
         assert info[f"{key}_test"] == {
             "file_name": layout.test_path,
             "formatting": "fcit",
             "columns": {"prompt": "text", "response": "answer", "images": "image"},
             "fcit_metric": layout.metric,
+            **({"fcit_also": list(layout.also)} if layout.also else {}),
         }
