@@ -62,7 +62,7 @@ def partition(
         method: a registered partitioner (hook `fcit_partitioners`).
         beta: concentration of the Dirichlet distribution; small is skewed.
         min_samples: every client gets at least so many records.
-        seed: one seed or several, such as (seed, stage, task).
+        seed: one seed or several, such as (seed, task).
 
     Returns:
         N arrays of record indices, int64, each sorted in ascending order.

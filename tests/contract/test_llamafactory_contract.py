@@ -333,3 +333,11 @@ class TestModel:
         assert (
             json.dumps(sorted(model.peft_config["default"].target_modules)) == '["down_proj", "gate_proj", "up_proj"]'
         )
+
+
+def test_a_reasoning_template_takes_its_thought_off_an_answer():
+    """Qwen3's tags are no special tokens: without this no answer of such a model would ever match."""
+    from llamafactory.data.template import TEMPLATES
+
+    assert TEMPLATES["qwen3"].remove_thought("<think>\n\n</think>\n\nred") == "red"
+    assert TEMPLATES["vicuna"].remove_thought("red") == "red"

@@ -121,3 +121,29 @@ def test_an_update_holds_only_what_may_leave_a_client(carrier):
     description = json.loads((update / "fcit_update.json").read_text())
     assert set(description["metrics"]) == {"num-examples", "token-count", "train-loss"}
     assert sorted(path.name for path in update.iterdir()) == ["fcit_update.json", "fcit_update.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seed": 7}, "`seed` is 7, but the state .* was made with 42"),
+        ({"fcit_identity_center": False}, "`fcit_identity_center` is False, but the state .* was made with True"),
+        ({"fcit_method": "fedavg"}, "`fcit_method` is 'fedavg', but the state .* was made with 'disco'"),
+    ],
+)
+def test_a_site_with_another_recipe_than_the_server_is_refused(text_recipe, run, tmp_path, changes, sentence):
+    carrier = Carrier(run, text_recipe(), tmp_path)
+    client = sample_clients(3, 2, seed=42, stage=0, round=0)[0]
+    with pytest.raises(ValueError, match=sentence):
+        carrier.stage("fcit_client", "update", fcit_state_dir=str(carrier.state), fcit_client=client, **changes)
+
+
+def test_no_stage_overwrites_the_state_that_it_starts_from(text_recipe, run, tmp_path):
+    carrier = Carrier(run, {**text_recipe(), "overwrite_output_dir": True}, tmp_path)
+    before = weight_bytes(carrier.state)
+    with pytest.raises(ValueError, match="`output_dir` is the folder of `fcit_state_dir`"):
+        carrier.stage("fcit_client", "state0", fcit_state_dir=str(carrier.state), fcit_client=0)
+    other = carrier.stage("fcit_aggregate", "other")
+    with pytest.raises(ValueError, match="already holds the results of a run .*; choose another folder"):
+        carrier.stage("fcit_client", "other", fcit_state_dir=str(carrier.state), fcit_client=0)
+    assert weight_bytes(carrier.state) == before == weight_bytes(other)

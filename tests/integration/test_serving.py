@@ -9,6 +9,7 @@ from llamafactory.chat import ChatModel
 from llamafactory.data.template import TEMPLATES
 from llamafactory.train.tuner import export_model
 from peft import PeftModel
+from runs import run_recipe
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
@@ -106,3 +107,10 @@ def test_the_latest_instruction_is_read_back_from_the_ids(name, padding):
     (first, answer), (latest, _) = TEMPLATES[name].encode_multiturn(tokenizer, messages, system="Be helpful.")
     prompt = [tokenizer.pad_token_id] * padding + first + answer + latest
     assert instruction_reader(tokenizer, name)(torch.tensor(prompt)) == "Which letter, please?"
+
+
+def test_an_fcit_folder_cannot_be_trained_on(text_run, text_keys, text_data, tmp_path):
+    keys = {key: value for key, value in text_keys.items() if not key.startswith("fcit_")}
+    keys |= {"stage": "sft", "dataset": "color", "output_dir": str(tmp_path / "out"), "report_to": "none"}
+    with pytest.raises(ValueError, match="is the output of an fcit run: it can be used for inference"):
+        run_recipe({**keys, "adapter_name_or_path": str(text_run)})

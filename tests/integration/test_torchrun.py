@@ -3,9 +3,32 @@
 import json
 
 import tiny
-from runs import report_of
+from runs import report_of, run_recipe
+from safetensors.torch import load_file
 
 from fcit_plugin.federation.state import load_state
+
+
+def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llava_run, tmp_path, process):
+    keys = llava_keys | {"output_dir": str(tmp_path / "out"), "fcit_eval_every": "never", "fcit_num_rounds": 1}
+    keys |= {"per_device_train_batch_size": 2, "fcit_keep_client_updates": False}
+    one = run_recipe({**keys, "output_dir": str(tmp_path / "one"), "per_device_train_batch_size": 4})
+    keys |= {"ddp_backend": "gloo"}
+    recipe = tiny.write_recipe(tmp_path / "r.yaml", keys)
+    process(["llamafactory-cli", "train", str(recipe)], {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}, timeout=400)
+    two = tmp_path / "out"
+    assert report_of(two)["assignments"] == report_of(one)["assignments"]
+    start = load_file(llava_keys["model_name_or_path"] + "/model.safetensors")
+    expected, found = load_file(one / "shared.safetensors"), load_file(two / "shared.safetensors")
+    assert expected.keys() == found.keys()
+    moved = sum((value - _of(start, key)).norm() ** 2 for key, value in expected.items()) ** 0.5
+    apart = sum((found[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
+    assert moved > 0 and apart < 0.5 * moved  # the same work, dealt out to the processes in another order
+
+
+def _of(weights, key):
+    """A weight of a checkpoint, whose names lack the leading ``model.`` of the module's."""
+    return next(value for name, value in weights.items() if key.endswith(name) or name.endswith(key))
 
 
 def test_two_processes_give_one_report_with_the_assignments_of_one_process(text_keys, text_run, tmp_path, process):
