@@ -65,7 +65,7 @@ class FederatedRun:
         app = make_client_app(self.local)
         grid = InProcessGrid(app, range(self.args.fcit_num_clients), on_reply=self._keep_update)
         with quiet_transformers(), light_garbage_collection():
-            state = run(session.program, state, grid, self, self.traffic)
+            run(session.program, state, grid, self, self.traffic)
         self.monitor.close()
         self.seconds["total"] = time.perf_counter() - start
         self.seconds["train"] = self.seconds["total"] - self.seconds["evaluate"]
