@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fcit_plugin.federation.state import load_state
-from fcit_plugin.knowledge.activation import activation_weights
+from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.mini.build import base_model_path, mini_root
 from fcit_plugin.mini.layout import LAYOUT
@@ -30,16 +30,11 @@ def main() -> None:
     encoder = make_encoder(
         manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
     )
+    router = Router(encoder, state.tokens, manifest["activation"], manifest["temperature"])
     for k, tasks in enumerate(state.tasks):
         for task in tasks:
             rows = json.loads((mini_root() / LAYOUT[f"fcit_{task}"].test_path).read_text(encoding="utf-8"))
-            weights = activation_weights(
-                encoder.encode([row["text"] for row in rows]),
-                state.tokens.tokens,
-                state.tokens.counts > 0,
-                mode=manifest["activation"],
-                temperature=manifest["temperature"],
-            )[:, k]
+            weights = router.weights([row["text"] for row in rows])[:, k]
             print(f"subspace {k}  {task:12s} own weight: mean {weights.mean():.3f}, smallest {weights.min():.3f}")
     untuned = dict(model.named_parameters())
     for key, tuned in state.shared.items():

@@ -1,4 +1,4 @@
-"""One federated round as pure steps: plan, configure, fold.
+"""One federated round as pure steps: configure, then fold.
 
 The loop in one process and the aggregator stage that works on folders call the same steps, so they give the
 same bits. Nothing here depends on the order in which replies arrive.

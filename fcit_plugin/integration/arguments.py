@@ -64,7 +64,7 @@ def install(parser_module) -> None:
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
         parsed = wrapped(rest)
-        finetuning_args, data_args = parsed[-2], parsed[1]
+        finetuning_args = parsed[-2]
         if stage in FCIT_STAGES:
             check_combination(*parsed[:4], fcit)
         finetuning_args.fcit = fcit

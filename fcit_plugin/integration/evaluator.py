@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
@@ -16,7 +15,7 @@ from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
 from ..evaluation.metrics import label_set, score
 from ..federation.state import ServerState
-from ..knowledge.activation import activation_weights
+from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from .pipeline import Pipeline, Split
 
@@ -70,10 +69,11 @@ class Evaluator:
         """
         samples = [_Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples)) for name in names]
         write_shared(self.model, state.shared)
+        router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
-            free = self._answers(samples, state, activation, "Evaluating", restricted=False)
+            free = self._answers(samples, router, activation, "Evaluating", restricted=False)
             restricted = (
-                self._answers(samples, state, activation, "Evaluating (label sets)", restricted=True)
+                self._answers(samples, router, activation, "Evaluating (label sets)", restricted=True)
                 if self.args.fcit_eval_restricted
                 else {}
             )
@@ -106,19 +106,8 @@ class Evaluator:
         finally:
             self.model.train(was_training)
 
-    def _weights(self, instructions: Sequence[str], state: ServerState) -> torch.Tensor:
-        tokens = state.tokens
-        weights = activation_weights(
-            self.encoder.encode(instructions),
-            tokens.tokens,
-            tokens.counts > 0,
-            mode=self.args.fcit_activation,
-            temperature=self.args.fcit_temperature,
-        )
-        return torch.from_numpy(weights)
-
     def _answers(
-        self, samples: Sequence["_Sample"], state: ServerState, activation: Activation | None, title: str, restricted: bool
+        self, samples: Sequence["_Sample"], router: Router, activation: Activation | None, title: str, restricted: bool
     ) -> dict[str, list[str]]:
         """Generated answers by data set, in the records' order."""
         tries = {s.name: self._trie(s.name) for s in samples} if restricted else {}
@@ -136,7 +125,7 @@ class Evaluator:
         for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
             batch = batches[number]
             if activation is not None:
-                activation.set(self._weights([row[3] for row in batch], state))
+                activation.set(torch.from_numpy(router.weights([row[3] for row in batch])))
             for row, answer in zip(batch, self._generate([r[2] for r in batch], [r[4] for r in batch])):
                 found[row[0], row[1]] = answer
         found = _gather(found, args.world_size)

@@ -1,7 +1,7 @@
 """An FCIT output folder as ``adapter_name_or_path``: routed inference for chat, api, predict; merging for export."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights
 from ..federation.state import ServerState, load_state
-from ..knowledge.activation import activation_weights
-from ..knowledge.encoders import IdentityEncoder, make_encoder
+from ..knowledge.activation import Router
+from ..knowledge.encoders import make_encoder
 
 logger = logging.get_logger(__name__)
 
@@ -49,7 +49,8 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, export_we
     encoder = make_encoder(
         manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
     )
-    route(peft_model, activation, Router(state, manifest, encoder), instruction_reader(tokenizer, manifest["template"]))
+    router = Router(encoder, state.tokens, manifest["activation"], manifest["temperature"])
+    route(peft_model, activation, router, instruction_reader(tokenizer, manifest["template"]))
     logger.info_rank0(f"Loaded {len(state.subspaces)} subspaces from {folder}; each request activates its own.")
     return peft_model
 
@@ -86,24 +87,6 @@ def _load_shared(model: torch.nn.Module, state: ServerState, folder: Path) -> No
             parameters[key].copy_(value)
 
 
-class Router:
-    """From instructions to activation weights, as the run was evaluated."""
-
-    def __init__(self, state: ServerState, manifest: dict[str, Any], encoder: IdentityEncoder) -> None:
-        self.tokens = state.tokens.tokens
-        self.used = state.tokens.counts > 0
-        self.mode = manifest["activation"]
-        self.temperature = manifest["temperature"]
-        self.encoder = encoder
-
-    def weights(self, instructions: Sequence[str]) -> torch.Tensor:
-        """Weights [n, K] of the subspaces for each instruction."""
-        embedded = self.encoder.encode(instructions)
-        return torch.from_numpy(
-            activation_weights(embedded, self.tokens, self.used, mode=self.mode, temperature=self.temperature)
-        )
-
-
 def route(model: PeftModel, activation: Activation, router: Router, read: Callable[[torch.Tensor], str]) -> None:
     """Set the weights at every prefill, from the prompts in the batch; decoding steps keep them."""
 
@@ -111,7 +94,7 @@ def route(model: PeftModel, activation: Activation, router: Router, read: Callab
         ids = args[0] if args else kwargs.get("input_ids")
         cache = kwargs.get("past_key_values")
         if ids is not None and (cache is None or cache.get_seq_length() == 0):
-            activation.set(router.weights([read(row) for row in ids]))
+            activation.set(torch.from_numpy(router.weights([read(row) for row in ids])))
 
     # generate() calls the base model; PEFT's own forward() goes round the base model's hooks
     for module in (model, model.get_base_model()):

@@ -1,8 +1,14 @@
 """From an instruction's identity token to one weight per subspace (DISCO, arXiv 2503.12897)."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from .organizer import unit
+from .organizer import SubspaceTokens, unit
+
+if TYPE_CHECKING:
+    from .encoders import IdentityEncoder
 
 
 def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -52,3 +58,26 @@ def activation_weights(
     else:
         raise ValueError(f"Unknown activation {mode!r}; valid: softmax, argmax, cosine, concat.")
     return weights.astype(np.float32)
+
+
+class Router:
+    """From instructions to activation weights: what evaluation and serving share.
+
+    Args:
+        encoder: Identity encoder.
+        tokens: The subspaces' identity tokens and counts; a subspace with count 0 is not used.
+        mode: See :func:`activation_weights`.
+        temperature: See :func:`activation_weights`.
+    """
+
+    def __init__(self, encoder: "IdentityEncoder", tokens: SubspaceTokens, mode: str, temperature: float) -> None:
+        self.encoder = encoder
+        self.tokens = tokens
+        self.mode = mode
+        self.temperature = temperature
+
+    def weights(self, instructions: Sequence[str]) -> np.ndarray:
+        """Weights of the subspaces for each instruction, float32 [n, K]."""
+        used = self.tokens.counts > 0
+        embedded = self.encoder.encode(instructions)
+        return activation_weights(embedded, self.tokens.tokens, used, mode=self.mode, temperature=self.temperature)
