@@ -54,3 +54,54 @@ def test_a_wrong_verb_is_said_in_words(arguments, message, capsys, monkeypatch):
 
 def test_other_commands_go_to_llamafactory(process):
     assert "LLaMA Factory, version" in process(["fcit-cli", "version"], {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}).stdout
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (1, 1)])
+def test_a_verb_of_one_word_or_two_runs_with_its_arguments(result, code, monkeypatch):
+    from fcit_plugin import cli
+    from fcit_plugin.commands.command import Command
+
+    seen = []
+
+    def run(args):
+        seen.append(args.names)
+        return result
+
+    one, two = (
+        Command(name, "NAME ...", "does something", lambda parser: parser.add_argument("names", nargs="+"), run)
+        for name in ("one", "two words")
+    )
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, one, two))
+    for arguments in (["one", "a", "b"], ["two", "words", "c"]):
+        monkeypatch.setattr("sys.argv", ["fcit-cli", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert (caught.value.code or 0) == code
+    assert seen == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("The file is bent."), "fcit-cli: The file is bent."),
+        (ImportError("Install bend."), "fcit-cli: Install bend."),
+        (FileNotFoundError(2, "No such file or directory", "here.json"), "fcit-cli: here.json: No such file or directory"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_without_traceback(error, message, monkeypatch):
+    from fcit_plugin import cli
+    from fcit_plugin.commands.command import Command
+
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(cli, "COMMANDS", (Command("fail", "", "fails", lambda parser: None, run),))
+    monkeypatch.setattr("sys.argv", ["fcit-cli", "fail"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == message
+
+
+def test_our_verbs_need_no_torch(process):
+    code = "import sys, fcit_plugin.cli as c; print(c.usage()); sys.exit(bool({'torch', 'llamafactory'} & set(sys.modules)))"
+    process(["python", "-c", code])

@@ -1,0 +1,16 @@
+"""The plugin's own verbs of ``fcit-cli``: one module each, all listed in :data:`COMMANDS`.
+
+A new verb is one module with a :class:`Command` and one line here. A module imports what it needs when it runs, so that
+``fcit-cli help`` stays quick.
+"""
+
+from . import make
+from .command import Command
+
+COMMANDS: tuple[Command, ...] = (
+    make.DATA_MINI,
+    make.DATA_TEXT,
+    make.DATA_REAL,
+    make.MODEL_SMOLLM2_VL,
+)
+"""All verbs, in the order in which the usage shows them."""

@@ -1,0 +1,63 @@
+"""What a verb of ``fcit-cli`` is, and how a list of them becomes one argument parser."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One verb.
+
+    Attributes:
+        name: One or two words, such as ``report`` or ``data mini``.
+        synopsis: Its arguments as the usage shows them, such as ``--out DIR``.
+        help: What it does, in a few words.
+        add_arguments: Adds its arguments to a parser.
+        run: Does it. Returns the exit code, None for 0; what goes wrong is raised as ImportError, OSError or ValueError
+            with a sentence for the user.
+    """
+
+    name: str
+    synopsis: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+
+
+def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
+    """The parser of ``fcit-cli``; the namespace it gives has the :class:`Command` as ``command``.
+
+    Args:
+        commands: The verbs. Those of two words whose first is the same share a parser of that word.
+    """
+    top = argparse.ArgumentParser(prog="fcit-cli")
+    words = top.add_subparsers(metavar="verb", required=True)
+    groups: dict[str, argparse._SubParsersAction] = {}
+    for command in commands:
+        first, _, second = command.name.partition(" ")
+        if second and first not in groups:
+            group = words.add_parser(first)
+            groups[first] = group.add_subparsers(metavar="what", required=True)
+        parser = (groups[first] if second else words).add_parser(
+            second or first, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}."
+        )
+        command.add_arguments(parser)
+        parser.set_defaults(command=command)
+    return top
+
+
+def usage_lines(calls: Iterable[tuple[str, str]], column: int = 42) -> list[str]:
+    """How things are called and what they do, in two columns; a long call has its explanation on the next line.
+
+    Args:
+        calls: Pairs of a call and its explanation.
+        column: Where explanations begin.
+    """
+    lines = []
+    for call, text in calls:
+        if len(call) + 4 > column:
+            lines.append(f"  {call}")
+            call = ""
+        lines.append(f"  {call}".ljust(column) + text)
+    return lines

@@ -1,0 +1,61 @@
+"""The verbs that write data and models which the plugin makes itself."""
+
+import argparse
+from pathlib import Path
+
+from .command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn")
+
+
+def _data_mini(args: argparse.Namespace) -> None:
+    from ..mini.build import build_mini
+
+    if args.out.exists() and any(args.out.iterdir()):
+        raise ValueError(f"{args.out} is not empty; name a new folder for --out.")
+    build_mini(args.out, seed=args.seed)
+    _say_written(args)
+
+
+def _data_text(args: argparse.Namespace) -> None:
+    from ..mini.text import write_text_tasks
+
+    write_text_tasks(args.out, seed=args.seed)
+    _say_written(args)
+
+
+def _data_real(args: argparse.Namespace) -> None:
+    from ..real.data import prepare
+
+    prepare(args.out, seed=args.seed)
+    _say_written(args)
+
+
+def _model_smollm2_vl(args: argparse.Namespace) -> None:
+    from ..real.smollm2_vl import build
+
+    build(args.out)
+    _say_written(args)
+
+
+def _say_written(args: argparse.Namespace) -> None:
+    print(f"Written to {args.out}.")
+
+
+DATA_MINI = Command("data mini", "--out DIR", "draw the embedded benchmark FCIT-mini", _arguments, _data_mini)
+DATA_TEXT = Command(
+    "data text", "--out DIR", "write the text tasks of recipes/fcit_text_tiny.yaml", _arguments, _data_text
+)
+DATA_REAL = Command(
+    "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _arguments, _data_real
+)
+MODEL_SMOLLM2_VL = Command(
+    "model smollm2-vl",
+    "--out DIR",
+    "build the real base model of recipes/fcit_smollm2.yaml",
+    _arguments,
+    _model_smollm2_vl,
+)
