@@ -16,8 +16,12 @@ NUM_EXAMPLES = "num-examples"
 
 
 def to_record(state: State) -> ArrayRecord:
-    """A state as float32 arrays (Flower's arrays take no bfloat16)."""
-    return ArrayRecord({key: Array(value.detach().to("cpu", torch.float32).numpy()) for key, value in state.items()})
+    """A state as float32 arrays (Flower's arrays take no bfloat16).
+
+    The keys are sorted: some of Flower's strategies pair arrays by position, and a state that was read from a file
+    has another order than one that comes from the model.
+    """
+    return ArrayRecord({key: Array(state[key].detach().to("cpu", torch.float32).numpy()) for key in sorted(state)})
 
 
 def to_state(record: ArrayRecord) -> State:

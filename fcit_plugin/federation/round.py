@@ -95,7 +95,9 @@ def fold(
         parts = [part_of(reply, requests[reply.metadata.src_node_id], SHARED) for reply in replies]
         shared = _aggregate(rules[RuleSet.SHARED], state, parts)
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
-    return dataclasses.replace(state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names)
+    return dataclasses.replace(
+        state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names, rules=rules.to_arrays()
+    )
 
 
 def check_reply(reply: Message, request: Message) -> None:

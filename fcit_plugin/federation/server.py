@@ -44,13 +44,15 @@ class Program:
     seed: int
     blank: State
     organizer: Organizer = field(init=False)
-    rules: RuleSet = field(init=False)
 
     def __post_init__(self) -> None:
         identify_process()
         args = self.args
         self.organizer = make_organizer(args.fcit_method, args.fcit_similarity_threshold, args.fcit_max_subspaces)
-        self.rules = RuleSet(args.fcit_server_rule)
+
+    def rules(self, state: ServerState) -> RuleSet:
+        """The server rules of the next round, with what they remember of the rounds before."""
+        return RuleSet.from_arrays(self.args.fcit_server_rule, state.rules)
 
     def fresh(self, stage: int) -> State:
         """The initialisation of all subspaces that open in a stage."""
@@ -119,10 +121,11 @@ def run_round(
     tokens = [client_token(reply) for reply in send(queries)]
     assignment = program.organizer.assign(tokens, state.tokens)
     fresh = program.fresh(stage)
-    requests = configure(state, program.rules, assignment, fresh, work)
+    rules = program.rules(state)
+    requests = configure(state, rules, assignment, fresh, work)
     replies = send(list(requests.values()))
     tasks = {client: program.task_name(config) for client, config in work.items()}
-    state = fold(state, program.rules, program.organizer, assignment, fresh, requests, replies, tasks)
+    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
     state.advance(program.args.fcit_num_rounds)
     rows = [
         {

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save as numpy_bytes
@@ -22,6 +23,7 @@ from ..knowledge.organizer import SubspaceTokens
 MANIFEST = "fcit_manifest.json"
 TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
+RULES = "server_rules.safetensors"
 #: Rises when the folder's form changes so that an older plugin cannot read it.
 FORMAT_VERSION = 1
 
@@ -37,6 +39,10 @@ class ServerState:
         stage: Stage of the next round.
         round: Number of the next round within its stage.
         tasks: For each subspace the tasks whose clients it took in, by name with the number of assignments.
+        rules: What the server rules remember (:meth:`fcit_plugin.federation.rules.RuleSet.to_arrays`).
+
+    Whatever else a method has to remember from round to round belongs here, as arrays: then commits, resuming and
+    federation by folders know it.
     """
 
     tokens: SubspaceTokens
@@ -45,6 +51,7 @@ class ServerState:
     stage: int = 0
     round: int = 0
     tasks: list[dict[str, int]] = field(default_factory=list)
+    rules: dict[str, np.ndarray] = field(default_factory=dict)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
@@ -69,6 +76,8 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
     write_bytes(folder / TOKENS, numpy_bytes(state.tokens.to_arrays()))
     if state.shared:
         write_bytes(folder / SHARED, save(state.shared, metadata={"format": "pt"}))
+    if state.rules:
+        write_bytes(folder / RULES, numpy_bytes(state.rules))
     own = {
         "format_version": FORMAT_VERSION,
         "stage": state.stage,
@@ -78,6 +87,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
             for k in range(len(state.subspaces))
         ],
         "shared": SHARED if state.shared else None,
+        "server_rules": RULES if state.rules else None,
         "tokens": TOKENS,
     }
     write_json(folder / MANIFEST, {**own, **manifest})
@@ -106,7 +116,8 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
             f"{folder / MANIFEST}; the files do not belong together."
         )
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
-    return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks), manifest
+    rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
+    return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules), manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

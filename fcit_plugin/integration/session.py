@@ -13,7 +13,7 @@ from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
-from ..federation.state import MANIFEST, SHARED, TOKENS, ServerState, load_state, save_state
+from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, load_state, save_state
 from ..knowledge.encoders import make_encoder
 from ..scenario.settings import get_scenario
 from .datasets import check_datasets
@@ -24,7 +24,7 @@ from .pipeline import Pipeline
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, TRAINER_LOG, REPORT_JSON, MATRIX_CSV),
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, TRAINER_LOG, REPORT_JSON, MATRIX_CSV),
     *(MATRIX_PNG, SUBSPACES_PNG, LOSS_PNG, CARD),
 )
 

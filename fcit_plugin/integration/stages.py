@@ -174,7 +174,8 @@ def run_client(session: Session) -> None:
     k = len(state.subspaces) if own is None else own
     opened = (k,) if own is None else ()
     assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
-    requests = configure(state, program.rules, assignment, program.fresh(state.stage), {client: config})
+    rules, fresh = program.rules(state), program.fresh(state.stage)
+    requests = configure(state, rules, assignment, fresh, {client: config})
     grid = InProcessGrid(make_client_app(local), [client])
     with quiet_transformers():
         (reply,) = grid.send_and_receive(requests.values())
@@ -208,9 +209,10 @@ def run_aggregate(session: Session) -> None:
         raise ValueError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
     assignment = program.organizer.assign([client_token(reply) for reply in replies], state.tokens)
     fresh = program.fresh(state.stage)
-    requests = configure(state, program.rules, assignment, fresh, work)
+    rules = program.rules(state)
+    requests = configure(state, rules, assignment, fresh, work)
     tasks = {client: program.task_name(config) for client, config in work.items()}
-    state = fold(state, program.rules, program.organizer, assignment, fresh, requests, replies, tasks)
+    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
     state.advance(args.fcit_num_rounds)
     session.save(state, session.output_dir)
     logger.info_rank0(f"{len(replies)} updates are folded in; the next server state is in {session.output_dir}.")

@@ -35,6 +35,7 @@ def state_of(shared=True):
         stage=3,
         round=1,
         tasks=[{"color": 4}, {"Ärzte": 1}],
+        rules={"0/m_t/l.lora_A.weight": np.array([[1e-7]], np.float32), "shared/norm": np.array(0.1)} if shared else {},
     )
 
 
@@ -65,6 +66,8 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, shared):
         assert all(torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one)
     assert after.tokens.sums.tobytes() == before.tokens.sums.tobytes()
     assert after.tokens.counts.tolist() == [7, 2**40]
+    assert after.rules.keys() == before.rules.keys()
+    assert all((after.rules[key].tobytes(), after.rules[key].dtype) == (a.tobytes(), a.dtype) for key, a in before.rules.items())
     assert (manifest["method"], manifest["seed"], manifest["format_version"]) == ("disco", 5, FORMAT_VERSION)
 
 
@@ -146,7 +149,8 @@ def fewer_tokens(path):
 
 
 STATE_DAMAGE = [
-    *((name, damage) for name in ("identity_tokens.safetensors", "shared.safetensors", SUBSPACE_FILE)
+    *((name, damage)
+      for name in ("identity_tokens.safetensors", "shared.safetensors", "server_rules.safetensors", SUBSPACE_FILE)
       for damage in (lambda path: path.unlink(), cut, pickled)),
     (MANIFEST, lambda path: path.unlink()),
     (MANIFEST, cut),
