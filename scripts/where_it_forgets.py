@@ -17,7 +17,7 @@ from fcit_plugin.federation.state import load_state
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.mini.build import base_model_path, mini_root
-from fcit_plugin.mini.layout import LAYOUT
+from fcit_plugin.benchmark.layout import LAYOUT
 
 
 def main() -> None:

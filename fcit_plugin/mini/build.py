@@ -14,8 +14,8 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
+from ..benchmark.layout import LAYOUT, DatasetLayout
 from .drawing import CANVAS
-from .layout import LAYOUT, DatasetLayout
 from .tasks import TASKS, Sample
 
 logger = logging.getLogger(__name__)

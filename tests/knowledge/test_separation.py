@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from fcit_plugin.knowledge.activation import activation_weights, cosine_matrix
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.mini.build import base_model_path, mini_root
-from fcit_plugin.mini.layout import LAYOUT
+from fcit_plugin.benchmark.layout import LAYOUT
 from fcit_plugin.real.packages import MissingPackage
 
 THRESHOLD, SMALLEST_CLIENT = 0.9, 30

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fcit_plugin.mini.build import build_mini, draw_samples, mini_root
-from fcit_plugin.mini.layout import LAYOUT
+from fcit_plugin.benchmark.layout import LAYOUT
 
 TRAIN, TEST = 12, 6
 REPOSITORY = Path(__file__).parents[2]
