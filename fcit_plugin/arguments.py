@@ -38,6 +38,9 @@ class FcitArguments:
     fcit_setting: str = _option(
         "task_hom", "Which tasks arrive in which stage.", choices=["task_hom", "task_het", "cap_hom", "cap_het", "custom"]
     )
+    fcit_task_order: str = _option(
+        "paper", "Order of the setting's tasks: paper, research_code, or their names, comma-separated or as a list."
+    )
     fcit_stages: str | None = _option(
         None, "For the setting custom: list of stages, each a list of data set names, e.g. [[a], [b, c]]."
     )
@@ -113,7 +116,9 @@ class FcitArguments:
         self.fcit_stages = _nested_list("fcit_stages", self.fcit_stages)
         self.fcit_schedule = _nested_list("fcit_schedule", self.fcit_schedule)
         if isinstance(self.fcit_update_dirs, str):
-            self.fcit_update_dirs = [part.strip() for part in self.fcit_update_dirs.split(",") if part.strip()]
+            self.fcit_update_dirs = _comma_separated(self.fcit_update_dirs)
+        if isinstance(self.fcit_task_order, str) and "," in self.fcit_task_order:
+            self.fcit_task_order = _comma_separated(self.fcit_task_order)
         if self.fcit_export_weights is not None and not isinstance(self.fcit_export_weights, list):
             self.fcit_export_weights = str(self.fcit_export_weights)
         self.fcit_identity_encoder = str(self.fcit_identity_encoder)
@@ -170,6 +175,10 @@ class FcitArguments:
     def to_dict(self) -> dict[str, Any]:
         """All keys and values, as JSON-friendly types."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def _comma_separated(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _nested_list(key: str, value: Any) -> Any:

@@ -151,7 +151,7 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
             f"`finetuning_type: {args['finetuning_type']}` cannot be used with `stage: {stage}`; "
             "subspaces are LoRA adapters, set `finetuning_type: lora`."
         )
-    scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule)
+    scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)
     args.setdefault("do_train", True)
     if stage == "fcit":
         if "dataset" in args:

@@ -52,7 +52,7 @@ class Session:
         self.base_model = finetuning_args.fcit_base_model
         self.is_main = training_args.process_index == 0
         args = self.args
-        self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule)
+        self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
         self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
         evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
         check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
@@ -115,6 +115,7 @@ class Session:
         keys = (
             "method",
             "setting",
+            "task_order",
             "num_clients",
             "clients_per_round",
             "num_rounds",

@@ -58,10 +58,21 @@ SETTINGS = {
 }
 
 
+PAPER, RESEARCH_CODE = "paper", "research_code"
+RESEARCH_CODE_ORDERS = {
+    TASKS: ("arxivqa", "flickr30k", "imagenet_r", "ocrvqa", "iconqa", "clevr_math", "figureqa", "super_clevr"),
+    CAPABILITIES: ("general", "chart", "math", "other"),
+}
+"""The order in which the research code numbers the tasks when it partitions them: `ETrain/Fed_utils/process_data.py` of
+https://github.com/Ghy0501/FCIT at 9b10259. Its evaluation scripts, like the paper, have the order of `TASKS` and
+`CAPABILITIES`. It holds one heterogeneous schedule for each, which counts the tasks in whichever order there is."""
+
+
 def get_scenario(
     setting: str,
     stages: Sequence[Sequence[str]] | None = None,
     schedule: Sequence[Sequence[int]] | None = None,
+    task_order: str | Sequence[str] = PAPER,
 ) -> Scenario:
     """Return the scenario that the user's YAML describes.
 
@@ -70,17 +81,21 @@ def get_scenario(
         stages: `fcit_stages`, only with "custom": each entry lists the data sets of one task.
         schedule: `fcit_schedule`, only with "custom": per stage the task index of each selected client.
             Without it stage t has task t for every client.
+        task_order: `fcit_task_order`, not with "custom": "paper", "research_code", or the names of the
+            setting's tasks in another order.
 
     Raises:
         ValueError: one sentence that names the key and says what to do.
     """
+    if setting == "custom" and task_order != PAPER:
+        raise ValueError("fcit_task_order does not go with fcit_setting: custom; put fcit_stages into the order you want.")
     if setting in SETTINGS:
         for key, value in (("fcit_stages", stages), ("fcit_schedule", schedule)):
             if value is not None:
                 raise ValueError(
                     f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}."
                 )
-        return SETTINGS[setting]
+        return _reordered(SETTINGS[setting], task_order)
 
     if setting != "custom":
         valid = [*SETTINGS, "custom"]
@@ -96,6 +111,26 @@ def get_scenario(
     tasks = tuple(Task("+".join(row), row) for row in names)
     rows = homogeneous(len(tasks)) if schedule is None else _rows(schedule, int, "fcit_schedule", "task indices")
     return Scenario("custom", tasks, rows)
+
+
+def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
+    """Return the scenario with its tasks in another order of time.
+
+    The schedule changes, the numbers of the tasks do not: a task keeps its partition in every order.
+    """
+    if order == PAPER:
+        return scenario
+    names = [task.name for task in scenario.tasks]
+    if order == RESEARCH_CODE:
+        order = RESEARCH_CODE_ORDERS[scenario.tasks]
+    if isinstance(order, str) or sorted(map(str, order)) != sorted(names):
+        raise ValueError(
+            f"fcit_task_order must be {PAPER}, {RESEARCH_CODE}, or a list of these names in any order, each once:"
+            f" {', '.join(names)}; not {order!r}."
+        )
+    numbers = [names.index(name) for name in order]
+    schedule = tuple(tuple(numbers[index] for index in row) for row in scenario.schedule)
+    return Scenario(scenario.name, scenario.tasks, schedule)
 
 
 def _rows(value: object, kind: type, key: str, what: str) -> tuple[tuple, ...]:

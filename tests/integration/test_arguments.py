@@ -12,10 +12,12 @@ from fcit_plugin.integration.datasets import data_root
 #: defaults that the issue and the method's description name
 DEFAULTS = {
     "fcit_setting": "task_hom",
+    "fcit_task_order": "paper",
     "fcit_num_clients": 50,
     "fcit_clients_per_round": 5,
     "fcit_num_rounds": 10,
     "fcit_partition": "quantity",
+    "fcit_beta": 1.0,
     "fcit_min_client_samples": 50,
     "fcit_method": "disco",
     "fcit_similarity_threshold": 0.9,
@@ -48,6 +50,8 @@ REFUSED = [
     ({"fcit_activation": "soft_max"}, ["`fcit_activation`", "`softmax`"]),
     ({"fcit_eval_every": "stages"}, ["`fcit_eval_every`", "`stage`"]),
     ({"fcit_identity_pooling": "last"}, ["`fcit_identity_pooling`", "mean, eos"]),
+    ({"fcit_task_order": "letter,color"}, ["fcit_task_order", "fcit_stages"]),
+    ({"fcit_setting": "cap_het", "fcit_stages": None, "fcit_task_order": "chart,math"}, ["fcit_task_order", "other"]),
     ({"fcit_num_clients": 0}, ["`fcit_num_clients`", "at least 1"]),
     ({"fcit_num_rounds": -1}, ["`fcit_num_rounds`", "at least 1"]),
     ({"fcit_clients_per_round": 0}, ["`fcit_clients_per_round`", "at least 1"]),

@@ -50,6 +50,41 @@ def test_seen_sets_follow_a_heterogeneous_schedule():
     assert scenario.all_datasets() == ("c", "b", "d", "a")
 
 
+#: As ETrain/Fed_utils/process_data.py of the research code lists them.
+RESEARCH_TASKS = "arxivqa flickr30k imagenet_r ocrvqa iconqa clevr_math figureqa super_clevr"
+RESEARCH_CAPABILITIES = "general chart math other"
+
+
+@pytest.mark.parametrize(
+    ("setting", "names"),
+    [
+        ("task_hom", RESEARCH_TASKS),
+        ("task_het", RESEARCH_TASKS),
+        ("cap_hom", RESEARCH_CAPABILITIES),
+        ("cap_het", RESEARCH_CAPABILITIES),
+    ],
+)
+def test_the_research_codes_order_renames_what_the_schedule_counts(setting, names):
+    paper, other = get_scenario(setting), get_scenario(setting, task_order="research_code")
+    assert other.tasks == paper.tasks
+    for stage, row in enumerate(SETTINGS[setting].schedule):
+        worked_on = [other.tasks[other.task_of(stage, position)].name for position in range(len(row))]
+        assert worked_on == [names.split()[number] for number in row]
+    assert get_scenario(setting, task_order=names.split()) == other
+
+
+def test_an_order_of_ones_own_and_the_papers_own():
+    assert get_scenario("cap_hom", task_order=["chart", "math", "other", "general"]).schedule == ((3,), (2,), (1,), (0,))
+    names = [task.name for task in SETTINGS["task_het"].tasks]
+    assert get_scenario("task_het", task_order=names) == get_scenario("task_het", task_order="paper") == SETTINGS["task_het"]
+
+
+@pytest.mark.parametrize("order", ["papre", ["general", "chart"], ["general", "chart", "math", "math"], [0, 1, 2, 3]])
+def test_an_order_that_is_none_is_refused_with_the_names(order):
+    with pytest.raises(ValueError, match="fcit_task_order must be paper, research_code, .*general, other, math, chart"):
+        get_scenario("cap_hom", task_order=order)
+
+
 def test_positions_wrap_around_the_row():
     scenario = get_scenario("task_het")
     assert [scenario.task_of(0, i) for i in range(7)] == [1, 2, 4, 5, 6, 1, 2]
@@ -80,6 +115,7 @@ def test_custom_without_schedule_is_homogeneous():
         (("custom", [["a"], ["b"]], [[0], [0]]), "fcit_schedule", "no stage uses task 1 (b)"),
         (("task_hom", [["a"]]), "fcit_stages", "fcit_setting: custom only"),
         (("cap_het", None, [[0]]), "fcit_schedule", "fcit_setting: custom only"),
+        (("custom", [["a"]], None, "research_code"), "fcit_task_order", "put fcit_stages into the order"),
     ],
 )
 def test_a_wrong_key_is_named_with_what_to_do(arguments, key, advice):
