@@ -1,6 +1,7 @@
 """The server loop over stages and rounds."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ from flwr.serverapp import Grid
 
 from ..adapters.lora import State, fresh_subspace
 from ..arguments import FcitArguments
-from ..knowledge.organizer import Organizer, SubspaceTokens, make_organizer
+from ..knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens, make_organizer
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
@@ -119,20 +120,13 @@ def run_round(
         for client, config in work.items()
     ]
     tokens = [client_token(reply) for reply in send(queries)]
-    assignment = program.organizer.assign(tokens, state.tokens)
-    fresh = program.fresh(stage)
-    rules = program.rules(state)
-    requests = configure(state, rules, assignment, fresh, work)
-    replies = send(list(requests.values()))
-    tasks = {client: program.task_name(config) for client, config in work.items()}
-    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
-    state.advance(program.args.fcit_num_rounds)
+    state, assignment, replies = train_round(program, state, work, tokens, lambda requests: send(list(requests.values())))
     rows = [
         {
             "stage": stage,
             "round": round,
             "client": client,
-            "task": tasks[client],
+            "task": program.task_name(work[client]),
             "subspace": k,
             "cosine": None if math.isnan(assignment.cosine[client]) else assignment.cosine[client],
         }
@@ -140,6 +134,36 @@ def run_round(
     ]
     observer.round_ended(state, rows, traffic, mean_loss(replies))
     return state
+
+
+def train_round(
+    program: Program,
+    state: ServerState,
+    work: Mapping[int, ConfigRecord],
+    tokens: Sequence[ClientToken],
+    train: Callable[[Mapping[int, Message]], Sequence[Message]],
+) -> tuple[ServerState, Assignment, Sequence[Message]]:
+    """What a round is once the identity tokens are known, in this process or by folders: assign, train, fold, advance.
+
+    Args:
+        program: Scenario and method.
+        state: The state before the round; it is not changed.
+        work: The clients, each with its task.
+        tokens: Their identity tokens.
+        train: Gives the clients' replies to the requests, which it takes by client.
+
+    Returns:
+        The state after the round, which already points at the next one; who trained which subspace; the replies.
+    """
+    assignment = program.organizer.assign(tokens, state.tokens)
+    fresh = program.fresh(state.stage)
+    rules = program.rules(state)
+    requests = configure(state, rules, assignment, fresh, work)
+    replies = train(requests)
+    tasks = {client: program.task_name(config) for client, config in work.items()}
+    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
+    state.advance(program.args.fcit_num_rounds)
+    return state, assignment, replies
 
 
 def first_state(dimension: int, shared: State) -> ServerState:

@@ -15,8 +15,8 @@ from ..federation.client import make_client_app, work_config
 from ..federation.folders import read_update, write_update
 from ..federation.grid import InProcessGrid
 from ..federation.messages import client_token, config_of
-from ..federation.round import configure, fold
-from ..federation.server import Traffic, run
+from ..federation.round import configure
+from ..federation.server import Traffic, run, train_round
 from ..federation.state import SHARED, ServerState, write_bytes
 from ..knowledge.organizer import Assignment
 from .evaluator import Evaluator, Scores
@@ -207,13 +207,8 @@ def run_aggregate(session: Session) -> None:
         replies.append(reply)
     if not replies:
         raise ValueError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
-    assignment = program.organizer.assign([client_token(reply) for reply in replies], state.tokens)
-    fresh = program.fresh(state.stage)
-    rules = program.rules(state)
-    requests = configure(state, rules, assignment, fresh, work)
-    tasks = {client: program.task_name(config) for client, config in work.items()}
-    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
-    state.advance(args.fcit_num_rounds)
+    tokens = [client_token(reply) for reply in replies]
+    state, _, _ = train_round(program, state, work, tokens, lambda requests: replies)
     session.save(state, session.output_dir)
     logger.info_rank0(f"{len(replies)} updates are folded in; the next server state is in {session.output_dir}.")
 
