@@ -44,6 +44,18 @@ def llava_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def qwen3_model(tmp_path_factory) -> Path:
+    """Folder of a tiny random Qwen3."""
+    return tiny.qwen3(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.fixture(scope="session")
+def qwen25_vl_model(tmp_path_factory) -> Path:
+    """Folder of a tiny random Qwen2.5-VL."""
+    return tiny.qwen25_vl(tmp_path_factory.mktemp("qwen25_vl"))
+
+
+@pytest.fixture(scope="session")
 def text_data(tmp_path_factory) -> Path:
     """Folder of the tiny tasks, text only."""
     return tiny.data(tmp_path_factory.mktemp("text_data"))

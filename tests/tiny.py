@@ -17,6 +17,13 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     set_seed,
 )
 
@@ -29,23 +36,47 @@ TASKS = {
 }
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the words of :data:`TASKS`."""
-    words = {"USER:", "ASSISTANT:", "Human:", "Assistant:", "?", ".", ":"}
+def _words(special: list[str], turns: list[str]) -> Tokenizer:
+    """A word-level tokenizer over the words of :data:`TASKS` and of the turns; the special ones have the first ids."""
+    words = {*turns, "?", ".", ":"}
     for instruction, answers in TASKS.values():
         words.update(instruction.split(), answers.keys(), answers.values())
-    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-    vocabulary = {word: i for i, word in enumerate([*special, *sorted(words)])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *sorted(words)])}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=core,
+    return core
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of the tiny Llama and LLaVA."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_words(
+            ["<pad>", "<s>", "</s>", "<unk>", "<image>"], ["USER:", "ASSISTANT:", "Human:", "Assistant:"]
+        ),
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
         unk_token="<unk>",
         extra_special_tokens={"image_token": "<image>"},
     )
+
+
+#: ids 0 to 9 of the tiny Qwen models, in this order
+QWEN_TOKENS = [
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>", "<|vision_start|>", "<|vision_end|>"),
+    *("<|image_pad|>", "<|video_pad|>", "<think>", "</think>"),
+]
+
+
+def qwen_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of the tiny Qwen models, with Qwen's own special tokens."""
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=_words(QWEN_TOKENS, ["system", "user", "assistant"]),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+    )
+    fast.add_special_tokens({"additional_special_tokens": [t for t in QWEN_TOKENS if t.startswith("<|")]})
     return fast
 
 
@@ -98,6 +129,59 @@ def llava(folder: Path) -> Path:
         image_token="<image>",
     ).save_pretrained(folder)
     return folder
+
+
+def qwen3(folder: Path) -> Path:
+    """A random Qwen3 with two layers of 32."""
+    fast = qwen_tokenizer()
+    set_seed(0)
+    config = Qwen3Config(**_qwen_text(len(fast)), head_dim=8)
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def qwen25_vl(folder: Path) -> Path:
+    """A random Qwen2.5-VL: two layers of 32 over a vision tower of two blocks whose patches are 14 x 14 pixels."""
+    fast = qwen_tokenizer()
+    set_seed(0)
+    special = {token: i for i, token in enumerate(QWEN_TOKENS)}
+    sections = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+    config = Qwen2_5_VLConfig(
+        text_config={**_qwen_text(len(fast)), "rope_parameters": sections},
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=special["<|image_pad|>"],
+        video_token_id=special["<|video_pad|>"],
+        vision_start_token_id=special["<|vision_start|>"],
+        vision_end_token_id=special["<|vision_end|>"],
+    )
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
+    Qwen2_5_VLProcessor(Qwen2VLImageProcessor(size=pixels), fast, Qwen2VLVideoProcessor(size=pixels)).save_pretrained(folder)
+    return folder
+
+
+def _qwen_text(size: int) -> dict[str, Any]:
+    return {
+        "vocab_size": size,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
 
 
 def data(folder: Path, train: int = 24, test: int = 6, images: bool = False) -> Path:

@@ -1,6 +1,7 @@
 """Evaluation by generation: every sample through its own activation, batches of mixed data sets."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,7 @@ class Evaluator:
         inputs.pop("labels")
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
+        inputs |= media_types(self.model, inputs)
         length = inputs["input_ids"].shape[1]
         constraint = {}
         if tries[0] is not None:
@@ -182,6 +184,22 @@ class Evaluator:
 class _Sample:
     name: str
     split: Split
+
+
+def media_types(model: torch.nn.Module, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Which prompt tokens stand for an image (1) or a video (2), where the model asks for it.
+
+    Qwen-VL models lay image tokens out in a grid (M-RoPE). In training LLaMA-Factory's collator computes the positions;
+    ``generate`` computes its own, and without these types it would number the image like text.
+    """
+    base = model.get_base_model()
+    wanted = "mm_token_type_ids" in inspect.signature(base.forward).parameters and "mm_token_type_ids" not in inputs
+    if not wanted or not {"image_grid_thw", "video_grid_thw"} & inputs.keys():
+        return {}
+    types = torch.zeros_like(inputs["input_ids"])
+    for value, key in ((1, "image_token_id"), (2, "video_token_id")):
+        types[inputs["input_ids"] == getattr(base.config, key)] = value
+    return {"mm_token_type_ids": types}
 
 
 def _next_ids(trie: dict, so_far: list[int], stop_ids: list[int]) -> list[int]:

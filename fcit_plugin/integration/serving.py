@@ -114,7 +114,10 @@ def instruction_reader(tokenizer, template_name: str) -> Callable[[torch.Tensor]
     turn = "".join(map(text_of, TEMPLATES[template_name].format_user.slots))
     prefix, _, suffix = turn.partition("{{content}}")
     prefix, suffix = prefix.strip(), suffix.strip()
-    media = [token for token in ("<image>", "<video>", "<audio>", tokenizer.pad_token) if token]
+    plugin = TEMPLATES[template_name].mm_plugin
+    marks = ("image_token", "video_token", "audio_token", "vision_bos_token", "vision_eos_token")
+    media = ["<image>", "<video>", "<audio>", tokenizer.pad_token, *(getattr(plugin, mark, None) for mark in marks)]
+    media = [token for token in media if token]
 
     def read(ids: torch.Tensor) -> str:
         text = tokenizer.decode(ids, skip_special_tokens=False)

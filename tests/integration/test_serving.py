@@ -109,6 +109,22 @@ def test_the_latest_instruction_is_read_back_from_the_ids(name, padding):
     assert instruction_reader(tokenizer, name)(torch.tensor(prompt)) == "Which letter, please?"
 
 
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("qwen2_vl", "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>"),
+        ("qwen3_vl", "<|vision_start|><|image_pad|><|vision_end|>"),
+        ("llava", "<image><image><image>"),
+    ],
+)
+def test_the_tokens_of_an_image_are_no_part_of_the_instruction(name, image):
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"], special_tokens=True)
+    messages = [{"role": "user", "content": f"{image}\nWhich letter, please?"}, {"role": "assistant", "content": ""}]
+    prompt, _ = TEMPLATES[name].encode_oneturn(tokenizer, messages)
+    assert instruction_reader(tokenizer, name)(torch.tensor(prompt)) == "Which letter, please?"
+
+
 def test_an_fcit_folder_cannot_be_trained_on(text_run, text_keys, text_data, tmp_path):
     keys = {key: value for key, value in text_keys.items() if not key.startswith("fcit_")}
     keys |= {"stage": "sft", "dataset": "color", "output_dir": str(tmp_path / "out"), "report_to": "none"}
