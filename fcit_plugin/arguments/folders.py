@@ -1,0 +1,22 @@
+"""Keys of federation by folders."""
+
+from dataclasses import dataclass
+
+from .option import comma_separated, option
+
+
+@dataclass
+class FolderArguments:
+    """Which folders a site or the aggregator reads."""
+
+    fcit_state_dir: str | None = option(None, "Server state folder to start from (stages fcit_client, fcit_aggregate).")
+    fcit_client: int | None = option(None, "Number of the client to train (stage fcit_client).")
+    fcit_update_dirs: str | None = option(None, "Update folders to fold in, a list or comma-separated (stage fcit_aggregate).")
+
+    def parse(self) -> None:
+        """Turn text from the command line into the values that it means."""
+        if isinstance(self.fcit_update_dirs, str):
+            self.fcit_update_dirs = comma_separated(self.fcit_update_dirs)
+
+    def check(self) -> None:
+        """Nothing to check before the stage is known."""

@@ -1,0 +1,50 @@
+"""Keys of the method: continual learning, server rule, identity tokens, activation."""
+
+from dataclasses import dataclass
+
+from .option import check_at_least, check_positive, option
+
+
+@dataclass
+class MethodArguments:
+    """How clients learn, how the server organizes and averages what they learned, how it is used."""
+
+    fcit_projector_learning_rate: float | None = option(
+        None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."
+    )
+    fcit_method: str = option(
+        "disco", "Continual method: disco, or fedavg (sequential tuning of one LoRA).", choices=["disco", "fedavg"]
+    )
+    fcit_server_rule: str = option(
+        "fedavg", "Flower strategy that averages the updates of a subspace: fedavg, or a registered one."
+    )
+    fcit_similarity_threshold: float = option(0.9, "Cosine at which a client's identity token matches a subspace.")
+    fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
+    fcit_activation: str = option(
+        "softmax",
+        "How an instruction weights the subspaces at inference.",
+        choices=["softmax", "argmax", "cosine", "concat"],
+    )
+    fcit_temperature: float = option(0.05, "Temperature of the softmax activation.")
+    fcit_identity_encoder: str = option(
+        "embedding",
+        "What turns an instruction into an identity token: embedding (the base model's own input embeddings), "
+        "minilm (extra [real]), or the path or name of a Hugging Face text encoder.",
+    )
+    fcit_identity_pooling: str = option("mean", "Pooling of a Hugging Face text encoder.", choices=["mean", "eos"])
+    fcit_identity_center: bool = option(
+        True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
+    )
+
+    def parse(self) -> None:
+        """Turn text from the command line into the values that it means."""
+        self.fcit_identity_encoder = str(self.fcit_identity_encoder)
+
+    def check(self) -> None:
+        """Refuse values that cannot work, alone or together."""
+        check_positive(self, "fcit_temperature", "fcit_projector_learning_rate")
+        check_at_least(self, 1, "fcit_max_subspaces")
+        if not -1 < self.fcit_similarity_threshold <= 1:
+            raise ValueError(
+                f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {self.fcit_similarity_threshold}."
+            )

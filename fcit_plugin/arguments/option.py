@@ -1,0 +1,68 @@
+"""What the groups of keys have in common: one option, and checks that several of them need."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Any
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A key: its default, its help, and ``choices`` if only these are valid."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def check_at_least(args: Any, least: int, *names: str) -> None:
+    """Refuse a number below the least one; None, where the key allows it, means no limit.
+
+    Raises:
+        ValueError: One sentence that names the key.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            optional = getattr(type(args), name) is None
+            raise ValueError(
+                f"`{name}` must be at least {least}{', or left out for no limit' if optional else ''}, got {value}."
+            )
+
+
+def check_positive(args: Any, *names: str) -> None:
+    """Refuse what is not greater than 0 (NaN is not); None, where the key allows it, passes.
+
+    Raises:
+        ValueError: One sentence that names the key.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"`{name}` must be greater than 0, got {value}.")
+
+
+def comma_separated(text: str) -> list[str]:
+    """The parts of a comma-separated text."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def nested_list(key: str, value: Any) -> Any:
+    """A list of lists, given as such (YAML) or as JSON text (command line); None passes.
+
+    Raises:
+        ValueError: It is none; the sentence names the key.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"`{key}` is not a list of lists in JSON: {error}.") from error
+    if value is not None and not (isinstance(value, list) and all(isinstance(row, list) for row in value)):
+        raise ValueError(f"`{key}` must be a list of lists, e.g. [[a], [b]], got {value!r}.")
+    return value
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """What to say about an unknown name: the one probably meant, and all valid ones."""
+    candidates = list(candidates)
+    match = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    hint = f"did you mean `{match[0]}`? " if match else ""
+    return f"{hint}Valid: {', '.join(candidates)}."

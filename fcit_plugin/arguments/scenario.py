@@ -1,0 +1,62 @@
+"""Keys of the scenario: who has which data when."""
+
+from dataclasses import dataclass
+
+from .option import check_at_least, check_positive, comma_separated, nested_list, option
+
+
+@dataclass
+class ScenarioArguments:
+    """Tasks, stages, clients, and the split of the data over them."""
+
+    fcit_setting: str = option(
+        "task_hom", "Which tasks arrive in which stage.", choices=["task_hom", "task_het", "cap_hom", "cap_het", "custom"]
+    )
+    fcit_task_order: str = option(
+        "paper", "Order of the setting's tasks: paper, research_code, or their names, comma-separated or as a list."
+    )
+    fcit_stages: str | None = option(
+        None, "For the setting custom: list of stages, each a list of data set names, e.g. [[a], [b, c]]."
+    )
+    fcit_schedule: str | None = option(
+        None,
+        "For the setting custom, heterogeneous: for each stage the tasks (0-based, as in fcit_stages) "
+        "of the selected clients, e.g. [[0, 1], [1, 1]].",
+    )
+    fcit_data_dir: str | None = option(
+        None,
+        "Root of the FCIT benchmark (instructions/ and datasets/). "
+        "Default: the environment variable FCIT_DATA_DIR, else the embedded FCIT-mini.",
+    )
+    fcit_num_clients: int = option(50, "Number of clients.")
+    fcit_clients_per_round: int = option(5, "Number of clients sampled in each round.")
+    fcit_num_rounds: int = option(10, "Number of rounds in each stage.")
+    fcit_partition: str = option(
+        "quantity", "How a task's records are split over the clients: quantity, iid, or a registered one."
+    )
+    fcit_beta: float = option(1.0, "Dirichlet concentration of the quantity partition: small means skewed.")
+    fcit_min_client_samples: int = option(50, "Fewest records of a client; smaller ones are topped up.")
+
+    def parse(self) -> None:
+        """Turn text from the command line into the values that it means."""
+        self.fcit_stages = nested_list("fcit_stages", self.fcit_stages)
+        self.fcit_schedule = nested_list("fcit_schedule", self.fcit_schedule)
+        if isinstance(self.fcit_task_order, str) and "," in self.fcit_task_order:
+            self.fcit_task_order = comma_separated(self.fcit_task_order)
+
+    def check(self) -> None:
+        """Refuse values that cannot work, alone or together."""
+        check_at_least(
+            self, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples"
+        )
+        check_positive(self, "fcit_beta")
+        if self.fcit_clients_per_round > self.fcit_num_clients:
+            raise ValueError(
+                f"`fcit_clients_per_round` ({self.fcit_clients_per_round}) is larger than "
+                f"`fcit_num_clients` ({self.fcit_num_clients}); lower it or add clients."
+            )
+        if self.fcit_setting == "custom" and not self.fcit_stages:
+            raise ValueError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with data set names.")
+        if self.fcit_setting != "custom" and (self.fcit_stages or self.fcit_schedule):
+            key = "fcit_stages" if self.fcit_stages else "fcit_schedule"
+            raise ValueError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {self.fcit_setting}.")
