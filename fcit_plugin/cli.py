@@ -10,6 +10,7 @@ import sys
 from .autoload import autoload
 from .commands import COMMANDS
 from .commands.command import make_parser, usage_lines
+from .integration.errors import end_in_a_sentence
 
 
 def main() -> None:
@@ -23,6 +24,7 @@ def main() -> None:
         # children of torchrun have no fcit-cli in front of them: PyTorch's autoload has to serve them
         os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
         autoload()
+        end_in_a_sentence()
         from llamafactory.cli import main as llamafactory_main
 
         llamafactory_main()

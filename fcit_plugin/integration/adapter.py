@@ -45,14 +45,17 @@ def fcit_folder(adapters: list[str] | None) -> Path | None:
     Raises:
         ValueError: There are other adapters beside it.
     """
-    if not adapters:
-        return None
-    from ..federation.state import MANIFEST  # only now: a plain run shall not pay for it
-
-    found = [Path(adapter) for adapter in adapters if (Path(adapter) / MANIFEST).is_file()]
+    found = [Path(adapter) for adapter in adapters or [] if is_fcit_folder(adapter)]
     if found and len(adapters) > 1:
         raise ValueError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
     return found[0] if found else None
+
+
+def is_fcit_folder(path: str | Path) -> bool:
+    """Whether a folder is the output of an fcit run, be it a damaged one."""
+    from ..federation.state import MANIFEST, TOKENS  # only now: a plain run shall not pay for it
+
+    return any((Path(path) / name).is_file() for name in (MANIFEST, TOKENS))
 
 
 def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:

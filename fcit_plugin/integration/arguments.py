@@ -7,6 +7,7 @@ argument object that LLaMA-Factory hands both to the workflow and to the adapter
 
 import difflib
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .. import autoload
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
 from ..scenario.settings import get_scenario
 from .datasets import use_data_root
+from .errors import read_recipe, watch
 
 
 def _mini() -> str:
@@ -38,8 +40,15 @@ EMBEDDED_MODELS = {"fcit-mini": _mini, "fcit-mini-text": _mini_text}
 
 
 def install(parser_module) -> None:
-    """Wrap ``get_train_args`` and ``get_infer_args``, and let our log lines come out as LLaMA-Factory's do."""
+    """Wrap the three functions that read arguments, and let our log lines come out as LLaMA-Factory's do."""
     logging.getLogger("fcit_plugin").parent = parser_module.logging.get_logger()
+
+    def reader(wrapped, instance, args, kwargs):
+        given = args[0] if args else kwargs.get("args")
+        ours = watch(sys.argv[1:] if given is None else given)
+        return read_recipe(wrapped, sys.argv[1:]) if ours and given is None else wrapped(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(parser_module, "read_args", reader)
 
     def wrapper(wrapped, instance, args, kwargs):
         given = parser_module.read_args(*args, **kwargs)

@@ -51,11 +51,14 @@ class TestSeams:
         [
             ("llamafactory.hparams.parser", "get_train_args"),
             ("llamafactory.hparams.parser", "get_infer_args"),
+            ("llamafactory.hparams.parser", "read_args"),
+            ("llamafactory.launcher", "launch"),
             ("llamafactory.train.sft.workflow", "run_sft"),
             ("llamafactory.data.parser", "get_dataset_list"),
             ("llamafactory.model.adapter", "init_adapter"),
             # whoever took the name by "from ... import" came after the hook
             ("llamafactory.train.tuner", "get_train_args"),
+            ("llamafactory.train.tuner", "read_args"),
             ("llamafactory.train.tuner", "run_sft"),
             ("llamafactory.train.sft", "run_sft"),
             ("llamafactory.data.loader", "get_dataset_list"),

@@ -240,12 +240,3 @@ def test_recipes_of_llamafactorys_own_stages_carry_nothing_of_ours(text_recipe, 
     finetuning_args = get_train_args(keys)[3]
     assert finetuning_args.stage == changes["stage"]
     assert not any(name.startswith("fcit") for name in vars(finetuning_args))
-
-
-def test_a_misspelt_key_ends_the_command_line_run_before_anything_is_loaded(text_recipe, tmp_path, process):
-    import tiny
-
-    path = tiny.write_recipe(tmp_path / "r.yaml", text_recipe(fcit_num_client=3))
-    with pytest.raises(AssertionError, match="nearest valid key is `fcit_num_clients`"):
-        process(["llamafactory-cli", "train", str(path)])
-    assert not (tmp_path / "out").exists()

@@ -1,0 +1,165 @@
+"""How a run ends on a user's error: with one sentence where fcit is in play, as ever where it is not."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+import tiny
+from forked import HINT, MARK, command
+
+from fcit_plugin.integration.errors import sentence_of
+
+
+@pytest.fixture
+def misspelt(text_recipe, tmp_path):
+    """A recipe with a misspelt key."""
+    return str(tiny.write_recipe(tmp_path / "r.yaml", text_recipe(fcit_num_client=3)))
+
+
+def caught(make):
+    try:
+        make()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_a_users_error_ends_with_one_sentence_and_exit_code_1(misspelt, tmp_path):
+    ended = command(["train", misspelt], tmp_path)
+    assert ended.code == 1
+    (sentence,) = ended.sentences
+    assert sentence == "Unknown key `fcit_num_client` in the recipe; the nearest valid key is `fcit_num_clients`."
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert ended.stderr.rstrip().endswith(HINT), "it is the last thing that is said"
+
+
+def test_the_interpreter_itself_ends_alike(misspelt, process, tmp_path):
+    shown = process(["llamafactory-cli", "train", misspelt], code=1).stdout
+    assert shown.count(MARK) == 1 and "`fcit_num_clients`" in shown and "Traceback" not in shown
+    assert not (tmp_path / "out").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "debug"])
+def test_verbosity_debug_brings_the_traceback_back(misspelt, tmp_path, level):
+    ended = command(["train", misspelt], tmp_path, {"LLAMAFACTORY_VERBOSITY": level})
+    assert ended.code == 1
+    assert ended.sentences == []
+    assert "Traceback (most recent call last)" in ended.stderr and "ValueError: Unknown key" in ended.stderr
+
+
+def test_flags_in_place_of_a_recipe_end_alike(tmp_path):
+    ended = command(["train", "--stage", "fcit", "--fcit_num_client", "3"], tmp_path)
+    assert (ended.code, len(ended.sentences)) == (1, 1)
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("comment", ["", "# stage: fcit\n# fcit_beta: 1.0\n"])
+def test_a_plain_run_shows_its_errors_as_ever(text_recipe, tmp_path, comment):
+    keys = {k: v for k, v in text_recipe(stage="sft", template="vicunna").items() if not k.startswith("fcit_")}
+    path = tiny.write_recipe(tmp_path / "plain.yaml", keys | {"dataset": "color"})
+    path.write_text(comment + path.read_text())
+    ended = command(["train", str(path)], tmp_path)
+    assert ended.code == 1
+    assert ended.sentences == []
+    assert "Traceback (most recent call last)" in ended.stderr and "ValueError: Template vicunna" in ended.stderr
+
+
+def test_a_plain_recipe_that_is_missing_ends_in_a_sentence_with_fcit_cli_only(tmp_path):
+    ours = command(["train", "plain.yaml"], tmp_path, program="fcit_plugin.cli")
+    assert ours.code == 1 and "Traceback" not in ours.stderr
+    assert ["plain.yaml: No such file or directory" in sentence for sentence in ours.sentences] == [True]
+    theirs = command(["train", "plain.yaml"], tmp_path)
+    assert theirs.sentences == [] and "FileNotFoundError" in theirs.stderr
+
+
+def test_of_several_processes_the_first_speaks_and_each_tells_torchrun(misspelt, tmp_path):
+    for rank in ("0", "1"):
+        told = tmp_path / f"rank{rank}.json"
+        ended = command(["train", misspelt], tmp_path, {"RANK": rank, "TORCHELASTIC_ERROR_FILE": str(told)})
+        assert ended.code == 1 and "Traceback" not in ended.stderr
+        assert len(ended.sentences) == (rank == "0")
+        message = json.loads(told.read_text())["message"]
+        assert "`fcit_num_clients`" in message["message"] and int(message["extraInfo"]["timestamp"]) > 0
+
+
+class TestSentence:
+    def test_a_message_of_several_lines_becomes_one(self):
+        def fail():
+            raise ValueError("One line,\n  and\tanother.")
+
+        assert sentence_of(caught(fail)) == "One line, and another."
+
+    def test_the_file_of_an_operating_systems_error_is_named(self, tmp_path):
+        path = tmp_path / "missing.json"
+        assert sentence_of(caught(path.read_text)) == f"{path}: No such file or directory; check that path."
+
+    def test_a_missing_package_is_named(self):
+        assert "no_such_package" in sentence_of(caught(lambda: __import__("no_such_package")))
+
+    def test_a_failed_child_has_said_it_itself(self):
+        error = caught(lambda: subprocess.run(["false"], check=True))
+        assert "its own message stands above" in sentence_of(error)
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: {}["key"],
+            lambda: None + 1,
+            lambda: [].pop(),
+            lambda: (lambda a, b: 0)(*"ab", "c"),
+            lambda: np.zeros(2) + np.zeros(3),  # ValueErrors that nobody wrote a sentence for
+            lambda: dict([(1, 2, 3)]),
+            lambda: (lambda pair: [a for a, b in [pair]])((1, 2, 3)),
+        ],
+    )
+    def test_a_programmers_error_keeps_its_traceback(self, make):
+        assert sentence_of(caught(make)) is None
+
+    def test_the_hook_leaves_them_to_the_one_before(self, monkeypatch):
+        from fcit_plugin.integration import errors
+
+        seen = []
+        monkeypatch.setattr("sys.excepthook", lambda *args: seen.append(args))
+        errors.end_in_a_sentence()
+        errors.end_in_a_sentence()
+        error = caught(lambda: {}["key"])
+        errors.sys.excepthook(type(error), error, error.__traceback__)
+        assert seen == [(KeyError, error, error.__traceback__)]
+
+
+class TestInPlay:
+    @pytest.mark.parametrize(
+        ("given", "ours"),
+        [
+            (["--stage", "fcit"], True),
+            (["--stage=fcit_client"], True),
+            (["--fcit_beta", "1"], True),
+            (["--stage", "sft", "--output_dir", "saves/fcit_mini"], False),
+            ({"stage": "fcit"}, True),
+            ({"stage": "sft", "fcit_beta": 1}, True),
+            ({"stage": "sft", "model_name_or_path": "fcit-mini"}, False),
+            ({"stage": "sft", "adapter_name_or_path": "saves/fcit_mini/disco"}, False),
+            ({}, False),
+            ([], False),
+        ],
+    )
+    def test_by_stage_and_keys(self, given, ours, monkeypatch):
+        from fcit_plugin.integration.errors import watch
+
+        monkeypatch.setattr("sys.excepthook", print)
+        assert watch(given) is ours
+
+    @pytest.mark.parametrize("as_list", [False, True])
+    def test_by_an_fcit_folder(self, text_run, tmp_path, monkeypatch, as_list):
+        from fcit_plugin.integration.errors import watch
+
+        monkeypatch.setattr("sys.excepthook", print)
+        folder = str(text_run)
+        assert watch({"adapter_name_or_path": [folder, "other"] if as_list else f"other,{folder}"})
+        assert watch(["--adapter_name_or_path", folder, "--template", "vicuna"])
+        recipe = tmp_path / "chat.yaml"
+        recipe.write_text(f"adapter_name_or_path: {folder}\ntemplate: vicuna\n")
+        assert watch([str(recipe)])
+        assert not watch({"adapter_name_or_path": os.path.dirname(folder)})
