@@ -54,3 +54,22 @@ def report_of(output_dir: Path) -> dict[str, Any]:
 def weight_bytes(output_dir: Path) -> dict[str, bytes]:
     """Every safetensors file that a run left, by its path in the output folder."""
     return {str(path.relative_to(output_dir)): path.read_bytes() for path in sorted(output_dir.rglob("*.safetensors"))}
+
+
+def infer_args(run_keys: dict[str, Any], folder: Path, **more: Any) -> dict[str, Any]:
+    """Arguments of chat, api or export on what a run left."""
+    keys = ("model_name_or_path", "template", "default_system")
+    return {**{key: run_keys[key] for key in keys}, "adapter_name_or_path": str(folder), **more}
+
+
+def weighted_by_peft(base, folder: Path, weights):
+    """The reference for fixed weights: PEFT's own concatenation of the subspace adapters onto a base model."""
+    from peft import PeftModel
+
+    names = [f"k{k}" for k in range(len(weights))]
+    model = PeftModel.from_pretrained(base, str(folder / "subspaces" / "0"), adapter_name=names[0])
+    for k, name in list(enumerate(names))[1:]:
+        model.load_adapter(str(folder / "subspaces" / str(k)), adapter_name=name)
+    model.add_weighted_adapter(names, list(weights), adapter_name="sum", combination_type="cat")
+    model.set_adapter("sum")
+    return model.eval()

@@ -8,11 +8,12 @@ from typing import Any, get_args, get_type_hints
 from ..plugins import registry
 from .evaluation import EvaluationArguments
 from .folders import FolderArguments
+from .inference import EXPORT_KEYS, InferenceArguments
 from .method import MethodArguments
 from .option import nearest
 from .scenario import ScenarioArguments
 
-__all__ = ["FCIT_STAGES", "FcitArguments", "check_names", "check_stage"]
+__all__ = ["EXPORT_KEYS", "FCIT_STAGES", "FcitArguments", "check_names", "check_stage"]
 
 #: The LLaMA-Factory stages that the plugin adds, and what each does.
 FCIT_STAGES = {
@@ -22,7 +23,7 @@ FCIT_STAGES = {
 }
 
 #: In the order in which the help lists them.
-_GROUPS = (ScenarioArguments, MethodArguments, EvaluationArguments, FolderArguments)
+_GROUPS = (ScenarioArguments, MethodArguments, EvaluationArguments, FolderArguments, InferenceArguments)
 
 #: Keys whose values are registered names (:mod:`fcit_plugin.plugins`), and of which kind. Not in the fields' metadata,
 #: for LLaMA-Factory's argument parser hands that to argparse.
@@ -30,7 +31,7 @@ _REGISTERED = {"fcit_partition": "partitioners", "fcit_server_rule": "server_rul
 
 
 @dataclass
-class FcitArguments(FolderArguments, EvaluationArguments, MethodArguments, ScenarioArguments):
+class FcitArguments(InferenceArguments, FolderArguments, EvaluationArguments, MethodArguments, ScenarioArguments):
     r"""Arguments of federated continual instruction tuning.
 
     They stand beside LLaMA-Factory's own keys, which keep their meaning for each client's local training.
@@ -88,12 +89,12 @@ def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
             raise ValueError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{match[0]}`.")
 
 
-#: Keys that mean something in one fcit stage alone, or also without any.
+#: Keys that mean something in one fcit stage alone, or only without any.
 _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
-    "fcit_export_weights": (None,),
+    **dict.fromkeys(EXPORT_KEYS, (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)
 

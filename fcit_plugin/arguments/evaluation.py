@@ -1,4 +1,4 @@
-"""Keys of evaluation, output and inference."""
+"""Keys of evaluation and output."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from .option import check_at_least, option
 
 @dataclass
 class EvaluationArguments:
-    """What is measured and kept of a run, and how it is used afterwards."""
+    """What is measured and kept of a run."""
 
     fcit_eval_every: str = option("stage", "When to evaluate the seen data sets.", choices=["stage", "round", "never"])
     fcit_eval_samples: int | None = option(None, "Evaluate on the first n test records of each data set (default: all).")
@@ -16,14 +16,9 @@ class EvaluationArguments:
     )
     fcit_zero_shot: bool = option(True, "Evaluate the untuned model first.")
     fcit_keep_client_updates: bool = option(False, "Keep every client's update as an update folder in output_dir/updates.")
-    fcit_export_weights: str | None = option(
-        None, "For export: the id of one subspace, a list of weights, or mean (default: mean)."
-    )
 
     def parse(self) -> None:
-        """Turn text from the command line into the values that it means."""
-        if self.fcit_export_weights is not None and not isinstance(self.fcit_export_weights, list):
-            self.fcit_export_weights = str(self.fcit_export_weights)
+        """Nothing to turn."""
 
     def check(self) -> None:
         """Refuse values that cannot work, alone or together."""

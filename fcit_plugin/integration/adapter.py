@@ -29,8 +29,7 @@ def install(adapter_module) -> None:
                 )
             from .serving import load_fcit_folder
 
-            export_weights = getattr(getattr(finetuning_args, "fcit", None), "fcit_export_weights", None)
-            return load_fcit_folder(given["model"], folder, given["model_args"], export_weights)
+            return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)
         model = wrapped(*args, **kwargs)
         if getattr(finetuning_args, "fcit_stage", None) and given["is_trainable"]:
             unfreeze_projector(model, finetuning_args)

@@ -17,8 +17,9 @@ from transformers import HfArgumentParser
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .. import autoload
-from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
+from ..arguments import EXPORT_KEYS, FCIT_STAGES, FcitArguments, check_names, check_stage
 from ..scenario.settings import get_scenario
+from .adapter import fcit_folder
 from .datasets import use_data_root
 from .errors import read_recipe, watch
 
@@ -62,7 +63,7 @@ def install(parser_module) -> None:
         resolve_model(rest)
         use_data_root(fcit.fcit_data_dir if fcit else None)
         if fcit is None:
-            return wrapped(rest)
+            return with_folder(wrapped(rest), None)
         check_seams()
         if stage in FCIT_STAGES and wrapped.__name__ == "get_infer_args":
             raise ValueError(
@@ -76,6 +77,8 @@ def install(parser_module) -> None:
         finetuning_args = parsed[-2]
         if stage in FCIT_STAGES:
             check_combination(*parsed[:4], fcit)
+        else:
+            with_folder(parsed, fcit)
         finetuning_args.fcit = fcit
         finetuning_args.fcit_stage = stage
         finetuning_args.fcit_own_data = own_data
@@ -215,6 +218,33 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
             "and `fcit_zero_shot: false`."
         )
     _check_folders(training_args.output_dir, fcit)
+
+
+def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
+    """Check a command of LLaMA-Factory's own that may use an FCIT folder, and hand on what the folder wants to know.
+
+    Args:
+        parsed: LLaMA-Factory's argument objects.
+        fcit: The fcit keys, None if there are none.
+
+    Returns:
+        The same objects.
+
+    Raises:
+        ValueError: A key would be ignored; the sentence names it.
+    """
+    model_args, data_args, finetuning_args = parsed[0], parsed[1], parsed[-2]
+    folder = fcit_folder(model_args.adapter_name_or_path)
+    for key in EXPORT_KEYS:
+        if getattr(fcit, key, None) is None:
+            continue
+        if folder is None:
+            raise ValueError(f"`{key}` needs the output folder of an fcit run as `adapter_name_or_path`.")
+        if model_args.export_dir is None:
+            raise ValueError(f"`{key}` is for `llamafactory-cli export`, which needs `export_dir`.")
+    if folder is not None:
+        finetuning_args.fcit_data_args = data_args  # template and data sets
+    return parsed
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments) -> None:

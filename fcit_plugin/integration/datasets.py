@@ -106,6 +106,11 @@ def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
     )
 
 
+def is_dataset(name: str, dataset_dir: str) -> bool:
+    """Whether a data set of this name is known, ours or the user's."""
+    return name in own_datasets() or name in users_datasets(dataset_dir)
+
+
 def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool) -> None:
     """Refuse unknown data sets before anything is loaded.
 

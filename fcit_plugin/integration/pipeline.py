@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
@@ -88,7 +89,7 @@ class Pipeline:
         training_args.predict_with_generate = generate
         with self.training_args.main_process_first(desc="load dataset"):
             aligned = _get_merged_dataset([name], self.model_args, self.data_args, training_args, stage="sft")
-        instructions = [_without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
+        instructions = _instructions(aligned)
         answers = [response[0]["content"] if response else "" for response in aligned["_response"]]
         empty = [i for i, answer in enumerate(answers) if not answer.strip()]
         if empty:
@@ -131,7 +132,19 @@ class TaskData:
         return [text for split in self.splits for text in split.instructions]
 
 
-def _without_media(text: str) -> str:
+def instructions_of(name: str, model_args, data_args) -> list[str]:
+    """The instructions of a data set alone, without a run around it."""
+    reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
+    return _instructions(_get_merged_dataset([name], model_args, data_args, reading, stage="sft"))
+
+
+def _instructions(aligned: Dataset) -> list[str]:
+    """The first human instruction of each record, without media tags."""
+    return [without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
+
+
+def without_media(text: str) -> str:
+    """An instruction without LLaMA-Factory's placeholders for images, videos and audios."""
     for placeholder in _PLACEHOLDERS:
         text = text.replace(placeholder, "")
     return text.strip()

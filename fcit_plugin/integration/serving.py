@@ -1,9 +1,7 @@
 """An FCIT output folder as ``adapter_name_or_path``: routed inference for chat, api, predict; merging for export."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +11,26 @@ from llamafactory.model import load_tokenizer
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights
+from ..arguments import FcitArguments
 from ..federation.state import ServerState, load_state
 from ..knowledge.activation import Router
 from ..knowledge.encoders import make_encoder
+from ..knowledge.fixed import fixed_weights
+from ..scenario.settings import datasets_of_task
+from .datasets import is_dataset
+from .pipeline import instructions_of, without_media
 
 logger = logging.get_logger(__name__)
 
 
-def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, export_weights: Any) -> torch.nn.Module:
+def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
     """Put what a run learnt onto the base model.
 
     Args:
         model: The base model.
         folder: The run's output folder.
         model_args: LLaMA-Factory's model arguments; with ``export_dir`` the subspaces are merged into the model.
-        export_weights: ``fcit_export_weights``.
+        finetuning_args: Its fine-tuning arguments, with the fcit keys and the data arguments on them.
 
     Raises:
         ValueError: The folder holds no subspace, or does not fit the model.
@@ -35,50 +38,64 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, export_we
     state, manifest = load_state(folder)
     if not state.subspaces:
         raise ValueError(f"{folder} holds no subspace yet; run at least one round first.")
-    _load_shared(model, state, folder)
-    config = LoraConfig.from_pretrained(str(folder / "subspaces" / "0"))
-    peft_model = get_peft_model(model, config)
-    activation = attach(peft_model, state.subspaces)
-    if model_args.export_dir is not None:
-        weights = fixed_weights(export_weights, state)
-        fold_weights(peft_model, torch.tensor(weights), config.r)
-        logger.info_rank0(f"Merging {len(weights)} subspaces with weights {np.round(weights, 4).tolist()}.")
-        activation.set(torch.ones(1, len(weights)))
-        return peft_model.merge_and_unload(adapter_names=[STACKED])
+    exports = model_args.export_dir is not None
+    if exports and getattr(model, "quantization_method", None) is not None:
+        raise ValueError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
+    load_shared(model, state, folder)
     tokenizer = load_tokenizer(model_args)["tokenizer"]
-    encoder = make_encoder(
-        manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
-    )
-    router = Router(encoder, state.tokens, manifest["activation"], manifest["temperature"])
-    route(peft_model, activation, router, instruction_reader(tokenizer, manifest["template"]))
+
+    def router() -> Router:
+        encoder = make_encoder(
+            manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
+        )
+        return Router(encoder, state.tokens, manifest["activation"], manifest["temperature"])
+
+    if exports:
+        fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
+        weights = _export_weights(fcit, state, manifest, router, model_args, finetuning_args.fcit_data_args)
+        logger.info_rank0(f"Merging {len(weights)} subspaces with weights {np.round(weights, 4).tolist()}.")
+        return merged(model, folder, state, weights)
+    peft_model, activation = stacked(model, folder, state)
+    route(peft_model, activation, router(), instruction_reader(tokenizer, manifest["template"]))
     logger.info_rank0(f"Loaded {len(state.subspaces)} subspaces from {folder}; each request activates its own.")
     return peft_model
 
 
-def fixed_weights(given: Any, state: ServerState) -> list[float]:
-    """The weights w [K] that ``fcit_export_weights`` names.
+def stacked(model: torch.nn.Module, folder: Path, state: ServerState) -> tuple[PeftModel, Activation]:
+    """The model with all subspaces on it, and the activation that wants weights."""
+    peft_model = get_peft_model(model, LoraConfig.from_pretrained(str(folder / "subspaces" / "0")))
+    return peft_model, attach(peft_model, state.subspaces)
+
+
+def merged(model: torch.nn.Module, folder: Path, state: ServerState, weights: list[float]) -> torch.nn.Module:
+    """The base model with the subspaces added to its weights, for fixed weights w [K]: no adapter is left."""
+    peft_model, activation = stacked(model, folder, state)
+    fold_weights(peft_model, torch.tensor(weights), activation.rank)
+    return peft_model.merge_and_unload(adapter_names=[STACKED])
+
+
+def _export_weights(
+    fcit: FcitArguments, state: ServerState, manifest: dict, router: Callable[[], Router], model_args, data_args
+) -> list[float]:
+    """The weights w [K] of an export: fixed ones, or with ``auto`` those that an instruction or a data set activates."""
+    if fcit.fcit_export_weights != "auto":
+        setting = manifest["setting"]
+        return fixed_weights(
+            fcit.fcit_export_weights, state.tasks, state.tokens.counts, lambda task: datasets_of_task(setting, task)
+        )
+    given, made = fcit.fcit_export_instruction, router()
+    if not is_dataset(given, data_args.dataset_dir):
+        return made.weights([without_media(given)])[0].tolist()
+    embedded = made.encoder.encode(instructions_of(given, model_args, data_args))
+    return made.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()
+
+
+def load_shared(model: torch.nn.Module, state: ServerState, folder: Path) -> None:
+    """Put the shared trainables into the model.
 
     Raises:
-        ValueError: It is neither ``mean``, the id of a subspace, nor a list of K weights.
+        ValueError: They are not those of this base model.
     """
-    count = len(state.subspaces)
-    text = given if isinstance(given, list) else (given or "mean")
-    if text == "mean":
-        return [1.0 / count] * count
-    try:
-        value = text if isinstance(text, list) else json.loads(text)
-        if isinstance(value, int) and 0 <= value < count:
-            return [float(k == value) for k in range(count)]
-        if isinstance(value, list) and len(value) == count:
-            return [float(weight) for weight in value]
-    except (ValueError, TypeError):
-        pass
-    raise ValueError(
-        f"`fcit_export_weights` is {given!r}; give mean, a subspace from 0 to {count - 1}, or a list of {count} weights."
-    )
-
-
-def _load_shared(model: torch.nn.Module, state: ServerState, folder: Path) -> None:
     parameters = dict(model.named_parameters())
     for key, value in state.shared.items():
         if key not in parameters or parameters[key].shape != value.shape:

@@ -78,6 +78,9 @@ class Router:
 
     def weights(self, instructions: Sequence[str]) -> np.ndarray:
         """Weights of the subspaces for each instruction, float32 [n, K]."""
+        return self.weights_of(self.encoder.encode(instructions))
+
+    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
+        """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
         used = self.tokens.counts > 0
-        embedded = self.encoder.encode(instructions)
         return activation_weights(embedded, self.tokens.tokens, used, mode=self.mode, temperature=self.temperature)

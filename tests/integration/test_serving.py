@@ -1,39 +1,18 @@
 """An FCIT output folder as ``adapter_name_or_path`` of LLaMA-Factory's chat and export."""
 
-from types import SimpleNamespace
-
 import pytest
 import tiny
 import torch
 from llamafactory.chat import ChatModel
 from llamafactory.data.template import TEMPLATES
-from llamafactory.train.tuner import export_model
-from peft import PeftModel
-from runs import run_recipe
-from safetensors.torch import load_file
+from runs import infer_args, run_recipe, weighted_by_peft
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from fcit_plugin.federation.state import load_state
-from fcit_plugin.integration.serving import fixed_weights, instruction_reader
+from fcit_plugin.integration.serving import instruction_reader
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
-
-
-def weighted_by_peft(base, folder, weights):
-    """The reference: PEFT's own concatenation of the subspace adapters with fixed weights, merged."""
-    names = [f"k{k}" for k in range(len(weights))]
-    model = PeftModel.from_pretrained(base, str(folder / "subspaces" / "0"), adapter_name=names[0])
-    for k, name in list(enumerate(names))[1:]:
-        model.load_adapter(str(folder / "subspaces" / str(k)), adapter_name=name)
-    model.add_weighted_adapter(names, list(weights), adapter_name="sum", combination_type="cat")
-    model.set_adapter("sum")
-    return model.eval()
-
-
-def infer_args(run_keys, folder, **more):
-    keys = ("model_name_or_path", "template", "default_system")
-    return {**{key: run_keys[key] for key in keys}, "adapter_name_or_path": str(folder), **more}
 
 
 @pytest.mark.parametrize("task", ["color", "letter"])
@@ -58,33 +37,6 @@ def test_chat_activates_by_the_request(text_run, text_keys, task):
     expected = reference.generate(input_ids=ids, max_new_tokens=4, do_sample=False, eos_token_id=2, pad_token_id=0)
     answer = engine.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)
     assert chat.chat([{"role": "user", "content": question}])[0].response_text.strip() == answer.strip()
-
-
-@pytest.mark.parametrize("weights", ["0", "1", "[0.25, 0.75]", None])
-def test_export_merges_exactly_and_needs_no_plugin(llava_run, llava_keys, tmp_path, weights):
-    more = {"fcit_export_weights": weights} if weights is not None else {}
-    export_model(infer_args(llava_keys, llava_run, export_dir=str(tmp_path / "merged"), infer_dtype="float32", **more))
-    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged").eval()
-    base = AutoModelForImageTextToText.from_pretrained(llava_keys["model_name_or_path"]).eval()
-    shared = load_file(llava_run / "shared.safetensors")
-    assert all("multi_modal_projector" in key for key in shared)
-    base.load_state_dict(shared, strict=False)
-    expected = {"0": [1.0, 0.0], "1": [0.0, 1.0], "[0.25, 0.75]": [0.25, 0.75], None: [0.5, 0.5]}[weights]
-    reference = weighted_by_peft(base, llava_run, expected)
-    image_id = merged.config.image_token_id
-    inputs = {
-        "input_ids": torch.tensor([[1, *[image_id] * 4, 7, 9, 11]]),
-        "pixel_values": torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
-    }
-    with torch.inference_mode():
-        torch.testing.assert_close(merged(**inputs).logits, reference(**inputs).logits, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("given", ["2", "[1.0]", "nearest", "-1"])
-def test_wrong_export_weights_are_one_sentence(given):
-    state = SimpleNamespace(subspaces=[{}, {}])
-    with pytest.raises(ValueError, match="`fcit_export_weights` is .* a subspace from 0 to 1, or a list of 2 weights"):
-        fixed_weights(given, state)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

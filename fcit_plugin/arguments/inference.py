@@ -1,0 +1,35 @@
+"""Keys for using what a run learnt: in LLaMA-Factory's own commands, on an FCIT folder."""
+
+from dataclasses import dataclass
+
+from .option import option
+
+#: Keys for ``llamafactory-cli export`` of an FCIT folder.
+EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
+
+
+@dataclass
+class InferenceArguments:
+    """How subspaces act after the run."""
+
+    fcit_export_weights: str | None = option(
+        None,
+        "For export: the number of one subspace, a data set that it learnt, a list of weights, auto, or mean "
+        "(default: mean).",
+    )
+    fcit_export_instruction: str | None = option(
+        None, "For fcit_export_weights: auto: the instruction that weighs the subspaces, or a data set whose mean does."
+    )
+
+    def parse(self) -> None:
+        """Turn text from the command line into the values that it means."""
+        if self.fcit_export_weights is not None and not isinstance(self.fcit_export_weights, list):
+            self.fcit_export_weights = str(self.fcit_export_weights)
+
+    def check(self) -> None:
+        """Refuse values that cannot work, alone or together."""
+        if (self.fcit_export_weights == "auto") != (self.fcit_export_instruction is not None):
+            raise ValueError(
+                "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
+                "data set, says which subspaces are merged."
+            )
