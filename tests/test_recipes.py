@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from llamafactory.hparams.parser import _TRAIN_ARGS
+from llamafactory.hparams.parser import _INFER_ARGS, _TRAIN_ARGS
 from transformers import HfArgumentParser
 
 from fcit_plugin.arguments import FCIT_STAGES
@@ -12,7 +12,8 @@ from fcit_plugin.integration.arguments import split
 from fcit_plugin.scenario.settings import get_scenario
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+EXPORT = ROOT / "recipes" / "fcit_export.yaml"
+RECIPES = sorted(set((ROOT / "recipes").glob("*.yaml")) - {EXPORT})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -34,6 +35,12 @@ def test_a_recipe_reads_from_top_to_bottom(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_readme_names_every_recipe(path):
     assert path.name in (ROOT / "README.md").read_text()
+
+
+def test_every_key_of_the_export_recipe_is_known():
+    rest, stage, fcit = split(yaml.safe_load(EXPORT.read_text()))
+    assert (stage, fcit.fcit_export_weights) == (None, "mean")
+    HfArgumentParser(_INFER_ARGS).parse_dict(rest)
 
 
 def test_rivals_differ_from_disco_in_the_method_alone():
