@@ -61,17 +61,19 @@ def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
     """Make the multimodal projector trainable, unless the recipe freezes it.
 
     It is trained in float32, as LLaMA-Factory trains LoRA, also inside a model of half precision; with ``pure_bf16``
-    it stays as it is.
+    it stays as it is. DeepSpeed casts the whole model to its own precision, so the hooks look at what is there.
     """
     if finetuning_args.freeze_multi_modal_projector:
         return
-    outside = model.dtype
+    embedding = model.get_input_embeddings()
     for projector in projectors(model):
         projector.requires_grad_(True)
-        if not finetuning_args.pure_bf16 and outside != torch.float32:
+        if not finetuning_args.pure_bf16 and model.dtype != torch.float32:
             projector.float()
-            projector.register_forward_pre_hook(lambda module, args: tuple(x.float() for x in args))
-            projector.register_forward_hook(lambda module, args, output: output.to(outside))
+            projector.register_forward_pre_hook(
+                lambda module, args: tuple(x.to(next(module.parameters()).dtype) for x in args)
+            )
+            projector.register_forward_hook(lambda module, args, output: output.to(embedding.weight.dtype))
 
 
 def projectors(model: torch.nn.Module) -> list[torch.nn.Module]:

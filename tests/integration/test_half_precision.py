@@ -1,6 +1,7 @@
 """Clients in half precision: a bfloat16 LLaVA with its projector trained, and mixed precision over many clients."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import fcit_plugin.integration.local as local
+from fcit_plugin.integration.adapter import projectors, unfreeze_projector
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,20 @@ def test_mixed_precision_leaves_no_wrapper_on_the_model(text_recipe, monkeypatch
     monkeypatch.setattr(local, "_tear_down", tear_down)
     run_recipe(text_recipe(bf16=True, use_cpu=True, fcit_eval_every="never", fcit_zero_shot=False))
     assert wrapped == [(True, False)] * 8
+
+
+@pytest.mark.parametrize(("stored", "engine"), [(torch.float16, torch.bfloat16), (torch.bfloat16, None)])
+def test_the_projector_fits_its_neighbours_also_when_an_engine_has_cast_the_whole_model(llava_model, stored, engine):
+    """DeepSpeed's bf16 engine casts every parameter, whatever precision the checkpoint and the projector had."""
+    model = LlavaForConditionalGeneration.from_pretrained(llava_model, dtype=stored)
+    unfreeze_projector(model, SimpleNamespace(freeze_multi_modal_projector=False, pure_bf16=False))
+    (projector,) = projectors(model)
+    assert projector.linear_1.weight.dtype == torch.float32
+    if engine is not None:
+        model.to(engine)
+    ids = torch.tensor([[1, *[model.config.image_token_index] * 4, 5]])
+    pixels = torch.rand(1, 3, 16, 16, dtype=engine or stored)
+    logits = model(input_ids=ids, pixel_values=pixels).logits
+    assert logits.dtype == (engine or stored) and logits.isfinite().all()
+    logits.sum().backward()
+    assert projector.linear_1.weight.grad.dtype == (engine or torch.float32)
