@@ -19,6 +19,7 @@ from typing_extensions import override
 from ..adapters.lora import State, read_shared, read_subspace, shared_parameters, write_shared, write_subspace
 from ..arguments import FcitArguments
 from ..knowledge.encoders import IdentityEncoder
+from ..plan.work import optimizer_steps
 from ..scenario.partition import partition
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
@@ -108,11 +109,14 @@ class LocalTrainer:
     def num_steps(self, client: int, task: int) -> int:
         """Optimizer steps of a client's local training."""
         args = self.pipeline.training_args
-        if args.max_steps > 0:
-            return args.max_steps
-        batch = args.per_device_train_batch_size * args.world_size
-        batches = -(-len(self.records(client, task)) // batch)
-        return int(np.ceil(max(-(-batches // args.gradient_accumulation_steps), 1) * args.num_train_epochs))
+        return optimizer_steps(
+            len(self.records(client, task)),
+            batch=args.per_device_train_batch_size,
+            processes=args.world_size,
+            accumulation=args.gradient_accumulation_steps,
+            epochs=args.num_train_epochs,
+            max_steps=args.max_steps,
+        )
 
     def token(self, config: ConfigRecord) -> tuple[np.ndarray, int, int]:
         """Mean identity token m_c [D] over the client's instructions, their number q_c, and n_c."""

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.model import load_model, load_tokenizer
 
@@ -14,7 +15,7 @@ from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, REPORT_JSON, SUBSPACES_P
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
 from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, load_state, save_state
-from ..knowledge.encoders import make_encoder
+from ..knowledge.encoders import IdentityEncoder, make_encoder
 from ..scenario.settings import get_scenario
 from .datasets import check_datasets
 from .local import LocalTrainer
@@ -58,16 +59,22 @@ class Session:
         check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
         self._prepare_output_dir()
         tokenizer_module = load_tokenizer(model_args)
-        self.pipeline = Pipeline(model_args, data_args, training_args, tokenizer_module)
-        self.model = load_model(tokenizer_module["tokenizer"], model_args, finetuning_args, is_trainable=True)
-        self.encoder = make_encoder(
-            args.fcit_identity_encoder,
-            args.fcit_identity_pooling,
-            args.fcit_identity_center,
-            self.model,
-            tokenizer_module["tokenizer"],
-        )
+        self.pipeline = self._make_pipeline(tokenizer_module)
+        self.model = self._load_model(tokenizer_module["tokenizer"])
+        self.encoder = self._make_encoder(tokenizer_module["tokenizer"])
         self.program = Program(args, self.scenario, training_args.seed, blank=read_subspace(self.model))
+
+    def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
+        return Pipeline(self.model_args, self.data_args, self.training_args, tokenizer_module)
+
+    def _load_model(self, tokenizer) -> torch.nn.Module:
+        return load_model(tokenizer, self.model_args, self.finetuning_args, is_trainable=True)
+
+    def _make_encoder(self, tokenizer) -> IdentityEncoder:
+        args = self.args
+        return make_encoder(
+            args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
+        )
 
     def _prepare_output_dir(self) -> None:
         if not self.is_main:

@@ -1,0 +1,84 @@
+"""Everything that a dry run says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .memory import Memory
+from .work import Schedule, TaskShare
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """One data set.
+
+    Attributes:
+        name: Its name.
+        train: Training records.
+        test: Test records that are evaluated; None without evaluation.
+        lengths: Tokens of the training records that were tokenised.
+    """
+
+    name: str
+    train: int
+    test: int | None
+    lengths: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a dry run says.
+
+    Attributes:
+        title: Method, setting, seed.
+        settings: Lines of name and value.
+        data: The data sets.
+        shares: How the tasks are dealt out.
+        schedules: Who trains what when; several where several models are trained apart, by what they are called.
+        answers: Answers that are generated in all evaluations together.
+        memory: Of one process; None where nothing is trained.
+        notes: What else there is to know.
+    """
+
+    title: str
+    settings: Mapping[str, str]
+    data: Sequence[DataSummary]
+    shares: Sequence[TaskShare]
+    schedules: Mapping[str, Schedule]
+    answers: int
+    memory: Memory | None
+    notes: Sequence[str]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return sum(schedule.steps for schedule in self.schedules.values())
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes from the clients in all."""
+        return sum(schedule.bytes_up for schedule in self.schedules.values())
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes to the clients in all."""
+        return sum(schedule.bytes_down for schedule in self.schedules.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        payload = next((s.payload for s in self.schedules.values() if s.payload), None)
+        return {
+            "title": self.title,
+            "settings": dict(self.settings),
+            "data": [asdict(d) | {"lengths": [int(n) for n in d.lengths]} for d in self.data],
+            "shares": [share.summary() for share in self.shares],
+            "work": {name: [asdict(work) for work in s.work] for name, s in self.schedules.items()},
+            "steps": self.steps,
+            "answers": self.answers,
+            "bytes_up_per_client": payload.up if payload else 0,
+            "bytes_down_per_client": payload.down if payload else 0,
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+            "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
+            "notes": list(self.notes),
+        }

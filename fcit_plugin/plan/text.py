@@ -1,0 +1,89 @@
+"""The plan of a run as it is printed."""
+
+from collections.abc import Sequence
+
+from .memory import Memory
+from .plan import DataSummary, Plan
+from .work import ClientWork, Schedule, TaskShare
+
+
+def to_text(plan: Plan) -> str:
+    """What a dry run prints."""
+    blocks = [f"FCIT dry run: {plan.title}. Nothing is trained."]
+    blocks.append(_block("Settings", [[f"{name}:", value] for name, value in plan.settings.items()]))
+    blocks.append(_block("Data sets", _data(plan.data)))
+    if plan.schedules:
+        blocks.append(_block("Records of a client", _shares(plan.shares)))
+    for name, schedule in plan.schedules.items():
+        blocks.append(_block(f"Who trains what when{f' ({name})' if name else ''}", _rounds(schedule)))
+    blocks.append(_block("In all", _totals(plan)))
+    if plan.memory:
+        blocks.append(_block("Memory of one process", _memory(plan.memory)))
+    blocks += [f"Note: {note}" for note in plan.notes]
+    return "\n\n".join(blocks)
+
+
+def _block(title: str, rows: Sequence[Sequence[str]]) -> str:
+    columns = max(len(row) for row in rows)
+    widths = [max(len(row[i]) for row in rows if len(row) > i) for i in range(columns - 1)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0])).rstrip() for row in rows]
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
+
+
+def _data(data: Sequence[DataSummary]) -> list[list[str]]:
+    rows = [["", "train", "test", "tokens (mean, longest of a sample)"]]
+    for item in data:
+        test = "-" if item.test is None else f"{item.test:,}"
+        tokens = f"{sum(item.lengths) / len(item.lengths):.0f}, {max(item.lengths)} of {len(item.lengths)} records"
+        rows.append([item.name, f"{item.train:,}", test, tokens])
+    return rows
+
+
+def _shares(shares: Sequence[TaskShare]) -> list[list[str]]:
+    rows = [["task", "smallest", "median", "largest"]]
+    for share in shares:
+        found = share.summary()
+        rows.append([found["task"], f"{found['smallest']:,}", f"{found['median']:,.0f}", f"{found['largest']:,}"])
+    return rows
+
+
+def _rounds(schedule: Schedule) -> list[list[str]]:
+    rows = [["stage", "round", "steps", "client task (records)"]]
+    for work in schedule.rounds():
+        steps = sum(w.steps for w in work)
+        rows.append([str(work[0].stage), str(work[0].round), f"{steps:,}", ", ".join(map(_client, work))])
+    return rows
+
+
+def _client(work: ClientWork) -> str:
+    return f"{work.client} {work.task} ({work.records:,})"
+
+
+def _totals(plan: Plan) -> list[list[str]]:
+    rows = [["optimizer steps:", f"{plan.steps:,}"]]
+    trainings = sum(len(schedule.work) for schedule in plan.schedules.values())
+    rows.append(["local trainings:", f"{trainings:,}"])
+    rows.append(["answers generated to be scored:", f"{plan.answers:,}"])
+    for schedule in plan.schedules.values():
+        if schedule.payload:
+            each = f"{megabytes(schedule.payload.up)} a client and round"
+            rows.append(["sent by clients:", f"{megabytes(plan.bytes_up)} ({each})"])
+            each = f"{megabytes(schedule.payload.down)} a client and round"
+            rows.append(["received by clients:", f"{megabytes(plan.bytes_down)} ({each})"])
+    return rows
+
+
+def _memory(memory: Memory) -> list[list[str]]:
+    return [
+        ["base weights:", megabytes(memory.frozen)],
+        ["trained weights:", megabytes(memory.trained)],
+        ["gradients:", megabytes(memory.gradients)],
+        ["optimizer states:", megabytes(memory.optimizer)],
+        ["activations:", f"about {megabytes(memory.activations)}"],
+        ["together:", f"about {megabytes(memory.total)}"],
+    ]
+
+
+def megabytes(number: int) -> str:
+    """A size in units of 10^6 or 10^9 bytes."""
+    return f"{number / 1e9:,.2f} GB" if number >= 1e9 else f"{number / 1e6:,.2f} MB"

@@ -1,0 +1,139 @@
+"""Who trains what when, in how many optimizer steps, and how many bytes travel: exact."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+def optimizer_steps(
+    num_records: int, *, batch: int, processes: int = 1, accumulation: int = 1, epochs: float, max_steps: int = -1
+) -> int:
+    """Optimizer steps of one client's local training, as Hugging Face's Trainer counts them.
+
+    Args:
+        num_records: n_c, the client's records.
+        batch: ``per_device_train_batch_size``.
+        processes: Processes that share each step.
+        accumulation: ``gradient_accumulation_steps``.
+        epochs: ``num_train_epochs``, also a fraction.
+        max_steps: ``max_steps``; above 0 it goes before the epochs.
+    """
+    if max_steps > 0:
+        return max_steps
+    batches = math.ceil(num_records / (batch * processes))
+    return math.ceil(max(math.ceil(batches / accumulation), 1) * epochs)
+
+
+def array_bytes(shape: Shape) -> int:
+    """Size of a float32 array in a Flower message: NumPy's own file format, a header and then 4 bytes a number."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)})
+    return len(header.getvalue()) + 4 * math.prod(shape)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What travels for one client in one round.
+
+    Attributes:
+        subspace: Shapes of the factors of one subspace.
+        shared: Shapes of the shared trainables (projector).
+        dimension: D of the identity tokens.
+    """
+
+    subspace: tuple[Shape, ...]
+    shared: tuple[Shape, ...]
+    dimension: int
+
+    @property
+    def down(self) -> int:
+        """Bytes to the client: one subspace and the shared trainables."""
+        return sum(map(array_bytes, (*self.subspace, *self.shared)))
+
+    @property
+    def up(self) -> int:
+        """Bytes from the client: the same, and its identity token twice: once to be assigned, once with the update."""
+        return self.down + 2 * array_bytes((self.dimension,))
+
+
+@dataclass(frozen=True)
+class ClientWork:
+    """One client in one round.
+
+    Attributes:
+        stage: t.
+        round: r within the stage.
+        client: Number of the client.
+        task: Name of its task.
+        records: n_c.
+        steps: Optimizer steps.
+    """
+
+    stage: int
+    round: int
+    client: int
+    task: str
+    records: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All work of a run in its order, and what travels for it.
+
+    Attributes:
+        work: Every client of every round.
+        payload: What travels for each of them; None where nothing does, as with clients that learn alone.
+    """
+
+    work: tuple[ClientWork, ...]
+    payload: Payload | None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all clients."""
+        return sum(work.steps for work in self.work)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes from all clients."""
+        return len(self.work) * self.payload.up if self.payload else 0
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes to all clients."""
+        return len(self.work) * self.payload.down if self.payload else 0
+
+    def rounds(self) -> Iterable[tuple[ClientWork, ...]]:
+        """The work of each round."""
+        keys = dict.fromkeys((work.stage, work.round) for work in self.work)
+        return (tuple(w for w in self.work if (w.stage, w.round) == key) for key in keys)
+
+
+@dataclass(frozen=True)
+class TaskShare:
+    """How one task's records are dealt out.
+
+    Attributes:
+        task: Name of the task.
+        sizes: n_c of every client.
+    """
+
+    task: str
+    sizes: Sequence[int]
+
+    def summary(self) -> dict[str, Any]:
+        """Records in all, and the smallest, the median and the largest client."""
+        return {
+            "task": self.task,
+            "records": int(sum(self.sizes)),
+            "smallest": int(min(self.sizes)),
+            "median": float(np.median(self.sizes)),
+            "largest": int(max(self.sizes)),
+        }
