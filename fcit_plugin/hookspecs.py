@@ -1,15 +1,16 @@
 """All extension points. A package implements them and names its module in the entry point group ``fcit_plugin``.
 
+    from fcit_plugin.evaluation.metrics import mean_of
     from fcit_plugin.hookspecs import hookimpl
 
     @hookimpl
     def fcit_metrics():
-        return {"first_letter": lambda prediction, answer: float(prediction[:1] == answer[:1])}
+        return {"first_letter": mean_of(lambda prediction, answer: float(prediction[:1] == answer[:1]))}
 
 The plugin's own parts are registered through the same hooks (:mod:`fcit_plugin.builtin`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pluggy
@@ -46,8 +47,11 @@ def fcit_identity_encoders() -> Mapping[str, Callable]:
 
 
 @hookspec
-def fcit_metrics() -> Mapping[str, Callable[[str, Any], float]]:
+def fcit_metrics() -> Mapping[str, Callable[[Sequence[str], Sequence[Any]], float]]:
     """Metrics, by the name that ``fcit_metric`` in ``dataset_info.json`` takes.
 
-    Called once. Each is ``(prediction, answer) -> score from 0 to 1``.
+    Called once. Each is ``(predictions, answers) -> score from 0 to 100`` over all records of a data set, of which
+    there is at least one. An answer is a text, a list of texts, or the four numbers of a box. Where every record has
+    a score of its own, :func:`fcit_plugin.evaluation.metrics.mean_of` makes the metric. What cannot be scored is
+    raised as ValueError: before the training each metric is tried on the answers themselves.
     """

@@ -4,7 +4,7 @@ import pytest
 
 from fcit_plugin import plugins
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.evaluation.metrics import score
+from fcit_plugin.evaluation.metrics import mean_of, score
 from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.scenario.partition import partition
 
@@ -25,10 +25,15 @@ def register():
     plugins.registry.cache_clear()
 
 
+def count(predictions, answers):
+    """A score of the corpus that is no mean over the records."""
+    return 100 * len(set(predictions)) / len(set(answers))
+
+
 class ThirdParty:
     @hookimpl
     def fcit_metrics(self):
-        return {"first_letter": lambda prediction, answer: float(prediction[:1] == answer[:1])}
+        return {"first_letter": mean_of(lambda prediction, answer: float(prediction[:1] == answer[:1])), "count": count}
 
     @hookimpl
     def fcit_partitioners(self):
@@ -48,6 +53,7 @@ def test_own_parts_come_through_the_hooks(kind):
 def test_a_registered_metric_scores(register):
     register(ThirdParty())
     assert score("first_letter", ["ab", "xb"], ["ac", "ac"]) == 50.0
+    assert score("count", ["a", "a", "b"], ["a", "b", "c"]) == pytest.approx(200 / 3)
 
 
 def test_a_registered_partitioner_is_a_valid_value_of_its_key(register):

@@ -27,7 +27,11 @@ _GROUPS = (ScenarioArguments, MethodArguments, EvaluationArguments, FolderArgume
 
 #: Keys whose values are registered names (:mod:`fcit_plugin.plugins`), and of which kind. Not in the fields' metadata,
 #: for LLaMA-Factory's argument parser hands that to argparse.
-_REGISTERED = {"fcit_partition": "partitioners", "fcit_server_rule": "server_rules"}
+_REGISTERED = {
+    "fcit_partition": "partitioners",
+    "fcit_server_rule": "server_rules",
+    "fcit_caption_metric": "metrics",
+}
 
 
 @dataclass

@@ -14,6 +14,11 @@ class EvaluationArguments:
     fcit_eval_restricted: bool = option(
         True, "Also score with answers restricted to the data set's own label set, where it has one."
     )
+    fcit_caption_metric: str = option(
+        "rouge_l",
+        "Score of the data sets whose metric is caption: rouge_l, coco (the paper's: mean of BLEU-1..4, METEOR, ROUGE-L "
+        "and CIDEr; needs Java and the extra [captions]), or a registered one.",
+    )
     fcit_zero_shot: bool = option(True, "Evaluate the untuned model first.")
     fcit_keep_client_updates: bool = option(False, "Keep every client's update as an update folder in output_dir/updates.")
 

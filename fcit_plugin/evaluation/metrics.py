@@ -1,18 +1,30 @@
-"""How one answer is scored (spec, section 7). A metric gives a number from 0 to 1; `score` a mean from 0 to 100."""
+"""How the answers to one data set are scored (spec, section 7), and the registry of the metrics. docs/metrics.md."""
 
 import difflib
-import re
 from collections.abc import Callable, Sequence
 
 from ..plugins import registry
+from .answers import Answer, texts
+from .boxes import iou
+from .captions import COCO, rouge_l
+from .questions import anls, vqa
 
-Answer = str | Sequence[str] | Sequence[float]
-"""A reference: a text, for `caption` also several texts, for `iou` also four numbers."""
+Metric = Callable[[Sequence[str], Sequence[Answer]], float]
+"""(predictions, answers) of a whole data set -> score from 0 to 100."""
 
-Metric = Callable[[str, Answer], float]
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_BOX = re.compile(rf"({_NUMBER})" + rf"[\s,;]+({_NUMBER})" * 3)
+def mean_of(rate: Callable[[str, Answer], float]) -> Metric:
+    """Return the metric that is the mean of a score from 0 to 1 for each record: (prediction, answer) -> score."""
+
+    def metric(predictions: Sequence[str], answers: Sequence[Answer]) -> float:
+        return 100 * sum(rate(*pair) for pair in zip(predictions, answers, strict=True)) / len(predictions)
+
+    return metric
+
+
+def best_of(rate: Callable[[str, str], float]) -> Callable[[str, Answer], float]:
+    """Return the score of a record whose answer may be one text or several: the best over them."""
+    return lambda prediction, answer: max(rate(prediction, reference) for reference in texts(answer))
 
 
 def exact_match(prediction: str, answer: str) -> float:
@@ -28,32 +40,15 @@ def substring(prediction: str, answer: str) -> float:
     return float(prediction.strip().upper() in answer.strip().upper())
 
 
-def iou(prediction: str, answer: str | Sequence[float]) -> float:
-    """Return 1 if the boxes (x1, y1, x2, y2) overlap with intersection over union above 0.5, else 0.
-
-    The box of a text is its first four numbers in a row, with commas or spaces between them.
-    A prediction without one counts as wrong.
-
-    Raises:
-        ValueError: the answer holds no box.
-    """
-    reference = _parse_box(answer) if isinstance(answer, str) else tuple(answer)
-    if reference is None or len(reference) != 4:
-        raise ValueError(f"The answer {answer!r} is no box of four numbers.")
-    box = _parse_box(prediction)
-    return float(box is not None and _iou(box, reference) > 0.5)
-
-
-def caption(prediction: str, answer: str | Sequence[str]) -> float:
-    """Return ROUGE-L: F-measure of the longest common subsequence of words, the best over all references.
-
-    With l its length, P = l / words of the prediction, R = l / words of the reference, F = 2PR / (P + R).
-    """
-    references = [answer] if isinstance(answer, str) else answer
-    return max((_rouge_l(_words(prediction), _words(reference)) for reference in references), default=0.0)
-
-
-METRICS: dict[str, Metric] = {"exact_match": exact_match, "substring": substring, "iou": iou, "caption": caption}
+METRICS: dict[str, Metric] = {
+    "exact_match": mean_of(best_of(exact_match)),
+    "substring": mean_of(best_of(substring)),
+    "iou": mean_of(iou),
+    "rouge_l": mean_of(best_of(rouge_l)),
+    "vqa": mean_of(vqa),
+    "anls": mean_of(best_of(anls)),
+    **COCO,
+}
 
 
 def get_metric(name: str) -> Metric:
@@ -70,7 +65,7 @@ def get_metric(name: str) -> Metric:
 
 
 def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) -> float:
-    """Return the mean of a metric over one data set, from 0 to 100.
+    """Return the score of one data set by a registered metric, from 0 to 100.
 
     Raises:
         ValueError: unknown metric, no predictions, or not one answer for each prediction.
@@ -78,43 +73,15 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) ->
     rate = get_metric(metric)
     if not predictions or len(predictions) != len(answers):
         raise ValueError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
-    return 100 * sum(rate(*pair) for pair in zip(predictions, answers, strict=True)) / len(predictions)
+    return rate(predictions, answers)
 
 
-def label_set(answers: Sequence[str], limit: int = 64) -> tuple[str, ...] | None:
-    """Return the sorted distinct answers of a data set, or None if there are more than `limit`: open answers."""
+def label_set(answers: Sequence[Answer], limit: int = 64) -> tuple[str, ...] | None:
+    """Return the sorted distinct answers of a data set, or None where answers are open.
+
+    Open are more than `limit` distinct ones, and records with several answers or a box.
+    """
+    if not all(isinstance(answer, str) for answer in answers):
+        return None
     labels = set(answers)
     return tuple(sorted(labels)) if len(labels) <= limit else None
-
-
-def _parse_box(text: str) -> tuple[float, ...] | None:
-    found = _BOX.search(text)
-    return tuple(float(number) for number in found.groups()) if found else None
-
-
-def _iou(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes; 0 if neither has an area."""
-    inside = _area((*map(max, one[:2], other[:2]), *map(min, one[2:], other[2:])))
-    union = _area(one) + _area(other) - inside
-    return inside / union if union > 0 else 0.0
-
-
-def _area(box: Sequence[float]) -> float:
-    """Area of (x1, y1, x2, y2), 0 if its corners are the wrong way round."""
-    x1, y1, x2, y2 = box
-    return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def _rouge_l(prediction: Sequence[str], reference: Sequence[str]) -> float:
-    """F = 2PR / (P + R), which is 2l / (words of both)."""
-    longest = [0] * (len(reference) + 1)
-    for word in prediction:
-        above = longest[:]
-        for j, other in enumerate(reference):
-            longest[j + 1] = above[j] + 1 if word == other else max(above[j + 1], longest[j])
-    words = len(prediction) + len(reference)
-    return 2 * longest[-1] / words if words else 0.0

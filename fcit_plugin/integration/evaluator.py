@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from tqdm import tqdm
 from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
+from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set, score
 from ..federation.state import ServerState
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from .pipeline import Pipeline, Split
+from .scoring import Scoring, scoring
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Scores:
     Attributes:
         free: The data set's own metric.
         restricted: The same with answers restricted to the data set's label set; None where the answers are open.
-        other: What else its entry asks for (``fcit_also``): metric and score.
+        other: By its further metrics: metric and score.
     """
 
     free: dict[str, float]
@@ -68,7 +70,7 @@ class Evaluator:
             state: Subspaces, tokens and shared trainables.
             names: Data sets.
         """
-        samples = [_Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples)) for name in names]
+        samples = self._samples(names)
         write_shared(self.model, state.shared)
         router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
@@ -78,20 +80,58 @@ class Evaluator:
                 if self.args.fcit_eval_restricted
                 else {}
             )
-        return Scores(
-            {s.name: score(self.pipeline.metric(s.name), free[s.name], s.split.answers) for s in samples},
-            {
-                s.name: score(self.pipeline.metric(s.name), restricted[s.name], s.split.answers)
-                if s.name in restricted
-                else None
-                for s in samples
-            },
-            {
-                s.name: {metric: score(metric, free[s.name], s.split.answers) for metric in also}
-                for s in samples
-                if (also := self.pipeline.other_metrics(s.name))
-            },
+        return self._on_main(
+            lambda: Scores(
+                {s.name: score(s.scoring.main, free[s.name], s.split.answers) for s in samples},
+                {
+                    s.name: score(s.scoring.main, restricted[s.name], s.split.answers) if s.name in restricted else None
+                    for s in samples
+                },
+                {
+                    s.name: {metric: score(metric, free[s.name], s.split.answers) for metric in s.scoring.also}
+                    for s in samples
+                    if s.scoring.also
+                },
+            )
         )
+
+    def check(self, names: Sequence[str]) -> None:
+        """Score the data sets' own answers: what a metric lacks, or cannot read, is better known before the training.
+
+        Args:
+            names: Data sets.
+
+        Raises:
+            ValueError: Answers of a data set cannot be scored; the sentence names it.
+        """
+
+        def try_all() -> None:
+            for sample in self._samples(names):
+                answers = sample.split.answers
+                for metric in (sample.scoring.main, *sample.scoring.also):
+                    try:
+                        score(metric, [_as_prediction(answer) for answer in answers], answers)
+                    except ValueError as error:
+                        raise ValueError(f"The data set {sample.name} cannot be scored by {metric}. {error}") from error
+
+        self._on_main(try_all)
+
+    def _samples(self, names: Sequence[str]) -> list["_Sample"]:
+        dataset_dir, captions = self.pipeline.data_args.dataset_dir, self.args.fcit_caption_metric
+        return [
+            _Sample(
+                name, self.pipeline.test(name).head(self.args.fcit_eval_samples), scoring(name, dataset_dir, captions)
+            )
+            for name in names
+        ]
+
+    def _on_main(self, compute: Callable[[], Any]) -> Any:
+        """What the main process computes, in all processes: a metric may start a Java machine of 2 GB."""
+        args = self.pipeline.training_args
+        found = [compute() if args.process_index == 0 else None]
+        if args.world_size > 1:
+            dist.broadcast_object_list(found, src=0)
+        return found[0]
 
     @contextlib.contextmanager
     def _answering(self, state: ServerState) -> Iterator[Activation | None]:
@@ -184,6 +224,14 @@ class Evaluator:
 class _Sample:
     name: str
     split: Split
+    scoring: Scoring
+
+
+def _as_prediction(answer: Answer) -> str:
+    """A text that answers like the reference: itself, the first of several, or a box in words."""
+    if isinstance(answer, str):
+        return answer
+    return answer[0] if answer and isinstance(answer[0], str) else str(list(answer))
 
 
 def media_types(model: torch.nn.Module, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:

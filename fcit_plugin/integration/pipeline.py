@@ -11,7 +11,7 @@ from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
 from llamafactory.extras import logging
 
-from .datasets import TEST, dataset_entry
+from .datasets import TEST
 
 logger = logging.get_logger(__name__)
 
@@ -62,14 +62,6 @@ class Pipeline:
         self.tokenizer = tokenizer_module["tokenizer"]
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
         self._splits: dict[str, Split] = {}
-
-    def metric(self, name: str) -> str:
-        """How answers of a data set are scored: key ``fcit_metric`` of its entry, exact match if there is none."""
-        return dataset_entry(name, self.data_args.dataset_dir).get("fcit_metric", "exact_match")
-
-    def other_metrics(self, name: str) -> list[str]:
-        """Further metrics, each reported under its own name: key ``fcit_also`` of the data set's entry."""
-        return dataset_entry(name, self.data_args.dataset_dir).get("fcit_also", [])
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""

@@ -20,6 +20,7 @@ from ..scenario.settings import get_scenario
 from .datasets import check_datasets
 from .local import LocalTrainer
 from .pipeline import Pipeline
+from .scoring import check_metrics
 
 
 #: What the fcit stages write beside the folders of subspaces and updates.
@@ -57,6 +58,8 @@ class Session:
         self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
         evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
         check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
+        if evaluates:
+            check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
         self._prepare_output_dir()
         tokenizer_module = load_tokenizer(model_args)
         self.pipeline = self._make_pipeline(tokenizer_module)

@@ -59,6 +59,8 @@ class FederatedRun:
         start = time.perf_counter()
         session = self.session
         state = session.first_state()
+        if self.args.fcit_eval_every != "never":
+            self.evaluator.check(self.scenario.all_datasets())
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot:
             self.zero_shot = self._evaluate(state, self.scenario.all_datasets()).free
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.zero_shot.items()})

@@ -1,0 +1,47 @@
+"""Boxes in texts and their overlap (spec, section 7: grounding)."""
+
+import re
+from collections.abc import Sequence
+
+# a number that nothing is glued to: 10% and 4px are no coordinates, for nobody said what to divide them by
+_NUMBER = r"(?<![\w.%])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.%])"
+_RUN = re.compile(rf"{_NUMBER}(?:[\s,;]+{_NUMBER})*")
+
+
+def iou(prediction: str, answer: str | Sequence[float]) -> float:
+    """Return 1 if the boxes (x1, y1, x2, y2) overlap with intersection over union above 0.5, else 0.
+
+    A prediction is taken as it stands: nothing is rescaled and no corners are swapped. A text without a box
+    counts as wrong, and so does a box whose corners are the wrong way round, for it holds no area.
+
+    Raises:
+        ValueError: the answer holds no box.
+    """
+    reference = parse_box(answer) if isinstance(answer, str) else tuple(answer)
+    if reference is None or len(reference) != 4 or isinstance(reference[0], str):
+        raise ValueError(f"The answer {answer!r} is no box of four numbers.")
+    box = parse_box(prediction)
+    return float(box is not None and _iou(box, reference) > 0.5)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float] | None:
+    """Return the first box of a text, or None.
+
+    A box is four numbers in a row, with commas, semicolons, spaces or line breaks between them, in brackets or
+    not. Five in a row are none.
+    """
+    runs = ([float(number) for number in re.findall(_NUMBER, run.group())] for run in _RUN.finditer(text))
+    return next((tuple(run) for run in runs if len(run) == 4), None)
+
+
+def _iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes; 0 if neither has an area."""
+    inside = _area((*map(max, one[:2], other[:2]), *map(min, one[2:], other[2:])))
+    union = _area(one) + _area(other) - inside
+    return inside / union if union > 0 else 0.0
+
+
+def _area(box: Sequence[float]) -> float:
+    """Area of (x1, y1, x2, y2), 0 if its corners are the wrong way round."""
+    x1, y1, x2, y2 = box
+    return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
