@@ -15,7 +15,7 @@ os.environ.pop("FCIT_DATA_DIR", None)
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from runs import fresh_process, run_recipe
 from transformers import AutoModelForCausalLM
+
+from fcit_plugin import plugins
 
 torch.set_num_threads(1)
 
@@ -129,3 +131,19 @@ def peft_model(text_model) -> Callable[..., PeftModel]:
 def process() -> Callable[..., subprocess.CompletedProcess]:
     """Runs a command of the test's own virtual environment in a fresh process."""
     return fresh_process
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[[Any], None]]:
+    """Registers a module-like object for the length of a test."""
+    registered = []
+
+    def add(plugin) -> None:
+        plugins.manager().register(plugin)
+        registered.append(plugin)
+        plugins.registry.cache_clear()
+
+    yield add
+    for plugin in registered:
+        plugins.manager().unregister(plugin)
+    plugins.registry.cache_clear()

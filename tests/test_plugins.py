@@ -9,22 +9,6 @@ from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.scenario.partition import partition
 
 
-@pytest.fixture
-def register():
-    """Registers a module-like object for the length of a test."""
-    registered = []
-
-    def add(plugin) -> None:
-        plugins.manager().register(plugin)
-        registered.append(plugin)
-        plugins.registry.cache_clear()
-
-    yield add
-    for plugin in registered:
-        plugins.manager().unregister(plugin)
-    plugins.registry.cache_clear()
-
-
 def count(predictions, answers):
     """A score of the corpus that is no mean over the records."""
     return 100 * len(set(predictions)) / len(set(answers))

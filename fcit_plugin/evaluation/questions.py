@@ -3,9 +3,8 @@
 import re
 from collections.abc import Sequence
 
-_NUMBERS = dict(
-    zip("none zero one two three four five six seven eight nine ten".split(), [0, *range(11)], strict=True)
-)
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBERS = {"none": "0", **{word: str(number) for number, word in enumerate(_WORDS)}}
 _ARTICLES = {"a", "an", "the"}
 _CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
@@ -53,7 +52,7 @@ def normalise(text: str) -> str:
     grouped = re.search(r"\d,\d", text) is not None
     table = {ord(p): "" if grouped or f"{p} " in text or f" {p}" in text else " " for p in _PUNCTUATION}
     words = re.sub(r"\.(?!\d)", "", text.translate(table)).lower().split()
-    words = [str(_NUMBERS.get(word, word)) for word in words]
+    words = [_NUMBERS.get(word, word) for word in words]
     return " ".join(_MENDED.get(word, word) for word in words if word not in _ARTICLES)
 
 

@@ -82,16 +82,9 @@ class Evaluator:
             )
         return self._on_main(
             lambda: Scores(
-                {s.name: score(s.scoring.main, free[s.name], s.split.answers) for s in samples},
-                {
-                    s.name: score(s.scoring.main, restricted[s.name], s.split.answers) if s.name in restricted else None
-                    for s in samples
-                },
-                {
-                    s.name: {metric: score(metric, free[s.name], s.split.answers) for metric in s.scoring.also}
-                    for s in samples
-                    if s.scoring.also
-                },
+                {s.name: s.score(s.scoring.main, free) for s in samples},
+                {s.name: s.score(s.scoring.main, restricted) if s.name in restricted else None for s in samples},
+                {s.name: {name: s.score(name, free) for name in s.scoring.also} for s in samples if s.scoring.also},
             )
         )
 
@@ -104,15 +97,16 @@ class Evaluator:
         Raises:
             ValueError: Answers of a data set cannot be scored; the sentence names it.
         """
+        samples = self._samples(names)
 
         def try_all() -> None:
-            for sample in self._samples(names):
-                answers = sample.split.answers
+            for sample in samples:
+                answers = {sample.name: [_as_prediction(answer) for answer in sample.split.answers]}
                 for metric in (sample.scoring.main, *sample.scoring.also):
                     try:
-                        score(metric, [_as_prediction(answer) for answer in answers], answers)
+                        sample.score(metric, answers)
                     except ValueError as error:
-                        raise ValueError(f"The data set {sample.name} cannot be scored by {metric}. {error}") from error
+                        raise ValueError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
 
         self._on_main(try_all)
 
@@ -225,6 +219,9 @@ class _Sample:
     name: str
     split: Split
     scoring: Scoring
+
+    def score(self, metric: str, answers: dict[str, list[str]]) -> float:
+        return score(metric, answers[self.name], self.split.answers)
 
 
 def _as_prediction(answer: Answer) -> str:

@@ -1,0 +1,93 @@
+"""Free and label-restricted answers against a plain greedy search: no cache, no batch, no plugin."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from llamafactory.hparams import get_train_args
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fcit_plugin.evaluation.metrics import exact_match, mean_of
+from fcit_plugin.hookspecs import hookimpl
+from fcit_plugin.integration.evaluator import Evaluator
+from fcit_plugin.integration.session import Session
+
+#: Answers of one, two and three words, of which one begins like another.
+LABELS = {"a": "a", "b": "b c", "c": "b d a", "d": "one two"}
+
+
+class Spy:
+    """A metric that keeps what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    @hookimpl
+    def fcit_metrics(self):
+        def spy(predictions, answers):
+            self.calls.append((list(predictions), list(answers)))
+            return mean_of(exact_match)(predictions, answers)
+
+        return {"spy": spy}
+
+
+@pytest.fixture
+def relabelled(text_data, tmp_path):
+    """The tiny tasks, where ``letter`` has answers of several words and ``color`` another answer for each record."""
+    folder = shutil.copytree(text_data, tmp_path / "data")
+    for split in ("train", "test"):
+        records = json.loads((folder / f"letter_{split}.json").read_text())
+        for record in records:
+            if split == "test":
+                record["answer"] = LABELS[record["answer"]]
+            else:
+                record["conversations"][1]["value"] = LABELS[record["conversations"][1]["value"]]
+        (folder / f"letter_{split}.json").write_text(json.dumps(records))
+    record = json.loads((folder / "color_train.json").read_text())[0]
+    many = [json.loads(json.dumps(record)) for _ in range(65)]
+    for number, one in enumerate(many):
+        one["conversations"][1]["value"] = f"answer {number}"
+    (folder / "color_train.json").write_text(json.dumps(many))
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info["letter_test"]["fcit_metric"] = "spy"
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def greedy(model, tokenizer, prompt, labels=None, steps=4):
+    """The most likely next token again and again, of those that go on with a label if there are labels."""
+    said, end = [], tokenizer.eos_token_id
+    ids = [[*tokenizer(label, add_special_tokens=False)["input_ids"], end] for label in labels or ()]
+    for _ in range(steps):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *said]])).logits[0, -1]
+        allowed = {label[len(said)] for label in ids if label[: len(said)] == said} if ids else range(len(logits))
+        token = max(allowed, key=lambda token: logits[token].item())
+        if token == end:
+            break
+        said.append(token)
+    return tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(text_recipe, text_model, relabelled, register):
+    spy = Spy()
+    register(spy)
+    session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled), per_device_eval_batch_size=4)))
+    evaluator = Evaluator(session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    scores = evaluator.evaluate(session.first_state(), ["color", "letter"])
+
+    (free, answers), (restricted, _) = spy.calls
+    records = json.loads((relabelled / "letter_test.json").read_text())
+    assert answers == [record["answer"] for record in records]
+    model = AutoModelForCausalLM.from_pretrained(text_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(text_model)
+    prompts = session.pipeline.test("letter").features["input_ids"]
+    assert free == [greedy(model, tokenizer, prompt) for prompt in prompts]
+    assert restricted == [greedy(model, tokenizer, prompt, LABELS.values()) for prompt in prompts]
+    assert set(restricted) <= set(LABELS.values())
+    assert free != restricted and any(" " in answer for answer in restricted)
+
+    assert scores.restricted == {"color": None, "letter": mean_of(exact_match)(restricted, answers)}
+    assert scores.free["letter"] == mean_of(exact_match)(free, answers)
+    assert scores.other == {}
