@@ -14,7 +14,6 @@ from typing import Any
 import wrapt
 from omegaconf import OmegaConf
 from transformers import HfArgumentParser
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .. import autoload
 from ..arguments import EXPORT_KEYS, FCIT_STAGES, FcitArguments, check_names, check_stage
@@ -211,11 +210,6 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise ValueError(
             "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
-        )
-    if is_deepspeed_zero3_enabled() and fcit.fcit_eval_every != "never":
-        raise ValueError(
-            "`deepspeed`: evaluation under ZeRO-3 is not there yet; use a ZeRO-2 file, or set `fcit_eval_every: never` "
-            "and `fcit_zero_shot: false`."
         )
     _check_folders(training_args.output_dir, fcit)
 

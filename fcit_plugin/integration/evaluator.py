@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
 from tqdm import tqdm
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
@@ -21,6 +22,7 @@ from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from .pipeline import Pipeline, Split
 from .scoring import Scoring, scoring
+from .zero import gathering
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,16 @@ class Evaluator:
         self.model.eval()
         try:
             if state.subspaces:
-                with activated(self.model, state.subspaces) as activation:
+                with activated(self.model, state.subspaces) as activation, self._gathering():
                     yield activation
             else:
-                with self.model.disable_adapter():
+                with self.model.disable_adapter(), self._gathering():
                     yield None
         finally:
             self.model.train(was_training)
+
+    def _gathering(self) -> contextlib.AbstractContextManager[None]:
+        return gathering(self.model, self.pipeline.training_args)
 
     def _answers(
         self, samples: Sequence["_Sample"], router: Router, activation: Activation | None, title: str, restricted: bool
@@ -156,6 +161,9 @@ class Evaluator:
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         args = self.pipeline.training_args
         mine = range(args.process_index, len(batches), args.world_size)
+        if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
+            rounds = -(-len(batches) // args.world_size)
+            mine = [*mine, *[0] * (rounds - len(mine))]
         found: dict[tuple[str, int], str] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
             batch = batches[number]
@@ -169,7 +177,7 @@ class Evaluator:
             answers.setdefault(name, []).append(found[name, i])
         return answers
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
     def _generate(self, features: list[dict[str, Any]], tries: list[dict | None]) -> list[str]:
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
         inputs = self._collator([{key: feature.get(key) for key in prompt} | {"labels": [0]} for feature in features])
@@ -194,6 +202,7 @@ class Evaluator:
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
+            synced_gpus=is_deepspeed_zero3_enabled() and self.pipeline.training_args.world_size > 1,
             **constraint,
         )
         texts = self.pipeline.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
