@@ -11,6 +11,7 @@ from .folders import FolderArguments
 from .inference import EXPORT_KEYS, InferenceArguments
 from .method import MethodArguments
 from .option import nearest
+from .run import RunArguments
 from .scenario import ScenarioArguments
 
 __all__ = ["EXPORT_KEYS", "FCIT_STAGES", "FcitArguments", "check_names", "check_stage"]
@@ -23,7 +24,14 @@ FCIT_STAGES = {
 }
 
 #: In the order in which the help lists them.
-_GROUPS = (ScenarioArguments, MethodArguments, EvaluationArguments, FolderArguments, InferenceArguments)
+_GROUPS = (
+    ScenarioArguments,
+    MethodArguments,
+    EvaluationArguments,
+    RunArguments,
+    FolderArguments,
+    InferenceArguments,
+)
 
 #: Keys whose values are registered names (:mod:`fcit_plugin.plugins`), and of which kind. Not in the fields' metadata,
 #: for LLaMA-Factory's argument parser hands that to argparse.
@@ -35,7 +43,9 @@ _REGISTERED = {
 
 
 @dataclass
-class FcitArguments(InferenceArguments, FolderArguments, EvaluationArguments, MethodArguments, ScenarioArguments):
+class FcitArguments(
+    InferenceArguments, FolderArguments, RunArguments, EvaluationArguments, MethodArguments, ScenarioArguments
+):
     r"""Arguments of federated continual instruction tuning.
 
     They stand beside LLaMA-Factory's own keys, which keep their meaning for each client's local training.
@@ -68,7 +78,7 @@ class FcitArguments(InferenceArguments, FolderArguments, EvaluationArguments, Me
         for item in fields(self):
             value, kind = getattr(self, item.name), _REGISTERED.get(item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            if choices and value not in choices:
+            if choices and value is not None and value not in choices:
                 raise ValueError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +108,7 @@ _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
+    "fcit_dry_run": ("fcit",),
     **dict.fromkeys(EXPORT_KEYS, (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)

@@ -19,6 +19,7 @@ from ..federation.round import configure
 from ..federation.server import Traffic, run, train_round
 from ..federation.state import SHARED, ServerState, write_bytes
 from ..knowledge.organizer import Assignment
+from .dry_run import DrySession, dry_run
 from .evaluator import Evaluator, Scores
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
@@ -217,6 +218,9 @@ def run_aggregate(session: Session) -> None:
 
 def run_stage(stage: str, *llamafactory_args: Any) -> None:
     """Run an fcit stage with LLaMA-Factory's five argument objects."""
+    if llamafactory_args[3].fcit.fcit_dry_run:
+        dry_run(DrySession(*llamafactory_args))
+        return
     session = Session(*llamafactory_args)
     {"fcit": lambda s: FederatedRun(s)(), "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
     if dist.is_initialized():
