@@ -11,9 +11,12 @@ The plugin's own parts are registered through the same hooks (:mod:`fcit_plugin.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
+
+if TYPE_CHECKING:
+    from flwr.app import Message
 
 PROJECT = "fcit_plugin"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -54,4 +57,13 @@ def fcit_metrics() -> Mapping[str, Callable[[Sequence[str], Sequence[Any]], floa
     there is at least one. An answer is a text, a list of texts, or the four numbers of a box. Where every record has
     a score of its own, :func:`fcit_plugin.evaluation.metrics.mean_of` makes the metric. What cannot be scored is
     raised as ValueError: before the training each metric is tried on the answers themselves.
+    """
+
+
+@hookspec(firstresult=True)
+def fcit_intercept_reply(request: "Message", reply: "Message | None") -> "Sequence[Message] | None":
+    """An aid for tests and simulations: what becomes of a client's reply on its way to the server.
+
+    Called for every reply of a client in this process; ``reply`` is None if the client gave none. Return the messages
+    that arrive instead (``[]``: it is lost), or None to leave it alone; what you raise, the client has failed with.
     """

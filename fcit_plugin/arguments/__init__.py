@@ -11,7 +11,7 @@ from .folders import FolderArguments
 from .inference import EXPORT_KEYS, InferenceArguments
 from .method import MethodArguments
 from .option import nearest
-from .run import RunArguments
+from .replies import ReplyArguments
 from .scenario import ScenarioArguments
 
 __all__ = ["EXPORT_KEYS", "FCIT_STAGES", "FcitArguments", "check_names", "check_stage"]
@@ -27,8 +27,8 @@ FCIT_STAGES = {
 _GROUPS = (
     ScenarioArguments,
     MethodArguments,
+    ReplyArguments,
     EvaluationArguments,
-    RunArguments,
     FolderArguments,
     InferenceArguments,
 )
@@ -44,7 +44,12 @@ _REGISTERED = {
 
 @dataclass
 class FcitArguments(
-    InferenceArguments, FolderArguments, RunArguments, EvaluationArguments, MethodArguments, ScenarioArguments
+    InferenceArguments,
+    FolderArguments,
+    EvaluationArguments,
+    ReplyArguments,
+    MethodArguments,
+    ScenarioArguments,
 ):
     r"""Arguments of federated continual instruction tuning.
 
@@ -78,7 +83,7 @@ class FcitArguments(
         for item in fields(self):
             value, kind = getattr(self, item.name), _REGISTERED.get(item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            if choices and value is not None and value not in choices:
+            if choices and value not in choices:
                 raise ValueError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,7 +113,6 @@ _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
-    "fcit_dry_run": ("fcit",),
     **dict.fromkeys(EXPORT_KEYS, (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)

@@ -33,6 +33,7 @@ def build_report(
     bytes_up: int,
     bytes_down: int,
     assignments: Iterable[Mapping[str, Any]],
+    dropped: Iterable[Mapping[str, Any]] = (),
     seconds: Mapping[str, float],
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
@@ -51,11 +52,12 @@ def build_report(
         bytes_down: bytes from the server to the clients.
         assignments: entries with the keys stage, round, client, subspace, cosine and task. A cosine that is NaN
             or None, as with a method that needs none, becomes null.
+        dropped: clients that were left out of a round: entries with the keys stage, round, client and reason.
         seconds: total, train and evaluate.
 
     Returns:
         A dictionary with the keys method, setting, seed, stages, datasets, accuracy, accuracy_restricted,
-        scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments and seconds.
+        scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments, dropped and seconds.
         `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where
         there is nothing to summarise.
     """
@@ -83,6 +85,10 @@ def build_report(
             {key: int(entry[key]) for key in ("stage", "round", "client", "subspace")}
             | {"cosine": _number(entry["cosine"]), "task": str(entry["task"])}
             for entry in assignments
+        ],
+        "dropped": [
+            {key: int(entry[key]) for key in ("stage", "round", "client")} | {"reason": str(entry["reason"])}
+            for entry in dropped
         ],
         "seconds": {key: float(seconds[key]) for key in ("total", "train", "evaluate")},
     }
@@ -115,6 +121,8 @@ def table(report: Report) -> str:
         lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
         blocks.append("\n".join([f"{heading}:", *lines]))
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
+    if report["dropped"]:
+        blocks.append(f"{len(report['dropped'])} times a client was left out of a round: see dropped in {REPORT_JSON}.")
     return "\n\n".join(blocks)
 
 

@@ -23,9 +23,9 @@ class LocalTraining(Protocol):
         ...
 
 
-def work_config(stage: int, round: int, client: int, task: int) -> ConfigRecord:
-    """What a client has to know: where the run is, and which task to work on."""
-    return ConfigRecord({"stage": stage, "round": round, "client": client, "task": task})
+def work_config(run: str, stage: int, round: int, client: int, task: int) -> ConfigRecord:
+    """What a client has to know: which run it is, where that is, and which task to work on."""
+    return ConfigRecord({"run": run, "stage": stage, "round": round, "client": client, "task": task})
 
 
 def make_client_app(local: LocalTraining) -> ClientApp:

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from safetensors.torch import save
 
-from .messages import ARRAYS, METRICS, SHARED, TOKEN, to_record, to_state
+from .messages import ARRAYS, CONFIG, METRICS, SHARED, TOKEN, to_record, to_state, work_of
 from .state import load_tensors, read_object, write_bytes, write_json
 
 DESCRIPTION = "fcit_update.json"
@@ -26,21 +27,28 @@ def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
 
 
 def read_update(folder: Path) -> tuple[dict[str, Any], Message]:
-    """Read an update folder.
+    """Read an update folder. What the reply holds is as trustworthy as the client (:mod:`.validation`).
 
     Returns:
-        The client's configuration (stage, round, client, task) and its reply.
+        The client's configuration (run, stage, round, client, task) and its reply.
 
     Raises:
-        ValueError: A file is missing or corrupt; the sentence names it.
+        ValueError: A file is missing or corrupt, or does not have the form of an update; the sentence names it.
     """
     description = read_object(folder / DESCRIPTION, ("config", "metrics"))
     config, metrics = description["config"], description["metrics"]
-    records: dict[str, dict] = {}
-    for name, value in load_tensors(folder / WEIGHTS).items():
-        record, key = name.split("/", 1)
-        records.setdefault(record, {})[key] = value
-    content = RecordDict({name: to_record(state) for name, state in records.items()})
-    content[METRICS] = MetricRecord(metrics)
-    request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
-    return config, Message(content, reply_to=request)
+    tensors = load_tensors(folder / WEIGHTS)
+    try:
+        records: dict[str, dict] = {}
+        for name, value in tensors.items():
+            record, key = name.split("/", 1)
+            if value.dtype != torch.float32:
+                raise ValueError(f"{name} is of dtype {value.dtype}, not float32")
+            records.setdefault(record, {})[key] = value
+        content = RecordDict({name: to_record(state) for name, state in records.items()})
+        content[METRICS] = MetricRecord(metrics)
+        content[CONFIG] = work_of(config)
+        request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
+        return config, Message(content, reply_to=request)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # Flower's records refuse what is of no good type
+        raise ValueError(f"{folder} does not have the form of an update: {error}.") from error

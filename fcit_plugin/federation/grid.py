@@ -1,12 +1,17 @@
 """A Flower grid without servers: clients run one after the other in this process."""
 
+import logging
+import time
 from collections.abc import Callable, Iterable
 
-from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
+
+from ..plugins import manager
+
+logger = logging.getLogger(__name__)
 
 
 def identify_process() -> None:
@@ -21,19 +26,29 @@ class InProcessGrid(Grid):
         client_app: The app that every client runs. None makes a grid to sample from only, such as the view that
             one subspace's strategy has of the federation.
         node_ids: The clients' numbers.
-        on_reply: Called with each request and its reply, for progress.
+        on_reply: Called with each request and each reply that arrives, for progress.
+        timeout: Seconds after which an answer comes too late, None for no limit.
+        agree: Makes of this process's failure (None: it went well) the one that all processes of the run hold to.
+        clock: Tells the time in seconds.
     """
 
     def __init__(
         self,
-        client_app: ClientApp | None,
+        client_app: Callable[[Message, Context], Message] | None,
         node_ids: Iterable[int],
         on_reply: Callable[[Message, Message], None] = lambda request, reply: None,
+        *,
+        timeout: float | None = None,
+        agree: Callable[[str | None], str | None] = lambda failure: failure,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_app = client_app
         self._node_ids = list(node_ids)
         self._on_reply = on_reply
-        self._replies: dict[str, Message] = {}
+        self._timeout = timeout
+        self._agree = agree
+        self._clock = clock
+        self._replies: dict[str, list[Message]] = {}
 
     def set_run(self, run) -> None:
         """There is one run."""
@@ -64,15 +79,50 @@ class InProcessGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies to pushed messages."""
-        return [self._replies.pop(key) for key in message_ids if key in self._replies]
+        return [reply for key in message_ids for reply in self._replies.pop(key, [])]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Run the clients in the order of the messages and return their replies."""
-        return [self._deliver(message) for message in messages]
+        """Run the clients in the order of the messages and return the replies that arrive."""
+        return [reply for message in messages for reply in self._deliver(message)]
 
-    def _deliver(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
-        context = Context(run_id=0, node_id=node, node_config={}, state=RecordDict(), run_config={})
-        reply = self._client_app(message, context)
-        self._on_reply(message, reply)
-        return reply
+    def _deliver(self, message: Message) -> list[Message]:
+        """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes."""
+        node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
+        try:
+            replies = arriving(message, ask(self._client_app, message))
+        except Exception as error:  # here trust ends: whatever one client's code raises, the others go on
+            logger.debug(f"Client {node} failed.", exc_info=True)
+            failure = str(error) if isinstance(error, (ValueError, TimeoutError)) else f"{type(error).__name__}: {error}"
+        if failure is None and self._timeout is not None and self._clock() - start > self._timeout:
+            failure = late(self._timeout)
+        failure = self._agree(failure)
+        if failure is not None:
+            replies = [Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, failure), reply_to=message)]
+        for reply in replies:
+            self._on_reply(message, reply)
+        return replies
+
+
+def ask(client_app: Callable[[Message, Context], Message], message: Message) -> Message:
+    """Call a client app; what it raises is the caller's to handle."""
+    node = message.metadata.dst_node_id
+    return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=RecordDict(), run_config={}))
+
+
+def arriving(request: Message, reply: Message | None) -> list[Message]:
+    """What arrives of a client's reply, if somebody plays with it (hook ``fcit_intercept_reply``).
+
+    Raises:
+        TypeError: The client answered with something else than a message.
+    """
+    if not isinstance(reply, Message | None):
+        raise TypeError(f"it answered with a {type(reply).__name__}, which is no message")
+    intercepted = manager().hook.fcit_intercept_reply(request=request, reply=reply)
+    if intercepted is not None:
+        return list(intercepted)
+    return [] if reply is None else [reply]
+
+
+def late(timeout: float) -> str:
+    """What is said of a client that takes too long."""
+    return f"it took longer than {timeout:g} s (`fcit_client_timeout`)"

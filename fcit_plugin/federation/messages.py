@@ -11,8 +11,10 @@ from ..knowledge.organizer import ClientToken
 
 #: Names of the records in a message.
 ARRAYS, SHARED, TOKEN, CONFIG, METRICS = "arrays", "shared", "token", "config", "metrics"
-#: The weight of a reply, under the name that Flower's strategies look for.
-NUM_EXAMPLES = "num-examples"
+#: Scalars in a reply; the first is its weight, under the name that Flower's strategies look for.
+NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
+#: What tells one client's work in one round from any other; a reply repeats it.
+WORK_KEYS = ("run", "stage", "round", "client", "task")
 
 
 def to_record(state: State) -> ArrayRecord:
@@ -44,30 +46,42 @@ def client_token(reply: Message) -> ClientToken:
     return ClientToken(
         client=reply.metadata.src_node_id,
         mean=reply.content[TOKEN]["mean"].numpy(),
-        count=int(metrics["token-count"]),
+        count=int(metrics[TOKEN_COUNT]),
         num_examples=int(metrics[NUM_EXAMPLES]),
     )
 
 
 def token_reply(message: Message, token: ClientToken) -> Message:
     """The reply to a query for a client's identity token."""
-    metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, "token-count": token.count})
-    return Message(RecordDict({TOKEN: token_record(token.mean), METRICS: metrics}), reply_to=message)
+    metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})
+    content = RecordDict({TOKEN: token_record(token.mean), METRICS: metrics, CONFIG: work_of(config_of(message))})
+    return Message(content, reply_to=message)
 
 
 def update_reply(message: Message, subspace: State, shared: State, token: ClientToken, loss: float) -> Message:
     """All that leaves a client: its one subspace, the shared trainables, its identity token and its counts."""
-    metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, "token-count": token.count, "train-loss": loss})
+    metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count, LOSS: loss})
     content = RecordDict({ARRAYS: to_record(subspace), TOKEN: token_record(token.mean), METRICS: metrics})
+    content[CONFIG] = work_of(config_of(message))
     if shared:
         content[SHARED] = to_record(shared)
     return Message(content, reply_to=message)
 
 
 def part_of(reply: Message, request: Message, name: str) -> Message:
-    """One record of a reply as the message that a Flower strategy aggregates: one ArrayRecord, one weight."""
+    """One record of a reply as the message that a Flower strategy aggregates: one ArrayRecord, one weight.
+
+    The record is a new one, with the keys in the order of what was sent: strategies pair arrays by position, and
+    some take them out of the record.
+    """
     weight = MetricRecord({NUM_EXAMPLES: reply.content[METRICS][NUM_EXAMPLES]})
-    return Message(RecordDict({ARRAYS: reply.content[name], METRICS: weight}), reply_to=request)
+    arrays = ArrayRecord({key: reply.content[name][key] for key in request.content[name]})
+    return Message(RecordDict({ARRAYS: arrays, METRICS: weight}), reply_to=request)
+
+
+def work_of(config: ConfigRecord) -> ConfigRecord:
+    """The part of a client's configuration that its reply repeats."""
+    return ConfigRecord({key: config[key] for key in WORK_KEYS})
 
 
 def config_of(message: Message) -> ConfigRecord:
@@ -79,9 +93,11 @@ def mean_loss(replies: Sequence[Message]) -> float:
     """Mean training loss of some clients, weighted by their examples."""
     metrics = [reply.content[METRICS] for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id)]
     total = sum(metric[NUM_EXAMPLES] for metric in metrics)
-    return sum(metric["train-loss"] * metric[NUM_EXAMPLES] for metric in metrics) / total
+    return sum(metric[LOSS] * metric[NUM_EXAMPLES] for metric in metrics) / total
 
 
 def num_bytes(message: Message) -> int:
-    """Size of a message's arrays in bytes; the few scalars beside them are not counted."""
+    """Size of a message's arrays in bytes; the few scalars beside them are not counted, and an error has none."""
+    if message.has_error():
+        return 0
     return sum(len(array.data) for record in message.content.array_records.values() for array in record.values())

@@ -1,8 +1,11 @@
 """The server loop over stages and rounds."""
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -15,10 +18,17 @@ from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
 from .grid import identify_process
-from .messages import CONFIG, client_token, mean_loss, num_bytes
+from .messages import CONFIG, mean_loss, num_bytes
 from .round import configure, fold
 from .rules import RuleSet
 from .state import ServerState
+from .validation import Bounds, judge_tokens, judge_updates
+
+#: Keys that tell one run from another, beside the seed.
+_IDENTITY = (
+    *("fcit_setting", "fcit_task_order", "fcit_stages", "fcit_schedule"),
+    *("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_method", "fcit_server_rule"),
+)
 
 
 @dataclass
@@ -59,15 +69,29 @@ class Program:
         """The initialisation of all subspaces that open in a stage."""
         return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + stage)
 
-    def work(self, stage: int, round: int) -> dict[int, ConfigRecord]:
-        """The sampled clients of a round, each with its task."""
-        clients = sample_clients(
-            self.args.fcit_num_clients, self.args.fcit_clients_per_round, seed=self.seed, stage=stage, round=round
-        )
+    @cached_property
+    def run_id(self) -> str:
+        """What every request and reply of a run names; runs of one recipe, at whatever sites, have the same."""
+        args = self.args.to_dict()
+        identity = {"seed": self.seed, **{key: args[key] for key in _IDENTITY}}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
+        """The clients sampled for a round, each with its task; other ones in a further attempt at it."""
+        num_clients, per_round = self.args.fcit_num_clients, self.args.fcit_clients_per_round
+        clients = sample_clients(num_clients, per_round, seed=self.seed, stage=stage, round=round, attempt=attempt)
         return {
-            client: work_config(stage, round, client, self.scenario.task_of(stage, position))
+            client: self.work_of(stage, round, client, self.scenario.task_of(stage, position))
             for position, client in enumerate(clients)
         }
+
+    def work_of(self, stage: int, round: int, client: int, task: int) -> ConfigRecord:
+        """What one client has to know."""
+        return work_config(self.run_id, stage, round, client, task)
+
+    def bounds(self, state: ServerState) -> Bounds:
+        """What a reply may hold at most."""
+        return Bounds.from_args(self.args, state.tokens.sums.shape[1])
 
     def task_name(self, config: ConfigRecord) -> str:
         """Name of the task that a client works on."""
@@ -77,11 +101,19 @@ class Program:
 class RunObserver(Protocol):
     """What the loop tells while it goes on."""
 
+    def reply_dropped(self, dropped: dict[str, Any]) -> None:
+        """Called for each client that is left out of a round, with stage, round, client and reason."""
+        ...
+
     def round_ended(
         self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
     ) -> None:
         """Called with the state after the round, which already points at the next one, and the clients' mean loss."""
         ...
+
+
+class RoundFailed(ValueError):
+    """Too few clients gave a usable reply, however often they were asked."""
 
 
 def run(program: Program, state: ServerState, grid: Grid, observer: RunObserver, traffic: Traffic) -> ServerState:
@@ -96,6 +128,9 @@ def run(program: Program, state: ServerState, grid: Grid, observer: RunObserver,
 
     Returns:
         The state after the last round.
+
+    Raises:
+        RoundFailed: See :func:`run_round`.
     """
     while state.stage < program.scenario.num_stages:
         state = run_round(program, state, grid, observer, traffic)
@@ -105,22 +140,42 @@ def run(program: Program, state: ServerState, grid: Grid, observer: RunObserver,
 def run_round(
     program: Program, state: ServerState, grid: Grid, observer: RunObserver, traffic: Traffic
 ) -> ServerState:
-    """One round: sample, query identity tokens, assign, train, fold."""
-    stage, round = state.stage, state.round
-    work = program.work(stage, round)
+    """One round: sample, query identity tokens, assign, train, fold; with other clients if too few of these reply.
 
-    def send(messages: list[Message]) -> list[Message]:
+    Raises:
+        RoundFailed: Too few replied in every attempt. The state is as it was, and so is all that is kept of it.
+    """
+    stage, round = state.stage, state.round
+    reasons: list[str] = []
+
+    def send(messages: Iterable[Message]) -> list[Message]:
+        messages = list(messages)
         replies = list(grid.send_and_receive(messages))
         traffic.down += sum(num_bytes(message) for message in messages)
         traffic.up += sum(num_bytes(reply) for reply in replies)
         return replies
 
-    queries = [
-        Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.QUERY)
-        for client, config in work.items()
-    ]
-    tokens = [client_token(reply) for reply in send(queries)]
-    state, assignment, replies = train_round(program, state, work, tokens, lambda requests: send(list(requests.values())))
+    def leave_out(dropped: Mapping[int, str]) -> None:
+        for client, reason in dropped.items():
+            reasons.append(reason)
+            observer.reply_dropped({"stage": stage, "round": round, "client": client, "reason": reason})
+
+    attempts = program.args.fcit_max_round_retries + 1
+    for attempt in range(attempts):
+        work = program.work(stage, round, attempt)
+        queries = {
+            client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.QUERY)
+            for client, config in work.items()
+        }
+        tokens, dropped = judge_tokens(queries, send(queries.values()), program.bounds(state))
+        leave_out(dropped)
+        done, dropped = train_round(program, state, work, tokens, lambda requests: send(requests.values()))
+        leave_out(dropped)
+        if done is not None:
+            break
+    else:
+        raise RoundFailed(too_few(program, state, reasons, f"in {attempts} attempts" if attempts > 1 else "in one attempt"))
+    assignment = done.assignment
     rows = [
         {
             "stage": stage,
@@ -132,38 +187,79 @@ def run_round(
         }
         for client, k in sorted(assignment.subspace.items())
     ]
-    observer.round_ended(state, rows, traffic, mean_loss(replies))
-    return state
+    observer.round_ended(done.state, rows, traffic, mean_loss(done.replies))
+    return done.state
+
+
+@dataclass(frozen=True)
+class Done:
+    """A round that is done.
+
+    Attributes:
+        state: The state after it, which already points at the next one.
+        assignment: Who trained which subspace.
+        replies: The replies that were folded in.
+    """
+
+    state: ServerState
+    assignment: Assignment
+    replies: Sequence[Message]
 
 
 def train_round(
     program: Program,
     state: ServerState,
     work: Mapping[int, ConfigRecord],
-    tokens: Sequence[ClientToken],
-    train: Callable[[Mapping[int, Message]], Sequence[Message]],
-) -> tuple[ServerState, Assignment, Sequence[Message]]:
+    tokens: Mapping[int, ClientToken],
+    train: Callable[[Mapping[int, Message]], Iterable[Message]],
+) -> tuple[Done | None, dict[int, str]]:
     """What a round is once the identity tokens are known, in this process or by folders: assign, train, fold, advance.
+
+    Clients whose update cannot be used leave no trace: the others are assigned and folded as if those had never been
+    asked. That is possible after training because a client's start depends on its own token alone
+    (:mod:`..knowledge.organizer`).
 
     Args:
         program: Scenario and method.
         state: The state before the round; it is not changed.
-        work: The clients, each with its task.
-        tokens: Their identity tokens.
+        work: What the clients have to know, each with its task.
+        tokens: The identity tokens of those of them that take part.
         train: Gives the clients' replies to the requests, which it takes by client.
 
     Returns:
-        The state after the round, which already points at the next one; who trained which subspace; the replies.
+        The round, or None if there were too few good replies; and why clients were left out.
     """
-    assignment = program.organizer.assign(tokens, state.tokens)
     fresh = program.fresh(state.stage)
-    rules = program.rules(state)
-    requests = configure(state, rules, assignment, fresh, work)
-    replies = train(requests)
-    tasks = {client: program.task_name(config) for client, config in work.items()}
+
+    def prepare(clients: Iterable[int]) -> tuple[RuleSet, Assignment, dict[int, Message]]:
+        rules = program.rules(state)
+        assignment = program.organizer.assign([tokens[client] for client in clients], state.tokens)
+        return rules, assignment, configure(state, rules, assignment, fresh, work)
+
+    if len(tokens) < program.args.fcit_min_replies:
+        return None, {}
+    rules, assignment, requests = prepare(tokens)
+    good, dropped = judge_updates(requests, train(requests), tokens, program.bounds(state))
+    if len(good) < program.args.fcit_min_replies:
+        return None, dropped
+    if dropped:
+        rules, assignment, requests = prepare(good)
+    replies = list(good.values())
+    tasks = {client: program.task_name(work[client]) for client in good}
     state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
     state.advance(program.args.fcit_num_rounds)
-    return state, assignment, replies
+    return Done(state, assignment, replies), dropped
+
+
+def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: str) -> str:
+    """The sentences for a round that failed; an error that all clients ran into is not lost among the others."""
+    distinct = list(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+    alike = "All that failed did so alike" if len(distinct) == 1 else "Among the reasons"
+    why = f" {alike}: {'; '.join(distinct[:3])}." if distinct else ""
+    return (
+        f"Stage {state.stage}, round {state.round} failed {when}: fewer than {program.args.fcit_min_replies} "
+        f"(`fcit_min_replies`) of the clients gave a reply that can be used.{why} The state before the round is untouched."
+    )
 
 
 def first_state(dimension: int, shared: State) -> ServerState:

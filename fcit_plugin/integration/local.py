@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,11 +19,13 @@ from typing_extensions import override
 
 from ..adapters.lora import State, read_shared, read_subspace, shared_parameters, write_shared, write_subspace
 from ..arguments import FcitArguments
+from ..federation.grid import late
 from ..knowledge.encoders import IdentityEncoder
 from ..plan.work import optimizer_steps
 from ..scenario.partition import partition
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
+from .agreement import Agreement, Deadline
 from .pipeline import Pipeline, TaskData
 
 
@@ -56,6 +59,7 @@ class LocalTrainer:
         encoder: Identity encoder.
         scenario: Tasks.
         finetuning_args: LLaMA-Factory's fine-tuning arguments.
+        agreement: Of the processes of this run.
         own_datasets: A site's own data sets; None lets the client take its part of the scenario's partition.
         make_callback: Makes the callback that reports a client's steps.
     """
@@ -67,6 +71,7 @@ class LocalTrainer:
         encoder: IdentityEncoder,
         scenario: Scenario,
         finetuning_args: Any,
+        agreement: Agreement,
         own_datasets: list[str] | None = None,
         make_callback: Callable[[ConfigRecord], TrainerCallback] | None = None,
     ) -> None:
@@ -76,6 +81,7 @@ class LocalTrainer:
         self.scenario = scenario
         self.finetuning_args = finetuning_args
         self.args: FcitArguments = finetuning_args.fcit
+        self.agreement = agreement
         self.own_datasets = own_datasets
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
@@ -143,6 +149,9 @@ class LocalTrainer:
         _quiet(trainer)
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
+        timeout = self.args.fcit_client_timeout
+        if timeout is not None:
+            trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
         try:
             loss = trainer.train().training_loss
         finally:

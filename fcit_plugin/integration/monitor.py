@@ -94,6 +94,11 @@ class Monitor:
         with tqdm.external_write_mode():
             logger.info_rank0(line)
 
+    def warn(self, line: str) -> None:
+        """The same for a warning."""
+        with tqdm.external_write_mode():
+            logger.warning_rank0(line)
+
     def _tell(self, event: str, **kwargs: Any) -> None:
         state = TrainerState(
             global_step=self.step, max_steps=self.total_steps, is_world_process_zero=self._main, is_local_process_zero=self._main

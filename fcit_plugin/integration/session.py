@@ -17,6 +17,7 @@ from ..federation.server import Program, first_state
 from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, load_state, save_state
 from ..knowledge.encoders import IdentityEncoder, make_encoder
 from ..scenario.settings import get_scenario
+from .agreement import Agreement
 from .datasets import check_datasets
 from .local import LocalTrainer
 from .pipeline import Pipeline
@@ -52,6 +53,7 @@ class Session:
         self.generating_args = generating_args
         self.output_dir = Path(training_args.output_dir)
         self.base_model = finetuning_args.fcit_base_model
+        self.agreement = Agreement()
         self.is_main = training_args.process_index == 0
         args = self.args
         self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
@@ -89,9 +91,6 @@ class Session:
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
                 + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
             )
-        self._clear_output_dir(held)
-
-    def _clear_output_dir(self, held: list[str]) -> None:
         for name in WRITTEN if held else ():  # the manifest first: without it the rest is no FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
         for name in ("subspaces", "updates") if held else ():
@@ -149,6 +148,7 @@ class Session:
             self.encoder,
             self.scenario,
             self.finetuning_args,
+            self.agreement,
             own_datasets=self.own_datasets,
             make_callback=make_callback,
         )

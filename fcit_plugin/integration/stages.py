@@ -1,25 +1,26 @@
 """The three fcit stages: the whole loop, one client of one round, and the aggregator."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.plots import plot_training_loss
 from ..evaluation.report import build_report, model_card, table, write_report
-from ..federation.client import make_client_app, work_config
+from ..federation.client import make_client_app
 from ..federation.folders import read_update, write_update
-from ..federation.grid import InProcessGrid
-from ..federation.messages import client_token, config_of
+from ..federation.grid import InProcessGrid, ask
+from ..federation.messages import CONFIG, config_of
 from ..federation.round import configure
-from ..federation.server import Traffic, run, train_round
+from ..federation.server import Program, RoundFailed, Traffic, run, too_few, train_round
 from ..federation.state import SHARED, ServerState, write_bytes
+from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
-from .dry_run import DrySession, dry_run
 from .evaluator import Evaluator, Scores
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
@@ -45,6 +46,7 @@ class FederatedRun:
         self.other: list[dict[str, dict[str, float]]] = []
         self.zero_shot: dict[str, float] | None = None
         self.assignments: list[dict[str, Any]] = []
+        self.dropped: list[dict[str, Any]] = []
         self.traffic = Traffic()
         self.seconds = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
 
@@ -66,7 +68,13 @@ class FederatedRun:
             self.zero_shot = self._evaluate(state, self.scenario.all_datasets()).free
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.zero_shot.items()})
         app = make_client_app(self.local)
-        grid = InProcessGrid(app, range(self.args.fcit_num_clients), on_reply=self._keep_update)
+        grid = InProcessGrid(
+            app,
+            range(self.args.fcit_num_clients),
+            on_reply=self._keep_update,
+            timeout=self.args.fcit_client_timeout,
+            agree=session.agreement.failure,
+        )
         with quiet_transformers(), light_garbage_collection():
             run(session.program, state, grid, self, self.traffic)
         self.monitor.close()
@@ -74,6 +82,13 @@ class FederatedRun:
         self.seconds["train"] = self.seconds["total"] - self.seconds["evaluate"]
         if session.is_main:
             self._report()
+
+    def reply_dropped(self, dropped: dict[str, Any]) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        self.dropped.append(dropped)
+        self.monitor.warn(
+            f"Stage {dropped['stage']} round {dropped['round']}: client {dropped['client']} is left out: {dropped['reason']}."
+        )
 
     def round_ended(
         self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
@@ -116,7 +131,8 @@ class FederatedRun:
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)
-        if not self.args.fcit_keep_client_updates or "subspace" not in config or not self.session.is_main:
+        kept = self.args.fcit_keep_client_updates and "subspace" in config and reply.has_content()
+        if not kept or not self.session.is_main:
             return
         name = f"stage{config['stage']}_round{config['round']}_client{config['client']}"
         write_update(self.session.output_dir / "updates" / name, config, reply)
@@ -139,6 +155,7 @@ class FederatedRun:
             bytes_up=self.traffic.up,
             bytes_down=self.traffic.down,
             assignments=self.assignments,
+            dropped=self.dropped,
             seconds={key: round(value, 2) for key, value in self.seconds.items()},
         )
         write_report(report, output_dir)
@@ -163,7 +180,8 @@ def run_client(session: Session) -> None:
     client = args.fcit_client
     sampled = program.work(state.stage, state.round)
     if session.own_datasets:
-        config = work_config(state.stage, state.round, client, sampled[client]["task"] if client in sampled else 0)
+        task = sampled[client]["task"] if client in sampled else 0
+        config = program.work_of(state.stage, state.round, client, task)
     elif client in sampled:
         config = sampled[client]
     else:
@@ -179,9 +197,8 @@ def run_client(session: Session) -> None:
     assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
     rules, fresh = program.rules(state), program.fresh(state.stage)
     requests = configure(state, rules, assignment, fresh, {client: config})
-    grid = InProcessGrid(make_client_app(local), [client])
     with quiet_transformers():
-        (reply,) = grid.send_and_receive(requests.values())
+        reply = ask(make_client_app(local), requests[client])
     if session.is_main:
         write_update(session.output_dir, config, reply)
         logger.info_rank0(f"The update of client {client} is in {session.output_dir}.")
@@ -198,29 +215,60 @@ def run_aggregate(session: Session) -> None:
         logger.info_rank0(f"The first server state is in {session.output_dir}.")
         return
     state = session.load_state()
-    work, replies = {}, []
-    for folder in args.fcit_update_dirs or []:
-        config, reply = read_update(Path(folder))
-        if (config["stage"], config["round"]) != (state.stage, state.round):
-            raise ValueError(
-                f"The update {folder} is of stage {config['stage']}, round {config['round']}, but the state "
-                f"{args.fcit_state_dir} is at stage {state.stage}, round {state.round}."
-            )
-        work[config["client"]] = work_config(**{key: config[key] for key in ("stage", "round", "client", "task")})
-        replies.append(reply)
-    if not replies:
+    updates, reasons = _read_updates(args.fcit_update_dirs or [])
+    work = _work_of(updates, state, program)
+    asked = {
+        client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN)
+        for client, config in work.items()
+    }
+    tokens, dropped = judge_tokens(asked, updates.values(), program.bounds(state))
+    good = [reply for reply in updates.values() if reply.metadata.src_node_id in tokens]
+    done, not_folded = train_round(program, state, work, tokens, lambda requests: good)
+    for client, reason in (dropped | not_folded).items():
+        folders = [folder for folder, reply in updates.items() if reply.metadata.src_node_id == client]
+        reasons.append(f"{', '.join(folders)} of client {client}: {reason}")
+    for reason in reasons:
+        logger.warning_rank0(f"An update is left out: {reason.rstrip('.')}.")
+    if done is None:
+        raise RoundFailed(too_few(program, state, reasons, f"with {len(updates)} readable update folders"))
+    session.save(done.state, session.output_dir)
+    logger.info_rank0(f"{len(done.replies)} updates are folded in; the next server state is in {session.output_dir}.")
+
+
+def _read_updates(folders: list[str]) -> tuple[dict[str, Message], list[str]]:
+    """The replies in update folders, by folder, and why others cannot be read.
+
+    A name that is no folder is the caller's slip and refused; what is in a folder is the client's.
+    """
+    updates, reasons = {}, []
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ValueError(f"`fcit_update_dirs`: {folder} is no folder.")
+        if folder in updates:
+            raise ValueError(f"`fcit_update_dirs`: {folder} appears twice.")
+        try:
+            _, updates[folder] = read_update(Path(folder))
+        except ValueError as error:
+            reasons.append(str(error))
+    if not folders:
         raise ValueError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
-    tokens = [client_token(reply) for reply in replies]
-    state, _, _ = train_round(program, state, work, tokens, lambda requests: replies)
-    session.save(state, session.output_dir)
-    logger.info_rank0(f"{len(replies)} updates are folded in; the next server state is in {session.output_dir}.")
+    return updates, reasons
+
+
+def _work_of(updates: Mapping[str, Message], state: ServerState, program: Program) -> dict[int, ConfigRecord]:
+    """What the clients of some updates had to do in this round: only the task is theirs to say, if there is such a one."""
+    sampled, work = program.work(state.stage, state.round), {}
+    for reply in updates.values():
+        client, task = reply.metadata.src_node_id, config_of(reply)["task"]
+        if task not in range(len(program.scenario.tasks)):
+            task = sampled[client]["task"] if client in sampled else 0
+        if client in range(program.args.fcit_num_clients):
+            work[client] = program.work_of(state.stage, state.round, client, int(task))
+    return work
 
 
 def run_stage(stage: str, *llamafactory_args: Any) -> None:
     """Run an fcit stage with LLaMA-Factory's five argument objects."""
-    if llamafactory_args[3].fcit.fcit_dry_run:
-        dry_run(DrySession(*llamafactory_args))
-        return
     session = Session(*llamafactory_args)
     {"fcit": lambda s: FederatedRun(s)(), "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
     if dist.is_initialized():

@@ -5,12 +5,16 @@ other machines sample the same clients. The coordinates are the spawn key of a `
 of seeds, where [7] and [7, 0] are one and the same, different coordinates give independent streams.
 """
 
+from collections import Counter
+
 import numpy as np
 
 _SAMPLE, _CLIENT = 0, 1
 
 
-def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, round: int) -> tuple[int, ...]:
+def sample_clients(
+    num_clients: int, per_round: int, *, seed: int, stage: int, round: int, attempt: int = 0
+) -> tuple[int, ...]:
     """Draw the S clients of a round out of N, without replacement.
 
     Args:
@@ -19,6 +23,8 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
         seed: seed of the run, 0 or more.
         stage: t.
         round: r, counted from 0 in each stage.
+        attempt: how often this round has failed before. A further attempt asks those clients first that the earlier
+            ones asked least often.
 
     Returns:
         The clients in the order in which they were drawn, which is the order that a heterogeneous schedule
@@ -31,8 +37,14 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
         raise ValueError(
             f"fcit_clients_per_round is {per_round}; it must be from 1 to fcit_num_clients, which is {num_clients}."
         )
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLE, stage, round)))
-    return tuple(generator.choice(num_clients, size=per_round, replace=False).tolist())
+    where = {"seed": seed, "stage": stage, "round": round}
+    spawn_key = (_SAMPLE, stage, round) + ((attempt,) if attempt else ())
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=spawn_key))
+    if not attempt:
+        return tuple(generator.choice(num_clients, size=per_round, replace=False).tolist())
+    asked = Counter(c for a in range(attempt) for c in sample_clients(num_clients, per_round, **where, attempt=a))
+    order = generator.permutation(num_clients).tolist()
+    return tuple(sorted(order, key=lambda client: asked[client])[:per_round])
 
 
 def client_seed(seed: int, stage: int, round: int, client: int) -> int:

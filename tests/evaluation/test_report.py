@@ -31,13 +31,16 @@ def arguments():
     }
 
 
+DROPPED = {"stage": 1, "round": np.int64(0), "client": 7, "reason": "it gave no reply"}
+
+
 def empty():
     nothing = {"matrix": AccuracyMatrix(), "restricted": [], "zero_shot": None, "assignments": []}
     return build_report(**arguments() | nothing)
 
 
 def test_report_is_plain_json_with_the_numbers_of_the_matrix():
-    report = build_report(**arguments())
+    report = build_report(**arguments(), dropped=[DROPPED])
     assert report == {
         "method": "disco",
         "setting": "custom",
@@ -59,9 +62,15 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
             {"stage": 0, "round": 0, "client": 4, "subspace": 0, "cosine": 0.5, "task": "a"},
             {"stage": 1, "round": 0, "client": 5, "subspace": 1, "cosine": None, "task": "b"},
         ],
+        "dropped": [{"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}],
         "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},
     }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_table_says_how_often_clients_were_left_out_if_any_was():
+    assert "1 times a client was left out" in table(build_report(**arguments(), dropped=[DROPPED]))
+    assert "left out" not in table(build_report(**arguments()))
 
 
 def test_key_order_is_fixed():

@@ -3,6 +3,7 @@
 import pytest
 from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -64,14 +65,64 @@ def test_on_reply_hears_of_each_request_with_its_reply(app):
     assert [pair[1] for pair in heard] == replies
 
 
-def test_a_clients_error_reaches_the_caller_with_its_cause(app):
-    with pytest.raises(Exception) as caught:
-        InProcessGrid(app, range(20)).send_and_receive(messages(1, 13))
-    chain, error = [], caught.value
-    while error is not None:
-        chain.append(str(error))
-        error = error.__cause__ or error.__context__
-    assert any("client 13 is broken" in text for text in chain)
+def test_a_client_that_raises_is_answered_for_and_the_others_go_on(app, calls):
+    replies = InProcessGrid(app, range(20)).send_and_receive(messages(1, 13, 5))
+    assert [node for node, _ in calls] == [1, 13, 5]
+    assert [reply.has_error() for reply in replies] == [False, True, False]
+    assert [reply.metadata.src_node_id for reply in replies] == [1, 13, 5]
+    assert replies[1].error.reason == "ZeroDivisionError: client 13 is broken"
+    assert replies[1].error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+
+
+def test_the_traceback_of_a_client_goes_to_the_debug_log(app, caplog):
+    with caplog.at_level("DEBUG", logger="fcit_plugin.federation.grid"):
+        InProcessGrid(app, range(20)).send_and_receive(messages(13))
+    assert "client 13 is broken" in caplog.text and "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_is_no_clients_failure(error):
+    def stops(message, context):
+        raise error
+
+    identify_process()
+    with pytest.raises(error):
+        InProcessGrid(stops, range(3)).send_and_receive(messages(0))
+
+
+@pytest.mark.parametrize(("answer", "said"), [({}, "dict"), ("done", "str"), (3.5, "float")])
+def test_an_answer_that_is_no_message_is_a_failure(answer, said):
+    identify_process()
+    (reply,) = InProcessGrid(lambda message, context: answer, range(3)).send_and_receive(messages(2))
+    assert reply.error.reason == f"TypeError: it answered with a {said}, which is no message"
+
+
+def test_a_client_that_says_nothing_has_no_reply(app):
+    grid = InProcessGrid(lambda m, c: None if c.node_id == 2 else app(m, c), range(9))
+    assert [reply.metadata.src_node_id for reply in grid.send_and_receive(messages(1, 2, 3))] == [1, 3]
+    ids = list(grid.push_messages(messages(1, 2, 3)))
+    assert len(ids) == 3
+    assert [reply.metadata.src_node_id for reply in grid.pull_messages(ids)] == [1, 3]
+
+
+def test_an_answer_after_the_deadline_is_a_failure(app):
+    durations = iter([0.0, 9.0, 100.0, 110.0, 200.0, 211.0])
+    grid = InProcessGrid(app, range(9), timeout=10, clock=lambda: next(durations))
+    replies = grid.send_and_receive(messages(1, 2, 3))
+    assert [reply.has_error() for reply in replies] == [False, False, True]
+    assert replies[2].error.reason == "it took longer than 10 s (`fcit_client_timeout`)"
+
+
+def test_a_failure_in_another_process_is_this_ones_too(app):
+    elsewhere = iter([None, "it failed on rank 1", None])
+    grid = InProcessGrid(app, range(20), agree=lambda own: own or next(elsewhere))
+    replies = grid.send_and_receive(messages(1, 2, 3, 13))
+    assert [reply.error.reason if reply.has_error() else None for reply in replies] == [
+        None,
+        "it failed on rank 1",
+        None,
+        "ZeroDivisionError: client 13 is broken",
+    ]
 
 
 def test_create_message_addresses_a_client(app):

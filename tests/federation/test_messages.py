@@ -33,7 +33,7 @@ OF_CLIENT_4 = ClientToken(client=4, mean=np.array([1.0, -2.0, 0.5], np.float32),
 @pytest.fixture
 def request_to_4():
     identify_process()
-    content = RecordDict({CONFIG: work_config(1, 2, 4, 0), ARRAYS: to_record(SUBSPACE)})
+    content = RecordDict({CONFIG: work_config("r", 1, 2, 4, 0), ARRAYS: to_record(SUBSPACE), SHARED: to_record(PROJECTOR)})
     return Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
 
 
@@ -65,7 +65,8 @@ def test_a_received_state_may_be_written_to():
 
 def test_the_answer_to_a_query_holds_token_and_counts_and_nothing_else(request_to_4):
     reply = token_reply(request_to_4, OF_CLIENT_4)
-    assert set(reply.content) == {TOKEN, METRICS}
+    assert set(reply.content) == {TOKEN, METRICS, CONFIG}
+    assert dict(reply.content[CONFIG]) == {"run": "r", "stage": 1, "round": 2, "client": 4, "task": 0}
     assert dict(reply.content[METRICS]) == {NUM_EXAMPLES: 7, "token-count": 9}
     found = client_token(reply)
     assert (found.client, found.count, found.num_examples) == (4, 9, 7)
@@ -73,7 +74,8 @@ def test_the_answer_to_a_query_holds_token_and_counts_and_nothing_else(request_t
 
 
 @pytest.mark.parametrize(
-    ("shared", "records"), [({}, {ARRAYS, TOKEN, METRICS}), (PROJECTOR, {ARRAYS, SHARED, TOKEN, METRICS})]
+    ("shared", "records"),
+    [({}, {ARRAYS, TOKEN, METRICS, CONFIG}), (PROJECTOR, {ARRAYS, SHARED, TOKEN, METRICS, CONFIG})],
 )
 def test_an_update_holds_the_one_subspace_shared_token_and_counts_and_nothing_else(request_to_4, shared, records):
     reply = update_reply(request_to_4, SUBSPACE, shared, OF_CLIENT_4, loss=0.25)
@@ -97,6 +99,16 @@ def test_part_of_is_one_record_with_its_weight_from_the_same_client(request_to_4
         }
 
 
+def test_part_of_has_the_order_of_what_was_sent_and_can_be_emptied_without_harm(request_to_4):
+    backwards = dict(reversed(SUBSPACE.items()))
+    reply = update_reply(request_to_4, SUBSPACE, {}, OF_CLIENT_4, loss=0.25)
+    reply.content[ARRAYS] = ArrayRecord({key: reply.content[ARRAYS][key] for key in backwards})
+    part = part_of(reply, request_to_4, ARRAYS)
+    assert list(part.content[ARRAYS]) == list(SUBSPACE) != list(backwards)
+    part.content[ARRAYS].clear()
+    assert len(reply.content[ARRAYS]) == 2
+
+
 def test_bytes_are_those_of_all_arrays_within_flowers_npy_headers(request_to_4):
     reply = update_reply(request_to_4, SUBSPACE, PROJECTOR, OF_CLIENT_4, loss=0.25)
     numbers = 6 + 8 + 4 + 3
@@ -105,7 +117,7 @@ def test_bytes_are_those_of_all_arrays_within_flowers_npy_headers(request_to_4):
 
 
 def test_the_configuration_names_stage_round_client_and_task(request_to_4):
-    assert dict(config_of(request_to_4)) == {"stage": 1, "round": 2, "client": 4, "task": 0}
+    assert dict(config_of(request_to_4)) == {"run": "r", "stage": 1, "round": 2, "client": 4, "task": 0}
 
 
 @pytest.mark.parametrize("bad", [np.array([np.nan, 1.0]), np.zeros(2), np.array([np.inf, 1.0])])

@@ -37,7 +37,10 @@ class AddsItsNumber:
 
 class Listener:
     def __init__(self):
-        self.rows, self.states, self.bytes, self.losses = [], [], [], []
+        self.rows, self.states, self.bytes, self.losses, self.dropped = [], [], [], [], []
+
+    def reply_dropped(self, dropped):
+        self.dropped.append(dropped)
 
     def round_ended(self, state, assignments, traffic, loss):
         self.losses.append(loss)
@@ -160,6 +163,7 @@ def test_bytes_are_those_of_all_messages_sent_and_all_replies(shared):
     kinds = [request.metadata.message_type for request, _ in one.sent]
     assert kinds == ([MessageType.QUERY] * S + [MessageType.TRAIN] * S) * ROUNDS * 2
     floats = (6 + 8 + (5 if shared else 0)) * 4
+    assert one.listener.dropped == []
     updates = S * ROUNDS * 2
     assert updates * floats <= one.traffic.down <= updates * (floats + 3 * 128)
     assert one.listener.bytes == sorted(one.listener.bytes), "bytes are counted over the whole run"

@@ -62,6 +62,13 @@ REFUSED = [
     ({"fcit_similarity_threshold": 1.5}, ["`fcit_similarity_threshold`", "between -1 and 1"]),
     ({"fcit_max_subspaces": 0}, ["`fcit_max_subspaces`", "at least 1"]),
     ({"fcit_eval_samples": 0}, ["`fcit_eval_samples`", "at least 1"]),
+    ({"fcit_min_replies": 0}, ["`fcit_min_replies`", "at least 1"]),
+    ({"fcit_min_replies": 3}, ["`fcit_min_replies` (3)", "`fcit_clients_per_round` (2)"]),
+    ({"fcit_max_round_retries": -1}, ["`fcit_max_round_retries`", "at least 0"]),
+    ({"fcit_client_timeout": 0}, ["`fcit_client_timeout`", "greater than 0"]),
+    ({"fcit_max_client_samples": 0}, ["`fcit_max_client_samples`", "at least 1", "no limit"]),
+    ({"fcit_max_update_norm": 0.0}, ["`fcit_max_update_norm`", "greater than 0"]),
+    ({"fcit_max_norm_ratio": 0.5}, ["`fcit_max_norm_ratio`", "at least 1"]),
     # types
     ({"fcit_num_clients": "ten"}, ["`fcit_num_clients`", "int", "'ten'"]),
     ({"fcit_num_clients": 2.5}, ["`fcit_num_clients`", "int", "2.5"]),

@@ -1,6 +1,8 @@
 """Federation by folders: the same rounds, carried as files, end in the same bits."""
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,7 +86,7 @@ def test_an_update_of_another_round_is_refused_by_name(carrier):
     client = sample_clients(3, 2, seed=42, stage=0, round=0)[0]
     old = carrier.update(client, "old")
     carrier.round(0, 0, 0)
-    with pytest.raises(ValueError, match="old is of stage 0, round 0, but the state .* is at stage 0, round 1"):
+    with pytest.raises(ValueError, match=r"/old of client \d: it is of round 0, not 1\. The state"):
         carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=str(old))
 
 
@@ -110,10 +112,38 @@ def test_a_damaged_update_is_named(carrier, missing):
 
 def test_the_same_update_twice_is_refused(carrier):
     update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
-    with pytest.raises(ValueError, match="appears twice"):
-        carrier.stage(
-            "fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{update}"
-        )
+    copied = shutil.copytree(update, update.with_name("copied"))
+    for other, sentence in ((update, f"{update} appears twice"), (copied, "it appears twice in the round")):
+        with pytest.raises(ValueError, match=sentence):
+            carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{other}")
+
+
+def test_a_name_that_is_no_folder_is_refused_rather_than_left_out(carrier, tmp_path):
+    update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
+    with pytest.raises(ValueError, match="`fcit_update_dirs`: .*/updat is no folder"):
+        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{tmp_path}/updat")
+
+
+def test_a_bad_update_folder_is_left_out_by_name_and_the_rest_is_folded_in_as_if_it_were_not_there(carrier, caplog):
+    logging.getLogger("fcit_plugin").addHandler(caplog.handler)  # LLaMA-Factory's logger keeps what reaches it
+    first, second = sample_clients(3, 2, seed=42, stage=0, round=0)
+    good, bad = carrier.update(first, "good"), carrier.update(second, "bad")
+    alone = carrier.stage("fcit_aggregate", "alone", fcit_state_dir=str(carrier.state), fcit_update_dirs=str(good))
+    description = json.loads((bad / "fcit_update.json").read_text())
+    spoilt = {
+        "counts": (description | {"metrics": description["metrics"] | {"num-examples": -1}}, "num-examples -1"),
+        "task": (description | {"config": description["config"] | {"task": 17}}, "it is of task 17"),
+        "form": (description | {"config": {"client": "x"}}, "bad does not have the form of an update"),
+        "run": (description | {"config": description["config"] | {"run": "x"}}, "it is of run 'x'"),
+    }
+    for name, (written, reason) in spoilt.items():
+        (bad / "fcit_update.json").write_text(json.dumps(written))
+        after = carrier.stage("fcit_aggregate", name, fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{bad},{good}")
+        assert weight_bytes(after) == weight_bytes(alone)
+        (line,) = {line for line in caplog.messages if "An update is left out" in line}
+        assert str(bad) in line and reason in line
+        caplog.clear()
+    logging.getLogger("fcit_plugin").removeHandler(caplog.handler)
 
 
 def test_an_update_holds_only_what_may_leave_a_client(carrier):

@@ -53,3 +53,37 @@ def test_client_seeds_are_31_bit_and_distinct():
     assert min(seeds) >= 0
     assert 2**30 < max(seeds) < 2**31
     assert seeds[0] == client_seed(0, 0, 0, 0)
+
+
+def attempts(num_clients, per_round, count, **where):
+    return [sample_clients(num_clients, per_round, **where, attempt=a) for a in range(count)]
+
+
+def test_attempt_0_is_the_sample_of_the_round():
+    for s, t, r in COORDINATES:
+        where = {"seed": s, "stage": t, "round": r}
+        assert sample_clients(50, 5, **where, attempt=0) == sample_clients(50, 5, **where)
+
+
+def test_further_attempts_ask_new_clients_as_long_as_there_are_any():
+    for s, t, r in COORDINATES:
+        draws = attempts(11, 4, 3, seed=s, stage=t, round=r)
+        assert all(len(set(draw)) == 4 for draw in draws)
+        assert not set(draws[0]) & set(draws[1])
+        assert len(set(draws[2]) - set(draws[0]) - set(draws[1])) == 3, "the last three not yet asked, and one again"
+
+
+def test_attempts_ask_everyone_equally_often():
+    asked = np.bincount(np.concatenate(attempts(7, 3, 14, seed=1, stage=0, round=2)), minlength=7)
+    assert asked.tolist() == [6] * 7
+
+
+def test_a_further_attempt_depends_on_its_coordinates_alone_and_differs_with_each():
+    draws = {(s, t, r): sample_clients(1000, 5, seed=s, stage=t, round=r, attempt=1) for s, t, r in COORDINATES}
+    assert len(set(draws.values())) == len(COORDINATES)
+    for (s, t, r), draw in reversed(draws.items()):
+        assert sample_clients(1000, 5, seed=s, stage=t, round=r, attempt=1) == draw
+
+
+def test_with_all_clients_asked_there_are_no_others_to_turn_to():
+    assert [set(draw) for draw in attempts(4, 4, 3, seed=0, stage=0, round=0)] == [{0, 1, 2, 3}] * 3

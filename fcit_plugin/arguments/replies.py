@@ -1,0 +1,37 @@
+"""Keys of what is asked of clients' replies, and what happens without good ones."""
+
+from dataclasses import dataclass
+
+from .option import check_at_least, check_positive, option
+
+
+@dataclass
+class ReplyArguments:
+    """When a client's reply is used, and when a round is."""
+
+    fcit_min_replies: int = option(1, "Fewest good replies with which a round goes on.")
+    fcit_max_round_retries: int = option(2, "How often a round with too few good replies is tried again, with other clients.")
+    fcit_client_timeout: float | None = option(None, "Seconds after which a client's answer comes too late (default: none).")
+    fcit_max_client_samples: int | None = option(None, "Most examples that a client may report (default: no bound).")
+    fcit_max_update_norm: float | None = option(
+        None, "Largest L2 norm of a client's update: what it returns minus what it was sent (default: no bound)."
+    )
+    fcit_max_norm_ratio: float | None = option(
+        100.0,
+        "Largest norm of a client's update, and of its identity token, relative to the median of the round, "
+        "from three replies on.",
+    )
+
+    def parse(self) -> None:
+        """Nothing comes as text."""
+
+    def check(self) -> None:
+        """Refuse values that cannot work."""
+        check_at_least(self, 1, "fcit_min_replies", "fcit_max_client_samples", "fcit_max_norm_ratio")
+        check_at_least(self, 0, "fcit_max_round_retries")
+        check_positive(self, "fcit_client_timeout", "fcit_max_update_norm")
+        if self.fcit_min_replies > self.fcit_clients_per_round:
+            raise ValueError(
+                f"`fcit_min_replies` ({self.fcit_min_replies}) is larger than "
+                f"`fcit_clients_per_round` ({self.fcit_clients_per_round}); lower it or ask more clients."
+            )

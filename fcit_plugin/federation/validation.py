@@ -1,0 +1,296 @@
+"""Replies are not trusted: everything that is checked before one touches the server's state.
+
+A reply either passes whole or its client is left out of the round, with a reason that a person understands. Nothing
+is allocated or computed on a client's word: sizes come from what was sent out, headers are read before data.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+
+from ..arguments import FcitArguments
+from ..knowledge.organizer import ClientToken
+from .messages import (
+    ARRAYS,
+    CONFIG,
+    LOSS,
+    METRICS,
+    NUM_EXAMPLES,
+    SHARED,
+    TOKEN,
+    TOKEN_COUNT,
+    WORK_KEYS,
+    client_token,
+    config_of,
+    num_bytes,
+)
+
+#: Bounds that hold whatever the recipe says, far beyond anything honest: within them no sum, square or product that the
+#: server forms leaves float32 and int64.
+MAX_COUNT, MAX_TOKEN_NORM, MAX_NORM = 2**31 - 1, 1e6, 1e15
+#: A reason comes from outside: one line of at most this many characters is kept of it.
+MAX_REASON = 300
+#: Bytes of an array's file header that the limit on a reply's size allows for.
+_HEADER = 4096
+#: What each record of a message must be.
+_KINDS = {ARRAYS: ArrayRecord, SHARED: ArrayRecord, TOKEN: ArrayRecord, METRICS: MetricRecord, CONFIG: ConfigRecord}
+
+Value = TypeVar("Value")
+
+
+class Unusable(ValueError):
+    """A reply cannot be used; the text says why, of the client as "it"."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a reply may hold at most.
+
+    Attributes:
+        dimension: D, numbers in an identity token.
+        max_samples: Most examples of a client.
+        max_norm: Largest L2 norm of an update: what came back minus what was sent, all tensors together.
+        max_norm_ratio: Largest norm of an update, and of a token, relative to the median of the round's good replies;
+            None for no such bound. It takes three replies to tell which one is odd.
+    """
+
+    dimension: int
+    max_samples: int = MAX_COUNT
+    max_norm: float = MAX_NORM
+    max_norm_ratio: float | None = None
+
+    @classmethod
+    def from_args(cls, args: FcitArguments, dimension: int) -> "Bounds":
+        """The bounds that a recipe sets."""
+        return cls(
+            dimension,
+            min(args.fcit_max_client_samples or MAX_COUNT, MAX_COUNT),
+            min(args.fcit_max_update_norm or MAX_NORM, MAX_NORM),
+            args.fcit_max_norm_ratio,
+        )
+
+
+def judge_tokens(
+    requests: Mapping[int, Message], replies: Iterable[Message], bounds: Bounds
+) -> tuple[dict[int, ClientToken], dict[int, str]]:
+    """Judge the identity tokens in answers to queries, or in updates that came without a query.
+
+    Args:
+        requests: What was sent, by client.
+        replies: What came back, in any order.
+        bounds: What a reply may hold at most.
+
+    Returns:
+        The tokens of the good replies, and the reasons for all others; both by client, ascending.
+    """
+
+    def judge(request: Message, reply: Message) -> ClientToken:
+        is_query = request.metadata.message_type == MessageType.QUERY
+        rest = set() if is_query else {ARRAYS, SHARED} & set(reply.content)
+        _check_records(reply, {TOKEN, METRICS, CONFIG} | rest)
+        return _read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT} | (set() if is_query else {LOSS}))
+
+    good, dropped = _sort_out(requests, replies, judge)
+    norms = {client: float(np.linalg.norm(token.mean)) for client, token in good.items()}
+    return _without_odd_ones(good, dropped, norms, bounds, "identity token")
+
+
+def judge_updates(
+    requests: Mapping[int, Message], replies: Iterable[Message], tokens: Mapping[int, ClientToken], bounds: Bounds
+) -> tuple[dict[int, Message], dict[int, str]]:
+    """Judge trained updates.
+
+    Args:
+        requests: What was sent, by client.
+        replies: What came back, in any order.
+        tokens: The identity tokens that the clients named before, by client.
+        bounds: What a reply may hold at most.
+
+    Returns:
+        The good replies, and the reasons for all others; both by client, ascending.
+    """
+    norms: dict[int, float] = {}
+
+    def judge(request: Message, reply: Message) -> Message:
+        client = reply.metadata.src_node_id
+        weights = {ARRAYS, SHARED} & set(request.content)
+        _check_records(reply, weights | {TOKEN, METRICS, CONFIG})
+        _check_size(reply, request, bounds)
+        _check_same(_read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT, LOSS}), tokens[client])
+        norms[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in sorted(weights)))
+        if norms[client] > bounds.max_norm:
+            raise Unusable(f"its update has norm {norms[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
+        return reply
+
+    good, dropped = _sort_out(requests, replies, judge)
+    return _without_odd_ones(good, dropped, norms, bounds, "update")
+
+
+def _without_odd_ones(
+    good: dict[int, Value], dropped: dict[int, str], norms: Mapping[int, float], bounds: Bounds, what: str
+) -> tuple[dict[int, Value], dict[int, str]]:
+    """Drop what is far larger than the others of the round."""
+    median = float(np.median([norms[client] for client in good])) if len(good) > 2 else 0.0
+    if bounds.max_norm_ratio is None or median == 0:
+        return good, dropped
+    for client in [client for client in good if norms[client] > bounds.max_norm_ratio * median]:
+        del good[client]
+        dropped[client] = (
+            f"its {what} has norm {norms[client]:.4g}, over {bounds.max_norm_ratio:g} times the round's median "
+            f"of {median:.4g} (`fcit_max_norm_ratio`)"
+        )
+    return good, dict(sorted(dropped.items()))
+
+
+def _read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
+    """The identity token and the counts in a reply whose records are of the right kind."""
+    scalars = reply.content[METRICS]
+    if set(scalars) != names:
+        raise Unusable(f"it reports {_listed(scalars)}, not {_listed(names)}")
+    for name in (NUM_EXAMPLES, TOKEN_COUNT):
+        if not isinstance(scalars[name], int) or not 1 <= scalars[name] <= bounds.max_samples:
+            raise Unusable(
+                f"it reports {name} {_short(scalars[name])}; it must be a whole number from 1 to {bounds.max_samples} "
+                "(`fcit_max_client_samples`)"
+            )
+    if LOSS in names and not (isinstance(scalars[LOSS], (int, float)) and math.isfinite(scalars[LOSS])):
+        raise Unusable(f"it reports {LOSS} {_short(scalars[LOSS])}, which is no finite number")
+    token = reply.content[TOKEN]
+    if set(token) != {"mean"}:
+        raise Unusable(f"its token record holds {_listed(token)}, not mean")
+    mean = _read(token["mean"], (bounds.dimension,), "its identity token")
+    norm = np.linalg.norm(mean.astype(np.float64))
+    if not 0 < norm <= MAX_TOKEN_NORM:
+        raise Unusable(f"its identity token has norm {norm:.4g}, not over 0 and up to {MAX_TOKEN_NORM:g}")
+    return client_token(reply)
+
+
+def _sort_out(
+    requests: Mapping[int, Message], replies: Iterable[Message], judge: Callable[[Message, Message], Value]
+) -> tuple[dict[int, Value], dict[int, str]]:
+    """What ``judge`` makes of each good reply, and the reason for each client without one."""
+    by_sender: dict[int, list[Message]] = {}
+    for reply in replies:
+        by_sender.setdefault(reply.metadata.src_node_id, []).append(reply)
+    good: dict[int, Value] = {}
+    dropped: dict[int, str] = {}
+    for client in sorted(requests.keys() | by_sender.keys()):
+        received = by_sender.get(client, [])
+        try:
+            if client not in requests:
+                raise Unusable("it replied without being asked")
+            if not received:
+                raise Unusable("it gave no reply")
+            if len(received) > 1:  # which of them is meant cannot depend on the order of arrival
+                raise Unusable(f"it appears twice in the round, with {len(received)} replies")
+            _check_envelope(requests[client], received[0])
+            good[client] = judge(requests[client], received[0])
+        except Unusable as error:
+            dropped[client] = one_line(str(error))
+    return good, dropped
+
+
+def one_line(text: str) -> str:
+    """A text from outside as one line of bounded length that is safe to print."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_REASON]).split())
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 3] + "..."
+
+
+def _check_envelope(request: Message, reply: Message) -> None:
+    """Is it an answer to this request at all?"""
+    if reply.has_error():
+        raise Unusable(reply.error.reason or f"it failed with code {reply.error.code}")
+    if reply.metadata.message_type != request.metadata.message_type:
+        raise Unusable(f"it answers {reply.metadata.message_type!r} to {request.metadata.message_type!r}")
+    if not isinstance(reply.content.get(CONFIG), ConfigRecord):
+        raise Unusable("it does not say which request it answers")
+    sent, said = config_of(request), config_of(reply)
+    if set(said) != set(WORK_KEYS):
+        raise Unusable(f"it does not say which request it answers: {_listed(said)} instead of {_listed(WORK_KEYS)}")
+    for key in WORK_KEYS:
+        if (type(said[key]), said[key]) != (type(sent[key]), sent[key]):
+            raise Unusable(f"it is of {key} {_short(said[key])}, not {_short(sent[key])}")
+
+
+def _check_records(reply: Message, names: set[str]) -> None:
+    """Are just the right records there, each of its kind?"""
+    if set(reply.content) != names:
+        raise Unusable(f"it holds the records {_listed(reply.content)}, not {_listed(names)}")
+    for name in names:
+        if not isinstance(reply.content[name], _KINDS[name]):
+            raise Unusable(f"its record {name} is a {type(reply.content[name]).__name__}, not {_KINDS[name].__name__}")
+
+
+def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
+    """Is it no larger than what was sent with a token?"""
+    arrays = sum(len(record) for record in request.content.array_records.values()) + 1
+    most = num_bytes(request) + 4 * bounds.dimension + _HEADER * arrays
+    if num_bytes(reply) > most:
+        raise Unusable(f"it has {num_bytes(reply)} bytes of arrays where at most {most} fit")
+
+
+def _check_same(token: ClientToken, named: ClientToken) -> None:
+    """Is the token the one that the assignment was made by?"""
+    for what, is_same in (
+        ("identity token", token.mean.tobytes() == named.mean.tobytes()),
+        ("token count", token.count == named.count),
+        ("number of examples", token.num_examples == named.num_examples),
+    ):
+        if not is_same:
+            raise Unusable(f"its {what} differs from the one that it named before training")
+
+
+def _squared_change(name: str, request: Message, reply: Message) -> float:
+    """Squared norm of what came back minus what was sent, once keys, shapes, dtypes and numbers are right."""
+    sent, got = request.content[name], reply.content[name]
+    for key in sorted(sent.keys() ^ got.keys()):
+        raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
+    total = 0.0
+    for key in sent:
+        before = sent[key].numpy()
+        after = _read(got[key], before.shape, f"{name}/{key}")
+        total += float(np.square(after.astype(np.float64) - before).sum())
+    return total
+
+
+def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """The float32 numbers of an array, once its file header is one that NumPy writes for what was expected."""
+    if array.dtype != "float32":
+        raise Unusable(f"{what} is of dtype {_short(array.dtype)}, not float32")
+    if tuple(array.shape) != shape:
+        other = "; was it trained with another lora_rank?" if len(array.shape) == len(shape) == 2 else ""
+        raise Unusable(f"{what} is of shape {_short(tuple(array.shape))}, not {shape}{other}")
+    headers = [_header(shape, fortran) for fortran in (False, True)]
+    if array.stype != "numpy.ndarray" or not array.data.startswith(tuple(headers)):
+        raise Unusable(f"{what} is no array of that shape in NumPy's format")
+    if len(array.data) != len(headers[0]) + 4 * math.prod(shape):
+        raise Unusable(f"{what} has {len(array.data)} bytes, not {len(headers[0]) + 4 * math.prod(shape)}")
+    values = array.numpy()
+    if not np.isfinite(values).all():
+        raise Unusable(f"{what} is not finite; if its training diverged, lower the learning rate")
+    return values
+
+
+def _header(shape: tuple[int, ...], fortran_order: bool) -> bytes:
+    """What a NumPy file of float32 numbers begins with. Comparing needs no parser that a client could mislead."""
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": fortran_order, "shape": shape})
+    return stream.getvalue()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, names))) or "nothing"
+
+
+def _short(value: object) -> str:
+    """A value as text, without writing out the whole of something huge."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, (str, bytes)) and len(value) > 40:
+        return f"{value[:40]!r}..."
+    return repr(value)

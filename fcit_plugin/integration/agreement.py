@@ -1,0 +1,75 @@
+"""Several processes of one run (torchrun) take a client's failure alike.
+
+A client that fails in one process only must not leave the others waiting for it in a collective operation: after
+every client the processes tell each other how it went, over a group of their own. If one of them does not come,
+because it still waits for the one that failed, that one gives up after a while, and torchrun ends them all.
+"""
+
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+#: How long one process waits for the others after a client; they do the same work, so they come at about the same time.
+PATIENCE = timedelta(minutes=10)
+
+
+class Agreement:
+    """What the processes of a run agree on; with one process, what that one says.
+
+    Every process has to make one, and to call its methods, in the same order.
+
+    Args:
+        patience: How long to wait for the others.
+    """
+
+    def __init__(self, patience: timedelta = PATIENCE) -> None:
+        several = dist.is_initialized() and dist.get_world_size() > 1
+        self._group = dist.new_group(backend="gloo", timeout=patience) if several else None
+
+    def failure(self, own: str | None) -> str | None:
+        """The failure of the first process that has one.
+
+        Args:
+            own: How a client failed in this process, None if it went well.
+        """
+        if self._group is None:
+            return own
+        heard: list[str | None] = [None] * dist.get_world_size(self._group)
+        dist.all_gather_object(heard, own, group=self._group)
+        return next((failure for failure in heard if failure is not None), None)
+
+    def any(self, own: bool) -> bool:
+        """Whether it is true in any process."""
+        if self._group is None:
+            return own
+        flag = torch.tensor(int(own))
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(flag)
+
+
+class Deadline(TrainerCallback):
+    """Ends a client's training once it takes too long, in all processes after the same step.
+
+    Args:
+        timeout: Seconds.
+        agreement: Of the processes.
+        message: What the error says.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, timeout: float, agreement: Agreement, message: str, clock) -> None:
+        self._end = clock() + timeout
+        self._agreement = agreement
+        self._message = message
+        self._clock = clock
+
+    def on_step_end(self, args, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        """After each optimizer step.
+
+        Raises:
+            TimeoutError: It takes too long.
+        """
+        if self._agreement.any(self._clock() > self._end):
+            raise TimeoutError(self._message)
