@@ -21,7 +21,9 @@ SEAMS = {
     "llamafactory.train.sft.workflow": "fcit_plugin.integration.workflow",
     "llamafactory.data.parser": "fcit_plugin.integration.datasets",
     "llamafactory.data.template": "fcit_plugin.integration.templates",
+    "llamafactory.data.loader": "fcit_plugin.integration.instructions",
     "llamafactory.model.adapter": "fcit_plugin.integration.adapter",
+    "llamafactory.chat.hf_engine": "fcit_plugin.integration.instructions",
 }
 
 #: Seams that could not be put in: LLaMA-Factory module -> what went wrong. An fcit recipe is refused then.

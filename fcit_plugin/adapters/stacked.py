@@ -8,6 +8,7 @@ Two matrix products a layer, whatever K is, and no loop over subspaces.
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -46,34 +47,40 @@ def stacked_config(config: LoraConfig, num_subspaces: int) -> LoraConfig:
 class Activation:
     """The weights that the stacked adapter uses until they are set again.
 
-    They are set once per batch, before prefill, and stay while decoding.
+    They are set before prefill, and stay while decoding. Each thread has its own, as one forward pass, and one
+    generation, is the work of one thread: requests that run side by side on one model cannot see each other's.
     """
 
     def __init__(self, num_subspaces: int, rank: int) -> None:
         self.num_subspaces = num_subspaces
         self.rank = rank
-        self._gate: torch.Tensor | None = None
+        self._own = threading.local()
 
-    def set(self, weights: torch.Tensor) -> None:
-        """Use these weights.
+    def set(self, weights: torch.Tensor, expands: bool = False) -> None:
+        """Use these weights in this thread.
 
         Args:
             weights: [batch, K], one row per sample.
+            expands: Whether the batch may hold each sample several times in a row, as generation with beams or with
+                several returned sequences has it.
 
         Raises:
             ValueError: The number of columns is not K.
         """
         if weights.dim() != 2 or weights.shape[1] != self.num_subspaces:
             raise ValueError(f"Activation takes weights [batch, {self.num_subspaces}], got {tuple(weights.shape)}.")
-        self._gate = weights.repeat_interleave(self.rank, dim=1).unsqueeze(1)
+        self._own.gate = weights.repeat_interleave(self.rank, dim=1).unsqueeze(1)
+        self._own.expands = expands
 
     def __call__(self, module: nn.Module, inputs: tuple, middle: torch.Tensor) -> torch.Tensor:
         """Forward hook of Acat: scale the middle, [batch, length, K r]."""
-        gate = self._gate
+        gate = getattr(self._own, "gate", None)
         if gate is None:
-            raise RuntimeError("The subspaces' weights were not set before the forward pass.")
+            raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread.")
         if gate.device != middle.device or gate.dtype != middle.dtype:  # once a batch, not once a layer
-            gate = self._gate = gate.to(middle.device, middle.dtype)
+            gate = self._own.gate = gate.to(middle.device, middle.dtype)
+        if self._own.expands and gate.shape[0] not in (1, middle.shape[0]):
+            gate = self._own.gate = gate.repeat_interleave(middle.shape[0] // gate.shape[0], dim=0)
         if middle.dim() != 3 or gate.shape[0] not in (1, middle.shape[0]):
             raise RuntimeError(
                 f"Weights for {gate.shape[0]} samples do not fit a batch of shape {tuple(middle.shape)}; "

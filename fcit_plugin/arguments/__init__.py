@@ -8,13 +8,13 @@ from typing import Any, get_args, get_type_hints
 from ..plugins import registry
 from .evaluation import EvaluationArguments
 from .folders import FolderArguments
-from .inference import EXPORT_KEYS, InferenceArguments
+from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
 from .method import MethodArguments
 from .option import nearest
 from .replies import ReplyArguments
 from .scenario import ScenarioArguments
 
-__all__ = ["EXPORT_KEYS", "FCIT_STAGES", "FcitArguments", "check_names", "check_stage"]
+__all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage"]
 
 #: The LLaMA-Factory stages that the plugin adds, and what each does.
 FCIT_STAGES = {
@@ -113,7 +113,7 @@ _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
-    **dict.fromkeys(EXPORT_KEYS, (None,)),
+    **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS), (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)
 
@@ -133,5 +133,6 @@ def check_stage(stage: str | None, names: list[str]) -> None:
             continue
         wanted = _ONLY_IN.get(name, tuple(FCIT_STAGES))
         if stage not in wanted:
-            where = " or ".join(f"`stage: {one}`" if one else "`llamafactory-cli export`" for one in wanted)
+            command = "`llamafactory-cli export`" if name in EXPORT_KEYS else "chat, api, webchat and predict"
+            where = " or ".join(f"`stage: {one}`" if one else command for one in wanted)
             raise ValueError(f"`{name}` belongs to {where}; take it out or change the stage.")

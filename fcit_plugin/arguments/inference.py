@@ -6,6 +6,8 @@ from .option import option
 
 #: Keys for ``llamafactory-cli export`` of an FCIT folder.
 EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
+#: Keys for chat, api, webchat and predict with an FCIT folder.
+ROUTING_KEYS = ("fcit_trace_activation", "fcit_fallback_threshold")
 
 
 @dataclass
@@ -20,6 +22,12 @@ class InferenceArguments:
     fcit_export_instruction: str | None = option(
         None, "For fcit_export_weights: auto: the instruction that weighs the subspaces, or a data set whose mean does."
     )
+    fcit_trace_activation: bool = option(False, "Log which subspaces each request activates, and how much.")
+    fcit_fallback_threshold: float | None = option(
+        None,
+        "An instruction whose best cosine to all identity tokens is lower is answered without any subspace "
+        "(default: none is).",
+    )
 
     def parse(self) -> None:
         """Turn text from the command line into the values that it means."""
@@ -32,4 +40,8 @@ class InferenceArguments:
             raise ValueError(
                 "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
                 "data set, says which subspaces are merged."
+            )
+        if self.fcit_fallback_threshold is not None and not -1 <= self.fcit_fallback_threshold <= 1:
+            raise ValueError(
+                f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {self.fcit_fallback_threshold}."
             )

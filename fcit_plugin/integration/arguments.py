@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import wrapt
+from llamafactory.extras.constants import EngineName
 from omegaconf import OmegaConf
 from transformers import HfArgumentParser
 
 from .. import autoload
-from ..arguments import EXPORT_KEYS, FCIT_STAGES, FcitArguments, check_names, check_stage
+from ..arguments import EXPORT_KEYS, FCIT_STAGES, ROUTING_KEYS, FcitArguments, check_names, check_stage
 from ..scenario.settings import get_scenario
 from .adapter import fcit_folder
 from .datasets import use_data_root
 from .errors import read_recipe, watch
+from .instructions import Instructions
 
 
 def _mini() -> str:
@@ -229,15 +231,26 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
     """
     model_args, data_args, finetuning_args = parsed[0], parsed[1], parsed[-2]
     folder = fcit_folder(model_args.adapter_name_or_path)
-    for key in EXPORT_KEYS:
-        if getattr(fcit, key, None) is None:
+    for key in (*EXPORT_KEYS, *ROUTING_KEYS):
+        value = getattr(fcit, key, None)
+        if value is None or value is False:
             continue
         if folder is None:
             raise ValueError(f"`{key}` needs the output folder of an fcit run as `adapter_name_or_path`.")
-        if model_args.export_dir is None:
+        if key in EXPORT_KEYS and model_args.export_dir is None:
             raise ValueError(f"`{key}` is for `llamafactory-cli export`, which needs `export_dir`.")
-    if folder is not None:
-        finetuning_args.fcit_data_args = data_args  # template and data sets
+        if key in ROUTING_KEYS and model_args.export_dir is not None:
+            raise ValueError(f"`{key}` cannot be used for export: a merged model activates nothing; take it out.")
+    if folder is None:
+        return parsed
+    check_seams()
+    if model_args.export_dir is None and model_args.infer_backend != EngineName.HF:
+        raise ValueError(
+            f"`infer_backend: {model_args.infer_backend}` knows no subspaces, so {folder} cannot be used with it; take "
+            "`infer_backend: huggingface`, or `fcit-cli export-adapters` for adapters that it can load."
+        )
+    data_args.fcit_instructions = Instructions()
+    finetuning_args.fcit_data_args = data_args
     return parsed
 
 

@@ -12,10 +12,9 @@ from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_data
 from llamafactory.extras import logging
 
 from .datasets import TEST
+from .instructions import without_media
 
 logger = logging.get_logger(__name__)
-
-_PLACEHOLDERS = ("<image>", "<video>", "<audio>")
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,3 @@ def instructions_of(name: str, model_args, data_args) -> list[str]:
 def _instructions(aligned: Dataset) -> list[str]:
     """The first human instruction of each record, without media tags."""
     return [without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
-
-
-def without_media(text: str) -> str:
-    """An instruction without LLaMA-Factory's placeholders for images, videos and audios."""
-    for placeholder in _PLACEHOLDERS:
-        text = text.replace(placeholder, "")
-    return text.strip()

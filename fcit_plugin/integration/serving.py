@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from llamafactory.data.template import TEMPLATES
+from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.model import load_tokenizer
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -18,7 +18,9 @@ from ..knowledge.encoders import make_encoder
 from ..knowledge.fixed import fixed_weights
 from ..scenario.settings import datasets_of_task
 from .datasets import is_dataset
-from .pipeline import instructions_of, without_media
+from .instructions import prompt_reader, without_media
+from .pipeline import instructions_of
+from .routing import Routing
 
 logger = logging.get_logger(__name__)
 
@@ -42,21 +44,28 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     if exports and getattr(model, "quantization_method", None) is not None:
         raise ValueError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
     load_shared(model, state, folder)
+    fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
+    data_args = finetuning_args.fcit_data_args
     tokenizer = load_tokenizer(model_args)["tokenizer"]
+    template = get_template_and_fix_tokenizer(tokenizer, data_args)
 
     def router() -> Router:
         encoder = make_encoder(
             manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
         )
-        return Router(encoder, state.tokens, manifest["activation"], manifest["temperature"])
+        return Router(
+            encoder, state.tokens, manifest["activation"], manifest["temperature"], fcit.fcit_fallback_threshold
+        )
 
     if exports:
-        fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
-        weights = _export_weights(fcit, state, manifest, router, model_args, finetuning_args.fcit_data_args)
+        weights = _export_weights(fcit, state, manifest, router, model_args, data_args)
         logger.info_rank0(f"Merging {len(weights)} subspaces with weights {np.round(weights, 4).tolist()}.")
         return merged(model, folder, state, weights)
     peft_model, activation = stacked(model, folder, state)
-    route(peft_model, activation, router(), instruction_reader(tokenizer, manifest["template"]))
+    names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(state.tasks)]
+    trace = names.__getitem__ if fcit.fcit_trace_activation else None
+    read = prompt_reader(tokenizer, template)
+    Routing(peft_model, activation, router(), data_args.fcit_instructions, read, trace)
     logger.info_rank0(f"Loaded {len(state.subspaces)} subspaces from {folder}; each request activates its own.")
     return peft_model
 
@@ -102,48 +111,3 @@ def load_shared(model: torch.nn.Module, state: ServerState, folder: Path) -> Non
             raise ValueError(f"The shared trainables in {folder} do not fit this base model: {key} is not in it.")
         with torch.no_grad():
             parameters[key].copy_(value)
-
-
-def route(model: PeftModel, activation: Activation, router: Router, read: Callable[[torch.Tensor], str]) -> None:
-    """Set the weights at every prefill, from the prompts in the batch; decoding steps keep them."""
-
-    def before_forward(module, args, kwargs):
-        ids = args[0] if args else kwargs.get("input_ids")
-        cache = kwargs.get("past_key_values")
-        if ids is not None and (cache is None or cache.get_seq_length() == 0):
-            activation.set(torch.from_numpy(router.weights([read(row) for row in ids])))
-
-    # generate() calls the base model; PEFT's own forward() goes round the base model's hooks
-    for module in (model, model.get_base_model()):
-        module.register_forward_pre_hook(before_forward, with_kwargs=True)
-
-
-def instruction_reader(tokenizer, template_name: str) -> Callable[[torch.Tensor], str]:
-    """Recovers the latest user instruction from the token ids of a prompt, by the template's own user turn."""
-
-    def text_of(slot: str | dict[str, str] | set[str]) -> str:
-        if isinstance(slot, dict):  # {"token": "<|im_start|>"}
-            return slot["token"]
-        if isinstance(slot, set):  # {"eos_token"}
-            return "".join(getattr(tokenizer, name) or "" for name in slot)
-        return slot
-
-    turn = "".join(map(text_of, TEMPLATES[template_name].format_user.slots))
-    prefix, _, suffix = turn.partition("{{content}}")
-    prefix, suffix = prefix.strip(), suffix.strip()
-    plugin = TEMPLATES[template_name].mm_plugin
-    marks = ("image_token", "video_token", "audio_token", "vision_bos_token", "vision_eos_token")
-    media = ["<image>", "<video>", "<audio>", tokenizer.pad_token, *(getattr(plugin, mark, None) for mark in marks)]
-    media = [token for token in media if token]
-
-    def read(ids: torch.Tensor) -> str:
-        text = tokenizer.decode(ids, skip_special_tokens=False)
-        if prefix:
-            text = text.rpartition(prefix)[2]
-        if suffix:
-            text = text.partition(suffix)[0]
-        for token in media:
-            text = text.replace(token, "")
-        return text.strip()
-
-    return read

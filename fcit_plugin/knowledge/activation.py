@@ -1,5 +1,6 @@
 """From an instruction's identity token to one weight per subspace (DISCO, arXiv 2503.12897)."""
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -68,19 +69,37 @@ class Router:
         tokens: The subspaces' identity tokens and counts; a subspace with count 0 is not used.
         mode: See :func:`activation_weights`.
         temperature: See :func:`activation_weights`.
+        fallback: An instruction whose largest cosine is below it is left to the base model: all its weights are 0.
+            None: never.
     """
 
-    def __init__(self, encoder: "IdentityEncoder", tokens: SubspaceTokens, mode: str, temperature: float) -> None:
+    def __init__(
+        self,
+        encoder: "IdentityEncoder",
+        tokens: SubspaceTokens,
+        mode: str,
+        temperature: float,
+        fallback: float | None = None,
+    ) -> None:
         self.encoder = encoder
         self.tokens = tokens
         self.mode = mode
         self.temperature = temperature
+        self.fallback = fallback
+        self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
     def weights(self, instructions: Sequence[str]) -> np.ndarray:
         """Weights of the subspaces for each instruction, float32 [n, K]."""
-        return self.weights_of(self.encoder.encode(instructions))
+        with self._encoding:
+            embedded = self.encoder.encode(instructions)
+        return self.weights_of(embedded)
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
         used = self.tokens.counts > 0
-        return activation_weights(embedded, self.tokens.tokens, used, mode=self.mode, temperature=self.temperature)
+        tokens = self.tokens.tokens
+        weights = activation_weights(embedded, tokens, used, mode=self.mode, temperature=self.temperature)
+        if self.fallback is not None:
+            nearest = cosine_matrix(embedded, tokens[used]).max(axis=1)
+            weights = np.where(nearest[:, None] < self.fallback, np.float32(0), weights)
+        return weights

@@ -1,5 +1,8 @@
 """The stacked activation against the plain sum over subspaces, sample by sample, and what it leaves behind."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -188,10 +191,10 @@ def test_weights_move_to_the_models_device_and_dtype_once(peft_model):
         model.to("meta")  # any device that is not the CPU: a slip of device or dtype raises
         activation.set(random_weights(3, 2))
         assert model(IDS.to("meta")).logits.shape == (*IDS.shape, model.config.vocab_size)
-        gate = activation._gate
+        gate = activation._own.gate
         assert (gate.device.type, gate.dtype) == ("meta", torch.bfloat16)
         model(IDS.to("meta"))
-        assert activation._gate is gate
+        assert activation._own.gate is gate
         model.to_empty(device="cpu")
 
 
@@ -236,3 +239,30 @@ class TestErrors:
             activation.set(torch.ones(2, 2))
             with pytest.raises(RuntimeError, match="Weights for 2 samples do not fit a batch"):
                 model(IDS)
+
+    def test_a_batch_grows_by_whole_samples_alone(self):
+        activation = Activation(2, rank=1)
+        activation.set(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), expands=True)
+        middle = torch.ones(6, 1, 2)
+        assert activation(None, (), middle)[:, 0].tolist() == [[1, 2]] * 3 + [[3, 4]] * 3
+        activation.set(torch.ones(2, 2), expands=True)
+        with pytest.raises(RuntimeError, match="do not fit a batch"):
+            activation(None, (), torch.ones(5, 1, 2))
+
+
+def test_each_thread_has_its_own_weights():
+    activation, middle = Activation(1, rank=1), torch.ones(1, 1, 1)
+    activation.set(torch.tensor([[2.0]]))
+    turn = threading.Barrier(8, timeout=60)
+
+    def use(weight):
+        activation.set(torch.tensor([[float(weight)]]))
+        turn.wait()
+        return activation(None, (), middle).item()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(use, range(8))) == list(range(8))
+        unset = ThreadPoolExecutor(1).submit(activation, None, (), middle)
+        with pytest.raises(RuntimeError, match="were not set"):
+            unset.result()
+    assert activation(None, (), middle).item() == 2

@@ -63,6 +63,7 @@ class TestSeams:
             ("llamafactory.train.sft", "run_sft"),
             ("llamafactory.data.loader", "get_dataset_list"),
             ("llamafactory.model.loader", "init_adapter"),
+            ("llamafactory.data.loader", "_get_preprocessed_dataset"),
             ("llamafactory.chat.hf_engine", "load_model"),
         ],
     )
@@ -344,3 +345,29 @@ def test_a_reasoning_template_takes_its_thought_off_an_answer():
 
     assert TEMPLATES["qwen3"].remove_thought("<think>\n\n</think>\n\nred") == "red"
     assert TEMPLATES["vicuna"].remove_thought("red") == "red"
+
+
+class TestChat:
+    """The chat engine makes token ids of messages in one function, and hands what it returns to ``generate``."""
+
+    def test_the_engine_takes_model_and_messages_by_these_positions(self):
+        from llamafactory.chat.hf_engine import HuggingfaceEngine
+
+        assert names(HuggingfaceEngine._process_args)[:6] == [
+            "model", "tokenizer", "processor", "template", "generating_args", "messages"
+        ]  # fmt: skip
+        assert isinstance(HuggingfaceEngine.__dict__["_process_args"], wrapt.FunctionWrapper)
+
+    @pytest.mark.parametrize("name", ["_chat", "_stream_chat"])
+    def test_both_ways_to_chat_pass_all_that_it_returns_to_generate_in_one_thread(self, name):
+        from llamafactory.chat.hf_engine import HuggingfaceEngine
+
+        source = inspect.getsource(getattr(HuggingfaceEngine, name))
+        assert "HuggingfaceEngine._process_args(\n            model,\n" in source
+        assert "model.generate(**gen_kwargs)" in source or "Thread(target=model.generate, kwargs=gen_kwargs" in source
+
+    def test_requests_run_in_threads_as_many_as_max_concurrent(self):
+        from llamafactory.chat.hf_engine import HuggingfaceEngine
+
+        assert 'asyncio.Semaphore(int(os.getenv("MAX_CONCURRENT", "1")))' in inspect.getsource(HuggingfaceEngine)
+        assert "asyncio.to_thread(self._chat, *input_args)" in inspect.getsource(HuggingfaceEngine.chat)

@@ -1,9 +1,10 @@
-"""What we rely on in transformers' Trainer. A failure here names the behaviour that an upgrade changed."""
+"""What we rely on in transformers. A failure here names the behaviour that an upgrade changed."""
 
 import pytest
 import torch
 from torch import nn
 from transformers import (
+    AutoModelForCausalLM,
     HfArgumentParser,
     PrinterCallback,
     Trainer,
@@ -142,3 +143,12 @@ def test_hf_argument_parser_shows_the_help_of_our_fields(capsys):
     shown = capsys.readouterr().out
     assert "--fcit_similarity_threshold" in shown
     assert "--fcit_stages" in shown
+
+
+def test_generation_repeats_each_sample_in_a_row_for_beams_and_returned_sequences(text_model):
+    model, seen = AutoModelForCausalLM.from_pretrained(text_model), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True)
+    ids = torch.tensor([[1, 7], [1, 8]])
+    model.generate(input_ids=ids, num_beams=3, num_return_sequences=2, max_new_tokens=2, do_sample=False, pad_token_id=0)
+    assert seen[0].tolist() == [[1, 7]] * 3 + [[1, 8]] * 3
+    assert {len(step) for step in seen} == {6}

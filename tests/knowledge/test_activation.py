@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcit_plugin.knowledge.activation import activation_weights, cosine_matrix
+from fcit_plugin.knowledge.activation import Router, activation_weights, cosine_matrix
+from fcit_plugin.knowledge.organizer import SubspaceTokens
 
 MODES = ["softmax", "argmax", "cosine", "concat"]
 U = np.array([[1.0, 0.0], [3.0, 4.0], [-2.0, 1.0]], np.float32)
@@ -98,3 +99,23 @@ def test_no_used_subspace_is_an_error(mode):
 def test_an_unknown_mode_is_named():
     with pytest.raises(ValueError, match="'best'.*softmax, argmax, cosine, concat"):
         activation_weights(U, G, USED, mode="best", temperature=0.05)
+
+
+class Given:
+    """An encoder that knows the tokens of three words."""
+
+    def encode(self, texts):
+        return np.array([{"near": [1, 0], "between": [3, 4], "far": [-1, -1]}[text] for text in texts], np.float32)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("fallback", "left"), [(None, []), (-0.8, []), (-0.7, [2]), (0.79, [2]), (0.81, [1, 2])])
+def test_an_instruction_whose_best_cosine_is_below_the_threshold_gets_no_weight(mode, fallback, left):
+    """Cosines to (1, 0) and (0, 1), the used ones: 1 and 0; 0.6 and 0.8; twice -0.71."""
+    counts = np.array([3, 2, 0])
+    tokens = SubspaceTokens(np.array([[3, 0], [0, 2], [-9, -9]], np.float32), counts)
+    plain, guarded = (Router(Given(), tokens, mode, 0.05, given) for given in (None, fallback))
+    expected = plain.weights(["near", "between", "far"])
+    assert expected.any(axis=1).all()
+    expected[left] = 0
+    assert guarded.weights(["near", "between", "far"]).tolist() == expected.tolist()
