@@ -5,7 +5,7 @@ from .hookspecs import hookimpl
 
 @hookimpl
 def fcit_partitioners():
-    from .scenario.partition import PARTITIONERS
+    from .scenario.partitioners import PARTITIONERS
 
     return PARTITIONERS
 

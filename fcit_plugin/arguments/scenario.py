@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..scenario.partitioners import PARTITIONERS
 from .option import check_at_least, check_positive, comma_separated, nested_list, option
 
 
@@ -32,10 +33,17 @@ class ScenarioArguments:
     fcit_clients_per_round: int = option(5, "Number of clients sampled in each round.")
     fcit_num_rounds: int = option(10, "Number of rounds in each stage.")
     fcit_partition: str = option(
-        "quantity", "How a task's records are split over the clients: quantity, iid, or a registered one."
+        "quantity",
+        "How a task's records are split over the clients: quantity, label or mixture (Dirichlet skew of sizes, answers, data "
+        "sets), iid, natural (a column names the client), released (the benchmark's own files), or a registered one.",
     )
-    fcit_beta: float = option(1.0, "Dirichlet concentration of the quantity partition: small means skewed.")
-    fcit_min_client_samples: int = option(50, "Fewest records of a client; smaller ones are topped up.")
+    fcit_beta: float = option(1.0, "Dirichlet concentration of the partition: small means skewed.")
+    fcit_min_client_samples: int = option(
+        50, "Fewest records of a client; smaller ones are topped up (not in the partitions natural and released)."
+    )
+    fcit_partition_column: str | None = option(
+        None, "For the partition natural: the column of the raw records that names a record's client, e.g. client_id."
+    )
 
     def parse(self) -> None:
         """Turn text from the command line into the values that it means."""
@@ -60,3 +68,10 @@ class ScenarioArguments:
         if self.fcit_setting != "custom" and (self.fcit_stages or self.fcit_schedule):
             key = "fcit_stages" if self.fcit_stages else "fcit_schedule"
             raise ValueError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {self.fcit_setting}.")
+        if self.fcit_partition == "natural" and not self.fcit_partition_column:
+            raise ValueError("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
+        if self.fcit_partition_column and self.fcit_partition in PARTITIONERS and self.fcit_partition != "natural":
+            raise ValueError(
+                f"`fcit_partition_column` is not used by `fcit_partition: {self.fcit_partition}`; set "
+                "`fcit_partition: natural` or take it out."
+            )

@@ -7,6 +7,7 @@ from os import PathLike
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -64,6 +65,48 @@ def plot_subspaces(
     )
     axes.set_xlabel("subspace")
     _save(figure, path)
+
+
+def plot_partition(
+    partition: Sequence[Mapping], path: str | PathLike, title: str = "Records of each client, task by task"
+) -> None:
+    """Draw how many records each client (down) has of each data set of each task (across), 0 as blank.
+
+    The colours grow with the square root of the number, so that small parts differ to the eye beside large ones. With more
+    than 100 clients there are colours alone.
+
+    Args:
+        partition: entries with the keys task, dataset and records (one number per client).
+        path: of the PNG file.
+        title: of the picture.
+
+    Raises:
+        ValueError: there is no entry, or no client.
+    """
+    cells = np.array([entry["records"] for entry in partition], np.float64).T
+    many = len(cells) > 100
+    figure, axes = _heat_map(
+        np.where(cells > 0, cells, np.nan),
+        [str(client) for client in range(len(cells))],
+        _partition_names(partition),
+        limits=(0, cells.max(initial=1)),
+        form="" if many else "{:.0f}",
+        label="records",
+        title=title,
+        row_height=min(0.24, 24 / max(len(cells), 1)),
+        power=0.5,
+    )
+    axes.set_ylabel("client")
+    if many:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
+        axes.grid(visible=False, which="minor")
+    _save(figure, path)
+
+
+def _partition_names(partition: Sequence[Mapping]) -> list[str]:
+    """One name per column: the data set, with its task where that is not the same."""
+    names = [(short_name(entry["task"]), short_name(entry["dataset"])) for entry in partition]
+    return [dataset if task == dataset else f"{task}: {dataset}" for task, dataset in names]
 
 
 def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str = "Training loss") -> None:
@@ -125,19 +168,30 @@ def _heat_map(
     label: str,
     title: str,
     slanted: bool = True,
+    row_height: float = 0.46,
+    power: float = 1.0,
 ) -> tuple[Figure, Axes]:
-    """Draw float64 [rows, columns] with each number in its cell; NaN cells stay blank."""
+    """Draw float64 [rows, columns] with each number in its cell; NaN cells stay blank.
+
+    Args:
+        limits: of the colour scale.
+        form: of the numbers; empty for none.
+        slanted: turn the column names.
+        row_height: inches.
+        power: the colour grows with this power of the number.
+    """
     if not cells.size:
         raise ValueError("There is nothing to draw: the table has no cells.")
 
     rows, columns = cells.shape
     width = 1.8 + 0.09 * max(map(len, row_names)) + 0.72 * columns
-    height = 1.2 + 0.46 * max(rows, 4) + (0.055 * max(map(len, column_names)) if slanted else 0.2)
+    height = 1.2 + row_height * max(rows, 4) + (0.055 * max(map(len, column_names)) if slanted else 0.2)
     figure, axes = _figure(max(width, 1.0 + 0.1 * len(title)), height)
     figure.suptitle(title, x=0.02, ha="left")
-    image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLOURS, vmin=limits[0], vmax=limits[1], aspect="auto")
+    scale = PowerNorm(power, *limits)
+    image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLOURS, norm=scale, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(cells):
-        if np.isfinite(value):
+        if form and np.isfinite(value):
             dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
             axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else _INK)
 

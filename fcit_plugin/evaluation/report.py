@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .matrix import AccuracyMatrix, Row
-from .plots import plot_accuracy_matrix, plot_subspaces, short_name
+from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 
 Report = dict[str, Any]
 
@@ -16,6 +16,7 @@ REPORT_JSON = "fcit_report.json"
 MATRIX_CSV = "accuracy_matrix.csv"
 MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
+PARTITION_PNG = "partition.png"
 
 _SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
 
@@ -35,6 +36,7 @@ def build_report(
     assignments: Iterable[Mapping[str, Any]],
     dropped: Iterable[Mapping[str, Any]] = (),
     seconds: Mapping[str, float],
+    partition: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
 
@@ -54,10 +56,13 @@ def build_report(
             or None, as with a method that needs none, becomes null.
         dropped: clients that were left out of a round: entries with the keys stage, round, client and reason.
         seconds: total, train and evaluate.
+        partition: who has how many records of what: entries with the keys task, dataset and records, the last with one
+            number per client.
 
     Returns:
         A dictionary with the keys method, setting, seed, stages, datasets, accuracy, accuracy_restricted,
-        scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments, dropped and seconds.
+        scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments, dropped,
+        partition and seconds.
         `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where
         there is nothing to summarise.
     """
@@ -90,6 +95,10 @@ def build_report(
             {key: int(entry[key]) for key in ("stage", "round", "client")} | {"reason": str(entry["reason"])}
             for entry in dropped
         ],
+        "partition": [
+            {"task": str(row["task"]), "dataset": str(row["dataset"]), "records": [int(count) for count in row["records"]]}
+            for row in partition
+        ],
         "seconds": {key: float(seconds[key]) for key in ("total", "train", "evaluate")},
     }
 
@@ -107,6 +116,8 @@ def write_report(report: Report, output_dir: str | PathLike) -> None:
         plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{_title(report)}: score after each stage")
     if report["assignments"]:
         plot_subspaces(report["assignments"], folder / SUBSPACES_PNG)
+    if report["partition"]:
+        plot_partition(report["partition"], folder / PARTITION_PNG)
 
 
 def table(report: Report) -> str:
@@ -152,6 +163,7 @@ def model_card(report: Report, base_model: str, template: str, shared: str | Non
     subspaces = sorted({entry["subspace"] for entry in report["assignments"]})
     pictures = [f"![Score after each stage]({MATRIX_PNG})"] if report["accuracy"] else []
     pictures += [f"![Which tasks went to which subspace]({SUBSPACES_PNG})"] if subspaces else []
+    pictures += [f"![Records of each client, task by task]({PARTITION_PNG})"] if report["partition"] else []
     parts = [
         f"""---
 base_model: {json.dumps(base_model, ensure_ascii=False)}

@@ -23,6 +23,7 @@ from .adapter import fcit_folder
 from .datasets import use_data_root
 from .errors import read_recipe, watch
 from .instructions import Instructions
+from .partition import partition_options
 
 
 def _mini() -> str:
@@ -170,6 +171,7 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         if "dataset" in args:
             raise ValueError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")
         args["dataset"] = ",".join(scenario.all_datasets())
+        partition_options(fcit)
     else:
         args.setdefault("dataset", ",".join(scenario.all_datasets()))
     if fcit.fcit_client is not None and not 0 <= fcit.fcit_client < fcit.fcit_num_clients:

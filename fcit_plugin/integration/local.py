@@ -5,6 +5,7 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from ..arguments import FcitArguments
 from ..federation.grid import late
 from ..knowledge.encoders import IdentityEncoder
 from ..plan.work import optimizer_steps
-from ..scenario.partition import partition
+from ..scenario.partition import Partition
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline
+from .partition import partition_options
 from .pipeline import Pipeline, TaskData
 
 
@@ -85,9 +87,14 @@ class LocalTrainer:
         self.own_datasets = own_datasets
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
-        self._parts: dict[int, list[np.ndarray]] = {}
         self._embedded: dict[int, np.ndarray] = {}
         self._collator = self._make_collator()
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Who has which records; not asked for where a site has its own."""
+        seed = self.pipeline.training_args.seed
+        return Partition(self.scenario, self.pipeline, partition_options(self.args), seed)
 
     def task(self, index: int) -> TaskData:
         """The training records of a task."""
@@ -100,17 +107,7 @@ class LocalTrainer:
         """Indices of the client's records in the task, int64, ascending."""
         if self.own_datasets:
             return np.arange(len(self.task(task)))
-        if task not in self._parts:
-            args = self.args
-            self._parts[task] = partition(
-                len(self.task(task)),
-                args.fcit_num_clients,
-                method=args.fcit_partition,
-                beta=args.fcit_beta,
-                min_samples=args.fcit_min_client_samples,
-                seed=[self.pipeline.training_args.seed, task],
-            )
-        return self._parts[task][client]
+        return self.partition.parts(task)[client]
 
     def num_steps(self, client: int, task: int) -> int:
         """Optimizer steps of a client's local training."""

@@ -12,6 +12,7 @@ from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_data
 from llamafactory.extras import logging
 
 from .datasets import TEST
+from .files import TrainFiles
 from .instructions import without_media
 
 logger = logging.get_logger(__name__)
@@ -61,6 +62,7 @@ class Pipeline:
         self.tokenizer = tokenizer_module["tokenizer"]
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
         self._splits: dict[str, Split] = {}
+        self._files = TrainFiles(data_args.dataset_dir, data_args.max_samples)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -69,6 +71,28 @@ class Pipeline:
     def test(self, name: str) -> Split:
         """Test records: prompts alone, to generate from."""
         return self._split(name + TEST, generate=True)
+
+    def count(self, name: str) -> int:
+        """Number of training records; see :class:`fcit_plugin.scenario.Source`."""
+        return len(self.train(name))
+
+    def labels(self, name: str) -> list[str]:
+        """The answer of each training record; see :class:`fcit_plugin.scenario.Source`."""
+        return self.train(name).answers
+
+    def column(self, name: str, column: str) -> list[Any]:
+        """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
+
+        Raises:
+            ValueError: The data set is not in a file, has no such column, or LLaMA-Factory reads other records there.
+        """
+        values = self._files.column(name, column)
+        if len(values) != self.count(name):
+            raise ValueError(
+                f"The data set {name} has {len(values)} records in its file and {self.count(name)} in LLaMA-Factory; its"
+                f" column {column!r} cannot be told apart. Keep it in one JSON file."
+            )
+        return values
 
     def _split(self, name: str, generate: bool) -> Split:
         if name not in self._splits:

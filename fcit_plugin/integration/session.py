@@ -11,7 +11,7 @@ from llamafactory.model import load_model, load_tokenizer
 
 from .. import __version__
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
-from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, REPORT_JSON, SUBSPACES_PNG
+from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
 from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, load_state, save_state
@@ -28,7 +28,7 @@ from .scoring import check_metrics
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
     *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, TRAINER_LOG, REPORT_JSON, MATRIX_CSV),
-    *(MATRIX_PNG, SUBSPACES_PNG, LOSS_PNG, CARD),
+    *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
 )
 
 

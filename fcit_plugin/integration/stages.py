@@ -157,6 +157,7 @@ class FederatedRun:
             assignments=self.assignments,
             dropped=self.dropped,
             seconds={key: round(value, 2) for key, value in self.seconds.items()},
+            partition=self.local.partition.table(self.local.partition.dealt()),
         )
         write_report(report, output_dir)
         card = model_card(

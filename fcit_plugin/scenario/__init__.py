@@ -1,14 +1,18 @@
 """Who has which data when: tasks, settings, partitions and client sampling. No torch."""
 
-from .partition import PARTITIONERS, partition
+from .partition import Partition, PartitionOptions, partition
+from .records import Records, Source
 from .sampling import client_seed, sample_clients
 from .settings import SETTINGS, get_scenario
 from .tasks import Scenario, Task
 
 __all__ = [
-    "PARTITIONERS",
     "SETTINGS",
+    "Partition",
+    "PartitionOptions",
+    "Records",
     "Scenario",
+    "Source",
     "Task",
     "client_seed",
     "get_scenario",

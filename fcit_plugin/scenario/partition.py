@@ -1,98 +1,184 @@
-"""Dealing the records of one data set out to the clients (spec, section 5)."""
+"""Dealing the records of the tasks out to the clients (spec, section 5)."""
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..plugins import registry
+from .records import Records, Source
+from .tasks import Scenario
 
-Sizes = Callable[[int, int, float, np.random.Generator], np.ndarray]
-"""A partitioner: (n, N, beta, generator) -> int64 [N], the number of records of each client, n in all."""
+#: Partitions that say whose a record is. Nothing is moved in them, so `fcit_min_client_samples` has no say.
+AS_GIVEN = ("natural", "released")
 
 
-def quantity(num_records: int, num_clients: int, beta: float, generator: np.random.Generator) -> np.ndarray:
-    """Quantity skew: w ~ Dirichlet(beta over N clients), client k gets floor(w_k n) records.
+@dataclass(frozen=True)
+class PartitionOptions:
+    """The recipe's keys of the partition.
 
-    The records that rounding down leaves go one each to the clients with the largest fraction of w_k n
-    (ties: the smaller client).
+    Attributes:
+        num_clients: N, `fcit_num_clients`.
+        method: `fcit_partition`, a registered partitioner (hook `fcit_partitioners`).
+        beta: `fcit_beta`, concentration of the Dirichlet distribution; small is skewed.
+        min_samples: `fcit_min_client_samples`.
+        column: `fcit_partition_column`, the column that names a record's client.
+        released: folder of the released partition files of the setting and beta, if they are asked for.
 
-    Returns:
-        int64 [N], sums to `num_records`.
+    Raises:
+        ValueError: a number is out of range, or the method is unknown.
     """
-    share = generator.dirichlet(np.full(num_clients, beta)) * num_records
-    sizes = np.floor(share).astype(np.int64)
-    largest_fraction = np.argsort(sizes - share, kind="stable")
-    sizes[largest_fraction[: num_records - sizes.sum()]] += 1
-    return sizes
+
+    num_clients: int
+    method: str = "quantity"
+    beta: float = 1.0
+    min_samples: int = 50
+    column: str | None = None
+    released: Path | None = None
+
+    def __post_init__(self) -> None:
+        partitioners = registry("partitioners")
+        if self.method not in partitioners:
+            nearest = difflib.get_close_matches(str(self.method), partitioners, n=1, cutoff=0.0)[0]
+            raise ValueError(f"fcit_partition: {self.method!r} is unknown; did you mean {nearest!r}?")
+        if self.num_clients < 1:
+            raise ValueError(f"fcit_num_clients is {self.num_clients}; it must be at least 1.")
+        if self.min_samples < 0:
+            raise ValueError(f"fcit_min_client_samples is {self.min_samples}; it must be 0 or more.")
+        if not (math.isfinite(self.beta) and self.beta > 0):
+            raise ValueError(f"fcit_beta is {self.beta}; it must be a number above 0.")
 
 
-def iid(num_records: int, num_clients: int, beta: float, generator: np.random.Generator) -> np.ndarray:
-    """Near-equal sizes: the first n mod N clients have one record more. `beta` plays no part.
-
-    Returns:
-        int64 [N], sums to `num_records`.
-    """
-    sizes = np.full(num_clients, num_records // num_clients, dtype=np.int64)
-    sizes[: num_records % num_clients] += 1
-    return sizes
+Partitioner = Callable[[Records, PartitionOptions, np.random.Generator], Sequence[np.ndarray]]
+"""Gives for each client the indices of its records."""
 
 
-PARTITIONERS: dict[str, Sizes] = {"quantity": quantity, "iid": iid}
+def partition(records: Records, options: PartitionOptions, seed: int | Sequence[int]) -> list[np.ndarray]:
+    """Deal the records of one task out to the N clients, no record to two.
 
-
-def partition(
-    num_records: int,
-    num_clients: int,
-    *,
-    method: str = "quantity",
-    beta: float,
-    min_samples: int,
-    seed: int | Sequence[int],
-) -> list[np.ndarray]:
-    """Deal `num_records` records out to `num_clients` clients, each record to exactly one.
-
-    The method says how many records each client gets, the largest clients give to those under
-    `min_samples`, and one permutation says which records they are.
+    Every record gets a client, and every client at least `min_samples` records: who has fewer is topped up from
+    the largest, with records drawn by `seed`. Partitions as given (`natural`, `released`) move nothing.
 
     Args:
-        num_records: n, records of the data set.
-        num_clients: N.
-        method: a registered partitioner (hook `fcit_partitioners`).
-        beta: concentration of the Dirichlet distribution; small is skewed.
-        min_samples: every client gets at least so many records.
-        seed: one seed or several, such as (seed, task).
+        records: n records.
+        options: what the recipe asks for.
+        seed: one seed or several, such as (seed, task). The partition depends on nothing else that is random.
 
     Returns:
         N arrays of record indices, int64, each sorted in ascending order.
 
     Raises:
-        ValueError: unknown method, too few records, or numbers out of range.
+        ValueError: there are too few records, a client has none, or a partitioner did not deal properly.
     """
-    partitioners = registry("partitioners")
-    if method not in partitioners:
-        nearest = difflib.get_close_matches(str(method), partitioners, n=1, cutoff=0.0)[0]
-        raise ValueError(f"fcit_partition: {method!r} is unknown; did you mean {nearest!r}?")
-    if num_clients < 1:
-        raise ValueError(f"fcit_num_clients is {num_clients}; it must be at least 1.")
-    if min_samples < 0:
-        raise ValueError(f"fcit_min_client_samples is {min_samples}; it must be 0 or more.")
-    if not (math.isfinite(beta) and beta > 0):
-        raise ValueError(f"fcit_beta is {beta}; it must be a number above 0.")
-    if num_records < num_clients * min_samples:
+    given = options.method in AS_GIVEN
+    needed = options.num_clients * options.min_samples
+    if len(records) < needed and not given:
         raise ValueError(
-            f"{num_records} records are too few for {num_clients} clients (fcit_num_clients) with at least"
-            f" {min_samples} each (fcit_min_client_samples): {num_clients * min_samples} are needed; lower one of them."
+            f"{len(records)} records of the task {records.name} are too few for {options.num_clients} clients"
+            f" (fcit_num_clients) with at least {options.min_samples} each (fcit_min_client_samples): {needed} are"
+            " needed; lower one of them."
         )
-
     generator = np.random.default_rng(seed)
-    sizes = _top_up(partitioners[method](num_records, num_clients, beta, generator), min_samples)
-    records = generator.permutation(num_records).astype(np.int64, copy=False)
-    return [np.sort(part) for part in np.split(records, np.cumsum(sizes)[:-1])]
+    parts = [np.asarray(part, np.int64) for part in registry("partitioners")[options.method](records, options, generator)]
+    _check(parts, records, options)
+    if not given:
+        parts = top_up(parts, options.min_samples, generator)
+    return [np.sort(part) for part in parts]
 
 
-def _top_up(sizes: np.ndarray, min_samples: int) -> np.ndarray:
+def _check(parts: list[np.ndarray], records: Records, options: PartitionOptions) -> None:
+    """Refuse what is no partition: partitioners come from anywhere."""
+    method, n = options.method, len(records)
+    if len(parts) != options.num_clients:
+        raise ValueError(f"fcit_partition: {method} made {len(parts)} parts for {options.num_clients} clients.")
+    dealt = np.concatenate(parts)
+    times = np.bincount(dealt, minlength=n) if dealt.size == 0 or 0 <= dealt.min() <= dealt.max() < n else None
+    if times is None or times.max(initial=0) > 1:
+        raise ValueError(f"fcit_partition: {method} deals a record of the task {records.name} twice, or one that is not there.")
+    if method not in AS_GIVEN and dealt.size < n:
+        raise ValueError(f"fcit_partition: {method} leaves {n - dealt.size} records of the task {records.name} to nobody.")
+    for client, part in enumerate(parts):
+        if method in AS_GIVEN and not part.size:
+            raise ValueError(
+                f"fcit_partition: {method} gives client {client} no record of the task {records.name}; it could not be"
+                " trained on it. Take the client or the task out."
+            )
+
+
+class Partition:
+    """The partition of all tasks of a setting, made when it is asked for.
+
+    Args:
+        scenario: the setting.
+        source: where the records are read.
+        options: what the recipe asks for.
+        seed: seed of the run. Task t is dealt out by the seed (seed, t), whatever was dealt out before.
+    """
+
+    def __init__(self, scenario: Scenario, source: Source, options: PartitionOptions, seed: int) -> None:
+        self.scenario = scenario
+        self.source = source
+        self.options = options
+        self.seed = seed
+        self._parts: dict[int, list[np.ndarray]] = {}
+
+    def records(self, task: int) -> Records:
+        """The records of a task."""
+        return Records(self.scenario, task, self.source)
+
+    def parts(self, task: int) -> list[np.ndarray]:
+        """The record indices of each client in a task, as :func:`partition` gives them."""
+        if task not in self._parts:
+            self._parts[task] = partition(self.records(task), self.options, [self.seed, task])
+        return self._parts[task]
+
+    def dealt(self) -> list[int]:
+        """The tasks that were asked for so far: in a run those that some client works on."""
+        return sorted(self._parts)
+
+    def table(self, tasks: Iterable[int]) -> list[dict[str, Any]]:
+        """How many records each client has of each data set of some tasks.
+
+        Returns:
+            One entry per task and data set, in the order of the setting: {"task": name, "dataset": name,
+            "records": [number of each client]}.
+        """
+        rows = []
+        for task in tasks:
+            records, parts = self.records(task), self.parts(task)
+            which = records.datasets()
+            for number, dataset in enumerate(records.sizes):
+                counts = [int(np.count_nonzero(which[part] == number)) for part in parts]
+                rows.append({"task": records.name, "dataset": dataset, "records": counts})
+        return rows
+
+
+def top_up(parts: Sequence[np.ndarray], min_samples: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Raise every client to `min_samples` records: the largest give up records drawn at random.
+
+    Args:
+        parts: N arrays of indices, in all at least N * min_samples.
+        min_samples: the least number of records of a client.
+        generator: draws which records move. It is not touched if none has to.
+
+    Returns:
+        N arrays; those of clients that neither give nor take are as they were.
+    """
+    sizes = np.array([len(part) for part in parts])
+    wanted = raise_sizes(sizes, min_samples)
+    if (wanted == sizes).all():
+        return list(parts)
+    kept = [generator.permutation(part)[:size] if size < len(part) else part for part, size in zip(parts, wanted, strict=True)]
+    spare = generator.permutation(np.setdiff1d(np.concatenate(parts), np.concatenate(kept)))
+    shares = np.split(spare, np.cumsum(np.maximum(wanted - sizes, 0))[:-1])
+    return [np.concatenate([part, share]) for part, share in zip(kept, shares, strict=True)]
+
+
+def raise_sizes(sizes: np.ndarray, min_samples: int) -> np.ndarray:
     """Raise every client to `min_samples`, taking from whichever client is the largest at that moment.
 
     Taking one record after the other from the largest client cuts all large clients to one level. That
@@ -118,3 +204,4 @@ def _top_up(sizes: np.ndarray, min_samples: int) -> np.ndarray:
     cut = np.flatnonzero(sizes > level)
     topped[cut[: sizes.sum() - topped.sum()]] += 1
     return topped
+

@@ -46,6 +46,13 @@ REFUSED = [
     ({"fcit_setting": "task_homo"}, ["`fcit_setting`", "'task_homo'", "`task_hom`"]),
     ({"fcit_method": "disko"}, ["`fcit_method`", "`disco`"]),
     ({"fcit_partition": "quantty"}, ["`fcit_partition`", "`quantity`"]),
+    ({"fcit_partition": "natural"}, ["`fcit_partition: natural`", "`fcit_partition_column`"]),
+    ({"fcit_partition_column": "client_id"}, ["`fcit_partition_column`", "`fcit_partition: quantity`"]),
+    ({"fcit_partition": "released"}, ["fcit_partition: released", "task_hom", "fcit_setting: custom"]),
+    (
+        {"fcit_partition": "released", "fcit_setting": "cap_hom", "fcit_stages": None, "fcit_data_dir": "/no/where"},
+        ["/no/where/partitioned_data/Capability-related/cap/1.0", "fcit_data_dir"],
+    ),
     ({"fcit_server_rule": "fedavgg"}, ["`fcit_server_rule`", "`fedavg`"]),
     ({"fcit_activation": "soft_max"}, ["`fcit_activation`", "`softmax`"]),
     ({"fcit_eval_every": "stages"}, ["`fcit_eval_every`", "`stage`"]),

@@ -1,0 +1,23 @@
+"""The partition that a recipe asks for."""
+
+from ..arguments import FcitArguments
+from ..scenario.partition import PartitionOptions
+from ..scenario.released import released_folder
+from .datasets import data_root
+
+
+def partition_options(args: FcitArguments) -> PartitionOptions:
+    """The recipe's keys of the partition.
+
+    Raises:
+        ValueError: Released partition files are asked for that are not there.
+    """
+    released = args.fcit_partition == "released"
+    return PartitionOptions(
+        num_clients=args.fcit_num_clients,
+        method=args.fcit_partition,
+        beta=args.fcit_beta,
+        min_samples=args.fcit_min_client_samples,
+        column=args.fcit_partition_column,
+        released=released_folder(data_root(), args.fcit_setting, args.fcit_beta) if released else None,
+    )

@@ -1,0 +1,72 @@
+"""What a partitioner may see of the records of a task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from .tasks import Scenario
+
+
+class Source(Protocol):
+    """Reads training records: LLaMA-Factory's pipeline in a run, the files alone in ``fcit-cli data partition``."""
+
+    def count(self, dataset: str) -> int:
+        """Number of training records of a data set."""
+        ...
+
+    def labels(self, dataset: str) -> Sequence[str]:
+        """The answer of each record."""
+        ...
+
+    def column(self, dataset: str, name: str) -> Sequence[Any]:
+        """One column of the raw records, as they stand in the data set's file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Records:
+    """The training records of one task, those of its data sets one after the other.
+
+    Nothing is read before it is asked for: a partition by size needs the counts alone.
+
+    Attributes:
+        scenario: The setting.
+        task: Number of the task in it, from 0.
+        source: Where the records are read.
+    """
+
+    scenario: Scenario
+    task: int
+    source: Source
+
+    def __len__(self) -> int:
+        return sum(self.sizes.values())
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.scenario.tasks[self.task].name
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Number of records of each data set, in the order of the records."""
+        return {dataset: self.source.count(dataset) for dataset in self.scenario.tasks[self.task].datasets}
+
+    def datasets(self) -> np.ndarray:
+        """Which data set of the task each record is from, int64 [n], counted from 0."""
+        return np.repeat(np.arange(len(self.sizes)), list(self.sizes.values()))
+
+    def labels(self) -> list[str]:
+        """The answer of each record."""
+        return [label for dataset in self.sizes for label in self.source.labels(dataset)]
+
+    def column(self, name: str) -> list[Any]:
+        """One column of the raw records."""
+        return [value for dataset in self.sizes for value in self.source.column(dataset, name)]
+
+    def column_everywhere(self, name: str) -> dict[str, Sequence[Any]]:
+        """The same column of all data sets of the setting, by data set: who is a client does not depend on the task."""
+        return {dataset: self.source.column(dataset, name) for dataset in self.scenario.all_datasets()}
