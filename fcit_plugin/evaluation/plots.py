@@ -93,7 +93,7 @@ def plot_partition(
         form="" if many else "{:.0f}",
         label="records",
         title=title,
-        row_height=min(0.24, 24 / max(len(cells), 1)),
+        row_height=12 / len(cells) if many else 0.24,
         power=0.5,
     )
     axes.set_ylabel("client")

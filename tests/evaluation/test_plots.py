@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.plots import plot_accuracy_matrix, plot_subspaces, plot_training_loss
+from fcit_plugin.evaluation.plots import plot_accuracy_matrix, plot_partition, plot_subspaces, plot_training_loss
 
 LOG = [{"step": 10 * t + i, "stage": t, "loss": 2.0 - i / 10} for t in range(3) for i in range(10)]
 
@@ -38,6 +38,14 @@ def assignments():
     return [{"stage": 0, "round": i, "client": i, "subspace": k, "task": task} for i, (task, k) in enumerate(triples)]
 
 
+def partition(num_clients=3):
+    return [
+        {"task": "a", "dataset": "fcit_a", "records": [10, 0, 1234][:num_clients] + [1] * (num_clients - 3)},
+        {"task": "b+c", "dataset": "b", "records": [5] * num_clients},
+        {"task": "b+c", "dataset": "c", "records": [0] * num_clients},
+    ]
+
+
 def cells(figure):
     return {tuple(text.get_position()): text.get_text() for text in figure.axes[0].texts}
 
@@ -55,6 +63,20 @@ def test_subspaces_counts_assignments(tmp_path, figures):
     assert cells(figures[0]) == {(0, 0): "2", (2, 0): "1", (2, 1): "1"}
     assert [label.get_text() for label in figures[0].axes[0].get_yticklabels()] == ["x", "y"]
     assert [label.get_text() for label in figures[0].axes[0].get_xticklabels()] == ["0", "1", "2"]
+
+
+def test_partition_has_a_number_for_each_client_that_has_records(tmp_path, figures):
+    plot_partition(partition(), tmp_path / "p.png")
+    assert cells(figures[0]) == {(0, 0): "10", (0, 2): "1234", (1, 0): "5", (1, 1): "5", (1, 2): "5"}
+    assert [label.get_text() for label in figures[0].axes[0].get_xticklabels()] == ["a", "b+c: b", "b+c: c"]
+    assert [label.get_text() for label in figures[0].axes[0].get_yticklabels()] == ["0", "1", "2"]
+
+
+def test_the_partition_of_very_many_clients_is_colours_in_a_picture_of_bounded_size(tmp_path, figures):
+    plot_partition(partition(5000), tmp_path / "p.png")
+    assert cells(figures[0]) == {}
+    assert len(figures[0].axes[0].get_yticks()) < 25
+    assert imread(tmp_path / "p.png").shape[0] < 3000
 
 
 def test_loss_marks_the_stages_and_smooths_within_them(tmp_path, figures):
@@ -83,7 +105,7 @@ def test_even_a_short_log_gives_a_picture(tmp_path, log):
 
 
 def test_an_empty_table_is_refused(tmp_path):
-    for draw, empty in ((plot_accuracy_matrix, AccuracyMatrix()), (plot_subspaces, [])):
+    for draw, empty in ((plot_accuracy_matrix, AccuracyMatrix()), (plot_subspaces, []), (plot_partition, [])):
         with pytest.raises(ValueError, match="nothing to draw"):
             draw(empty, tmp_path / "p.png")
 

@@ -28,6 +28,7 @@ def arguments():
         "bytes_down": 4_000_000,
         "assignments": [entry, entry | {"stage": 1, "client": 5, "subspace": 1, "cosine": float("nan"), "task": "b"}],
         "seconds": {"evaluate": 1, "total": 3.5, "train": 2.5},
+        "partition": [{"records": np.array([5, 7]), "dataset": "fcit_a", "task": "a"}],
     }
 
 
@@ -35,7 +36,7 @@ DROPPED = {"stage": 1, "round": np.int64(0), "client": 7, "reason": "it gave no 
 
 
 def empty():
-    nothing = {"matrix": AccuracyMatrix(), "restricted": [], "zero_shot": None, "assignments": []}
+    nothing = {"matrix": AccuracyMatrix(), "restricted": [], "zero_shot": None, "assignments": [], "partition": []}
     return build_report(**arguments() | nothing)
 
 
@@ -63,6 +64,7 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
             {"stage": 1, "round": 0, "client": 5, "subspace": 1, "cosine": None, "task": "b"},
         ],
         "dropped": [{"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}],
+        "partition": [{"task": "a", "dataset": "fcit_a", "records": [5, 7]}],
         "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},
     }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -100,7 +102,7 @@ def test_files(tmp_path):
     for folder in ("one", "two"):
         write_report(report, tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["accuracy_matrix.csv", "accuracy_matrix.png", "fcit_report.json", "subspaces.png"]
+    assert files == ["accuracy_matrix.csv", "accuracy_matrix.png", "fcit_report.json", "partition.png", "subspaces.png"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     text = (tmp_path / "one" / "fcit_report.json").read_text()
@@ -169,6 +171,7 @@ def test_model_card_shows_table_pictures_and_how_to_load():
     assert markdown_table(report) in card
     assert "(accuracy_matrix.png)" in card
     assert "(subspaces.png)" in card
+    assert "(partition.png)" in card
     assert "| 2 | 2 | 2 | 2.5 MB | 4.0 MB |" in card
     assert "template: llava\n" in card
     assert "the weights in `shared.safetensors`" in card
