@@ -20,7 +20,7 @@ ISSUE_KEYS = {
     "bytes_up", "bytes_down", "assignments", "seconds",
 }  # fmt: skip
 FILES = [
-    "fcit_report.json", "accuracy_matrix.csv", "accuracy_matrix.png", "training_loss.png", "subspaces.png",
+    "fcit_report.json", "accuracy_matrix.csv", "accuracy_matrix.png", "training_loss.png", "subspaces.png", "partition.png",
     "trainer_log.jsonl", "README.md", "fcit_manifest.json", "identity_tokens.safetensors",
     "subspaces/0/adapter_config.json", "subspaces/0/adapter_model.safetensors",
     "subspaces/1/adapter_config.json", "subspaces/1/adapter_model.safetensors",
