@@ -4,13 +4,14 @@ A new verb is one module with a :class:`Command` and one line here. A module imp
 ``fcit-cli help`` stays quick.
 """
 
-from . import make
+from . import data_partition, make
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
     make.DATA_MINI,
     make.DATA_TEXT,
     make.DATA_REAL,
+    data_partition.DATA_PARTITION,
     make.MODEL_SMOLLM2_VL,
 )
 """All verbs, in the order in which the usage shows them."""

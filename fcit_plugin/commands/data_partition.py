@@ -1,0 +1,141 @@
+"""``fcit-cli data partition``: who has how many records of which task, before anything is trained or even loaded."""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from .command import Command
+
+if TYPE_CHECKING:
+    from ..scenario.partition import Partition
+
+#: Keys of LLaMA-Factory that decide the partition, with its defaults.
+_OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None}
+
+#: More clients than this are not listed one by one.
+_LISTED = 100
+
+#: Characters a line; tables take what they need, also where the output is no terminal.
+_WIDE = 400
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="*", help="a recipe, and keys in its stead, such as fcit_beta=0.5 seed=1")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it to this PNG file")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write client, task, dataset, records to this file")
+
+
+def _run(args: argparse.Namespace) -> None:
+    partition = partition_of(_keys(args.recipe))
+    table = partition.table(range(len(partition.scenario.tasks)))
+    _print(partition, table)
+    for path, write in ((args.plot, _plot), (args.csv, _csv)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(table, path)
+            print(f"Written to {path}.")
+
+
+def partition_of(keys: dict[str, Any]) -> "Partition":
+    """The partition that a recipe's run makes, from the files alone.
+
+    Args:
+        keys: The recipe. Keys that do not decide the partition are passed over.
+
+    Raises:
+        ValueError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
+    """
+    from ..arguments import FcitArguments, check_names
+    from ..integration.datasets import check_datasets, use_data_root
+    from ..integration.files import TrainFiles
+    from ..integration.partition import partition_options
+    from ..scenario import Partition, get_scenario
+
+    ours = {key: value for key, value in keys.items() if key.startswith("fcit_")}
+    others = {key: keys.get(key, default) for key, default in _OTHERS.items()}
+    check_names(ours)
+    args = FcitArguments(**ours)
+    use_data_root(args.fcit_data_dir)
+    scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
+    check_datasets(scenario.all_datasets(), others["dataset_dir"], with_test=False)
+    source = TrainFiles(others["dataset_dir"], others["max_samples"])
+    return Partition(scenario, source, partition_options(args), others["seed"])
+
+
+def _keys(given: Sequence[str]) -> dict[str, Any]:
+    """A recipe file, if there is one, with the ``key=value`` of the command line over it."""
+    from omegaconf import OmegaConf
+
+    from ..arguments import check_names
+
+    files = [part for part in given if "=" not in part]
+    if len(files) > 1:
+        raise ValueError(f"{' and '.join(files)}: name one recipe; keys are given as key=value.")
+    over = OmegaConf.from_dotlist([part for part in given if "=" in part])
+    check_names([str(key) for key in over], _OTHERS)
+    recipe = OmegaConf.load(files[0]) if files else OmegaConf.create()
+    if not OmegaConf.is_dict(recipe):
+        raise ValueError(f"{files[0]} is no recipe: it has no keys.")
+    return OmegaConf.to_container(OmegaConf.merge(recipe, over))
+
+
+def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..evaluation.plots import short_name
+    from ..scenario.partition import AS_GIVEN
+
+    options = partition.options
+    how = options.method if options.method in AS_GIVEN else f"{options.method}, at least {options.min_samples} records"
+    beta = f", beta {options.beta}" if options.method not in ("iid", "natural") else ""
+    title = f"{partition.scenario.name}: {options.num_clients} clients, {how}{beta}, seed {partition.seed}"
+    console = Console(highlight=False, width=_WIDE)
+    summary = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for name in ("task", "data set"):
+        summary.add_column(name)
+    for name in ("records", "smallest", "median", "largest", "without"):
+        summary.add_column(name, justify="right")
+    for row in table:
+        counts = row["records"]
+        numbers = (sum(counts), min(counts), median(counts), max(counts), counts.count(0))
+        summary.add_row(row["task"], row["dataset"], *(f"{number:,.0f}" for number in numbers))
+    console.print(summary)
+    if options.num_clients > _LISTED:
+        console.print(f"With more than {_LISTED} clients, --csv FILE lists them one by one.")
+        return
+    listed = Table(box=SIMPLE_HEAD, pad_edge=False, title="Records of each client", title_justify="left")
+    listed.add_column("client", justify="right")
+    for row in table:
+        dataset = short_name(row["dataset"])
+        listed.add_column(dataset if dataset == row["task"] else f"{row['task']}\n{dataset}", justify="right")
+    for client in range(options.num_clients):
+        listed.add_row(str(client), *(f"{row['records'][client]:,}" for row in table))
+    console.print(listed)
+
+
+def _plot(table: Sequence[dict[str, Any]], path: Path) -> None:
+    from ..evaluation.plots import plot_partition
+
+    plot_partition(table, path)
+
+
+def _csv(table: Sequence[dict[str, Any]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["client", "task", "dataset", "records"])
+        for row in table:
+            writer.writerows([client, row["task"], row["dataset"], n] for client, n in enumerate(row["records"]))
+
+
+DATA_PARTITION = Command(
+    "data partition",
+    "[RECIPE] [KEY=VALUE ...] [--plot FILE] [--csv FILE]",
+    "show who has how many records of which task by a recipe",
+    _arguments,
+    _run,
+)
