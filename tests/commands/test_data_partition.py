@@ -1,0 +1,116 @@
+"""``fcit-cli data partition``: what a run will do, from the files alone."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from matplotlib.image import imread
+from runs import report_of
+from tiny import write_recipe
+
+from fcit_plugin.commands import COMMANDS
+from fcit_plugin.commands.command import make_parser
+from fcit_plugin.commands.data_partition import partition_of
+from fcit_plugin.integration.datasets import use_data_root
+from fcit_plugin.mini.build import mini_root
+from fcit_plugin.scenario import SETTINGS
+
+
+@pytest.fixture(autouse=True)
+def no_data_root():
+    """The verb sets the root of its recipe for the process."""
+    yield
+    use_data_root(None)
+
+
+def verb(*arguments):
+    args = make_parser(COMMANDS).parse_args(["data", "partition", *map(str, arguments)])
+    return args.command.run(args)
+
+
+def whole(keys):
+    partition = partition_of(keys)
+    return partition.table(range(len(partition.scenario.tasks)))
+
+
+def test_it_shows_the_partition_of_the_run(text_run, text_keys):
+    assert whole(text_keys) == report_of(text_run)["partition"]
+
+
+def test_table_file_and_picture_hold_the_same_numbers(text_keys, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "r.yaml", text_keys)
+    verb(recipe, "fcit_beta=0.3", "seed=5", "--csv", tmp_path / "new" / "p.csv", "--plot", tmp_path / "p.png")
+    table = whole({**text_keys, "fcit_beta": 0.3, "seed": 5})
+    assert table != whole(text_keys)
+    with (tmp_path / "new" / "p.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = [
+        {"client": str(client), "task": row["task"], "dataset": row["dataset"], "records": str(count)}
+        for row in table
+        for client, count in enumerate(row["records"])
+    ]
+    assert rows == expected
+    assert imread(tmp_path / "p.png").std() > 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in table:
+        low, middle, high = sorted(row["records"])
+        assert [row["task"], row["dataset"], "24", *map(str, (low, middle, high)), "0"] in shown
+    for client in range(3):
+        assert [str(client), *(str(row["records"][client]) for row in table)] in shown
+
+
+def test_very_many_clients_are_summed_up_only(capsys):
+    keys = ["fcit_num_clients=101", "fcit_min_client_samples=1", "fcit_partition=mixture"]
+    verb("fcit_setting=cap_het", *keys)
+    shown = capsys.readouterr().out
+    assert "--csv FILE" in shown and "Records of each client" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fcit_bta=0.5"], ["`fcit_bta`", "`fcit_beta`"]),
+        (["sed=3"], ["`sed`", "`seed`"]),
+        (["a.yaml", "b.yaml"], ["a.yaml and b.yaml", "one recipe"]),
+        (["fcit_setting=custom", "fcit_stages=[[nowhere]]"], ["`nowhere`", "dataset_info.json"]),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(arguments, words):
+    with pytest.raises(ValueError) as caught:
+        verb(*arguments)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_no_model_code_is_loaded_for_it(text_keys, tmp_path):
+    recipe = write_recipe(tmp_path / "r.yaml", text_keys | {"model_name_or_path": "/no/such/model"})
+    program = f"""
+import sys
+sys.argv = ["fcit-cli", "data", "partition", {str(recipe)!r}]
+from fcit_plugin.cli import main
+try:
+    main()
+finally:
+    print({{name for name in ("llamafactory", "transformers", "peft") if name in sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("setting", ["task_het", "cap_hom"])
+def test_released_partition_files_are_read_as_they_are(tmp_path, setting):
+    """The partition that one run draws, written as the released files are, is what another one reads."""
+    drawn = {"fcit_setting": setting, "fcit_num_clients": 6, "fcit_beta": 0.5, "fcit_min_client_samples": 10}
+    partition = partition_of(drawn)
+    (tmp_path / "instructions").symlink_to(mini_root() / "instructions")
+    kind = "Task-related/seq" if setting == "task_het" else "Capability-related/cap"
+    for task in range(len(SETTINGS[setting].tasks)):
+        pairs = zip(partition.records(task).column("image"), partition.records(task).column("conversations"), strict=True)
+        records = [{"image": image, "conversations": turns} for image, turns in pairs]
+        for client, part in enumerate(partition.parts(task)):
+            path = tmp_path / "partitioned_data" / kind / "0.5" / f"Task{task + 1}" / f"client_{client}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps([records[index] for index in part]))
+    released = {**drawn, "fcit_data_dir": str(tmp_path), "fcit_partition": "released"}
+    assert whole(released) == whole(drawn)
