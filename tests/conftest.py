@@ -58,6 +58,18 @@ def qwen25_vl_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def llava15_7b_shape(tmp_path_factory) -> Path:
+    """Folder of LLaVA-1.5-7B's configuration and processor, without weights."""
+    return tiny.llava15_7b(tmp_path_factory.mktemp("llava15_7b"))
+
+
+@pytest.fixture(scope="session")
+def clip_model(tmp_path_factory) -> Path:
+    """Folder of a tiny random CLIP text tower."""
+    return tiny.clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
 def text_data(tmp_path_factory) -> Path:
     """Folder of the tiny tasks, text only."""
     return tiny.data(tmp_path_factory.mktemp("text_data"))

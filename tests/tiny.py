@@ -10,6 +10,8 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
     CLIPVisionConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -119,15 +121,57 @@ def llava(folder: Path) -> Path:
         vision_feature_select_strategy="default",
     )
     LlavaForConditionalGeneration(config).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    LlavaProcessor(
-        images,
+    _llava_processor(fast, image_size=16, patch_size=8).save_pretrained(folder)
+    return folder
+
+
+def _llava_processor(fast: PreTrainedTokenizerFast, image_size: int, patch_size: int) -> LlavaProcessor:
+    side = {"height": image_size, "width": image_size}
+    return LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=side),
         fast,
-        patch_size=8,
+        patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         image_token="<image>",
-    ).save_pretrained(folder)
+    )
+
+
+def llava15_7b(folder: Path) -> Path:
+    """The shape of LLaVA-1.5-7B without its weights: configuration and image processor, with the tiny tokenizer.
+
+    The configuration is that of https://huggingface.co/llava-hf/llava-1.5-7b-hf, which transformers' defaults are.
+    """
+    fast = tokenizer()
+    config = LlavaConfig(architectures=["LlavaForConditionalGeneration"], dtype="float16", image_token_index=4)
+    config.text_config.vocab_size = 32064
+    config.save_pretrained(folder)
+    _llava_processor(fast, image_size=336, patch_size=14).save_pretrained(folder)
+    return folder
+
+
+def clip_l14(folder: Path) -> Path:
+    """The shape of CLIP ViT-L/14-336's text tower without its weights."""
+    CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12).save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    """A random CLIP text tower of one layer of 16."""
+    fast = tokenizer()
+    set_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=len(fast),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=fast.eos_token_id,
+        bos_token_id=fast.bos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    CLIPTextModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
     return folder
 
 

@@ -1,6 +1,6 @@
 """Read and write one subspace and the shared trainables of a PEFT model.
 
-A subspace is trained as the model's one ordinary PEFT adapter. Its state is a flat dictionary in the key
+A model on the meta device gives states that have shapes alone. A subspace is trained as the model's one ordinary PEFT adapter. Its state is a flat dictionary in the key
 format of PEFT's own files (adapter name left out), float32 on the CPU.
 """
 
@@ -56,7 +56,10 @@ def whole_weight(weight: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def _read(parameters: dict[str, nn.Parameter]) -> State:
     with _whole(parameters, write=False):
-        return {k: p.detach().to("cpu", torch.float32, copy=True).contiguous() for k, p in parameters.items()}
+        return {
+            k: p.detach().to("meta" if p.is_meta else "cpu", torch.float32, copy=True).contiguous()
+            for k, p in parameters.items()
+        }
 
 
 def _write(parameters: dict[str, nn.Parameter], state: State, what: str) -> None:

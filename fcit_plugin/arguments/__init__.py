@@ -12,6 +12,7 @@ from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
 from .method import MethodArguments
 from .option import nearest
 from .replies import ReplyArguments
+from .run import RunArguments
 from .scenario import ScenarioArguments
 
 __all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage"]
@@ -29,6 +30,7 @@ _GROUPS = (
     MethodArguments,
     ReplyArguments,
     EvaluationArguments,
+    RunArguments,
     FolderArguments,
     InferenceArguments,
 )
@@ -46,6 +48,7 @@ _REGISTERED = {
 class FcitArguments(
     InferenceArguments,
     FolderArguments,
+    RunArguments,
     EvaluationArguments,
     ReplyArguments,
     MethodArguments,
@@ -83,7 +86,7 @@ class FcitArguments(
         for item in fields(self):
             value, kind = getattr(self, item.name), _REGISTERED.get(item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            if choices and value not in choices:
+            if choices and value is not None and value not in choices:
                 raise ValueError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,6 +116,7 @@ _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
+    "fcit_dry_run": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS), (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)

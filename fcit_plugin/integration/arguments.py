@@ -21,6 +21,7 @@ from ..arguments import EXPORT_KEYS, FCIT_STAGES, ROUTING_KEYS, FcitArguments, c
 from ..scenario.settings import get_scenario
 from .adapter import fcit_folder
 from .datasets import use_data_root
+from .devices import set_aside
 from .errors import read_recipe, watch
 from .instructions import Instructions
 from .partition import partition_options
@@ -75,6 +76,7 @@ def install(parser_module) -> None:
         own_data = stage == "fcit_client" and "dataset" in rest
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
+        aside = set_aside(rest) if fcit.fcit_dry_run else {}
         parsed = wrapped(rest)
         finetuning_args = parsed[-2]
         if stage in FCIT_STAGES:
@@ -82,6 +84,7 @@ def install(parser_module) -> None:
         else:
             with_folder(parsed, fcit)
         finetuning_args.fcit = fcit
+        finetuning_args.fcit_aside = aside
         finetuning_args.fcit_stage = stage
         finetuning_args.fcit_own_data = own_data
         finetuning_args.fcit_base_model = given_model
@@ -89,6 +92,10 @@ def install(parser_module) -> None:
 
     for name in ("get_train_args", "get_infer_args"):
         wrapt.wrap_function_wrapper(parser_module, name, wrapper)
+
+
+#: Flags behind a recipe on the command line, and the keys that they stand for.
+_FLAGS = {"--dry-run": "fcit_dry_run", "dry-run": "fcit_dry_run"}
 
 
 def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, FcitArguments | None]:
@@ -107,6 +114,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
         args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
         if isinstance(args, list):
             return args, None, None
+    args = {_FLAGS.get(key, key): True if key in _FLAGS and value is None else value for key, value in args.items()}
     ours = {key: value for key, value in args.items() if key.startswith("fcit_")}
     rest = {key: value for key, value in args.items() if key not in ours}
     check_names(list(ours))

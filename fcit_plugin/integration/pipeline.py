@@ -109,9 +109,10 @@ class Pipeline:
         empty = [i for i, answer in enumerate(answers) if not answer.strip()]
         if empty:
             raise ValueError(f"Record {empty[0]} of the data set {name} has no answer; mend the file or drop the record.")
+        rows = self._rows(aligned)
         with self.training_args.main_process_first(desc="pre-process dataset"):
             features = _get_preprocessed_dataset(
-                aligned,
+                rows,
                 self.data_args,
                 training_args,
                 "sft",
@@ -119,12 +120,16 @@ class Pipeline:
                 is_eval=generate,
                 **self.tokenizer_module,
             )
-        if len(features) != len(aligned):
+        if len(features) != len(rows):
             raise ValueError(
-                f"LLaMA-Factory dropped {len(aligned) - len(features)} records of the data set {name} as invalid "
+                f"LLaMA-Factory dropped {len(rows) - len(features)} records of the data set {name} as invalid "
                 "(see its warnings above); mend the file."
             )
         return Split(name, features, instructions, answers)
+
+    def _rows(self, aligned: Dataset) -> Dataset:
+        """The records to tokenise."""
+        return aligned
 
 
 @dataclass(frozen=True)

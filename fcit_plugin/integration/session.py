@@ -91,6 +91,9 @@ class Session:
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
                 + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
             )
+        self._clear_output_dir(held)
+
+    def _clear_output_dir(self, held: list[str]) -> None:
         for name in WRITTEN if held else ():  # the manifest first: without it the rest is no FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
         for name in ("subspaces", "updates") if held else ():

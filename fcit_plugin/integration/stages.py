@@ -21,6 +21,7 @@ from ..federation.server import Program, RoundFailed, Traffic, run, too_few, tra
 from ..federation.state import SHARED, ServerState, write_bytes
 from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
+from .dry_run import DrySession, dry_run
 from .evaluator import Evaluator, Scores
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
@@ -270,6 +271,9 @@ def _work_of(updates: Mapping[str, Message], state: ServerState, program: Progra
 
 def run_stage(stage: str, *llamafactory_args: Any) -> None:
     """Run an fcit stage with LLaMA-Factory's five argument objects."""
+    if llamafactory_args[3].fcit.fcit_dry_run:
+        dry_run(DrySession(*llamafactory_args))
+        return
     session = Session(*llamafactory_args)
     {"fcit": lambda s: FederatedRun(s)(), "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
     if dist.is_initialized():

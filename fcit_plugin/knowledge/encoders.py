@@ -41,10 +41,7 @@ class TextEncoder:
             if len(self.tokenizer) <= len(self.tokenizer.all_special_ids):  # transformers makes an empty one up
                 raise ValueError("its tokenizer files are missing")
         except (OSError, ValueError, SafetensorError) as error:
-            raise ValueError(
-                f"`fcit_identity_encoder: {path}` cannot be loaded as a Hugging Face text encoder; "
-                f"give embedding, minilm, or a folder with config, weights and tokenizer ({' '.join(str(error).split())})."
-            ) from error
+            raise _no_encoder(path, error) from error
         text_config = getattr(config, "text_config", config)
         self.device = torch.device(device)
         self.model.to(self.device)
@@ -77,6 +74,13 @@ class TextEncoder:
             return output.pooler_output
         last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def _no_encoder(path: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"`fcit_identity_encoder: {path}` cannot be loaded as a Hugging Face text encoder; "
+        f"give embedding, minilm, or a folder with config, weights and tokenizer ({' '.join(str(error).split())})."
+    )
 
 
 class OncePerText:
@@ -139,3 +143,24 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     if maker:
         return maker(model, tokenizer, pooling, center)
     return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)
+
+
+def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> int:
+    """D of a recipe's identity tokens; the weights of the base model and of a Hugging Face text encoder are not needed.
+
+    The arguments are those of :func:`make_encoder`.
+
+    Raises:
+        ValueError: There is no such encoder.
+    """
+    if name == "embedding":
+        return model.get_input_embeddings().weight.shape[1]
+    if name in registry("identity_encoders"):
+        return make_encoder(name, pooling, center, model, tokenizer).encode(["."]).shape[1]
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _no_encoder(name, error) from error
+    return getattr(config, "text_config", config).hidden_size

@@ -1,0 +1,48 @@
+"""What a dry run takes out of a recipe, because parsing it would ask for the devices of the real run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+#: Keys that LLaMA-Factory accepts only where DeepSpeed's processes or a GPU are.
+NEED_DEVICES = ("deepspeed", "fp16", "pure_bf16", "quantization_bit")
+
+
+def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Take these keys out of a recipe, so that it can be parsed on any machine.
+
+    Args:
+        recipe: LLaMA-Factory's keys; changed in place.
+
+    Returns:
+        What was taken out; ``deepspeed`` as the configuration that its file holds.
+
+    Raises:
+        ValueError: The DeepSpeed file is missing or no JSON.
+    """
+    aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
+    recipe["use_cpu"] = True
+    if isinstance(aside.get("deepspeed"), str):
+        path = Path(aside["deepspeed"])
+        try:
+            aside["deepspeed"] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"`deepspeed: {path}` cannot be read as JSON: {error}.") from error
+    return aside
+
+
+def zero_stage(aside: dict[str, Any]) -> int:
+    """ZeRO stage of the DeepSpeed configuration; 0 without DeepSpeed."""
+    return int(aside.get("deepspeed", {}).get("zero_optimization", {}).get("stage", 0))
+
+
+def num_processes(world_size: int) -> int:
+    """Processes of the real run: those that are there, or those that LLaMA-Factory's own variables ask for.
+
+    Args:
+        world_size: Processes of this run.
+    """
+    if world_size > 1:
+        return world_size
+    return int(os.environ.get("NPROC_PER_NODE", "1")) * int(os.environ.get("NNODES", "1"))

@@ -1,0 +1,258 @@
+"""``fcit_dry_run: true``: everything that a run sets up, on a model without weights, and what it would do from there."""
+
+import contextlib
+import copy
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from llamafactory.extras import logging
+from llamafactory.model import load_model
+from torch import nn
+from typing_extensions import override
+
+from ..adapters.lora import read_shared
+from ..evaluation.metrics import label_set
+from ..federation.server import Program
+from ..federation.state import write_json
+from ..knowledge.encoders import token_dimension
+from ..plan.memory import Batch, Memory, ModelSize, estimate
+from ..plan.plan import DataSummary, Plan
+from ..plan.text import to_text
+from ..plan.work import ClientWork, Payload, Schedule, TaskShare, optimizer_steps
+from .devices import num_processes, zero_stage
+from .local import LocalTrainer
+from .pipeline import Pipeline
+from .session import Session
+
+logger = logging.get_logger(__name__)
+
+DRY_RUN_JSON = "fcit_dry_run.json"
+#: Records of each data set that are tokenised, spread evenly over it.
+SAMPLE = 32
+
+
+class SamplePipeline(Pipeline):
+    """Reads all records, and tokenises a few of them."""
+
+    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any]) -> None:
+        data_args = copy.copy(data_args)
+        data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
+        super().__init__(model_args, data_args, training_args, tokenizer_module)
+
+    @override
+    def _rows(self, aligned: Dataset) -> Dataset:
+        return aligned.select(np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int))
+
+    @override
+    def _load(self, name: str, generate: bool):
+        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each data set
+            return super()._load(name, generate)
+
+
+class ShapeEncoder:
+    """Stands for an identity encoder of which only the size of the tokens is known.
+
+    Args:
+        dimension: D.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+
+    def encode(self, texts) -> np.ndarray:
+        """Tokens without content, float32 [n, D]."""
+        return np.zeros((len(texts), self.dimension), dtype=np.float32)
+
+
+class DrySession(Session):
+    """A session that changes nothing on disk and whose model has shapes but no weights."""
+
+    @override
+    def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
+        return SamplePipeline(self.model_args, self.data_args, self.training_args, tokenizer_module)
+
+    @override
+    def _load_model(self, tokenizer) -> nn.Module:
+        model_args, finetuning_args = copy.copy(self.model_args), copy.copy(self.finetuning_args)
+        model_args.train_from_scratch = True  # from the configuration alone
+        finetuning_args.pure_bf16 = finetuning_args.fcit_aside.get("pure_bf16", False)
+        with torch.device("meta"):
+            return load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
+
+    @override
+    def _make_encoder(self, tokenizer) -> ShapeEncoder:
+        args = self.args
+        return ShapeEncoder(
+            token_dimension(
+                args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
+            )
+        )
+
+    @override
+    def _clear_output_dir(self, held: list[str]) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+
+
+def dry_run(session: DrySession) -> Plan:
+    """Print the plan of a run and write it to ``output_dir``."""
+    plan = make_plan(session)
+    if session.is_main:
+        write_json(session.output_dir / DRY_RUN_JSON, plan.to_dict())
+        print(to_text(plan))
+        logger.info_rank0(f"The plan is also in {session.output_dir / DRY_RUN_JSON}.")
+    return plan
+
+
+def make_plan(session: DrySession) -> Plan:
+    """Count what the session's run would do."""
+    args, local, aside = session.args, session.local(), session.finetuning_args.fcit_aside
+    processes = num_processes(session.training_args.world_size)
+    programs = {"": session.program}
+    names = session.scenario.all_datasets()
+    evaluates = args.fcit_eval_every != "never"
+    data = [_summary(session, name, evaluates) for name in names]
+    shapes = [tuple(value.shape) for value in session.program.blank.values()]
+    shared = [tuple(value.shape) for value in read_shared(session.model).values()]
+    payload = Payload(tuple(shapes), tuple(shared), session.encoder.dimension)
+    schedules = {name: _schedule(session, program, local, payload, processes) for name, program in programs.items()}
+    memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
+    return Plan(
+        title=f"{args.fcit_method}, {args.fcit_setting}, seed {session.training_args.seed}",
+        settings=_settings(session, payload, processes),
+        data=data,
+        shares=[_share(session, local, index) for index in range(len(session.scenario.tasks))],
+        schedules=schedules,
+        answers=_answers(session, data) if evaluates else 0,
+        memory=memory,
+        notes=_notes(session, processes, zero_stage(aside)),
+    )
+
+
+def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
+    split = session.pipeline.train(name)
+    test = len(session.pipeline.test(name).head(session.args.fcit_eval_samples)) if evaluates else None
+    return DataSummary(name, len(split), test, [len(ids) for ids in split.features["input_ids"]])
+
+
+def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
+    sizes = [len(local.records(client, index)) for client in range(session.args.fcit_num_clients)]
+    return TaskShare(session.scenario.tasks[index].name, sizes)
+
+
+def _schedule(
+    session: Session, program: Program, local: LocalTrainer, payload: Payload, processes: int
+) -> Schedule:
+    args = session.training_args
+    work = []
+    for stage in range(session.scenario.num_stages):
+        for round in range(session.args.fcit_num_rounds):
+            for client, config in program.work(stage, round).items():
+                records = len(local.records(client, config["task"]))
+                steps = optimizer_steps(
+                    records,
+                    batch=args.per_device_train_batch_size,
+                    processes=processes,
+                    accumulation=args.gradient_accumulation_steps,
+                    epochs=args.num_train_epochs,
+                    max_steps=args.max_steps,
+                )
+                work.append(ClientWork(stage, round, client, program.task_name(config), records, steps))
+    return Schedule(tuple(work), payload)
+
+
+def _answers(session: Session, data: list[DataSummary]) -> int:
+    """Answers generated in all evaluations: one a test record, and one more where they are also restricted to labels."""
+    args = session.args
+    each = {}
+    for item in data:
+        restricted = args.fcit_eval_restricted and label_set(session.pipeline.train(item.name).answers) is not None
+        each[item.name] = item.test * (2 if restricted else 1)
+    evaluations = [session.scenario.all_datasets()] if args.fcit_zero_shot else []
+    for stage in range(session.scenario.num_stages):
+        times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
+        evaluations += [session.scenario.seen_datasets(stage)] * times
+    return sum(each[name] for names in evaluations for name in names)
+
+
+def model_size(model: nn.Module, bits: int | None) -> ModelSize:
+    """What the memory estimate has to know about a model.
+
+    Args:
+        model: PEFT model, with or without weights.
+        bits: ``quantization_bit``, of the linear layers but the last.
+    """
+    quantized = {
+        id(module.weight) for name, module in model.named_modules()
+        if bits and isinstance(module, nn.Linear) and "lm_head" not in name
+    }  # fmt: skip
+    frozen, trained = 0, []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            trained.append(parameter)
+        elif id(parameter) in quantized:
+            frozen += parameter.numel() * bits // 8
+        else:
+            frozen += parameter.numel() * parameter.itemsize
+    config = model.config.get_text_config()
+    return ModelSize(
+        frozen_bytes=frozen,
+        trained=sum(parameter.numel() for parameter in trained),
+        trained_width=max(parameter.itemsize for parameter in trained),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        vocabulary=config.vocab_size,
+    )
+
+
+def _memory(session: Session, lengths: list[int], processes: int) -> Memory:
+    aside, args = session.finetuning_args.fcit_aside, session.training_args
+    half = args.bf16 or any(aside.get(key) for key in ("fp16", "pure_bf16")) or session.model.dtype.itemsize == 2
+    longest = max(lengths)
+    batch = Batch(
+        records=args.per_device_train_batch_size,
+        tokens=longest + -longest % 8,  # LLaMA-Factory's collator pads to a multiple of 8
+        width=2 if half else 4,
+        checkpointing=not session.model_args.disable_gradient_checkpointing,
+    )
+    size = model_size(session.model, aside.get("quantization_bit"))
+    return estimate(size, batch, processes=processes, zero_stage=zero_stage(aside))
+
+
+def _settings(session: Session, payload: Payload, processes: int) -> dict[str, str]:
+    args, training, tuning = session.args, session.training_args, session.finetuning_args
+    total = sum(p.numel() for p in session.model.parameters() if not p.requires_grad)
+    subspace, shared = (sum(int(np.prod(s)) for s in shapes) for shapes in (payload.subspace, payload.shared))
+    batch = training.per_device_train_batch_size * processes * training.gradient_accumulation_steps
+    rate = training.learning_rate
+    return {
+        "model": f"{session.base_model}, {total / 1e6:,.1f} M parameters, template {session.data_args.template}",
+        "trained": f"{subspace:,} numbers in a subspace (rank {tuning.lora_rank}, alpha {tuning.lora_alpha}, "
+        f"{len(payload.subspace) // 2} layers), {shared:,} shared",
+        "identity tokens": f"{args.fcit_identity_encoder}, {payload.dimension} numbers",
+        "federation": f"{session.scenario.num_stages} stages of {args.fcit_num_rounds} rounds, "
+        f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
+        "partition": f"{args.fcit_partition}, beta {args.fcit_beta}, at least {args.fcit_min_client_samples} records",
+        "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
+        f"{training.gradient_accumulation_steps})",
+        "schedule": f"{training.num_train_epochs:g} epochs, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
+        f"shared {args.fcit_projector_learning_rate or rate:g}",
+    }
+
+
+def _notes(session: Session, processes: int, stage: int) -> list[str]:
+    exact = (
+        f"Clients, records, steps, answers and bytes are exact. Token lengths are those of {SAMPLE} records a data set, "
+        "the rest is not tokenised yet; activations are an estimate."
+    )
+    notes = [
+        exact,
+        "Which subspace a client trains is found in the run, from its identity token.",
+        "The weights of the base model and of the identity encoder were not read.",
+    ]
+    if stage:
+        notes.append(f"DeepSpeed ZeRO-{stage} over {processes} processes; NPROC_PER_NODE=8 in front counts for 8.")
+    return notes
