@@ -124,7 +124,7 @@ class TestArguments:
         ("index", "attributes"),
         [
             (0, "model_name_or_path adapter_name_or_path use_unsloth block_diag_attn compute_dtype export_dir"),
-            (1, "dataset dataset_dir media_dir template packing neat_packing streaming ignore_pad_token_for_loss"),
+            (1, "dataset dataset_dir max_samples media_dir template packing neat_packing streaming ignore_pad_token_for_loss"),
             (2, "seed data_seed output_dir process_index world_size report_to disable_tqdm max_steps num_train_epochs"
                 " per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_strategy"
                 " eval_strategy push_to_hub resume_from_checkpoint predict_with_generate overwrite_output_dir"
