@@ -2,7 +2,10 @@
 
 import csv
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 
@@ -68,6 +71,63 @@ def test_a_stage_left_out_is_an_empty_row_that_counts_nowhere():
     matrix.add(2, {"a": 40})
     assert matrix.rows == [[80], [None], [40]]
     assert (matrix.last, matrix.avg, matrix.forgetting) == (40, 60, 40)
+
+
+def test_a_task_that_comes_back_is_measured_from_its_first_stage_and_its_best():
+    matrix = AccuracyMatrix()
+    matrix.add(0, {"a": 60})
+    matrix.add(1, {"a": 20, "b": 70})
+    matrix.add(2, {"a": 90, "b": 50})  # a is trained once more
+    matrix.add(3, {"a": 80, "b": 40, "c": 30})
+    assert matrix.forgetting == pytest.approx(((90 - 80) + (70 - 40)) / 2)
+    assert matrix.bwt == pytest.approx(((80 - 60) + (40 - 70)) / 2)
+    assert matrix.avg == pytest.approx((60 + 45 + 70 + 50) / 4)
+    assert matrix.fwt({"a": 0, "b": 10, "c": 20}) == pytest.approx((60 + 60 + 10) / 3)
+
+
+def test_stages_that_were_not_evaluated_move_the_first_score_to_a_later_stage():
+    matrix = AccuracyMatrix()
+    matrix.add(1, {"a": 50, "b": 70})  # stages 0 and 2 were not evaluated
+    matrix.add(3, {"a": 40, "b": 75, "c": 10})
+    assert matrix.rows == [[None] * 3, [50, 70, None], [None] * 3, [40, 75, 10]]
+    assert matrix.last == pytest.approx(125 / 3)
+    assert matrix.avg == pytest.approx((60 + 125 / 3) / 2)
+    assert (matrix.forgetting, matrix.bwt) == ((10 + 0) / 2, (-10 + 5) / 2)
+    assert matrix.fwt({"a": 20, "b": 20, "c": 20}) == pytest.approx((30 + 50 - 10) / 3)
+
+
+def test_a_data_set_that_was_not_evaluated_after_the_last_stage_counts_in_avg_and_fwt_alone():
+    matrix = AccuracyMatrix()
+    matrix.add(0, {"a": 80, "b": 40})
+    matrix.add(1, {"b": 30})
+    assert (matrix.last, matrix.avg, matrix.forgetting, matrix.bwt) == (30, (60 + 30) / 2, 10, -10)
+    assert matrix.fwt({"a": 10, "b": 20}) == (70 + 20) / 2
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda width: st.lists(
+            st.lists(st.none() | st.integers(0, 100), min_size=width, max_size=width), min_size=1, max_size=6
+        )
+    ),
+    st.integers(0, 100),
+)
+def test_the_summaries_equal_their_formulas(rows, untuned):
+    names = [f"d{i}" for i in range(len(rows[0]))]
+    matrix = AccuracyMatrix.from_list(names, rows)
+    a = np.array(rows, dtype=float)
+    if np.isnan(a[-1]).all():
+        return
+    first = [next((t for t in range(len(a)) if not np.isnan(a[t, i])), None) for i in range(len(names))]
+    old = [i for i in range(len(names)) if not np.isnan(a[-1, i]) and not np.isnan(a[:-1, i]).all()]
+    seen = [row[~np.isnan(row)].mean() for row in a if not np.isnan(row).all()]
+    assert matrix.last == pytest.approx(np.nanmean(a[-1]))
+    assert matrix.avg == pytest.approx(sum(seen) / len(seen))
+    assert matrix.forgetting == pytest.approx(np.mean([np.nanmax(a[:, i]) - a[-1, i] for i in old] or 0))
+    assert matrix.bwt == pytest.approx(np.mean([a[-1, i] - a[first[i], i] for i in old] or 0))
+    gains = [a[first[i], i] - untuned for i in range(len(names)) if first[i] is not None]
+    assert matrix.fwt(dict.fromkeys(names, untuned)) == pytest.approx(np.mean(gains))
+    assert matrix.forgetting >= 0 and matrix.forgetting >= -matrix.bwt - 1e-9
 
 
 @pytest.mark.parametrize("summary", ["last", "avg", "forgetting", "bwt"])
