@@ -4,7 +4,7 @@ A new verb is one module with a :class:`Command` and one line here. A module imp
 ``fcit-cli help`` stays quick.
 """
 
-from . import data_partition, make
+from . import data_partition, make, report
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -13,5 +13,6 @@ COMMANDS: tuple[Command, ...] = (
     make.DATA_REAL,
     data_partition.DATA_PARTITION,
     make.MODEL_SMOLLM2_VL,
+    report.REPORT,
 )
 """All verbs, in the order in which the usage shows them."""

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .matrix import AccuracyMatrix
 
-_INK, _GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
+INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
 _COLOURS = "Blues"  # one hue from light to dark: the same for every kind of eye
 
 
@@ -33,7 +33,7 @@ def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike, title: st
         label="score",
         title=title,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_subspaces(
@@ -64,7 +64,7 @@ def plot_subspaces(
         slanted=False,
     )
     axes.set_xlabel("subspace")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_partition(
@@ -100,7 +100,7 @@ def plot_partition(
     if many:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
         axes.grid(visible=False, which="minor")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _partition_names(partition: Sequence[Mapping]) -> list[str]:
@@ -117,12 +117,12 @@ def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str 
         path: of the PNG file.
         title: of the picture.
     """
-    figure, axes = _figure(9, 4)
+    figure, axes = new_figure(9, 4)
     figure.suptitle(title, x=0.02, ha="left")
     if not log:  # a short run may end before its first log entry; that is no reason to lose its report
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no loss was logged", ha="center", color=_INK)
-        _save(figure, path)
+        axes.text(0.5, 0.5, "no loss was logged", ha="center", color=INK)
+        save_figure(figure, path)
         return
 
     log = sorted(log, key=lambda entry: entry["step"])
@@ -137,7 +137,7 @@ def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str 
     for t, begin, end in zip(stage[starts], bounds, bounds[1:]):
         here = stage == t
         axes.plot(step[here], _smooth(loss[here]), color=_BLUE, linewidth=1.8, label="running mean")
-        axes.axvline(begin, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axvline(begin, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         name = f"stage {t}" if len(starts) <= 10 else f"{t}"
         axes.text((begin + end) / 2, 1.02, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
 
@@ -146,11 +146,11 @@ def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str 
     axes.set_ylim(bottom=min(0.0, np.nanmin(loss, initial=0.0)))
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color=_GRID, linewidth=0.6)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:2], labels[:2], frameon=False, loc="lower right", bbox_to_anchor=(1, 1.08), ncols=2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def short_name(dataset: str) -> str:
@@ -186,14 +186,14 @@ def _heat_map(
     rows, columns = cells.shape
     width = 1.8 + 0.09 * max(map(len, row_names)) + 0.72 * columns
     height = 1.2 + row_height * max(rows, 4) + (0.055 * max(map(len, column_names)) if slanted else 0.2)
-    figure, axes = _figure(max(width, 1.0 + 0.1 * len(title)), height)
+    figure, axes = new_figure(max(width, 1.0 + 0.1 * len(title)), height)
     figure.suptitle(title, x=0.02, ha="left")
     scale = PowerNorm(power, *limits)
     image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLOURS, norm=scale, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(cells):
         if form and np.isfinite(value):
             dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
-            axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else _INK)
+            axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else INK)
 
     turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     axes.set_xticks(range(columns), column_names, **turn)
@@ -219,13 +219,13 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     return figure, figure.add_subplot()
 
 
-def _save(figure: Figure, path: str | PathLike) -> None:
+def save_figure(figure: Figure, path: str | PathLike) -> None:
     """Write a PNG that is the same for the same input: without date and version."""
     figure.savefig(path, format="png", metadata={"Software": None})

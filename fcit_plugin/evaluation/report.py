@@ -9,6 +9,7 @@ from typing import Any
 
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
+from .tables import markdown, plain
 
 Report = dict[str, Any]
 
@@ -19,6 +20,13 @@ SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
 
 _SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
+
+#: What a report must have to be compared with others, in every version.
+_NEEDED = {
+    **{"method": str, "setting": str, "seed": int, "stages": list, "datasets": list, "accuracy": list},
+    **{"zero_shot": dict, "bytes_up": int, "bytes_down": int, "seconds": dict},
+    **dict.fromkeys(_SUMMARY, float | int | None),
+}
 
 
 def build_report(
@@ -37,6 +45,7 @@ def build_report(
     dropped: Iterable[Mapping[str, Any]] = (),
     seconds: Mapping[str, float],
     partition: Sequence[Mapping[str, Any]] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
 
@@ -58,9 +67,10 @@ def build_report(
         seconds: total, train and evaluate.
         partition: who has how many records of what: entries with the keys task, dataset and records, the last with one
             number per client.
+        arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
 
     Returns:
-        A dictionary with the keys method, setting, seed, stages, datasets, accuracy, accuracy_restricted,
+        A dictionary with the keys method, setting, seed, arguments, stages, datasets, accuracy, accuracy_restricted,
         scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments, dropped,
         partition and seconds.
         `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where
@@ -73,6 +83,7 @@ def build_report(
         "method": method,
         "setting": setting,
         "seed": int(seed),
+        "arguments": dict(arguments or {}),
         "stages": [list(stage) for stage in stages],
         "datasets": datasets,
         "accuracy": [row + [None] * (len(datasets) - len(row)) for row in matrix.rows],
@@ -120,17 +131,41 @@ def write_report(report: Report, output_dir: str | PathLike) -> None:
         plot_partition(report["partition"], folder / PARTITION_PNG)
 
 
+def report_file(path: str | PathLike) -> Path:
+    """Return the report file of a run that is named by its `output_dir` or by that file."""
+    return Path(path) / REPORT_JSON if Path(path).is_dir() else Path(path)
+
+
+def read_report(path: str | PathLike) -> Report:
+    """Return the report of a run, of this version or an earlier one.
+
+    Args:
+        path: a run's `output_dir`, or its report file.
+
+    Raises:
+        ValueError: there is none, or it is damaged; the sentence names the file.
+    """
+    file = report_file(path)
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(report, dict):
+            raise ValueError("it is no JSON object")
+        wrong = [key for key, kind in _NEEDED.items() if key not in report or not isinstance(report[key], kind)]
+        if wrong:
+            raise ValueError(f"nothing, or nothing that fits, stands under {', '.join(wrong)}")
+        AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
+    return report
+
+
 def table(report: Report) -> str:
     """Return the table printed at the end of a run: stages down, data sets across, and the summary below."""
     blocks = [_title(report)]
     for heading, rows in _tables(report):
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
-        blocks.append("\n".join([f"{heading}:", *lines]))
+        blocks.append(f"{heading}:\n{plain(rows)}")
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
     if report["dropped"]:
         blocks.append(f"{len(report['dropped'])} times a client was left out of a round: see dropped in {REPORT_JSON}.")
@@ -141,9 +176,7 @@ def markdown_table(report: Report) -> str:
     """Return the same tables in Markdown."""
     blocks = []
     for heading, rows in _tables(report):
-        rule = ["---", *["---:"] * (len(rows[0]) - 1)]
-        lines = "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
-        blocks.append(f"{heading}:\n\n{lines}")
+        blocks.append(f"{heading}:\n\n{markdown(rows)}")
     summary = _summary(report)
     lines = (summary.keys(), ["---:"] * len(summary), summary.values())
     blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))

@@ -3,27 +3,12 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 from fcit_plugin.evaluation.plots import plot_accuracy_matrix, plot_partition, plot_subspaces, plot_training_loss
 
 LOG = [{"step": 10 * t + i, "stage": t, "loss": 2.0 - i / 10} for t in range(3) for i in range(10)]
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """All figures that are made."""
-    made = []
-    original = Figure.__init__
-
-    def init(self, *args, **kwargs):
-        made.append(self)
-        original(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "__init__", init)
-    return made
 
 
 def matrix():

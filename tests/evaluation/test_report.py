@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report, markdown_table, model_card, table, write_report
+from fcit_plugin.evaluation.report import build_report, markdown_table, model_card, read_report, table, write_report
 
 
 def arguments():
@@ -19,6 +19,7 @@ def arguments():
         "method": "disco",
         "setting": "custom",
         "seed": 3,
+        "arguments": {"learning_rate": 0.1},
         "stages": [("fcit_a",), ("fcit_b", "fcit_a")],
         "matrix": matrix,
         "restricted": [{"fcit_a": None}, {"fcit_a": None, "fcit_b": 85.0}],
@@ -46,6 +47,7 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
         "method": "disco",
         "setting": "custom",
         "seed": 3,
+        "arguments": {"learning_rate": 0.1},
         "stages": [["fcit_a"], ["fcit_b", "fcit_a"]],
         "datasets": ["fcit_a", "fcit_b"],
         "accuracy": [[90.0, None], [70.0, 80.0]],
@@ -78,7 +80,7 @@ def test_the_table_says_how_often_clients_were_left_out_if_any_was():
 def test_key_order_is_fixed():
     report = build_report(**dict(reversed(arguments().items())))
     assert json.dumps(report) == json.dumps(build_report(**arguments()))
-    assert list(report)[:4] == ["method", "setting", "seed", "stages"]
+    assert list(report)[:4] == ["method", "setting", "seed", "arguments"]
     assert list(report["zero_shot"]) == ["fcit_a", "fcit_b"]
 
 
@@ -108,6 +110,7 @@ def test_files(tmp_path):
     text = (tmp_path / "one" / "fcit_report.json").read_text()
     assert json.loads(text) == report
     assert text.startswith('{\n  "method": "disco",\n')
+    assert read_report(tmp_path / "one") == read_report(tmp_path / "one" / "fcit_report.json") == report
     assert (tmp_path / "one" / "accuracy_matrix.csv").read_text() == "stage,fcit_a,fcit_b\n0,90.0,\n1,70.0,80.0\n"
 
 

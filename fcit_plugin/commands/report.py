@@ -1,0 +1,47 @@
+"""``fcit-cli report``: several runs side by side."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a run, or its fcit_report.json")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write table.md, table.csv and the pictures to")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..evaluation.comparison import compare, render
+    from ..evaluation.report import read_report, report_file
+    from ..evaluation.tables import plain
+
+    paths = {os.path.realpath(report_file(path)): path for path in args.runs}  # a run that is named twice counts once
+    comparisons = compare({name: read_report(name) for name in paths.values()})
+    print(render(comparisons, plain))
+    if args.out:
+        _write(comparisons, args.out)
+        print(f"\nWritten to {args.out}.")
+
+
+def _write(comparisons: Sequence, folder: Path) -> None:
+    from ..evaluation.comparison import render, write_csv
+    from ..evaluation.comparison_plots import plot_curves, plot_finals
+    from ..evaluation.tables import markdown
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(render(comparisons, markdown) + "\n", encoding="utf-8")
+    write_csv(comparisons, folder / "table.csv")
+    for number, comparison in enumerate(comparisons):
+        if all(report["last"] is None for group in comparison.groups for report in group.reports):
+            continue
+        suffix = f"_{number + 1}" if len(comparisons) > 1 else ""
+        plot_curves(comparison, folder / f"curves{suffix}.png")
+        plot_finals(comparison, folder / f"final_scores{suffix}.png")
+
+
+REPORT = Command(
+    "report", "RUN [RUN ...] [--out DIR]", "put runs side by side: tables, and curves over stages", _arguments, _run
+)

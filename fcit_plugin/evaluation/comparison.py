@@ -1,0 +1,241 @@
+"""Several runs side by side: which belong together, mean and deviation over their seeds, as tables."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from statistics import fmean, stdev
+from typing import Any
+
+from .plots import short_name
+from .report import Report
+from .tables import Rows
+
+Measure = Callable[[Report], float | None]
+
+#: The columns of a comparison: name -> number of a run, None where it has none.
+MEASURES: dict[str, Measure] = {
+    "Last": lambda report: report["last"],
+    "Avg": lambda report: report["avg"],
+    "Forgetting": lambda report: report["forgetting"],
+    "BWT": lambda report: report["bwt"],
+    "FWT": lambda report: report["fwt"],
+    "MB sent": lambda report: report["bytes_up"] / 1e6,
+    "MB received": lambda report: report["bytes_down"] / 1e6,
+    "minutes": lambda report: report["seconds"]["total"] / 60,
+}
+
+#: Arguments that tell no runs apart: what differs between seeds, what has a place of its own, what moves no score.
+_ASIDE = {"seed", "fcit_method", "fcit_setting", "fcit_zero_shot", "fcit_eval_every", "fcit_eval_restricted"}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of some runs; no deviation of a single one."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> "Spread | None":
+        """Return that of the values that are there, None if there are none."""
+        known = [value for value in values if value is not None]
+        return cls(fmean(known), stdev(known) if len(known) > 1 else None) if known else None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        label: method, and the arguments in which it differs from the other groups of the comparison.
+        reports: of the runs, by seed.
+    """
+
+    label: str
+    reports: tuple[Report, ...]
+
+    def spread(self, measure: Measure) -> Spread | None:
+        """Return mean and deviation of a measure over the runs."""
+        return Spread.of([measure(report) for report in self.reports])
+
+    def final(self, dataset: str) -> Spread | None:
+        """Return mean and deviation of a data set's score after the last stage."""
+        return self.spread(lambda report: _final(report).get(dataset))
+
+    def curve(self) -> list[Spread | None]:
+        """Return, stage by stage, mean and deviation of the mean score over the data sets seen so far."""
+        stages = max(len(report["accuracy"]) for report in self.reports)
+        return [self.spread(lambda report, stage=stage: _seen_mean(report, stage)) for stage in range(stages)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs of one setting on the same data sets.
+
+    Attributes:
+        setting: of all runs.
+        datasets: names, in the order of the first run.
+        groups: by their Last, the best at the end.
+        zero_shot: scores of the untuned model by label: one, unless the runs had different untuned models.
+    """
+
+    setting: str
+    datasets: tuple[str, ...]
+    groups: tuple[Group, ...]
+    zero_shot: dict[str, dict[str, float]]
+
+    @property
+    def title(self) -> str:
+        """Setting and size."""
+        stages = max(len(report["stages"]) for group in self.groups for report in group.reports)
+        return f"{self.setting}: {_count(stages, 'stage')}, {_count(len(self.datasets), 'data set')}"
+
+
+def compare(reports: Mapping[str, Report]) -> list[Comparison]:
+    """Sort runs into comparisons by setting and data sets, and there into groups by all but the seed.
+
+    Runs of one group that share a seed cannot be told apart by their reports; each becomes a group of its own under its name.
+
+    Args:
+        reports: by the name to call the run if nothing else tells it from another, such as its folder.
+    """
+    tables: dict[Any, dict[str, Report]] = {}
+    for name, report in reports.items():
+        tables.setdefault((report["setting"], frozenset(report["datasets"])), {})[name] = report
+    return [_comparison(members) for members in tables.values()]
+
+
+def summary_rows(comparison: Comparison) -> Rows:
+    """Return the table of summaries: zero-shot, then one row for each group."""
+    rows = [["", "runs", *MEASURES]]
+    for label, scores in comparison.zero_shot.items():
+        rows.append([label, "", f"{fmean(scores.values()):.2f}", *[""] * (len(MEASURES) - 1)])
+    for group in comparison.groups:
+        rows.append([group.label, str(len(group.reports)), *(_cell(group.spread(m)) for m in MEASURES.values())])
+    return rows
+
+
+def final_rows(comparison: Comparison) -> Rows:
+    """Return the table of scores after the last stage, a column for each data set."""
+    rows = [["", *map(short_name, comparison.datasets)]]
+    for label, scores in comparison.zero_shot.items():
+        rows.append([label, *(f"{scores[name]:.2f}" for name in comparison.datasets)])
+    for group in comparison.groups:
+        rows.append([group.label, *(_cell(group.final(name)) for name in comparison.datasets)])
+    return rows
+
+
+def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> str:
+    """Return all tables as one text.
+
+    Args:
+        comparisons: from `compare`.
+        form: `tables.plain` or `tables.markdown`.
+    """
+    blocks = []
+    for comparison in comparisons:
+        blocks += [f"{comparison.title}. Mean ± standard deviation over the runs:", form(summary_rows(comparison))]
+        blocks += ["Score after the last stage:", form(final_rows(comparison))]
+    return "\n\n".join(blocks)
+
+
+def write_csv(comparisons: Sequence[Comparison], path: str | PathLike) -> None:
+    """Write one line for each group: mean and deviation of every measure and of every data set after the last stage."""
+    names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.datasets))
+    numbers = [*MEASURES, *names]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))])
+        for comparison in comparisons:
+            for label, scores in comparison.zero_shot.items():
+                found = {"Last": Spread(fmean(scores.values()), None)} | {n: Spread(s, None) for n, s in scores.items()}
+                writer.writerow([comparison.setting, label, "", "", *_numbers(found, numbers)])
+            for group in comparison.groups:
+                found = {name: group.spread(measure) for name, measure in MEASURES.items()}
+                found |= {name: group.final(name) for name in comparison.datasets}
+                seeds = " ".join(str(report["seed"]) for report in group.reports)
+                writer.writerow([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
+
+
+def _comparison(reports: Mapping[str, Report]) -> Comparison:
+    by_recipe: dict[str, dict[str, Report]] = {}
+    for name, report in reports.items():
+        recipe = [report["method"], report["stages"], _arguments(report)]
+        by_recipe.setdefault(json.dumps(recipe, sort_keys=True), {})[name] = report
+    parts: list[dict[str, Report]] = []
+    for members in by_recipe.values():
+        seeds = [report["seed"] for report in members.values()]
+        parts += [members] if len(set(seeds)) == len(seeds) else [{name: report} for name, report in members.items()]
+
+    labels = [_label(next(iter(part.values())), list(reports.values())) for part in parts]
+    groups = []
+    for part, label in zip(parts, labels, strict=True):
+        told = label if labels.count(label) == 1 else f"{label} ({next(iter(part))})"
+        groups.append(Group(told, tuple(sorted(part.values(), key=lambda report: report["seed"]))))
+    groups.sort(key=lambda group: (last.mean if (last := group.spread(MEASURES["Last"])) else -1.0, group.label))
+
+    first = next(iter(reports.values()))
+    return Comparison(first["setting"], tuple(first["datasets"]), tuple(groups), _zero_shot(groups, first["datasets"]))
+
+
+def _arguments(report: Report) -> dict[str, Any]:
+    """The arguments that tell runs apart; reports of version 0.1 have none."""
+    return {key: value for key, value in report.get("arguments", {}).items() if key not in _ASIDE}
+
+
+def _label(report: Report, among: Sequence[Report]) -> str:
+    """Method and the arguments that are not the same in all runs; an argument at its default is not in a report."""
+    told = [arguments for other in among if (arguments := _arguments(other))]
+    own = _arguments(report)
+    differing = [key for key, value in own.items() if any(other.get(key) != value for other in told)]
+    return ", ".join([report["method"], *(f"{key.removeprefix('fcit_')}={_plain(own[key])}" for key in differing)])
+
+
+def _zero_shot(groups: Sequence[Group], datasets: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The different scores of the untuned model, of the runs that have one for each data set."""
+    found: dict[tuple[float, ...], list[str]] = {}
+    for group in groups:
+        for report in group.reports:
+            if set(report["zero_shot"]) >= set(datasets):
+                scores = tuple(report["zero_shot"][name] for name in datasets)
+                found.setdefault(scores, []).append(group.label)
+    only = len(found) == 1
+    return {
+        "zero-shot" if only else f"zero-shot ({'; '.join(dict.fromkeys(labels))})": dict(zip(datasets, scores, strict=True))
+        for scores, labels in found.items()
+    }
+
+
+def _final(report: Report) -> dict[str, float | None]:
+    return dict(zip(report["datasets"], report["accuracy"][-1], strict=True)) if report["accuracy"] else {}
+
+
+def _seen_mean(report: Report, stage: int) -> float | None:
+    row = report["accuracy"][stage] if stage < len(report["accuracy"]) else []
+    scores = [score for score in row if score is not None]
+    return fmean(scores) if scores else None
+
+
+def _numbers(found: Mapping[str, Spread | None], names: Sequence[str]) -> list[float | str]:
+    cells: list[float | str] = []
+    for name in names:
+        spread = found.get(name)
+        cells += ["", ""] if spread is None else [spread.mean, "" if spread.deviation is None else spread.deviation]
+    return cells
+
+
+def _cell(spread: Spread | None) -> str:
+    return "-" if spread is None else str(spread)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,105 @@
+"""``fcit-cli report`` as it is called."""
+
+import json
+
+import pytest
+
+from fcit_plugin.cli import main
+from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.evaluation.report import build_report, write_report
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Calls ``fcit-cli report`` and gives its exit code and output."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["fcit-cli", "report", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Output folders of two seeds of one method and of one run in another setting."""
+    folders = []
+    for name, setting, seed, last in (("one", "custom", 1, 60), ("two", "custom", 2, 80), ("het", "task_het", 1, 50)):
+        matrix = AccuracyMatrix()
+        matrix.add(0, {"a": last})
+        report = build_report(
+            method="disco", setting=setting, seed=seed, stages=[["a"]], matrix=matrix, zero_shot={"a": 5}, bytes_up=1,
+            bytes_down=1, assignments=[], seconds={"total": 60, "train": 30, "evaluate": 30},
+        )  # fmt: skip
+        folders.append(tmp_path / name)
+        write_report(report, folders[-1])
+    return folders
+
+
+def test_tables_are_shown_and_nothing_is_written(call, outputs, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, shown = call(*outputs)
+    assert code is None
+    assert "custom: 1 stage, 1 data set." in shown and "task_het: 1 stage, 1 data set." in shown
+    assert "disco         2  70.00 ± 14.14" in shown
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_out_gets_markdown_csv_and_pictures(call, outputs, tmp_path):
+    call(*outputs[:2], "--out", tmp_path / "one_table")
+    assert sorted(path.name for path in (tmp_path / "one_table").iterdir()) == [
+        *("curves.png", "final_scores.png", "table.csv", "table.md"),
+    ]
+    assert "| disco | 2 | 70.00 ± 14.14 |" in (tmp_path / "one_table" / "table.md").read_text()
+    call(*outputs, "--out", tmp_path / "two_tables")
+    assert {path.name for path in (tmp_path / "two_tables").glob("*.png")} == {
+        *("curves_1.png", "final_scores_1.png", "curves_2.png", "final_scores_2.png"),
+    }
+
+
+def test_a_file_is_as_good_as_its_folder_and_counts_once(call, outputs):
+    _, shown = call(outputs[0], outputs[0] / "fcit_report.json", f"{outputs[0]}/")
+    assert "disco         1  60.00" in shown
+
+
+def test_reports_without_evaluation_have_no_pictures(call, outputs, tmp_path):
+    path = outputs[0] / "fcit_report.json"
+    report = json.loads(path.read_text())
+    report |= {"accuracy": [], **dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt"))}
+    path.write_text(json.dumps(report))
+    call(outputs[0], "--out", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.csv", "table.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "does not exist; name the output_dir of a finished fcit run"),
+        ("", "or a damaged one: Expecting value"),
+        ('{"method": "disco"', "or a damaged one: Expecting"),
+        ("[1, 2]", "it is no JSON object"),
+        ('{"method": "disco"}', "nothing that fits, stands under setting, seed, stages"),
+        ("\udcff", "or a damaged one: 'utf-8' codec"),
+    ],
+)
+def test_a_missing_or_damaged_report_is_one_sentence_that_names_it(call, outputs, text, message):
+    path = outputs[1] / "fcit_report.json"
+    path.unlink() if text is None else path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    code, _ = call(*outputs)
+    assert code.startswith(f"fcit-cli: {path} ") and message in code
+    assert "\n" not in code
+
+
+@pytest.mark.parametrize("damage", [{"accuracy": [[1.0, 2.0]]}, {"accuracy": None}, {"datasets": 3}, {"zero_shot": []}])
+def test_a_report_whose_numbers_do_not_fit_together_is_refused(call, outputs, damage):
+    path = outputs[0] / "fcit_report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    code, _ = call(*outputs)
+    assert code.startswith(f"fcit-cli: {path} is no report of an fcit run, or a damaged one: ")
+
+
+def test_the_report_of_a_run_can_be_read(call, text_run):
+    _, shown = call(text_run)
+    assert "custom: 2 stages, 2 data sets." in shown

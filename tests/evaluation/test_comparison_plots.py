@@ -1,0 +1,69 @@
+"""Pictures of runs side by side: what is drawn. How they look was judged by eye."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from test_comparison import report, runs
+
+from fcit_plugin.evaluation.comparison import compare
+from fcit_plugin.evaluation.comparison_plots import plot_curves, plot_finals
+
+
+def named(handles):
+    return {handle.get_label(): handle for handle in handles if not handle.get_label().startswith("_")}
+
+
+def test_curves_are_the_mean_with_a_band_over_seeds(tmp_path, figures):
+    plot_curves(compare(runs())[0], tmp_path / "c.png")
+    axes = figures[0].axes[0]
+    lines = named(axes.lines)
+    assert {name: line.get_ydata().tolist() for name, line in lines.items()} == {"fedavg": [90, 40], "disco": [90, 75]}
+    (band,) = axes.collections  # fedavg has one run
+    assert band.get_datalim(axes.transData).extents.tolist() == [0, 70, 1, 94]
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["fedavg", "disco"]
+
+
+def test_bars_are_the_final_scores_with_their_deviation(tmp_path, figures):
+    plot_finals(compare(runs())[0], tmp_path / "f.png")
+    axes = figures[0].axes[0]
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers if hasattr(bars, "patches")}
+    assert heights == {
+        "zero-shot": [10, 20],
+        "fedavg": [10, 70],
+        "disco": [pytest.approx(200 / 3), pytest.approx(250 / 3)],
+    }
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
+    assert all(left[1] < right[0] for left, right in zip(edges, edges[1:], strict=False)), "bars overlap"
+
+
+def test_many_groups_with_long_names_differ_and_stay_inside_the_picture(tmp_path, figures):
+    many = {str(i): report(f"method_{i}", fcit_key_with_a_long_name="x" * 12 * i) for i in range(9)}
+    comparison = compare(many)[0]
+    for draw, name in ((plot_curves, "c.png"), (plot_finals, "f.png")):
+        draw(comparison, tmp_path / name)
+        image = imread(tmp_path / name)
+        assert image[[0, -1]].min() == image[:, [0, -1]].min() == 1
+    looks = {(line.get_color(), line.get_linestyle()) for line in figures[0].axes[0].lines}
+    assert len(looks) == 9
+
+
+def test_the_same_runs_give_the_same_file(tmp_path):
+    for name in ("one.png", "two.png"):
+        plot_curves(compare(runs())[0], tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_scores_above_100_are_not_cut_off(tmp_path, figures):
+    plot_curves(compare({"x": report(a=(90, 70), b=170)})[0], tmp_path / "c.png")
+    plot_finals(compare({"x": report(a=(90, 70), b=170)})[0], tmp_path / "f.png")
+    assert figures[0].axes[0].get_ylim()[1] > 120
+    assert figures[1].axes[0].get_ylim()[1] > 170
+
+
+def test_without_evaluation_there_is_nothing_to_draw(tmp_path):
+    blank = report() | {"accuracy": [], "last": None}
+    for draw in (plot_curves, plot_finals):
+        with pytest.raises(ValueError, match="nothing to draw: no run was evaluated"):
+            draw(compare({"x": blank})[0], tmp_path / "p.png")
+    assert not np.any(list(tmp_path.iterdir()))
