@@ -23,8 +23,16 @@ _SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BW
 
 #: What a report must have to be compared with others, in every version.
 _NEEDED = {
-    **{"method": str, "setting": str, "seed": int, "stages": list, "datasets": list, "accuracy": list},
-    **{"zero_shot": dict, "bytes_up": int, "bytes_down": int, "seconds": dict},
+    "method": str,
+    "setting": str,
+    "seed": int,
+    "stages": list,
+    "datasets": list,
+    "accuracy": list,
+    "zero_shot": dict,
+    "bytes_up": int,
+    "bytes_down": int,
+    "seconds": dict,
     **dict.fromkeys(_SUMMARY, float | int | None),
 }
 

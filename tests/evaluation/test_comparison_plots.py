@@ -1,5 +1,7 @@
 """Pictures of runs side by side: what is drawn. How they look was judged by eye."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -34,7 +36,7 @@ def test_bars_are_the_final_scores_with_their_deviation(tmp_path, figures):
     }
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
     edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
-    assert all(left[1] < right[0] for left, right in zip(edges, edges[1:], strict=False)), "bars overlap"
+    assert all(left[1] < right[0] for left, right in pairwise(edges)), "bars overlap"
 
 
 def test_many_groups_with_long_names_differ_and_stay_inside_the_picture(tmp_path, figures):
