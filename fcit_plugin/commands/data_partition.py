@@ -70,16 +70,20 @@ def _keys(given: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from ..arguments import check_names
+    from ..integration.errors import read_recipe
 
     files = [part for part in given if "=" not in part]
     if len(files) > 1:
         raise ValueError(f"{' and '.join(files)}: name one recipe; keys are given as key=value.")
-    over = OmegaConf.from_dotlist([part for part in given if "=" in part])
-    check_names([str(key) for key in over], _OTHERS)
-    recipe = OmegaConf.load(files[0]) if files else OmegaConf.create()
-    if not OmegaConf.is_dict(recipe):
-        raise ValueError(f"{files[0]} is no recipe: it has no keys.")
-    return OmegaConf.to_container(OmegaConf.merge(recipe, over))
+
+    def read() -> tuple[dict[str, Any], dict[str, Any]]:
+        recipe = OmegaConf.load(Path(files[0]).absolute()) if files else OmegaConf.create()
+        over = OmegaConf.from_dotlist([part for part in given if "=" in part])
+        return OmegaConf.to_container(OmegaConf.merge(recipe, over)), OmegaConf.to_container(over)
+
+    keys, over = read_recipe(read, files or ["fcit-cli data partition"])
+    check_names(over, _OTHERS)
+    return keys
 
 
 def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
