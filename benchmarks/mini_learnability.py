@@ -42,8 +42,8 @@ def read_rows(root: Path, key: str) -> tuple[list[dict], list[dict]]:
         {"image": r["image"], "question": r["text"], "answer": r["answer"], "box": r.get("answer_bbox"), "captions": []}
         for r in json.loads((root / layout.test_path).read_text())
     ]
-    if layout.extra_test_file:
-        coco = json.loads((root / "instructions" / layout.folder / layout.extra_test_file).read_text())
+    if layout.captions_file:
+        coco = json.loads((root / "instructions" / layout.folder / layout.captions_file).read_text())
         for note in coco["annotations"]:
             test[note["image_id"]]["captions"].append(note["caption"])
     return train, test

@@ -1,6 +1,24 @@
-"""Folder and file names of the twelve data sets, as in the released FCIT benchmark."""
+"""Folder and file names of the released FCIT benchmark, and where each part of it is to be had.
+
+Sources: section 9 of the spec, and the README of the research code (https://github.com/Ghy0501/FCIT, commit 9b10259).
+"""
 
 from dataclasses import dataclass
+
+HUB_DATASET = "MLLM-CL/FCIT"
+"""The Hugging Face data set with the instructions and the partitions."""
+
+INSTRUCTIONS, PARTITIONS, IMAGES = "instructions", "partitioned_data", "datasets"
+"""The three folders below the root."""
+
+PARTITION_FOLDERS = {"task": "Task-related/seq", "capability": "Capability-related/cap"}
+"""Folder of each kind of released partition below ``partitioned_data/``; then come beta, ``Task<number>`` and files."""
+
+PARTITION_CLIENTS = 50
+"""Clients of a released partition: ``client_0.json`` to ``client_49.json``."""
+
+IMAGES_HOW = ("all", "first", "none")
+"""How closely images are looked at: ``all`` are read; the ``first`` of each file is, the others must be there; ``none``."""
 
 
 @dataclass(frozen=True)
@@ -13,10 +31,12 @@ class DatasetLayout:
         train_file: Train file in that folder.
         test_file: Test file in that folder.
         image_folder: Folder of the train images below ``datasets/``.
+        images_from: Where the images are to be had.
         test_image_folder: Folder of the test images; the train folder unless given.
         metric: How answers are scored: ``exact_match``, ``caption`` or ``iou``.
         also: Further metrics, reported under their own names.
-        extra_test_file: A further reference file of the test set, if there is one.
+        captions_file: COCO annotations in that folder with the test captions, if that is where they are.
+        box_column: Column of the test records that holds the box to find, if that is the answer.
     """
 
     key: str
@@ -24,10 +44,12 @@ class DatasetLayout:
     train_file: str
     test_file: str
     image_folder: str
+    images_from: str
     test_image_folder: str = ""
     metric: str = "exact_match"
-    extra_test_file: str = ""
     also: tuple[str, ...] = ()
+    captions_file: str = ""
+    box_column: str = ""
 
     def __post_init__(self) -> None:
         if not self.test_image_folder:
@@ -36,47 +58,141 @@ class DatasetLayout:
     @property
     def train_path(self) -> str:
         """Train file relative to the root of the benchmark."""
-        return f"instructions/{self.folder}/{self.train_file}"
+        return f"{INSTRUCTIONS}/{self.folder}/{self.train_file}"
 
     @property
     def test_path(self) -> str:
         """Test file relative to the root of the benchmark."""
-        return f"instructions/{self.folder}/{self.test_file}"
+        return f"{INSTRUCTIONS}/{self.folder}/{self.test_file}"
 
+    @property
+    def references(self) -> str:
+        """What ``fcit_references`` of the test entry says: a caption file relative to the root, a column, or nothing."""
+        return f"{INSTRUCTIONS}/{self.folder}/{self.captions_file}" if self.captions_file else self.box_column
+
+
+_HUB = f"https://huggingface.co/datasets/{HUB_DATASET}"
+_UCIT = "https://huggingface.co/datasets/HaiyangGuo/UCIT/tree/main/UCIT"
+_COCO = "http://images.cocodataset.org/zips/train2014.zip and http://images.cocodataset.org/zips/val2014.zip"
 
 _ALL = (
-    DatasetLayout("fcit_imagenet_r", "ImageNet-R", "train.json", "test.json", "ImageNet-R/train", "ImageNet-R/test"),
-    DatasetLayout("fcit_arxivqa", "ArxivQA", "train_4w.json", "test_1w.json", "ArxivQA/images"),
-    DatasetLayout("fcit_iconqa", "IconQA", "train.json", "val.json", "IconQA/iconqa_data/iconqa"),
     DatasetLayout(
-        "fcit_clevr_math", "CLEVR-Math", "train_4w.json", "test_1w.json", "CLEVR/images/train", "CLEVR/images/test"
+        "fcit_imagenet_r",
+        "ImageNet-R",
+        "train.json",
+        "test.json",
+        "ImageNet-R/train",
+        f"{_UCIT}/ImageNet-R",
+        test_image_folder="ImageNet-R/test",
     ),
-    DatasetLayout("fcit_ocrvqa", "OCRVQA", "train_10w.json", "test_1w.json", "OCR-VQA/images"),
+    DatasetLayout(
+        "fcit_arxivqa",
+        "ArxivQA",
+        "train_4w.json",
+        "test_1w.json",
+        "ArxivQA/images",
+        "https://huggingface.co/datasets/MMInstruction/ArxivQA",
+    ),
+    DatasetLayout(
+        "fcit_iconqa", "IconQA", "train.json", "val.json", "IconQA/iconqa_data/iconqa", "https://iconqa.github.io"
+    ),
+    DatasetLayout(
+        "fcit_clevr_math",
+        "CLEVR-Math",
+        "train_4w.json",
+        "test_1w.json",
+        "CLEVR/images/train",
+        "https://huggingface.co/datasets/dali-does/clevr-math",
+        test_image_folder="CLEVR/images/test",
+    ),
+    DatasetLayout(
+        "fcit_ocrvqa",
+        "OCRVQA",
+        "train_10w.json",
+        "test_1w.json",
+        "OCR-VQA/images",
+        "https://drive.google.com/drive/folders/1_GYPY5UkUy7HIcR0zq3ZCFgeZN7BAfm_ (OCR-VQA)",
+    ),
     DatasetLayout(
         "fcit_flickr30k",
         "Flickr30k-cap",
         "train_brief_4w.json",
         "val_brief.json",
         "Flickr30k/train",
-        "Flickr30k/val",
+        f"{_UCIT}/Flickr30k",
+        test_image_folder="Flickr30k/val",
         metric="caption",
-        extra_test_file="val_coco_type.json",
+        captions_file="val_coco_type.json",
     ),
-    DatasetLayout("fcit_figureqa", "FigureQA", "train.json", "test.json", "FigureQA/images", also=("substring",)),
-    DatasetLayout("fcit_super_clevr", "super-CLEVR", "train.json", "test.json", "super-CLEVR/images"),
-    DatasetLayout("fcit_aokvqa", "AOKVQA", "train.json", "val.json", "COCO2014/train2014", "COCO2014/val2014"),
+    DatasetLayout(
+        "fcit_figureqa",
+        "FigureQA",
+        "train.json",
+        "test.json",
+        "FigureQA/images",
+        f"{_HUB}/tree/main/dataset",
+        also=("substring",),
+    ),
+    DatasetLayout(
+        "fcit_super_clevr",
+        "super-CLEVR",
+        "train.json",
+        "test.json",
+        "super-CLEVR/images",
+        "https://github.com/Lizw14/Super-CLEVR",
+    ),
+    DatasetLayout(
+        "fcit_aokvqa",
+        "AOKVQA",
+        "train.json",
+        "val.json",
+        "COCO2014/train2014",
+        _COCO,
+        test_image_folder="COCO2014/val2014",
+    ),
     DatasetLayout(
         "fcit_grounding",
         "Grounding",
         "train_11w.json",
         "test_6000.json",
         "COCO2014/train2014",
-        "COCO2014/val2014",
+        _COCO,
+        test_image_folder="COCO2014/val2014",
         metric="iou",
+        box_column="answer_bbox",
     ),
-    DatasetLayout("fcit_dvqa", "DVQA", "train.json", "test.json", "DVQA/images", also=("substring",)),
-    DatasetLayout("fcit_tabmwp", "TabMWP", "train.json", "test.json", "TabMWP/tables"),
+    DatasetLayout(
+        "fcit_dvqa",
+        "DVQA",
+        "train.json",
+        "test.json",
+        "DVQA/images",
+        f"{_HUB}/tree/main/dataset",
+        also=("substring",),
+    ),
+    DatasetLayout(
+        "fcit_tabmwp",
+        "TabMWP",
+        "train.json",
+        "test.json",
+        "TabMWP/tables",
+        "https://github.com/lupantech/PromptPG (TabMWP)",
+    ),
 )
 
 LAYOUT: dict[str, DatasetLayout] = {layout.key: layout for layout in _ALL}
 """The twelve data sets by key, in the order task-related first, then the rest."""
+
+
+def choose(names: str | None) -> list[DatasetLayout]:
+    """The data sets that a comma-separated list of keys names; all for None.
+
+    Raises:
+        ValueError: A key is unknown.
+    """
+    if names is None:
+        return list(LAYOUT.values())
+    unknown = [name for name in names.split(",") if name not in LAYOUT]
+    if unknown:
+        raise ValueError(f"The benchmark has no data set `{unknown[0]}`; it has {', '.join(LAYOUT)}.")
+    return [LAYOUT[name] for name in dict.fromkeys(names.split(","))]

@@ -18,9 +18,9 @@ from transformers import HfArgumentParser
 
 from .. import autoload
 from ..arguments import EXPORT_KEYS, FCIT_STAGES, ROUTING_KEYS, FcitArguments, check_names, check_stage
+from ..benchmark.root import use_data_root
 from ..scenario.settings import get_scenario
 from .adapter import fcit_folder
-from .datasets import use_data_root
 from .devices import set_aside
 from .errors import read_recipe, watch
 from .instructions import Instructions

@@ -1,13 +1,19 @@
 """The data set converter ``fcit``: records of the released benchmark in LLaMA-Factory's standard form.
 
 Train records are {"image", "conversations": [{"from", "value"}, ...]}, test records are
-{"question_id", "image", "text", "answer"}, whose text carries no image tag.
+{"question_id", "image", "text", "answer"}, whose text carries no image tag. A test record travels along as it was, in the
+column :data:`RECORD`, for those who look for its reference; LLaMA-Factory drops the column with the others it has read.
 """
 
+import json
 import os
 from typing import Any
 
-IMAGE = "<image>"
+from ..benchmark.records import IMAGE
+
+RECORD = "_fcit_record"
+"""Column with the test record as JSON."""
+
 _ROLES = {"human": "user", "gpt": "assistant"}
 
 
@@ -17,10 +23,12 @@ def make_converter(base: type) -> type:
     class FcitConverter(base):
         def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
             attributes = self.dataset_attr
-            if attributes.messages and example.get(attributes.messages):
-                turns = _turns(example, attributes.messages, str(attributes))
+            is_test = not (attributes.messages and example.get(attributes.messages))
+            if is_test:
+                answer = example.get(attributes.response)
+                turns = [_turn("user", example[attributes.prompt]), _turn("assistant", "" if answer is None else str(answer))]
             else:
-                turns = [_turn("user", example[attributes.prompt]), _turn("assistant", str(example[attributes.response]))]
+                turns = _turns(example, attributes.messages, str(attributes))
             image = example.get(attributes.images) if attributes.images else None
             if image and not any(IMAGE in turn["content"] for turn in turns):
                 turns[0]["content"] = f"{IMAGE}\n{turns[0]['content']}"
@@ -32,6 +40,7 @@ def make_converter(base: type) -> type:
                 "_images": [self._image_path(image)] if image else None,
                 "_videos": None,
                 "_audios": None,
+                **({RECORD: json.dumps(example, default=str)} if is_test else {}),
             }
 
         def _image_path(self, image: str) -> str:

@@ -5,7 +5,6 @@ Also the converter for ``formatting: fcit``, which reads the two record layouts 
 
 import difflib
 import json
-import os
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import wrapt
+
+from ..benchmark.root import data_root
 
 #: Suffix of the name of a data set's test records.
 TEST = "_test"
@@ -71,25 +72,6 @@ def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-_root_of_recipe: str | None = None
-
-
-def use_data_root(root: str | None) -> None:
-    """Set the root that a recipe names (``fcit_data_dir``), or None if it names none."""
-    global _root_of_recipe
-    _root_of_recipe = root
-
-
-def data_root() -> Path:
-    """Root of the FCIT benchmark: the recipe's, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use)."""
-    root = _root_of_recipe or os.environ.get("FCIT_DATA_DIR")
-    if root:
-        return Path(root).expanduser().absolute()
-    from ..mini.build import mini_root
-
-    return mini_root()
-
-
 def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
     """The ``dataset_info.json`` entry of a data set, ours or the user's.
 
@@ -109,6 +91,11 @@ def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
 def is_dataset(name: str, dataset_dir: str) -> bool:
     """Whether a data set of this name is known, ours or the user's."""
     return name in own_datasets() or name in users_datasets(dataset_dir)
+
+
+def dataset_root(name: str, dataset_dir: str) -> Path:
+    """The folder that paths in a data set's entry are relative to: the user's, or the root of the benchmark."""
+    return Path(dataset_dir) if name in users_datasets(dataset_dir) else data_root()
 
 
 def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool) -> None:

@@ -1,6 +1,7 @@
 """Data through LLaMA-Factory's own pipeline: each data set is read and tokenised once, clients select indices."""
 
 import copy
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -11,7 +12,10 @@ from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
 from llamafactory.extras import logging
 
-from .datasets import TEST
+from ..benchmark.references import Reference, match_references
+from ..evaluation.answers import Answer
+from .converter import RECORD
+from .datasets import TEST, dataset_entry, dataset_root
 from .files import TrainFiles
 from .instructions import without_media
 
@@ -26,13 +30,13 @@ class Split:
         name: Its name in ``dataset_info.json``.
         features: What LLaMA-Factory's tokenisation gave, one row per record.
         instructions: First human instruction of each record, without media tags.
-        answers: The reference answer of each record.
+        answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
     """
 
     name: str
     features: Dataset
     instructions: list[str]
-    answers: list[str]
+    answers: list[Answer]
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -105,10 +109,12 @@ class Pipeline:
         with self.training_args.main_process_first(desc="load dataset"):
             aligned = _get_merged_dataset([name], self.model_args, self.data_args, training_args, stage="sft")
         instructions = _instructions(aligned)
-        answers = [response[0]["content"] if response else "" for response in aligned["_response"]]
-        empty = [i for i, answer in enumerate(answers) if not answer.strip()]
-        if empty:
-            raise ValueError(f"Record {empty[0]} of the data set {name} has no answer; mend the file or drop the record.")
+        answers = self._references(name, aligned) if generate else None
+        if answers is None:
+            answers = [response[0]["content"] if response else "" for response in aligned["_response"]]
+            empty = [i for i, answer in enumerate(answers) if not answer.strip()]
+            if empty:
+                raise ValueError(f"Record {empty[0]} of the data set {name} has no answer; mend the file or drop the record.")
         rows = self._rows(aligned)
         with self.training_args.main_process_first(desc="pre-process dataset"):
             features = _get_preprocessed_dataset(
@@ -130,6 +136,26 @@ class Pipeline:
     def _rows(self, aligned: Dataset) -> Dataset:
         """The records to tokenise."""
         return aligned
+
+    def _references(self, name: str, aligned: Dataset) -> list[Reference] | None:
+        """The references of test records that their entry says (``fcit_references``); None if it says none.
+
+        Raises:
+            ValueError: A record has none; the sentence names the file and the record's index.
+        """
+        entry = dataset_entry(name, self.data_args.dataset_dir)
+        source = entry.get("fcit_references")
+        if source is None:
+            return None
+        if RECORD not in aligned.column_names:
+            raise ValueError(f"`fcit_references` of the data set `{name}` needs `formatting: fcit` and test records.")
+        records = [json.loads(record) for record in aligned[RECORD]]
+        root = dataset_root(name, self.data_args.dataset_dir)
+        remedy = "correct `fcit_references` of its entry, or fetch the benchmark's with `fcit-cli data download`"
+        references, defects = match_references(records, entry["file_name"], source, root, remedy)
+        if defects:
+            raise ValueError(f"The data set `{name}` cannot be scored: {defects[0]}")
+        return references
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ def _build_dataset(root: Path, layout: DatasetLayout, train: int, test: int, see
             references.add(number - train, image, sample.references)
     _write_json(root / layout.train_path, train_rows)
     _write_json(root / layout.test_path, test_rows)
-    if layout.extra_test_file:
-        _write_json(root / "instructions" / layout.folder / layout.extra_test_file, references.content)
+    if layout.captions_file:
+        _write_json(root / "instructions" / layout.folder / layout.captions_file, references.content)
 
 
 def _train_row(image: str, sample: Sample) -> dict[str, Any]:

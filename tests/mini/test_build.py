@@ -68,7 +68,7 @@ def test_images_of_different_data_sets_do_not_overwrite_each_other(root):
 
 def test_flickr30k_references_are_found_by_image_id(root):
     layout = LAYOUT["fcit_flickr30k"]
-    references = load(root / "instructions" / layout.folder / layout.extra_test_file)
+    references = load(root / "instructions" / layout.folder / layout.captions_file)
     rows = {row["question_id"]: row for row in load(root / layout.test_path)}
     assert {image["id"]: image["file_name"] for image in references["images"]} == {
         i: r["image"] for i, r in rows.items()
@@ -136,4 +136,5 @@ def test_dataset_info_agrees_with_layout():
             "columns": {"prompt": "text", "response": "answer", "images": "image"},
             "fcit_metric": layout.metric,
             **({"fcit_also": list(layout.also)} if layout.also else {}),
+            **({"fcit_references": layout.references} if layout.references else {}),
         }

@@ -1,0 +1,126 @@
+"""Checking one file of the benchmark record by record; ``verify`` counts what is found, ``prepare`` converts what is sound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .layout import DatasetLayout
+from .records import BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
+from .references import Reference, match_references
+
+
+@dataclass
+class CheckedFile:
+    """A train or test file.
+
+    Attributes:
+        file: Path below the root.
+        records: What it holds; empty if it cannot be read.
+        references: The reference of each test record; None where there is none, and for train records.
+        defects: What is wrong with the file and its records.
+    """
+
+    file: str
+    records: list[Any] = field(default_factory=list)
+    references: list[Reference | None] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
+
+    @property
+    def broken(self) -> set[int]:
+        """Indices of the records that have a defect."""
+        return {d.record for d in self.defects if d.record is not None and d.file == self.file}
+
+
+def check_root(root: Path) -> None:
+    """Refuse a root that is no folder.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not root.is_dir():
+        raise ValueError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
+
+
+def download_remedy(root: Path) -> str:
+    """What to do where instructions or partitions are missing."""
+    return f"fetch it with `fcit-cli data download --root {root}`"
+
+
+def check_train(root: Path, file: str, remedy: str) -> CheckedFile:
+    """Check a train or partition file.
+
+    Args:
+        root: Root of the benchmark.
+        file: Path below it.
+        remedy: What to do if the file is missing.
+    """
+    checked = CheckedFile(file)
+    try:
+        checked.records = read_records(root, file, remedy)
+    except BrokenFile as error:
+        checked.defects.append(error.defect)
+    for i, record in enumerate(checked.records):
+        checked.defects += [Defect(kind, file, i, problem) for kind, problem in faults_of_train(record)]
+    checked.references = [None] * len(checked.records)
+    return checked
+
+
+def check_test(root: Path, layout: DatasetLayout, remedy: str) -> CheckedFile:
+    """Check the test file of a data set, and its caption file if it has one.
+
+    Args:
+        root: Root of the benchmark.
+        layout: The data set.
+        remedy: What to do if a file is missing.
+    """
+    checked = CheckedFile(layout.test_path)
+    try:
+        checked.records = read_records(root, layout.test_path, remedy)
+    except BrokenFile as error:
+        checked.defects.append(error.defect)
+        return checked
+    for i, record in enumerate(checked.records):
+        faults = faults_of_test(record, with_answer=not layout.references)
+        checked.defects += [Defect(kind, checked.file, i, problem) for kind, problem in faults]
+    checked.defects += _duplicates(checked.records, checked.file)
+    for column in ("question_id", "answer", layout.box_column):
+        checked.defects += _mixed_types(checked.records, checked.file, column)
+    checked.references = [None] * len(checked.records)
+    if layout.references:
+        try:
+            checked.references, defects = match_references(
+                checked.records, checked.file, layout.references, root, remedy
+            )
+            checked.defects += defects
+        except BrokenFile as error:
+            checked.defects.append(error.defect)
+    return checked
+
+
+def _duplicates(records: Sequence[Any], file: str) -> list[Defect]:
+    first: dict[str, int] = {}
+    defects = []
+    for i, record in enumerate(records):
+        if isinstance(record, dict) and isinstance(number := record.get("question_id"), int | str):
+            if str(number) in first:
+                problem = f"it has the question_id {number} of record {first[str(number)]}"
+                defects.append(Defect("duplicate question_id", file, i, problem, "give it one of its own, or take it out"))
+            first.setdefault(str(number), i)
+    return defects
+
+
+def _mixed_types(records: Sequence[Any], file: str, column: str) -> list[Defect]:
+    """Records whose column is a number where the first has a text, or the other way round: Arrow reads no such file."""
+    typed = [(i, json_kind(r[column])) for i, r in enumerate(records) if isinstance(r, dict) and r.get(column) is not None]
+    return [
+        Defect(
+            "mixed types",
+            file,
+            i,
+            f"its `{column}` is a {kind} and that of record {typed[0][0]} a {typed[0][1]}",
+            "write it alike in all records",
+        )
+        for i, kind in typed
+        if kind != typed[0][1]
+    ]

@@ -1,0 +1,106 @@
+"""Are the images that records name there, and can they be read?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .layout import IMAGES
+from .records import Defect, Fault
+
+_SLICE = 1024
+
+
+def images_of(records: Sequence[Any]) -> list[tuple[int, str]]:
+    """Index and image of each record that names one."""
+    named = ((i, record.get("image")) for i, record in enumerate(records) if isinstance(record, dict))
+    return [(i, image) for i, image in named if isinstance(image, str) and image.strip()]
+
+
+def check_images(
+    root: Path,
+    files: Mapping[str, Sequence[Any]],
+    how: str,
+    remedy: str,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[int, list[Defect]]:
+    """Look at the images of records, each image once.
+
+    Args:
+        root: Root of the benchmark; images are below its ``datasets/``.
+        files: The records by the file that they are from.
+        how: ``all`` reads every image; ``first`` reads the first one of each file and looks that the others are there.
+        remedy: What to do to get images.
+        progress: Called with the number of images done since the last call.
+
+    Returns:
+        How many different images are sound, and a defect for each record whose image is not: or one for all records
+        whose images' folder is missing as a whole.
+    """
+    folder = root / IMAGES
+    found: dict[str, Fault | None] = {}
+    defects: list[Defect] = []
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
+        for file, records in files.items():
+            named = images_of(records)
+            new = list(dict.fromkeys(image for _, image in named if image not in found))
+            for start in range(0, len(new), _SLICE):
+                part = new[start : start + _SLICE]
+                read = [how == "all" or start + i == 0 for i in range(len(part))]
+                found |= zip(part, pool.map(lambda image, read: image_fault(folder, image, read), part, read))
+                progress(len(part))
+            defects += _defects(folder, file, [(i, image) for i, image in named if found[image]], found, remedy)
+    return sum(fault is None for fault in found.values()), defects
+
+
+def image_fault(folder: Path, image: str, read: bool) -> Fault | None:
+    """Kind and problem of what is wrong with an image, None if nothing is.
+
+    Args:
+        folder: The folder that the path is relative to.
+        image: Its path.
+        read: Decode it too, which finds images that are cut off.
+    """
+    path = folder / image
+    try:
+        if not path.is_file():
+            return "missing image", f"its image {IMAGES}/{image} is not there"
+        if not path.stat().st_size:
+            return "empty image", f"its image {IMAGES}/{image} has no bytes"
+        if read:
+            with Image.open(path) as opened:
+                opened.verify()  # checksums, in formats that have them
+            with Image.open(path) as opened:
+                opened.draft("L", (1, 1))  # JPEG decodes at an eighth of the size, and yet every byte is read
+                opened.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return "unreadable image", f"its image {IMAGES}/{image} cannot be read ({error})"
+    return None
+
+
+def _defects(
+    folder: Path, file: str, named: Sequence[tuple[int, str]], found: Mapping[str, Fault | None], remedy: str
+) -> list[Defect]:
+    defects = []
+    missing: dict[str, int] = {}
+    for i, image in named:
+        kind, problem = found[image]
+        absent = _missing_folder(folder, image) if kind == "missing image" else None
+        if absent is None:
+            defects.append(Defect(kind, file, i, problem, remedy))
+        else:
+            missing[absent] = missing.get(absent, 0) + 1
+    for absent, count in missing.items():
+        problem = f"the folder {IMAGES}/{absent} with the images of {count:,} records is not there"
+        defects.append(Defect("missing images", file, None, problem, remedy))
+    return defects
+
+
+def _missing_folder(folder: Path, image: str) -> str | None:
+    """The topmost folder that is missing on the way to an image, relative to ``folder``; None if its folder is there."""
+    for parent in reversed(Path(image).parents[:-1]):
+        if not (folder / parent).is_dir():
+            return parent.as_posix()
+    return None

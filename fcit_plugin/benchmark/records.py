@@ -1,0 +1,158 @@
+"""Records of the released files: reading them, and what can be wrong with one (spec, section 9)."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+IMAGE = "<image>"
+"""The image tag in an instruction. Train records carry it, test records do not."""
+
+_MEND = "mend the record or take it out"
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something that is wrong, where it is, and what to do.
+
+    Attributes:
+        kind: One word or two for the kind of defect, to group and count by.
+        file: File relative to the root of the benchmark.
+        record: Index of the record in the file, from 0; None where the file as a whole is meant.
+        problem: What is wrong.
+        remedy: What to do.
+    """
+
+    kind: str
+    file: str
+    record: int | None
+    problem: str
+    remedy: str = _MEND
+
+    def __str__(self) -> str:
+        where = self.file if self.record is None else f"{self.file}, record {self.record}"
+        return f"{where}: {self.problem}; {self.remedy}."
+
+
+class BrokenFile(ValueError):
+    """A file cannot be used at all.
+
+    Attributes:
+        defect: What is wrong with it.
+    """
+
+    def __init__(self, defect: Defect) -> None:
+        super().__init__(str(defect))
+        self.defect = defect
+
+
+def read_json(root: Path, file: str, remedy: str) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        root: Root of the benchmark.
+        file: Path below it.
+        remedy: What to do to get the file.
+
+    Raises:
+        BrokenFile: It is not there, empty, cut off, or no JSON; with the position.
+    """
+    path = root / file
+    if not path.is_file():
+        raise BrokenFile(Defect("missing file", file, None, "the file is not there", remedy))
+    again = f"delete it and {remedy}"
+    content = path.read_bytes()
+    if not content.strip():
+        raise BrokenFile(Defect("empty file", file, None, "the file is empty", again))
+    try:
+        return json.loads(content)
+    except UnicodeDecodeError as error:
+        problem = f"it is no UTF-8 text at byte {error.start}"
+        raise BrokenFile(Defect("invalid JSON", file, None, problem, again)) from error
+    except json.JSONDecodeError as error:
+        cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
+        fault = "it is cut off" if cut_off else f"it is no JSON ({error.msg})"
+        problem = f"{fault} at line {error.lineno}, column {error.colno} (character {error.pos})"
+        raise BrokenFile(Defect("invalid JSON", file, None, problem, again)) from error
+
+
+def read_records(root: Path, file: str, remedy: str) -> list[Any]:
+    """The records of a train, test or partition file.
+
+    Raises:
+        BrokenFile: The file cannot be read, is no list, or has no records.
+    """
+    records = read_json(root, file, remedy)
+    if not isinstance(records, list):
+        problem = f"it holds a JSON {json_kind(records)} and no list of records"
+        raise BrokenFile(Defect("invalid JSON", file, None, problem, f"delete it and {remedy}"))
+    if not records:
+        raise BrokenFile(Defect("empty file", file, None, "it has no records", f"delete it and {remedy}"))
+    return records
+
+
+Fault = tuple[str, str]
+"""Kind and problem of a defect in a record."""
+
+
+def faults_of_train(record: Any) -> Iterator[Fault]:
+    """What is wrong with a train record: {"image", "conversations": [{"from", "value"}, ...]}."""
+    if not isinstance(record, dict):
+        yield "no record", f"it is a JSON {json_kind(record)} and no record"
+        return
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not turns:
+        yield "roles", "it has no `conversations`"
+    elif any(not isinstance(turn, dict) or "from" not in turn for turn in turns):
+        yield "roles", "a turn of `conversations` has no role (`from`)"
+    else:
+        roles = [turn["from"] for turn in turns]
+        if len(turns) % 2 or any(role != ("human", "gpt")[i % 2] for i, role in enumerate(roles)):
+            yield "roles", f"its turns go {', '.join(map(str, roles))} and not human, gpt, human, gpt ..."
+        else:
+            yield from _text_faults([turn.get("value") for turn in turns])
+    yield from _image_faults(record)
+
+
+def _text_faults(values: list[Any]) -> Iterator[Fault]:
+    for i, value in enumerate(values):
+        if not isinstance(value, str) or not value.replace(IMAGE, "").strip():
+            yield ("no answer", f"turn {i} (gpt) is empty") if i % 2 else ("no text", f"turn {i} (human) is empty")
+    tags = sum(value.count(IMAGE) for value in values if isinstance(value, str))
+    if tags > 1:
+        yield "image tags", f"it has {tags} tags {IMAGE} for one image"
+
+
+def faults_of_test(record: Any, with_answer: bool = True) -> Iterator[Fault]:
+    """What is wrong with a test record: {"question_id", "image", "text", "answer"}.
+
+    Args:
+        record: The record.
+        with_answer: The answer is in ``answer``; if not, it comes from elsewhere and is not looked at here.
+    """
+    if not isinstance(record, dict):
+        yield "no record", f"it is a JSON {json_kind(record)} and no record"
+        return
+    if not isinstance(record.get("question_id"), int | str):
+        yield "no question_id", "it has no `question_id`"
+    text = record.get("text")
+    if not isinstance(text, str) or not text.replace(IMAGE, "").strip():
+        yield "no text", "it has no `text`"
+    elif text.count(IMAGE) > 1:
+        yield "image tags", f"it has {text.count(IMAGE)} tags {IMAGE} for one image"
+    if with_answer and not str("" if record.get("answer") is None else record["answer"]).strip():
+        yield "no answer", "it has no `answer`"
+    yield from _image_faults(record)
+
+
+def _image_faults(record: dict[str, Any]) -> Iterator[Fault]:
+    image = record.get("image")
+    if not isinstance(image, str) or not image.strip():
+        yield "no image", "it names no `image`"
+
+
+def json_kind(value: Any) -> str:
+    """What JSON calls a value of this type."""
+    names = {dict: "object", list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    return names.get(type(value), "null")

@@ -1,0 +1,42 @@
+"""``fcit-cli data prepare``: the released files as plain LLaMA-Factory data sets."""
+
+import argparse
+from pathlib import Path
+
+from .command import Command
+from .listing import add_root, listed, root_of
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_root(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--drop-broken", action="store_true", help="leave broken records out, and say which")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..benchmark.layout import choose
+    from ..benchmark.prepare import prepare
+
+    root = root_of(args)
+    result = prepare(root, args.out, choose(args.datasets), args.drop_broken)
+    for line in listed(result.defects):
+        print(line)
+    if not result.written:
+        whole = sum(defect.record is None for defect in result.defects)
+        advice = "mend or fetch the files above" if whole else "mend them, or leave them out with --drop-broken"
+        print(f"{len(result.defects):,} defects; {advice}. Nothing was written.")
+        return 1
+    for file, records in result.dropped.items():
+        print(f"Left out {len(records):,} of {file}: {', '.join(map(str, records))}.")
+    print(f"{sum(result.written.values()):,} records in {len(result.written)} data sets written to {args.out}. In a recipe:")
+    print(f"  dataset_dir: {args.out.absolute()}\n  media_dir: {root / 'datasets'}")
+    return 0
+
+
+DATA_PREPARE = Command(
+    "data prepare",
+    "--out DIR [--root DIR] [--datasets A,B] [--drop-broken]",
+    "convert the FCIT benchmark to plain LLaMA-Factory data sets",
+    _arguments,
+    _run,
+)

@@ -1,0 +1,92 @@
+"""``fcit-cli data verify``: what of the benchmark is there, what is missing, what is broken."""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .command import Command
+from .listing import add_root, listed, root_of
+
+if TYPE_CHECKING:
+    from ..benchmark.verify import DatasetReport, Report
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    from ..benchmark.layout import IMAGES_HOW
+
+    add_root(parser)
+    parser.add_argument(
+        "--images",
+        choices=IMAGES_HOW,
+        default="first",
+        help="all: read every image; first: read the first of each file, look that the others are there (default); none",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report with every defect to this file")
+    parser.add_argument("--show", type=int, default=5, metavar="N", help="defects of a kind shown for each file (5)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..benchmark.layout import choose
+    from ..benchmark.verify import verify
+
+    report = verify(root_of(args), choose(args.datasets), args.images)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    _print(report, args.show)
+    return 0 if report.green else 1
+
+
+def _print(report: "Report", show: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"FCIT benchmark in {report.root}", title_justify="left")
+    table.add_column("data set")
+    for title in ("train", "test", "images"):
+        table.add_column(title, justify="right")
+    for title in ("partitions", "state"):
+        table.add_column(title)
+    for dataset in report.datasets:
+        table.add_row(*_row(dataset))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    defects = report.defects
+    for line in listed(defects, show):
+        console.print(line, markup=False)
+    if defects:
+        console.print()
+    if report.green:
+        total = sum(len(file.records) for dataset in report.datasets for file in (dataset.train, dataset.test))
+        console.print(f"All green: {len(report.datasets)} data sets, {total:,} records.", style="green")
+    else:
+        kinds = Counter(defect.kind for defect in defects)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        console.print(f"{len(defects):,} defects: {counts}.", style="red")
+
+
+def _row(dataset: "DatasetReport") -> list[str]:
+    found = "not looked at" if dataset.images_found is None else f"{dataset.images_found:,} of {dataset.images:,}"
+    betas: dict[str, set[str]] = {}
+    for partition in dataset.partitions:
+        betas.setdefault(partition.kind, set()).add(partition.beta)
+    partitions = "; ".join(f"{kind} {', '.join(sorted(found))}" for kind, found in betas.items())
+    count = len(dataset.defects)
+    state = f"[red]{count:,} defect{'s' * (count != 1)}[/]" if count else "[green]green[/]"
+    return [dataset.layout.key, *(_count(f.records) for f in (dataset.train, dataset.test)), found, partitions or "-", state]
+
+
+def _count(records: list) -> str:
+    return f"{len(records):,}" if records else "-"
+
+
+DATA_VERIFY = Command(
+    "data verify",
+    "[--root DIR] [--datasets A,B] [--images all|first|none] [--json FILE]",
+    "check the FCIT benchmark on disk: what is there, missing, broken",
+    _arguments,
+    _run,
+)

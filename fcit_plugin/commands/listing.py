@@ -1,0 +1,46 @@
+"""Defects of the benchmark as lines for the terminal, and the arguments of the verbs that read it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..benchmark.records import Defect
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every verb that reads the benchmark."""
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="root of the benchmark (instructions/ and datasets/); default: FCIT_DATA_DIR, else FCIT-mini",
+    )
+    parser.add_argument("--datasets", metavar="A,B", help="data sets, such as fcit_arxivqa; default: all twelve")
+
+
+def root_of(args: argparse.Namespace) -> Path:
+    """The root that ``--root`` names, else the default one."""
+    from ..benchmark.root import data_root
+
+    return args.root.expanduser().absolute() if args.root else data_root()
+
+
+def listed(defects: "Sequence[Defect]", show: int | None = None) -> list[str]:
+    """A line for each defect.
+
+    Args:
+        defects: The defects.
+        show: How many of a kind to show for each file; a line more says how many there are.
+    """
+    groups: dict[tuple[str, str], list[Defect]] = {}
+    for defect in defects:
+        groups.setdefault((defect.file, defect.kind), []).append(defect)
+    lines = []
+    for (file, kind), members in groups.items():
+        lines += [str(defect) for defect in members[:show]]
+        if show is not None and len(members) > show:
+            lines.append(f"{file}: {len(members) - show:,} more of the kind `{kind}` (`--show N`, `--json FILE`).")
+    return lines
