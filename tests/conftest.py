@@ -81,6 +81,12 @@ def image_data(tmp_path_factory) -> Path:
     return tiny.data(tmp_path_factory.mktemp("image_data"), images=True)
 
 
+@pytest.fixture(scope="session")
+def small_mini(tmp_path_factory) -> Path:
+    """Root of FCIT-mini's twelve data sets with few records; not to be changed."""
+    return tiny.mini(tmp_path_factory.mktemp("small_mini") / "root")
+
+
 @pytest.fixture
 def run() -> Callable[[dict[str, Any]], Path]:
     """Runs a recipe in this process."""

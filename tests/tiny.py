@@ -265,6 +265,18 @@ def _record(split: str, number: int, color: str, instruction: str, answer: str, 
     return record | {"conversations": turns}
 
 
+MINI_TRAIN, MINI_TEST = 4, 3
+"""Records of each data set of :func:`mini`."""
+
+
+def mini(folder: Path) -> Path:
+    """Writes all data sets of FCIT-mini, with few records."""
+    from fcit_plugin.mini.build import build_mini
+
+    build_mini(folder, train=MINI_TRAIN, test=MINI_TEST, seed=5)
+    return folder
+
+
 def recipe(model: Path, data_dir: Path, output_dir: Path, **changes: Any) -> dict[str, Any]:
     """A recipe of two stages, two rounds and three clients of which two are sampled; ``changes`` override keys."""
     keys = {

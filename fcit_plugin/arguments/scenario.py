@@ -26,7 +26,7 @@ class ScenarioArguments:
     )
     fcit_data_dir: str | None = option(
         None,
-        "Root of the FCIT benchmark (instructions/ and datasets/). "
+        "Root of the FCIT benchmark (instructions/ and datasets/), or `hub`: instructions from the Hugging Face hub. "
         "Default: the environment variable FCIT_DATA_DIR, else the embedded FCIT-mini.",
     )
     fcit_num_clients: int = option(50, "Number of clients.")

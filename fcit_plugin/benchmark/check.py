@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .layout import DatasetLayout
+from .layout import INSTRUCTIONS, DatasetLayout
 from .records import BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
 from .references import Reference, match_references
 
@@ -42,9 +42,9 @@ def check_root(root: Path) -> None:
         raise ValueError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
 
 
-def download_remedy(root: Path) -> str:
-    """What to do where instructions or partitions are missing."""
-    return f"fetch it with `fcit-cli data download --root {root}`"
+def download_remedy(root: Path, part: str = INSTRUCTIONS) -> str:
+    """What to do where a file of the instructions or the partitions is missing."""
+    return f"fetch it with `fcit-cli data download --root {root}{'' if part == INSTRUCTIONS else f' --parts {part}'}`"
 
 
 def check_train(root: Path, file: str, remedy: str) -> CheckedFile:

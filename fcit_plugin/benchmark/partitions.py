@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .check import check_train
+from .check import check_train, download_remedy
 from .images import images_of
 from .layout import PARTITION_CLIENTS, PARTITION_FOLDERS, PARTITIONS, DatasetLayout
 from .records import Defect
@@ -37,14 +37,14 @@ class Partition:
     defects: list[Defect] = field(default_factory=list)
 
 
-def find_partitions(root: Path, layouts: Sequence[DatasetLayout], remedy: str) -> list[Partition]:
+def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[Partition]:
     """All partitions with records of the data sets; none if there is no folder ``partitioned_data``.
 
     Args:
         root: Root of the benchmark.
         layouts: The data sets.
-        remedy: What to do to get a missing file.
     """
+    remedy = download_remedy(root, PARTITIONS)
     folders = [
         (kind, path)
         for kind, folder in PARTITION_FOLDERS.items()

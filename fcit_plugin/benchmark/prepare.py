@@ -62,6 +62,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
         ValueError: The root is no folder, or ``out`` is not empty.
     """
     check_root(root)
+    out = out.expanduser().absolute()
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; name a new folder for --out.")
     result = Prepared()

@@ -95,7 +95,7 @@ def verify(root: Path, layouts: Sequence[DatasetLayout], images: str = "first") 
             report.defects += report.train.defects + report.test.defects
             _look_at_images(root, report, images, bar)
             reports.append(report)
-    partitions = find_partitions(root, layouts, remedy)
+    partitions = find_partitions(root, layouts)
     for report in reports:
         report.partitions = [p for p in partitions if report.layout.key in p.datasets]
     return Report(root, reports, partitions)

@@ -4,13 +4,14 @@ A new verb is one module with a :class:`Command` and one line here. A module imp
 ``fcit-cli help`` stays quick.
 """
 
-from . import data_partition, data_prepare, data_verify, make, report
+from . import data_download, data_partition, data_prepare, data_verify, make, report
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
     make.DATA_MINI,
     make.DATA_TEXT,
     make.DATA_REAL,
+    data_download.DATA_DOWNLOAD,
     data_verify.DATA_VERIFY,
     data_prepare.DATA_PREPARE,
     data_partition.DATA_PARTITION,

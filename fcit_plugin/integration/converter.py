@@ -40,14 +40,17 @@ def make_converter(base: type) -> type:
                 "_images": [self._image_path(image)] if image else None,
                 "_videos": None,
                 "_audios": None,
-                **({RECORD: json.dumps(example, default=str)} if is_test else {}),
+                **({RECORD: json.dumps(dict(example), default=str)} if is_test else {}),
             }
 
         def _image_path(self, image: str) -> str:
             root = getattr(self.dataset_attr, "media_root", None) or self.data_args.media_dir
             path = os.path.join(root, image)
             if not os.path.isfile(path):
-                raise ValueError(f"The image {path} of the data set {self.dataset_attr} does not exist.")
+                raise ValueError(
+                    f"The image {path} of the data set {self.dataset_attr} does not exist; "
+                    "`fcit-cli data verify` says what is missing and where it is to be had."
+                )
             return path
 
     return FcitConverter

@@ -40,8 +40,9 @@ def install(parser_module) -> None:
         path = data_root() / entry["file_name"]
         if not path.is_file():
             raise ValueError(
-                f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the "
-                "FCIT benchmark (the folder with instructions/ and datasets/)."
+                f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
+                "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
+                f"`fcit-cli data download --root {data_root()}`."
             )
         attributes = parser_module.DatasetAttr("file", dataset_name=str(path))
         attributes.join(entry)

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..benchmark.layout import LAYOUT, DatasetLayout
+from ..cache import cache_folder
 from .drawing import CANVAS
 from .tasks import TASKS, Sample
 
@@ -52,17 +53,10 @@ def base_model_path() -> Path:
     return Path(__file__).parent / "base_model"
 
 
-def cache_folder() -> Path:
-    """Where things made on first use are kept: ``$FCIT_CACHE``, else ``~/.cache/fcit_plugin``."""
-    folder = Path(os.environ.get("FCIT_CACHE") or Path.home() / ".cache" / "fcit_plugin").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def mini_root(train: int = 600, test: int = 100, seed: int = 0) -> Path:
     """The cached data sets, built on first use.
 
-    They live in :func:`cache_folder`, in a folder named after their recipe.
+    They live in :func:`fcit_plugin.cache.cache_folder`, in a folder named after their recipe.
     """
     cache = cache_folder()
     recipe = json.dumps([VERSION, train, test, seed]).encode()

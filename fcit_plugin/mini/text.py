@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .build import base_model_path, cache_folder
+from ..cache import cache_folder
+from .build import base_model_path
 
 
 def text_model_path() -> Path:
