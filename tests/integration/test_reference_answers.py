@@ -58,7 +58,7 @@ def test_captions_are_those_of_the_records_image_in_whatever_order_the_file_has(
     (copy / FLICKR).write_text(json.dumps([row | {"question_id": f"q{len(rows) - i}"} for i, row in enumerate(rows)]))
     split = load_test(copy, "fcit_flickr30k")
     assert split.answers == expected and all(len(captions) == 5 for captions in expected)
-    assert score("caption", [captions[-1] for captions in expected], split.answers) == 100
+    assert score("rouge_l", [captions[-1] for captions in expected], split.answers) == 100
 
 
 def test_boxes_are_four_numbers_even_where_the_file_has_texts(copy, load_test):
