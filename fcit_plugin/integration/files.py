@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .datasets import data_root, dataset_entry, own_datasets, users_datasets
+from ..benchmark.root import data_root
+from .datasets import dataset_entry, own_datasets, users_datasets
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
 _ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "num_samples")

@@ -1,9 +1,9 @@
 """The partition that a recipe asks for."""
 
 from ..arguments import FcitArguments
+from ..benchmark.root import data_root
 from ..scenario.partition import PartitionOptions
 from ..scenario.released import released_folder
-from .datasets import data_root
 
 
 def partition_options(args: FcitArguments) -> PartitionOptions:

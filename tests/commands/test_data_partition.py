@@ -10,10 +10,10 @@ from matplotlib.image import imread
 from runs import report_of
 from tiny import write_recipe
 
+from fcit_plugin.benchmark.root import use_data_root
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.integration.datasets import use_data_root
 from fcit_plugin.mini.build import mini_root
 from fcit_plugin.scenario import SETTINGS
 
