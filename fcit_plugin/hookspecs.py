@@ -35,10 +35,13 @@ def fcit_partitioners() -> Mapping[str, Callable]:
 
 
 @hookspec
-def fcit_server_rules() -> Mapping[str, Callable[[], Any]]:
+def fcit_server_rules() -> Mapping[str, Callable[[Any], Any]]:
     """Makers of Flower strategies, by the name that ``fcit_server_rule`` takes.
 
-    Called once, when the first recipe is checked. A strategy must take all nodes that it is shown.
+    Called once, when the first recipe is checked. Each is ``(args) -> Strategy`` with the recipe's
+    :class:`fcit_plugin.arguments.FcitArguments`. A strategy must take all nodes that it is shown. What it remembers
+    from round to round has to be on it as arrays, dictionaries or lists of arrays, or floats: they are kept with the
+    server's state, and put on a new instance in the next round.
     """
 
 

@@ -14,6 +14,7 @@ from .option import nearest
 from .replies import ReplyArguments
 from .run import RunArguments
 from .scenario import ScenarioArguments
+from .server_rule import ServerRuleArguments
 
 __all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage"]
 
@@ -28,6 +29,7 @@ FCIT_STAGES = {
 _GROUPS = (
     ScenarioArguments,
     MethodArguments,
+    ServerRuleArguments,
     ReplyArguments,
     EvaluationArguments,
     RunArguments,
@@ -51,6 +53,7 @@ class FcitArguments(
     RunArguments,
     EvaluationArguments,
     ReplyArguments,
+    ServerRuleArguments,
     MethodArguments,
     ScenarioArguments,
 ):

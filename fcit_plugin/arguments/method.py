@@ -1,4 +1,4 @@
-"""Keys of the method: continual learning, server rule, identity tokens, activation."""
+"""Keys of the method: continual learning, identity tokens, activation."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,13 @@ from .option import check_at_least, check_positive, option
 
 @dataclass
 class MethodArguments:
-    """How clients learn, how the server organizes and averages what they learned, how it is used."""
+    """How clients learn, how the server organizes what they learned, how it is used."""
 
     fcit_projector_learning_rate: float | None = option(
         None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."
     )
     fcit_method: str = option(
         "disco", "Continual method: disco, or fedavg (sequential tuning of one LoRA).", choices=["disco", "fedavg"]
-    )
-    fcit_server_rule: str = option(
-        "fedavg", "Flower strategy that averages the updates of a subspace: fedavg, or a registered one."
     )
     fcit_similarity_threshold: float = option(0.9, "Cosine at which a client's identity token matches a subspace.")
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")

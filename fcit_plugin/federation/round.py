@@ -7,12 +7,11 @@ same bits. Nothing here depends on the order in which replies arrive.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from ..adapters.lora import State
 from ..knowledge.organizer import Assignment, Organizer
-from .grid import InProcessGrid
-from .messages import ARRAYS, CONFIG, SHARED, client_token, part_of, to_record, to_state
+from .messages import ARRAYS, CONFIG, SHARED, client_token, part_of, to_record
 from .rules import RuleSet
 from .state import ServerState
 
@@ -36,11 +35,11 @@ def configure(
     messages: dict[int, Message] = {}
     shared = to_record(state.shared)
     if state.shared:
-        _configure(rules[RuleSet.SHARED], state, shared, sorted(assignment.subspace))
+        rules.configure(RuleSet.SHARED, state.round + 1, shared, sorted(assignment.subspace))
     for k in sorted(set(assignment.subspace.values())):
         nodes = sorted(client for client, subspace in assignment.subspace.items() if subspace == k)
         start = fresh if k in assignment.opened else state.subspaces[k]
-        for message in _configure(rules[k], state, to_record(start), nodes):
+        for message in rules.configure(k, state.round + 1, to_record(start), nodes):
             node = message.metadata.dst_node_id
             config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k})
             content = RecordDict({ARRAYS: message.content[ARRAYS], CONFIG: config})
@@ -48,10 +47,6 @@ def configure(
                 content[SHARED] = shared
             messages[node] = Message(content, dst_node_id=node, message_type=message.metadata.message_type)
     return dict(sorted(messages.items()))
-
-
-def _configure(rule, state: ServerState, arrays: ArrayRecord, nodes: Sequence[int]) -> list[Message]:
-    return list(rule.configure_train(state.round + 1, arrays, ConfigRecord(), InProcessGrid(None, nodes)))
 
 
 def fold(
@@ -86,17 +81,12 @@ def fold(
         by_subspace.setdefault(k, []).append(part_of(reply, requests[client], ARRAYS))
         names[k][tasks[client]] = names[k].get(tasks[client], 0) + 1
     for k, parts in by_subspace.items():
-        subspaces[k] = _aggregate(rules[k], state, parts)
+        subspaces[k] = rules.aggregate(k, state.round + 1, parts)
     shared = state.shared
     if shared and replies:
         parts = [part_of(reply, requests[reply.metadata.src_node_id], SHARED) for reply in replies]
-        shared = _aggregate(rules[RuleSet.SHARED], state, parts)
+        shared = rules.aggregate(RuleSet.SHARED, state.round + 1, parts)
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
     return dataclasses.replace(
         state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names, rules=rules.to_arrays()
     )
-
-
-def _aggregate(rule, state: ServerState, parts: list[Message]) -> State:
-    arrays, _ = rule.aggregate_train(state.round + 1, parts)
-    return to_state(arrays)

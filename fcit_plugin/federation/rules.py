@@ -1,18 +1,111 @@
-"""Server rules: one Flower strategy per subspace, and one for the shared trainables."""
+"""Server rules: one Flower strategy per subspace, and one for the shared trainables.
 
+The rules are Flower's own. Ours are only: a step count of its own for each subspace's FedAdam, Krum's distances in
+float64, and Multi-Krum's number of replies from how many there are.
+"""
+
+import functools
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import (
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    MultiKrum,
+    Strategy,
+)
 
+from ..adapters.lora import State
+from ..arguments import FcitArguments
 from ..plugins import registry
+from .grid import InProcessGrid
+from .messages import to_state
+
+logger = logging.getLogger(__name__)
+
+Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
 
 #: Every participant of a round has been sampled already: a strategy takes all nodes that it sees.
-_ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
 
-SERVER_RULES: dict[str, Callable[[], Strategy]] = {"fedavg": lambda: FedAvg(**_ALL_NODES)}
+
+class OwnStepsFedAdam(FedAdam):
+    """FedAdam whose bias correction counts the updates of its own subspace.
+
+    Flower corrects by the number of the server's round; a subspace that opens late, or rests, has made fewer updates.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = 0.0
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
+        """See :class:`flwr.serverapp.strategy.FedAdam`."""
+        self.steps += 1
+        return super().aggregate_train(int(self.steps), replies)
+
+
+class Float64Krum(Krum):
+    """Krum on float64: Flower takes squared distances as differences of squared norms.
+
+    In float32 these have lost the small differences between updates of weights that are far from zero.
+    """
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
+        """See :class:`flwr.serverapp.strategy.Krum`."""
+        return super().aggregate_train(server_round, _in_float64(replies))
+
+
+class AllButMalicious(MultiKrum):
+    """Multi-Krum that averages all replies but the ``num_malicious_nodes`` worst ones, in float64."""
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
+        """See :class:`flwr.serverapp.strategy.MultiKrum`."""
+        replies = _in_float64(replies)
+        self.num_nodes_to_select = max(1, len(replies) - self.num_malicious_nodes)
+        return super().aggregate_train(server_round, replies)
+
+
+def _in_float64(replies: Iterable[Message]) -> list[Message]:
+    for reply in replies:
+        for name, record in reply.content.array_records.items():
+            reply.content[name] = ArrayRecord({key: Array(a.numpy().astype(np.float64)) for key, a in record.items()})
+    return list(replies)
+
+
+def _adaptive(args: FcitArguments) -> dict[str, float]:
+    return {**ALL_NODES, "eta": args.fcit_server_learning_rate, "tau": args.fcit_server_tau}
+
+
+def _moments(args: FcitArguments) -> dict[str, float]:
+    return {**_adaptive(args), "beta_1": args.fcit_server_beta1, "beta_2": args.fcit_server_beta2}
+
+
+SERVER_RULES: dict[str, Callable[[FcitArguments], Strategy]] = {
+    "fedavg": lambda args: FedAvg(**ALL_NODES),
+    "fedprox": lambda args: FedProx(**ALL_NODES, proximal_mu=args.fcit_proximal_mu),
+    "fedavgm": lambda args: FedAvgM(
+        **ALL_NODES, server_learning_rate=args.fcit_server_learning_rate, server_momentum=args.fcit_server_momentum
+    ),
+    "fedadam": lambda args: OwnStepsFedAdam(**_moments(args)),
+    "fedyogi": lambda args: FedYogi(**_moments(args)),
+    "fedadagrad": lambda args: FedAdagrad(**_adaptive(args)),
+    "fedmedian": lambda args: FedMedian(**ALL_NODES),
+    "trimmed_mean": lambda args: FedTrimmedAvg(**ALL_NODES, beta=args.fcit_trim_fraction),
+    "krum": lambda args: Float64Krum(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
+    "multi_krum": lambda args: AllButMalicious(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
+}
 
 
 class RuleSet:
@@ -22,14 +115,15 @@ class RuleSet:
     through :meth:`to_arrays` into the server's state, so a run that goes on from a file is no other case.
 
     Args:
-        name: A registered server rule (hook ``fcit_server_rules``).
+        args: The recipe's keys; ``fcit_server_rule`` names a registered rule (hook ``fcit_server_rules``).
         arrays: What the rules remember, from :meth:`to_arrays`.
     """
 
     SHARED = "shared"
 
-    def __init__(self, name: str, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-        self._make = registry("server_rules")[name]
+    def __init__(self, args: FcitArguments, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+        self._args = args
+        self._make = functools.partial(registry("server_rules")[args.fcit_server_rule], args)
         self._instances: dict[str, Strategy] = {}
         self._arrays = dict(arrays or {})
 
@@ -41,6 +135,42 @@ class RuleSet:
             _recall(rule, {key[len(start) :]: a for key, a in self._arrays.items() if key.startswith(start)})
         return self._instances[owner]
 
+    def configure(self, owner: int | str, number: int, arrays: ArrayRecord, nodes: Sequence[int]) -> list[Message]:
+        """The messages of one owner's rule to its clients.
+
+        Args:
+            owner: A subspace, or :attr:`SHARED`.
+            number: Number of the round, from 1.
+            arrays: The weights that they start from.
+            nodes: The clients.
+        """
+        return list(self[owner].configure_train(number, arrays, ConfigRecord(), InProcessGrid(None, nodes)))
+
+    def aggregate(self, owner: int | str, number: int, parts: Sequence[Message]) -> State:
+        """What one owner's rule makes of its clients' weights.
+
+        Args:
+            owner: A subspace, or :attr:`SHARED`; configured before.
+            number: Number of the round, from 1.
+            parts: Messages with one ArrayRecord and one weight each, at least one, in the order of the clients.
+
+        Raises:
+            ValueError: The rule refuses so few replies.
+        """
+        least = self._args.robust_from
+        if len(parts) < least:
+            _warn_once(
+                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there are "
+                f"subspaces with {len(parts)} in a round: those are not protected."
+            )
+        arrays, _ = self[owner].aggregate_train(number, parts)
+        if arrays is None:
+            raise ValueError(
+                f"`fcit_server_rule: {self._args.fcit_server_rule}` makes nothing of {len(parts)} replies; "
+                "take a rule that does, or ask more clients (`fcit_clients_per_round`)."
+            )
+        return to_state(arrays)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What the rules remember, by ``owner/key``, for safetensors; empty for rules without memory."""
         arrays = {key: a for key, a in self._arrays.items() if key.partition("/")[0] not in self._instances}
@@ -49,9 +179,14 @@ class RuleSet:
         return dict(sorted(arrays.items()))
 
     @classmethod
-    def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> "RuleSet":
+    def from_arrays(cls, args: FcitArguments, arrays: Mapping[str, np.ndarray]) -> "RuleSet":
         """Rebuild the rules from `to_arrays`."""
-        return cls(name, arrays)
+        return cls(args, arrays)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)
 
 
 #: Set anew by ``configure_train`` in every round: the weights sent out, which the state holds anyway.

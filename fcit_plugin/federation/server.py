@@ -63,7 +63,7 @@ class Program:
 
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""
-        return RuleSet.from_arrays(self.args.fcit_server_rule, state.rules)
+        return RuleSet.from_arrays(self.args, state.rules)
 
     def fresh(self, stage: int) -> State:
         """The initialisation of all subspaces that open in a stage."""

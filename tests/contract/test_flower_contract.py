@@ -1,14 +1,31 @@
 """What we rely on in Flower. A failure here names the behaviour that an upgrade changed."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedMedian, FedTrimmedAvg, FedYogi, Krum
+from flwr.serverapp.strategy import (
+    Bulyan,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    MultiKrum,
+)
+from flwr.serverapp.strategy.multikrum import compute_distances
 from flwr.supercore.task_identity import TaskIdentity
 
+from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.grid import InProcessGrid, identify_process
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
 from fcit_plugin.federation.rules import SERVER_RULES
@@ -96,8 +113,8 @@ def test_other_strategies_run_two_rounds_unchanged_in_a_rule_set(make, monkeypat
     from fcit_plugin.federation.rules import RuleSet
     from fcit_plugin.plugins import registry
 
-    monkeypatch.setitem(registry("server_rules"), "other", make)
-    rules = RuleSet("other")
+    monkeypatch.setitem(registry("server_rules"), "other", lambda args: make())
+    rules = RuleSet(FcitArguments(fcit_server_rule="other"))
     start = record(1.0, 2.0)
     for round in (1, 2):
         requests = list(rules[0].configure_train(round, start, ConfigRecord(), InProcessGrid(None, NODES)))
@@ -110,10 +127,11 @@ def test_other_strategies_run_two_rounds_unchanged_in_a_rule_set(make, monkeypat
         start = arrays
 
 
-def test_our_own_rule_takes_all_nodes_it_sees():
-    for make in SERVER_RULES.values():
-        assert len(configured(make(), NODES)) == len(NODES)
-        assert len(configured(make(), [1])) == 1
+def test_our_own_rules_take_all_nodes_it_sees():
+    for name, make in SERVER_RULES.items():
+        args = FcitArguments(fcit_server_rule=name)
+        assert len(configured(make(args), NODES)) == len(NODES)
+        assert len(configured(make(args), [1])) == 1
 
 
 def test_a_reply_comes_from_the_node_that_the_request_went_to():
@@ -180,3 +198,98 @@ def test_record_dict_lists_its_array_records():
     content = RecordDict({"arrays": record(1.0), "metrics": MetricRecord({"a": 1})})
     assert list(content.array_records) == ["arrays"]
     assert len(content["arrays"]["a"].data) >= 4
+
+
+def after_round(rule, number, *values, start=(1.0, 2.0)):
+    """What a strategy makes of replies, and the replies, which it may have changed."""
+    requests = list(rule.configure_train(number, record(*start), ConfigRecord(), InProcessGrid(None, range(len(values)))))
+    requests.sort(key=lambda request: request.metadata.dst_node_id)
+    replies = [reply(request, record(*value), 1 + i) for i, (request, value) in enumerate(zip(requests, values, strict=True))]
+    arrays, _ = rule.aggregate_train(number, replies)
+    return (None if arrays is None else arrays["a"].numpy()), replies
+
+
+def test_adaptive_strategies_keep_moments_by_key_and_take_the_weights_sent_anew_in_each_round():
+    for make in (FedAdam, FedYogi, FedAdagrad):
+        rule = make(**ALL_NODES)
+        assert (rule.m_t, rule.v_t, rule.current_arrays) == (None, None, None)
+        after_round(rule, 1, (2.0, 2.0))
+        assert set(rule.m_t) == set(rule.v_t) == {"a", "b"}
+        after_round(rule, 2, (2.0, 2.0), start=(5.0, 5.0))
+        assert rule.current_arrays["a"].tolist() == [5, 5]
+
+
+def test_fedadam_corrects_its_bias_by_one_round_more_than_the_servers_number():
+    (found, _), (later, _) = (after_round(FedAdam(**ALL_NODES, eta=1.0, tau=0.5), r, (3.0, 2.0)) for r in (1, 7))
+    for number, value in ((1, found), (7, later)):
+        eta = np.sqrt(1 - 0.99 ** (number + 1)) / (1 - 0.9 ** (number + 1))
+        assert value[0] == pytest.approx(1 + eta * 0.2 / (0.1 * 2 + 0.5), rel=1e-6)
+    assert found.dtype == np.float64
+
+
+def test_fedavgm_keeps_the_weights_of_its_first_round_so_that_it_must_be_new_in_each():
+    rule = FedAvgM(**ALL_NODES, server_momentum=0.9, server_learning_rate=0.5)
+    assert after_round(rule, 1, (2.0, 2.0))[0][0] == 1.5
+    found, _ = after_round(rule, 2, (6.0, 6.0), start=(5.0, 5.0))
+    assert found[0] == pytest.approx(1.5 + 0.5 * (0.9 * 1 + 4.5)), "from its own 1.5, not from the 5 that was sent"
+    assert rule.momentum_vector[0].shape == (2,), "by position, not by key"
+
+
+def test_fedavgm_without_momentum_at_rate_1_is_fedavg():
+    assert not FedAvgM(**ALL_NODES).server_opt
+
+
+@pytest.mark.parametrize("make", [FedMedian, FedTrimmedAvg])
+def test_median_and_trimmed_mean_take_the_arrays_out_of_the_replies_so_that_we_must_copy(make):
+    _, replies = after_round(make(**ALL_NODES), 1, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0))
+    assert all(len(message.content[ARRAYS]) == 0 for message in replies)
+
+
+def test_trimmed_mean_trims_nobody_where_its_share_of_the_replies_is_less_than_one():
+    values = [(float(i), 0.0) for i in (0, 0, 0, 100)]
+    assert after_round(FedTrimmedAvg(**ALL_NODES, beta=0.24), 1, *values)[0][0] == 25
+    assert after_round(FedTrimmedAvg(**ALL_NODES, beta=0.25), 1, *values)[0][0] == 0
+
+
+def test_krum_loses_small_differences_of_large_weights_in_float32_so_that_we_give_it_float64():
+    values = [(1000.0 + d, 1000.0) for d in (0.0, 0.001, 0.0021, 0.09, 0.0032)]
+    args = FcitArguments(fcit_server_rule="krum", fcit_num_malicious=1)
+    assert after_round(SERVER_RULES["krum"](args), 1, *values)[0][0] == np.float32(1000.001)
+    distances = compute_distances([record(*value) for value in values])
+    exact = np.square(np.subtract.outer(*[np.array([value[0] for value in values])] * 2))
+    assert np.abs(distances - exact).max() > exact.max()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_krum_and_its_kin_work_on_one_and_two_replies(count):
+    for make in (Krum, MultiKrum):
+        found, _ = after_round(make(**ALL_NODES, num_malicious_nodes=1), 1, *[(4.0, 4.0)] * count)
+        assert found.tolist() == [4, 4]
+
+
+def test_bulyan_gives_nothing_where_it_has_too_few_replies():
+    assert after_round(Bulyan(**ALL_NODES, num_malicious_nodes=1), 1, *[(4.0, 4.0)] * 6)[0] is None
+
+
+def test_fedprox_tells_clients_its_weight_in_their_configuration():
+    for message in configured(FedProx(**ALL_NODES, proximal_mu=0.25)):
+        assert message.content[CONFIG]["proximal-mu"] == 0.25
+
+
+def test_a_client_apps_error_can_be_sent_as_a_message_without_content():
+    (request,) = configured(FedAvg(**ALL_NODES), [4])
+    answer = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "why"), reply_to=request)
+    assert (answer.has_error(), answer.has_content(), answer.metadata.src_node_id) == (True, False, 4)
+    assert (answer.error.code, answer.error.reason) == (2, "why")
+
+
+def test_a_number_array_is_a_numpy_file_of_version_1_with_its_shape_and_dtype_beside_it():
+    array = Array(np.ones((2, 3), np.float32))
+    assert (array.dtype, tuple(array.shape), array.stype) == ("float32", (2, 3), "numpy.ndarray")
+    assert array.data == _npy(np.ones((2, 3), np.float32))
+
+
+def _npy(value):
+    stream = BytesIO()
+    np.save(stream, value)
+    return stream.getvalue()

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
@@ -50,7 +51,7 @@ class Round:
     def __init__(self, state, kinds, method="disco"):
         identify_process()
         self.state, self.kinds = state, kinds
-        self.rules = RuleSet("fedavg")
+        self.rules = RuleSet(FcitArguments())
         self.organizer = make_organizer(method, 0.9, None)
         self.tokens = {c: token(c, kind, n) for c, (kind, n) in kinds.items()}
         self.fresh = weights(99)
@@ -195,6 +196,6 @@ def test_fedavg_keeps_one_subspace_that_is_the_average_of_all(num_subspaces):
 
 def test_disco_is_the_organizer_itself_and_each_owner_has_its_own_rule():
     assert type(make_organizer("disco", 0.9, None)) is Organizer
-    rules = RuleSet("fedavg")
+    rules = RuleSet(FcitArguments())
     assert rules[0] is rules[0]
     assert len({id(rules[owner]) for owner in (0, 1, RuleSet.SHARED)}) == 3

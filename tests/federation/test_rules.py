@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedMedian, FedYogi
 from safetensors.numpy import load_file, save_file
 
+from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.grid import InProcessGrid, identify_process
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_record, to_state
 from fcit_plugin.federation.rules import RuleSet
@@ -24,6 +25,10 @@ RULES = {
 FORGETFUL = ("FedAvg", "FedMedian")
 #: Not in the order of the alphabet: files give them back sorted.
 SHAPES = {"z": (3, 2), "a": (4,), "m": (2, 2)}
+
+
+def keys(name):
+    return FcitArguments(fcit_server_rule=name)
 
 
 def drawn(generator):
@@ -47,14 +52,14 @@ def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one
     name, monkeypatch, tmp_path
 ):
     identify_process()
-    monkeypatch.setitem(registry("server_rules"), name, RULES[name])
+    monkeypatch.setitem(registry("server_rules"), name, lambda args: RULES[name]())
     ends = {}
     for through_files in (False, True):
         generator = np.random.default_rng(7)
         weights, rule, arrays = drawn(generator), RULES[name](), {}
         for number in range(1, 6):
             if through_files:
-                rules = RuleSet.from_arrays(name, arrays)
+                rules = RuleSet.from_arrays(keys(name), arrays)
                 rule = rules[0]
             weights = one_round(rule, number, weights, generator)
             if through_files and rules.to_arrays():
@@ -68,13 +73,13 @@ def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one
 
 def test_momenta_move_what_comes_out_so_that_losing_them_would_show(monkeypatch):
     identify_process()
-    monkeypatch.setitem(registry("server_rules"), "FedAdam", RULES["FedAdam"])
+    monkeypatch.setitem(registry("server_rules"), "FedAdam", lambda args: RULES["FedAdam"]())
     generator = np.random.default_rng(7)
     weights = drawn(generator)
-    rules = RuleSet("FedAdam")
+    rules = RuleSet(keys("FedAdam"))
     weights = one_round(rules[0], 1, weights, generator)
     kept, lost = (
-        one_round(RuleSet.from_arrays("FedAdam", arrays)[0], 2, weights, np.random.default_rng(8))
+        one_round(RuleSet.from_arrays(keys("FedAdam"), arrays)[0], 2, weights, np.random.default_rng(8))
         for arrays in (rules.to_arrays(), {})
     )
     assert not np.array_equal(kept["z"], lost["z"])
@@ -82,14 +87,14 @@ def test_momenta_move_what_comes_out_so_that_losing_them_would_show(monkeypatch)
 
 def test_owners_keep_apart_and_those_without_a_turn_keep_what_they_had(monkeypatch):
     identify_process()
-    monkeypatch.setitem(registry("server_rules"), "FedAdam", RULES["FedAdam"])
-    rules = RuleSet("FedAdam")
+    monkeypatch.setitem(registry("server_rules"), "FedAdam", lambda args: RULES["FedAdam"]())
+    rules = RuleSet(keys("FedAdam"))
     for owner, seed in ((1, 1), (10, 2), (RuleSet.SHARED, 3)):
         one_round(rules[owner], 1, drawn(np.random.default_rng(0)), np.random.default_rng(seed))
     before = rules.to_arrays()
     assert {key.split("/")[0] for key in before} == {"1", "10", "shared"}
     assert {key.split("/", 1)[1] for key in before} == {f"{m}/{key}" for m in ("m_t", "v_t") for key in SHAPES}
-    again = RuleSet.from_arrays("FedAdam", before)
+    again = RuleSet.from_arrays(keys("FedAdam"), before)
     one_round(again[10], 2, drawn(np.random.default_rng(0)), np.random.default_rng(4))
     after = again.to_arrays()
     assert after.keys() == before.keys()
