@@ -219,6 +219,13 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
     for key, value in refused.items():
         if value:
             raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
+    if fcit.fcit_server_rule == "fedprox":
+        for key, value in (("deepspeed", training_args.deepspeed), ("fp16", training_args.fp16)):
+            if value:
+                raise ValueError(
+                    f"`{key}` cannot be used with `fcit_server_rule: fedprox`, whose term goes to gradients that are whole and "
+                    "not scaled; leave it out, or change the rule."
+                )
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise ValueError(
             "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."

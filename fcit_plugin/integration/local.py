@@ -29,6 +29,10 @@ from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline
 from .partition import partition_options
 from .pipeline import Pipeline, TaskData
+from .proximal import Proximal
+
+#: Under this name Flower's FedProx tells clients the weight of its term.
+PROXIMAL_MU = "proximal-mu"
 
 
 class ClientTrainer(CustomSeq2SeqTrainer):
@@ -149,6 +153,8 @@ class LocalTrainer:
         timeout = self.args.fcit_client_timeout
         if timeout is not None:
             trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
+        if PROXIMAL_MU in config:
+            trainer.add_callback(Proximal(config[PROXIMAL_MU]))
         try:
             loss = trainer.train().training_loss
         finally:

@@ -75,6 +75,7 @@ REFUSED = [
     ({"fcit_server_rule": "fedadam", "fcit_server_beta2": -0.1}, ["`fcit_server_beta2`", "from 0"]),
     ({"fcit_server_rule": "fedadam", "fcit_server_learning_rate": 0}, ["`fcit_server_learning_rate`", "greater than 0"]),
     ({"fcit_server_rule": "fedprox", "fcit_proximal_mu": 0.0}, ["`fcit_proximal_mu`", "greater than 0"]),
+    ({"fcit_server_rule": "fedprox", "fp16": True}, ["`fp16`", "`fcit_server_rule: fedprox`"]),
     ({"fcit_server_rule": "trimmed_mean"}, ["`fcit_server_rule: trimmed_mean`", "from 5 replies on", "is 2"]),
     ({"fcit_server_rule": "trimmed_mean", "fcit_trim_fraction": 0.5}, ["`fcit_trim_fraction`", "less than 0.5"]),
     ({"fcit_server_rule": "fedmedian"}, ["`fcit_server_rule: fedmedian`", "from 3 replies on"]),
