@@ -50,7 +50,7 @@ def coco_part(part: str, predictions: Sequence[str], answers: Sequence[Answer]) 
 COCO = {"coco": coco, **{f"coco_{part}": partial(coco_part, part) for part in COCO_PARTS}}
 
 
-@lru_cache(maxsize=1)  # the parts of one corpus are asked for one by one, but the toolkit gives them together
+@lru_cache(maxsize=8)  # the parts of a corpus are asked for one by one, but the toolkit, slow to start, gives all
 def _coco_scores(predictions: tuple[str, ...], references: tuple[tuple[str, ...], ...]) -> dict[str, float]:
     """COCO caption toolkit (Chen et al., "Microsoft COCO Captions", arXiv 1504.00325) with its PTB tokenizer."""
     tokenizer, bleu, meteor, rouge, cider = _toolkit()
