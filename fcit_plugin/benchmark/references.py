@@ -140,8 +140,8 @@ def match_references(
     Args:
         records: The test records of one file; what is no record is passed over.
         file: That file, for messages.
-        source: ``fcit_references`` of the data set's entry: a column of the records with a box, or a COCO caption file
-            (``*.json``).
+        source: ``fcit_references`` of the data set's entry: a column of the records with a box or a list of texts, or a
+            COCO caption file (``*.json``).
         root: Folder that a caption file is relative to.
         remedy: What to do to get the caption file.
 
@@ -162,7 +162,14 @@ def match_references(
         return references, defects
     for i in real:
         try:
-            references[i] = read_box(records[i].get(source))
+            references[i] = _texts_or_box(records[i].get(source))
         except ValueError as error:
             defects.append(Defect("box", file, i, f"{error} (`{source}`)"))
     return references, defects
+
+
+def _texts_or_box(value: Any) -> Reference:
+    """A list of texts, such as several people's answers, stays what it is, even where they are numbers."""
+    if value and isinstance(value, list) and all(isinstance(text, str) and text.strip() for text in value):
+        return value
+    return read_box(value)

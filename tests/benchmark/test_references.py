@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcit_plugin.benchmark.records import BrokenFile
-from fcit_plugin.benchmark.references import Captions, read_box
+from fcit_plugin.benchmark.references import Captions, match_references, read_box
 
 
 class TestBox:
@@ -30,6 +30,26 @@ class TestBox:
     def test_anything_else_is_refused(self, value):
         with pytest.raises(ValueError, match="box"):
             read_box(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reference"),
+    [
+        (["red", "dark red"], ["red", "dark red"]),
+        (["1", "1", "0", "1"], ["1", "1", "0", "1"]),
+        ([0, 0, 1, 0.5], [0, 0, 1, 0.5]),
+        ("[0, 0, 1, 0.5]", [0, 0, 1, 0.5]),
+        (["red", ""], None),
+        (["red", 1], None),
+        ([], None),
+        ("red", None),
+        (None, None),
+    ],
+)
+def test_a_column_holds_texts_or_a_box(value, reference, tmp_path):
+    found, defects = match_references([{"answers": value}], "t.json", "answers", tmp_path, "")
+    assert found == [reference]
+    assert len(defects) == (reference is None)
 
 
 def coco(images, annotations):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import run_recipe
+from runs import report_of, run_recipe
 
 from fcit_plugin.evaluation.captions import COCO_PARTS
 from fcit_plugin.integration.scoring import Scoring, check_metrics, scoring
@@ -77,6 +77,20 @@ def test_answers_that_a_metric_cannot_read_end_a_run_before_the_training(text_re
     with pytest.raises(ValueError, match="The data set letter cannot be scored by iou: .* is no box of four numbers"):
         run_recipe(keys)
     assert not list(Path(keys["output_dir"]).rglob("*.safetensors"))
+
+
+def test_several_peoples_answers_come_from_a_column(text_recipe, scored_by):
+    folder = scored_by(fcit_metric="vqa", fcit_also=["exact_match"], fcit_references="answers")
+    rows = json.loads((folder / "letter_test.json").read_text())
+    people = [[row["answer"]] * 2 + ["other"] * 8 for row in rows]
+    rows = [{**row, "answers": answers} for row, answers in zip(rows, people, strict=True)]
+    (folder / "letter_test.json").write_text(json.dumps(rows))
+    keys = text_recipe(dataset_dir=str(folder), fcit_stages=[["letter"]], fcit_eval_restricted=False, num_train_epochs=6.0)
+    report = report_of(run_recipe(keys))
+    # of ten people two agree with an answer: (2 x 1/3 + 8 x 2/3) / 10
+    right = report["scores_other"][0]["letter"]["exact_match"]
+    assert right > 0
+    assert report["accuracy"] == [[pytest.approx(0.6 * right)]]
 
 
 def test_coco_scores_without_java_end_a_run_before_the_training(text_recipe, scored_by, monkeypatch, tmp_path):
