@@ -82,8 +82,8 @@ def qwen_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def _text_config(size: int) -> LlamaConfig:
-    return LlamaConfig(
+def _text_config(size: int, **changes: int) -> LlamaConfig:
+    sizes = dict(
         vocab_size=size,
         hidden_size=32,
         intermediate_size=64,
@@ -95,13 +95,14 @@ def _text_config(size: int) -> LlamaConfig:
         eos_token_id=2,
         pad_token_id=0,
     )
+    return LlamaConfig(**{**sizes, **changes})
 
 
-def llama(folder: Path) -> Path:
-    """A random Llama with two layers of 32."""
+def llama(folder: Path, **changes: int) -> Path:
+    """A random Llama with two layers of 32; ``changes`` override sizes of its configuration."""
     fast = tokenizer()
     set_seed(0)
-    LlamaForCausalLM(_text_config(len(fast))).save_pretrained(folder)
+    LlamaForCausalLM(_text_config(len(fast), **changes)).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
 

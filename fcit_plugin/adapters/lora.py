@@ -78,7 +78,10 @@ def check_keys(parameters: Mapping[str, torch.Tensor], state: State, what: str) 
     """
     if parameters.keys() != state.keys():
         missing, extra = sorted(parameters.keys() - state.keys()), sorted(state.keys() - parameters.keys())
-        raise ValueError(f"The {what} does not fit the model: missing {missing[:3]}, unexpected {extra[:3]}.")
+        raise ValueError(
+            f"The {what} does not fit the model: missing {missing[:3]}, unexpected {extra[:3]}; compare base model and "
+            "lora_target."
+        )
 
 
 def check_shapes(parameters: Mapping[str, torch.Tensor], state: State, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
@@ -28,15 +29,15 @@ def check_at_least(args: Any, least: int, *names: str) -> None:
 
 
 def check_positive(args: Any, *names: str) -> None:
-    """Refuse what is not greater than 0 (NaN is not); None, where the key allows it, passes.
+    """Refuse what is not greater than 0 or not finite; None, where the key allows it, passes.
 
     Raises:
         ValueError: One sentence that names the key.
     """
     for name in names:
         value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"`{name}` must be greater than 0, got {value}.")
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"`{name}` must be greater than 0 and finite, got {value}.")
 
 
 def comma_separated(text: str) -> list[str]:

@@ -4,15 +4,17 @@ A state folder is also what a run leaves in ``output_dir``: one PEFT folder per 
 the identity tokens, and a manifest. safetensors and JSON only.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import load_file, save
@@ -105,16 +107,21 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     """
     manifest = read_manifest(folder)
     shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
-    subspaces = [load_tensors(folder / entry["folder"] / "adapter_model.safetensors") for entry in manifest["subspaces"]]
+    files = [folder / entry["folder"] / "adapter_model.safetensors" for entry in manifest["subspaces"]]
+    subspaces = [load_tensors(path) for path in files]
+    arrays = load_tensors(folder / TOKENS, load_numpy)
     try:
-        tokens = SubspaceTokens.from_arrays(load_tensors(folder / TOKENS, load_numpy))
-    except KeyError as error:
-        raise ValueError(f"{folder / TOKENS} holds no identity tokens: {error} is missing.") from error
+        tokens = SubspaceTokens.from_arrays(arrays)
+    except (KeyError, ValueError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise ValueError(f"{folder / TOKENS} holds no identity tokens: {missing}; get a sound copy of it.") from error
     if tokens.num_subspaces != len(subspaces):
         raise ValueError(
             f"{folder / TOKENS} holds {tokens.num_subspaces} tokens for {len(subspaces)} subspaces in "
             f"{folder / MANIFEST}; the files do not belong together."
         )
+    for path, tensors in ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), *zip(files, subspaces)):
+        check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
     return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules), manifest
@@ -128,7 +135,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     version = read_object(path, ("format_version",))["format_version"]
-    if version > FORMAT_VERSION:
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version}, this fcit-plugin reads up to {FORMAT_VERSION}; upgrade fcit-plugin."
         )
@@ -147,8 +154,52 @@ def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read, so {path.parent} is no FCIT folder: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"{path} cannot be read, so {path.parent} is no FCIT folder: {reason}; name one that a run has left."
+        ) from error
     return value
+
+
+def check_state(folder: Path) -> dict[str, Any]:
+    """Check a state folder as far as the manifest and the heads of its files tell, which is quick.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: As :func:`load_state` does.
+    """
+    manifest = read_manifest(folder)
+    check_tensors(folder / TOKENS)
+    for entry in manifest["subspaces"]:
+        check_tensors(folder / entry["folder"] / "adapter_model.safetensors")
+        read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))
+    for name, there in ((SHARED, manifest["shared"]), (RULES, manifest.get("server_rules"))):
+        if there:
+            check_tensors(folder / name)
+    return manifest
+
+
+def check_tensors(path: Path) -> None:
+    """Refuse a safetensors file that is missing, cut off or none, by its head.
+
+    Raises:
+        ValueError: The sentence names it.
+    """
+    with _damage(path), safe_open(path, framework="np"):
+        pass
+
+
+def check_finite(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        ValueError: The sentence names the file and the tensor.
+    """
+    for name, value in tensors.items():
+        if not torch.isfinite(torch.as_tensor(value)).all():
+            raise ValueError(f"{path} holds values that are not finite in {name}; use a state from before they came up.")
 
 
 def load_tensors(path: Path, load=load_file) -> dict[str, Any]:
@@ -157,18 +208,38 @@ def load_tensors(path: Path, load=load_file) -> dict[str, Any]:
     Raises:
         ValueError: The file is missing or corrupt; the sentence names it.
     """
-    try:
+    with _damage(path):
         return load(path)
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is missing or corrupt: {error}.") from error
+        raise ValueError(f"{path} is missing or corrupt: {error}; get a sound copy of it.") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block a file is written; what goes wrong, such as a full disk, names it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 import wrapt
 
+from ..arguments.option import nearest
+
 
 def install(adapter_module) -> None:
     """Wrap ``init_adapter``."""
@@ -30,12 +32,32 @@ def install(adapter_module) -> None:
             from .serving import load_fcit_folder
 
             return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)
+        if not getattr(finetuning_args, "fcit_stage", None) or not given["is_trainable"]:
+            return wrapped(*args, **kwargs)
+        check_targets(given["model"], finetuning_args)
         model = wrapped(*args, **kwargs)
-        if getattr(finetuning_args, "fcit_stage", None) and given["is_trainable"]:
-            unfreeze_projector(model, finetuning_args)
+        unfreeze_projector(model, finetuning_args)
         return model
 
     wrapt.wrap_function_wrapper(adapter_module, "init_adapter", wrapper)
+
+
+def check_targets(model: torch.nn.Module, finetuning_args) -> None:
+    """Refuse keys that name layers which the base model does not have; PEFT would pass over some of several targets.
+
+    Raises:
+        ValueError: A LoRA target matches nothing, or there is no projector; the sentence names the key.
+    """
+    names = [name for name, _ in model.named_modules()]
+    for target in finetuning_args.lora_target:
+        if target != "all" and not any(f".{name}".endswith(f".{target}") for name in names):
+            layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+            raise ValueError(f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}")
+    if finetuning_args.fcit.fcit_projector_learning_rate is not None and not projectors(model):
+        raise ValueError(
+            "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
+            "has none; take the key out."
+        )
 
 
 def fcit_folder(adapters: list[str] | None) -> Path | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import wrapt
+import yaml
 from llamafactory.extras.constants import EngineName
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from transformers import HfArgumentParser
 
 from .. import autoload
@@ -22,9 +24,10 @@ from ..benchmark.root import use_data_root
 from ..scenario.settings import get_scenario
 from .adapter import fcit_folder
 from .devices import set_aside
-from .errors import read_recipe, watch
+from .errors import one_line, read_recipe, watch
 from .instructions import Instructions
 from .partition import partition_options
+from .values import check_template, check_values
 
 
 def _mini() -> str:
@@ -76,6 +79,7 @@ def install(parser_module) -> None:
         own_data = stage == "fcit_client" and "dataset" in rest
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
+            check_values(rest, parser_module._TRAIN_ARGS)
         aside = set_aside(rest) if fcit.fcit_dry_run else {}
         parsed = wrapped(rest)
         finetuning_args = parsed[-2]
@@ -142,7 +146,10 @@ def _flags_to_dict(args: list[str]) -> dict[str, Any]:
             pairs[-1] = pairs[-1].removesuffix("true") + part
         else:
             raise ValueError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
-    return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"The flags after the command are no valid YAML values: {one_line(error)}; mend them.") from error
 
 
 def check_seams() -> None:
@@ -201,6 +208,7 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
     """
     if data_args.template is None:
         raise ValueError("The fcit stages need `template`, the chat template of the model, to find instructions again.")
+    check_template(data_args.template)
     refused = {
         "packing": data_args.packing or data_args.neat_packing,
         "streaming": data_args.streaming,
@@ -261,6 +269,11 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
     if folder is None:
         return parsed
     check_seams()
+    from ..federation.state import check_state  # only now: a plain run shall not pay for it
+    from .base_model import check_model
+
+    check_model(model_args)
+    check_state(folder)
     if model_args.export_dir is None and model_args.infer_backend != EngineName.HF:
         raise ValueError(
             f"`infer_backend: {model_args.infer_backend}` knows no subspaces, so {folder} cannot be used with it; take "

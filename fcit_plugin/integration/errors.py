@@ -6,6 +6,7 @@ shows of an uncaught one is replaced, and only once an fcit key, an fcit stage o
 """
 
 import dis
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 _KEY_OR_STAGE = re.compile(r"""(?m)^[^#\n]*?(--fcit_|\bfcit_\w+["']?\s*[:=]|\bstage["']?[\s:=]+["']?fcit)""")
 _ADAPTER = re.compile(r"""(?m)^[^#\n]*?\badapter_name_or_path["']?[\s:=]+([^#\n]*)""")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RECIPE = (".yaml", ".yml", ".json")
 
 
@@ -139,8 +141,9 @@ def sentence_of(error: BaseException) -> str | None:
     """
     if isinstance(error, subprocess.CalledProcessError):
         return "A process of this run has failed; its own message stands above."
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check that path."
+    if isinstance(error, OSError) and error.strerror is not None:
+        remedy = "free some space and start again" if error.errno in _FULL else "check that path"
+        return f"{error.filename or 'A file'}: {error.strerror}; {remedy}."
     if isinstance(error, (OSError, ImportError)) or (isinstance(error, ValueError) and _was_raised(error)):
         return one_line(error)
     return None

@@ -10,9 +10,10 @@ from llamafactory.extras import logging
 from llamafactory.model import load_tokenizer
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from ..adapters.lora import check_keys, check_shapes, read_subspace
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights
 from ..arguments import FcitArguments
-from ..federation.state import ServerState, load_state
+from ..federation.state import TOKENS, ServerState, load_state
 from ..knowledge.activation import Router
 from ..knowledge.encoders import make_encoder
 from ..knowledge.fixed import fixed_weights
@@ -53,6 +54,12 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
         encoder = make_encoder(
             manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
         )
+        dimension = encoder.encode(["."]).shape[1]
+        if dimension != (expected := state.tokens.sums.shape[1]):
+            raise ValueError(
+                f"The identity tokens in {folder / TOKENS} have {expected} numbers, those of this base model have "
+                f"{dimension}; give the base model that the run was made with."
+            )
         return Router(
             encoder, state.tokens, manifest["activation"], manifest["temperature"], fcit.fcit_fallback_threshold
         )
@@ -73,6 +80,11 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
 def stacked(model: torch.nn.Module, folder: Path, state: ServerState) -> tuple[PeftModel, Activation]:
     """The model with all subspaces on it, and the activation that wants weights."""
     peft_model = get_peft_model(model, LoraConfig.from_pretrained(str(folder / "subspaces" / "0")))
+    blank = read_subspace(peft_model)
+    for k, subspace in enumerate(state.subspaces):
+        what = f"subspace in {folder}/subspaces/{k}"
+        check_keys(blank, subspace, what)
+        check_shapes(blank, subspace, what)
     return peft_model, attach(peft_model, state.subspaces)
 
 

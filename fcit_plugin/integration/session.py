@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
-from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, load_state, save_state
+from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, check_state, load_state, save_state
 from ..knowledge.encoders import IdentityEncoder, make_encoder
 from ..scenario.settings import get_scenario
 from .agreement import Agreement
+from .base_model import check_model, named
 from .datasets import check_datasets
 from .local import LocalTrainer
 from .pipeline import Pipeline
@@ -62,10 +64,15 @@ class Session:
         check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
         if evaluates:
             check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
+        if args.fcit_state_dir is not None:
+            check_state(Path(args.fcit_state_dir))
+        check_model(model_args)
         self._prepare_output_dir()
-        tokenizer_module = load_tokenizer(model_args)
+        with named(model_args, OSError, ValueError):
+            tokenizer_module = load_tokenizer(model_args)
         self.pipeline = self._make_pipeline(tokenizer_module)
-        self.model = self._load_model(tokenizer_module["tokenizer"])
+        with named(model_args, OSError):
+            self.model = self._load_model(tokenizer_module["tokenizer"])
         self.encoder = self._make_encoder(tokenizer_module["tokenizer"])
         self.program = Program(args, self.scenario, training_args.seed, blank=read_subspace(self.model))
 
@@ -98,7 +105,13 @@ class Session:
             (self.output_dir / name).unlink(missing_ok=True)
         for name in ("subspaces", "updates") if held else ():
             shutil.rmtree(self.output_dir / name, ignore_errors=True)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.output_dir).close()
+        except OSError as error:
+            raise ValueError(
+                f"`output_dir` {self.output_dir} cannot be written to ({error.strerror}); name a folder of your own."
+            ) from error
 
     def first_state(self) -> ServerState:
         """The state before the first round."""
@@ -121,6 +134,8 @@ class Session:
                     f"`{name}` is {value!r}, but the state {folder} was made with {manifest.get(key)!r}; "
                     "give every site and the server the same recipe."
                 )
+        if state.stage >= self.scenario.num_stages:
+            raise ValueError(f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in.")
         for subspace in state.subspaces:
             check_keys(self.program.blank, subspace, f"state {folder}")
             check_shapes(self.program.blank, subspace, f"state {folder}")

@@ -26,7 +26,7 @@ class Scenario:
             `schedule[t] == (t,)`.
 
     Raises:
-        ValueError: a task without data sets, with one data set twice, or used by no stage; a stage
+        ValueError: a task without data sets, with one data set twice, given twice, or used by no stage; a stage
             without tasks, or with an index that is no task.
     """
 
@@ -41,6 +41,12 @@ class Scenario:
             for dataset in task.datasets:
                 if task.datasets.count(dataset) > 1:
                     raise ValueError(f"fcit_stages: stage {index} names {dataset!r} twice; keep it once.")
+            first = next(i for i, other in enumerate(self.tasks) if set(other.datasets) == set(task.datasets))
+            if first != index:
+                raise ValueError(
+                    f"fcit_stages: stages {first} and {index} are the same task ({', '.join(task.datasets)}); give it"
+                    " once, and let it come back with fcit_schedule."
+                )
 
         for stage, row in enumerate(self.schedule):
             if not row:

@@ -1,0 +1,53 @@
+"""The base model of a recipe: what is wrong with it is said before it is loaded, and named where loading finds it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from ..federation.state import check_tensors
+from .errors import one_line
+
+
+def check_model(model_args) -> None:
+    """Refuse a base model that cannot be loaded, as far as its configuration and the heads of its files tell.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments.
+
+    Raises:
+        ValueError: The sentence names the folder or file.
+    """
+    from llamafactory.model import load_config  # its module is hooked itself: only now
+
+    with named(model_args, OSError, ValueError):
+        load_config(model_args)
+    for path in sorted(Path(model_args.model_name_or_path).glob("*.safetensors")):
+        check_tensors(path)
+
+
+@contextlib.contextmanager
+def named(model_args, *kinds: type[Exception]) -> Iterator[None]:
+    """Within the block the base model is loaded; what goes wrong says that it was this one.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments.
+        kinds: The exceptions that mean a damaged model here.
+    """
+    try:
+        yield
+    except (*kinds, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "mismatched" not in str(error):
+            raise  # out of memory and the like
+        reason = "its weights and its config.json do not fit" if isinstance(error, RuntimeError) else one_line(_root(error))
+        raise ValueError(
+            f"`model_name_or_path` {model_args.model_name_or_path} cannot be loaded: {reason.rstrip('.')}; give a folder "
+            "with config.json, tokenizer and safetensors files, or a name on Hugging Face."
+        ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,90 @@
+"""Values of LLaMA-Factory's own keys: those that would fail late, or without their key being named, are refused at once.
+
+For the fcit stages alone; a recipe of another stage is LLaMA-Factory's own business.
+"""
+
+import difflib
+import enum
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..arguments.option import nearest
+
+#: The least value of a key; what is below leads to an error much later, or to a run without a single step.
+_LEAST = {
+    "lora_rank": 1,
+    "lora_alpha": 1,
+    "cutoff_len": 1,
+    "max_new_tokens": 1,
+    "max_samples": 1,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "preprocessing_num_workers": 1,
+    "seed": 0,
+    "learning_rate": 0,
+    "lora_dropout": 0,
+}
+
+
+def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
+    """Refuse values of a type, a choice or a size that cannot work.
+
+    LLaMA-Factory's parser takes what YAML gives as it is.
+
+    Args:
+        given: The recipe, without our keys.
+        parts: LLaMA-Factory's argument classes.
+
+    Raises:
+        ValueError: One sentence that names the key.
+    """
+    for part in parts:
+        for name, hint in get_type_hints(part).items():
+            if given.get(name) is not None:
+                _check_type(name, given[name], hint)
+    for name, least in _LEAST.items():
+        value = given.get(name)
+        if value is not None and not least <= value < math.inf:
+            raise ValueError(f"`{name}` must be a number from {least} up, got {value}.")
+    epochs, steps = given.get("num_train_epochs", 1), given.get("max_steps", -1)
+    if not 0 < epochs < math.inf and not steps > 0:
+        raise ValueError(f"`num_train_epochs` must be greater than 0, got {epochs}; nothing would be trained.")
+
+
+def check_template(name: str) -> None:
+    """Refuse an unknown chat template, which LLaMA-Factory would look for once the tokenizer is loaded.
+
+    Raises:
+        ValueError: One sentence that names the nearest one.
+    """
+    from llamafactory.data.template import TEMPLATES  # its module is hooked itself: only now
+
+    if name not in TEMPLATES:
+        match = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
+        raise ValueError(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{match}`.")
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    kinds = [kind for kind in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) if kind is not NoneType]
+    choices = _choices(kinds)
+    if choices and value not in choices:
+        quotes = " (YAML reads a bare no as false: put it in quotes)" if value is False else ""
+        raise ValueError(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
+    if len(kinds) == 1 and kinds[0] in _NUMBERS:
+        right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
+        if not right:
+            raise ValueError(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
+
+
+_NUMBERS = {int: int, float: (int, float), bool: bool}
+
+
+def _choices(kinds: Sequence[Any]) -> list[str]:
+    """The values of an enumeration or of a literal; transformers writes the former as "enumeration or str"."""
+    if len(kinds) == 1 and get_origin(kinds[0]) is Literal:
+        return list(get_args(kinds[0]))
+    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+    return [member.value for member in enums[0]] if enums and set(kinds) <= {enums[0], str} else []
