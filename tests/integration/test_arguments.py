@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
+from runs import weight_bytes
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.benchmark.root import data_root
@@ -151,9 +152,13 @@ def test_unknown_data_sets_are_named_before_the_model_is_loaded(text_recipe, run
 
 
 def test_an_output_folder_with_results_is_not_written_over_unless_told(text_recipe, run, text_run):
-    keys = text_recipe() | {"output_dir": str(text_run), "model_name_or_path": "/no/such/model"}
+    before = weight_bytes(text_run)
+    keys = text_recipe() | {"output_dir": str(text_run)}
     with pytest.raises(ValueError, match="already holds the results of a run.*`overwrite_output_dir: true`"):
         run(keys)
+    with pytest.raises(ValueError, match="/no/such/model"):  # refused before anything is cleared
+        run(keys | {"overwrite_output_dir": True, "model_name_or_path": "/no/such/model"})
+    assert weight_bytes(text_run) == before
 
 
 def test_a_good_recipe_parses_to_sft_with_our_arguments_beside(text_recipe):
