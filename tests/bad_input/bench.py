@@ -46,7 +46,8 @@ class Bench:
 
     def plain_keys(self, **keys: Any) -> dict[str, Any]:
         """Changes that make a recipe without fcit keys."""
-        return {key: None for key in self.keys if key.startswith("fcit_")} | {"stage": "sft", "dataset": "color", **keys}
+        ours = {key: None for key in self.keys if key.startswith("fcit_")}
+        return {**ours, "stage": "sft", "dataset": "color", **keys}
 
     def wider_model(self) -> Path:
         """A Llama like the bench's, but with wider layers."""
