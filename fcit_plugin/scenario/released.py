@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..benchmark.layout import PARTITION_FOLDERS, PARTITIONS
 from .partition import PartitionOptions
 from .records import Records
 
 logger = logging.getLogger(__name__)
 
-#: Folder of the partition files below the root of the benchmark, by setting.
-FOLDERS = {
-    "task_hom": "partitioned_data/Task-related/seq",
-    "task_het": "partitioned_data/Task-related/seq",
-    "cap_hom": "partitioned_data/Capability-related/cap",
-    "cap_het": "partitioned_data/Capability-related/cap",
-}
+#: Which kind of released partition belongs to a setting.
+KINDS = {"task_hom": "task", "task_het": "task", "cap_hom": "capability", "cap_het": "capability"}
 
 
 def released_folder(root: Path, setting: str, beta: float) -> Path:
@@ -28,17 +24,21 @@ def released_folder(root: Path, setting: str, beta: float) -> Path:
     Raises:
         ValueError: nothing was released for the setting or the beta.
     """
-    if setting not in FOLDERS:
+    if setting not in KINDS:
         raise ValueError(
-            f"fcit_partition: released belongs to the settings {', '.join(FOLDERS)}; there are no released partitions for"
+            f"fcit_partition: released belongs to the settings {', '.join(KINDS)}; there are no released partitions for"
             f" fcit_setting: {setting}."
         )
-    folder = root / FOLDERS[setting] / str(float(beta))
+    folder = root / PARTITIONS / PARTITION_FOLDERS[KINDS[setting]] / str(float(beta))
     if not folder.is_dir():
         there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
         raise ValueError(
             f"fcit_partition: released finds no folder {folder}; "
-            + (f"set fcit_beta to one of {', '.join(there)}." if there else "set fcit_data_dir to the root of the FCIT benchmark.")
+            + (
+                f"set fcit_beta to one of {', '.join(there)}."
+                if there
+                else "set fcit_data_dir to the root of the FCIT benchmark, whose partitions `fcit-cli data download` fetches."
+            )
         )
     return folder
 
