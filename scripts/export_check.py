@@ -46,21 +46,16 @@ def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
 
 def reference(args: argparse.Namespace) -> None:
     """Write inputs and the FCIT model's logits."""
-    from fcit_plugin.federation.state import load_state
     from fcit_plugin.integration.arguments import resolve_model
-    from fcit_plugin.integration.serving import load_shared, stacked
-    from fcit_plugin.knowledge.fixed import fixed_weights
-    from fcit_plugin.scenario.settings import datasets_of_task
+    from fcit_plugin.integration.learnt import Learnt
 
-    state, manifest = load_state(args.folder)
-    found = {"model_name_or_path": args.model or manifest["base_model"]}
+    learnt = Learnt.read(args.folder)
+    found = {"model_name_or_path": args.model or learnt.manifest["base_model"]}
     resolve_model(found)
     base = load(found["model_name_or_path"])
-    load_shared(base, state, args.folder)
-    model, activation = stacked(base, args.folder, state)
-    weights = fixed_weights(
-        args.weights, state.tasks, state.tokens.counts, lambda task: datasets_of_task(manifest["setting"], task)
-    )
+    learnt.put_shared(base)
+    model, activation = learnt.stacked(base)
+    weights = learnt.fixed_weights(args.weights)
     activation.set(torch.tensor([weights]))
     inputs = make_inputs(found["model_name_or_path"])
     save_file({**inputs, "logits": logits(model.eval(), inputs)}, args.to)

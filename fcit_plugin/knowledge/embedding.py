@@ -44,6 +44,23 @@ class EmbeddingEncoder:
         with whole_weight(self.embedding.weight) as weight:
             return np.stack([self._token(weight, self._ids(text)).cpu().numpy() for text in texts])
 
+    @torch.no_grad()
+    def table(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each token of the vocabulary gives: its vector, float32 [vocabulary, D], and its weight [vocabulary].
+
+        An identity token is the weighted mean of its tokens' vectors.
+        """
+        with whole_weight(self.embedding.weight) as weight:
+            rows = weight.float()
+            if not self.center:
+                return rows.cpu(), torch.ones(len(rows))
+            rarity = torch.tensor([self._rarity(i) for i in range(len(rows))])
+            return self._centered(rows).cpu(), rarity
+
+    def _centered(self, rows: torch.Tensor) -> torch.Tensor:
+        rows = rows - self._mean
+        return torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
+
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
 
@@ -53,10 +70,8 @@ class EmbeddingEncoder:
         rows = weight[torch.tensor(ids, device=weight.device)].float()
         if not self.center:
             return rows.mean(dim=0)
-        rows = rows - self._mean
-        rows = torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
         rare = torch.tensor([self._rarity(i) for i in ids], device=weight.device)
-        return (rare @ rows) / rare.sum()
+        return (rare @ self._centered(rows)) / rare.sum()
 
 
 @torch.no_grad()

@@ -1,0 +1,55 @@
+"""``fcit-cli export-adapters``: standard adapters out of an output folder."""
+
+import argparse
+from pathlib import Path
+
+from .command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="output_dir of a run")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/adapters)")
+    parser.add_argument("--model", metavar="NAME", help="the base model (default: the one that the run names)")
+    parser.add_argument(
+        "--weights", metavar="W", help="also one adapter of all subspaces with fixed weights, as fcit_export_weights"
+    )
+    parser.add_argument("--instruction", metavar="TEXT", help="for --weights auto, as fcit_export_instruction")
+    parser.add_argument("--dataset-dir", metavar="DIR", help="where --instruction finds your data sets")
+    parser.add_argument(
+        "--base-copy", type=Path, metavar="DIR", help="also a copy of the base model with the trained projector in it"
+    )
+    parser.add_argument("--adapters-only", action="store_true", help="leave a trained projector out")
+    parser.add_argument("--no-router", action="store_true", help="adapters without router.json")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..arguments import FcitArguments
+    from ..autoload import autoload
+
+    autoload()  # also where PyTorch's is switched off
+    from ..integration.bundle import export_adapters
+
+    fcit = None
+    if args.weights is not None or args.instruction is not None:
+        fcit = FcitArguments(fcit_export_weights=args.weights, fcit_export_instruction=args.instruction)
+    out = args.out or args.run / "adapters"
+    export_adapters(
+        args.run,
+        out,
+        model=args.model,
+        fcit=fcit,
+        base_copy=args.base_copy,
+        adapters_only=args.adapters_only,
+        with_router=not args.no_router,
+        dataset_dir=args.dataset_dir,
+    )
+    print(f"Written to {out}.")
+
+
+EXPORT_ADAPTERS = Command(
+    "export-adapters",
+    "RUN [--out DIR] [--weights W]",
+    "write PEFT adapters and what picks one for a prompt",
+    _arguments,
+    _run,
+)

@@ -1,0 +1,102 @@
+"""``fcit-cli export-adapters``: what a run learnt as standard adapters, and what picks one of them for a prompt."""
+
+from functools import cache
+from pathlib import Path
+
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.hparams import get_infer_args
+from llamafactory.model import load_model, load_tokenizer
+from llamafactory.train.tuner import export_model
+from transformers import AutoConfig
+
+from ..adapters.export import fixed_adapter, write_adapter
+from ..arguments import FcitArguments
+from ..federation.state import read_object
+from ..knowledge.activation import Router
+from ..knowledge.bundle import write_router
+from .arguments import resolve_model
+from .learnt import Learnt
+
+STACKED = "stacked"
+
+
+def export_adapters(
+    folder: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    fcit: FcitArguments | None = None,
+    base_copy: Path | None = None,
+    adapters_only: bool = False,
+    with_router: bool = True,
+    dataset_dir: str | None = None,
+) -> None:
+    """Write one PEFT folder per subspace, and ``router.json`` with what belongs to it.
+
+    Args:
+        folder: Output folder of a run.
+        out: The folder to write; new or empty.
+        model: The base model; None: the one that the run names.
+        fcit: Keys ``fcit_export_weights`` and ``fcit_export_instruction``: also write the one adapter that they mean.
+        base_copy: Also write a copy of the base model with the shared trainables (projector) in it.
+        adapters_only: Leave the shared trainables out.
+        with_router: Whether to write the router.
+        dataset_dir: Where ``fcit_export_instruction`` finds data sets.
+
+    Raises:
+        ValueError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot
+            be written down.
+    """
+    learnt = Learnt.read(folder)
+    for target in filter(None, (out, base_copy)):
+        if target.exists() and any(target.iterdir()):
+            raise ValueError(f"{target} is not empty; name a new folder.")
+    if learnt.state.shared and base_copy is None and not adapters_only:
+        names = ", ".join(sorted({key.rpartition(".")[0] for key in learnt.state.shared}))
+        raise ValueError(
+            f"{folder} holds shared trainables beside the subspaces ({names}), which a LoRA adapter cannot hold; give "
+            "--base-copy DIR for a copy of the base model with them in it, or --adapters-only to leave them out."
+        )
+    if base_copy is not None and not learnt.state.shared:
+        raise ValueError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
+    keys = {"model_name_or_path": model or learnt.manifest["base_model"], "template": learnt.manifest["template"]}
+    resolve_model(keys)
+    given = {"dataset_dir": dataset_dir} if dataset_dir else {}
+    model_args, data_args, finetuning_args, _ = get_infer_args({**keys, **given})
+
+    @cache
+    def router() -> Router:
+        tokenizer = load_tokenizer(model_args)["tokenizer"]
+        get_template_and_fix_tokenizer(tokenizer, data_args)
+        return learnt.router(load_model(tokenizer, model_args, finetuning_args), tokenizer)
+
+    weights = learnt.export_weights(fcit, router, model_args, data_args) if fcit is not None else None
+    if base_copy is not None:
+        _copy_base(keys, learnt, base_copy)
+    base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]
+    config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
+    adapters = []
+    for k, subspace in enumerate(learnt.state.subspaces):
+        name = f"subspace_{k}"
+        write_adapter(out / name, subspace, config, base_model)
+        counts = {"tasks": learnt.state.tasks[k], "count": int(learnt.state.tokens.counts[k])}
+        adapters.append({"name": name, "path": name, "rank": config["r"], **counts})
+    if weights is not None:
+        write_adapter(out / STACKED, *fixed_adapter(learnt.state.subspaces, weights, config), base_model)
+    if with_router:
+        write_router(out, router(), adapters, base_model)
+
+
+def _copy_base(keys: dict[str, str], learnt: Learnt, target: Path) -> None:
+    """LLaMA-Factory's export with no subspace at all: base model, shared trainables, tokenizer, processor."""
+    config = AutoConfig.from_pretrained(keys["model_name_or_path"])
+    dtype = getattr(config, "dtype", None) or config.get_text_config().dtype
+    export_model(
+        {
+            **keys,
+            "adapter_name_or_path": str(learnt.folder),
+            "export_dir": str(target),
+            "infer_dtype": str(dtype or "float32").removeprefix("torch."),
+            "fcit_export_weights": [0.0] * len(learnt.state.subspaces),
+        }
+    )

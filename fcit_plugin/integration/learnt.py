@@ -1,0 +1,119 @@
+"""What a run left in its output folder, and how it gets onto a base model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from ..adapters.lora import check_keys, check_shapes, read_subspace
+from ..adapters.stacked import STACKED, Activation, attach, fold_weights
+from ..arguments import FcitArguments
+from ..federation.state import TOKENS, ServerState, load_state
+from ..knowledge.activation import Router
+from ..knowledge.encoders import make_encoder
+from ..knowledge.fixed import fixed_weights
+from ..scenario.settings import datasets_of_task
+from .datasets import is_dataset
+from .instructions import without_media
+from .pipeline import instructions_of
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The state of a finished run (or of one that stopped after some round)."""
+
+    folder: Path
+    state: ServerState
+    manifest: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Learnt":
+        """Read an output folder.
+
+        Raises:
+            ValueError: It is none, or holds no subspace.
+        """
+        state, manifest = load_state(folder)
+        if not state.subspaces:
+            raise ValueError(f"{folder} holds no subspace yet; run at least one round first.")
+        return cls(folder, state, manifest)
+
+    def put_shared(self, model: torch.nn.Module) -> None:
+        """Put the shared trainables into the base model.
+
+        Raises:
+            ValueError: They are not those of this base model.
+        """
+        parameters = dict(model.named_parameters())
+        for key, value in self.state.shared.items():
+            if key not in parameters or parameters[key].shape != value.shape:
+                raise ValueError(
+                    f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it."
+                )
+            with torch.no_grad():
+                parameters[key].copy_(value)
+
+    def stacked(self, model: torch.nn.Module) -> tuple[PeftModel, Activation]:
+        """The base model with all subspaces on it, and the activation that wants weights.
+
+        Raises:
+            ValueError: A subspace does not fit the base model.
+        """
+        peft_model = get_peft_model(model, LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0")))
+        blank = read_subspace(peft_model)
+        for k, subspace in enumerate(self.state.subspaces):
+            what = f"subspace in {self.folder}/subspaces/{k}"
+            check_keys(blank, subspace, what)
+            check_shapes(blank, subspace, what)
+        return peft_model, attach(peft_model, self.state.subspaces)
+
+    def merged(self, model: torch.nn.Module, weights: list[float]) -> torch.nn.Module:
+        """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left."""
+        peft_model, activation = self.stacked(model)
+        fold_weights(peft_model, torch.tensor(weights), activation.rank)
+        return peft_model.merge_and_unload(adapter_names=[STACKED])
+
+    def router(self, model: torch.nn.Module, tokenizer, fallback: float | None = None) -> Router:
+        """From instructions to weights, as in the run's own evaluation.
+
+        Args:
+            model: The base model.
+            tokenizer: Its tokenizer, as the template has fixed it.
+            fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
+
+        Raises:
+            ValueError: The identity tokens are those of another base model.
+        """
+        manifest = self.manifest
+        encoder = make_encoder(
+            manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
+        )
+        dimension, expected = encoder.encode(["."]).shape[1], self.state.tokens.sums.shape[1]
+        if dimension != expected:
+            raise ValueError(
+                f"The identity tokens in {self.folder / TOKENS} have {expected} numbers, those of this base model have "
+                f"{dimension}; give the base model that the run was made with."
+            )
+        return Router(encoder, self.state.tokens, manifest["activation"], manifest["temperature"], fallback)
+
+    def fixed_weights(self, given: str | list | None) -> list[float]:
+        """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.knowledge.fixed.fixed_weights`."""
+        setting = self.manifest["setting"]
+        return fixed_weights(
+            given, self.state.tasks, self.state.tokens.counts, lambda task: datasets_of_task(setting, task)
+        )
+
+    def export_weights(
+        self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args
+    ) -> list[float]:
+        """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a data set activates."""
+        if fcit.fcit_export_weights != "auto":
+            return self.fixed_weights(fcit.fcit_export_weights)
+        given, router = fcit.fcit_export_instruction, make_router()
+        if not is_dataset(given, data_args.dataset_dir):
+            return router.weights([without_media(given)])[0].tolist()
+        embedded = router.encoder.encode(instructions_of(given, model_args, data_args))
+        return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

@@ -1,0 +1,70 @@
+"""What picks an adapter for a prompt, as files: for servers that hold many adapters and know nothing of this plugin.
+
+``router.json`` names the adapters and says how an identity token is made, ``router.safetensors`` holds the numbers, and
+``encoder/`` the tokenizer, and the text encoder if there is one. docs/serving.md shows the few lines that use them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from .activation import Router
+from .embedding import EmbeddingEncoder
+from .encoders import CenteredEncoder, OncePerText, TextEncoder
+from .organizer import unit
+
+ROUTER_JSON, ROUTER_TENSORS, ENCODER = "router.json", "router.safetensors", "encoder"
+
+
+def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, Any]], base_model: str) -> None:
+    """Write the files.
+
+    Args:
+        folder: The folder, made if missing.
+        router: Encoder and identity tokens.
+        adapters: Name, path and what else is worth knowing of the adapter of each subspace 0..K-1. Those of unused
+            subspaces are left out: no prompt is theirs.
+        base_model: Name or path of the base model.
+
+    Raises:
+        ValueError: The identity encoder cannot be written down.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    used = router.tokens.counts > 0
+    tensors, encoder = _encoder(router.encoder, folder / ENCODER)
+    tensors["tokens"] = torch.from_numpy(unit(router.tokens.tokens[used])).float()
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ROUTER_TENSORS)
+    described = {
+        "format_version": 1,
+        "base_model": base_model,
+        "encoder": encoder,
+        "activation": router.mode,
+        "temperature": router.temperature,
+        "adapters": [dict(adapter) for adapter, kept in zip(adapters, used, strict=True) if kept],
+    }
+    text = json.dumps(described, indent=2, ensure_ascii=False)
+    (folder / ROUTER_JSON).write_text(text + "\n", encoding="utf-8")
+
+
+def _encoder(encoder: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What an identity encoder needs: tensors, and its description; its tokenizer and model are written to the folder."""
+    inner = encoder.encoder if isinstance(encoder, OncePerText) else encoder
+    if isinstance(inner, EmbeddingEncoder):
+        vectors, rarity = inner.table()
+        inner.tokenizer.save_pretrained(folder)
+        vectors = vectors / vectors.abs().max()  # a cosine does not see it, half precision does
+        return {"vectors": vectors.half(), "rarity": rarity}, {"kind": "table", "folder": ENCODER}
+    if isinstance(inner, TextEncoder) and isinstance(encoder, CenteredEncoder):
+        inner.model.save_pretrained(folder)
+        inner.tokenizer.save_pretrained(folder)
+        center = torch.zeros(inner.model.config.hidden_size) + torch.as_tensor(encoder.center)
+        description = {"pooling": inner.pooling, "max_length": inner.max_length}
+        return {"center": center.float()}, {"kind": "transformer", "folder": ENCODER, **description}
+    raise ValueError(
+        f"The identity encoder {type(inner).__name__} comes from another package and cannot be written into a bundle; "
+        "write the adapters alone (--no-router)."
+    )
