@@ -107,15 +107,18 @@ def download(root: Path, parts: Sequence[str]) -> Fetched:
     return fetched
 
 
-def hub_root() -> Path:
-    """Root of the benchmark in the plugin's cache; its instructions are fetched on first use.
+def hub_root(part: str) -> Path:
+    """Root of the benchmark in the plugin's cache.
+
+    Args:
+        part: Key of :data:`PARTS`, fetched on first use.
 
     Raises:
-        ValueError: They cannot be fetched.
+        ValueError: It cannot be fetched.
     """
     root = cache_folder() / "FCIT"
-    if not (root / INSTRUCTIONS).is_dir():
-        download(root, [INSTRUCTIONS]).require(INSTRUCTIONS)
+    if not (root / part).is_dir():
+        download(root, [part]).require(part)
     return root
 
 

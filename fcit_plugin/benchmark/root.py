@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+from .layout import INSTRUCTIONS
+
 HUB = "hub"
-"""The value of ``fcit_data_dir`` and FCIT_DATA_DIR that means: fetch the instructions from the Hugging Face hub."""
+"""The value of ``fcit_data_dir`` and FCIT_DATA_DIR that means: fetch what is needed from the Hugging Face hub."""
 
 _root_of_recipe: str | None = None
 
@@ -15,8 +17,11 @@ def use_data_root(root: str | None) -> None:
     _root_of_recipe = root
 
 
-def data_root() -> Path:
+def data_root(part: str = INSTRUCTIONS) -> Path:
     """Root of the FCIT benchmark: the recipe's, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use).
+
+    Args:
+        part: Folder that is needed; if the root is the hub's and has it not yet, it is fetched.
 
     Raises:
         ValueError: It is the hub's, and the hub cannot be reached.
@@ -25,7 +30,7 @@ def data_root() -> Path:
     if root == HUB:
         from .hub import hub_root
 
-        return hub_root()
+        return hub_root(part)
     if root:
         return Path(root).expanduser().absolute()
     from ..mini.build import mini_root

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.root import data_root
-from .datasets import dataset_entry, own_datasets, users_datasets
+from .datasets import dataset_entry, dataset_root
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
 _ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "num_samples")
@@ -81,8 +80,7 @@ class TrainFiles:
                     f"The data set {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
                     " write them to a JSON file and name it as `file_name`."
                 )
-        ours = dataset in own_datasets() and dataset not in users_datasets(self.dataset_dir)
-        path = (data_root() if ours else Path(self.dataset_dir)) / entry["file_name"]
+        path = dataset_root(dataset, self.dataset_dir) / entry["file_name"]
         if not path.is_file():
             raise ValueError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
         return path

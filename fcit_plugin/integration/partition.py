@@ -1,6 +1,7 @@
 """The partition that a recipe asks for."""
 
 from ..arguments import FcitArguments
+from ..benchmark.layout import PARTITIONS
 from ..benchmark.root import data_root
 from ..scenario.partition import PartitionOptions
 from ..scenario.released import released_folder
@@ -19,5 +20,5 @@ def partition_options(args: FcitArguments) -> PartitionOptions:
         beta=args.fcit_beta,
         min_samples=args.fcit_min_client_samples,
         column=args.fcit_partition_column,
-        released=released_folder(data_root(), args.fcit_setting, args.fcit_beta) if released else None,
+        released=released_folder(data_root(PARTITIONS), args.fcit_setting, args.fcit_beta) if released else None,
     )

@@ -37,7 +37,8 @@ def released_folder(root: Path, setting: str, beta: float) -> Path:
             + (
                 f"set fcit_beta to one of {', '.join(there)}."
                 if there
-                else "set fcit_data_dir to the root of the FCIT benchmark, whose partitions `fcit-cli data download` fetches."
+                else "set fcit_data_dir to the root of the FCIT benchmark, or fetch the partitions with"
+                f" `fcit-cli data download --root {root} --parts {PARTITIONS}`."
             )
         )
     return folder

@@ -144,12 +144,13 @@ def test_files_that_are_there_stay_and_the_cache_serves_when_offline(online, tmp
     assert (tmp_path / "root" / "instructions" / "DVQA" / "test.json").is_file()
 
 
-def test_the_root_called_hub_has_the_instructions_on_first_use(online, small_mini, tmp_path):
-    code = "from fcit_plugin.benchmark.root import data_root; print(data_root()); print(data_root())"
+def test_the_root_called_hub_has_what_is_needed_on_first_use(online, small_mini, tmp_path):
+    code = "from fcit_plugin.benchmark.root import data_root as root; print(root(), root('partitioned_data'))"
     env = online | {"FCIT_DATA_DIR": "hub", "FCIT_CACHE": str(tmp_path / "cache")}
     shown = fresh_process(["python", "-c", code], env).stdout.split()
     assert shown == [str(tmp_path / "cache" / "FCIT")] * 2
     assert contents(tmp_path / "cache" / "FCIT" / "instructions") == contents(small_mini / "instructions")
+    assert len(contents(tmp_path / "cache" / "FCIT" / "partitioned_data")) == 2
 
 
 @pytest.mark.parametrize(
