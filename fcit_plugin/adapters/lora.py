@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 #: LLaMA-Factory trains the adapter of this name.
 ADAPTER = "default"
@@ -38,6 +37,8 @@ def shared_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 @contextlib.contextmanager
 def _whole(parameters: dict[str, nn.Parameter], write: bool) -> Iterator[None]:
     """Under ZeRO-3 each rank holds a shard: gather the parameters while they are read or written."""
+    from transformers.integrations import is_deepspeed_zero3_enabled  # the federation uses this module without a model
+
     if not is_deepspeed_zero3_enabled():
         yield
         return
