@@ -73,3 +73,32 @@ def weighted_by_peft(base, folder: Path, weights):
     model.add_weighted_adapter(names, list(weights), adapter_name="sum", combination_type="cat")
     model.set_adapter("sum")
     return model.eval()
+
+
+def outcome(output_dir: Path) -> dict[str, Any]:
+    """All that a run leaves but times, by file; TensorBoard's scalars by tag and step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, Any] = {}
+    for path in sorted(path for path in output_dir.rglob("*") if path.is_file()):
+        name = str(path.relative_to(output_dir))
+        if path.name in ("fcit_report.json", "progress.json"):
+            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
+        elif path.name == "trainer_log.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{k: v for k, v in line.items() if not k.endswith("_time")} for line in lines]
+        elif "tfevents" in path.name:
+            reader = EventAccumulator(str(path))
+            reader.Reload()
+            for tag in reader.Tags()["scalars"]:
+                for event in reader.Scalars(tag):
+                    if found.setdefault(f"{tag} at step {event.step}", event.value) != event.value:
+                        found[f"{tag} at step {event.step}"] = "differs between two starts of the run"
+        elif path.name != "checksums.json":  # it holds the sum of a file with times
+            found[name] = path.read_bytes()
+    return found
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of what is not the same on both sides."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

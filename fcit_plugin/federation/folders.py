@@ -7,8 +7,9 @@ import torch
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from safetensors.torch import save
 
+from .files import read_object, write_bytes, write_json
 from .messages import ARRAYS, CONFIG, METRICS, SHARED, TOKEN, to_record, to_state, work_of
-from .state import load_tensors, read_object, write_bytes, write_json
+from .state import load_tensors
 
 DESCRIPTION = "fcit_update.json"
 WEIGHTS = "fcit_update.safetensors"

@@ -5,9 +5,7 @@ the identity tokens, and a manifest. safetensors and JSON only.
 """
 
 import contextlib
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,7 @@ from safetensors.torch import load_file, save
 
 from ..adapters.lora import State
 from ..knowledge.organizer import SubspaceTokens
-
-MANIFEST = "fcit_manifest.json"
-TOKENS = "identity_tokens.safetensors"
-SHARED = "shared.safetensors"
-RULES = "server_rules.safetensors"
-#: Rises when the folder's form changes so that an older plugin cannot read it.
-FORMAT_VERSION = 1
+from .files import FORMAT_VERSION, MANIFEST, RULES, SHARED, TOKENS, read_manifest, read_object, write_bytes, write_json
 
 
 @dataclass
@@ -127,40 +119,6 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules), manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a state folder.
-
-    Raises:
-        ValueError: It is missing, no JSON, or of a newer format.
-    """
-    path = folder / MANIFEST
-    version = read_object(path, ("format_version",))["format_version"]
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}, this fcit-plugin reads up to {FORMAT_VERSION}; upgrade fcit-plugin."
-        )
-    return read_object(path, ("stage", "round", "subspaces", "shared"))
-
-
-def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """A JSON file that holds an object with these keys.
-
-    Raises:
-        ValueError: It is missing, no JSON, or lacks a key; the sentence names it.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in keys if key not in value] if isinstance(value, dict) else keys
-        if missing:
-            raise ValueError(f"{', '.join(missing)} missing")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(
-            f"{path} cannot be read, so {path.parent} is no FCIT folder: {reason}; name one that a run has left."
-        ) from error
-    return value
-
-
 def check_state(folder: Path) -> dict[str, Any]:
     """Check a state folder as far as the manifest and the heads of its files tell, which is quick.
 
@@ -218,32 +176,3 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} is missing or corrupt: {error}; get a sound copy of it.") from error
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within the block a file is written; what goes wrong, such as a full disk, names it."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-

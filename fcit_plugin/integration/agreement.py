@@ -6,10 +6,13 @@ because it still waits for the one that failed, that one gives up after a while,
 """
 
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState
+
+T = TypeVar("T")
 
 #: How long one process waits for the others after a client; they do the same work, so they come at about the same time.
 PATIENCE = timedelta(minutes=10)
@@ -28,6 +31,11 @@ class Agreement:
         several = dist.is_initialized() and dist.get_world_size() > 1
         self._group = dist.new_group(backend="gloo", timeout=patience) if several else None
 
+    @property
+    def is_main(self) -> bool:
+        """Whether this process speaks for the run."""
+        return self._group is None or dist.get_rank(self._group) == 0
+
     def failure(self, own: str | None) -> str | None:
         """The failure of the first process that has one.
 
@@ -39,6 +47,14 @@ class Agreement:
         heard: list[str | None] = [None] * dist.get_world_size(self._group)
         dist.all_gather_object(heard, own, group=self._group)
         return next((failure for failure in heard if failure is not None), None)
+
+    def from_main(self, value: T) -> T:
+        """The main process's value, in all of them; what the others pass is not looked at."""
+        if self._group is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self._group)
+        return box[0]
 
     def any(self, own: bool) -> bool:
         """Whether it is true in any process."""

@@ -15,8 +15,8 @@ from typing_extensions import override
 
 from ..adapters.lora import read_shared
 from ..evaluation.metrics import label_set
+from ..federation.files import write_json
 from ..federation.server import Program
-from ..federation.state import write_json
 from ..knowledge.encoders import token_dimension
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
+from ..federation.files import write_bytes
+
 logger = logging.get_logger(__name__)
 
 
@@ -22,22 +25,36 @@ class Monitor:
     Args:
         training_args: LLaMA-Factory's training arguments of the run.
         total_steps: Optimizer steps of all clients in all rounds and stages.
+        step: Those done before this process.
+        seconds: The time that they took.
+        log: What was logged of them; None begins a new log.
     """
 
-    def __init__(self, training_args, total_steps: int) -> None:
+    def __init__(
+        self,
+        training_args,
+        total_steps: int,
+        step: int = 0,
+        seconds: float = 0.0,
+        log: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
         self.args = training_args
         self.total_steps = total_steps
-        self.step = 0
+        self.step = step
         self.log: list[dict[str, Any]] = []
-        self._start = time.time()
+        self._start = time.time() - seconds
         self._main = training_args.process_index == 0
         self._bar = tqdm(
             total=total_steps,
+            initial=step,
             desc="Federated training",
             unit="step",
             dynamic_ncols=True,
             disable=not self._main or training_args.disable_tqdm,
         )
+        if log is not None and self._main:
+            self.log = list(log)
+            self.write_log(Path(training_args.output_dir))
         self._reporters = [cls() for cls in get_reporting_integration_callbacks(training_args.report_to)]
         self._tell("on_train_begin")
 
@@ -75,10 +92,31 @@ class Monitor:
             "client": config["client"],
             "subspace": config["subspace"],
         }
-        self.log.append(entry)
-        path = Path(self.args.output_dir) / TRAINER_LOG
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        self._append([entry])
+
+    def mark(self) -> tuple[int, int]:
+        """See :class:`fcit_plugin.federation.kept.Journal`."""
+        return self.step, len(self.log)
+
+    def since(self, mark: tuple[int, int]) -> dict[str, Any]:
+        """See :class:`fcit_plugin.federation.kept.Journal`."""
+        return {"steps": self.step - mark[0], "log": self.log[mark[1] :]}
+
+    def replay(self, entries: dict[str, Any]) -> None:
+        """See :class:`fcit_plugin.federation.kept.Journal`."""
+        self.step += entries["steps"]
+        self._bar.update(entries["steps"])
+        if self._main:
+            self._append(entries["log"])
+
+    def write_log(self, folder: Path) -> None:
+        """Write the whole log into a folder."""
+        write_bytes(folder / TRAINER_LOG, _lines(self.log).encode())
+
+    def _append(self, entries: list[dict[str, Any]]) -> None:
+        self.log += entries
+        with (Path(self.args.output_dir) / TRAINER_LOG).open("a", encoding="utf-8") as file:
+            file.write(_lines(entries))
 
     def scalars(self, values: dict[str, float]) -> None:
         """Send scalars to the integrations of ``report_to``, at the current step."""
@@ -105,6 +143,10 @@ class Monitor:
         )
         for reporter in self._reporters:
             getattr(reporter, event)(self.args, state, TrainerControl(), **kwargs)
+
+
+def _lines(entries: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
 class _ClientCallback(TrainerCallback):

@@ -13,9 +13,11 @@ from llamafactory.model import load_model, load_tokenizer
 from .. import __version__
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
+from ..federation.checkpoints import Checkpoints
+from ..federation.files import MANIFEST, RULES, SHARED, TOKENS
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
-from ..federation.state import MANIFEST, RULES, SHARED, TOKENS, ServerState, check_state, load_state, save_state
+from ..federation.state import ServerState, check_state, load_state, save_state
 from ..knowledge.encoders import IdentityEncoder, make_encoder
 from ..scenario.settings import get_scenario
 from .agreement import Agreement
@@ -23,13 +25,14 @@ from .base_model import check_model, named
 from .datasets import check_datasets
 from .local import LocalTrainer
 from .pipeline import Pipeline
+from .recipe import deciding_keys
+from .resume import find_start
 from .scoring import check_metrics
-
 
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, TRAINER_LOG, REPORT_JSON, MATRIX_CSV),
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, REPORT_JSON, MATRIX_CSV),
     *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
 )
 
@@ -67,6 +70,12 @@ class Session:
         if args.fcit_state_dir is not None:
             check_state(Path(args.fcit_state_dir))
         check_model(model_args)
+        self.arguments = (model_args, data_args, training_args, finetuning_args, generating_args, args)
+        self.keys = deciding_keys(self.arguments, training_args.world_size)
+        self.checkpoints = Checkpoints(self.output_dir, training_args.save_total_limit)
+        self.start = find_start(training_args, finetuning_args.fcit_stage, self.agreement)
+        if self.start is not None:
+            self.start.check("keys", self.keys, self.arguments)
         self._prepare_output_dir()
         with named(model_args, OSError, ValueError):
             tokenizer_module = load_tokenizer(model_args)
@@ -89,11 +98,12 @@ class Session:
         )
 
     def _prepare_output_dir(self) -> None:
-        if not self.is_main:
+        if not self.is_main or (self.start is not None and self.start.is_in(self.checkpoints)):
             return
         held = [name for name in (MANIFEST, DESCRIPTION) if (self.output_dir / name).exists()]
+        held += [f"{folder.parent.name}/{folder.name}" for folder in self.checkpoints.commits()[-1:]]
         is_update = self.finetuning_args.fcit_stage == "fcit_client"
-        if held and (not self.training_args.overwrite_output_dir or (is_update and MANIFEST in held)):
+        if held and (not self.training_args.overwrite_output_dir or (is_update and held != [DESCRIPTION])):
             raise ValueError(
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
                 + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
@@ -101,10 +111,11 @@ class Session:
         self._clear_output_dir(held)
 
     def _clear_output_dir(self, held: list[str]) -> None:
-        for name in WRITTEN if held else ():  # the manifest first: without it the rest is no FCIT folder
-            (self.output_dir / name).unlink(missing_ok=True)
-        for name in ("subspaces", "updates") if held else ():
-            shutil.rmtree(self.output_dir / name, ignore_errors=True)
+        if held:
+            self.clear_results()
+            (self.output_dir / TRAINER_LOG).unlink(missing_ok=True)
+            shutil.rmtree(self.output_dir / "updates", ignore_errors=True)
+        self.checkpoints.go_back_to(None)
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.output_dir).close()
@@ -112,6 +123,12 @@ class Session:
             raise ValueError(
                 f"`output_dir` {self.output_dir} cannot be written to ({error.strerror}); name a folder of your own."
             ) from error
+
+    def clear_results(self) -> None:
+        """Take away what a finished run leaves, beside its log and its commits."""
+        for name in WRITTEN:  # the manifest first: without it the rest is no FCIT folder
+            (self.output_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)
 
     def first_state(self) -> ServerState:
         """The state before the first round."""

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
-from runs import weight_bytes
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.benchmark.root import data_root
@@ -151,14 +151,17 @@ def test_unknown_data_sets_are_named_before_the_model_is_loaded(text_recipe, run
     assert [part for part in parts if part not in str(caught.value)] == []
 
 
-def test_an_output_folder_with_results_is_not_written_over_unless_told(text_recipe, run, text_run):
-    before = weight_bytes(text_run)
-    keys = text_recipe() | {"output_dir": str(text_run)}
+@pytest.mark.parametrize("held", ["fcit_manifest.json", "fcit_update.json", "checkpoints/round-0003/progress.json"])
+def test_an_output_folder_with_results_is_not_written_over_unless_told(text_recipe, run, held):
+    keys = text_recipe(resume_from_checkpoint=False)
+    path = Path(keys["output_dir"]) / held
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
     with pytest.raises(ValueError, match="already holds the results of a run.*`overwrite_output_dir: true`"):
         run(keys)
     with pytest.raises(ValueError, match="/no/such/model"):  # refused before anything is cleared
         run(keys | {"overwrite_output_dir": True, "model_name_or_path": "/no/such/model"})
-    assert weight_bytes(text_run) == before
+    assert path.read_text() == "mine"
 
 
 def test_a_good_recipe_parses_to_sft_with_our_arguments_beside(text_recipe):

@@ -1,0 +1,47 @@
+"""How far a run has come and what it has measured: all that its report needs beside the server's state."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..evaluation.matrix import AccuracyMatrix
+from .server import Traffic
+
+
+@dataclass
+class Progress:
+    """Grows with a run, and goes into every commit.
+
+    Attributes:
+        step: Optimizer steps of all clients so far.
+        zero_shot: Scores of the untuned model by data set, None as long as it was not evaluated.
+        matrix: Scores after each stage.
+        restricted: Per stage the scores with answers restricted to the data sets' own labels.
+        other: Per stage the scores by further metrics.
+        assignments: Who trained which subspace, one entry per client and round.
+        dropped: Who was left out of a round, and why.
+        traffic: Bytes that travelled.
+        seconds: Wall-clock time, "total" and of it "evaluate".
+    """
+
+    step: int = 0
+    zero_shot: dict[str, float] | None = None
+    matrix: AccuracyMatrix = field(default_factory=AccuracyMatrix)
+    restricted: list[dict[str, float | None]] = field(default_factory=list)
+    other: list[dict[str, dict[str, float]]] = field(default_factory=list)
+    assignments: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+    seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "evaluate": 0.0})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        matrix = {"datasets": list(self.matrix.datasets), "rows": self.matrix.to_list()}
+        return {**values, "matrix": matrix, "traffic": asdict(self.traffic)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Progress":
+        """Rebuild it from `to_dict`, also after JSON."""
+        matrix = AccuracyMatrix.from_list(values["matrix"]["datasets"], values["matrix"]["rows"])
+        return cls(**{**values, "matrix": matrix, "traffic": Traffic(**values["traffic"])})

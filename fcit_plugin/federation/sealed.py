@@ -1,0 +1,121 @@
+"""Sealed folders: there whole or not at all, with a SHA-256 sum of every file in them.
+
+No torch and no trainer here, so that looking at a run is quick.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CHECKSUMS = "checksums.json"
+#: A folder that is being written, or taken away, has a name that begins and ends like this.
+_HIDDEN, _PARTIAL, _DISCARDED = ".", ".partial", ".discarded"
+
+
+def seal(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder so that it is there whole or not at all, also when the machine goes down in between.
+
+    The files are written into a sibling of a hidden name; then their sums, then all of it is flushed to the disk, and
+    one rename gives the folder its name. A folder that stands there already is moved aside right before.
+
+    Args:
+        folder: The folder to make.
+        write: Called with the folder to write the files into.
+
+    Raises:
+        OSError: It cannot be written (disk full, no permission); nothing of it is left, what was there before is.
+    """
+    partial, aside = _hidden(folder, _PARTIAL), _hidden(folder, _DISCARDED)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        (partial / CHECKSUMS).write_bytes(_render({name: _sum(partial / name) for name in _files(partial)}))
+        _flush(partial)
+        if folder.exists():
+            folder.rename(aside)
+        partial.rename(folder)
+        _flush_entry(folder.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        raise OSError(f"{folder} could not be written ({error.strerror or error}); what was there before still is.") from error
+
+
+def discard(folder: Path) -> None:
+    """Take a folder away; it loses its name first, so that no half of it is ever met under it."""
+    if folder.exists():
+        aside = _hidden(folder, _DISCARDED)
+        folder.rename(aside)
+        shutil.rmtree(aside)
+
+
+def clean(parent: Path) -> None:
+    """Take away what writers that were killed have left in a folder."""
+    for path in [path for end in (_PARTIAL, _DISCARDED) for path in parent.glob(f"{_HIDDEN}*{end}")]:
+        shutil.rmtree(path)
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with a sealed folder: one entry for each file that is missing or differs from its sum.
+
+    Returns:
+        Entries that begin with the file's path; empty if every sum is right.
+    """
+    path = folder / CHECKSUMS
+    try:
+        raw = path.read_bytes()
+        sums = json.loads(raw)["files"]
+        whole = raw == _render(sums)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{path} is missing or corrupt ({error})"]
+    if not whole:
+        return [f"{path} is corrupt: it differs from its own sum"]
+    found = []
+    for name, expected in sums.items():
+        try:
+            if _sum(folder / name) != expected:
+                found.append(f"{folder / name} is corrupt: it differs from its SHA-256 sum")
+        except OSError as error:
+            found.append(f"{folder / name} cannot be read ({error.strerror})")
+    return found
+
+
+def _hidden(folder: Path, end: str) -> Path:
+    path = folder.with_name(f"{_HIDDEN}{folder.name}{end}")
+    if path.exists():
+        shutil.rmtree(path)
+    return path
+
+
+def _files(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _render(sums: dict[str, str]) -> bytes:
+    """The bytes of the sums' file, which holds a sum of its own: it is compared byte by byte."""
+    own = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+    return (json.dumps({"sha256": own, "files": sums}, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _flush(folder: Path) -> None:
+    """Force all files below a folder, and the folders themselves, to the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        _flush_entry(path)
+
+
+def _flush_entry(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,141 @@
+"""What decides a run's numbers: the recipe's keys, the data, the base model. A run goes on only where they are the same."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..arguments import FcitArguments
+from .pipeline import Pipeline, Split
+from .scoring import scoring
+
+#: Keys that may differ: where things lie and are shown, how much memory evaluation takes, what an fcit stage sets itself.
+#: All others count, also those of a later LLaMA-Factory: better refused for nothing than gone on with other numbers.
+FREE = (
+    # output and logging
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*"),
+    *("logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug"),
+    *("*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates"),
+    *("fcit_dry_run", "fcit_client_timeout"),
+    # folders: what lies in them is compared instead
+    *("model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir"),
+    # processes and loading
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
+    *("preprocessing_*", "overwrite_cache", "data_shared_file_system", "local_rank", "ddp_backend", "ddp_timeout"),
+    *("ray_*", "master_*", "device_map"),
+    # evaluation is ours, and greedy
+    *("per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty"),
+    *("skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*"),
+    # never on disk
+    *("*_token", "*_api_key", "*_secret"),
+)
+
+
+def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
+    """The keys that count and are not at their default.
+
+    Args:
+        parts: LLaMA-Factory's argument objects, and ours.
+        world_size: Number of processes: it takes part in the batch size.
+
+    Returns:
+        Parsed values by key, JSON-friendly.
+    """
+    found: dict[str, Any] = {"number of processes": world_size}
+    for part in parts:
+        for item in dataclasses.fields(part):
+            value = _plain(getattr(part, item.name))
+            if value != _default(item) and not any(fnmatchcase(item.name, pattern) for pattern in FREE):
+                found[item.name] = value
+    return found
+
+
+def data_keys(pipeline: Pipeline, names: Iterable[str], args: FcitArguments) -> dict[str, str]:
+    """What decides about each data set: the number of its records with a sum over them, and how it is scored."""
+    found = {}
+    for name in names:
+        found[f"data set {name}"] = _fingerprint(pipeline.train(name))
+        if args.fcit_eval_every != "never":
+            metrics = scoring(name, pipeline.data_args.dataset_dir, args.fcit_caption_metric)
+            found[f"test records of {name}"] = _fingerprint(pipeline.test(name))
+            found[f"metrics of {name}"] = ", ".join([metrics.main, *metrics.also])
+    return found
+
+
+def model_key(model: torch.nn.Module) -> dict[str, str]:
+    """A fingerprint of the base model: names, shapes and first numbers of its weights."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name:
+            first = parameter.detach().flatten()[:16].to("cpu", torch.float32)
+            digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode() + first.numpy().tobytes())
+    return {"weights of model_name_or_path": digest.hexdigest()[:16]}
+
+
+def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], commit: Path) -> None:
+    """Refuse to go on with another recipe.
+
+    Args:
+        saved: What the commit was made with.
+        ours: The same of this recipe.
+        parts: The argument objects, for the defaults of keys that one side leaves out.
+        commit: The commit.
+
+    Raises:
+        ValueError: The sentence lists every key that differs, with both values.
+    """
+    defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
+    differing = [
+        f"`{key}` was {then!r} and is {now!r}"
+        for key in sorted(saved.keys() | ours.keys())
+        if (then := saved.get(key, defaults.get(key))) != (now := ours.get(key, defaults.get(key)))
+    ]
+    if differing:
+        raise ValueError(
+            f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(differing)}. "
+            "Take these back, or begin anew in another `output_dir` or with `overwrite_output_dir: true`."
+        )
+
+
+def digest_of(keys: Mapping[str, Any]) -> str:
+    """One short name for all that decides."""
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _default(item: dataclasses.Field) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return _plain(item.default_factory())
+    return None if item.default is dataclasses.MISSING else _plain(item.default)
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value as JSON gives it back."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    return json.loads(json.dumps(value, sort_keys=True, default=lambda other: getattr(other, "value", None) or str(other)))
+
+
+def _fingerprint(split: Split) -> str:
+    """The number of records, and a sum over their tokens, their answers, and the names and sizes of their files."""
+    digest = hashlib.sha256()
+    for batch in split.features.with_format("arrow").iter(batch_size=1000):
+        for column in ("input_ids", "labels"):
+            digest.update(batch[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).tobytes())
+        for column in ("images", "videos", "audios"):
+            for row in batch[column].to_pylist() if column in batch.column_names else ():
+                digest.update(b"".join(_of_file(item) for item in row or ()) + b"\0")
+    digest.update("\0".join(map(str, split.answers)).encode("utf-8", "surrogatepass"))
+    return f"{len(split)} records, {digest.hexdigest()[:16]}"
+
+
+def _of_file(item: Any) -> bytes:
+    """Name and size of a media file; its folder may differ."""
+    path = Path(item) if isinstance(item, str) else None
+    if path is None or not path.is_file():
+        return hashlib.sha256(repr(item).encode()).digest()
+    return f"{path.name} {path.stat().st_size};".encode()

@@ -1,0 +1,227 @@
+"""``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+from llamafactory.extras import logging
+
+from ..evaluation.plots import plot_training_loss
+from ..evaluation.report import build_report, model_card, table, write_report
+from ..federation.checkpoints import PROGRESS, RECIPE
+from ..federation.client import make_client_app
+from ..federation.files import SHARED, write_bytes, write_json
+from ..federation.folders import write_update
+from ..federation.grid import InProcessGrid
+from ..federation.kept import KeptReplies
+from ..federation.messages import config_of
+from ..federation.progress import Progress
+from ..federation.server import Traffic, run
+from ..federation.state import ServerState
+from .evaluator import Evaluator, Scores
+from .local import light_garbage_collection, quiet_transformers
+from .monitor import Monitor
+from .recipe import data_keys, digest_of, model_key
+from .session import CARD, LOSS_PNG, Session
+
+logger = logging.get_logger(__name__)
+
+
+class FederatedRun:
+    """All stages and rounds, from the beginning or from the session's commit."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.scenario = session.scenario
+        self.args = session.args
+        self.evaluator = Evaluator(
+            session.model, session.pipeline, session.encoder, session.args, session.generating_args
+        )
+        self.local = session.local(lambda config: self.monitor.client_callback(config))
+        if self.args.fcit_eval_every != "never":
+            self.evaluator.check(self.scenario.all_datasets())
+        data = data_keys(session.pipeline, self.scenario.all_datasets(), self.args)
+        self.recipe = {"keys": session.keys, "data": data | model_key(session.model)}
+        if session.start is None:
+            self.state, self.progress, log = session.first_state(), Progress(), None
+        else:
+            session.start.check("data", self.recipe["data"])
+            self.state, self.progress, log = session.start.load(session.agreement)
+        self.monitor = Monitor(
+            session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
+        )
+
+    def __call__(self) -> None:
+        """Run what is left of it, then write the results."""
+        session = self.session
+        self._clock = time.perf_counter() - self.progress.seconds["total"]
+        if session.start is None:
+            self._begin()
+        else:
+            self._go_on()
+        run_digest = digest_of({**self.recipe["keys"], **self.recipe["data"]})
+        kept = KeptReplies(
+            make_client_app(self.local),
+            self._replies,
+            run_digest,
+            self.monitor,
+            session.is_main,
+            session.agreement.from_main,
+        )
+
+        def arrived(request: Message, reply: Message) -> None:
+            kept.arrived(request, reply)
+            self._keep_update(request, reply)
+
+        grid = InProcessGrid(
+            kept,
+            range(self.args.fcit_num_clients),
+            on_reply=arrived,
+            timeout=self.args.fcit_client_timeout,
+            agree=session.agreement.failure,
+        )
+        with quiet_transformers(), light_garbage_collection():
+            self.state = run(session.program, self.state, grid, self, self.progress.traffic)
+        self.monitor.close()
+        if session.is_main:
+            self._write_results()
+
+    def _begin(self) -> None:
+        if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot:
+            self.progress.zero_shot = self._evaluate(self.state, self.scenario.all_datasets()).free
+            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.progress.zero_shot.items()})
+        self._commit(self.state)
+
+    def _go_on(self) -> None:
+        session, start = self.session, self.session.start
+        finished = self.state.stage == self.scenario.num_stages
+        if finished:
+            logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written anew.")
+        if not session.is_main:
+            return
+        if not finished:
+            session.clear_results()
+        if start.is_in(session.checkpoints):
+            session.checkpoints.go_back_to(start.number)
+        else:
+            self._commit(self.state)
+
+    def reply_dropped(self, dropped: dict[str, Any]) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        self.progress.dropped.append(dropped)
+        self.monitor.warn(
+            f"Stage {dropped['stage']} round {dropped['round']}: client {dropped['client']} is left out: {dropped['reason']}."
+        )
+
+    def round_ended(
+        self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
+    ) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        stage, round = assignments[0]["stage"], assignments[0]["round"]
+        self.progress.assignments += assignments
+        scalars = [
+            {
+                "loss": loss,
+                "stage": stage,
+                "subspaces": len(state.subspaces),
+                "bytes_up": traffic.up,
+                "bytes_down": traffic.down,
+            }
+        ]
+        last_round = round + 1 == self.args.fcit_num_rounds
+        if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
+            scores = self._evaluate(state, self.scenario.seen_datasets(stage))
+            scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
+            scalars.append(
+                {f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None}
+            )
+            if last_round:
+                self.progress.matrix.add(stage, scores.free)
+                self.progress.restricted.append(scores.restricted)
+                self.progress.other.append(scores.other)
+            mean = sum(scores.free.values()) / len(scores.free)
+            self.monitor.write(
+                f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
+                f"mean score {mean:.2f} over {len(scores.free)} data sets seen."
+            )
+        for values in scalars:
+            self.monitor.scalars(values)
+        self._commit(state)
+
+    def _number(self, stage: int, round: int) -> int:
+        """Rounds before this one, over all stages."""
+        return stage * self.args.fcit_num_rounds + round
+
+    def _replies(self, stage: int, round: int) -> Path:
+        return self.session.checkpoints.replies(self._number(stage, round))
+
+    def _commit(self, state: ServerState) -> None:
+        self.progress.step = self.monitor.step
+        self.progress.seconds["total"] = time.perf_counter() - self._clock
+        if not self.session.is_main:
+            return
+
+        def write(folder: Path) -> None:
+            write_json(folder / PROGRESS, self.progress.to_dict())
+            write_json(folder / RECIPE, self.recipe)
+            self.monitor.write_log(folder)
+            self.session.save(state, folder)
+
+        self.session.checkpoints.commit(self._number(state.stage, state.round), write)
+
+    def _total_steps(self) -> int:
+        return sum(
+            self.local.num_steps(client, config["task"])
+            for stage in range(self.scenario.num_stages)
+            for round in range(self.args.fcit_num_rounds)
+            for client, config in self.session.program.work(stage, round).items()
+        )
+
+    def _evaluate(self, state: ServerState, names) -> Scores:
+        start = time.perf_counter()
+        scores = self.evaluator.evaluate(state, names)
+        self.progress.seconds["evaluate"] += time.perf_counter() - start
+        return scores
+
+    def _keep_update(self, request: Message, reply: Message) -> None:
+        config = config_of(request)
+        kept = self.args.fcit_keep_client_updates and "subspace" in config and reply.has_content()
+        if not kept or not self.session.is_main:
+            return
+        name = f"stage{config['stage']}_round{config['round']}_client{config['client']}"
+        write_update(self.session.output_dir / "updates" / name, config, reply)
+
+    def _write_results(self) -> None:
+        """The report, the pictures, the model card, and the state folder, whose manifest comes last."""
+        session, progress = self.session, self.progress
+        output_dir = session.output_dir
+        plot_training_loss(
+            [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
+            output_dir / LOSS_PNG,
+        )
+        seconds = {**progress.seconds, "train": progress.seconds["total"] - progress.seconds["evaluate"]}
+        report = build_report(
+            method=self.args.fcit_method,
+            setting=self.args.fcit_setting,
+            seed=session.training_args.seed,
+            stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
+            matrix=progress.matrix,
+            restricted=progress.restricted,
+            other=progress.other,
+            zero_shot=progress.zero_shot,
+            bytes_up=progress.traffic.up,
+            bytes_down=progress.traffic.down,
+            assignments=progress.assignments,
+            dropped=progress.dropped,
+            seconds={key: round(value, 2) for key, value in seconds.items()},
+            partition=self.local.partition.table(self.local.partition.dealt()),
+        )
+        write_report(report, output_dir)
+        card = model_card(
+            report, session.base_model, session.data_args.template, SHARED if self.state.shared else None
+        )
+        write_bytes(output_dir / CARD, card.encode())
+        session.save(self.state, output_dir)
+        print(table(report))
+        logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
