@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 CHECKSUMS = "checksums.json"
@@ -73,8 +73,16 @@ def problems(folder: Path) -> list[str]:
         whole = raw == _render(sums)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{path} is missing or corrupt ({error})"]
-    if not whole:
-        return [f"{path} is corrupt: it differs from its own sum"]
+    return differing(folder, sums) if whole else [f"{path} is corrupt: it differs from its own sum"]
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """The sums of a sealed folder without :func:`problems`, by path."""
+    return json.loads((folder / CHECKSUMS).read_bytes())["files"]
+
+
+def differing(folder: Path, sums: Mapping[str, str]) -> list[str]:
+    """The files of a folder that differ from their sums, as in :func:`problems`."""
     found = []
     for name, expected in sums.items():
         try:

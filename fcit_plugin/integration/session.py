@@ -196,6 +196,7 @@ class Session:
             "plugin_version": __version__,
             "base_model": self.base_model,
             "template": self.data_args.template,
+            "stages": [list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
             "activation": self.args.fcit_activation,
             "temperature": self.args.fcit_temperature,
             **self._deciding(),

@@ -11,7 +11,7 @@ from fcit_plugin.federation.kept import KEPT, KeptReplies
 from fcit_plugin.federation.server import run
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the end of the process: nothing of the round is left but the files."""
 
 
@@ -49,7 +49,7 @@ class Run:
         app = KeptReplies(
             make_client_app(local), lambda stage, round: folder / f"{stage}-{round}", name, self.notes
         )
-        self.federation.grid = InProcessGrid(app, range(6))
+        self.federation.grid = InProcessGrid(app, range(6), on_reply=app.arrived)
         self.run = lambda: run(
             self.federation.program, self.federation.start, self.federation.grid, self.federation.listener, self.federation.traffic
         )

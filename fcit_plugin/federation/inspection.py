@@ -1,0 +1,131 @@
+"""What an output folder holds, read without torch: how far the run is, who trained what, and which files are right."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .checkpoints import PROGRESS, Checkpoints, number_of
+from .files import MANIFEST, read_manifest, read_object
+from .sealed import differing, problems, sums_of
+
+
+@dataclass
+class Inspection:
+    """What was found.
+
+    Attributes:
+        lines: For people.
+        corrupt: What is wrong, file by file; empty if all that has a sum is right.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+
+    def judge(self, name: str, wrong: Sequence[str], right: str) -> None:
+        """Add a line on something that has sums."""
+        self.lines.append(f"  {name}  {'CORRUPT' if wrong else right}")
+        self.lines += [f"    {problem}" for problem in wrong]
+        self.corrupt += wrong
+
+
+def inspect(output_dir: Path) -> Inspection:
+    """Look at a run, finished or not, or at a state folder.
+
+    Raises:
+        ValueError: The folder is neither.
+    """
+    checkpoints, found = Checkpoints(output_dir), Inspection()
+    commits = {folder: problems(folder) for folder in checkpoints.commits()}
+    has_results = (output_dir / MANIFEST).is_file()
+    if not commits and not has_results:
+        raise ValueError(f"{output_dir} holds no run: neither a commit in {checkpoints.folder} nor {MANIFEST}.")
+    good = max((folder for folder, wrong in commits.items() if not wrong), key=number_of, default=None)
+    manifest, progress = {}, {}
+    if good is not None or has_results:
+        manifest = read_manifest(good or output_dir)
+        found.lines += [f"{output_dir}: {_title(manifest)}", ""]
+    if good is not None:
+        progress = read_object(good / PROGRESS, ("assignments", "dropped", "matrix", "step", "seconds", "traffic"))
+        found.lines += [*_progress(number_of(good), manifest, progress), ""]
+        found.lines += [*_table(*_stages(manifest, progress)), ""]
+    if manifest:
+        found.lines += [*_table(*_subspaces(manifest)), ""]
+    for entry in progress.get("dropped", ()):
+        found.lines.append("left out: stage {stage} round {round} client {client}: {reason}".format(**entry))
+
+    found.lines.append("commits:" if commits else "no commits")
+    for folder, wrong in commits.items():
+        found.judge(folder.name, wrong, f"sums right ({len(sums_of(folder))} files)" if not wrong else "")
+    pending = checkpoints.pending_replies()
+    if pending:
+        found.lines.append("replies kept for the round in progress:")
+    for folder in pending:
+        found.judge(f"{folder.parent.name}/{folder.name}", problems(folder), "sums right")
+    found.lines.append("")
+    _results(found, output_dir, good if good and _is_last(good, manifest) else None, has_results, bool(commits))
+    return found
+
+
+def _results(found: Inspection, output_dir: Path, last: Path | None, has_results: bool, has_commits: bool) -> None:
+    """Whether the run has ended; its results are held against the last commit, which has sums."""
+    if has_results and last is not None:
+        same = {name: value for name, value in sums_of(last).items() if (output_dir / name).is_file()}
+        found.lines.append("finished; the results:")
+        found.judge(output_dir.name, differing(output_dir, same), f"as in {last.name} ({len(same)} files)")
+    elif has_results:
+        found.lines.append("a state folder without commits: there are no sums to hold it against")
+    elif has_commits:
+        found.lines.append("not finished; go on with: llamafactory-cli train RECIPE.yaml resume_from_checkpoint=true")
+
+
+def _is_last(commit: Path, manifest: Mapping[str, Any]) -> bool:
+    return number_of(commit) == len(manifest["stages"]) * manifest["num_rounds"]
+
+
+def _title(manifest: Mapping[str, Any]) -> str:
+    keys = ("method", "setting", "base_model", "template", "seed", "plugin_version")
+    return ", ".join(f"{key} {manifest[key]}" for key in keys if key in manifest)
+
+
+def _progress(number: int, manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:
+    rounds, traffic = len(manifest["stages"]) * manifest["num_rounds"], progress["traffic"]
+    where = f"; next: stage {manifest['stage']} round {manifest['round']}" if number < rounds else ""
+    return [
+        f"{number} of {rounds} rounds, {progress['step']} steps, {progress['seconds']['total']:.0f} s{where}",
+        f"{traffic['up'] / 1e6:.2f} MB sent by clients, {traffic['down'] / 1e6:.2f} MB received by them",
+    ]
+
+
+def _stages(manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for stage, names in enumerate(manifest["stages"]):
+        entries = [entry for entry in progress["assignments"] if entry["stage"] == stage]
+        done = len({entry["round"] for entry in entries})
+        trained = {k: sorted({e["client"] for e in entries if e["subspace"] == k}) for k in _subspaces_of(entries)}
+        who = "; ".join(f"{', '.join(map(str, clients))} on {k}" for k, clients in trained.items())
+        scores = progress["matrix"]["rows"][stage : stage + 1]
+        score = f"{fmean(value for value in scores[0] if value is not None):.2f}" if scores and any(
+            value is not None for value in scores[0]
+        ) else "-"  # fmt: skip
+        rows.append([str(stage), ", ".join(names), f"{done} of {manifest['num_rounds']}", who or "-", score])
+    return ["stage", "data sets", "rounds", "clients on subspace", "mean score"], rows
+
+
+def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
+    return sorted({entry["subspace"] for entry in entries})
+
+
+def _subspaces(manifest: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [str(entry["id"]), str(entry["count"]), ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())]
+        for entry in manifest["subspaces"]
+    ]
+    return ["subspace", "token count", "assignments by task"], rows
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
+    return ["  ".join(row).rstrip() for row in cells]
