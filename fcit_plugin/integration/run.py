@@ -216,6 +216,7 @@ class FederatedRun:
             dropped=progress.dropped,
             seconds={key: round(value, 2) for key, value in seconds.items()},
             partition=self.local.partition.table(self.local.partition.dealt()),
+            arguments=self.recipe["keys"],
         )
         write_report(report, output_dir)
         card = model_card(
