@@ -92,6 +92,10 @@ class DrySession(Session):
         )
 
     @override
+    def _find_start(self) -> None:
+        """The plan is that of a whole run."""
+
+    @override
     def _clear_output_dir(self, held: list[str]) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
 

@@ -26,7 +26,7 @@ from .datasets import check_datasets
 from .local import LocalTrainer
 from .pipeline import Pipeline
 from .recipe import deciding_keys
-from .resume import find_start
+from .resume import Start, find_start
 from .scoring import check_metrics
 
 #: What the fcit stages write beside the folders of subspaces and updates.
@@ -73,9 +73,7 @@ class Session:
         self.arguments = (model_args, data_args, training_args, finetuning_args, generating_args, args)
         self.keys = deciding_keys(self.arguments, training_args.world_size)
         self.checkpoints = Checkpoints(self.output_dir, training_args.save_total_limit)
-        self.start = find_start(training_args, finetuning_args.fcit_stage, self.agreement)
-        if self.start is not None:
-            self.start.check("keys", self.keys, self.arguments)
+        self.start = self._find_start()
         self._prepare_output_dir()
         with named(model_args, OSError, ValueError):
             tokenizer_module = load_tokenizer(model_args)
@@ -96,6 +94,12 @@ class Session:
         return make_encoder(
             args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
         )
+
+    def _find_start(self) -> Start | None:
+        start = find_start(self.training_args, self.finetuning_args.fcit_stage, self.agreement)
+        if start is not None:
+            start.check("keys", self.keys, self.arguments)
+        return start
 
     def _prepare_output_dir(self) -> None:
         if not self.is_main or (self.start is not None and self.start.is_in(self.checkpoints)):
