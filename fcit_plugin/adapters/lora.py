@@ -17,7 +17,8 @@ ADAPTER = "default"
 State = dict[str, torch.Tensor]
 
 
-def _lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The factors of the subspace in training, by their keys in PEFT's files."""
     return {
         name.replace(f".{ADAPTER}.", "."): parameter
         for name, parameter in model.named_parameters()
@@ -101,7 +102,7 @@ def check_shapes(parameters: Mapping[str, torch.Tensor], state: State, what: str
 
 def read_subspace(model: nn.Module) -> State:
     """The adapter's factors A [r, in] and B [out, r] of every target layer, float32 copies on the CPU."""
-    return _read(_lora_parameters(model))
+    return _read(lora_parameters(model))
 
 
 def write_subspace(model: nn.Module, state: State) -> None:
@@ -110,7 +111,7 @@ def write_subspace(model: nn.Module, state: State) -> None:
     Raises:
         ValueError: The keys of the state are not those of the adapter.
     """
-    _write(_lora_parameters(model), state, "subspace")
+    _write(lora_parameters(model), state, "subspace")
 
 
 def read_shared(model: nn.Module) -> State:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def make_plan(session: DrySession) -> Plan:
         schedules=schedules,
         answers=_answers(session, data) if evaluates else 0,
         memory=memory,
-        notes=_notes(session, processes, zero_stage(aside)),
+        notes=[*_notes(processes, zero_stage(aside)), *_idle(session, schedules)],
     )
 
 
@@ -242,15 +243,15 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         "partition": f"{args.fcit_partition}, beta {args.fcit_beta}, at least {args.fcit_min_client_samples} records",
         "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
         f"{training.gradient_accumulation_steps})",
-        "schedule": f"{training.num_train_epochs:g} epochs, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
+        "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
         f"shared {args.fcit_projector_learning_rate or rate:g}",
     }
 
 
-def _notes(session: Session, processes: int, stage: int) -> list[str]:
+def _notes(processes: int, stage: int) -> list[str]:
     exact = (
-        f"Clients, records, steps, answers and bytes are exact. Token lengths are those of {SAMPLE} records a data set, "
-        "the rest is not tokenised yet; activations are an estimate."
+        "Clients, records, steps, answers and bytes are exact, as long as no client fails. Token lengths are those of "
+        f"{SAMPLE} records a data set, the rest is not tokenised yet; activations are an estimate."
     )
     notes = [
         exact,
@@ -260,3 +261,15 @@ def _notes(session: Session, processes: int, stage: int) -> list[str]:
     if stage:
         notes.append(f"DeepSpeed ZeRO-{stage} over {processes} processes; NPROC_PER_NODE=8 in front counts for 8.")
     return notes
+
+
+def _idle(session: Session, schedules: Mapping[str, Schedule]) -> list[str]:
+    """Warm-up starts at a learning rate of 0, so who has one step learns nothing."""
+    trainings = [work for schedule in schedules.values() for work in schedule.work]
+    idle = sum(work.steps == 1 and session.training_args.get_warmup_steps(1) > 0 for work in trainings)
+    if not idle:
+        return []
+    return [
+        f"{idle} of {len(trainings)} local trainings are one step long, and warm-up begins at a learning rate of 0: they "
+        "learn nothing. More epochs or a smaller batch give more steps, `warmup_ratio: 0` lets the one count."
+    ]

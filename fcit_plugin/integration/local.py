@@ -18,7 +18,15 @@ from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 from transformers import PrinterCallback, TrainerCallback
 from typing_extensions import override
 
-from ..adapters.lora import State, read_shared, read_subspace, shared_parameters, write_shared, write_subspace
+from ..adapters.lora import (
+    State,
+    lora_parameters,
+    read_shared,
+    read_subspace,
+    shared_parameters,
+    write_shared,
+    write_subspace,
+)
 from ..arguments import FcitArguments
 from ..federation.grid import late
 from ..knowledge.encoders import IdentityEncoder
@@ -30,6 +38,7 @@ from .agreement import Agreement, Deadline
 from .partition import partition_options
 from .pipeline import Pipeline, TaskData
 from .proximal import Proximal
+from .zero import StartFrom, keeping_precision, masters
 
 #: Under this name Flower's FedProx tells clients the weight of its term.
 PROXIMAL_MU = "proximal-mu"
@@ -155,11 +164,19 @@ class LocalTrainer:
             trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
         if PROXIMAL_MU in config:
             trainer.add_callback(Proximal(config[PROXIMAL_MU]))
-        try:
-            loss = trainer.train().training_loss
-        finally:
-            _tear_down(trainer)
-        return read_subspace(self.model), read_shared(self.model), float(loss)
+        factors, others = lora_parameters(self.model), shared_parameters(self.model)
+        trained = {**factors, **others}
+        engine = trainer.is_deepspeed_enabled
+        if engine:
+            trainer.add_callback(StartFrom(trained, {**subspace, **shared}))
+        with keeping_precision(trained):
+            try:
+                loss = trainer.train().training_loss
+                final = masters(trained) if engine else {}
+            finally:
+                _tear_down(trainer)
+        final = final or {**read_subspace(self.model), **read_shared(self.model)}
+        return {key: final[key] for key in factors}, {key: final[key] for key in others}, float(loss)
 
     def _client_args(self, config: ConfigRecord):
         """The recipe's training arguments with the client's own seed, and without what the run does itself."""

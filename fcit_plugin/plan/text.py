@@ -48,15 +48,17 @@ def _shares(shares: Sequence[TaskShare]) -> list[list[str]]:
 
 
 def _rounds(schedule: Schedule) -> list[list[str]]:
-    rows = [["stage", "round", "steps", "client task (records)"]]
+    rows = [["stage", "round", "steps", "task: client (records)"]]
     for work in schedule.rounds():
         steps = sum(w.steps for w in work)
-        rows.append([str(work[0].stage), str(work[0].round), f"{steps:,}", ", ".join(map(_client, work))])
+        tasks = dict.fromkeys(w.task for w in work)
+        clients = "; ".join(f"{task}: {', '.join(_client(w) for w in work if w.task == task)}" for task in tasks)
+        rows.append([str(work[0].stage), str(work[0].round), f"{steps:,}", clients])
     return rows
 
 
 def _client(work: ClientWork) -> str:
-    return f"{work.client} {work.task} ({work.records:,})"
+    return f"{work.client} ({work.records:,})"
 
 
 def _totals(plan: Plan) -> list[list[str]]:

@@ -7,6 +7,7 @@ import pytest
 import tiny
 from llamafactory.hparams import get_train_args
 from runs import ROOT, report_of, run_recipe, weight_bytes
+from safetensors.torch import load_file
 
 from fcit_plugin.federation.folders import read_update
 from fcit_plugin.federation.messages import METRICS, NUM_EXAMPLES
@@ -74,6 +75,19 @@ def test_the_answers_are_those_that_the_run_generates(text_recipe, monkeypatch):
     done = sum(generated)
     assert plan_of(text_recipe("plan", **keys))["answers"] == done
     assert sum(generated) == done, "the dry run generated some itself"
+
+
+@pytest.mark.parametrize(("warmup", "epochs", "said"), [(0.03, 1.0, True), (0.0, 1.0, False), (0.03, 2.0, False)])
+def test_it_warns_of_trainings_whose_only_step_has_a_learning_rate_of_0(text_recipe, warmup, epochs, said):
+    changes = {"warmup_ratio": warmup, "num_train_epochs": epochs, "per_device_train_batch_size": 24}
+    plan = plan_of(text_recipe(**changes, fcit_num_rounds=1))
+    assert all(work["steps"] == epochs for work in plan["work"][""])
+    assert any("4 of 4 local trainings are one step long" in note for note in plan["notes"]) == said
+    if said:
+        subspace = load_file(
+            run_recipe(text_recipe("run", **changes, fcit_num_rounds=1)) / "subspaces/0/adapter_model.safetensors"
+        )
+        assert not any(value.any() for key, value in subspace.items() if "lora_B" in key), "it had said so"
 
 
 def test_it_prints_the_plan(text_recipe, capsys):

@@ -1,0 +1,48 @@
+"""A plan as text: what a reader looks for is there, and the numbers are those of the plan."""
+
+from fcit_plugin.plan.memory import Memory
+from fcit_plugin.plan.plan import DataSummary, Plan
+from fcit_plugin.plan.text import megabytes, to_text
+from fcit_plugin.plan.work import ClientWork, Payload, Schedule, TaskShare
+
+WORK = (ClientWork(0, 0, 3, "red", 1200, 10), ClientWork(0, 0, 5, "blue", 7, 1), ClientWork(0, 0, 8, "red", 30, 2))
+PLAN = Plan(
+    title="disco, custom, seed 1",
+    settings={"model": "tiny"},
+    data=[DataSummary("red", 1230, 50, [4, 6]), DataSummary("blue", 7, None, [3])],
+    shares=[TaskShare("red", [1200, 30])],
+    schedules={"": Schedule(WORK, Payload(((1000, 250),), (), 32))},
+    answers=1500,
+    memory=Memory(2_000_000_000, 1_000_000, 1_000_000, 2_000_000, 500_000_000),
+    notes=["only a test"],
+)
+
+
+def test_the_lines_of_a_plan():
+    lines = [" ".join(line.split()) for line in to_text(PLAN).splitlines()]
+    assert lines[0] == "FCIT dry run: disco, custom, seed 1. Nothing is trained."
+    for line in (
+        "model: tiny",
+        "red 1,230 50 5, 6 of 2 records",
+        "blue 7 - 3, 3 of 1 records",
+        "red 30 615 1,200",
+        "0 0 13 red: 3 (1,200), 8 (30); blue: 5 (7)",
+        "optimizer steps: 13",
+        "local trainings: 3",
+        "answers generated to be scored: 1,500",
+        "received by clients: 3.00 MB (1.00 MB a client and round)",
+        "activations: about 500.00 MB",
+        "together: about 2.50 GB",
+        "Note: only a test",
+    ):
+        assert line in lines
+
+
+def test_a_plan_without_training_says_nothing_of_it():
+    text = to_text(Plan("zero_shot", PLAN.settings, PLAN.data, [], {}, 57, None, []))
+    assert "Who trains" not in text and "Memory" not in text and "sent by clients" not in text
+    assert "57" in text
+
+
+def test_sizes_are_decimal():
+    assert (megabytes(1_500_000), megabytes(2_345_000_000)) == ("1.50 MB", "2.35 GB")
