@@ -11,6 +11,7 @@ from .folders import FolderArguments
 from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
 from .method import MethodArguments
 from .option import nearest
+from .privacy import PrivacyArguments
 from .replies import ReplyArguments
 from .run import RunArguments
 from .scenario import ScenarioArguments
@@ -31,6 +32,7 @@ _GROUPS = (
     MethodArguments,
     ServerRuleArguments,
     ReplyArguments,
+    PrivacyArguments,
     EvaluationArguments,
     RunArguments,
     FolderArguments,
@@ -52,6 +54,7 @@ class FcitArguments(
     FolderArguments,
     RunArguments,
     EvaluationArguments,
+    PrivacyArguments,
     ReplyArguments,
     ServerRuleArguments,
     MethodArguments,

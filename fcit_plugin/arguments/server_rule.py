@@ -21,6 +21,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "krum": {"fcit_num_malicious": None},
     "multi_krum": {"fcit_num_malicious": None},
 }
+#: Rules that hold whatever a few clients send; one client's share of the result is not bounded by its share of the replies.
+ROBUST = ("fedmedian", "trimmed_mean", "krum", "multi_krum")
 _KEYS = sorted({key for keys in PARAMETERS.values() for key in keys})
 
 

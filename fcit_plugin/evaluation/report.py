@@ -51,6 +51,7 @@ def build_report(
     bytes_down: int,
     assignments: Iterable[Mapping[str, Any]],
     dropped: Iterable[Mapping[str, Any]] = (),
+    privacy: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float],
     partition: Sequence[Mapping[str, Any]] = (),
     arguments: Mapping[str, Any] | None = None,
@@ -72,6 +73,7 @@ def build_report(
         assignments: entries with the keys stage, round, client, subspace, cosine and task. A cosine that is NaN
             or None, as with a method that needs none, becomes null.
         dropped: clients that were left out of a round: entries with the keys stage, round, client and reason.
+        privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
         seconds: total, train and evaluate.
         partition: who has how many records of what: entries with the keys task, dataset and records, the last with one
             number per client.
@@ -114,6 +116,7 @@ def build_report(
             {key: int(entry[key]) for key in ("stage", "round", "client")} | {"reason": str(entry["reason"])}
             for entry in dropped
         ],
+        "privacy": None if privacy is None else dict(privacy),
         "partition": [
             {"task": str(row["task"]), "dataset": str(row["dataset"]), "records": [int(count) for count in row["records"]]}
             for row in partition
@@ -177,6 +180,9 @@ def table(report: Report) -> str:
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
     if report["dropped"]:
         blocks.append(f"{len(report['dropped'])} times a client was left out of a round: see dropped in {REPORT_JSON}.")
+    if report["privacy"]:
+        total = report["privacy"]["total"]
+        blocks.append(f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/privacy.md.")
     return "\n\n".join(blocks)
 
 

@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from ..adapters.lora import State
 from ..knowledge.organizer import Assignment, Organizer
 from .messages import ARRAYS, CONFIG, SHARED, client_token, part_of, to_record
+from .privacy import UpdatePrivacy
 from .rules import RuleSet
 from .state import ServerState
 
@@ -58,6 +59,7 @@ def fold(
     requests: Mapping[int, Message],
     replies: Sequence[Message],
     tasks: Mapping[int, str],
+    privacy: UpdatePrivacy | None = None,
 ) -> ServerState:
     """Fold the replies into the state: each subspace over its own replies, the shared trainables over all.
 
@@ -70,22 +72,29 @@ def fold(
         requests: The messages sent, by client.
         replies: The replies, in any order, all good (:mod:`.validation`).
         tasks: For each client the name of its task, for the record.
+        privacy: Clips the updates, and makes a noisy one of them.
     """
+
+    def aggregate(owner: int | str, name: str, members: Sequence[int]) -> State:
+        parts = [part_of(by_client[client], requests[client], name) for client in members]
+        if privacy is not None and privacy.noise_multiplier:
+            parts = [privacy.release(parts, requests[members[0]], state.stage, state.round, owner)]
+        return rules.aggregate(owner, state.round + 1, parts)
+
     replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+    by_client = {reply.metadata.src_node_id: reply for reply in replies}
+    if privacy is not None:
+        by_client = {client: privacy.clip(reply, requests[client]) for client, reply in by_client.items()}
     subspaces = [*state.subspaces, *(fresh for _ in assignment.opened)]
     names = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
-    by_subspace: dict[int, list[Message]] = {}
-    for reply in replies:
-        client = reply.metadata.src_node_id
+    by_subspace: dict[int, list[int]] = {}
+    for client in by_client:
         k = assignment.subspace[client]
-        by_subspace.setdefault(k, []).append(part_of(reply, requests[client], ARRAYS))
+        by_subspace.setdefault(k, []).append(client)
         names[k][tasks[client]] = names[k].get(tasks[client], 0) + 1
-    for k, parts in by_subspace.items():
-        subspaces[k] = rules.aggregate(k, state.round + 1, parts)
-    shared = state.shared
-    if shared and replies:
-        parts = [part_of(reply, requests[reply.metadata.src_node_id], SHARED) for reply in replies]
-        shared = rules.aggregate(RuleSet.SHARED, state.round + 1, parts)
+    for k, members in by_subspace.items():
+        subspaces[k] = aggregate(k, ARRAYS, members)
+    shared = aggregate(RuleSet.SHARED, SHARED, list(by_client)) if state.shared and by_client else state.shared
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
     return dataclasses.replace(
         state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names, rules=rules.to_arrays()

@@ -19,6 +19,7 @@ from ..scenario.tasks import Scenario
 from .client import work_config
 from .grid import identify_process
 from .messages import CONFIG, mean_loss, num_bytes
+from .privacy import UpdatePrivacy
 from .round import configure, fold
 from .rules import RuleSet
 from .state import ServerState
@@ -88,6 +89,11 @@ class Program:
     def work_of(self, stage: int, round: int, client: int, task: int) -> ConfigRecord:
         """What one client has to know."""
         return work_config(self.run_id, stage, round, client, task)
+
+    @property
+    def privacy(self) -> UpdatePrivacy | None:
+        """What is done to updates for their clients' privacy, None if nothing."""
+        return UpdatePrivacy.from_args(self.args, self.seed)
 
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""
@@ -246,7 +252,7 @@ def train_round(
         rules, assignment, requests = prepare(good)
     replies = list(good.values())
     tasks = {client: program.task_name(work[client]) for client in good}
-    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks)
+    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks, program.privacy)
     state.advance(program.args.fcit_num_rounds)
     return Done(state, assignment, replies), dropped
 

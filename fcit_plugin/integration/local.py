@@ -29,6 +29,7 @@ from ..adapters.lora import (
 )
 from ..arguments import FcitArguments
 from ..federation.grid import late
+from ..federation.privacy import noise_seed, noisy_token
 from ..knowledge.encoders import IdentityEncoder
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
@@ -141,6 +142,9 @@ class LocalTrainer:
             self._embedded[task] = self.encoder.encode(self.task(task).instructions)
         records = self.records(config["client"], task)
         mean = self._embedded[task][records].mean(axis=0, dtype=np.float64).astype(np.float32)
+        if self.args.fcit_identity_noise is not None:
+            seed = noise_seed(self.args, self.pipeline.training_args.seed)
+            mean = noisy_token(mean, self.args.fcit_identity_noise, seed, config["client"], task)
         return mean, len(records), len(records)
 
     def train(self, config: ConfigRecord, subspace: State, shared: State) -> tuple[State, State, float]:

@@ -9,6 +9,7 @@ from llamafactory.extras import logging
 
 from ..evaluation.plots import plot_training_loss
 from ..evaluation.report import build_report, model_card, table, write_report
+from ..federation.accounting import spent
 from ..federation.checkpoints import PROGRESS, RECIPE
 from ..federation.client import make_client_app
 from ..federation.files import SHARED, write_bytes, write_json
@@ -214,6 +215,7 @@ class FederatedRun:
             bytes_down=progress.traffic.down,
             assignments=progress.assignments,
             dropped=progress.dropped,
+            privacy=spent(self.args, progress.assignments, self.scenario.num_stages),
             seconds={key: round(value, 2) for key, value in seconds.items()},
             partition=self.local.partition.table(self.local.partition.dealt()),
             arguments=self.recipe["keys"],

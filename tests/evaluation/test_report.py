@@ -66,10 +66,19 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
             {"stage": 1, "round": 0, "client": 5, "subspace": 1, "cosine": None, "task": "b"},
         ],
         "dropped": [{"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}],
+        "privacy": None,
         "partition": [{"task": "a", "dataset": "fcit_a", "records": [5, 7]}],
         "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},
     }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_table_says_what_privacy_was_spent_where_noise_was_added():
+    spent = {"delta": 1e-5, "total": {"epsilon": 3.25}}
+    report = build_report(**arguments(), privacy=spent)
+    assert report["privacy"] == spent
+    assert "Privacy spent: epsilon 3.25 at delta 1e-05" in table(report)
+    assert "Privacy" not in table(build_report(**arguments()))
 
 
 def test_the_table_says_how_often_clients_were_left_out_if_any_was():

@@ -1,0 +1,283 @@
+"""Differential privacy: exact clipping, noise of the right size and nowhere else, and epsilon against other computations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message, MessageType, RecordDict
+from scipy.optimize import brentq
+from scipy.special import comb, logsumexp
+from scipy.stats import kstest, norm
+from toy import BLANK, PROJECTOR, Toy, bits, noise, start
+
+from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.grid import identify_process
+from fcit_plugin.federation.messages import (
+    ARRAYS,
+    METRICS,
+    NUM_EXAMPLES,
+    SHARED,
+    config_of,
+    to_record,
+    to_state,
+    update_reply,
+)
+from fcit_plugin.federation.privacy import UpdatePrivacy, noisy_token
+from fcit_plugin.knowledge.organizer import ClientToken
+
+accounting = pytest.importorskip("fcit_plugin.federation.accounting")
+pytest.importorskip("dp_accounting")
+
+KEYS = {"fcit_dp_clipping_norm": 2.0}
+
+
+# clipping
+
+
+def exchanged(moved):
+    """A request and a reply whose every number moved by ``moved``."""
+    identify_process()
+    sent, shared = noise(0, BLANK), noise(1, PROJECTOR)
+    content = RecordDict({"config": work_config("r", 0, 0, 4, 0), ARRAYS: to_record(sent), SHARED: to_record(shared)})
+    request = Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
+    token = ClientToken(4, np.ones(3, np.float32), 9, 70)
+    trained = [{key: value + moved for key, value in part.items()} for part in (sent, shared)]
+    return request, update_reply(request, *trained, token, 0.5)
+
+
+def change(request, reply):
+    return torch.cat([
+        (to_state(reply.content[name])[key].double() - to_state(request.content[name])[key].double()).flatten()
+        for name in (ARRAYS, SHARED)
+        for key in sorted(request.content[name])
+    ])
+
+
+@pytest.mark.parametrize("moved", [0.5, -3.0, 1e4])
+def test_an_update_is_scaled_down_to_the_norm_over_all_its_tensors_together(moved):
+    request, reply = exchanged(moved)
+    clipped = UpdatePrivacy(2.0, 0.0, 0).clip(reply, request)
+    before, after = change(request, reply), change(request, clipped)
+    assert before.norm() > 2
+    assert after.norm().item() == pytest.approx(2.0, rel=1e-5)
+    torch.testing.assert_close(after, before * 2 / before.norm(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.1])
+def test_an_update_within_the_norm_keeps_its_bits_even_if_it_is_none(moved):
+    request, reply = exchanged(moved)
+    clipped = UpdatePrivacy(2.0, 0.0, 0).clip(reply, request)
+    assert torch.equal(change(request, clipped), change(request, reply))
+
+
+def test_the_weight_of_a_clipped_reply_is_1_and_the_reply_itself_is_left_alone():
+    request, reply = exchanged(3.0)
+    clipped = UpdatePrivacy(2.0, 0.0, 0).clip(reply, request)
+    assert (clipped.content[METRICS][NUM_EXAMPLES], reply.content[METRICS][NUM_EXAMPLES]) == (1, 70)
+    assert change(request, reply).abs().min() > 2.9
+    assert clipped.metadata.src_node_id == 4
+
+
+def updates_of(toy):
+    """What the clients of a toy were sent and sent back in its next round, in the order of their numbers."""
+    heard = []
+    toy.grid._on_reply = lambda request, reply: heard.append((request, reply)) if ARRAYS in reply.content else None
+    return heard
+
+
+def test_a_round_with_clipping_alone_is_the_plain_mean_of_clipped_updates():
+    toy = Toy(**KEYS)
+    heard, before = updates_of(toy), start()
+    after = toy.round(before)
+    clipped = {}
+    for request, reply in heard:
+        update = change(request, reply)
+        clipped[config_of(request)["client"]] = update * min(1, 2 / update.norm().item())
+    sizes = [BLANK[key].numel() for key in sorted(BLANK)]
+    owner = {row["client"]: row["subspace"] for row in toy.heard.rows}
+    assert all(value.norm() > 1.99 for value in clipped.values())
+    for k in range(2):
+        mean = torch.stack([value for client, value in clipped.items() if owner[client] == k]).mean(dim=0)
+        for key, part in zip(sorted(BLANK), mean[: sum(sizes)].split(sizes), strict=True):
+            expected = before.subspaces[k][key].double() + part.view(BLANK[key].shape)
+            torch.testing.assert_close(after.subspaces[k][key].double(), expected, rtol=0, atol=1e-6)
+    mean = torch.stack(list(clipped.values())).mean(dim=0)[sum(sizes) :]
+    torch.testing.assert_close(after.shared["projector.weight"].double(), before.shared["projector.weight"] + mean, rtol=0, atol=1e-6)
+
+
+# noise
+
+
+def differences(**keys):
+    """What the noise adds in a round, by owner, as numbers of standard deviation 1, and how many clients it hides."""
+    plain, noisy = Toy(**KEYS).round(), Toy(**KEYS, **keys)
+    after = noisy.round()
+    members = {}
+    for row in noisy.heard.rows:
+        members[row["subspace"]] = members.get(row["subspace"], 0) + 1
+    found = {}
+    for owner, count in [*members.items(), ("shared", sum(members.values()))]:
+        one, two = ((s.shared if owner == "shared" else s.subspaces[owner]) for s in (plain, after))
+        scale = 2.0 * keys["fcit_dp_noise_multiplier"] / count
+        found[owner] = torch.cat([((two[key] - one[key]) / scale).flatten() for key in sorted(one)]).numpy()
+    return found
+
+
+def test_noise_is_normal_with_z_c_over_the_number_of_clients_in_every_subspace():
+    runs = [differences(fcit_dp_noise_multiplier=300.0, fcit_dp_secret=secret) for secret in range(60)]
+    for owner in runs[0]:
+        numbers = np.concatenate([run[owner] for run in runs])
+        assert len(numbers) >= 300
+        assert kstest(numbers, "norm").pvalue > 1e-4, owner
+        assert numbers.std() == pytest.approx(1, abs=5 / math.sqrt(2 * len(numbers)))
+    flat = np.array([np.concatenate([run[owner] for owner in sorted(run, key=str)]) for run in runs])
+    correlation = np.corrcoef(flat.T)[np.triu_indices(flat.shape[1], 1)]
+    assert np.abs(correlation).mean() < 1.2 * math.sqrt(2 / math.pi / len(runs)), "as of independent numbers"
+
+
+def test_noise_depends_on_secret_stage_round_and_owner_and_on_nothing_else():
+    one = differences(fcit_dp_noise_multiplier=1.0, fcit_dp_secret=5)
+    again = differences(fcit_dp_noise_multiplier=3.0, fcit_dp_secret=5)
+    other = differences(fcit_dp_noise_multiplier=1.0, fcit_dp_secret=6)
+    for owner in one:
+        np.testing.assert_allclose(one[owner], again[owner], atol=1e-4)
+        assert np.abs(one[owner] - other[owner]).max() > 0.1
+    assert np.abs(one[0] - one[1]).max() > 0.1
+    made, request = UpdatePrivacy(1.0, 1.0, 5), exchanged(0.0)[0]
+    released = [
+        to_state(made.release([request], request, stage, round, owner).content[ARRAYS])["l.lora_A.weight"]
+        for stage, round, owner in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, "shared"), (0, 1, "shared"))
+    ]
+    assert len({value.numpy().tobytes() for value in released}) == len(released)
+
+
+def test_runs_with_noise_are_deterministic_and_the_secret_is_the_runs_seed_by_default():
+    keys = {**KEYS, "fcit_dp_noise_multiplier": 0.5}
+    one = bits(Toy(**keys).round())
+    assert bits(Toy(**keys).round()) == one
+    assert bits(Toy(**keys, fcit_dp_secret=3).round()) == one, "3 is the toy's seed"
+    assert bits(Toy(**keys, fcit_dp_secret=4).round()) != one
+
+
+@pytest.mark.parametrize("rule", ["fedavgm", "fedadam"])
+def test_a_servers_optimizer_sees_the_noisy_mean_as_one_reply(rule):
+    keys = {**KEYS, "fcit_dp_noise_multiplier": 0.5}
+    mean = Toy(**keys).round()
+    after = Toy(**keys, fcit_server_rule=rule).round()
+    before = start()
+    for key in BLANK:
+        x, delta = before.subspaces[0][key].double(), (mean.subspaces[0][key] - before.subspaces[0][key]).double()
+        if rule == "fedavgm":
+            expected = x + delta
+        else:
+            eta = 1e-3 * math.sqrt(1 - 0.99**2) / (1 - 0.9**2)
+            expected = x + eta * 0.1 * delta / ((0.01 * delta**2).sqrt() + 1e-3)
+        torch.testing.assert_close(after.subspaces[0][key].double(), expected, rtol=1e-4, atol=1e-6)
+
+
+# identity tokens
+
+
+def test_a_noisy_token_is_the_direction_with_noise_and_the_same_whenever_it_is_asked_for():
+    mean = np.arange(1, 400, dtype=np.float32)
+    direction = mean / np.linalg.norm(mean)
+    tokens = {(c, t): noisy_token(mean, 0.2, 7, c, t) for c in range(4) for t in range(3)}
+    numbers = np.concatenate([(token - direction) / 0.2 for token in tokens.values()])
+    assert kstest(numbers, "norm").pvalue > 1e-4
+    assert len({token.tobytes() for token in tokens.values()}) == len(tokens)
+    assert all(noisy_token(mean, 0.2, 7, *where).tobytes() == token.tobytes() for where, token in tokens.items())
+    assert noisy_token(1000 * mean, 0.2, 7, 0, 0) == pytest.approx(tokens[0, 0], abs=1e-6), "only the direction counts"
+    assert np.abs(noisy_token(mean, 0.2, 8, 0, 0) - tokens[0, 0]).max() > 0.1
+    assert tokens[0, 0].dtype == np.float32
+
+
+# accounting
+
+
+def exact(multiplier, delta):
+    """Epsilon of one Gaussian release: Balle and Wang 2018 (arXiv 1805.06530), theorem 8, solved for epsilon."""
+
+    def excess(epsilon):
+        below, above = 1 / (2 * multiplier) - epsilon * multiplier, -1 / (2 * multiplier) - epsilon * multiplier
+        return norm.cdf(below) - math.exp(epsilon + norm.logcdf(above)) - delta
+
+    return brentq(excess, 0, 1e4)
+
+
+def by_renyi(curve, delta):
+    """The least epsilon over the orders, with the conversion of Canonne et al. 2020 (arXiv 2004.00010), proposition 12."""
+    orders = np.concatenate([np.linspace(1.02, 10, 2000), np.arange(11, 600)])
+    rdp = np.array([curve(a) for a in orders])
+    return (rdp + np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)).min()
+
+
+@pytest.mark.parametrize(("multiplier", "count"), [(1.0, 1), (1.0, 16), (4.0, 80), (0.5, 3), (10.0, 1)])
+def test_epsilon_of_gaussian_releases_is_a_bound_near_the_exact_one(multiplier, count):
+    found = accounting.gaussian_epsilon([(multiplier, count)], 1e-5)
+    least = exact(multiplier / math.sqrt(count), 1e-5)
+    assert least <= found <= 1.2 * least
+    assert found == pytest.approx(by_renyi(lambda a: count * a / (2 * multiplier**2), 1e-5), rel=0.02)
+
+
+def test_releases_of_different_noise_add_up_like_one_with_the_harmonic_sum_of_squares():
+    together = accounting.gaussian_epsilon([(2.0, 3), (5.0, 2)], 1e-6)
+    alone = accounting.gaussian_epsilon([((3 / 4 + 2 / 25) ** -0.5, 1)], 1e-6)
+    assert together == pytest.approx(alone, rel=1e-9)
+
+
+def test_published_value_of_a_single_gaussian_release():
+    """The classical mechanism: sigma = sqrt(2 ln(1.25 / delta)) / epsilon is (epsilon, delta)-private (Dwork and Roth 2014, A.1)."""
+    sigma = math.sqrt(2 * math.log(1.25 / 1e-5)) / 0.9
+    assert accounting.gaussian_epsilon([(sigma, 1)], 1e-5) < 0.9
+
+
+def theorem_27(q, sigma, alpha):
+    """Wang et al. 2019 (arXiv 1808.00087), theorem 27, for the Gaussian mechanism (its bound without the ternary refinement)."""
+
+    def rdp(a):
+        return a / (2 * sigma**2)
+
+    terms = [0.0, math.log(comb(alpha, 2)) + 2 * math.log(q) + min(math.log(4) + math.log(math.expm1(rdp(2))), rdp(2) + math.log(2))]
+    terms += [math.log(2) + math.log(comb(alpha, j)) + j * math.log(q) + (j - 1) * rdp(j) for j in range(3, alpha + 1)]
+    return logsumexp(terms) / (alpha - 1)
+
+
+@pytest.mark.parametrize(("z", "sampled", "population", "rounds"), [(4.0, 5, 50, 10), (6.0, 10, 1000, 100)])
+def test_epsilon_of_sampled_rounds_is_no_more_than_the_theorem_and_no_more_than_without_sampling(z, sampled, population, rounds):
+    found = accounting.sampled_epsilon(z, sampled, population, rounds, 1e-5)
+    orders = range(2, 64)
+    bound = min(
+        rounds * theorem_27(sampled / population, z / 2, a) + math.log1p(-1 / a) - math.log(1e-5 * a) / (a - 1) for a in orders
+    )
+    assert 0.7 * bound < found <= bound * 1.0001
+    assert found < exact(z / 2 / math.sqrt(rounds), 1e-5)
+
+
+def test_everyone_sampled_is_no_sampling_at_all():
+    found = accounting.sampled_epsilon(2.0, 7, 7, 5, 1e-5)
+    assert found == pytest.approx(accounting.gaussian_epsilon([(1.0, 5)], 1e-5), rel=1e-6)
+
+
+def test_the_report_counts_the_rounds_of_the_client_who_took_part_most_and_its_tokens_once_for_each_task():
+    args = Toy(fcit_dp_clipping_norm=1.0, fcit_dp_noise_multiplier=3.0, fcit_identity_noise=0.5, fcit_clients_per_round=2).program.args
+    took_part = [(0, 0, 1, "a"), (0, 0, 2, "a"), (0, 1, 1, "a"), (0, 1, 3, "a"), (1, 0, 1, "b"), (1, 0, 2, "b"), (1, 1, 2, "a")]
+    rows = [dict(zip(("stage", "round", "client", "task"), row, strict=True)) for row in took_part]
+    found = accounting.spent(args, rows, num_stages=3)
+    assert (found["clipping_norm"], found["noise_multiplier"], found["identity_noise"], found["delta"]) == (1.0, 3.0, 0.5, 1e-5)
+    updates, tokens = (3.0, 0.5)
+    for part, rounds, kinds in ((found["stages"][0], 2, 1), (found["stages"][1], 2, 2), (found["total"], 3, 2)):
+        assert part["epsilon_updates"] == accounting.gaussian_epsilon([(updates, rounds)], 1e-5)
+        assert part["epsilon_tokens"] == accounting.gaussian_epsilon([(tokens, kinds)], 1e-5)
+        assert part["epsilon"] == accounting.gaussian_epsilon([(updates, rounds), (tokens, kinds)], 1e-5)
+    assert found["stages"][0]["epsilon_sampled"] == accounting.sampled_epsilon(3.0, 2, 7, 2, 1e-5)
+    assert found["total"]["epsilon_sampled"] == accounting.sampled_epsilon(3.0, 2, 7, 4, 1e-5)
+    assert found["stages"][2]["epsilon"] == found["stages"][2]["epsilon_updates"] == 0.0
+
+
+def test_without_noise_there_is_nothing_to_account_for_and_what_has_none_is_none():
+    rows = [{"stage": 0, "round": 0, "client": 1, "task": "a"}]
+    assert accounting.spent(Toy(**KEYS).program.args, rows, 1) is None
+    found = accounting.spent(Toy(fcit_identity_noise=1.0).program.args, rows, 1)["total"]
+    assert found["epsilon"] == found["epsilon_tokens"] > 0
+    assert (found["epsilon_updates"], found["epsilon_sampled"]) == (None, None)

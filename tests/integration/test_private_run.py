@@ -1,0 +1,32 @@
+"""A run with differential privacy: what leaves the clients is noisy, and the report says what it came to."""
+
+import pytest
+from runs import report_of
+from safetensors.numpy import load_file
+
+from fcit_plugin.federation.accounting import gaussian_epsilon
+from fcit_plugin.federation.privacy import noisy_token
+
+pytest.importorskip("dp_accounting")
+
+
+def test_tokens_are_noisy_updates_are_clipped_and_the_report_tells_the_epsilon(text_keys, text_run, run, tmp_path):
+    noise = {"fcit_identity_noise": 0.01, "fcit_dp_clipping_norm": 0.05, "fcit_dp_noise_multiplier": 0.7}
+    changes = {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_eval_every": "never", "report_to": "none"}
+    out = run({**text_keys, **changes, **noise, "output_dir": str(tmp_path / "out")})
+    report = report_of(out)
+    rounds = [row["client"] for row in report["assignments"]]
+    most = max(rounds.count(client) for client in rounds)
+    spent = report["privacy"]
+    assert {key: spent[key] for key in ("identity_noise", "clipping_norm", "noise_multiplier")} == {
+        key.removeprefix("fcit_").removeprefix("dp_"): value for key, value in noise.items()
+    }
+    assert spent["total"] == spent["stages"][0]
+    assert spent["total"]["epsilon_updates"] == gaussian_epsilon([(0.7, most)], 1e-5)
+    assert spent["total"]["epsilon"] == gaussian_epsilon([(0.7, most), (0.01, 1)], 1e-5)
+    folders = sorted(path.name for path in (out / "updates").iterdir() if "round0" in path.name)
+    assert len(folders) == 2
+    for name in folders:
+        plain, noisy = (load_file(run / "updates" / name / "fcit_update.safetensors")["token/mean"] for run in (text_run, out))
+        assert noisy.tobytes() == noisy_token(plain, 0.01, 42, int(name[-1]), 0).tobytes()
+    assert report_of(text_run)["privacy"] is None
