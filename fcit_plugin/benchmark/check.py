@@ -93,9 +93,19 @@ def check_test(root: Path, layout: DatasetLayout, remedy: str) -> CheckedFile:
                 checked.records, checked.file, layout.references, root, remedy
             )
             checked.defects += defects
+            checked.defects += _texts_for_boxes(checked, layout.box_column)
         except BrokenFile as error:
             checked.defects.append(error.defect)
     return checked
+
+
+def _texts_for_boxes(checked: CheckedFile, column: str) -> list[Defect]:
+    """Records whose box is a list of texts, which is a reference elsewhere (several people's answers)."""
+    return [
+        Defect("box", checked.file, i, f"its box {reference} is made of texts and not of numbers (`{column}`)")
+        for i, reference in enumerate(checked.references)
+        if column and reference and isinstance(reference[0], str)
+    ]
 
 
 def _duplicates(records: Sequence[Any], file: str) -> list[Defect]:

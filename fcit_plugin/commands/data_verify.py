@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def _print(report: "Report", show: int) -> None:
         table.add_column(title)
     for dataset in report.datasets:
         table.add_row(*_row(dataset))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     defects = report.defects
     for line in listed(defects, show):

@@ -73,7 +73,8 @@ RECORDS = {
     "three numbers": (GROUNDING_TEST, 1, put("answer_bbox", [0.1, 0.2, 0.3]), "box", "3 numbers and not 4"),
     "beyond the image": (GROUNDING_TEST, 2, put("answer_bbox", [0.1, 0.2, 1.3, 0.4]), "box", "not within 0 and 1"),
     "pixels": (GROUNDING_TEST, 2, put("answer_bbox", [10, 20, 30, 40]), "box", "not within 0 and 1"),
-    "words": (GROUNDING_TEST, 0, put("answer_bbox", ["a", "b", "c", "d"]), "box", "not made of numbers"),
+    "words": (GROUNDING_TEST, 0, put("answer_bbox", ["a", "b", "c", "d"]), "box", "made of texts and not of numbers"),
+    "one word": (GROUNDING_TEST, 0, put("answer_bbox", [0.1, 0.2, 0.3, "d"]), "box", "not made of numbers"),
     "corners swapped": (GROUNDING_TEST, 0, put("answer_bbox", [0.9, 0.2, 0.1, 0.4]), "box", "no area"),
 }
 

@@ -102,6 +102,13 @@ def test_what_goes_wrong_is_one_line_without_traceback(error, message, monkeypat
     assert caught.value.code == message
 
 
-def test_our_verbs_need_no_torch(process):
-    code = "import sys, fcit_plugin.cli as c; print(c.usage()); sys.exit(bool({'torch', 'llamafactory'} & set(sys.modules)))"
-    process(["python", "-c", code])
+def test_our_verbs_on_data_need_no_torch(process, small_mini, tmp_path):
+    code = (
+        "import sys, fcit_plugin.cli as c; print(c.usage())\n"
+        f"for words in (['verify'], ['prepare', '--out', {str(tmp_path / 'out')!r}]):\n"
+        f"    sys.argv = ['fcit-cli', 'data', *words, '--root', {str(small_mini)!r}]\n"
+        "    try: c.main()\n"
+        "    except SystemExit as done: assert not done.code, done.code\n"
+        "assert not {'torch', 'llamafactory', 'datasets', 'transformers'} & set(sys.modules)"
+    )
+    assert "All green: 12 data sets" in process(["python", "-c", code]).stdout
