@@ -4,7 +4,7 @@ A new verb is one module with a :class:`Command` and one line here. A module imp
 ``fcit-cli help`` stays quick.
 """
 
-from . import data_download, data_partition, data_prepare, data_verify, export_adapters, inspect, make, report
+from . import data_download, data_partition, data_prepare, data_verify, export_adapters, inspect, join, make, report
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -19,5 +19,6 @@ COMMANDS: tuple[Command, ...] = (
     report.REPORT,
     inspect.INSPECT,
     export_adapters.EXPORT_ADAPTERS,
+    join.JOIN,
 )
 """All verbs, in the order in which the usage shows them."""

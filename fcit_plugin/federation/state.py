@@ -84,7 +84,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         "server_rules": RULES if state.rules else None,
         "tokens": TOKENS,
     }
-    write_json(folder / MANIFEST, {**own, **manifest})
+    write_json(folder / MANIFEST, {**own, **manifest, **own})  # a manifest that was read has the same keys
 
 
 def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:

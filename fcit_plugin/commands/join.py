@@ -1,0 +1,34 @@
+"""``fcit-cli join``: one output folder out of two."""
+
+import argparse
+from pathlib import Path
+
+from .command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", type=Path, metavar="RUN", help="output_dir of a run")
+    parser.add_argument("second", type=Path, metavar="OTHER", help="output_dir of another run on the same base model")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--threshold", type=float, help="cosine from which two subspaces are of one kind (default: RUN's own)"
+    )
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..federation.join import join_folders
+
+    joined = join_folders(args.first, args.second, args.out, args.threshold)
+    for j, place in enumerate(joined.places):
+        tasks = ", ".join(joined.state.tasks[place])
+        what = "merged into" if place < joined.num_first else "kept as"
+        print(f"Subspace {j} of {args.second}: {what} {place} ({tasks}).")
+    if joined.state.shared:
+        print(
+            "The projector is the mean of both runs' by their counts. Each run's subspaces were trained with its own: "
+            "evaluate before you rely on it."
+        )
+    print(f"{len(joined.state.subspaces)} subspaces written to {args.out}.")
+
+
+JOIN = Command("join", "RUN OTHER --out DIR", "one output folder out of two runs on one base model", _arguments, _run)

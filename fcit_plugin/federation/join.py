@@ -1,0 +1,145 @@
+"""Two runs on one base model made into one: what both learnt is merged, what one learnt is kept."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..adapters.lora import State, check_keys, check_shapes
+from ..knowledge.organizer import Organizer, SubspaceTokens, make_organizer
+from .files import read_object
+from .state import ServerState, load_state, save_state
+
+#: Keys of the manifest without which the two do not speak of the same weights and tokens.
+_ALIKE = ("base_model", "template", "method", "identity_encoder", "identity_pooling", "identity_center")
+#: Those of ``adapter_config.json``.
+_SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What came of joining two folders.
+
+    Attributes:
+        state: All subspaces: those of the first in their order, then those of the second that matched none.
+        places: For each subspace of the second run its number in the state; a number of the first's means merged.
+        num_first: How many subspaces the first run has.
+    """
+
+    state: ServerState
+    places: list[int]
+    num_first: int
+
+
+def join_folders(first: Path, second: Path, out: Path, threshold: float | None = None) -> Joined:
+    """Write the state folder that joins two.
+
+    Args:
+        first: Output folder of a run; its activation and its other settings hold for the joined one.
+        second: Output folder of another run on the same base model.
+        out: The folder to write; new or empty.
+        threshold: Cosine at which two identity tokens are of one kind; None: the first run's.
+
+    Raises:
+        ValueError: The folders cannot be joined, or ``out`` holds something.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; name a new folder.")
+    (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
+    configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
+    for values, others, keys in ((manifest, other_manifest, _ALIKE), (*configs, _SAME_LORA)):
+        _check_alike(first, values, second, others, keys)
+    if one.shared.keys() != other.shared.keys():
+        raise ValueError(
+            f"Of {first} and {second} only one has trained weights beside the subspaces (a projector), or others; "
+            "what the subspaces were trained on differs, they cannot be joined."
+        )
+    check_shapes(one.shared, other.shared, f"projector of {second}")
+    check_keys(one.subspaces[0], other.subspaces[0], f"subspace 0 of {second}")
+    check_shapes(one.subspaces[0], other.subspaces[0], f"subspace 0 of {second}")
+    organizer = make_organizer(
+        manifest["method"], manifest["similarity_threshold"] if threshold is None else threshold, max_subspaces=None
+    )
+    joined = join(one, other, organizer)
+    save_state(joined.state, out, configs[0], {**manifest, "joined": [str(first), str(second)]})
+    return joined
+
+
+def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joined:
+    """Join two states.
+
+    A subspace of the second run goes where a client with its token would go; it is averaged into that subspace, each
+    weighing as many embeddings as its token counts,
+
+        A_k = (N_k A_k + sum_j N_j A_j) / (N_k + sum_j N_j), the same for B_k and g_k;
+
+    the others are appended. Shared trainables are averaged by the two runs' whole counts. What server rules remember is
+    dropped: it belongs to the runs that were.
+
+    Args:
+        first: Subspaces k = 0..K-1 with tokens g_k and counts N_k.
+        second: The other run's, j = 0..J-1.
+        organizer: Knows which subspace a token belongs to.
+    """
+    sums, counts = list(first.tokens.sums.astype(np.float64)), first.tokens.counts.tolist()
+    members = [[subspace] for subspace in first.subspaces]
+    weights = [[count] for count in counts]
+    tasks = [Counter(row) for row in first.tasks]
+    places = []
+    for j, subspace in enumerate(second.subspaces):
+        count, token = int(second.tokens.counts[j]), second.tokens.tokens[j]
+        place = organizer.own_subspace(token, first.tokens) if count and token.any() else None
+        if place is None:
+            place = len(members)
+            for rows, empty in ((members, []), (weights, []), (tasks, Counter())):
+                rows.append(empty)
+            sums.append(np.zeros(second.tokens.sums.shape[1]))
+            counts.append(0)
+        places.append(place)
+        members[place].append(subspace)
+        weights[place].append(count)
+        tasks[place].update(second.tasks[j])
+        sums[place] += second.tokens.sums[j]
+        counts[place] += count
+    totals = [int(state.tokens.counts.sum()) for state in (first, second)]
+    state = ServerState(
+        tokens=SubspaceTokens(np.array(sums, np.float32), np.array(counts, np.int64)),
+        shared=_mean([first.shared, second.shared], totals),
+        subspaces=[_mean(rows, by) for rows, by in zip(members, weights, strict=True)],
+        stage=first.stage + second.stage,
+        tasks=[dict(row) for row in tasks],
+    )
+    return Joined(state, places, len(first.subspaces))
+
+
+def _mean(states: Sequence[State], weights: Sequence[int]) -> State:
+    """Weighted mean of tensors with the same keys; a single one stays bit-identical."""
+    if len(states) == 1 or sum(weights) == 0:
+        return states[0]
+    total = sum(weights)
+    return {
+        key: (sum(state[key].double() * weight for state, weight in zip(states, weights, strict=True)) / total).float()
+        for key in states[0]
+    }
+
+
+def _adapter_config(folder: Path, state: ServerState) -> dict[str, Any]:
+    if not state.subspaces:
+        raise ValueError(f"{folder} holds no subspace yet; run at least one round first.")
+    config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
+    targets = config["target_modules"]
+    return {**config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
+
+
+def _check_alike(
+    first: Path, values: Mapping[str, Any], second: Path, others: Mapping[str, Any], keys: Sequence[str]
+) -> None:
+    for key in keys:
+        if values.get(key) != others.get(key):
+            raise ValueError(
+                f"{first} and {second} cannot be joined: {key} is {values.get(key)!r} in the first and "
+                f"{others.get(key)!r} in the second."
+            )
