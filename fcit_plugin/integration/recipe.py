@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -65,6 +66,20 @@ def data_keys(pipeline: Pipeline, names: Iterable[str], args: FcitArguments) -> 
             found[f"test records of {name}"] = _fingerprint(pipeline.test(name))
             found[f"metrics of {name}"] = ", ".join([metrics.main, *metrics.also])
     return found
+
+
+def names(base_model: str, data_args: Any, args: FcitArguments) -> dict[str, str]:
+    """Base model and data by the names that they have in the recipe: so a report tells them, for people to compare.
+
+    Args:
+        base_model: As the recipe has it.
+        data_args: LLaMA-Factory's data arguments.
+        args: Ours.
+    """
+    data_dir = args.fcit_data_dir or os.environ.get("FCIT_DATA_DIR")
+    found = {"model_name_or_path": base_model, "fcit_data_dir": data_dir, "dataset_dir": data_args.dataset_dir}
+    defaults = {item.name: _default(item) for item in dataclasses.fields(data_args)}
+    return {key: str(value) for key, value in found.items() if value and value != defaults.get(key)}
 
 
 def model_key(model: torch.nn.Module) -> dict[str, str]:

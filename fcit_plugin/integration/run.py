@@ -23,7 +23,7 @@ from ..federation.state import ServerState
 from .evaluator import Evaluator, Scores
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
-from .recipe import data_keys, digest_of, model_key
+from .recipe import data_keys, digest_of, model_key, names
 from .session import CARD, LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
@@ -218,7 +218,7 @@ class FederatedRun:
             privacy=spent(self.args, progress.assignments, self.scenario.num_stages),
             seconds={key: round(value, 2) for key, value in seconds.items()},
             partition=self.local.partition.table(self.local.partition.dealt()),
-            arguments=self.recipe["keys"],
+            arguments={**names(session.base_model, session.data_args, self.args), **self.recipe["keys"]},
         )
         write_report(report, output_dir)
         card = model_card(

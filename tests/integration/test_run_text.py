@@ -41,10 +41,13 @@ def test_the_output_folder_holds_no_checkpoint_and_no_half_written_file(text_run
     assert not list(text_run.rglob("*.bin")) and not list(text_run.rglob("*.pt"))
 
 
-def test_the_report_has_the_keys_of_the_issue_and_numbers_that_fit_together(text_run):
+def test_the_report_has_the_keys_of_the_issue_and_numbers_that_fit_together(text_run, text_keys):
     report = json.loads((text_run / "fcit_report.json").read_text())
     assert report.keys() >= ISSUE_KEYS
     assert (report["method"], report["setting"], report["seed"]) == ("disco", "custom", 42)
+    told = {key: report["arguments"].get(key) for key in ("model_name_or_path", "dataset_dir", "learning_rate", "lora_rank")}
+    assert told == {key: text_keys[key] for key in told}
+    assert not {"output_dir", "fcit_method", "fcit_data_dir"} & report["arguments"].keys(), "default, or of no weight"
     assert (report["stages"], report["datasets"]) == ([["color"], ["letter"]], ["color", "letter"])
     (first, second) = report["accuracy"]
     assert first[1] is None and None not in second
