@@ -43,7 +43,10 @@ def seal(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         if aside.exists() and not folder.exists():
             aside.rename(folder)
-        raise OSError(f"{folder} could not be written ({error.strerror or error}); what was there before still is.") from error
+        raise OSError(
+            f"{folder} could not be written ({error.strerror or error}); make room or mend that and start again, what was "
+            "written before is still there."
+        ) from error
 
 
 def discard(folder: Path) -> None:

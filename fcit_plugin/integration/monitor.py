@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
-from ..federation.files import write_bytes
+from ..federation.files import write_bytes, writing
 
 logger = logging.get_logger(__name__)
 
@@ -115,7 +115,8 @@ class Monitor:
 
     def _append(self, entries: list[dict[str, Any]]) -> None:
         self.log += entries
-        with (Path(self.args.output_dir) / TRAINER_LOG).open("a", encoding="utf-8") as file:
+        path = Path(self.args.output_dir) / TRAINER_LOG
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(_lines(entries))
 
     def scalars(self, values: dict[str, float]) -> None:

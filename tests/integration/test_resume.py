@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from crashes import in_a_child, limit_file_size
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe
 
@@ -229,6 +231,38 @@ def test_a_step_by_folders_takes_no_resume(keys, tmp_path):
     recipe = {key: value for key, value in keys.items() if key != "fcit_keep_client_updates"}
     with pytest.raises(ValueError, match="`resume_from_checkpoint` belongs to `stage: fcit`"):
         run_recipe(recipe | {"stage": "fcit_aggregate", "output_dir": str(tmp_path), "resume_from_checkpoint": True})
+
+
+def test_a_full_disk_ends_the_run_in_a_sentence_and_with_room_again_it_goes_on(whole, keys, tmp_path):
+    """A real refusal by the system: no file may be longer than the limit. The end is that of a run with room."""
+    recipe = keys | {"output_dir": str(tmp_path / "full"), "report_to": "none"}
+    told = tmp_path / "told"
+
+    def work():
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        limit_file_size(4_000)  # a commit of the beginning is smaller, an update is not
+        try:
+            run_recipe(recipe)
+        except OSError as error:
+            told.write_text(str(error))
+
+    assert in_a_child(work) == 0
+    assert "/round-0000.replies/client-" in told.read_text() and "(File too large); make room" in told.read_text()
+    assert [folder.name for folder in Checkpoints(tmp_path / "full").commits()] == ["round-0000"]
+    found = outcome(run_recipe(recipe))
+    assert [name for name in differences(found, outcome(whole)) if " at step " not in name] == []
+
+
+def test_a_trained_projector_goes_on_to_the_same_bits(llava_keys, llava_run, tmp_path):
+    output_dir = shutil.copytree(llava_run, tmp_path / "out")
+    Checkpoints(output_dir).go_back_to(3)
+    run_recipe(llava_keys | {"output_dir": str(output_dir), "save_total_limit": 3, "resume_from_checkpoint": True})
+    shutil.rmtree(output_dir / "checkpoints" / "round-0003")
+    expected = {name: value for name, value in outcome(llava_run).items() if "round-0003" not in name}
+    assert "shared.safetensors" in expected
+    assert differences(outcome(output_dir), expected) == []
 
 
 def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits():
