@@ -27,15 +27,22 @@ def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
     write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(reply.content[METRICS])})
 
 
-def read_update(folder: Path) -> tuple[dict[str, Any], Message]:
+def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], Message]:
     """Read an update folder. What the reply holds is as trustworthy as the client (:mod:`.validation`).
+
+    Args:
+        folder: The folder.
+        most: Bytes that its files may have, None for any number.
 
     Returns:
         The client's configuration (run, stage, round, client, task) and its reply.
 
     Raises:
-        ValueError: A file is missing or corrupt, or does not have the form of an update; the sentence names it.
+        ValueError: A file is missing, corrupt or too large, or does not have the form of an update; the sentence names it.
     """
+    for path in (folder / DESCRIPTION, folder / WEIGHTS):
+        if most is not None and path.is_file() and path.stat().st_size > most:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes where at most {most} fit.")
     description = read_object(folder / DESCRIPTION, ("config", "metrics"))
     config, metrics = description["config"], description["metrics"]
     tensors = load_tensors(folder / WEIGHTS)

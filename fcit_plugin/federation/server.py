@@ -99,6 +99,11 @@ class Program:
         """What a reply may hold at most."""
         return Bounds.from_args(self.args, state.tokens.sums.shape[1])
 
+    def largest_update(self, state: ServerState) -> int:
+        """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""
+        numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values()))
+        return 4 * (numbers + state.tokens.sums.shape[1]) + 2**20
+
     def task_name(self, config: ConfigRecord) -> str:
         """Name of the task that a client works on."""
         return self.scenario.tasks[config["task"]].name

@@ -70,7 +70,7 @@ def run_aggregate(session: Session) -> None:
         logger.info_rank0(f"The first server state is in {session.output_dir}.")
         return
     state = session.load_state()
-    updates, reasons = _read_updates(args.fcit_update_dirs or [])
+    updates, reasons = _read_updates(args.fcit_update_dirs or [], program.largest_update(state))
     work = _work_of(updates, state, program)
     asked = {
         client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN)
@@ -90,7 +90,7 @@ def run_aggregate(session: Session) -> None:
     logger.info_rank0(f"{len(done.replies)} updates are folded in; the next server state is in {session.output_dir}.")
 
 
-def _read_updates(folders: list[str]) -> tuple[dict[str, Message], list[str]]:
+def _read_updates(folders: list[str], most: int) -> tuple[dict[str, Message], list[str]]:
     """The replies in update folders, by folder, and why others cannot be read.
 
     A name that is no folder is the caller's slip and refused; what is in a folder is the client's.
@@ -102,7 +102,7 @@ def _read_updates(folders: list[str]) -> tuple[dict[str, Message], list[str]]:
         if folder in updates:
             raise ValueError(f"`fcit_update_dirs`: {folder} appears twice.")
         try:
-            _, updates[folder] = read_update(Path(folder))
+            _, updates[folder] = read_update(Path(folder), most)
         except ValueError as error:
             reasons.append(str(error))
     if not folders:

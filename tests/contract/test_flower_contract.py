@@ -23,6 +23,7 @@ from flwr.serverapp.strategy import (
     MultiKrum,
 )
 from flwr.serverapp.strategy.multikrum import compute_distances
+from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
 from flwr.supercore.task_identity import TaskIdentity
 
 from fcit_plugin.arguments import FcitArguments
@@ -293,3 +294,21 @@ def _npy(value):
     stream = BytesIO()
     np.save(stream, value)
     return stream.getvalue()
+
+
+def test_clipping_scales_the_difference_in_float64_as_we_give_it():
+    sent, trained = [np.zeros(3), np.ones((2, 2))], [np.array([3.0, 0, 0]), np.ones((2, 2)) + 2]
+    compute_clip_model_update(trained, sent, clipping_norm=1.0)
+    norm = np.sqrt(9 + 4 * 4)
+    np.testing.assert_allclose(trained[0], [3 / norm, 0, 0])
+    np.testing.assert_allclose(trained[1], 1 + 2 / norm)
+    assert get_norm([np.array([3.0]), np.array([[4.0]])]) == 5
+
+
+def test_clipping_fails_on_an_update_of_nothing_so_that_we_must_ask_for_its_norm_first():
+    with pytest.raises(ZeroDivisionError):
+        compute_clip_model_update([np.ones(2)], [np.ones(2)], clipping_norm=1.0)
+
+
+def test_the_noise_of_a_mean_is_multiplier_times_norm_over_clients():
+    assert compute_stdv(noise_multiplier=3.0, clipping_norm=0.5, num_sampled_clients=6) == 0.25

@@ -91,6 +91,13 @@ def test_an_update_comes_back_bit_for_bit(update):
     assert found.mean.tolist() == np.array([1 / 3, -2.0], np.float32).tolist()
 
 
+def test_an_update_file_that_is_too_large_is_not_even_read(update):
+    size = (update / WEIGHTS).stat().st_size
+    assert read_update(update, size)[0] == read_update(update)[0]
+    with pytest.raises(ValueError, match=rf"{WEIGHTS} has {size} bytes where at most {size - 1} fit"):
+        read_update(update, size - 1)
+
+
 def test_folders_hold_safetensors_and_json_only_and_no_half_written_file(folder, update):
     for path in [*folder.rglob("*"), *update.rglob("*")]:
         assert path.is_dir() or path.suffix in (".safetensors", ".json"), path
