@@ -1,4 +1,4 @@
-"""The report of a run: one dictionary, and its forms as JSON, CSV, pictures, tables and a model card."""
+"""The report of a run: one dictionary, and its forms as JSON, CSV, pictures and tables."""
 
 import json
 import math
@@ -19,7 +19,7 @@ MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
 
-_SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
+SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
 
 #: What a report must have to be compared with others, in every version.
 _NEEDED = {
@@ -33,7 +33,7 @@ _NEEDED = {
     "bytes_up": int,
     "bytes_down": int,
     "seconds": dict,
-    **dict.fromkeys(_SUMMARY, float | int | None),
+    **dict.fromkeys(SUMMARY, float | int | None),
 }
 
 
@@ -135,7 +135,7 @@ def write_report(report: Report, output_dir: str | PathLike) -> None:
     matrix = AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
     matrix.to_csv(folder / MATRIX_CSV)
     if matrix.rows:
-        plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{_title(report)}: score after each stage")
+        plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{title(report)}: score after each stage")
     if report["assignments"]:
         plot_subspaces(report["assignments"], folder / SUBSPACES_PNG)
     if report["partition"]:
@@ -174,7 +174,7 @@ def read_report(path: str | PathLike) -> Report:
 
 def table(report: Report) -> str:
     """Return the table printed at the end of a run: stages down, data sets across, and the summary below."""
-    blocks = [_title(report)]
+    blocks = [title(report)]
     for heading, rows in _tables(report):
         blocks.append(f"{heading}:\n{plain(rows)}")
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
@@ -195,72 +195,6 @@ def markdown_table(report: Report) -> str:
     lines = (summary.keys(), ["---:"] * len(summary), summary.values())
     blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(blocks)
-
-
-def model_card(report: Report, base_model: str, template: str, shared: str | None = None) -> str:
-    """Return README.md for the output directory, with the front matter that the Hugging Face Hub reads.
-
-    Args:
-        report: from `build_report`.
-        base_model: name or path of the model that was tuned.
-        template: LLaMA-Factory's chat template of the run.
-        shared: file of the shared trainables (projector), if there are any.
-    """
-    num_clients = len({entry["client"] for entry in report["assignments"]})
-    subspaces = sorted({entry["subspace"] for entry in report["assignments"]})
-    pictures = [f"![Score after each stage]({MATRIX_PNG})"] if report["accuracy"] else []
-    pictures += [f"![Which tasks went to which subspace]({SUBSPACES_PNG})"] if subspaces else []
-    pictures += [f"![Records of each client, task by task]({PARTITION_PNG})"] if report["partition"] else []
-    parts = [
-        f"""---
-base_model: {json.dumps(base_model, ensure_ascii=False)}
-library_name: peft
-tags:
-- fcit
-- federated-learning
-- continual-learning
-- llama-factory
----
-
-# {_title(report)}
-
-LoRA subspaces for `{base_model}`, made by federated continual instruction tuning (FCIT) with the method
-`{report["method"]}`. Clients send adapter weights, identity tokens and counts; their data stays with them.
-
-| stages | clients that took part | subspaces | sent by clients | received by clients |
-| ---: | ---: | ---: | ---: | ---: |
-| {len(report["stages"])} | {num_clients} | {len(subspaces)} | {_megabytes(report["bytes_up"])} | {_megabytes(report["bytes_down"])} |
-
-## Results
-
-{markdown_table(report)}""",
-        *pictures,
-        """## How to load
-
-With LLaMA-Factory and fcit-plugin installed, this folder is an adapter like any other; each instruction
-finds its own mixture of subspaces:
-
-```yaml
-model_name_or_path: """
-        + json.dumps(base_model, ensure_ascii=False)
-        + f"""
-adapter_name_or_path: path/to/this/folder
-template: {template}
-```
-
-Without the plugin, each folder `subspaces/<k>` is a PEFT adapter on its own{_beside(shared)}:
-
-```python
-from peft import PeftModel
-
-model = PeftModel.from_pretrained(base_model, "path/to/this/folder/subspaces/0")
-```""",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _beside(shared: str | None) -> str:
-    return f" (of a base model that has the weights in `{shared}`)" if shared else ""
 
 
 def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
@@ -285,10 +219,11 @@ def _stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def _summary(report: Report) -> dict[str, str]:
-    return {name: _cell(report[key]) for key, name in _SUMMARY.items()}
+    return {name: _cell(report[key]) for key, name in SUMMARY.items()}
 
 
-def _title(report: Report) -> str:
+def title(report: Report) -> str:
+    """Return what the run is called in tables, pictures and its model card."""
     return f"FCIT: {report['method']}, {report['setting']}, seed {report['seed']}"
 
 
@@ -299,7 +234,3 @@ def _cell(value: float | None) -> str:
 def _number(value: float | None) -> float | None:
     """Turn any number into a float for JSON, which knows no NaN."""
     return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _megabytes(number: int) -> str:
-    return f"{number / 1e6:,.1f} MB"

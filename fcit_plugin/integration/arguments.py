@@ -182,6 +182,8 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         )
     scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)
     args.setdefault("do_train", True)
+    if stage != "fcit" and args.get("push_to_hub"):
+        raise ValueError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
     if stage == "fcit":
         if "dataset" in args:
             raise ValueError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")

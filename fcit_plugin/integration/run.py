@@ -1,14 +1,16 @@
 """``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Message
 from llamafactory.extras import logging
 
+from ..evaluation.card import model_card
 from ..evaluation.plots import plot_training_loss
-from ..evaluation.report import build_report, model_card, table, write_report
+from ..evaluation.report import build_report, table, write_report
 from ..federation.accounting import spent
 from ..federation.checkpoints import PROGRESS, RECIPE
 from ..federation.client import make_client_app
@@ -21,9 +23,11 @@ from ..federation.progress import Progress
 from ..federation.server import Traffic, run
 from ..federation.state import ServerState
 from .evaluator import Evaluator, Scores
+from .hub import Hub
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
 from .recipe import data_keys, digest_of, model_key, names
+from .scoring import scoring
 from .session import CARD, LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
@@ -56,6 +60,7 @@ class FederatedRun:
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
         session = self.session
+        hub = Hub(session.training_args) if session.training_args.push_to_hub and session.is_main else None
         self._clock = time.perf_counter() - self.progress.seconds["total"]
         if session.start is None:
             self._begin()
@@ -87,6 +92,8 @@ class FederatedRun:
         self.monitor.close()
         if session.is_main:
             self._write_results()
+        if hub is not None:
+            logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
 
     def _begin(self) -> None:
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot:
@@ -222,9 +229,21 @@ class FederatedRun:
         )
         write_report(report, output_dir)
         card = model_card(
-            report, session.base_model, session.data_args.template, SHARED if self.state.shared else None
+            report,
+            session.base_model,
+            session.data_args.template,
+            metrics=self._metrics(report["datasets"]),
+            pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
+            shared=SHARED if self.state.shared else None,
         )
         write_bytes(output_dir / CARD, card.encode())
         session.save(self.state, output_dir)
         print(table(report))
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
+
+    def _metrics(self, names: Iterable[str]) -> dict[str, str]:
+        """The metric that gives each data set's score."""
+        if self.args.fcit_eval_every == "never":
+            return {}
+        dataset_dir = self.session.data_args.dataset_dir
+        return {name: scoring(name, dataset_dir, self.args.fcit_caption_metric).main for name in names}

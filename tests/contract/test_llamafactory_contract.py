@@ -128,7 +128,7 @@ class TestArguments:
             (2, "seed data_seed output_dir process_index world_size report_to disable_tqdm max_steps num_train_epochs"
                 " per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_strategy"
                 " eval_strategy push_to_hub resume_from_checkpoint predict_with_generate overwrite_output_dir"
-                " should_log"),
+                " should_log hub_model_id hub_token hub_private_repo hub_revision"),
             (3, "stage finetuning_type freeze_multi_modal_projector additional_target use_dora pissa_init"),
             (4, "max_new_tokens"),
         ],

@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import yaml
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report, markdown_table, model_card, read_report, table, write_report
+from fcit_plugin.evaluation.report import build_report, markdown_table, read_report, table, write_report
 
 
 def arguments():
@@ -167,25 +166,3 @@ def test_markdown_table():
     assert lines[-1] == "| 75.00 | 82.50 | 20.00 | -20.00 | 70.00 |"
 
 
-@pytest.mark.parametrize("base_model", ["llava-hf/llava-1.5-7b-hf", "/models/base: #1", "no"])
-def test_model_card_front_matter(base_model):
-    card = model_card(build_report(**arguments()), base_model, "llava")
-    assert yaml.safe_load(card.split("---\n")[1]) == {
-        "base_model": base_model,
-        "library_name": "peft",
-        "tags": ["fcit", "federated-learning", "continual-learning", "llama-factory"],
-    }
-
-
-def test_model_card_shows_table_pictures_and_how_to_load():
-    report = build_report(**arguments())
-    card = model_card(report, "base", "llava", shared="shared.safetensors")
-    assert markdown_table(report) in card
-    assert "(accuracy_matrix.png)" in card
-    assert "(subspaces.png)" in card
-    assert "(partition.png)" in card
-    assert "| 2 | 2 | 2 | 2.5 MB | 4.0 MB |" in card
-    assert "template: llava\n" in card
-    assert "the weights in `shared.safetensors`" in card
-    assert "shared" not in model_card(report, "base", "llava")
-    assert ".png" not in model_card(empty(), "base", "llava")

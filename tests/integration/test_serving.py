@@ -15,6 +15,7 @@ from runs import infer_args, run_recipe, weighted_by_peft
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+from fcit_plugin.federation.join import join_folders
 from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.instructions import KEYWORD
 from fcit_plugin.knowledge.activation import activation_weights
@@ -236,6 +237,16 @@ def test_predict_routes_each_sample_of_a_mixed_batch(text_run, text_keys, text_d
     lines = (tmp_path / "out" / "generated_predictions.jsonl").read_text().splitlines()
     found = [json.loads(line)["predict"].strip() for line in lines]
     assert found == [ask(chat, [user(turns[0]["value"])]) for turns in records]
+
+
+def test_a_run_joined_with_itself_serves_as_the_run_does(text_run, text_keys, tmp_path, chat):
+    assert join_folders(text_run, text_run, tmp_path / "joined").places == [0, 1]
+    joined = ChatModel(infer_args(text_keys, tmp_path / "joined", **GREEDY))
+    for text in (COLOR, BETWEEN):
+        ids = prompt(chat.engine, [user(text)])
+        with torch.inference_mode():
+            expected, found = (model.engine.model(input_ids=ids).logits for model in (chat, joined))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_an_fcit_folder_cannot_be_trained_on(text_run, text_keys, text_data, tmp_path):

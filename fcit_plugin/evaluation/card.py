@@ -1,0 +1,115 @@
+"""The model card of an output folder: README.md, with the front matter that the Hugging Face Hub reads."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from .report import MATRIX_PNG, PARTITION_PNG, SUBSPACES_PNG, SUMMARY, Report, markdown_table, title
+
+TAGS = ("fcit", "federated-learning", "continual-learning", "llama-factory", "lora")
+
+
+def model_card(
+    report: Report,
+    base_model: str,
+    template: str,
+    *,
+    metrics: Mapping[str, str],
+    pipeline_tag: str = "text-generation",
+    shared: str | None = None,
+) -> str:
+    """Return README.md for the output directory.
+
+    Args:
+        report: from `build_report`.
+        base_model: name or path of the model that was tuned.
+        template: LLaMA-Factory's chat template of the run.
+        metrics: the metric that scored each data set; a data set that it lacks goes by "score".
+        pipeline_tag: what the Hub files the model under.
+        shared: file of the shared trainables (projector), if there are any.
+    """
+    data = ModelCardData(
+        base_model=base_model if _is_hub_id(base_model) else None,
+        library_name="peft",
+        pipeline_tag=pipeline_tag,
+        tags=list(TAGS),
+        datasets=report["datasets"] or None,
+        metrics=sorted({metrics.get(name, "score") for name in _last_scores(report)}) or None,
+        model_name=f"fcit-{report['method']}-{report['setting']}",
+        eval_results=_results(report, metrics, pipeline_tag) or None,
+    )
+    if not data.eval_results:
+        data.model_name = None
+    return f"---\n{data.to_yaml()}\n---\n\n{_text(report, base_model, template, shared)}\n"
+
+
+def _is_hub_id(name: str) -> bool:
+    """Whether a base model can be a repository of the Hub: the Hub refuses a card that names a folder."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name and not Path(name).exists()
+
+
+def _last_scores(report: Report) -> dict[str, float]:
+    """The scores after the last stage that was evaluated, by data set."""
+    row = report["accuracy"][-1] if report["accuracy"] else []
+    return {name: score for name, score in zip(report["datasets"], row) if score is not None}
+
+
+def _results(report: Report, metrics: Mapping[str, str], task: str) -> list[EvalResult]:
+    """Each data set's score after the last stage, and the summaries over all of them."""
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=name,
+            dataset_name=name,
+            metric_type=metrics.get(name, "score"),
+            metric_name=f"{metrics.get(name, 'score')} after stage {len(report['accuracy']) - 1}",
+            metric_value=round(score, 2),
+        )
+        for name, score in _last_scores(report).items()
+    ]
+    of_all: dict[str, Any] = {"task_type": task, "dataset_type": "fcit", "dataset_name": f"FCIT, {report['setting']}"}
+    results += [
+        EvalResult(**of_all, metric_type=key, metric_name=name, metric_value=round(report[key], 2))
+        for key, name in SUMMARY.items()
+        if report[key] is not None
+    ]
+    return results
+
+
+def _text(report: Report, base_model: str, template: str, shared: str | None) -> str:
+    num_clients = len({entry["client"] for entry in report["assignments"]})
+    subspaces = sorted({entry["subspace"] for entry in report["assignments"]})
+    pictures = [f"![Score after each stage]({MATRIX_PNG})"] if report["accuracy"] else []
+    pictures += [f"![Which tasks went to which subspace]({SUBSPACES_PNG})"] if subspaces else []
+    pictures += [f"![Records of each client, task by task]({PARTITION_PNG})"] if report["partition"] else []
+    up, down = (f"{report[key] / 1e6:,.1f} MB" for key in ("bytes_up", "bytes_down"))
+    beside = f" (of a base model that has the weights in `{shared}`)" if shared else ""
+    parts = [
+        f"# {title(report)}",
+        f"LoRA subspaces for `{base_model}`, made by federated continual instruction tuning (FCIT) with the method\n"
+        f"`{report['method']}`. Clients send adapter weights, identity tokens and counts; their data stays with them.",
+        "| stages | clients that took part | subspaces | sent by clients | received by clients |\n"
+        "| ---: | ---: | ---: | ---: | ---: |\n"
+        f"| {len(report['stages'])} | {num_clients} | {len(subspaces)} | {up} | {down} |",
+        "## Results",
+        markdown_table(report),
+        *pictures,
+        "## How to load",
+        "With LLaMA-Factory and fcit-plugin installed, this folder is an adapter like any other; each instruction\n"
+        "finds its own mixture of subspaces:",
+        f"```yaml\nmodel_name_or_path: {json.dumps(base_model, ensure_ascii=False)}\n"
+        f"adapter_name_or_path: path/to/this/folder\ntemplate: {template}\n```",
+        f"Without the plugin, each folder `subspaces/<k>` is a PEFT adapter on its own{beside}:",
+        "```python\nfrom peft import PeftModel\n\n"
+        'model = PeftModel.from_pretrained(base_model, "path/to/this/folder/subspaces/0")\n```',
+    ]
+    return "\n\n".join(parts)
