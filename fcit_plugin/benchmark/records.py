@@ -118,7 +118,8 @@ def faults_of_train(record: Any) -> Iterator[Fault]:
 def _text_faults(values: list[Any]) -> Iterator[Fault]:
     for i, value in enumerate(values):
         if not isinstance(value, str) or not value.replace(IMAGE, "").strip():
-            yield ("no answer", f"turn {i} (gpt) is empty") if i % 2 else ("no text", f"turn {i} (human) is empty")
+            problem = "is empty" if value is None or isinstance(value, str) else f"is a JSON {json_kind(value)} and no text"
+            yield ("no answer", f"turn {i} (gpt) {problem}") if i % 2 else ("no text", f"turn {i} (human) {problem}")
     tags = sum(value.count(IMAGE) for value in values if isinstance(value, str))
     if tags > 1:
         yield "image tags", f"it has {tags} tags {IMAGE} for one image"

@@ -37,23 +37,37 @@ def make_converter(base: type) -> type:
                 "_response": turns[-1:],
                 "_system": "",
                 "_tools": "",
-                "_images": [self._image_path(image)] if image else None,
+                "_images": [image_path(self._media_root(), image)] if image else None,
                 "_videos": None,
                 "_audios": None,
                 **({RECORD: json.dumps(dict(example), default=str)} if is_test else {}),
             }
 
-        def _image_path(self, image: str) -> str:
-            root = getattr(self.dataset_attr, "media_root", None) or self.data_args.media_dir
-            path = os.path.join(root, image)
-            if not os.path.isfile(path):
-                raise ValueError(
-                    f"The image {path} of the data set {self.dataset_attr} does not exist; "
-                    "`fcit-cli data verify` says what is missing and where it is to be had."
-                )
-            return path
+        def _media_root(self) -> str:
+            return getattr(self.dataset_attr, "media_root", None) or self.data_args.media_dir
 
     return FcitConverter
+
+
+def image_path(folder: str, image: str) -> str:
+    """The file of an image that a record names. Records may come from anywhere, so none may name other files.
+
+    Args:
+        folder: The folder that images are in.
+        image: The record's path, relative to it.
+
+    Raises:
+        ValueError: It leads out of the folder, or there is no such file.
+    """
+    path, root = os.path.join(folder, image), os.path.abspath(folder)
+    if os.path.commonpath([root, os.path.abspath(path)]) != root:
+        raise ValueError(f"its image {image} lies outside of the images' folder {folder}")
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"its image {path} does not exist (`media_dir` is the folder of images; of the benchmark's, "
+            "`fcit-cli data verify` says where they are to be had)"
+        )
+    return path
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

@@ -13,7 +13,11 @@ from typing import Any
 
 import wrapt
 
+from ..arguments.option import nearest
 from ..benchmark.root import data_root
+
+#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
+_ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 
 #: Suffix of the name of a data set's test records.
 TEST = "_test"
@@ -37,14 +41,8 @@ def install(parser_module) -> None:
         ]
 
     def _attributes(name: str, entry: dict[str, Any]):
-        path = data_root() / entry["file_name"]
-        if not path.is_file():
-            raise ValueError(
-                f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
-                "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
-                f"`fcit-cli data download --root {data_root()}`."
-            )
-        attributes = parser_module.DatasetAttr("file", dataset_name=str(path))
+        check_file(name, entry, data_root(), users=False)
+        attributes = parser_module.DatasetAttr("file", dataset_name=str(data_root() / entry["file_name"]))
         attributes.join(entry)
         attributes.media_root = str(data_root() / "datasets")
         return attributes
@@ -70,7 +68,15 @@ def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
     if isinstance(dataset_dir, dict):
         return dataset_dir
     path = Path(dataset_dir) / "dataset_info.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); mend it.") from error
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise ValueError(f"{path} must be a JSON object with one object for each data set; mend it.")
+    return entries
 
 
 def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
@@ -82,10 +88,11 @@ def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
     known = {**own_datasets(), **users_datasets(dataset_dir)}
     if name in known:
         return known[name]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    path = Path(dataset_dir) / "dataset_info.json"
+    users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
     raise ValueError(
-        f"Unknown data set `{name}`: it is neither one of the plugin's nor in {dataset_dir}/dataset_info.json; "
-        f"the nearest known one is `{nearest[0]}`."
+        f"Unknown data set `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is `{match}`."
     )
 
 
@@ -99,20 +106,63 @@ def dataset_root(name: str, dataset_dir: str) -> Path:
     return Path(dataset_dir) if name in users_datasets(dataset_dir) else data_root()
 
 
+def media_root(name: str, data_args) -> str:
+    """The folder that the images of a data set are in: the user's ``media_dir``, or the benchmark's."""
+    users = name in users_datasets(data_args.dataset_dir)
+    return data_args.media_dir if users else str(data_root() / "datasets")
+
+
 def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool) -> None:
-    """Refuse unknown data sets before anything is loaded.
+    """Refuse data sets that cannot be read, as far as their entries tell, before anything is loaded.
 
     Raises:
-        ValueError: A data set, or its test records, are in no ``dataset_info.json``.
+        ValueError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
     """
     for name in names:
-        dataset_entry(name, dataset_dir)
-        if not with_test:
-            continue
-        try:
-            dataset_entry(name + TEST, dataset_dir)
-        except ValueError as error:
+        _check_entry(name, dataset_dir)
+        if with_test and not is_dataset(name + TEST, dataset_dir):
             raise ValueError(
                 f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
                 "or set `fcit_eval_every: never`."
-            ) from error
+            )
+        if with_test:
+            _check_entry(name + TEST, dataset_dir)
+
+
+def _check_entry(name: str, dataset_dir: str) -> None:
+    from llamafactory.data.converter import DATASET_CONVERTERS  # its module is hooked itself: only now
+
+    entry = dataset_entry(name, dataset_dir)
+    formatting = entry.get("formatting", "alpaca")
+    if formatting not in DATASET_CONVERTERS:
+        raise ValueError(
+            f"`formatting` of the data set {name} in dataset_info.json is {formatting!r}; "
+            f"{nearest(str(formatting), DATASET_CONVERTERS)}"
+        )
+    if "file_name" in entry:
+        check_file(name, entry, dataset_root(name, dataset_dir), users=name in users_datasets(dataset_dir))
+    elif not any(key in entry for key in _ELSEWHERE):
+        raise ValueError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
+
+
+def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> None:
+    """Refuse a data set whose file is not there.
+
+    Args:
+        name: The data set.
+        entry: Its entry.
+        root: What the file is relative to.
+        users: It is the user's own, not the benchmark's.
+
+    Raises:
+        ValueError: The sentence names the file and says where files come from.
+    """
+    path = root / entry["file_name"]
+    if users and not path.exists():
+        raise ValueError(f"The data set {name} has no file {path}; correct its `file_name` in dataset_info.json.")
+    if not users and not path.is_file():
+        raise ValueError(
+            f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
+            "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
+            f"`fcit-cli data download --root {root}`."
+        )

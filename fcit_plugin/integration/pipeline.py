@@ -7,15 +7,18 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, concatenate_datasets
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
 from llamafactory.extras import logging
+from pyarrow.compute import list_value_length
 
 from ..benchmark.references import Reference, match_references
 from ..evaluation.answers import Answer
 from .converter import RECORD
 from .datasets import TEST, dataset_entry, dataset_root
+from .diagnosis import diagnosed
 from .files import TrainFiles
 from .instructions import without_media
 
@@ -106,17 +109,16 @@ class Pipeline:
     def _load(self, name: str, generate: bool) -> Split:
         training_args = copy.copy(self.training_args)
         training_args.predict_with_generate = generate
-        with self.training_args.main_process_first(desc="load dataset"):
+        with diagnosed(name, self.data_args), self.training_args.main_process_first(desc="load dataset"):
             aligned = _get_merged_dataset([name], self.model_args, self.data_args, training_args, stage="sft")
-        instructions = _instructions(aligned)
+            instructions = _instructions(aligned)
+        _refuse_empty(name, "instruction", instructions)
         answers = self._references(name, aligned) if generate else None
         if answers is None:
             answers = [response[0]["content"] if response else "" for response in aligned["_response"]]
-            empty = [i for i, answer in enumerate(answers) if not answer.strip()]
-            if empty:
-                raise ValueError(f"Record {empty[0]} of the data set {name} has no answer; mend the file or drop the record.")
+            _refuse_empty(name, "answer", answers)
         rows = self._rows(aligned)
-        with self.training_args.main_process_first(desc="pre-process dataset"):
+        with diagnosed(name, self.data_args, rows), self.training_args.main_process_first(desc="pre-process dataset"):
             features = _get_preprocessed_dataset(
                 rows,
                 self.data_args,
@@ -131,7 +133,31 @@ class Pipeline:
                 f"LLaMA-Factory dropped {len(rows) - len(features)} records of the data set {name} as invalid "
                 "(see its warnings above); mend the file."
             )
+        self._refuse_cut_images(name, rows, features)
         return Split(name, features, instructions, answers)
+
+    def _refuse_cut_images(self, name: str, rows: Dataset, features: Dataset) -> None:
+        """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
+
+        Raises:
+            ValueError: The sentence names the record and how many tokens its image takes.
+        """
+        plugin, cutoff = self.template.mm_plugin, self.data_args.cutoff_len
+        if not plugin.image_token or not any(rows["_images"]):
+            return
+        lengths = list_value_length(features.with_format("arrow")[:]["input_ids"]).to_numpy()
+        token = self.tokenizer.convert_tokens_to_ids(plugin.image_token)
+        for i in np.flatnonzero(lengths >= cutoff).tolist():
+            row = rows[i]
+            messages = plugin.process_messages(
+                row["_prompt"] + row["_response"], row["_images"] or [], [], [], self.tokenizer_module["processor"]
+            )
+            whole = sum(message["content"].count(plugin.image_token) for message in messages)
+            if features[i]["input_ids"].count(token) < whole:
+                raise ValueError(
+                    f"`cutoff_len: {cutoff}` cuts record {i} of the data set {name} within its image, which takes {whole} "
+                    "tokens; raise it."
+                )
 
     def _rows(self, aligned: Dataset) -> Dataset:
         """The records to tokenise."""
@@ -176,6 +202,12 @@ class TaskData:
     def instructions(self) -> list[str]:
         """Instructions, in the same order."""
         return [text for split in self.splits for text in split.instructions]
+
+
+def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
+    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise ValueError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
 
 
 def instructions_of(name: str, model_args, data_args) -> list[str]:

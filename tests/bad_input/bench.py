@@ -14,9 +14,10 @@ from forked import Ended, command
 class Bench:
     """A good recipe with a copy of its data, for a case to spoil."""
 
-    def __init__(self, folder: Path, model: Path, data: Path, finished: Path) -> None:
+    def __init__(self, folder: Path, model: Path, data: Path, finished: Path, text_model: Path) -> None:
         self.folder = folder
         self.model = model
+        self.text_model = text_model
         self.data = Path(shutil.copytree(data, folder / "data"))
         self.finished = finished
         self.keys: dict[str, Any] = tiny.recipe(model, self.data, folder / "out", fcit_zero_shot=False)

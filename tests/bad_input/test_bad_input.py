@@ -1,20 +1,21 @@
 """Bad input, case by case: one sentence that names the file, key or client, exit code 1, no traceback."""
 
+import cases_data
 import cases_folders
 import cases_recipe
 import pytest
 from bench import Bench
 
-CASES = [*cases_recipe.CASES, *cases_folders.CASES]
+CASES = [*cases_recipe.CASES, *cases_data.CASES, *cases_folders.CASES]
 
 
 @pytest.fixture
-def bench(request, tmp_path, text_run):
+def bench(request, tmp_path, text_run, text_model):
     """A bench on the tiny Llama, or with ``images`` on the tiny LLaVA."""
 
     def make(images):
         kind = ("llava_model", "image_data") if images else ("text_model", "text_data")
-        return Bench(tmp_path, *map(request.getfixturevalue, kind), text_run)
+        return Bench(tmp_path, *map(request.getfixturevalue, kind), text_run, text_model)
 
     return make
 
