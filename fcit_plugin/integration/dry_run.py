@@ -98,7 +98,7 @@ class DrySession(Session):
 
     @override
     def _clear_output_dir(self, held: list[str]) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        """A plan takes nothing away."""
 
 
 def dry_run(session: DrySession) -> Plan:

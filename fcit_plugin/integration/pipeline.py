@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -78,6 +79,13 @@ class Pipeline:
     def test(self, name: str) -> Split:
         """Test records: prompts alone, to generate from."""
         return self._split(name + TEST, generate=True)
+
+    def read(self, names: Iterable[str], with_test: bool) -> None:
+        """Read and tokenise data sets now: what is wrong with one shall be known before a model is loaded."""
+        for name in names:
+            self.train(name)
+            if with_test:
+                self.test(name)
 
     def count(self, name: str) -> int:
         """Number of training records; see :class:`fcit_plugin.scenario.Source`."""

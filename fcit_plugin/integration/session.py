@@ -74,14 +74,18 @@ class Session:
         self.keys = deciding_keys(self.arguments, training_args.world_size)
         self.checkpoints = Checkpoints(self.output_dir, training_args.save_total_limit)
         self.start = self._find_start()
-        self._prepare_output_dir()
+        held = self._check_output_dir()
         with named(model_args, OSError, ValueError):
             tokenizer_module = load_tokenizer(model_args)
         self.pipeline = self._make_pipeline(tokenizer_module)
+        if finetuning_args.fcit_stage == "fcit":
+            self.pipeline.read(self.scenario.all_datasets(), with_test=evaluates)
         with named(model_args, OSError):
             self.model = self._load_model(tokenizer_module["tokenizer"])
         self.encoder = self._make_encoder(tokenizer_module["tokenizer"])
         self.program = Program(args, self.scenario, training_args.seed, blank=read_subspace(self.model))
+        if held is not None:  # only now: what is refused above takes nothing away
+            self._clear_output_dir(held)
 
     def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
         return Pipeline(self.model_args, self.data_args, self.training_args, tokenizer_module)
@@ -101,9 +105,10 @@ class Session:
             start.check("keys", self.keys, self.arguments)
         return start
 
-    def _prepare_output_dir(self) -> None:
+    def _check_output_dir(self) -> list[str] | None:
+        """What results there are to clear away; None if this process has nothing to do with them."""
         if not self.is_main or (self.start is not None and self.start.is_in(self.checkpoints)):
-            return
+            return None
         held = [name for name in (MANIFEST, DESCRIPTION) if (self.output_dir / name).exists()]
         held += [f"{folder.parent.name}/{folder.name}" for folder in self.checkpoints.commits()[-1:]]
         is_update = self.finetuning_args.fcit_stage == "fcit_client"
@@ -112,14 +117,6 @@ class Session:
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
                 + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
             )
-        self._clear_output_dir(held)
-
-    def _clear_output_dir(self, held: list[str]) -> None:
-        if held:
-            self.clear_results()
-            (self.output_dir / TRAINER_LOG).unlink(missing_ok=True)
-            shutil.rmtree(self.output_dir / "updates", ignore_errors=True)
-        self.checkpoints.go_back_to(None)
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.output_dir).close()
@@ -127,6 +124,14 @@ class Session:
             raise ValueError(
                 f"`output_dir` {self.output_dir} cannot be written to ({error.strerror}); name a folder of your own."
             ) from error
+        return held
+
+    def _clear_output_dir(self, held: list[str]) -> None:
+        if held:
+            self.clear_results()
+            (self.output_dir / TRAINER_LOG).unlink(missing_ok=True)
+            shutil.rmtree(self.output_dir / "updates", ignore_errors=True)
+        self.checkpoints.go_back_to(None)
 
     def clear_results(self) -> None:
         """Take away what a finished run leaves, beside its log and its commits."""

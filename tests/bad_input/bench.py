@@ -73,6 +73,7 @@ class Case:
         arguments: The command line.
         setup: Called in the child before the command.
         env: Environment variables.
+        loads: What is wrong shows when the base model is loaded or later; else it must be met before.
     """
 
     title: str
@@ -84,6 +85,7 @@ class Case:
     arguments: Callable[[Bench], list[str]] = lambda bench: ["train", str(bench.recipe)]
     setup: Callable[[], None] = lambda: None
     env: dict[str, str] = field(default_factory=dict)
+    loads: bool = False
 
     def run(self, bench: Bench) -> Ended:
         """Spoil the bench, write its recipe and run the command."""

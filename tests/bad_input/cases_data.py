@@ -34,7 +34,7 @@ test_record.__test__ = False
 
 def image(title: str, *says: str, content: bytes) -> Case:
     """Other bytes in the file of an image."""
-    says = ("`color`", "datasets/red.png", "record ", *says)
+    says = ("`color", "datasets/red.png", "record ", *says)
     return Case(title, says, spoil=lambda b: b.write("datasets/red.png", content), images=True)
 
 
@@ -141,7 +141,7 @@ IMAGES = [
     Case("an image folder that is not there", ("/no/such", "`media_dir`"), {"media_dir": "/no/such"}, images=True),
     Case(
         "a truncated image",
-        ("`color`", "datasets/red.png", "truncated"),
+        ("`color", "datasets/red.png", "truncated"),
         spoil=lambda b: b.write("datasets/red.png", (b.data / "datasets" / "red.png").read_bytes()[:50]),
         images=True,
     ),
@@ -155,7 +155,7 @@ IMAGES = [
     record("an image tag without image", "tag", "names no image", images=True, image=None),
     Case(
         "images for a text model",
-        ("`color`", "template"),
+        ("`color", "template"),
         spoil=lambda b: {"model_name_or_path": str(b.text_model), "template": "vicuna"},
         images=True,
     ),
