@@ -101,17 +101,7 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
     files = [folder / entry["folder"] / "adapter_model.safetensors" for entry in manifest["subspaces"]]
     subspaces = [load_tensors(path) for path in files]
-    arrays = load_tensors(folder / TOKENS, load_numpy)
-    try:
-        tokens = SubspaceTokens.from_arrays(arrays)
-    except (KeyError, ValueError) as error:
-        missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-        raise ValueError(f"{folder / TOKENS} holds no identity tokens: {missing}; get a sound copy of it.") from error
-    if tokens.num_subspaces != len(subspaces):
-        raise ValueError(
-            f"{folder / TOKENS} holds {tokens.num_subspaces} tokens for {len(subspaces)} subspaces in "
-            f"{folder / MANIFEST}; the files do not belong together."
-        )
+    tokens = _load_tokens(folder, manifest)
     for path, tensors in ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), *zip(files, subspaces)):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
@@ -119,8 +109,24 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules), manifest
 
 
+def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
+    path, count = folder / TOKENS, len(manifest["subspaces"])
+    arrays = load_tensors(path, load_numpy)
+    try:
+        tokens = SubspaceTokens.from_arrays(arrays)
+    except (KeyError, ValueError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise ValueError(f"{path} holds no identity tokens: {missing}; get a sound copy of it.") from error
+    if tokens.num_subspaces != count:
+        raise ValueError(
+            f"{path} holds {tokens.num_subspaces} tokens for {count} subspaces in {folder / MANIFEST}; "
+            "the files do not belong together."
+        )
+    return tokens
+
+
 def check_state(folder: Path) -> dict[str, Any]:
-    """Check a state folder as far as the manifest and the heads of its files tell, which is quick.
+    """Check a state folder as far as the manifest, the tokens and the heads of its files tell, which is quick.
 
     Returns:
         The manifest.
@@ -129,7 +135,7 @@ def check_state(folder: Path) -> dict[str, Any]:
         ValueError: As :func:`load_state` does.
     """
     manifest = read_manifest(folder)
-    check_tensors(folder / TOKENS)
+    _load_tokens(folder, manifest)
     for entry in manifest["subspaces"]:
         check_tensors(folder / entry["folder"] / "adapter_model.safetensors")
         read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))

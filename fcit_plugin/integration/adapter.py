@@ -24,11 +24,6 @@ def install(adapter_module) -> None:
         finetuning_args = given["finetuning_args"]
         folder = fcit_folder(given["model_args"].adapter_name_or_path)
         if folder is not None:
-            if given["is_trainable"]:
-                raise ValueError(
-                    f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and "
-                    "export, not to train on; take it out of the recipe."
-                )
             from .serving import load_fcit_folder
 
             return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)

@@ -276,6 +276,11 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
 
     check_model(model_args)
     check_state(folder)
+    if len(parsed) == 5 and parsed[2].do_train:
+        raise ValueError(
+            f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and export, not "
+            "to train on; take it out of the recipe."
+        )
     if model_args.export_dir is None and model_args.infer_backend != EngineName.HF:
         raise ValueError(
             f"`infer_backend: {model_args.infer_backend}` knows no subspaces, so {folder} cannot be used with it; take "

@@ -145,7 +145,8 @@ def sentence_of(error: BaseException) -> str | None:
         remedy = "free some space and start again" if error.errno in _FULL else "check that path"
         return f"{error.filename or 'A file'}: {error.strerror}; {remedy}."
     if isinstance(error, (OSError, ImportError)) or (isinstance(error, ValueError) and _was_raised(error)):
-        return one_line(error)
+        line = one_line(error)
+        return line if line[-1] in ".?!)" else f"{line}."
     return None
 
 

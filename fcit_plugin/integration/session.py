@@ -68,7 +68,7 @@ class Session:
         if evaluates:
             check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
         if args.fcit_state_dir is not None:
-            check_state(Path(args.fcit_state_dir))
+            self._check_recipe(Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
         check_model(model_args)
         self.arguments = (model_args, data_args, training_args, finetuning_args, generating_args, args)
         self.keys = deciding_keys(self.arguments, training_args.world_size)
@@ -148,11 +148,17 @@ class Session:
         """The server state of ``fcit_state_dir``.
 
         Raises:
-            ValueError: It was made by a recipe that differs in a key that decides who trains what from where, or it
-                does not fit the model.
+            ValueError: It does not fit the model.
         """
         folder = Path(self.args.fcit_state_dir)
-        state, manifest = load_state(folder)
+        state, _ = load_state(folder)
+        for subspace in state.subspaces:
+            check_keys(self.program.blank, subspace, f"state {folder}")
+            check_shapes(self.program.blank, subspace, f"state {folder}")
+        return state
+
+    def _check_recipe(self, folder: Path, manifest: dict[str, Any]) -> None:
+        """Refuse a state of a finished run, or of a recipe that differs in what decides who trains what from where."""
         for key, value in self._deciding().items():
             if manifest.get(key) != value:
                 name = key if key == "seed" else f"fcit_{key}"
@@ -160,12 +166,8 @@ class Session:
                     f"`{name}` is {value!r}, but the state {folder} was made with {manifest.get(key)!r}; "
                     "give every site and the server the same recipe."
                 )
-        if state.stage >= self.scenario.num_stages:
+        if manifest["stage"] >= self.scenario.num_stages:
             raise ValueError(f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in.")
-        for subspace in state.subspaces:
-            check_keys(self.program.blank, subspace, f"state {folder}")
-            check_shapes(self.program.blank, subspace, f"state {folder}")
-        return state
 
     def _deciding(self) -> dict[str, Any]:
         keys = (

@@ -71,7 +71,7 @@ class Case:
         extra: YAML at the recipe's end, as it is.
         images: On the tiny LLaVA with images, not on the tiny Llama.
         arguments: The command line.
-        setup: Called in the child before the command.
+        setup: Called in the child before the command, with the bench.
         env: Environment variables.
         loads: What is wrong shows when the base model is loaded or later; else it must be met before.
     """
@@ -83,7 +83,7 @@ class Case:
     extra: str = ""
     images: bool = False
     arguments: Callable[[Bench], list[str]] = lambda bench: ["train", str(bench.recipe)]
-    setup: Callable[[], None] = lambda: None
+    setup: Callable[[Bench], Any] = lambda bench: None
     env: dict[str, str] = field(default_factory=dict)
     loads: bool = False
 
@@ -93,4 +93,4 @@ class Case:
         tiny.write_recipe(bench.recipe, {key: value for key, value in keys.items() if value is not None})
         with bench.recipe.open("a") as file:
             file.write(self.extra)
-        return command(self.arguments(bench), bench.folder, self.env, self.setup)
+        return command(self.arguments(bench), bench.folder, self.env, lambda: self.setup(bench))

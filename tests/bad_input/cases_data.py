@@ -163,14 +163,20 @@ IMAGES = [
 ]
 
 CLIENTS = [
-    Case("too few records for the clients", ("color", "60 are needed"), {"fcit_min_client_samples": 20}),
-    Case("more clients than records", ("color", "100 clients"), {"fcit_num_clients": 100, "fcit_min_client_samples": 1}),
-    Case("a client without data", ("client 1", "letter"), spoil=clients("a", "b", "c")),
-    Case("other clients than the records name", ("fcit_num_clients: 2",), spoil=clients("a", "b")),
+    Case("too few records for the clients", ("color", "60 are needed"), {"fcit_min_client_samples": 20}, loads=True),
+    Case(
+        "more clients than records",
+        ("color", "100 clients"),
+        {"fcit_num_clients": 100, "fcit_min_client_samples": 1},
+        loads=True,
+    ),
+    Case("a client without data", ("client 1", "letter"), spoil=clients("a", "b", "c"), loads=True),
+    Case("other clients than the records name", ("fcit_num_clients: 2",), spoil=clients("a", "b"), loads=True),
     Case(
         "a client column that is not there",
         ("Record 0", "'hospital'"),
         {"fcit_partition": "natural", "fcit_partition_column": "hospital"},
+        loads=True,
     ),
     Case("released partitions of no release", ("released", "custom"), {"fcit_partition": "released"}),
 ]

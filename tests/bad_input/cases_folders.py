@@ -55,7 +55,7 @@ def cut(name: str) -> Change:
     return change
 
 
-def model(title: str, says: tuple[str, ...], change: Change) -> Case:
+def model(title: str, says: tuple[str, ...], change: Change, loads: bool = False) -> Case:
     """A base model whose folder is changed."""
 
     def spoil(b: Bench) -> dict[str, Any]:
@@ -63,11 +63,16 @@ def model(title: str, says: tuple[str, ...], change: Change) -> Case:
         change(folder)
         return {"model_name_or_path": str(folder)}
 
-    return Case(title, says, spoil=spoil)
+    return Case(title, says, spoil=spoil, loads=loads)
 
 
 def adapter(
-    title: str, says: tuple[str, ...], change: Change = lambda folder: None, command: str = "chat", **flags: Any
+    title: str,
+    says: tuple[str, ...],
+    change: Change = lambda folder: None,
+    command: str = "chat",
+    loads: bool = False,
+    **flags: Any,
 ) -> Case:
     """A run's folder as adapter of a command; flags replace those of a good command line, None takes one out."""
 
@@ -80,7 +85,7 @@ def adapter(
         given |= _called(flags, b)
         return [command, *(part for k, v in given.items() if v is not None for part in (f"--{k}", str(v)))]
 
-    return Case(title, says, arguments=arguments)
+    return Case(title, says, arguments=arguments, loads=loads)
 
 
 def _called(values: dict[str, Any], b: Bench) -> dict[str, Any]:
@@ -88,7 +93,12 @@ def _called(values: dict[str, Any], b: Bench) -> dict[str, Any]:
 
 
 def state(
-    title: str, says: tuple[str, ...], change: Change = lambda folder: None, at_end: bool = False, **keys: Any
+    title: str,
+    says: tuple[str, ...],
+    change: Change = lambda folder: None,
+    at_end: bool = False,
+    loads: bool = False,
+    **keys: Any,
 ) -> Case:
     """A run's folder as server state that a client starts from."""
 
@@ -99,7 +109,7 @@ def state(
         change(folder)
         return {"stage": "fcit_client", "fcit_state_dir": str(folder), "fcit_client": 0} | _called(keys, b)
 
-    return Case(title, says, spoil=spoil)
+    return Case(title, says, spoil=spoil, loads=loads)
 
 
 def update(title: str, says: tuple[str, ...], change: Change, **keys: Any) -> Case:
@@ -112,7 +122,7 @@ def update(title: str, says: tuple[str, ...], change: Change, **keys: Any) -> Ca
         change(given)
         return {"stage": "fcit_aggregate", "fcit_state_dir": str(folder), "fcit_update_dirs": str(given), **keys}
 
-    return Case(title, says, spoil=spoil)
+    return Case(title, says, spoil=spoil, loads=True)
 
 
 def nan(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -139,7 +149,12 @@ MODELS = [
     model("a model without weights", ("/model", "model.safetensors"), remove("*.safetensors")),
     model("truncated weights", ("/model/model.safetensors", "sound copy"), cut("model.safetensors")),
     model("weights that are none", ("/model/model.safetensors", "sound copy"), replace("model.safetensors", b"x" * 99)),
-    model("weights of another model", ("/model", "do not fit"), edit_json("config.json", intermediate_size=128)),
+    model(
+        "weights of another model",
+        ("/model", "do not fit"),
+        edit_json("config.json", intermediate_size=128),
+        loads=True,
+    ),
 ]
 
 ADAPTERS = [
@@ -149,28 +164,32 @@ ADAPTERS = [
     adapter("a subspace that is missing", (WEIGHTS, "sound copy"), remove(WEIGHTS)),
     adapter("a truncated subspace", (WEIGHTS, "sound copy"), cut(WEIGHTS)),
     adapter("a subspace file that is none", (WEIGHTS, "sound copy"), replace(WEIGHTS, b"x" * 300)),
-    adapter("a subspace without a tensor", ("subspaces/0", TENSOR), edit_tensors(WEIGHTS, without_tensor)),
+    adapter("a subspace without a tensor", ("subspaces/0", TENSOR), edit_tensors(WEIGHTS, without_tensor), loads=True),
     adapter(
         "a subspace tensor of another shape",
         ("subspaces/0", TENSOR, "lora_rank"),
         edit_tensors(WEIGHTS, lambda t: t | {TENSOR: torch.zeros(2, 64)}),
         command="export",
+        loads=True,
     ),
-    adapter("a subspace that is not finite", (WEIGHTS, TENSOR, "not finite"), edit_tensors(WEIGHTS, nan)),
+    adapter("a subspace that is not finite", (WEIGHTS, TENSOR, "not finite"), edit_tensors(WEIGHTS, nan), loads=True),
     adapter("missing identity tokens", (TOKENS, "sound copy"), remove(TOKENS)),
     adapter(
         "identity tokens of fewer subspaces",
         (TOKENS, "1 tokens for 2 subspaces"),
         edit_tensors(TOKENS, lambda t: {k: v[:1] for k, v in t.items()}),
     ),
-    adapter("identity tokens of another encoder", (TOKENS, "16 numbers"), edit_tensors(TOKENS, narrow)),
+    adapter("identity tokens of another encoder", (TOKENS, "16 numbers"), edit_tensors(TOKENS, narrow), loads=True),
     adapter("a missing adapter_config.json", ("subspaces/0/adapter_config.json",), remove("subspaces/0/*.json")),
     adapter(
         "an identity encoder that has gone",
         ("`fcit_identity_encoder: /no/such`",),
         edit_json(MANIFEST, identity_encoder="/no/such"),
+        loads=True,
     ),
-    adapter("a base model of other shapes", ("/run", "base model"), model_name_or_path=lambda b: b.wider_model()),
+    adapter(
+        "a base model of other shapes", ("/run", "base model"), model_name_or_path=lambda b: b.wider_model(), loads=True
+    ),
     adapter("a base model that is not there", ("/no/such",), model_name_or_path="/no/such", command="export"),
     adapter("an inference backend that is not installed", ("vllm", "pip install"), infer_backend="vllm"),
     adapter(
@@ -178,6 +197,7 @@ ADAPTERS = [
         ("`fcit_export_weights` is '9'", "mean"),
         command="export",
         fcit_export_weights=9,
+        loads=True,
     ),
     adapter("an export without a folder to write", ("`export_dir`",), command="export", export_dir=None),
     Case(
@@ -203,10 +223,10 @@ STATES = [
             "fcit_client": 0,
         },
     ),
-    state("a server state of another rank", ("/state", "lora_rank"), lora_rank=8),
+    state("a server state of another rank", ("/state", "lora_rank"), lora_rank=8, loads=True),
     state("a server state of another seed", ("`seed` is 7", "42", "same recipe"), seed=7),
     state("a finished run as server state", ("/state", "is finished"), at_end=True),
-    state("a server state that is not finite", (WEIGHTS, "not finite"), edit_tensors(WEIGHTS, nan)),
+    state("a server state that is not finite", (WEIGHTS, "not finite"), edit_tensors(WEIGHTS, nan), loads=True),
     state(
         "an output folder that is the server state",
         ("`output_dir`", "`fcit_state_dir`"),

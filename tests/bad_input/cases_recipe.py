@@ -58,6 +58,7 @@ NAMES = [
         "an identity encoder that is not there",
         ("`fcit_identity_encoder: no/such`", "embedding"),
         {"fcit_identity_encoder": "no/such"},
+        loads=True,
     ),
     Case("an unknown template", ("`template`", "`vicuna`"), {"template": "vicunna"}),
     Case("an unknown learning rate schedule", ("`lr_scheduler_type`", "`cosine`"), {"lr_scheduler_type": "cosin"}),
@@ -69,7 +70,12 @@ NAMES = [
         ("`color_test`", "`fcit_eval_every: never`"),
         {"fcit_stages": [["color_test"]]},
     ),
-    Case("a LoRA target that matches nothing", ("`lora_target`", "`gate_proj`"), {"lora_target": "up_proj,gate_prj"}),
+    Case(
+        "a LoRA target that matches nothing",
+        ("`lora_target`", "`gate_proj`"),
+        {"lora_target": "up_proj,gate_prj"},
+        loads=True,
+    ),
 ]
 
 VALUES = [
@@ -130,6 +136,7 @@ TOGETHER = [
         "a learning rate for the projector of a text model",
         ("`fcit_projector_learning_rate`", "take the key out"),
         {"fcit_projector_learning_rate": 0.1, "freeze_multi_modal_projector": False},
+        loads=True,
     ),
     Case(
         "a learning rate for a frozen projector",

@@ -2,11 +2,12 @@
 
 import cases_data
 import cases_folders
+import cases_machine
 import cases_recipe
 import pytest
 from bench import Bench
 
-CASES = [*cases_recipe.CASES, *cases_data.CASES, *cases_folders.CASES]
+CASES = [*cases_recipe.CASES, *cases_data.CASES, *cases_folders.CASES, *cases_machine.CASES]
 
 
 @pytest.fixture
