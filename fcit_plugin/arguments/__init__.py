@@ -123,6 +123,7 @@ _ONLY_IN = {
     "fcit_client": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
     "fcit_dry_run": ("fcit",),
+    "fcit_reference": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS), (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)

@@ -7,14 +7,24 @@ from .option import option
 
 @dataclass
 class RunArguments:
-    """A look ahead."""
+    """A look ahead, or a bound that the run is compared with."""
 
     fcit_dry_run: bool = option(
         False, "Say who would train what when, with steps, bytes and memory, and stop (also --dry-run)."
+    )
+    fcit_reference: str | None = option(
+        None,
+        "Run a bound instead of the method: zero_shot (the untuned model), centralized (all data in one place), "
+        "local (clients that learn alone).",
+        choices=["zero_shot", "centralized", "local"],
     )
 
     def parse(self) -> None:
         """Nothing to turn."""
 
     def check(self) -> None:
-        """Nothing to check."""
+        """Refuse values that cannot work together."""
+        if self.fcit_reference and self.fcit_eval_every == "never":
+            raise ValueError(
+                "`fcit_reference` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out."
+            )

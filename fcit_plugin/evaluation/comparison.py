@@ -189,8 +189,12 @@ def _arguments(report: Report) -> dict[str, Any]:
 
 
 def _label(report: Report, among: Sequence[Report]) -> str:
-    """Method and the arguments that are not the same in all runs; an argument at its default is not in a report."""
-    told = [arguments for other in among if (arguments := _arguments(other))]
+    """Method and the arguments that are not the same in all runs; an argument at its default is not in a report.
+
+    A bound differs from methods in much that it does not choose, so it is told from runs of its own kind alone.
+    """
+    peers = [other for other in among if other.get("reference") == report.get("reference")]
+    told = [arguments for other in peers if (arguments := _arguments(other))]
     own = _arguments(report)
     differing = [key for key, value in own.items() if any(other.get(key) != value for other in told)]
     return ", ".join([report["method"], *(f"{key.removeprefix('fcit_')}={_plain(own[key])}" for key in differing)])

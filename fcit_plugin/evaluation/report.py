@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .matrix import AccuracyMatrix, Row
@@ -55,6 +56,7 @@ def build_report(
     seconds: Mapping[str, float],
     partition: Sequence[Mapping[str, Any]] = (),
     arguments: Mapping[str, Any] | None = None,
+    reference: str | None = None,
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
 
@@ -77,20 +79,23 @@ def build_report(
         seconds: total, train and evaluate.
         partition: who has how many records of what: entries with the keys task, dataset and records, the last with one
             number per client.
+        reference: `fcit_reference` if the run is a bound that methods are compared with, not a method.
         arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
 
     Returns:
-        A dictionary with the keys method, setting, seed, arguments, stages, datasets, accuracy, accuracy_restricted,
-        scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments, dropped,
-        partition and seconds.
-        `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where
-        there is nothing to summarise.
+        A dictionary with the keys method, reference, setting, seed, arguments, stages, datasets, accuracy,
+        accuracy_restricted, scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments,
+        dropped, partition and seconds.
+        `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where there is nothing
+        to summarise. `last` of the reference zero_shot is the mean over `zero_shot`.
     """
     datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
     evaluated = matrix.rows != []
     zero_shot = zero_shot or {}
+    untuned = fmean(zero_shot.values()) if reference == "zero_shot" else None
     return {
         "method": method,
+        "reference": reference,
         "setting": setting,
         "seed": int(seed),
         "arguments": dict(arguments or {}),
@@ -100,7 +105,7 @@ def build_report(
         "accuracy_restricted": [[_number(row.get(name)) for name in datasets] for row in restricted or ()],
         "scores_other": [{name: dict(scores) for name, scores in row.items()} for row in other or ()],
         "zero_shot": {name: float(zero_shot[name]) for name in datasets if name in zero_shot},
-        "last": matrix.last if evaluated else None,
+        "last": matrix.last if evaluated else untuned,
         "avg": matrix.avg if evaluated else None,
         "forgetting": matrix.forgetting if evaluated else None,
         "bwt": matrix.bwt if evaluated else None,
@@ -219,7 +224,11 @@ def _stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def _summary(report: Report) -> dict[str, str]:
-    return {name: _cell(report[key]) for key, name in SUMMARY.items()}
+    spread = report.get("spread", {})  # over clients that learned alone
+    return {
+        name: _cell(report[key]) + (f" ± {_cell(spread[key])}" if spread.get(key) is not None else "")
+        for key, name in SUMMARY.items()
+    }
 
 
 def title(report: Report) -> str:

@@ -77,6 +77,11 @@ class Program:
         identity = {"seed": self.seed, **{key: args[key] for key in _IDENTITY}}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def num_stages(self) -> int:
+        """T, the number of stages that are trained."""
+        return self.scenario.num_stages
+
     def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
         """The clients sampled for a round, each with its task; other ones in a further attempt at it."""
         num_clients, per_round = self.args.fcit_num_clients, self.args.fcit_clients_per_round
@@ -143,7 +148,7 @@ def run(program: Program, state: ServerState, grid: Grid, observer: RunObserver,
     Raises:
         RoundFailed: See :func:`run_round`.
     """
-    while state.stage < program.scenario.num_stages:
+    while state.stage < program.num_stages:
         state = run_round(program, state, grid, observer, traffic)
     return state
 

@@ -27,6 +27,7 @@ from .devices import set_aside
 from .errors import one_line, read_recipe, watch
 from .instructions import Instructions
 from .partition import partition_options
+from .references import reference_recipe
 from .values import check_template, check_values
 
 
@@ -80,6 +81,9 @@ def install(parser_module) -> None:
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
             check_values(rest, parser_module._TRAIN_ARGS)
+        given_fcit = fcit
+        if fcit.fcit_reference:
+            fcit = reference_recipe(rest, fcit)
         aside = set_aside(rest) if fcit.fcit_dry_run else {}
         parsed = wrapped(rest)
         finetuning_args = parsed[-2]
@@ -88,6 +92,7 @@ def install(parser_module) -> None:
         else:
             with_folder(parsed, fcit)
         finetuning_args.fcit = fcit
+        finetuning_args.fcit_given = given_fcit
         finetuning_args.fcit_aside = aside
         finetuning_args.fcit_stage = stage
         finetuning_args.fcit_own_data = own_data

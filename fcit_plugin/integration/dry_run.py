@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..plan.work import ClientWork, Payload, Schedule, TaskShare, optimizer_step
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer
 from .pipeline import Pipeline
+from .reference_runs import programs
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -115,22 +116,28 @@ def make_plan(session: DrySession) -> Plan:
     """Count what the session's run would do."""
     args, local, aside = session.args, session.local(), session.finetuning_args.fcit_aside
     processes = num_processes(session.training_args.world_size)
-    programs = {"": session.program}
     names = session.scenario.all_datasets()
     evaluates = args.fcit_eval_every != "never"
     data = [_summary(session, name, evaluates) for name in names]
     shapes = [tuple(value.shape) for value in session.program.blank.values()]
     shared = [tuple(value.shape) for value in read_shared(session.model).values()]
     payload = Payload(tuple(shapes), tuple(shared), session.encoder.dimension)
-    schedules = {name: _schedule(session, program, local, payload, processes) for name, program in programs.items()}
+    found = programs(session)
+    travels = payload if list(found) == [""] else None
+    schedules = {
+        name: _schedule(session, program, local, travels, processes)
+        for name, program in found.items()
+        if program.num_stages
+    }
     memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
+    given = session.finetuning_args.fcit_given
     return Plan(
-        title=f"{args.fcit_method}, {args.fcit_setting}, seed {session.training_args.seed}",
+        title=f"{given.fcit_reference or given.fcit_method}, {given.fcit_setting}, seed {session.training_args.seed}",
         settings=_settings(session, payload, processes),
         data=data,
         shares=[_share(session, local, index) for index in range(len(session.scenario.tasks))],
         schedules=schedules,
-        answers=_answers(session, data) if evaluates else 0,
+        answers=_answers(session, data, found.values()) if evaluates else 0,
         memory=memory,
         notes=[*_notes(processes, zero_stage(aside)), *_idle(session, schedules)],
     )
@@ -148,11 +155,11 @@ def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
 
 
 def _schedule(
-    session: Session, program: Program, local: LocalTrainer, payload: Payload, processes: int
+    session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int
 ) -> Schedule:
     args = session.training_args
     work = []
-    for stage in range(session.scenario.num_stages):
+    for stage in range(program.num_stages):
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
                 records = len(local.records(client, config["task"]))
@@ -168,7 +175,7 @@ def _schedule(
     return Schedule(tuple(work), payload)
 
 
-def _answers(session: Session, data: list[DataSummary]) -> int:
+def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
     """Answers generated in all evaluations: one a test record, and one more where they are also restricted to labels."""
     args = session.args
     each = {}
@@ -176,9 +183,10 @@ def _answers(session: Session, data: list[DataSummary]) -> int:
         restricted = args.fcit_eval_restricted and label_set(session.pipeline.train(item.name).answers) is not None
         each[item.name] = item.test * (2 if restricted else 1)
     evaluations = [session.scenario.all_datasets()] if args.fcit_zero_shot else []
-    for stage in range(session.scenario.num_stages):
-        times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
-        evaluations += [session.scenario.seen_datasets(stage)] * times
+    times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
+    for program in found:
+        for stage in range(program.num_stages):
+            evaluations += [session.scenario.seen_datasets(stage)] * times
     return sum(each[name] for names in evaluations for name in names)
 
 

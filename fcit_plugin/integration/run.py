@@ -103,7 +103,7 @@ class FederatedRun:
 
     def _go_on(self) -> None:
         session, start = self.session, self.session.start
-        finished = self.state.stage == self.scenario.num_stages
+        finished = self.state.stage == session.program.num_stages
         if finished:
             logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written anew.")
         if not session.is_main:
@@ -181,7 +181,7 @@ class FederatedRun:
     def _total_steps(self) -> int:
         return sum(
             self.local.num_steps(client, config["task"])
-            for stage in range(self.scenario.num_stages)
+            for stage in range(self.session.program.num_stages)
             for round in range(self.args.fcit_num_rounds)
             for client, config in self.session.program.work(stage, round).items()
         )
@@ -209,9 +209,11 @@ class FederatedRun:
             output_dir / LOSS_PNG,
         )
         seconds = {**progress.seconds, "train": progress.seconds["total"] - progress.seconds["evaluate"]}
+        given = session.finetuning_args.fcit_given
         report = build_report(
-            method=self.args.fcit_method,
-            setting=self.args.fcit_setting,
+            method=given.fcit_reference or given.fcit_method,
+            reference=given.fcit_reference,
+            setting=given.fcit_setting,
             seed=session.training_args.seed,
             stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
             matrix=progress.matrix,

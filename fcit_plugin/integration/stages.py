@@ -19,7 +19,7 @@ from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
 from .dry_run import DrySession, dry_run
 from .local import quiet_transformers
-from .run import FederatedRun
+from .reference_runs import run_programs
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -128,6 +128,6 @@ def run_stage(stage: str, *llamafactory_args: Any) -> None:
         dry_run(DrySession(*llamafactory_args))
         return
     session = Session(*llamafactory_args)
-    {"fcit": lambda s: FederatedRun(s)(), "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
+    {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
     if dist.is_initialized():
         dist.barrier()

@@ -44,6 +44,7 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
     report = build_report(**arguments(), dropped=[DROPPED])
     assert report == {
         "method": "disco",
+        "reference": None,
         "setting": "custom",
         "seed": 3,
         "arguments": {"learning_rate": 0.1},
@@ -88,7 +89,7 @@ def test_the_table_says_how_often_clients_were_left_out_if_any_was():
 def test_key_order_is_fixed():
     report = build_report(**dict(reversed(arguments().items())))
     assert json.dumps(report) == json.dumps(build_report(**arguments()))
-    assert list(report)[:4] == ["method", "setting", "seed", "arguments"]
+    assert list(report)[:5] == ["method", "reference", "setting", "seed", "arguments"]
     assert list(report["zero_shot"]) == ["fcit_a", "fcit_b"]
 
 
@@ -97,6 +98,12 @@ def test_without_evaluation_there_are_no_summaries():
     assert report["datasets"] == ["fcit_a", "fcit_b"]
     assert (report["accuracy"], report["zero_shot"]) == ([], {})
     assert [report[key] for key in ("last", "avg", "forgetting", "bwt", "fwt")] == [None] * 5
+
+
+def test_last_of_the_untuned_model_is_its_mean_where_it_is_the_run():
+    nothing = {"matrix": AccuracyMatrix(), "restricted": [], "assignments": [], "partition": []}
+    report = build_report(**arguments() | nothing, reference="zero_shot")
+    assert (report["reference"], report["last"], report["avg"]) == ("zero_shot", 15.0, None)
 
 
 def test_data_sets_of_stages_that_were_not_reached_are_empty_columns():

@@ -1,0 +1,62 @@
+"""The bounds of a recipe (``fcit_reference``), written as recipes of their own."""
+
+import dataclasses
+from typing import Any
+
+from ..arguments import FcitArguments
+from ..scenario.settings import get_scenario
+
+#: LLaMA-Factory's own defaults.
+_RANK, _EPOCHS = 8, 3.0
+
+
+def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
+    """Turn the recipe of a method into that of its bound.
+
+    - zero_shot: nothing is trained.
+    - centralized: one client with the data of all stages at once tunes one LoRA that is as large as a subspace for
+      every task, at the same scale: K times the rank and alpha. It passes over the data as often as the federated run
+      does on average, and at least once with its ``num_train_epochs``: one training of E max(1, R S T / (N K)) epochs
+      (R rounds of S out of N clients in each of T stages, K tasks), or of R S T times ``max_steps``.
+    - local: as in the recipe, but clients keep one LoRA of their own and nothing is averaged.
+
+    Args:
+        recipe: LLaMA-Factory's keys; changed in place.
+        fcit: The fcit keys.
+
+    Returns:
+        The fcit keys of the bound.
+    """
+    if fcit.fcit_reference == "zero_shot":
+        return dataclasses.replace(fcit, fcit_zero_shot=True)
+    alone = {
+        "fcit_method": "fedavg",
+        "fcit_server_rule": "fedavg",
+        "fcit_max_subspaces": None,
+        "fcit_min_replies": 1,
+    }
+    if fcit.fcit_reference == "local":
+        return dataclasses.replace(fcit, **alone)
+    scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)
+    num_tasks = len(scenario.tasks)
+    rank = recipe.get("lora_rank") or _RANK
+    recipe["lora_rank"] = num_tasks * rank
+    recipe["lora_alpha"] = num_tasks * (recipe.get("lora_alpha") or 2 * rank)
+    trainings = fcit.fcit_num_rounds * fcit.fcit_clients_per_round * scenario.num_stages
+    if (recipe.get("max_steps") or -1) > 0:
+        recipe["max_steps"] *= trainings
+    passes = max(1, trainings / (fcit.fcit_num_clients * num_tasks))
+    recipe["num_train_epochs"] = passes * recipe.get("num_train_epochs", _EPOCHS)
+    return dataclasses.replace(
+        fcit,
+        **alone,
+        fcit_setting="custom",
+        fcit_stages=[list(scenario.all_datasets())],
+        fcit_schedule=None,
+        fcit_task_order="paper",
+        fcit_num_clients=1,
+        fcit_clients_per_round=1,
+        fcit_num_rounds=1,
+        fcit_partition="iid",
+        fcit_min_client_samples=1,
+    )
