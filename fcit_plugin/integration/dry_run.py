@@ -277,7 +277,8 @@ def _idle(session: Session, schedules: Mapping[str, Schedule]) -> list[str]:
     idle = sum(work.steps == 1 and session.training_args.get_warmup_steps(1) > 0 for work in trainings)
     if not idle:
         return []
-    return [
+    note = (
         f"{idle} of {len(trainings)} local trainings are one step long, and warm-up begins at a learning rate of 0: they "
         "learn nothing. More epochs or a smaller batch give more steps, `warmup_ratio: 0` lets the one count."
-    ]
+    )
+    return [note]
