@@ -16,6 +16,7 @@ from ..evaluation.report import Report, build_report, table, write_report
 from ..federation.checkpoints import Checkpoints
 from ..federation.server import Program
 from ..scenario.sampling import sample_clients
+from .recipe import names
 from .run import FederatedRun
 from .session import Session
 
@@ -133,7 +134,7 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         dropped=[row for run in runs for row in run.progress.dropped],
         seconds={**seconds, "train": seconds["total"] - seconds["evaluate"]},
         partition=runs[0].local.partition.table(runs[0].local.partition.dealt()),
-        arguments=session.keys,
+        arguments={**names(session.base_model, session.data_args, session.args), **session.keys},
     )
     each = [{key: getattr(matrix, key) for key in _MEASURES} for matrix in matrices]
     report |= {key: fmean(values[key] for values in each) for key in _MEASURES}

@@ -4,6 +4,9 @@ import dataclasses
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..arguments.privacy import PrivacyArguments
+from ..arguments.replies import ReplyArguments
+from ..arguments.server_rule import ServerRuleArguments
 from ..scenario.settings import get_scenario
 
 #: LLaMA-Factory's own defaults.
@@ -27,14 +30,11 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     Returns:
         The fcit keys of the bound.
     """
+    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments)  # what happens to updates, of which there are none
+    alone = {item.name: item.default for group in server for item in dataclasses.fields(group)}
+    alone |= {"fcit_method": "fedavg", "fcit_max_subspaces": None}
     if fcit.fcit_reference == "zero_shot":
-        return dataclasses.replace(fcit, fcit_zero_shot=True)
-    alone = {
-        "fcit_method": "fedavg",
-        "fcit_server_rule": "fedavg",
-        "fcit_max_subspaces": None,
-        "fcit_min_replies": 1,
-    }
+        return dataclasses.replace(fcit, **alone, fcit_zero_shot=True)
     if fcit.fcit_reference == "local":
         return dataclasses.replace(fcit, **alone)
     scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)

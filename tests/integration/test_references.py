@@ -90,6 +90,14 @@ def test_zero_shot_is_the_row_untuned_of_every_run_and_trains_nothing(text_recip
     assert not list(output_dir.glob("subspaces/*"))
 
 
+@pytest.mark.parametrize("reference", ["zero_shot", "centralized", "local"])
+def test_what_a_server_does_to_updates_plays_no_part_in_a_bound(reference):
+    fcit = {"fcit_server_rule": "krum", "fcit_num_malicious": 1, "fcit_min_replies": 3, "fcit_max_subspaces": 2}
+    _, found = rewritten(fcit | {"fcit_max_update_norm": 1.0, "fcit_reference": reference})
+    assert (found.fcit_server_rule, found.fcit_num_malicious, found.fcit_min_replies) == ("fedavg", None, 1)
+    assert (found.fcit_max_subspaces, found.fcit_max_update_norm) == (None, None)
+
+
 class TestLocal:
     """Clients that learn alone: all three of the tiny recipe, and two of them."""
 
