@@ -2,7 +2,7 @@
 
     python scripts/kill_proof.py --kills 40
 
-The recipe is recipes/fcit_text_tiny.yaml on a few records, with FedAdam, whose moments are state as well. A process that
+The recipe is recipes/fcit_text_tiny.yaml on a few records, with FedAvgM, whose momentum is state as well. A process that
 has done the imports forks one child per start. A child tells over a pipe when a phase begins and ends, and the parent
 kills it at a random moment of a phase; or the child kills itself right before its n-th file operation on a commit or a
 kept reply. The next child goes on with `resume_from_checkpoint: true`. A run is killed again and again until it comes to
@@ -52,7 +52,7 @@ SMALL = {
     "fcit_min_client_samples": 8,
     "num_train_epochs": 1.0,
     "fcit_eval_samples": 8,
-    "fcit_server_rule": "fedadam",
+    "fcit_server_rule": "fedavgm",
 }
 #: The functions that are the phases of a run.
 PHASES = {
@@ -229,8 +229,8 @@ def main() -> None:
     with workplace(args.work) as folder:
         write_text_tasks(folder / "data", seed=0)
         keys = yaml.safe_load((ROOT / "recipes" / "fcit_text_tiny.yaml").read_text())
-        keys |= SMALL | {"dataset_dir": str(folder / "data"), "model_name_or_path": str(text_model_path())}
-        keys |= {"disable_tqdm": True, "logging_steps": 1, "report_to": "tensorboard", "fcit_keep_client_updates": True}
+        text_model_path()  # made before the first fork
+        keys |= SMALL | {"dataset_dir": str(folder / "data"), "disable_tqdm": True, "logging_steps": 1, "report_to": "tensorboard", "fcit_keep_client_updates": True}
         killed, ends = proof(keys, folder, args.kills, args.seed)
     print("\n| killed in | kills |\n| --- | ---: |")
     for phase in [*PHASES, FILE_OPERATION, BETWEEN]:

@@ -64,20 +64,17 @@ def inspect(output_dir: Path) -> Inspection:
     for folder in pending:
         found.judge(f"{folder.parent.name}/{folder.name}", problems(folder), "sums right")
     found.lines.append("")
-    _results(found, output_dir, good if good and _is_last(good, manifest) else None, has_results, bool(commits))
-    return found
-
-
-def _results(found: Inspection, output_dir: Path, last: Path | None, has_results: bool, has_commits: bool) -> None:
-    """Whether the run has ended; its results are held against the last commit, which has sums."""
-    if has_results and last is not None:
-        same = {name: value for name, value in sums_of(last).items() if (output_dir / name).is_file()}
+    if has_results and good is not None and _is_last(good, manifest):
+        same = {name: value for name, value in sums_of(good).items() if (output_dir / name).is_file()}
         found.lines.append("finished; the results:")
-        found.judge(output_dir.name, differing(output_dir, same), f"as in {last.name} ({len(same)} files)")
+        found.judge(output_dir.name, differing(output_dir, same), f"as in {good.name} ({len(same)} files)")
     elif has_results:
-        found.lines.append("a state folder without commits: there are no sums to hold it against")
-    elif has_commits:
+        found.lines.append("results without the commit that they are of: there are no sums to hold them against")
+    elif good is not None:
         found.lines.append("not finished; go on with: llamafactory-cli train RECIPE.yaml resume_from_checkpoint=true")
+    else:
+        found.lines.append("not finished, and no good commit to go on from: begin anew with overwrite_output_dir: true")
+    return found
 
 
 def _is_last(commit: Path, manifest: Mapping[str, Any]) -> bool:

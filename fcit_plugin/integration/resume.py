@@ -83,6 +83,7 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
         if (wanted / RECIPE).is_file() or wanted.parent.name == FOLDER:
             for problem in problems(wanted):
                 raise ValueError(f"`resume_from_checkpoint`: {problem}; name another commit.")
+            logger.info_rank0(f"Resuming from {wanted}.")
             return _start(wanted)
         checkpoints = Checkpoints(wanted)
         if not checkpoints.commits():

@@ -116,6 +116,17 @@ class TestArguments:
         train_args[3].fcit = 5
         assert train_args[3].fcit == 5
 
+    def test_true_to_resume_is_left_to_the_trainer(self, text_model, text_data, tmp_path):
+        assert parsed(text_model, text_data, tmp_path, resume_from_checkpoint=True)[2].resume_from_checkpoint is True
+
+    @pytest.mark.parametrize(("held", "expected"), [("checkpoints/round-0003", None), ("checkpoint-7", "checkpoint-7")])
+    def test_an_output_folder_with_its_own_checkpoints_alone_is_resumed_by_itself(
+        self, text_model, text_data, tmp_path, held, expected
+    ):
+        (tmp_path / "out" / held).mkdir(parents=True)
+        args = parsed(text_model, text_data, tmp_path)[2]
+        assert args.resume_from_checkpoint == (str(tmp_path / "out" / expected) if expected else None)
+
     def test_unknown_keys_are_refused_by_name(self, text_model, text_data, tmp_path):
         with pytest.raises(ValueError, match="no_such_key"):
             parsed(text_model, text_data, tmp_path, no_such_key=1)
@@ -128,7 +139,7 @@ class TestArguments:
             (2, "seed data_seed output_dir process_index world_size report_to disable_tqdm max_steps num_train_epochs"
                 " per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_strategy"
                 " eval_strategy push_to_hub resume_from_checkpoint predict_with_generate overwrite_output_dir"
-                " should_log hub_model_id hub_token hub_private_repo hub_revision"),
+                " should_log hub_model_id hub_token hub_private_repo hub_revision save_total_limit"),
             (3, "stage finetuning_type freeze_multi_modal_projector additional_target use_dora pissa_init"),
             (4, "max_new_tokens"),
         ],

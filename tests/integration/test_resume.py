@@ -12,7 +12,7 @@ import pytest
 import tiny
 from crashes import in_a_child, limit_file_size
 from llamafactory.hparams import get_train_args
-from runs import ROOT, differences, outcome, run_recipe
+from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
 from fcit_plugin.federation.checkpoints import Checkpoints
 from fcit_plugin.federation.state import load_state
@@ -65,11 +65,21 @@ def said(caplog):
     logger.removeHandler(caplog.handler)
 
 
-@pytest.mark.parametrize(("number", "changes"), [(1, {"resume_from_checkpoint": True, "overwrite_output_dir": True}), (3, {})])
-def test_a_run_goes_on_from_its_last_commit_to_the_same_bits(killed, whole, number, changes, said):
-    output_dir = run_recipe(killed(number, **changes))
+GOES_ON = {
+    "because it is told to": (1, {"resume_from_checkpoint": True, "overwrite_output_dir": True}, 1),
+    "by itself": (3, {}, 3),
+    "from an earlier commit": (3, {"resume_from_checkpoint": "{out}/checkpoints/round-0002", "overwrite_output_dir": True}, 2),
+}
+
+
+@pytest.mark.parametrize("name", GOES_ON)
+def test_a_run_goes_on_from_a_commit_to_the_same_bits(killed, whole, name, said):
+    number, changes, start = GOES_ON[name]
+    recipe = killed(number)
+    changes = {key: value.format(out=recipe["output_dir"]) if isinstance(value, str) else value for key, value in changes.items()}
+    output_dir = run_recipe(recipe | changes)
     assert differences(outcome(output_dir), outcome(whole)) == []
-    assert f"Resuming from {output_dir}/checkpoints/round-000{number}." in said()
+    assert f"Resuming from {output_dir}/checkpoints/round-000{start}." in said()
 
 
 def test_a_damaged_commit_is_named_and_the_one_before_it_used(killed, whole, said):
@@ -225,6 +235,15 @@ def test_while_a_run_has_not_ended_its_commits_can_be_used_and_its_folder_says_s
     assert loaded(output_dir / "checkpoints" / "round-0003") is not None
     with pytest.raises(ValueError, match="has not come to its end; .*checkpoints/round-0003"):
         loaded(output_dir)
+
+
+def test_rounds_by_folders_begin_from_a_commit(whole, keys, tmp_path):
+    commit = whole / "checkpoints" / "round-0003"
+    (update, *_) = sorted((whole / "updates").glob("stage1_round1_*"))
+    recipe = {key: value for key, value in keys.items() if key not in ("fcit_keep_client_updates", "report_to")}
+    recipe |= {"stage": "fcit_client", "fcit_state_dir": str(commit), "output_dir": str(tmp_path / "update")}
+    found = run_recipe(recipe | {"fcit_client": int(update.name.removeprefix("stage1_round1_client"))})
+    assert weight_bytes(found) == weight_bytes(update)
 
 
 def test_a_step_by_folders_takes_no_resume(keys, tmp_path):
