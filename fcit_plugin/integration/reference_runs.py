@@ -102,7 +102,9 @@ def _apart(session: Session, program: Program, folder: Path, first: bool) -> Ses
     own.training_args.output_dir = str(folder)
     own.checkpoints = Checkpoints(folder, session.training_args.save_total_limit)
     own.start = own._find_start()
-    own._prepare_output_dir()
+    held = own._check_output_dir()
+    if held is not None:
+        own._clear_output_dir(held)
     return own
 
 
