@@ -176,18 +176,19 @@ def _schedule(
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
-    """Answers generated in all evaluations: one a test record, and one more where they are also restricted to labels."""
+    """Most answers that all evaluations generate: one a test record; after training one more if it is no label of the set."""
     args = session.args
     each = {}
     for item in data:
         restricted = args.fcit_eval_restricted and label_set(session.pipeline.train(item.name).answers) is not None
         each[item.name] = item.test * (2 if restricted else 1)
-    evaluations = [session.scenario.all_datasets()] if args.fcit_zero_shot else []
+    evaluations = []
     times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
     for program in found:
         for stage in range(program.num_stages):
             evaluations += [session.scenario.seen_datasets(stage)] * times
-    return sum(each[name] for names in evaluations for name in names)
+    untuned = sum(item.test for item in data) if args.fcit_zero_shot else 0
+    return untuned + sum(each[name] for names in evaluations for name in names)
 
 
 def model_size(model: nn.Module, bits: int | None) -> ModelSize:
@@ -258,7 +259,7 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
 
 def _notes(processes: int, stage: int) -> list[str]:
     exact = (
-        "Clients, records, steps, answers and bytes are exact, as long as no client fails. Token lengths are those of "
+        "Clients, records, steps and bytes are exact, as long as no client fails. Token lengths are those of "
         f"{SAMPLE} records a data set, the rest is not tokenised yet; activations are an estimate."
     )
     notes = [

@@ -1,6 +1,7 @@
 """Evaluation by generation: every sample through its own activation, batches of mixed data sets."""
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,28 +66,40 @@ class Evaluator:
             template=pipeline.template, model=None, pad_to_multiple_of=None, **pipeline.tokenizer_module
         )
 
-    def evaluate(self, state: ServerState, names: Sequence[str]) -> Scores:
+    def evaluate(self, state: ServerState, names: Sequence[str], restricted: bool = True) -> Scores:
         """Score the model with the state's subspaces; without any, the untuned model.
 
         Args:
             state: Subspaces, tokens and shared trainables.
             names: Data sets.
+            restricted: Whether to answer from the data sets' own labels too, if the recipe wants it.
         """
         samples = self._samples(names)
         write_shared(self.model, state.shared)
         router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
-            free = self._answers(samples, router, activation, "Evaluating", restricted=False)
-            restricted = (
-                self._answers(samples, router, activation, "Evaluating (label sets)", restricted=True)
-                if self.args.fcit_eval_restricted
-                else {}
-            )
+            rows = [
+                _Row(s.name, i, feature, text)
+                for s in samples
+                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
+            ]
+            free = self._generate(rows, router, activation, "Evaluating")
+            closed = free if restricted and self.args.fcit_eval_restricted else {}
+            tries = {s.name: self._trie(s.name) for s in samples} if closed else {}
+            closed = {key: ids for key, ids in closed.items() if tries[key[0]] is not None}
+            # an answer that is one of the labels already is what restricted decoding would give: it is not decoded again
+            astray = [
+                dataclasses.replace(row, trie=tries[row.name])
+                for row in rows
+                if row.key in closed and not self._is_path(tries[row.name], closed[row.key])
+            ]
+            closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
+        answers, in_labels = self._texts(free), self._texts(closed)
         return self._on_main(
             lambda: Scores(
-                {s.name: s.score(s.scoring.main, free) for s in samples},
-                {s.name: s.score(s.scoring.main, restricted) if s.name in restricted else None for s in samples},
-                {s.name: {name: s.score(name, free) for name in s.scoring.also} for s in samples if s.scoring.also},
+                {s.name: s.score(s.scoring.main, answers) for s in samples},
+                {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
+                {s.name: {name: s.score(name, answers) for name in s.scoring.also} for s in samples if s.scoring.also},
             )
         )
 
@@ -146,50 +159,38 @@ class Evaluator:
     def _gathering(self) -> contextlib.AbstractContextManager[None]:
         return gathering(self.model, self.pipeline.training_args)
 
-    def _answers(
-        self, samples: Sequence["_Sample"], router: Router, activation: Activation | None, title: str, restricted: bool
-    ) -> dict[str, list[str]]:
-        """Generated answers by data set, in the records' order."""
-        tries = {s.name: self._trie(s.name) for s in samples} if restricted else {}
-        rows = [
-            (s.name, i, feature, text, tries.get(s.name))
-            for s in samples
-            if not restricted or tries[s.name] is not None
-            for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
-        ]
-        rows.sort(key=lambda row: len(row[2]["input_ids"]))  # little padding; stable, so always the same batches
+    def _generate(
+        self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
+    ) -> dict[tuple[str, int], list[int]]:
+        """The token ids generated for each row, by data set and number of the record."""
+        rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         args = self.pipeline.training_args
         mine = range(args.process_index, len(batches), args.world_size)
         if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
             rounds = -(-len(batches) // args.world_size)
             mine = [*mine, *[0] * (rounds - len(mine))]
-        found: dict[tuple[str, int], str] = {}
+        found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
             batch = batches[number]
             if activation is not None:
-                activation.set(torch.from_numpy(router.weights([row[3] for row in batch])))
-            for row, answer in zip(batch, self._generate([r[2] for r in batch], [r[4] for r in batch])):
-                found[row[0], row[1]] = answer
-        found = _gather(found, args.world_size)
-        answers: dict[str, list[str]] = {}
-        for name, i in sorted(found):
-            answers.setdefault(name, []).append(found[name, i])
-        return answers
+                activation.set(torch.from_numpy(router.weights([row.instruction for row in batch])))
+            found.update(zip([row.key for row in batch], self._generate_batch(batch), strict=True))
+        return _gather(found, args.world_size)
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate(self, features: list[dict[str, Any]], tries: list[dict | None]) -> list[str]:
+    def _generate_batch(self, batch: Sequence["_Row"]) -> list[list[int]]:
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
-        inputs = self._collator([{key: feature.get(key) for key in prompt} | {"labels": [0]} for feature in features])
+        inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
         inputs.pop("labels")
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
         inputs |= media_types(self.model, inputs)
         length = inputs["input_ids"].shape[1]
         constraint = {}
-        if tries[0] is not None:
+        if batch[0].trie is not None:
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
-                tries[row], ids[length:].tolist(), self.stop_ids
+                batch[row].trie, ids[length:].tolist(), self.stop_ids
             )
         output = self.model.generate(
             **inputs,
@@ -205,8 +206,25 @@ class Evaluator:
             synced_gpus=is_deepspeed_zero3_enabled() and self.pipeline.training_args.world_size > 1,
             **constraint,
         )
-        texts = self.pipeline.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
-        return [self.pipeline.template.remove_thought(text).strip() for text in texts]
+        return output[:, length:].tolist()
+
+    def _texts(self, generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
+        """Answers by data set, in the records' order."""
+        answers: dict[str, list[str]] = {}
+        for name, i in sorted(generated):
+            text = self.pipeline.tokenizer.decode(generated[name, i], skip_special_tokens=True)
+            answers.setdefault(name, []).append(self.pipeline.template.remove_thought(text).strip())
+        return answers
+
+    def _is_path(self, trie: dict, ids: list[int]) -> bool:
+        """Whether each of these generated tokens was one that the labels allow."""
+        for token in ids:
+            if token not in trie:
+                return False
+            trie = trie[token]
+            if not trie:
+                return True
+        return len(ids) == self.max_new_tokens  # cut off on its way, as the restricted answer would be
 
     def _trie(self, name: str) -> dict | None:
         """The data set's own labels as a prefix tree of token ids; None where the answers are open."""
@@ -221,6 +239,21 @@ class Evaluator:
             for token in [*(i for i in ids if i not in self.stop_ids), self.stop_ids[0]]:
                 node = node.setdefault(token, {})
         return root
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One record to be answered; the labels that its answer is restricted to as a prefix tree, None for any answer."""
+
+    name: str
+    number: int
+    feature: dict[str, Any]
+    instruction: str
+    trie: dict | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.number
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class FederatedRun:
 
     def _begin(self) -> None:
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot:
-            self.progress.zero_shot = self._evaluate(self.state, self.scenario.all_datasets()).free
+            self.progress.zero_shot = self._evaluate(self.state, self.scenario.all_datasets(), restricted=False).free
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.progress.zero_shot.items()})
         self._commit(self.state)
 
@@ -186,9 +186,9 @@ class FederatedRun:
             for client, config in self.session.program.work(stage, round).items()
         )
 
-    def _evaluate(self, state: ServerState, names) -> Scores:
+    def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool = True) -> Scores:
         start = time.perf_counter()
-        scores = self.evaluator.evaluate(state, names)
+        scores = self.evaluator.evaluate(state, list(names), restricted)
         self.progress.seconds["evaluate"] += time.perf_counter() - start
         return scores
 

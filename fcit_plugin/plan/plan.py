@@ -35,7 +35,7 @@ class Plan:
         data: The data sets.
         shares: How the tasks are dealt out.
         schedules: Who trains what when; several where several models are trained apart, by what they are called.
-        answers: Answers that are generated in all evaluations together.
+        answers: Most answers that all evaluations together generate.
         memory: Of one process; None where nothing is trained.
         notes: What else there is to know.
     """

@@ -65,7 +65,7 @@ def _totals(plan: Plan) -> list[list[str]]:
     rows = [["optimizer steps:", f"{plan.steps:,}"]]
     trainings = sum(len(schedule.work) for schedule in plan.schedules.values())
     rows.append(["local trainings:", f"{trainings:,}"])
-    rows.append(["answers generated to be scored:", f"{plan.answers:,}"])
+    rows.append(["answers generated, at most:", f"{plan.answers:,}"])
     for schedule in plan.schedules.values():
         if schedule.payload:
             each = f"{megabytes(schedule.payload.up)} a client and round"

@@ -61,15 +61,16 @@ def test_it_trains_nothing_and_writes_one_file(text_recipe, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["fcit_dry_run.json"]
 
 
-def test_the_answers_are_those_that_the_run_generates(text_recipe, monkeypatch):
+def test_the_answers_are_those_that_a_run_generates_if_no_free_one_is_a_label(text_recipe, monkeypatch):
     generated = []
-    original = Evaluator._generate
+    original = Evaluator._generate_batch
 
-    def generate(self, features, tries):
-        generated.append(len(features))
-        return original(self, features, tries)
+    def generate(self, batch):
+        generated.append(len(batch))
+        return original(self, batch)
 
-    monkeypatch.setattr(Evaluator, "_generate", generate)
+    monkeypatch.setattr(Evaluator, "_generate_batch", generate)
+    monkeypatch.setattr(Evaluator, "_is_path", lambda self, trie, ids: False)
     keys = {"fcit_eval_every": "round", "fcit_eval_samples": 5, "per_device_eval_batch_size": 4}
     run_recipe(text_recipe("run", **keys))
     done = sum(generated)

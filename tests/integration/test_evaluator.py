@@ -91,3 +91,29 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(text_re
     assert scores.restricted == {"color": None, "letter": mean_of(exact_match)(restricted, answers)}
     assert scores.free["letter"] == mean_of(exact_match)(free, answers)
     assert scores.other == {}
+
+
+def test_an_answer_that_is_a_label_already_is_not_decoded_again(text_recipe, text_model, relabelled, register, monkeypatch):
+    spy = Spy()
+    register(spy)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model).eval(), AutoTokenizer.from_pretrained(text_model)
+    keys = get_train_args(text_recipe(dataset_dir=str(relabelled)))
+    prompts = Session(*keys).pipeline.test("letter").features["input_ids"]
+    free = [greedy(model, tokenizer, prompt) for prompt in prompts]
+    labels = [free[0], *LABELS.values()]
+    records = json.loads((relabelled / "letter_train.json").read_text())
+    for i, record in enumerate(records):
+        record["conversations"][1]["value"] = labels[i % len(labels)]
+    (relabelled / "letter_train.json").write_text(json.dumps(records))
+
+    decoded = []
+    original = Evaluator._generate_batch
+    monkeypatch.setattr(
+        Evaluator, "_generate_batch", lambda self, batch: decoded.extend(batch) or original(self, batch)
+    )
+    session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled))))
+    evaluator = Evaluator(session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    evaluator.evaluate(session.first_state(), ["letter"])
+    assert spy.calls[1][0] == [greedy(model, tokenizer, prompt, labels) for prompt in prompts]
+    again = [row.number for row in decoded if row.trie is not None]
+    assert again == [i for i, answer in enumerate(free) if answer not in labels] and 0 not in again

@@ -29,7 +29,7 @@ def test_the_lines_of_a_plan():
         "0 0 13 red: 3 (1,200), 8 (30); blue: 5 (7)",
         "optimizer steps: 13",
         "local trainings: 3",
-        "answers generated to be scored: 1,500",
+        "answers generated, at most: 1,500",
         "received by clients: 3.00 MB (1.00 MB a client and round)",
         "activations: about 500.00 MB",
         "together: about 2.50 GB",
