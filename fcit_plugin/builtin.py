@@ -11,6 +11,13 @@ def fcit_partitioners():
 
 
 @hookimpl
+def fcit_methods():
+    from .continual.methods import METHODS
+
+    return METHODS
+
+
+@hookimpl
 def fcit_server_rules():
     from .federation.rules import SERVER_RULES
 

@@ -35,6 +35,14 @@ def fcit_partitioners() -> Mapping[str, Callable]:
 
 
 @hookspec
+def fcit_methods() -> Mapping[str, type]:
+    """Continual methods, by the name that ``fcit_method`` takes.
+
+    Called once, when the first recipe is checked. Each is a :class:`fcit_plugin.continual.method.ContinualMethod`.
+    """
+
+
+@hookspec
 def fcit_server_rules() -> Mapping[str, Callable[[Any], Any]]:
     """Makers of Flower strategies, by the name that ``fcit_server_rule`` takes.
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import make_client_app
+from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.messages import WANTS
 from fcit_plugin.federation.server import Program, Traffic, run_round
 from fcit_plugin.federation.state import ServerState
 from fcit_plugin.knowledge.organizer import SubspaceTokens
@@ -40,9 +41,11 @@ class Local:
         client = config["client"]
         return np.array(TOKENS[client], np.float32), 10 + client, 20 + client
 
-    def train(self, config, subspace, shared):
+    def train(self, config, subspace, shared, extras):
         step = noise(1 + config["client"] + 100 * config["round"], subspace | shared)
-        return (*({key: value + step[key] for key, value in part.items()} for part in (subspace, shared)), 0.5)
+        measured = {name: noise(500 + config["client"], subspace | shared) for name in config.get(WANTS, ())}
+        new = ({key: value + step[key] for key, value in part.items()} for part in (subspace, shared))
+        return Trained(*new, 0.5, measured)
 
 
 @dataclass
@@ -115,6 +118,7 @@ def bits(state: ServerState) -> dict[str, Any]:
         "shared": {key: value.numpy().tobytes() for key, value in sorted(state.shared.items())},
         "tokens": {key: value.tobytes() for key, value in state.tokens.to_arrays().items()},
         "rules": {key: value.tobytes() for key, value in sorted(state.rules.items())},
+        "memory": {key: value.numpy().tobytes() for key, value in sorted(state.memory.items())},
         "tasks": state.tasks,
         "next": (state.stage, state.round),
     }

@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from .experts import divide, num_experts
 from .lora import ADAPTER, State, check_keys, check_shapes
 
 #: Name of the stacked adapter inside the PEFT model.
@@ -100,6 +101,19 @@ def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
     """
     config = model.peft_config[ADAPTER]
     model.add_adapter(STACKED, stacked_config(config, len(subspaces)))
+    if (experts := num_experts(subspaces[0])) is not None:
+        divide(model, STACKED, experts)
+    _fill(model, subspaces)
+    activation = Activation(len(subspaces), config.r)
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and STACKED in module.lora_A:
+            module.lora_A[STACKED].register_forward_hook(activation)
+    model.set_adapter(STACKED)
+    return activation
+
+
+def _fill(model: PeftModel, subspaces: Sequence[State]) -> None:
+    """Write subspaces into the stacked adapter."""
     parameters = {
         name.replace(f".{STACKED}.", "."): parameter
         for name, parameter in model.named_parameters()
@@ -111,12 +125,6 @@ def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
     with torch.no_grad():
         for key, value in stacked.items():
             parameters[key].copy_(value)
-    activation = Activation(len(subspaces), config.r)
-    for module in model.modules():
-        if isinstance(module, LoraLayer) and STACKED in module.lora_A:
-            module.lora_A[STACKED].register_forward_hook(activation)
-    model.set_adapter(STACKED)
-    return activation
 
 
 def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
@@ -133,6 +141,25 @@ def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
             if isinstance(module, LoraLayer) and STACKED in module.lora_B:
                 factor = module.lora_B[STACKED].weight
                 factor.mul_(gate.to(factor.device, factor.dtype))
+
+
+@contextlib.contextmanager
+def frozen_beside(model: PeftModel, subspaces: Sequence[State]) -> Iterator[None]:
+    """Within the block these subspaces act beside the one in training, each with weight 1, and are not trained."""
+    if not subspaces:
+        yield
+        return
+    model.add_adapter(STACKED, stacked_config(model.peft_config[ADAPTER], len(subspaces)))
+    _fill(model, subspaces)
+    model.base_model.set_adapter([ADAPTER, STACKED])
+    for name, parameter in model.named_parameters():
+        if f".{STACKED}." in name:
+            parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.base_model.set_adapter(ADAPTER)
+        model.delete_adapter(STACKED)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from ..plugins import registry
+from .continual import ContinualArguments
 from .evaluation import EvaluationArguments
 from .folders import FolderArguments
 from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
@@ -30,6 +31,7 @@ FCIT_STAGES = {
 _GROUPS = (
     ScenarioArguments,
     MethodArguments,
+    ContinualArguments,
     ServerRuleArguments,
     ReplyArguments,
     PrivacyArguments,
@@ -42,6 +44,7 @@ _GROUPS = (
 #: Keys whose values are registered names (:mod:`fcit_plugin.plugins`), and of which kind. Not in the fields' metadata,
 #: for LLaMA-Factory's argument parser hands that to argparse.
 _REGISTERED = {
+    "fcit_method": "methods",
     "fcit_partition": "partitioners",
     "fcit_server_rule": "server_rules",
     "fcit_caption_metric": "metrics",
@@ -57,6 +60,7 @@ class FcitArguments(
     PrivacyArguments,
     ReplyArguments,
     ServerRuleArguments,
+    ContinualArguments,
     MethodArguments,
     ScenarioArguments,
 ):

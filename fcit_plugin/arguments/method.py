@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..plugins import registry
+from .continual import PARAMETERS
 from .option import check_at_least, check_positive, option
 
 
@@ -13,13 +15,14 @@ class MethodArguments:
         None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."
     )
     fcit_method: str = option(
-        "disco", "Continual method: disco, or fedavg (sequential tuning of one LoRA).", choices=["disco", "fedavg"]
+        "disco",
+        f"Continual method: {', '.join(PARAMETERS)} (fedavg: sequential tuning of one LoRA), or a registered one.",
     )
     fcit_similarity_threshold: float = option(0.9, "Cosine at which a client's identity token matches a subspace.")
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
-    fcit_activation: str = option(
-        "softmax",
-        "How an instruction weights the subspaces at inference.",
+    fcit_activation: str | None = option(
+        None,
+        "How an instruction weights the subspaces at inference (default: softmax; o_lora: concat).",
         choices=["softmax", "argmax", "cosine", "concat"],
     )
     fcit_temperature: float = option(0.05, "Temperature of the softmax activation.")
@@ -38,7 +41,14 @@ class MethodArguments:
         self.fcit_identity_encoder = str(self.fcit_identity_encoder)
 
     def check(self) -> None:
-        """Refuse values that cannot work, alone or together."""
+        """Refuse values that cannot work, alone or together, and fill in the method's activation."""
+        of_method = registry("methods")[self.fcit_method].activation
+        if None not in (of_method, self.fcit_activation) and self.fcit_activation != of_method:
+            raise ValueError(
+                f"`fcit_activation` is {self.fcit_activation!r}, but the subspaces of `fcit_method: {self.fcit_method}` all act "
+                f"alike; take it out, or set it to {of_method}."
+            )
+        self.fcit_activation = self.fcit_activation or of_method or "softmax"
         check_positive(self, "fcit_temperature", "fcit_projector_learning_rate")
         check_at_least(self, 1, "fcit_max_subspaces")
         if not -1 < self.fcit_similarity_threshold <= 1:

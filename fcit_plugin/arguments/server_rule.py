@@ -12,6 +12,7 @@ _ADAPTIVE = {"fcit_server_learning_rate": 1e-3, "fcit_server_tau": 1e-3}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "fedavg": {},
     "fedprox": {"fcit_proximal_mu": 0.01},
+    "scaffold": {},
     "fedavgm": {"fcit_server_learning_rate": 1.0, "fcit_server_momentum": 0.9},
     "fedadam": {**_ADAPTIVE, "fcit_server_beta1": 0.9, "fcit_server_beta2": 0.99},
     "fedyogi": {**_ADAPTIVE, "fcit_server_beta1": 0.9, "fcit_server_beta2": 0.99},

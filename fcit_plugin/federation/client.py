@@ -1,6 +1,7 @@
 """The client's side: a Flower ClientApp around local training."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message
@@ -8,7 +9,23 @@ from flwr.clientapp import ClientApp
 
 from ..adapters.lora import State
 from ..knowledge.organizer import ClientToken
-from .messages import ARRAYS, SHARED, config_of, to_state, token_reply, update_reply
+from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, update_reply
+
+
+class Trained(NamedTuple):
+    """What local training gives.
+
+    Attributes:
+        subspace: The subspace, trained.
+        shared: The shared trainables, trained.
+        loss: The mean training loss.
+        extras: What else was asked for (:data:`.messages.WANTS`), by the name of its record.
+    """
+
+    subspace: State
+    shared: State
+    loss: float
+    extras: Mapping[str, State] = {}
 
 
 class LocalTraining(Protocol):
@@ -18,8 +35,8 @@ class LocalTraining(Protocol):
         """The client's identity token m_c [D], token count q_c and number of examples n_c."""
         ...
 
-    def train(self, config: ConfigRecord, subspace: State, shared: State) -> tuple[State, State, float]:
-        """Train from the given weights; returns the new subspace, the new shared trainables, the mean loss."""
+    def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
+        """Train from the given weights, with what the method and the server rule sent beside them."""
         ...
 
 
@@ -44,7 +61,7 @@ def make_client_app(local: LocalTraining) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         config = config_of(message)
         shared = to_state(message.content[SHARED]) if SHARED in message.content else {}
-        subspace, shared, loss = local.train(config, to_state(message.content[ARRAYS]), shared)
-        return update_reply(message, subspace, shared, token_of(config), loss)
+        trained = local.train(config, to_state(message.content[ARRAYS]), shared, extras_of(message))
+        return update_reply(message, *trained[:2], token_of(config), trained.loss, trained.extras)
 
     return app

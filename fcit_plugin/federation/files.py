@@ -11,6 +11,7 @@ MANIFEST = "fcit_manifest.json"
 TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
 RULES = "server_rules.safetensors"
+MEMORY = "method_memory.safetensors"
 #: Rises when the folder's form changes so that an older plugin cannot read it.
 FORMAT_VERSION = 1
 

@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from safetensors.torch import save
 
 from .files import read_object, write_bytes, write_json
-from .messages import ARRAYS, CONFIG, METRICS, SHARED, TOKEN, to_record, to_state, work_of
+from .messages import CONFIG, METRICS, to_record, to_state, work_of
 from .state import load_tensors
 
 DESCRIPTION = "fcit_update.json"
@@ -19,9 +19,8 @@ def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
     """Write a client's reply as an update folder; the description comes last."""
     tensors = {
         f"{name}/{key}": value
-        for name in (ARRAYS, SHARED, TOKEN)
-        if name in reply.content
-        for key, value in to_state(reply.content[name]).items()
+        for name, record in reply.content.array_records.items()
+        for key, value in to_state(record).items()
     }
     write_bytes(folder / WEIGHTS, save(tensors))
     write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(reply.content[METRICS])})

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..adapters.lora import State, check_keys, check_shapes
-from ..knowledge.organizer import Organizer, SubspaceTokens, make_organizer
+from ..arguments import FcitArguments
+from ..continual.methods import make_method
+from ..knowledge.organizer import Organizer, SubspaceTokens
 from .files import read_object
 from .state import ServerState, load_state, save_state
 
@@ -60,10 +62,15 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     check_shapes(one.shared, other.shared, f"projector of {second}")
     check_keys(one.subspaces[0], other.subspaces[0], f"subspace 0 of {second}")
     check_shapes(one.subspaces[0], other.subspaces[0], f"subspace 0 of {second}")
-    organizer = make_organizer(
-        manifest["method"], manifest["similarity_threshold"] if threshold is None else threshold, max_subspaces=None
-    )
-    joined = join(one, other, organizer)
+    threshold = manifest["similarity_threshold"] if threshold is None else threshold
+    args = FcitArguments(fcit_method=manifest["method"], fcit_similarity_threshold=threshold)
+    method = make_method(args)
+    if not method.joinable:
+        raise ValueError(
+            f"{first} was trained with `fcit_method: {args.fcit_method}`, whose subspaces belong to stages of their own run; "
+            "such runs cannot be joined."
+        )
+    joined = join(one, other, method.organizer(0))
     save_state(joined.state, out, configs[0], {**manifest, "joined": [str(first), str(second)]})
     return joined
 

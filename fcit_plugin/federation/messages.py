@@ -1,6 +1,6 @@
 """What travels between server and clients, as Flower records, and its size in bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from ..knowledge.organizer import ClientToken
 ARRAYS, SHARED, TOKEN, CONFIG, METRICS = "arrays", "shared", "token", "config", "metrics"
 #: Scalars in a reply; the first is its weight, under the name that Flower's strategies look for.
 NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
+#: Key of the configuration that lists the records which a client must send beside its weights. A method and a server
+#: rule may want some, and send some; in each the keys are those of the subspace and of the shared trainables together.
+WANTS = "wants"
 #: What tells one client's work in one round from any other; a reply repeats it.
 WORK_KEYS = ("run", "stage", "round", "client", "task")
 
@@ -58,25 +61,56 @@ def token_reply(message: Message, token: ClientToken) -> Message:
     return Message(content, reply_to=message)
 
 
-def update_reply(message: Message, subspace: State, shared: State, token: ClientToken, loss: float) -> Message:
-    """All that leaves a client: its one subspace, the shared trainables, its identity token and its counts."""
+def update_reply(
+    message: Message,
+    subspace: State,
+    shared: State,
+    token: ClientToken,
+    loss: float,
+    extras: Mapping[str, State] | None = None,
+) -> Message:
+    """All that leaves a client: its one subspace, the shared trainables, its identity token and its counts.
+
+    And what a method or a server rule asked for (:data:`WANTS`).
+    """
     metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count, LOSS: loss})
     content = RecordDict({ARRAYS: to_record(subspace), TOKEN: token_record(token.mean), METRICS: metrics})
     content[CONFIG] = work_of(config_of(message))
     if shared:
         content[SHARED] = to_record(shared)
+    for name, extra in (extras or {}).items():
+        content[name] = to_record(extra)
     return Message(content, reply_to=message)
 
 
-def part_of(reply: Message, request: Message, name: str) -> Message:
+def part_of(reply: Message, request: Message, name: str, wanted: Sequence[str] = ()) -> Message:
     """One record of a reply as the message that a Flower strategy aggregates: one ArrayRecord, one weight.
 
     The record is a new one, with the keys in the order of what was sent: strategies pair arrays by position, and
     some take them out of the record.
+
+    Args:
+        reply: The reply.
+        request: What it answers.
+        name: :data:`ARRAYS` or :data:`SHARED`.
+        wanted: Records beside the weights that the strategy wants (:attr:`.rules.RuleSet.wants`): their part of these keys.
     """
-    weight = MetricRecord({NUM_EXAMPLES: reply.content[METRICS][NUM_EXAMPLES]})
-    arrays = ArrayRecord({key: reply.content[name][key] for key in request.content[name]})
-    return Message(RecordDict({ARRAYS: arrays, METRICS: weight}), reply_to=request)
+    keys = list(request.content[name])
+    content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: reply.content[METRICS][NUM_EXAMPLES]})})
+    for record, source in ((ARRAYS, name), *((extra, extra) for extra in wanted)):
+        content[record] = ArrayRecord({key: reply.content[source][key] for key in keys})
+    return Message(content, reply_to=request)
+
+
+def extras_of(message: Message) -> dict[str, State]:
+    """What travels in a message beside weights and token, by the name of its record."""
+    own = (ARRAYS, SHARED, TOKEN)
+    return {name: to_state(record) for name, record in message.content.array_records.items() if name not in own}
+
+
+def wanted(message: Message) -> tuple[str, ...]:
+    """Names of the records that a request wants beside the weights."""
+    return tuple(config_of(message).get(WANTS, ()))
 
 
 def work_of(config: ConfigRecord) -> ConfigRecord:

@@ -1,7 +1,7 @@
 """Server rules: one Flower strategy per subspace, and one for the shared trainables.
 
-The rules are Flower's own. Ours are only: a step count of its own for each subspace's FedAdam, Krum's distances in
-float64, and Multi-Krum's number of replies from how many there are.
+The rules are Flower's own. Ours are only: SCAFFOLD (:mod:`.scaffold`), a step count of its own for each subspace's FedAdam,
+Krum's distances in float64, and Multi-Krum's number of replies from how many there are.
 """
 
 import functools
@@ -28,14 +28,18 @@ from flwr.serverapp.strategy import (
 
 from ..adapters.lora import State
 from ..arguments import FcitArguments
+from ..continual.terms import GradientTerm, Pull
 from ..plugins import registry
 from .grid import InProcessGrid
 from .messages import to_state
+from .scaffold import CORRECTION, Correction, Scaffold
 
 logger = logging.getLogger(__name__)
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
 
+#: Under this name Flower's FedProx tells clients the weight of its term.
+PROXIMAL_MU = "proximal-mu"
 #: Every participant of a round has been sampled already: a strategy takes all nodes that it sees.
 ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
 
@@ -95,6 +99,7 @@ def _moments(args: FcitArguments) -> dict[str, float]:
 SERVER_RULES: dict[str, Callable[[FcitArguments], Strategy]] = {
     "fedavg": lambda args: FedAvg(**ALL_NODES),
     "fedprox": lambda args: FedProx(**ALL_NODES, proximal_mu=args.fcit_proximal_mu),
+    "scaffold": lambda args: Scaffold(**ALL_NODES, num_clients=args.fcit_num_clients),
     "fedavgm": lambda args: FedAvgM(
         **ALL_NODES, server_learning_rate=args.fcit_server_learning_rate, server_momentum=args.fcit_server_momentum
     ),
@@ -106,6 +111,22 @@ SERVER_RULES: dict[str, Callable[[FcitArguments], Strategy]] = {
     "krum": lambda args: Float64Krum(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
     "multi_krum": lambda args: AllButMalicious(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
 }
+
+
+def client_terms(config: ConfigRecord, start: State, extras: Mapping[str, State]) -> list[GradientTerm]:
+    """What a server rule has its clients add to the gradients of their training.
+
+    Args:
+        config: The client's configuration.
+        start: The weights that it starts from.
+        extras: The records that were sent beside them.
+    """
+    terms: list[GradientTerm] = []
+    if PROXIMAL_MU in config:
+        terms.append(Pull(start, float(config[PROXIMAL_MU])))
+    if CORRECTION in extras:
+        terms.append(Correction(extras[CORRECTION]))
+    return terms
 
 
 class RuleSet:
@@ -126,6 +147,11 @@ class RuleSet:
         self._make = functools.partial(registry("server_rules")[args.fcit_server_rule], args)
         self._instances: dict[str, Strategy] = {}
         self._arrays = dict(arrays or {})
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """Names of the records that the rule wants from clients beside their weights (its attribute ``wants``)."""
+        return getattr(self[self.SHARED], "wants", ())
 
     def __getitem__(self, owner: int | str) -> Strategy:
         owner = str(owner)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,7 +13,9 @@ from flwr.serverapp import Grid
 
 from ..adapters.lora import State, fresh_subspace
 from ..arguments import FcitArguments
-from ..knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens, make_organizer
+from ..continual.method import ContinualMethod
+from ..continual.methods import make_method
+from ..knowledge.organizer import Assignment, ClientToken, SubspaceTokens
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
@@ -55,12 +57,14 @@ class Program:
     scenario: Scenario
     seed: int
     blank: State
-    organizer: Organizer = field(init=False)
 
     def __post_init__(self) -> None:
         identify_process()
-        args = self.args
-        self.organizer = make_organizer(args.fcit_method, args.fcit_similarity_threshold, args.fcit_max_subspaces)
+
+    @cached_property
+    def method(self) -> ContinualMethod:
+        """The continual method."""
+        return make_method(self.args)
 
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""
@@ -106,7 +110,8 @@ class Program:
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""
-        numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values()))
+        wants = {*self.method.wants(state.stage, state.round), *self.rules(state).wants}
+        numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values())) * (1 + len(wants))
         return 4 * (numbers + state.tokens.sums.shape[1]) + 2**20
 
     def task_name(self, config: ConfigRecord) -> str:
@@ -245,12 +250,12 @@ def train_round(
     Returns:
         The round, or None if there were too few good replies; and why clients were left out.
     """
-    fresh = program.fresh(state.stage)
+    fresh, organizer = program.fresh(state.stage), program.method.organizer(state.stage)
 
     def prepare(clients: Iterable[int]) -> tuple[RuleSet, Assignment, dict[int, Message]]:
         rules = program.rules(state)
-        assignment = program.organizer.assign([tokens[client] for client in clients], state.tokens)
-        return rules, assignment, configure(state, rules, assignment, fresh, work)
+        assignment = organizer.assign([tokens[client] for client in clients], state.tokens)
+        return rules, assignment, configure(state, rules, assignment, fresh, work, program.method)
 
     if len(tokens) < program.args.fcit_min_replies:
         return None, {}
@@ -262,7 +267,8 @@ def train_round(
         rules, assignment, requests = prepare(good)
     replies = list(good.values())
     tasks = {client: program.task_name(work[client]) for client in good}
-    state = fold(state, rules, program.organizer, assignment, fresh, requests, replies, tasks, program.privacy)
+    method, privacy = program.method, program.privacy
+    state = fold(state, rules, organizer, assignment, fresh, requests, replies, tasks, method, privacy)
     state.advance(program.args.fcit_num_rounds)
     return Done(state, assignment, replies), dropped
 

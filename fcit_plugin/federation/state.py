@@ -19,7 +19,18 @@ from safetensors.torch import load_file, save
 
 from ..adapters.lora import State
 from ..knowledge.organizer import SubspaceTokens
-from .files import FORMAT_VERSION, MANIFEST, RULES, SHARED, TOKENS, read_manifest, read_object, write_bytes, write_json
+from .files import (
+    FORMAT_VERSION,
+    MANIFEST,
+    MEMORY,
+    RULES,
+    SHARED,
+    TOKENS,
+    read_manifest,
+    read_object,
+    write_bytes,
+    write_json,
+)
 
 
 @dataclass
@@ -34,9 +45,7 @@ class ServerState:
         round: Number of the next round within its stage.
         tasks: For each subspace the tasks whose clients it took in, by name with the number of assignments.
         rules: What the server rules remember (:meth:`fcit_plugin.federation.rules.RuleSet.to_arrays`).
-
-    Whatever else a method has to remember from round to round belongs here, as arrays: then commits, resuming and
-    federation by folders know it.
+        memory: What the continual method remembers (:meth:`fcit_plugin.continual.method.ContinualMethod.remember`).
     """
 
     tokens: SubspaceTokens
@@ -46,6 +55,7 @@ class ServerState:
     round: int = 0
     tasks: list[dict[str, int]] = field(default_factory=list)
     rules: dict[str, np.ndarray] = field(default_factory=dict)
+    memory: State = field(default_factory=dict)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
@@ -72,6 +82,8 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         write_bytes(folder / SHARED, save(state.shared, metadata={"format": "pt"}))
     if state.rules:
         write_bytes(folder / RULES, numpy_bytes(state.rules))
+    if state.memory:
+        write_bytes(folder / MEMORY, save(state.memory))
     own = {
         "format_version": FORMAT_VERSION,
         "stage": state.stage,
@@ -82,6 +94,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         ],
         "shared": SHARED if state.shared else None,
         "server_rules": RULES if state.rules else None,
+        "method_memory": MEMORY if state.memory else None,
         "tokens": TOKENS,
     }
     write_json(folder / MANIFEST, {**own, **manifest, **own})  # a manifest that was read has the same keys
@@ -102,11 +115,13 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     files = [folder / entry["folder"] / "adapter_model.safetensors" for entry in manifest["subspaces"]]
     subspaces = [load_tensors(path) for path in files]
     tokens = _load_tokens(folder, manifest)
-    for path, tensors in ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), *zip(files, subspaces)):
+    memory = load_tensors(folder / MEMORY) if manifest.get("method_memory") else {}
+    checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / MEMORY, memory))
+    for path, tensors in (*checked, *zip(files, subspaces)):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
-    return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules), manifest
+    return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules, memory), manifest
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
@@ -139,8 +154,8 @@ def check_state(folder: Path) -> dict[str, Any]:
     for entry in manifest["subspaces"]:
         check_tensors(folder / entry["folder"] / "adapter_model.safetensors")
         read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))
-    for name, there in ((SHARED, manifest["shared"]), (RULES, manifest.get("server_rules"))):
-        if there:
+    for name, there in ((SHARED, "shared"), (RULES, "server_rules"), (MEMORY, "method_memory")):
+        if manifest.get(there):
             check_tensors(folder / name)
     return manifest
 

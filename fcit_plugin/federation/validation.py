@@ -28,6 +28,7 @@ from .messages import (
     client_token,
     config_of,
     num_bytes,
+    wanted,
 )
 
 #: Bounds that hold whatever the recipe says, far beyond anything honest: within them no sum, square or product that the
@@ -91,8 +92,8 @@ def judge_tokens(
 
     def judge(request: Message, reply: Message) -> ClientToken:
         is_query = request.metadata.message_type == MessageType.QUERY
-        rest = set() if is_query else {ARRAYS, SHARED} & set(reply.content)
-        _check_records(reply, {TOKEN, METRICS, CONFIG} | rest)
+        rest = set() if is_query else {ARRAYS, SHARED, *reply.content.array_records}
+        _check_records(reply, {TOKEN, METRICS, CONFIG} | (rest & set(reply.content)))
         return _read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT} | (set() if is_query else {LOSS}))
 
     good, dropped = _sort_out(requests, replies, judge)
@@ -119,10 +120,12 @@ def judge_updates(
     def judge(request: Message, reply: Message) -> Message:
         client = reply.metadata.src_node_id
         weights = {ARRAYS, SHARED} & set(request.content)
-        _check_records(reply, weights | {TOKEN, METRICS, CONFIG})
+        _check_records(reply, weights | {TOKEN, METRICS, CONFIG, *wanted(request)})
         _check_size(reply, request, bounds)
         _check_same(_read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT, LOSS}), tokens[client])
         norms[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in sorted(weights)))
+        for name in wanted(request):
+            _check_extra(name, request, reply)
         if norms[client] > bounds.max_norm:
             raise Unusable(f"its update has norm {norms[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
         return reply
@@ -222,14 +225,16 @@ def _check_records(reply: Message, names: set[str]) -> None:
     if set(reply.content) != names:
         raise Unusable(f"it holds the records {_listed(reply.content)}, not {_listed(names)}")
     for name in names:
-        if not isinstance(reply.content[name], _KINDS[name]):
-            raise Unusable(f"its record {name} is a {type(reply.content[name]).__name__}, not {_KINDS[name].__name__}")
+        kind = _KINDS.get(name, ArrayRecord)
+        if not isinstance(reply.content[name], kind):
+            raise Unusable(f"its record {name} is a {type(reply.content[name]).__name__}, not {kind.__name__}")
 
 
 def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
-    """Is it no larger than what was sent with a token?"""
-    arrays = sum(len(record) for record in request.content.array_records.values()) + 1
-    most = num_bytes(request) + 4 * bounds.dimension + _HEADER * arrays
+    """Is it no larger than the weights that were sent, with as much for each further record wanted, and a token?"""
+    sent = [array for name in (ARRAYS, SHARED) for array in request.content.get(name, {}).values()]
+    most = (sum(len(array.data) for array in sent) + _HEADER * len(sent)) * (1 + len(wanted(request)))
+    most += 4 * bounds.dimension + _HEADER
     if num_bytes(reply) > most:
         raise Unusable(f"it has {num_bytes(reply)} bytes of arrays where at most {most} fit")
 
@@ -256,6 +261,16 @@ def _squared_change(name: str, request: Message, reply: Message) -> float:
         after = _read(got[key], before.shape, f"{name}/{key}")
         total += float(np.square(after.astype(np.float64) - before).sum())
     return total
+
+
+def _check_extra(name: str, request: Message, reply: Message) -> None:
+    """Has a record that was wanted the keys and the shapes of the weights, and finite numbers?"""
+    sent = {key: array for part in (ARRAYS, SHARED) for key, array in request.content.get(part, {}).items()}
+    got = reply.content[name]
+    for key in sorted(sent.keys() ^ got.keys()):
+        raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
+    for key, array in sent.items():
+        _read(got[key], tuple(array.shape), f"{name}/{key}")
 
 
 def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:

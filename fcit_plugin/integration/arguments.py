@@ -21,6 +21,7 @@ from transformers import HfArgumentParser
 from .. import autoload
 from ..arguments import EXPORT_KEYS, FCIT_STAGES, ROUTING_KEYS, FcitArguments, check_names, check_stage
 from ..benchmark.root import use_data_root
+from ..plugins import registry
 from ..scenario.settings import get_scenario
 from .adapter import fcit_folder
 from .devices import set_aside
@@ -234,18 +235,41 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
     for key, value in refused.items():
         if value:
             raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
-    if fcit.fcit_server_rule == "fedprox":
-        for key, value in (("deepspeed", training_args.deepspeed), ("fp16", training_args.fp16)):
-            if value:
-                raise ValueError(
-                    f"`{key}` cannot be used with `fcit_server_rule: fedprox`, whose term goes to gradients that are whole and "
-                    "not scaled; leave it out, or change the rule."
-                )
+    _check_method(training_args, finetuning_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise ValueError(
             "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
         )
     _check_folders(training_args.output_dir, fcit)
+
+
+#: Why gradients must be those of plain training, by the key and value that ask for it.
+_WHOLE_GRADIENTS = "adds to gradients, which must be whole and not scaled"
+
+
+def _check_method(training_args, finetuning_args, fcit: FcitArguments) -> None:
+    """Refuse what the continual method or the server rule cannot train with.
+
+    Raises:
+        ValueError: One sentence that names both keys.
+    """
+    method, rule = registry("methods")[fcit.fcit_method], fcit.fcit_server_rule
+    clashes = [("deepspeed", training_args.deepspeed, f"fcit_method: {fcit.fcit_method}", method.no_deepspeed)]
+    if rule in ("fedprox", "scaffold"):
+        clashes.append(("deepspeed", training_args.deepspeed, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
+        clashes.append(("fp16", training_args.fp16, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
+    if fcit.fcit_method in ("ewc", "o_lora"):
+        clashes.append(("fp16", training_args.fp16, f"fcit_method: {fcit.fcit_method}", _WHOLE_GRADIENTS))
+    if fcit.fcit_method == "lwf":
+        why = "takes the model's logits, which this loss keeps to itself"
+        clashes.append(("use_asft_loss", finetuning_args.use_asft_loss, "fcit_method: lwf", why))
+    if fcit.fcit_dp_clipping_norm is not None:
+        why = "has clients send more than their clipped update"
+        for ours, sends in ((f"fcit_method: {fcit.fcit_method}", fcit.fcit_method == "ewc"), ("fcit_server_rule: scaffold", rule == "scaffold")):
+            clashes.append(("fcit_dp_clipping_norm", sends, ours, why))
+    for key, given, ours, why in clashes:
+        if given and why is not None:
+            raise ValueError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
 
 
 def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:

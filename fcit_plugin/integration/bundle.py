@@ -48,6 +48,7 @@ def export_adapters(
             be written down.
     """
     learnt = Learnt.read(folder)
+    learnt.check_plain("be written as LoRA adapters")
     for target in filter(None, (out, base_copy)):
         if target.exists() and any(target.iterdir()):
             raise ValueError(f"{target} is not empty; name a new folder.")

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from ..adapters.lora import check_keys, check_shapes, read_subspace
+from ..adapters.experts import divide, num_experts
+from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_subspace
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights
 from ..arguments import FcitArguments
 from ..federation.state import TOKENS, ServerState, load_state
@@ -63,6 +64,8 @@ class Learnt:
             ValueError: A subspace does not fit the base model.
         """
         peft_model = get_peft_model(model, LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0")))
+        if (experts := num_experts(self.state.subspaces[0])) is not None:
+            divide(peft_model, ADAPTER, experts)
         blank = read_subspace(peft_model)
         for k, subspace in enumerate(self.state.subspaces):
             what = f"subspace in {self.folder}/subspaces/{k}"
@@ -72,9 +75,22 @@ class Learnt:
 
     def merged(self, model: torch.nn.Module, weights: list[float]) -> torch.nn.Module:
         """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left."""
+        self.check_plain("be merged into a model's own weights")
         peft_model, activation = self.stacked(model)
         fold_weights(peft_model, torch.tensor(weights), activation.rank)
         return peft_model.merge_and_unload(adapter_names=[STACKED])
+
+    def check_plain(self, what: str) -> None:
+        """Refuse what only plain LoRAs can.
+
+        Raises:
+            ValueError: The subspaces have experts.
+        """
+        if num_experts(self.state.subspaces[0]) is not None:
+            raise ValueError(
+                f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed anew for "
+                f"each token: they cannot {what}. Use the folder itself as `adapter_name_or_path` of chat, api or predict."
+            )
 
     def router(self, model: torch.nn.Module, tokenizer, fallback: float | None = None) -> Router:
         """From instructions to weights, as in the run's own evaluation.

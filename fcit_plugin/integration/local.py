@@ -4,13 +4,14 @@ import contextlib
 import copy
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from datasets import Dataset, concatenate_datasets
 from flwr.app import ConfigRecord
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
 from llamafactory.extras.constants import IGNORE_INDEX
@@ -27,26 +28,36 @@ from ..adapters.lora import (
     write_shared,
     write_subspace,
 )
+from ..adapters.stacked import frozen_beside
 from ..arguments import FcitArguments
+from ..continual.method import ContinualMethod
+from ..continual.terms import BatchTerm, GradientTerm
+from ..federation.client import Trained
 from ..federation.grid import late
+from ..federation.messages import WANTS
 from ..federation.privacy import noise_seed, noisy_token
+from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..plan.work import optimizer_steps
+from ..scenario.memory import earlier_tasks, kept_records
 from ..scenario.partition import Partition
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline
 from .partition import partition_options
 from .pipeline import Pipeline, TaskData
-from .proximal import Proximal
+from .terms import AddTerms, SampleGradients
 from .zero import StartFrom, keeping_precision, masters
-
-#: Under this name Flower's FedProx tells clients the weight of its term.
-PROXIMAL_MU = "proximal-mu"
 
 
 class ClientTrainer(CustomSeq2SeqTrainer):
-    """LLaMA-Factory's trainer, with a learning rate of their own for the shared trainables."""
+    """LLaMA-Factory's trainer, with a learning rate of their own for the shared trainables, and terms in the loss.
+
+    Attributes:
+        batch_terms: What is added to the loss of each batch.
+    """
+
+    batch_terms: Sequence[BatchTerm] = ()
 
     @override
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
@@ -55,6 +66,23 @@ class ClientTrainer(CustomSeq2SeqTrainer):
         if learning_rate is not None:
             _split_groups(optimizer, set(shared_parameters(self.model).values()), learning_rate)
         return optimizer
+
+    @override
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, **kwargs):
+        if not self.batch_terms or not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **kwargs)
+        batch = dict(inputs)  # label smoothing takes the labels out
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch=num_items_in_batch, **kwargs)
+        weights = {**lora_parameters(self.model), **shared_parameters(self.model)}
+        total = sum(term.loss(self.model, weights, batch, outputs.logits) for term in self.batch_terms)
+        loss = loss + total * self._per_token(batch["labels"], num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def _per_token(self, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
+        """What a sum over the learnt tokens is multiplied with, as the Trainer does with its own loss."""
+        if num_items_in_batch is None:
+            return 1 / (labels[..., 1:] != IGNORE_INDEX).sum().clamp(min=1)
+        return (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1) / num_items_in_batch
 
 
 def _split_groups(optimizer: torch.optim.Optimizer, chosen: set[torch.nn.Parameter], learning_rate: float) -> None:
@@ -74,6 +102,7 @@ class LocalTrainer:
         pipeline: Data.
         encoder: Identity encoder.
         scenario: Tasks.
+        method: The continual method.
         finetuning_args: LLaMA-Factory's fine-tuning arguments.
         agreement: Of the processes of this run.
         own_datasets: A site's own data sets; None lets the client take its part of the scenario's partition.
@@ -86,6 +115,7 @@ class LocalTrainer:
         pipeline: Pipeline,
         encoder: IdentityEncoder,
         scenario: Scenario,
+        method: ContinualMethod,
         finetuning_args: Any,
         agreement: Agreement,
         own_datasets: list[str] | None = None,
@@ -95,6 +125,7 @@ class LocalTrainer:
         self.pipeline = pipeline
         self.encoder = encoder
         self.scenario = scenario
+        self.method = method
         self.finetuning_args = finetuning_args
         self.args: FcitArguments = finetuning_args.fcit
         self.agreement = agreement
@@ -123,11 +154,11 @@ class LocalTrainer:
             return np.arange(len(self.task(task)))
         return self.partition.parts(task)[client]
 
-    def num_steps(self, client: int, task: int) -> int:
+    def num_steps(self, config: ConfigRecord) -> int:
         """Optimizer steps of a client's local training."""
         args = self.pipeline.training_args
         return optimizer_steps(
-            len(self.records(client, task)),
+            sum(len(records) for records in self._trains_on(config).values()),
             batch=args.per_device_train_batch_size,
             processes=args.world_size,
             accumulation=args.gradient_accumulation_steps,
@@ -147,40 +178,78 @@ class LocalTrainer:
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, config["client"], task)
         return mean, len(records), len(records)
 
-    def train(self, config: ConfigRecord, subspace: State, shared: State) -> tuple[State, State, float]:
+    def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
         """Train from the given weights with a fresh optimizer and schedule."""
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
-        records = self.records(config["client"], config["task"])
+        start = {**subspace, **shared}
         trainer = ClientTrainer(
             model=self.model,
             args=self._client_args(config),
             finetuning_args=self.finetuning_args,
             data_collator=self._collator,
-            train_dataset=self.task(config["task"]).features.select(records),
+            train_dataset=self._features(config),
             **self.pipeline.tokenizer_module,
         )
+        trainer.batch_terms = self.method.batch_terms(extras)
         _quiet(trainer)
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
         if timeout is not None:
             trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
-        if PROXIMAL_MU in config:
-            trainer.add_callback(Proximal(config[PROXIMAL_MU]))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
         trained = {**factors, **others}
+        terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
+        if terms:
+            trainer.add_callback(AddTerms(terms, trained))
         engine = trainer.is_deepspeed_enabled
         if engine:
-            trainer.add_callback(StartFrom(trained, {**subspace, **shared}))
-        with keeping_precision(trained):
+            trainer.add_callback(StartFrom(trained, start))
+        with keeping_precision(trained), frozen_beside(self.model, self.method.beside(extras)):
             try:
                 loss = trainer.train().training_loss
                 final = masters(trained) if engine else {}
+                measured = self._measured(config, trainer, terms)
             finally:
                 _tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
-        return {key: final[key] for key in factors}, {key: final[key] for key in others}, float(loss)
+        return Trained({key: final[key] for key in factors}, {key: final[key] for key in others}, float(loss), measured)
+
+    def _features(self, config: ConfigRecord) -> Dataset:
+        """The client's tokenised records."""
+        parts = [self.task(task).features.select(records) for task, records in self._trains_on(config).items()]
+        return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+    def _trains_on(self, config: ConfigRecord) -> dict[int, np.ndarray]:
+        """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
+        client, task = config["client"], config["task"]
+        found = {task: self.records(client, task)}
+        if count := self.method.num_remembered():
+            args, seed = self.args, self.pipeline.training_args.seed
+            earlier = earlier_tasks(
+                self.scenario,
+                num_clients=args.fcit_num_clients,
+                per_round=args.fcit_clients_per_round,
+                num_rounds=args.fcit_num_rounds,
+                seed=seed,
+                client=client,
+                stage=config["stage"],
+            )
+            for other in earlier:
+                if other != task:
+                    found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
+        return found
+
+    def _measured(
+        self, config: ConfigRecord, trainer: ClientTrainer, terms: Sequence[GradientTerm]
+    ) -> dict[str, State]:
+        """The records that the request wants beside the weights."""
+        wants = config.get(WANTS, ())
+        found = {name: state for term in terms for name, state in term.measured().items()}
+        if any(name not in found for name in wants):
+            found |= self.method.measure(SampleGradients(trainer))
+        return {name: found[name] for name in wants}
 
     def _client_args(self, config: ConfigRecord):
         """The recipe's training arguments with the client's own seed, and without what the run does itself."""

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..arguments.continual import ContinualArguments
 from ..arguments.privacy import PrivacyArguments
 from ..arguments.replies import ReplyArguments
 from ..arguments.server_rule import ServerRuleArguments
@@ -30,9 +31,10 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     Returns:
         The fcit keys of the bound.
     """
-    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments)  # what happens to updates, of which there are none
+    # what happens to updates, of which there are none, and what belongs to the method
+    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, ContinualArguments)
     alone = {item.name: item.default for group in server for item in dataclasses.fields(group)}
-    alone |= {"fcit_method": "fedavg", "fcit_max_subspaces": None}
+    alone |= {"fcit_method": "fedavg", "fcit_max_subspaces": None, "fcit_activation": None}
     if fcit.fcit_reference == "zero_shot":
         return dataclasses.replace(fcit, **alone, fcit_zero_shot=True)
     if fcit.fcit_reference == "local":

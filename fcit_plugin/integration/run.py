@@ -180,10 +180,10 @@ class FederatedRun:
 
     def _total_steps(self) -> int:
         return sum(
-            self.local.num_steps(client, config["task"])
+            self.local.num_steps(config)
             for stage in range(self.session.program.num_stages)
             for round in range(self.args.fcit_num_rounds)
-            for client, config in self.session.program.work(stage, round).items()
+            for config in self.session.program.work(stage, round).values()
         )
 
     def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool = True) -> Scores:

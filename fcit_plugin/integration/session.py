@@ -12,9 +12,10 @@ from llamafactory.model import load_model, load_tokenizer
 
 from .. import __version__
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
+from ..continual.methods import make_method
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.checkpoints import Checkpoints
-from ..federation.files import MANIFEST, RULES, SHARED, TOKENS
+from ..federation.files import MANIFEST, MEMORY, RULES, SHARED, TOKENS
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
 from ..federation.state import ServerState, check_state, load_state, save_state
@@ -32,7 +33,7 @@ from .scoring import check_metrics
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, REPORT_JSON, MATRIX_CSV),
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, MEMORY, REPORT_JSON, MATRIX_CSV),
     *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
 )
 
@@ -83,6 +84,7 @@ class Session:
         with named(model_args, OSError):
             self.model = self._load_model(tokenizer_module["tokenizer"])
         self.encoder = self._make_encoder(tokenizer_module["tokenizer"])
+        make_method(args).prepare(self.model)
         self.program = Program(args, self.scenario, training_args.seed, blank=read_subspace(self.model))
         if held is not None:  # only now: what is refused above takes nothing away
             self._clear_output_dir(held)
@@ -193,6 +195,7 @@ class Session:
             self.pipeline,
             self.encoder,
             self.scenario,
+            self.program.method,
             self.finetuning_args,
             self.agreement,
             own_datasets=self.own_datasets,

@@ -46,12 +46,12 @@ def run_client(session: Session) -> None:
         )
     local = session.local()
     mean, _, _ = local.token(config)
-    own = program.organizer.own_subspace(mean, state.tokens)
+    own = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
     k = len(state.subspaces) if own is None else own
     opened = (k,) if own is None else ()
     assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
     rules, fresh = program.rules(state), program.fresh(state.stage)
-    requests = configure(state, rules, assignment, fresh, {client: config})
+    requests = configure(state, rules, assignment, fresh, {client: config}, program.method)
     with quiet_transformers():
         reply = ask(make_client_app(local), requests[client])
     if session.is_main:

@@ -263,7 +263,7 @@ class Organizer:
 
 
 class SingleSubspace(Organizer):
-    """The method fedavg: everyone trains subspace 0, which is never split."""
+    """Everyone trains subspace 0, which is never split."""
 
     def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
         """Subspace 0, once it is there."""
@@ -279,11 +279,6 @@ class SingleSubspace(Organizer):
             opened=(0,) if first else (),
             starts_fresh=frozenset(numbers if first else ()),
         )
-
-
-def make_organizer(method: str, threshold: float, max_subspaces: int | None) -> Organizer:
-    """The organizer of a continual method: DKO for disco, one subspace for fedavg."""
-    return {"disco": Organizer, "fedavg": SingleSubspace}[method](threshold, max_subspaces)
 
 
 def _match(

@@ -110,8 +110,8 @@ def test_the_number_of_steps_is_what_we_count_in_advance(tmp_path, rows, accumul
     one.args.num_train_epochs = epochs
     one.train_dataset = ROWS[:rows]
     one.train()
-    ours = SimpleNamespace(pipeline=SimpleNamespace(training_args=one.args), records=lambda client, task: range(rows))
-    assert LocalTrainer.num_steps(ours, 0, 0) == one.state.global_step
+    ours = SimpleNamespace(pipeline=SimpleNamespace(training_args=one.args), _trains_on=lambda config: {0: range(rows)})
+    assert LocalTrainer.num_steps(ours, {}) == one.state.global_step
 
 
 def test_report_to_names_give_callback_classes_that_can_be_driven_without_a_trainer(tmp_path):

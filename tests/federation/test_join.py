@@ -10,7 +10,7 @@ from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.join import JOIN
 from fcit_plugin.federation.join import join, join_folders
 from fcit_plugin.federation.state import ServerState, load_state, save_state
-from fcit_plugin.knowledge.organizer import SubspaceTokens, make_organizer
+from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace, SubspaceTokens
 
 MANIFEST = {
     "base_model": "base",
@@ -63,7 +63,7 @@ def filled(state, k):
 
 
 def test_subspaces_of_one_kind_are_merged_by_counts_and_others_are_kept():
-    joined = join(FIRST, SECOND, make_organizer("disco", 0.9, None))
+    joined = join(FIRST, SECOND, Organizer(0.9, None))
     state = joined.state
     assert (joined.places, joined.num_first) == ([0, 2, 1, 0], 2)
     assert filled(state, 0) == pytest.approx((30 * 1 + 10 * 5 + 20 * 9) / 60)
@@ -78,7 +78,7 @@ def test_subspaces_of_one_kind_are_merged_by_counts_and_others_are_kept():
 
 
 def test_what_nothing_matched_stays_bit_identical():
-    joined = join(FIRST, SECOND, make_organizer("disco", 1.0, None))
+    joined = join(FIRST, SECOND, Organizer(1.0, None))
     assert joined.places == [2, 3, 1, 4]
     for k, original in ((0, FIRST.subspaces[0]), (3, SECOND.subspaces[1])):
         assert all(torch.equal(joined.state.subspaces[k][key], value) for key, value in original.items())
@@ -87,7 +87,7 @@ def test_what_nothing_matched_stays_bit_identical():
 def test_two_runs_with_one_partner_each_give_the_same_whichever_comes_first():
     one = state_of([[1, 0], [0, 1]], [3, 4], [1, 2], [{"a": 1}, {"b": 1}])
     other = state_of([[0, 1], [1, 0]], [5, 6], [3, 4], [{"b": 2}, {"a": 2}])
-    forth, back = (join(*pair, make_organizer("disco", 0.9, None)).state for pair in ((one, other), (other, one)))
+    forth, back = (join(*pair, Organizer(0.9, None)).state for pair in ((one, other), (other, one)))
     for k, opposite in ((0, 1), (1, 0)):
         assert filled(forth, k) == pytest.approx(filled(back, opposite), rel=1e-6)
         assert forth.tokens.counts[k] == back.tokens.counts[opposite]
@@ -97,14 +97,14 @@ def test_two_runs_with_one_partner_each_give_the_same_whichever_comes_first():
 def test_an_unused_subspace_is_kept_and_takes_nothing_in():
     one = state_of([[1, 0], [0, 1]], [0, 4], [1, 2], [{}, {"b": 1}])
     other = state_of([[1, 0], [0, 1]], [5, 0], [3, 4], [{"a": 2}, {}])
-    joined = join(one, other, make_organizer("disco", 0.9, None))
+    joined = join(one, other, Organizer(0.9, None))
     assert joined.places == [2, 3]
     assert [filled(joined.state, k) for k in range(4)] == [1, 2, 3, 4]
 
 
 def test_under_fedavg_there_is_one_lora_whatever_the_tokens_say():
     one, other = state_of([[1, 0]], [1], [1], [{"a": 1}]), state_of([[0, 1]], [3], [5], [{"a": 1}])
-    joined = join(one, other, make_organizer("fedavg", 0.9, None))
+    joined = join(one, other, SingleSubspace(0.9, None))
     assert joined.places == [0]
     assert filled(joined.state, 0) == 4
 
@@ -124,7 +124,7 @@ def test_the_verb_writes_a_state_folder_and_says_what_became_of_each_subspace(fo
     assert "merged into 0 (color, hue, shade)" in shown and "kept as 2 (number)" in shown
     assert "projector is the mean" in shown
     state, manifest = load_state(tmp_path / "out")
-    expected = join(FIRST, SECOND, make_organizer("disco", 0.9, None)).state
+    expected = join(FIRST, SECOND, Organizer(0.9, None)).state
     for one, other in zip(state.subspaces, expected.subspaces, strict=True):
         assert all(torch.equal(one[key], value) for key, value in other.items())
     assert {key: manifest[key] for key in MANIFEST} == MANIFEST

@@ -39,11 +39,11 @@ class Run:
         self.notes = Notes()
         local, train = self.federation.local, self.federation.local.train
 
-        def dying(config, subspace, shared):
+        def dying(config, subspace, shared, extras):
             if len(local.trained) == die_at:
                 raise Killed
             self.notes.lines.append([config["stage"], config["round"], config["client"]])
-            return train(config, subspace, shared)
+            return train(config, subspace, shared, extras)
 
         local.train = dying
         app = KeptReplies(

@@ -15,7 +15,8 @@ from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state,
 from fcit_plugin.federation.round import configure, fold
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.federation.state import ServerState
-from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SingleSubspace, SubspaceTokens, make_organizer
+from fcit_plugin.continual.methods import make_method
+from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SingleSubspace, SubspaceTokens
 
 SHAPES = {"l.lora_A.weight": (2, 3), "l.lora_B.weight": (4, 2)}
 TASKS = ["red", "green", "blue"]
@@ -52,12 +53,13 @@ class Round:
         identify_process()
         self.state, self.kinds = state, kinds
         self.rules = RuleSet(FcitArguments())
-        self.organizer = make_organizer(method, 0.9, None)
+        self.method = make_method(FcitArguments(fcit_method=method))
+        self.organizer = self.method.organizer(0)
         self.tokens = {c: token(c, kind, n) for c, (kind, n) in kinds.items()}
         self.fresh = weights(99)
         self.assignment = self.organizer.assign(list(self.tokens.values()), state.tokens)
         configs = {c: work_config("r", 0, 0, c, kind) for c, (kind, _) in kinds.items()}
-        self.requests = configure(state, self.rules, self.assignment, self.fresh, configs)
+        self.requests = configure(state, self.rules, self.assignment, self.fresh, configs, self.method)
         self.answers = {c: weights(c) for c in kinds}
         self.shared = {c: weights(c + 30, {"projector.weight": (2, 2)}) for c in kinds if state.shared}
         self.replies = [
@@ -67,7 +69,8 @@ class Round:
     def fold(self, replies=None):
         tasks = {c: TASKS[kind] for c, (kind, _) in self.kinds.items()}
         replies = self.replies if replies is None else replies
-        return fold(self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks)
+        given = (self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks)
+        return fold(*given, self.method)
 
     def mean(self, states, clients, key):
         total = sum(self.kinds[c][1] for c in clients)
@@ -195,7 +198,7 @@ def test_fedavg_keeps_one_subspace_that_is_the_average_of_all(num_subspaces):
 
 
 def test_disco_is_the_organizer_itself_and_each_owner_has_its_own_rule():
-    assert type(make_organizer("disco", 0.9, None)) is Organizer
+    assert type(make_method(FcitArguments()).organizer(0)) is Organizer
     rules = RuleSet(FcitArguments())
     assert rules[0] is rules[0]
     assert len({id(rules[owner]) for owner in (0, 1, RuleSet.SHARED)}) == 3

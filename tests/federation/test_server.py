@@ -6,7 +6,7 @@ import torch
 from flwr.app import MessageType
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import make_client_app
+from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import num_bytes
 from fcit_plugin.federation.server import Program, Traffic, first_state, run, run_round
@@ -29,10 +29,10 @@ class AddsItsNumber:
         mean[config["task"]] = 1
         return mean, 10 + config["client"], 10 + config["client"]
 
-    def train(self, config, subspace, shared):
+    def train(self, config, subspace, shared, extras):
         self.trained.append((config["stage"], config["round"], config["client"], config["subspace"]))
         step = config["client"] + 1
-        return {k: v + step for k, v in subspace.items()}, {k: v + step for k, v in shared.items()}, 1.0
+        return Trained({k: v + step for k, v in subspace.items()}, {k: v + step for k, v in shared.items()}, 1.0)
 
 
 class Listener:

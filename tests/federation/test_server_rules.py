@@ -6,6 +6,7 @@ import torch
 from toy import D, Toy, bits, start
 
 from fcit_plugin.arguments.server_rule import PARAMETERS
+from fcit_plugin.federation.client import Trained
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
 from fcit_plugin.federation.rules import SERVER_RULES
 from fcit_plugin.federation.state import load_state, save_state
@@ -14,6 +15,7 @@ from fcit_plugin.federation.state import load_state, save_state
 KEYS = {
     "fedavg": {},
     "fedprox": {"fcit_proximal_mu": 0.5},
+    "scaffold": {},
     "fedavgm": {"fcit_server_learning_rate": 0.7, "fcit_server_momentum": 0.6},
     "fedadam": {
         "fcit_server_learning_rate": 0.3,
@@ -83,6 +85,7 @@ def multi_krum(x, replies, n):
 FORMULAS = {
     "fedavg": mean,
     "fedprox": mean,
+    "scaffold": mean,
     "fedavgm": momentum,
     "fedadam": adaptive(lambda v, d2, b2: b2 * v + (1 - b2) * d2, correct=True),
     "fedyogi": adaptive(lambda v, d2, b2: v - (1 - b2) * d2 * np.sign(v - d2)),
@@ -142,7 +145,7 @@ def test_rounds_equal_the_closed_form_for_each_subspace_and_the_projector(rule):
             more = (memories.setdefault(k, {}),) if rule in WITH_MEMORY else ()
             np.testing.assert_allclose(flat(found), FORMULAS[rule](flat(x), replies, n, *more), rtol=2e-5, atol=2e-6)
     assert len(state.subspaces) == 5
-    assert bool(state.rules) == (rule in WITH_MEMORY)
+    assert bool(state.rules) == (rule in (*WITH_MEMORY, "scaffold"))
 
 
 @pytest.mark.parametrize("rule", FORMULAS)
@@ -183,7 +186,7 @@ class Quadratic:
         mean[config["client"] % 2] = 1
         return mean, 5, 10
 
-    def train(self, config, subspace, shared):
+    def train(self, config, subspace, shared, extras):
         client = config["client"]
         generator = torch.Generator().manual_seed(1000 + client)
         honest = {
@@ -192,7 +195,7 @@ class Quadratic:
         }
         if client < 4:
             honest = {key: self.attack(subspace[key], value) for key, value in honest.items()}
-        return honest, shared, 0.1
+        return Trained(honest, shared, 0.1)
 
 
 def optimum(kind):

@@ -93,10 +93,10 @@ def test_a_client_that_fails_in_its_training_leaves_nothing_to_the_next_one(text
     configs = {client: work_config("run", 0, 0, client, 0) for client in (0, 1)}
     local = session.local(lambda config: FailsInSecondStep() if config["client"] == 1 else TrainerCallback())
     start = session.program.fresh(0)
-    before, _, loss = local.train(configs[0], start, {})
+    before = local.train(configs[0], start, {}, {})
     with pytest.raises(RuntimeError, match="out of memory"):
-        local.train(configs[1], start, {})
-    after, _, again = local.train(configs[0], start, {})
-    assert loss == again
-    assert all(torch.equal(before[key], after[key]) for key in before)
-    assert any(not torch.equal(before[key], start[key]) for key in before)
+        local.train(configs[1], start, {}, {})
+    after = local.train(configs[0], start, {}, {})
+    assert before.loss == after.loss
+    assert all(torch.equal(before.subspace[key], after.subspace[key]) for key in start)
+    assert any(not torch.equal(before.subspace[key], start[key]) for key in start)

@@ -31,7 +31,7 @@ def test_each_step_goes_back_by_rate_times_mu_of_the_way_so_far(text_recipe, acc
 
     def after(steps, config):
         session.training_args.max_steps = steps
-        return local.train(config, start, {})[0]
+        return local.train(config, start, {}, {}).subspace
 
     one, two, held_one, held_two = after(1, plain), after(2, plain), after(1, held), after(2, held)
     moved = 0.0

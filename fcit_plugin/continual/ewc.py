@@ -1,0 +1,61 @@
+"""EWC: weights that mattered for earlier stages are held where they were."""
+
+from collections.abc import Sequence
+
+import torch
+from typing_extensions import override
+
+from ..adapters.lora import State
+from .method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
+from .terms import GradientTerm, Pull
+
+FISHER, ANCHOR = "fisher", "anchor"
+
+
+class Ewc(ContinualMethod):
+    """Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796), with the Fisher information of all clients.
+
+    In the last round of a stage each client measures the diagonal of the empirical Fisher information on its own records,
+    at the weights that it has trained,
+
+        F_c = mean over records of (d/dw log p(answer | instruction))^2,
+
+    and the server adds sum n_c F_c / sum n_c to the sum over stages (the online form of Schwarz et al. 2018, arXiv
+    1805.06370, without decay). Later stages are held to the weights at the end of the last one, a:
+
+        lambda/2 sum_i F_i (w_i - a_i)^2.
+    """
+
+    no_deepspeed = "adds to gradients, which must be whole and not scaled"
+
+    @override
+    def wants(self, stage: int, round: int) -> tuple[str, ...]:
+        return (FISHER,) if self.ends_stage(round) else ()
+
+    @override
+    def sends(self, state) -> Extras:
+        return {name: record(name, state.memory) for name in (FISHER, ANCHOR)} if state.memory else {}
+
+    @override
+    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> State:
+        if not self.ends_stage(before.round):
+            return before.memory
+        fisher = weighted_mean([extras[FISHER] for extras in measured], examples)
+        for key, earlier in record(FISHER, before.memory).items():
+            fisher[key] = fisher[key] + earlier
+        return {**flat(FISHER, fisher), **flat(ANCHOR, {**after.subspaces[0], **after.shared})}
+
+    @override
+    def terms(self, sent: Extras) -> list[GradientTerm]:
+        return [Pull(sent[ANCHOR], self.args.fcit_ewc_lambda, sent[FISHER])] if FISHER in sent else []
+
+    @override
+    def measure(self, model: TrainedModel) -> Extras:
+        sums = {key: torch.zeros_like(weight, dtype=torch.float32) for key, weight in model.weights.items()}
+        count = 0
+        for _ in model.sample_gradients(self.args.fcit_ewc_samples):
+            count += 1
+            for key, weight in model.weights.items():
+                if weight.grad is not None:
+                    sums[key] += weight.grad.float() ** 2
+        return {FISHER: {key: (total / count).cpu() for key, total in sums.items()}}

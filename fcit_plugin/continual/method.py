@@ -1,0 +1,128 @@
+"""What a continual method may change; by itself it is sequential federated tuning of one LoRA."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from ..adapters.lora import State
+from ..knowledge.organizer import Organizer, SingleSubspace
+from .terms import BatchTerm, GradientTerm
+
+if TYPE_CHECKING:
+    from ..arguments import FcitArguments
+    from ..federation.state import ServerState
+
+#: Records of arrays by name; in each the keys are those of the subspace and of the shared trainables together.
+Extras = Mapping[str, State]
+
+
+class TrainedModel(Protocol):
+    """What a method sees of a client's model once it has trained."""
+
+    @property
+    def weights(self) -> Mapping[str, nn.Parameter]:
+        """What was trained: the subspace and the shared trainables."""
+        ...
+
+    def sample_gradients(self, count: int) -> Iterator[None]:
+        """For up to ``count`` of the client's records, drawn by seed, yields with the gradient of the loss of that
+        record's answer in each weight's ``grad``."""
+        ...
+
+
+class ContinualMethod:
+    """Sequential tuning of one LoRA by all clients (``fcit_method: fedavg``), and the base of all other methods.
+
+    The same object serves the server's side and the client's; it holds no state. What the server has to remember is
+    in :attr:`fcit_plugin.federation.state.ServerState.memory`, what a client has to know is sent to it.
+
+    Args:
+        args: The recipe's keys.
+    """
+
+    #: How the subspaces act at inference, where the method leaves no choice.
+    activation: str | None = None
+    #: Whether subspaces of two runs that have tokens of one kind may become one (``fcit-cli join``).
+    joinable = True
+    #: What the method does that DeepSpeed cannot train with; None if it can.
+    no_deepspeed: str | None = None
+
+    def __init__(self, args: "FcitArguments") -> None:
+        self.args = args
+
+    # the server's side
+
+    def organizer(self, stage: int) -> Organizer:
+        """Decides who trains which subspace in a stage."""
+        return SingleSubspace(self.args.fcit_similarity_threshold, self.args.fcit_max_subspaces)
+
+    def sends(self, state: "ServerState") -> Extras:
+        """What every client of a round gets beside the weights that it trains."""
+        return {}
+
+    def wants(self, stage: int, round: int) -> tuple[str, ...]:
+        """Names of the records that clients must send beside their weights in a round."""
+        return ()
+
+    def remember(
+        self, before: "ServerState", after: "ServerState", measured: Sequence[Extras], examples: Sequence[int]
+    ) -> State:
+        """The server's memory after a round.
+
+        Args:
+            before: The state before the round.
+            after: The state with the round's updates folded in; it still names this stage and this round.
+            measured: For each client what it sent beside its weights, in the clients' order.
+            examples: n_c of each client.
+        """
+        return before.memory
+
+    def ends_stage(self, round: int) -> bool:
+        """Whether a round is the last one of its stage."""
+        return round + 1 == self.args.fcit_num_rounds
+
+    # the client's side
+
+    def prepare(self, model: nn.Module) -> None:
+        """Change the model that trains, once, after it was loaded."""
+
+    def beside(self, sent: Extras) -> list[State]:
+        """Frozen subspaces that act beside the one in training, with weight 1."""
+        return []
+
+    def terms(self, sent: Extras) -> list[GradientTerm]:
+        """What is added to the gradient of each step."""
+        return []
+
+    def batch_terms(self, sent: Extras) -> list[BatchTerm]:
+        """What is added to the loss of each batch."""
+        return []
+
+    def measure(self, model: TrainedModel) -> Extras:
+        """What :meth:`wants` asks for, after training."""
+        return {}
+
+    def num_remembered(self) -> int:
+        """Records that a client keeps of each task it has worked on, to train on in later stages."""
+        return 0
+
+
+def flat(name: str, state: State) -> State:
+    """A record as part of a flat memory."""
+    return {f"{name}/{key}": value for key, value in state.items()}
+
+
+def record(name: str, memory: State) -> State:
+    """The record that :func:`flat` has put into a memory; empty if there is none."""
+    return {key.removeprefix(f"{name}/"): value for key, value in memory.items() if key.startswith(f"{name}/")}
+
+
+def weighted_mean(states: Sequence[State], weights: Sequence[int]) -> State:
+    """sum n_c S_c / sum n_c, summed in float64, as float32."""
+    total = sum(weights)
+    return {
+        key: sum(state[key].to(torch.float64) * (n / total) for state, n in zip(states, weights, strict=True)).float()
+        for key in states[0]
+    }

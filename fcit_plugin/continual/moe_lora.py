@@ -1,0 +1,23 @@
+"""MoELoRA: one LoRA as a mixture of experts."""
+
+from torch import nn
+from typing_extensions import override
+
+from ..adapters.experts import divide
+from ..adapters.lora import ADAPTER
+from .method import ContinualMethod
+
+
+class MoeLora(ContinualMethod):
+    """MoELoRA as in CoIN (Chen et al. 2024, arXiv 2403.08350, section 4): the rank of one LoRA in experts.
+
+    A router in each layer weighs the experts for each token (:mod:`..adapters.experts`); it is averaged over the clients
+    like the factors. There is no loss for a balanced load, as there.
+    """
+
+    joinable = False
+    no_deepspeed = "puts its routers in after the model is loaded, where ZeRO-3 does not see them"
+
+    @override
+    def prepare(self, model: nn.Module) -> None:
+        divide(model, ADAPTER, self.args.fcit_num_experts)

@@ -1,0 +1,187 @@
+"""Terms and measures of the continual methods, against autograd and loops over single numbers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fcit_plugin.adapters.experts import Experts
+from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.continual.lwf import Distillation
+from fcit_plugin.continual.method import record
+from fcit_plugin.continual.methods import METHODS, make_method
+from fcit_plugin.continual.o_lora import Orthogonality
+from fcit_plugin.continual.terms import Pull
+from fcit_plugin.federation.scaffold import GRADIENT, Correction
+from fcit_plugin.federation.state import ServerState
+from fcit_plugin.knowledge.organizer import SubspaceTokens
+from fcit_plugin.scenario.memory import earlier_tasks, kept_records
+from fcit_plugin.scenario.sampling import sample_clients
+from fcit_plugin.scenario.settings import get_scenario
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+def weights():
+    made = {"l.lora_A.weight": nn.Parameter(random(2, 5)), "l.lora_B.weight": nn.Parameter(random(4, 2))}
+    for weight in made.values():
+        weight.grad = torch.ones_like(weight)
+    return made
+
+
+def added(term, weights):
+    with torch.no_grad():
+        term.add(weights)
+    return {key: weight.grad - 1 for key, weight in weights.items()}
+
+
+def by_autograd(loss, weights):
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    return {
+        key: torch.zeros_like(weight) if gradient is None else gradient
+        for (key, weight), gradient in zip(weights.items(), gradients, strict=True)
+    }
+
+
+@pytest.mark.parametrize("stiff", [False, True])
+def test_the_pull_is_the_gradient_of_its_spring(stiff):
+    ours = weights()
+    anchor = {key: random(*weight.shape, seed=7) for key, weight in ours.items()}
+    stiffness = {key: random(*weight.shape, seed=9) ** 2 for key, weight in ours.items()} if stiff else None
+    energy = sum(
+        0.7 / 2 * ((stiffness[key] if stiff else 1) * (weight - anchor[key]) ** 2).sum() for key, weight in ours.items()
+    )
+    expected = by_autograd(energy, ours)
+    for key, gradient in added(Pull(anchor, 0.7, stiffness), ours).items():
+        torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonality_is_the_gradient_of_the_absolute_products_with_each_earlier_subspace():
+    ours = weights()
+    earlier = [{key: random(*weight.shape, seed=s) for key, weight in ours.items()} for s in (3, 4)]
+    energy = sum((state["l.lora_A.weight"] @ ours["l.lora_A.weight"].T).abs().sum() for state in earlier)
+    expected = by_autograd(0.3 * energy, ours)
+    for key, gradient in added(Orthogonality(earlier, 0.3), ours).items():
+        torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=1e-5)
+
+
+def test_the_correction_is_added_and_the_mean_is_that_of_the_gradients_before():
+    ours = weights()
+    correction = {key: random(*weight.shape, seed=5) for key, weight in ours.items()}
+    term = Correction(correction)
+    for step in (1.0, 4.0):
+        for weight in ours.values():
+            weight.grad = torch.full_like(weight, step)
+        term.add(ours)
+        for key, weight in ours.items():
+            torch.testing.assert_close(weight.grad, step + correction[key])
+    assert all(torch.equal(mean, torch.full_like(mean, 2.5)) for mean in term.measured()[GRADIENT].values())
+
+
+class Reads(nn.Module):
+    """A model whose logits are a linear function of one-hot tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Parameter(random(6, 6))
+
+    def forward(self, input_ids):
+        class Output:
+            logits = nn.functional.one_hot(input_ids, 6).float() @ self.head
+
+        return Output
+
+
+def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learnt_tokens():
+    model, teacher = Reads(), random(6, 6, seed=11)
+    ids = torch.tensor([[1, 2, 3, 4], [5, 0, 1, 2]])
+    labels = torch.tensor([[-100, -100, 3, 4], [-100, 0, -100, -100]])
+    inputs, term = {"input_ids": ids, "labels": labels}, Distillation({"head": teacher}, alpha=0.4, temperature=2.0)
+    found = term.loss(model, {"head": model.head}, inputs, model(ids).logits)
+    expected = 0.0
+    for row, place in ((0, 1), (0, 2), (1, 0)):  # each logit is for the next token
+        p, q = (torch.softmax(head[ids[row, place]] / 2.0, dim=0) for head in (teacher, model.head))
+        expected += 0.4 * 4.0 * (p * (p / q).log()).sum()
+    torch.testing.assert_close(found, expected)
+    assert found.requires_grad
+    before = model.head.detach().clone()
+    itself = Distillation({"head": before}, 1.0, 2.0).loss(model, {"head": model.head}, inputs, model(ids).logits)
+    assert abs(itself.item()) < 1e-6
+    (gradient,) = torch.autograd.grad(itself, model.head)
+    assert gradient.abs().max() < 1e-6
+    assert torch.equal(model.head, before)
+
+
+def test_each_token_weighs_the_experts_by_its_own_router():
+    factor = nn.Linear(5, 6, bias=False)
+    experts, x = Experts(factor, 3), random(2, 4, 5)
+    B = random(7, 6)
+    gates = torch.softmax(x @ experts.router.weight.T, dim=-1)
+    expected = sum(
+        gates[..., e : e + 1] * (x @ factor.weight[2 * e : 2 * e + 2].T @ B[:, 2 * e : 2 * e + 2].T) for e in range(3)
+    )
+    torch.testing.assert_close(experts(x) @ B.T, expected)
+    experts(x).sum().backward()
+    assert factor.weight.grad.abs().max() > 0 and experts.router.weight.grad.abs().max() > 0
+
+
+class Squares:
+    """Three records whose gradients are known; a fourth one is never asked for."""
+
+    def __init__(self, weights):
+        self.weights, self.count = weights, None
+
+    def sample_gradients(self, count):
+        self.count = count
+        for k in range(3):
+            for weight in self.weights.values():
+                weight.grad = torch.full_like(weight, float(k))
+            yield
+
+
+def test_the_fisher_information_is_the_mean_of_squared_gradients_summed_over_the_stages_by_examples():
+    method = make_method(FcitArguments(fcit_method="ewc", fcit_ewc_samples=3, fcit_num_rounds=2))
+    seen = Squares(weights())
+    measured = method.measure(seen)
+    assert seen.count == 3
+    assert all(torch.allclose(value, torch.full_like(value, (0 + 1 + 4) / 3)) for value in measured["fisher"].values())
+    assert (method.wants(1, 0), method.wants(1, 1)) == ((), ("fisher",))
+
+    key, shared = "l.lora_A.weight", "p.weight"
+    fisher = [{"fisher": {key: torch.full((2, 5), f), shared: torch.full((1,), f)}} for f in (1.0, 4.0)]
+    state = ServerState(SubspaceTokens.empty(2), {shared: torch.tensor([3.0])}, [{key: torch.full((2, 5), 9.0)}], round=1)
+    state.memory = method.remember(state, state, fisher, [1, 2])
+    state.memory = method.remember(state, state, fisher[:1], [5])
+    assert torch.equal(record("fisher", state.memory)[key], torch.full((2, 5), (1 + 2 * 4) / 3 + 1))
+    assert torch.equal(record("anchor", state.memory)[key], state.subspaces[0][key])
+    assert torch.equal(record("anchor", state.memory)[shared], state.shared[shared])
+    state.round = 0
+    assert method.remember(state, state, [{}], [1]) is state.memory, "in the middle of a stage nothing changes"
+
+
+def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_train():
+    schedule = [[0, 1], [1, 2], [2, 0]]
+    scenario = get_scenario("custom", [["a"], ["b"], ["c"]], schedule)
+    sizes = dict(num_clients=5, per_round=2, num_rounds=2, seed=4)
+    for client in range(5):
+        for stage in range(3):
+            expected = set()
+            for t in range(stage):
+                for r in range(2):
+                    sampled = sample_clients(5, 2, seed=4, stage=t, round=r)
+                    expected |= {schedule[t][i] for i, c in enumerate(sampled) if c == client}
+            assert earlier_tasks(scenario, **sizes, client=client, stage=stage) == sorted(expected)
+    records = np.arange(100, 130)
+    kept = kept_records(records, 7, seed=4, client=2, task=1)
+    assert len(kept) == 7 and set(kept) <= set(records) and list(kept) == sorted(kept)
+    assert np.array_equal(kept, kept_records(records, 7, seed=4, client=2, task=1))
+    assert not np.array_equal(kept, kept_records(records, 7, seed=4, client=3, task=1))
+    assert np.array_equal(kept_records(records, 99, seed=4, client=2, task=1), records)
+
+
+def test_all_methods_of_our_own_have_their_keys_listed():
+    from fcit_plugin.arguments.continual import PARAMETERS
+
+    assert METHODS.keys() == PARAMETERS.keys()
