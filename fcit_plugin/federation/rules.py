@@ -149,6 +149,11 @@ class RuleSet:
         self._arrays = dict(arrays or {})
 
     @property
+    def sends(self) -> tuple[str, ...]:
+        """Names of the records that the rule sends to clients beside their weights (its attribute ``sends``)."""
+        return getattr(self[self.SHARED], "sends", ())
+
+    @property
     def wants(self) -> tuple[str, ...]:
         """Names of the records that the rule wants from clients beside their weights (its attribute ``wants``)."""
         return getattr(self[self.SHARED], "wants", ())

@@ -38,7 +38,7 @@ class Scaffold(FedAvg):
         num_clients: N.
     """
 
-    wants = (GRADIENT,)
+    sends, wants = (CORRECTION,), (GRADIENT,)
 
     def __init__(self, num_clients: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -243,7 +243,7 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
     _check_folders(training_args.output_dir, fcit)
 
 
-#: Why gradients must be those of plain training, by the key and value that ask for it.
+#: What some methods and rules do to a client's training.
 _WHOLE_GRADIENTS = "adds to gradients, which must be whole and not scaled"
 
 
@@ -260,13 +260,18 @@ def _check_method(training_args, finetuning_args, fcit: FcitArguments) -> None:
         clashes.append(("fp16", training_args.fp16, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
     if fcit.fcit_method in ("ewc", "o_lora"):
         clashes.append(("fp16", training_args.fp16, f"fcit_method: {fcit.fcit_method}", _WHOLE_GRADIENTS))
+    if fcit.fcit_method == "moe_lora" and finetuning_args.lora_rank % fcit.fcit_num_experts:
+        raise ValueError(
+            f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {fcit.fcit_num_experts} experts; change it or "
+            "`fcit_num_experts`."
+        )
     if fcit.fcit_method == "lwf":
         why = "takes the model's logits, which this loss keeps to itself"
         clashes.append(("use_asft_loss", finetuning_args.use_asft_loss, "fcit_method: lwf", why))
     if fcit.fcit_dp_clipping_norm is not None:
         why = "has clients send more than their clipped update"
-        for ours, sends in ((f"fcit_method: {fcit.fcit_method}", fcit.fcit_method == "ewc"), ("fcit_server_rule: scaffold", rule == "scaffold")):
-            clashes.append(("fcit_dp_clipping_norm", sends, ours, why))
+        clashes.append(("fcit_dp_clipping_norm", fcit.fcit_method == "ewc", "fcit_method: ewc", why))
+        clashes.append(("fcit_dp_clipping_norm", rule == "scaffold", "fcit_server_rule: scaffold", why))
     for key, given, ours, why in clashes:
         if given and why is not None:
             raise ValueError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")

@@ -18,11 +18,13 @@ from ..adapters.lora import read_shared
 from ..evaluation.metrics import label_set
 from ..federation.files import write_json
 from ..federation.server import Program
+from ..federation.state import ServerState
 from ..knowledge.encoders import token_dimension
+from ..knowledge.organizer import SubspaceTokens
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
-from ..plan.work import ClientWork, Payload, Schedule, TaskShare, optimizer_steps
+from ..plan.work import ClientWork, Payload, Schedule, TaskShare, array_bytes, optimizer_steps
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer
 from .pipeline import Pipeline
@@ -159,20 +161,42 @@ def _schedule(
 ) -> Schedule:
     args = session.training_args
     work = []
+    more = _beside_the_weights(session, program)
     for stage in range(program.num_stages):
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
-                records = len(local.records(client, config["task"]))
                 steps = optimizer_steps(
-                    records,
+                    sum(len(records) for records in local.trains_on(config).values()),
                     batch=args.per_device_train_batch_size,
                     processes=processes,
                     accumulation=args.gradient_accumulation_steps,
                     epochs=args.num_train_epochs,
                     max_steps=args.max_steps,
                 )
-                work.append(ClientWork(stage, round, client, program.task_name(config), records, steps))
+                records = len(local.records(client, config["task"]))
+                row = ClientWork(stage, round, client, program.task_name(config), records, steps, *more[stage, round])
+                work.append(row)
     return Schedule(tuple(work), payload)
+
+
+def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, int], tuple[int, int]]:
+    """Bytes to and from each client beside its weights, by stage and round: the method and the rule play it without values."""
+    shared = read_shared(session.model)
+    update = {**program.blank, **shared}
+    state = ServerState(SubspaceTokens.empty(session.encoder.dimension), shared)
+    method, rules = program.method, program.rules(state)
+    found = {}
+    for state.stage in range(program.num_stages):
+        state.subspaces.append(program.blank)
+        for state.round in range(session.args.fcit_num_rounds):
+            down = [*method.sends(state).values(), *(update for _ in rules.sends)]
+            wants = method.wants(state.stage, state.round)
+            up = [update for _ in {*wants, *rules.wants}]
+            found[state.stage, state.round] = tuple(
+                sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
+            )
+            state.memory = method.remember(state, state, [{name: update for name in wants}], [1])
+    return found
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:

@@ -158,7 +158,7 @@ class LocalTrainer:
         """Optimizer steps of a client's local training."""
         args = self.pipeline.training_args
         return optimizer_steps(
-            sum(len(records) for records in self._trains_on(config).values()),
+            sum(len(records) for records in self.trains_on(config).values()),
             batch=args.per_device_train_batch_size,
             processes=args.world_size,
             accumulation=args.gradient_accumulation_steps,
@@ -218,10 +218,10 @@ class LocalTrainer:
 
     def _features(self, config: ConfigRecord) -> Dataset:
         """The client's tokenised records."""
-        parts = [self.task(task).features.select(records) for task, records in self._trains_on(config).items()]
+        parts = [self.task(task).features.select(records) for task, records in self.trains_on(config).items()]
         return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
-    def _trains_on(self, config: ConfigRecord) -> dict[int, np.ndarray]:
+    def trains_on(self, config: ConfigRecord) -> dict[int, np.ndarray]:
         """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
         client, task = config["client"], config["task"]
         found = {task: self.records(client, task)}

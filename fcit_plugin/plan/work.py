@@ -73,6 +73,8 @@ class ClientWork:
         task: Name of its task.
         records: n_c.
         steps: Optimizer steps.
+        more_down: Bytes to the client beside weights and token, for its continual method and server rule.
+        more_up: The same from the client.
     """
 
     stage: int
@@ -81,6 +83,8 @@ class ClientWork:
     task: str
     records: int
     steps: int
+    more_down: int = 0
+    more_up: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,12 @@ class Schedule:
     @property
     def bytes_up(self) -> int:
         """Bytes from all clients."""
-        return len(self.work) * self.payload.up if self.payload else 0
+        return sum(self.payload.up + work.more_up for work in self.work) if self.payload else 0
 
     @property
     def bytes_down(self) -> int:
         """Bytes to all clients."""
-        return len(self.work) * self.payload.down if self.payload else 0
+        return sum(self.payload.down + work.more_down for work in self.work) if self.payload else 0
 
     def rounds(self) -> Iterable[tuple[ClientWork, ...]]:
         """The work of each round."""

@@ -110,7 +110,7 @@ def test_the_number_of_steps_is_what_we_count_in_advance(tmp_path, rows, accumul
     one.args.num_train_epochs = epochs
     one.train_dataset = ROWS[:rows]
     one.train()
-    ours = SimpleNamespace(pipeline=SimpleNamespace(training_args=one.args), _trains_on=lambda config: {0: range(rows)})
+    ours = SimpleNamespace(pipeline=SimpleNamespace(training_args=one.args), trains_on=lambda config: {0: range(rows)})
     assert LocalTrainer.num_steps(ours, {}) == one.state.global_step
 
 

@@ -1,5 +1,8 @@
 """Continual methods in whole runs on a tiny model: what each promises, seen in what it leaves and in what travels."""
 
+import json
+import shutil
+
 import pytest
 import tiny
 import torch
@@ -18,6 +21,7 @@ from fcit_plugin.integration.session import Session
 from fcit_plugin.integration.terms import SampleGradients
 
 STAGES = [["color"], ["letter"], ["number"]]
+MORE = {"moe_lora": {"fcit_num_experts": 2}}
 PLAIN = {"optim": "sgd", "lr_scheduler_type": "constant", "lora_dropout": 0.0, "max_grad_norm": 0.0}
 
 
@@ -117,12 +121,10 @@ def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(tex
     assert list(model.peft_config) == ["default"]
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_run_that_was_killed_goes_on_to_the_same_bits(method, outputs, text_model, text_data, tmp_path):
+@pytest.mark.parametrize(("method", "more"), [(name, MORE.get(name, {})) for name in sorted(METHODS)])
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(method, more, outputs, text_model, text_data, tmp_path):
     """Stopped where its second stage begins: a method's memory has been written and is read again."""
-    import shutil
-
-    whole = outputs(method)
+    whole = outputs(method, **more)
     half = tmp_path / "half"
     shutil.copytree(whole / "checkpoints/round-0003", half / "checkpoints/round-0003")
     keys = tiny.recipe(
@@ -132,12 +134,24 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(method, outputs, text_mo
         fcit_eval_restricted=False,
         fcit_zero_shot=False,
         save_total_limit=0,
+        **more,
     )
     run_recipe(keys)
     ours = {name: data for name, data in weight_bytes(half).items() if not name.startswith("checkpoints")}
     theirs = {name: data for name, data in weight_bytes(whole).items() if not name.startswith("checkpoints")}
     assert ours == theirs
     assert report_of(half)["accuracy"] == report_of(whole)["accuracy"]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_dry_run_counts_the_bytes_and_steps_that_the_run_then_takes(method, outputs, text_model, text_data, tmp_path):
+    more = MORE.get(method, {}) | ({"fcit_server_rule": "scaffold"} if method in ("disco", "ewc") else {})
+    keys = {"fcit_method": method, "fcit_stages": STAGES, "fcit_dry_run": True, **more}
+    planned = run_recipe(tiny.recipe(text_model, text_data, tmp_path / "out", **keys))
+    plan, output = json.loads((planned / "fcit_dry_run.json").read_text()), outputs(method, **more)
+    report = report_of(output)
+    assert (plan["bytes_up"], plan["bytes_down"]) == (report["bytes_up"], report["bytes_down"])
+    assert plan["steps"] == json.loads((output / "trainer_log.jsonl").read_text().splitlines()[-1])["total_steps"]
 
 
 def test_scaffold_measures_the_mean_gradient_and_steps_against_it(text_recipe):
@@ -211,3 +225,28 @@ def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
             ]
             remembered = 2 * sum(client in clients for clients in sampled)
             assert len(local._features(config)) == own + remembered
+
+
+def test_experts_answer_from_the_output_folder_as_in_the_run_and_cannot_be_merged(outputs, text_model, tmp_path):
+    from llamafactory.model import load_model, load_tokenizer
+    from llamafactory.hparams import get_infer_args
+    from runs import infer_args
+
+    output = outputs("moe_lora", **MORE["moe_lora"])
+    keys = infer_args({"model_name_or_path": str(text_model), "template": "vicuna", "default_system": ""}, output)
+    model_args, data_args, finetuning_args, _ = get_infer_args(keys)
+    served = load_model(load_tokenizer(model_args)["tokenizer"], model_args, finetuning_args).eval()
+    ids = torch.tensor([[4, 5, 6, 7]])
+    state = subspace(output)
+    names = {name: p for name, p in served.named_parameters() if "fcit_stacked" in name}
+    assert {name.replace(".fcit_stacked.", ".") for name in names} == set(state)
+    assert sum(".router." in name for name in names) == len(names) // 3
+    for name, p in names.items():
+        assert torch.equal(p, state[name.replace(".fcit_stacked.", ".")])
+    with torch.no_grad():
+        routed = served(ids).logits
+        served.disable_adapter_layers()
+        assert not torch.allclose(routed, served(ids).logits)
+    with pytest.raises(ValueError, match="`fcit_method: moe_lora`, whose experts .* cannot be merged"):
+        merging = get_infer_args(keys | {"export_dir": str(tmp_path)})
+        load_model(load_tokenizer(merging[0])["tokenizer"], merging[0], merging[2])
