@@ -4,7 +4,7 @@ A new verb is one module with a :class:`Command` and one line here. A module imp
 ``fcit-cli help`` stays quick.
 """
 
-from . import data_download, data_partition, data_prepare, data_verify, export_adapters, inspect, join, make, report
+from . import compare, data_download, data_partition, data_prepare, data_verify, export_adapters, inspect, join, make, report
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -17,6 +17,7 @@ COMMANDS: tuple[Command, ...] = (
     data_partition.DATA_PARTITION,
     make.MODEL_SMOLLM2_VL,
     report.REPORT,
+    compare.COMPARE,
     inspect.INSPECT,
     export_adapters.EXPORT_ADAPTERS,
     join.JOIN,

@@ -110,13 +110,27 @@ def compare(reports: Mapping[str, Report]) -> list[Comparison]:
     return [_comparison(members) for members in tables.values()]
 
 
-def summary_rows(comparison: Comparison) -> Rows:
+def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]]) -> Comparison:
+    """Compare groups that are known already, in their order.
+
+    Args:
+        setting: what to call it.
+        groups: reports of runs that differ in the seed alone, by label; at least one report each. If the untuned model is
+            among them it has no other row.
+    """
+    made = [Group(label, tuple(sorted(reports, key=lambda r: r["seed"]))) for label, reports in groups.items()]
+    datasets = made[0].reports[0]["datasets"]
+    has_own = any(report.get("reference") == "zero_shot" for group in made for report in group.reports)
+    return Comparison(setting, tuple(datasets), tuple(made), {} if has_own else _zero_shot(made, datasets))
+
+
+def summary_rows(comparison: Comparison, measures: Mapping[str, Measure] = MEASURES) -> Rows:
     """Return the table of summaries: zero-shot, then one row for each group."""
-    rows = [["", "runs", *MEASURES]]
+    rows = [["", "runs", *measures]]
     for label, scores in comparison.zero_shot.items():
-        rows.append([label, "", f"{fmean(scores.values()):.2f}", *[""] * (len(MEASURES) - 1)])
+        rows.append([label, "", f"{fmean(scores.values()):.2f}", *[""] * (len(measures) - 1)])
     for group in comparison.groups:
-        rows.append([group.label, str(len(group.reports)), *(_cell(group.spread(m)) for m in MEASURES.values())])
+        rows.append([group.label, str(len(group.reports)), *(_cell(group.spread(m)) for m in measures.values())])
     return rows
 
 

@@ -2,15 +2,16 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .comparison import Comparison, Spread
+from .comparison import MEASURES, Comparison, Measure, Spread
 from .plots import GRID, INK, new_figure, save_figure, short_name
+from .report import Report
 
 # Okabe and Ito's colours, which all kinds of eyes tell apart, without their yellow, which is lost on white;
 # markers say it once more; after the last of them lines are broken and bars are hollow
@@ -21,7 +22,8 @@ _MARKERS = "osD^vPX"
 def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
     """Draw the mean score over the data sets seen so far after each stage, a line for each group.
 
-    A band goes one standard deviation to both sides where a group has several runs.
+    A band goes one standard deviation to both sides where a group has several runs. A group that has but one stage where
+    others have several (a bound trained on everything at once) is a level line.
 
     Raises:
         ValueError: no run was evaluated.
@@ -38,6 +40,9 @@ def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
         mean, deviation = _means_and_deviations([curve[stage] for stage in at])
         colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
         style = "-" if i < len(_COLOURS) else "--"
+        if len(curve) == 1 < stages:
+            axes.axhline(mean[0], color=colour, linestyle=":", linewidth=1.8, label=label)
+            continue
         axes.plot(at, mean, color=colour, marker=marker, linestyle=style, markersize=5, linewidth=1.8, label=label)
         top = max(top, *(mean + deviation))
         if deviation.any():
@@ -88,6 +93,79 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(places) - 0.4)
     _finish(figure, axes, top, f"{comparison.setting}: score of each data set after the last stage", path)
+
+
+def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str | PathLike, title: str) -> None:
+    """Draw measures from 0 to 100 of each group: groups across, a bar for each measure, with its standard deviation.
+
+    Raises:
+        ValueError: no group has one of them.
+    """
+    found = {name: [group.spread(measure) for group in comparison.groups] for name, measure in measures.items()}
+    found = {name: spreads for name, spreads in found.items() if any(spreads)}
+    if not found:
+        raise ValueError(f"There is nothing to draw: no run has {' or '.join(measures)}.")
+    at = [i for i in range(len(comparison.groups)) if any(spreads[i] for spreads in found.values())]
+    width, top = 0.84 / len(found), 0.0
+    figure, axes = new_figure(max(6.0, 1.5 + 0.6 * len(at)), 3.8)
+    for j, (name, spreads) in enumerate(found.items()):
+        known = [(place, spreads[i]) for place, i in enumerate(at) if spreads[i]]
+        mean, deviation = _means_and_deviations([spread for _, spread in known])
+        top = max(top, *(mean + deviation))
+        axes.bar(
+            [place + (j - (len(found) - 1) / 2) * width for place, _ in known],
+            mean,
+            0.88 * width,
+            color=_COLOURS[j % len(_COLOURS)],
+            edgecolor=_COLOURS[j % len(_COLOURS)],
+            linewidth=1.0,
+            label=name,
+            yerr=np.where(deviation > 0, deviation, np.nan),
+            error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": INK},
+        )
+    labels = [comparison.groups[i].label for i in at]
+    axes.set_xticks(range(len(at)), labels, rotation=30, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0)
+    _finish(figure, axes, top, f"{comparison.setting}: {title}", path)
+
+
+def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
+    """Draw Last of each group over the megabytes that travelled in one run, both ways together.
+
+    Groups of which nothing travelled (bounds) are left out.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    points = [(group.label, group.spread(_megabytes), group.spread(MEASURES["Last"])) for group in comparison.groups]
+    points = [(label, sent, last) for label, sent, last in points if last and sent and sent.mean > 0]
+    if not points:
+        raise ValueError("There is nothing to draw: no run that sent anything was evaluated.")
+    figure, axes = new_figure(6.0, 3.8)
+    top = 0.0
+    for i, (label, sent, last) in enumerate(points):
+        (y,), (deviation,) = _means_and_deviations([last])
+        colour = _COLOURS[i % len(_COLOURS)]
+        axes.errorbar(
+            sent.mean,
+            y,
+            yerr=deviation or None,
+            color=colour,
+            marker=_MARKERS[i % len(_MARKERS)],
+            markerfacecolor=colour if i < len(_COLOURS) else "white",
+            linestyle="none",
+            markersize=7,
+            capsize=2.5,
+            label=label,
+        )
+        top = max(top, y + deviation)
+    axes.set_xlim(0, 1.15 * max(sent.mean for _, sent, _ in points))
+    axes.set_xlabel("MB sent and received by clients in one run")
+    _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
+
+
+def _megabytes(report: Report) -> float:
+    return (report["bytes_up"] + report["bytes_down"]) / 1e6
 
 
 def _means_and_deviations(spreads: Sequence[Spread]) -> tuple[np.ndarray, np.ndarray]:

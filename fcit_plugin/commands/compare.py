@@ -1,0 +1,55 @@
+"""``fcit-cli compare``: a grid of runs, and the document that puts them side by side."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from .command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("grid", type=Path, metavar="GRID", help="grid file, such as recipes/compare/mini.yaml")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="run cells whose name has a part like this"
+    )
+    parser.add_argument("--jobs", type=int, help="processes at a time (default: the grid's, or the cores there are)")
+    parser.add_argument("--overwrite", action="store_true", help="run cells anew that were made from other keys")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="list the cells and stop")
+    what.add_argument("--report-only", action="store_true", help="write the document from what is there")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..compare.document import write_document
+    from ..compare.grid import Grid, chosen
+    from ..compare.runner import run_cells
+    from ..compare.state import state_of
+
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f"`--jobs {args.jobs}`: it takes at least one process.")
+    grid = Grid(args.grid)
+    cells = chosen(grid.cells, args.only)
+    if args.dry_run:
+        width = max(len(cell.name) for cell in cells)
+        print("\n".join(f"{cell.name:{width}}  {state_of(cell).stand.value}" for cell in cells))
+        print(f"{len(cells)} cells.")
+        return 0
+    failures = []
+    if not args.report_only:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the processes end too
+        failures = run_cells(grid, cells, args.jobs, args.overwrite)
+    missing = write_document(grid)
+    print(f"{len(grid.cells) - len(missing)} of {len(grid.cells)} cells are in {grid.document}.")
+    for failure in failures:
+        print(f"{failure.cell.name} {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+COMPARE = Command(
+    "compare",
+    "GRID [--only PATTERN] [--dry-run | --report-only]",
+    "run a grid of recipes and write the document that compares them",
+    _arguments,
+    _run,
+)

@@ -1,0 +1,1 @@
+"""Grids of runs: what ``fcit-cli compare`` runs, and the document that it writes."""

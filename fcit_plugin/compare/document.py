@@ -1,0 +1,162 @@
+"""The document of a grid: tables and pictures of all its runs that have ended."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+
+from ..evaluation.comparison import Comparison, Measure, side_by_side, summary_rows
+from ..evaluation.comparison_plots import plot_bars, plot_curves, plot_traffic
+from ..evaluation.report import Report, read_report
+from ..evaluation.tables import Rows, markdown
+from .grid import Cell, Grid, Table
+from .state import Stand, state_of
+
+
+def _over_stages(key: str) -> Measure:
+    """What is measured from stage to stage: nothing of a run that has but one."""
+    return lambda report: report[key] if len(_evaluated(report)) > 1 else None
+
+
+def _evaluated(report: Report) -> list[int]:
+    """The stages after which there are scores."""
+    return [stage for stage, row in enumerate(report["accuracy"]) if any(score is not None for score in row)]
+
+
+def last_in_labels(report: Report) -> float | None:
+    """Last, where answers are restricted to the data set's own labels; open answers count as they are.
+
+    None of a run that was not evaluated in this way.
+    """
+    rows = report.get("accuracy_restricted") or [[]]
+    if all(score is None for score in rows[-1]) or not report["accuracy"]:
+        return None
+    scores = [free if own is None else own for own, free in zip(rows[-1], report["accuracy"][-1], strict=True)]
+    return fmean(score for score in scores if score is not None)
+
+
+def _subspaces(report: Report) -> float | None:
+    """How many subspaces the run opened; a bound's LoRA is none."""
+    used = {row["subspace"] for row in report["assignments"]}
+    return float(len(used)) if used and report.get("reference") in (None, "oracle") else None
+
+
+#: The columns: name -> number of a run, None where it has none.
+COLUMNS: dict[str, Measure] = {
+    "Last": lambda report: report["last"],
+    "Last in labels": last_in_labels,
+    "Avg": _over_stages("avg"),
+    "Forgetting": _over_stages("forgetting"),
+    "BWT": _over_stages("bwt"),
+    "subspaces": _subspaces,
+    "MB up": lambda report: report["bytes_up"] / 1e6,
+    "MB down": lambda report: report["bytes_down"] / 1e6,
+    "s training": lambda report: report["seconds"]["train"],
+    "s evaluation": lambda report: report["seconds"]["evaluate"],
+}
+
+_LEGEND = (
+    "Scores go from 0 to 100, mean ± sample standard deviation over the seeds (runs: how many). Last: mean over all "
+    "data sets after the last stage; in labels: with answers restricted to the data set's own labels, where it has such, "
+    "so that what lies between the two is answers in another task's words. Avg: mean over the stages. Forgetting and BWT: "
+    "over the data sets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) all clients in "
+    "the whole run. Seconds: of the run's one process."
+)
+
+
+def write_document(grid: Grid) -> list[Cell]:
+    """Write the document and its pictures from the cells that have ended.
+
+    Returns:
+        The cells that are not in it.
+    """
+    found = {cell.name: cell for cell in grid.cells if state_of(cell).stand is Stand.FINISHED}
+    reports = {name: read_report(cell.folder) for name, cell in found.items()}
+    missing = [cell for cell in grid.cells if cell.name not in found]
+    images = grid.document.parent / "images" / grid.document.stem
+    blocks = [
+        f"# {grid.title}",
+        f"<!-- Written by `fcit-cli compare {grid.path}`, which writes it anew: put findings elsewhere. -->",
+        *([grid.about.strip()] if grid.about.strip() else []),
+        f"    fcit-cli compare {grid.path}",
+        _LEGEND,
+    ]
+    for table in grid.tables:
+        blocks += [f"## {table.title}", *([table.about] if table.about else [])]
+        for setting in table.settings:
+            blocks += _section(grid, table, setting, reports, images)
+    if missing:
+        blocks += [
+            "## Not in the tables yet",
+            f"{len(missing)} of {len(grid.cells)} runs: {', '.join(f'`{cell.name}`' for cell in missing)}.",
+        ]
+    grid.document.parent.mkdir(parents=True, exist_ok=True)
+    grid.document.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    return missing
+
+
+def _section(grid: Grid, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
+    groups: dict[tuple[str, float], list[Report]] = {}
+    for beta in table.betas:
+        for row in table.rows:
+            names = [grid.cell(setting, beta, row, seed).name for seed in grid.seeds_of(table, row)]
+            if members := [reports[name] for name in names if name in reports]:
+                groups[row, beta] = members
+    if not groups:
+        return [f"### {setting}", "No run of it has ended yet."]
+    labels = {key: _label(*key, table) for key in groups}
+    comparison = side_by_side(setting, {labels[key]: members for key, members in groups.items()})
+    beta = f" at beta {table.betas[0]:g}" if len(table.betas) == 1 else ""
+    published = {labels[key]: grid.published.of(setting, key[1], key[0]) for key in groups} if grid.published else {}
+    blocks = [f"### {comparison.title}{beta}", markdown(_rows(comparison, published))]
+    if any(published.values()):
+        remark = "Other data, another model: compare the order and the gaps, not the values."
+        blocks.append(f"paper: {grid.published.source}. {remark}")
+    pictures = _draw(comparison, table, images / f"{table.name}_{setting}")
+    if pictures:
+        blocks.append("\n".join(f"![{what}]({path.relative_to(grid.document.parent)})" for what, path in pictures))
+    return blocks
+
+
+def _label(row: str, beta: float, table: Table) -> str:
+    return row if len(table.betas) == 1 else f"{row}, beta {beta:g}"
+
+
+def _rows(comparison: Comparison, published: Mapping[str, Mapping[str, float]]) -> Rows:
+    """The summaries without columns that are empty, and what was published."""
+    rows = summary_rows(comparison, COLUMNS)
+    kept = [i for i in range(len(rows[0])) if i < 2 or any(row[i] not in ("-", "") for row in rows[1:])]
+    rows = [[row[i] for i in kept] for row in rows]
+    names = list(dict.fromkeys(name for numbers in published.values() for name in numbers))
+    for row in rows:
+        numbers = {name: f"paper: {name}" for name in names} if row is rows[0] else published.get(row[0], {})
+        row += [number if isinstance(number := numbers.get(name, ""), str) else f"{number:.2f}" for name in names]
+    return rows
+
+
+def _draw(comparison: Comparison, table: Table, stem: Path) -> list[tuple[str, Path]]:
+    """Draw what there is something to draw of; returns what it is and where."""
+    drawn = []
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for plot in table.plots:
+        what, draw = _PLOTS[plot]
+        path = stem.with_name(f"{stem.name}_{plot}.png")
+        try:
+            draw(comparison, path)
+        except ValueError:  # nothing of the kind was measured
+            path.unlink(missing_ok=True)
+            continue
+        drawn.append((f"{comparison.setting}: {what}", path))
+    return drawn
+
+
+def _bars(title: str, *names: str) -> Callable[[Comparison, Path], None]:
+    return lambda comparison, path: plot_bars(comparison, {name: COLUMNS[name] for name in names}, path, title)
+
+
+_PLOTS: dict[str, tuple[str, Callable[[Comparison, Path], None]]] = {
+    "curves": ("score after each stage", plot_curves),
+    "forgetting": ("forgetting", _bars("forgetting", "Forgetting")),
+    "traffic": ("Last against bytes", plot_traffic),
+    "bars": ("Last and forgetting", _bars("Last and forgetting", "Last", "Forgetting")),
+}
+

@@ -1,0 +1,257 @@
+"""The grid file of ``fcit-cli compare``: which recipes it stands for, and where each of them lies."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ..arguments.option import nearest
+from ..integration.errors import read_recipe
+from .published import Published
+
+#: What a row may say beside keys of the recipe.
+_SEEDS, _EVALUATES = "seeds", "evaluates"
+
+#: What a table can be drawn as.
+PLOTS = ("curves", "forgetting", "traffic", "bars")
+
+_DEFAULT_PLOTS = ("curves", "forgetting", "traffic")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid.
+
+    Attributes:
+        setting: name of its setting: `fcit_setting`, unless the grid file gives that name a setting of its own.
+        beta: `fcit_beta`.
+        row: name of its row.
+        seed: its seed.
+        folder: its output folder.
+        keys: its whole recipe.
+        evaluates: the cell whose folder it evaluates anew, None for one that is trained.
+    """
+
+    setting: str
+    beta: float
+    row: str
+    seed: int
+    folder: Path
+    keys: dict[str, Any] = field(repr=False)
+    evaluates: "Cell | None" = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called: setting, beta, row and seed."""
+        return cell_name(self.setting, self.beta, self.row, self.seed)
+
+
+def cell_name(setting: str, beta: float, row: str, seed: int) -> str:
+    """The name of a cell, and where it lies below the grid's `output_dir`."""
+    return f"{setting}/beta{beta:g}/{row}/seed{seed}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A part of the grid that the document shows together: for each setting a table.
+
+    Attributes:
+        name: in the grid file.
+        title: its heading.
+        about: a paragraph below the heading.
+        rows: names of rows, in the order of the table.
+        settings: names of settings.
+        betas: if there are several, each row appears once for each.
+        seeds: over which mean and deviation go.
+        plots: of `PLOTS`.
+    """
+
+    name: str
+    title: str
+    about: str
+    rows: tuple[str, ...]
+    settings: tuple[str, ...]
+    betas: tuple[float, ...]
+    seeds: tuple[int, ...]
+    plots: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _File:
+    """The keys of a grid file, with their defaults."""
+
+    base: str
+    output_dir: str
+    document: str
+    rows: dict[str, dict[str, Any]]
+    title: str = "Comparison"
+    about: str = ""
+    common: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=lambda: {"task_hom": {}})
+    betas: list[float] = field(default_factory=lambda: [1.0])
+    seeds: list[int] = field(default_factory=lambda: [1])
+    plots: list[str] = field(default_factory=lambda: list(_DEFAULT_PLOTS))
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: dict[str, Any] | None = None
+    jobs: int | None = None
+
+
+class Grid:
+    """A grid file, checked.
+
+    Args:
+        path: of the file. `base` in it is found from there, `output_dir` and `document` from the working folder.
+
+    Attributes:
+        tables: what the document shows, in its order.
+        cells: all runs, each once, in the order in which they are best run: a grid that is broken off has whole
+            tables for the seeds that it came to.
+
+    Raises:
+        ValueError: one sentence that names the file and the key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = _read(path)
+        given = self._file
+        self.title, self.about, self.jobs = given.title, given.about, given.jobs
+        self.output_dir, self.document = Path(given.output_dir), Path(given.document)
+        self.published = Published.read(given.published, path)
+        base = path.parent / given.base
+        self._base = _load(base)
+        if self._base.get("stage") != "fcit":
+            raise ValueError(f"{path}: `base` {base} is no recipe with `stage: fcit`; name one.")
+        if given.jobs is not None and (type(given.jobs) is not int or given.jobs < 1):
+            raise ValueError(f"{path}: `jobs` is a number of processes, at least 1, not {given.jobs!r}.")
+        whole = {"rows": list(given.rows), "settings": list(given.settings)}
+        whole |= {key: getattr(given, key) for key in ("betas", "seeds", "plots")}
+        parts = given.tables or {"all": {"title": given.title}}
+        self.tables = tuple(self._table(name, whole | part) for name, part in parts.items())
+        self._cells: dict[str, Cell] = {}
+        self.cells = tuple(self._in_order())
+
+    def cell(self, setting: str, beta: float, row: str, seed: int) -> Cell:
+        """One cell, whether or not a table asks for it."""
+        name = cell_name(setting, beta, row, seed)
+        if name not in self._cells:
+            own = dict(self._file.rows[row])
+            own.pop(_SEEDS, None)
+            of = own.pop(_EVALUATES, None)
+            evaluated = None if of is None else self.cell(setting, beta, of, seed)
+            folder = self.output_dir / name
+            if evaluated is None:
+                keys = self._base | self._file.common | {"fcit_setting": setting} | self._file.settings[setting]
+            else:
+                keys = evaluated.keys | {"do_train": False, "adapter_name_or_path": str(evaluated.folder)}
+            keys = copy.deepcopy(keys | own)
+            keys |= {"fcit_beta": float(beta), "seed": seed, "output_dir": str(folder)}
+            keys.pop("overwrite_output_dir", None)  # an interrupted cell shall go on
+            self._cells[name] = Cell(setting, float(beta), row, seed, folder, keys, evaluated)
+        return self._cells[name]
+
+    def seeds_of(self, table: Table, row: str) -> list[int]:
+        """The seeds of a row in a table: a row may ask for fewer than the table has."""
+        own = self._file.rows[row].get(_SEEDS, table.seeds)
+        return [seed for seed in table.seeds if seed in own]
+
+    def _in_order(self) -> list[Cell]:
+        """Seed by seed, in each of them table by table, what is evaluated anew after what it is made from."""
+        found: dict[str, Cell] = {}
+
+        def add(cell: Cell) -> None:
+            if cell.evaluates is not None:
+                add(cell.evaluates)
+            found.setdefault(cell.name, cell)
+
+        for place in range(max(len(table.seeds) for table in self.tables)):
+            for table in self.tables:
+                for seed in table.seeds[place : place + 1]:
+                    for setting in table.settings:
+                        for beta in table.betas:
+                            for row in table.rows:
+                                if seed in self.seeds_of(table, row):
+                                    add(self.cell(setting, beta, row, seed))
+        return list(found.values())
+
+    def _table(self, name: str, part: Mapping[str, Any]) -> Table:
+        where = f"{self.path}: table {name!r}"
+        kinds = {item.name for item in fields(Table)} - {"name"}
+        for key in part:
+            if key not in kinds:
+                raise ValueError(f"{where} has an unknown key `{key}`; {nearest(key, sorted(kinds))}")
+        known = {"rows": list(self._file.rows), "settings": list(self._file.settings), "plots": list(PLOTS)}
+        for key, valid in known.items():
+            for value in _list(where, key, part[key]):
+                if value not in valid:
+                    raise ValueError(f"{where}: {value!r} is none of the `{key}`; {nearest(str(value), valid)}")
+        for key, kind, what in (("betas", (int, float), "numbers"), ("seeds", int, "whole numbers")):
+            values = _list(where, key, part[key])
+            if not values or any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
+                raise ValueError(f"{where}: `{key}` is a list of {what}, not {part[key]!r}.")
+        lists = {key: tuple(part[key]) for key in ("rows", "settings", "betas", "seeds", "plots")}
+        return Table(name, str(part.get("title", name)), str(part.get("about", "")).strip(), **lists)
+
+
+def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
+    """The cells whose name has a part that fits one of the patterns, and those they are evaluated from; else all.
+
+    Raises:
+        ValueError: a pattern fits no cell.
+    """
+    for pattern in patterns:
+        if not any(_fits(cell, pattern) for cell in cells):
+            raise ValueError(f"`--only {pattern}` fits no cell; `--dry-run` lists them.")
+    fitting = [cell for cell in cells if not patterns or any(_fits(cell, pattern) for pattern in patterns)]
+    needed = {cell.evaluates.name for cell in fitting if cell.evaluates} | {cell.name for cell in fitting}
+    return [cell for cell in cells if cell.name in needed]
+
+
+def _fits(cell: Cell, pattern: str) -> bool:
+    return fnmatchcase(cell.name, f"*{pattern}*")
+
+
+def _read(path: Path) -> _File:
+    given = _load(path)
+    items = {item.name: item for item in fields(_File)}
+    for key in given:
+        if key not in items:
+            raise ValueError(f"{path}: unknown key `{key}`; {nearest(key, items)}")
+    for key in ("base", "output_dir", "document", "rows"):
+        if not given.get(key):
+            raise ValueError(f"{path} has no `{key}`; see recipes/compare/mini.yaml.")
+    for key in ("rows", "settings", "tables"):
+        for name, part in (_mapping(path, key, given.get(key))).items():
+            if not isinstance(part, dict):
+                raise ValueError(f"{path}: {name!r} in `{key}` must be keys and values, or {{}}, not {part!r}.")
+    _mapping(path, "common", given.get("common"))
+    found = _File(**{key: value for key, value in given.items() if value is not None})
+    for name, row in found.rows.items():
+        of = row.get(_EVALUATES)
+        if of is not None and (of not in found.rows or _EVALUATES in found.rows[of]):
+            raise ValueError(f"{path}: row {name!r} evaluates {of!r}, which is no row that is trained.")
+        _list(f"{path}: row {name!r}", _SEEDS, row.get(_SEEDS, []))
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    found = read_recipe(lambda: OmegaConf.to_container(OmegaConf.load(path.absolute())), [str(path)])
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} has to be keys and values.")
+    return found
+
+
+def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value or {}, dict):
+        raise ValueError(f"{path}: `{key}` must be keys and values, not {value!r}.")
+    return value or {}
+
+
+def _list(where: str, key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: `{key}` must be a list, not {value!r}.")
+    return value

@@ -1,0 +1,201 @@
+"""Running cells of a grid: one process each, several at a time."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from ..evaluation.report import read_report
+from .grid import Cell, Grid
+from .state import LOG, RECIPE, Stand, clear, last_line, prepare, state_of
+
+
+#: In place of an exit code.
+NOT_STARTED = -1000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that is not there after all.
+
+    Attributes:
+        cell: which.
+        reason: a sentence.
+    """
+
+    cell: Cell
+    reason: str
+
+
+def default_jobs() -> int:
+    """The cores that this process may use; 1 where there are GPUs, for LLaMA-Factory gives all of them to a run."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else _cores()
+
+
+def run_cells(grid: Grid, cells: Sequence[Cell], jobs: int | None = None, overwrite: bool = False) -> list[Failure]:
+    """Run what is not there yet of some cells.
+
+    Args:
+        grid: whose cells they are.
+        cells: in the order to run them.
+        jobs: processes at a time, before what the grid says.
+        overwrite: run cells anew that were made from other keys.
+
+    Returns:
+        The cells that are not there, each with the reason.
+
+    Raises:
+        ValueError: another process runs cells of this grid.
+    """
+    grid.output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(grid.output_dir / ".lock", blocking=False):
+            return Runner(jobs or grid.jobs or default_jobs(), overwrite)(cells)
+    except Timeout:
+        raise ValueError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
+
+
+class Runner:
+    """Runs cells in parallel processes of LLaMA-Factory's own command.
+
+    Args:
+        jobs: processes at a time; each has its share of the cores as `OMP_NUM_THREADS`.
+        overwrite: run cells anew that were made from other keys.
+        command: the program, None for LLaMA-Factory's own.
+    """
+
+    def __init__(self, jobs: int, overwrite: bool = False, command: Path | None = None) -> None:
+        self.jobs = jobs
+        self.overwrite = overwrite
+        self.command = command or llamafactory_cli()
+        self.failures: list[Failure] = []
+        self._processes: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def __call__(self, cells: Sequence[Cell]) -> list[Failure]:
+        """Run what is not there yet, in order; a cell that fails holds up only those that are evaluated from it.
+
+        Returns:
+            The cells that are not there, each with the reason.
+        """
+        waiting = [cell for cell in cells if self._is_to_run(cell)]
+        running: dict[Future, Cell] = {}
+        bar = tqdm(total=len(waiting), unit="cell", smoothing=0, dynamic_ncols=True)
+        with bar, ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while waiting or running:
+                    for cell in [cell for cell in waiting if self._can_start(cell, waiting, running.values())]:
+                        if len(running) < self.jobs:
+                            waiting.remove(cell)
+                            running[pool.submit(self._run, cell)] = cell
+                    bar.set_description(", ".join(cell.name for cell in running.values()))
+                    done, _ = wait(running, timeout=10, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        cell = running.pop(future)
+                        tqdm.write(self._ended(cell, *future.result()), file=sys.stderr)
+                        bar.update()
+                    bar.refresh()
+            except BaseException:
+                self._stop()
+                raise
+        return self.failures
+
+    def _is_to_run(self, cell: Cell) -> bool:
+        state = state_of(cell)
+        if state.stand is Stand.CHANGED and not self.overwrite:
+            self.failures.append(
+                Failure(cell, f"is made from other keys ({'; '.join(state.differing)}); --overwrite runs it anew.")
+            )
+            return False
+        if state.stand is Stand.CHANGED:
+            clear(cell)
+        return state.stand is not Stand.FINISHED
+
+    def _can_start(self, cell: Cell, waiting: Iterable[Cell], running: Iterable[Cell]) -> bool:
+        """Whether what it is evaluated from has ended, well or not."""
+        before = None if cell.evaluates is None else cell.evaluates.name
+        return all(other.name != before for other in (*waiting, *running))
+
+    def _run(self, cell: Cell) -> tuple[int, float]:
+        """The exit code of a cell's process, and its seconds."""
+        if cell.evaluates is not None and state_of(cell.evaluates).stand is not Stand.FINISHED:
+            return NOT_STARTED, 0.0
+        prepare(cell)
+        begin = time.monotonic()
+        with (cell.folder / LOG).open("ab") as log:
+            with self._lock:
+                if self._stopping:
+                    return NOT_STARTED, 0.0
+                process = subprocess.Popen(
+                    [self.command, "train", cell.folder / RECIPE],
+                    env=environment(self.jobs),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+                self._processes.add(process)
+            code = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        return code, time.monotonic() - begin
+
+    def _ended(self, cell: Cell, code: int, seconds: float) -> str:
+        if code == 0:
+            try:
+                return f"{cell.name}: {_scores(cell)} ({seconds:.0f} s)"
+            except ValueError as error:
+                self.failures.append(Failure(cell, str(error)))
+        elif code == NOT_STARTED:
+            self.failures.append(Failure(cell, f"was not started, for {cell.evaluates.name} is not there."))
+        else:
+            self.failures.append(Failure(cell, f"ended with {code}: {last_line(cell)}"))
+        return f"{cell.name}: {self.failures[-1].reason}"
+
+    def _stop(self) -> None:
+        """End what is still running; each cell goes on from its last commit when it is started again."""
+        with self._lock:
+            self._stopping = True
+            for process in self._processes:
+                process.terminate()
+
+
+def _scores(cell: Cell) -> str:
+    report = read_report(cell.folder)
+    shown = {"Last": report["last"], "Avg": report["avg"]}
+    return "   ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
+
+
+def llamafactory_cli() -> Path:
+    """`llamafactory-cli` of this environment.
+
+    Raises:
+        ValueError: there is none.
+    """
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which("llamafactory-cli", path=places)
+    if found is None:
+        raise ValueError("llamafactory-cli is not on the PATH; activate the environment of LLaMA-Factory.")
+    return Path(found)
+
+
+def environment(jobs: int) -> dict[str, str]:
+    """The environment of a cell's process."""
+    own = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs))}
+    return {**{key: value for key, value in os.environ.items() if key != "TORCH_DEVICE_BACKEND_AUTOLOAD"}, **own}
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,160 @@
+"""The document of a grid: what stands in which table, and what is told of runs that are not there."""
+
+import json
+
+import pytest
+import yaml
+
+from fcit_plugin.cli import main
+from fcit_plugin.compare.document import last_in_labels
+from fcit_plugin.compare.grid import Grid
+from fcit_plugin.compare.state import prepare
+from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.evaluation.report import build_report, write_report
+
+GRID = {
+    "base": "base.yaml",
+    "title": "Rivals",
+    "about": "Why this was run.",
+    "rows": {"zero": {"seeds": [1]}, "all": {"seeds": [1]}, "fedavg": {}, "disco": {}},
+    "settings": {"task_hom": {}},
+    "seeds": [1, 2, 3],
+    "tables": {
+        "methods": {"title": "Methods", "about": "Read it so.", "seeds": [1, 2]},
+        "skew": {"title": "Skew", "rows": ["fedavg", "disco"], "betas": [1.0, 0.5], "plots": ["bars"], "seeds": [1, 2]},
+    },
+    "published": {
+        "source": "A paper",
+        "beta": 1.0,
+        "scores": {"task_hom": {"fedavg": {"Last": 47.2}, "gone": {"Last": 1}}},
+    },
+}
+SCORES = {("fedavg", 1): (80, 10, 70), ("fedavg", 2): (90, 20, 60), ("disco", 1): (80, 70, 50)}
+
+
+def report(row, seed, scores):
+    """A run of two stages, or a bound."""
+    matrix = AccuracyMatrix(["fcit_a", "fcit_b"])
+    reference = {"zero": "zero_shot", "all": "centralized"}.get(row)
+    stages, restricted = [["fcit_a"], ["fcit_b"]], None
+    if reference == "centralized":
+        matrix.add(0, {"fcit_a": 90, "fcit_b": 95})
+        stages = [["fcit_a", "fcit_b"]]
+    elif reference is None:
+        first, later, second = scores
+        matrix.add(0, {"fcit_a": first})
+        matrix.add(1, {"fcit_a": later, "fcit_b": second})
+        restricted = [{"fcit_a": first}, {"fcit_a": later + 10, "fcit_b": None}]
+    return build_report(
+        method=reference or row, reference=reference, setting="task_hom", seed=seed, stages=stages, matrix=matrix,
+        restricted=restricted, zero_shot={"fcit_a": 1, "fcit_b": 3} if reference == "zero_shot" else None,
+        bytes_up=0 if reference else 2_000_000, bytes_down=0 if reference else 1_000_000,
+        assignments=[{"stage": 0, "round": 0, "client": 0, "subspace": 0, "cosine": None, "task": "a"}],
+        seconds={"total": 90, "train": 60, "evaluate": 30},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Calls ``fcit-cli compare`` on a grid of which five runs of ten have ended; gives exit code, output, document."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.yaml").write_text("stage: fcit\n")
+    keys = {**GRID, "output_dir": "out", "document": "docs/r.md"}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+    grid = Grid(tmp_path / "grid.yaml")
+    ended = {**SCORES, ("zero", 1): None, ("all", 1): None}
+    for (row, seed), scores in ended.items():
+        cell = grid.cell("task_hom", 1.0, row, seed)
+        prepare(cell)
+        write_report(report(row, seed, scores), cell.folder)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["fcit-cli", "compare", "grid.yaml", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        document = tmp_path / "docs" / "r.md"
+        return ended.value.code, capsys.readouterr(), document.read_text() if document.exists() else None
+
+    return run
+
+
+def table_of(part):
+    """The one table in a part of the document: header, and row -> cells."""
+    lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in part.splitlines() if line.startswith("|")]
+    header, _, *rows = lines
+    return header[1:], {row[0]: row[1:] for row in rows}
+
+
+def test_the_tables_have_mean_deviation_bounds_and_what_was_published(call):
+    code, shown, document = call("--report-only")
+    assert code == 0
+    assert "5 of 10 cells are in docs/r.md" in shown.out
+    assert document.startswith("# Rivals\n") and "Why this was run." in document and "Read it so." in document
+    part = document[document.index("## Methods") : document.index("## Skew")]
+    header, rows = table_of(part)
+    assert header == [
+        *("runs", "Last", "Last in labels", "Avg", "Forgetting", "BWT", "subspaces", "MB up", "MB down"),
+        *("s training", "s evaluation", "paper: Last"),
+    ]
+    assert list(rows) == ["zero", "all", "fedavg", "disco"]
+    assert rows["zero"][:3] == ["1", "2.00", "-"]
+    assert rows["all"] == ["1", "92.50", *["-"] * 5, "0.00", "0.00", "60.00", "30.00", ""]
+    # fedavg: Last 40 and 40, in labels 45 and 45, Avg 60 and 65, forgetting 70 and 70
+    assert rows["fedavg"] == [
+        *("2", "40.00 ± 0.00", "45.00 ± 0.00", "62.50 ± 3.54", "70.00 ± 0.00", "-70.00 ± 0.00", "1.00 ± 0.00"),
+        *("2.00 ± 0.00", "1.00 ± 0.00", "60.00 ± 0.00", "30.00 ± 0.00", "47.20"),
+    ]
+    assert rows["disco"][:2] == ["1", "60.00"] and rows["disco"][-1] == ""
+    assert "paper: A paper." in part
+
+
+def test_what_has_not_ended_is_named(call):
+    _, _, document = call("--report-only")
+    missing = document[document.index("## Not in the tables yet") :]
+    assert "5 of 10 runs" in missing
+    for name in ("task_hom/beta1/disco/seed2", "task_hom/beta0.5/fedavg/seed1", "task_hom/beta0.5/disco/seed2"):
+        assert f"`{name}`" in missing
+    assert "`task_hom/beta1/disco/seed1`" not in missing
+
+
+def test_pictures_are_those_that_the_document_shows(call, tmp_path):
+    _, _, document = call("--report-only")
+    names = sorted(path.name for path in (tmp_path / "docs" / "images" / "r").iterdir())
+    assert names == [
+        *("methods_task_hom_curves.png", "methods_task_hom_forgetting.png", "methods_task_hom_traffic.png"),
+        "skew_task_hom_bars.png",
+    ]
+    assert all(f"(images/r/{name})" in document for name in names)
+
+
+def test_several_betas_are_rows_of_one_table(call):
+    _, _, document = call("--report-only")
+    part = document[document.index("## Skew") : document.index("## Not in")]
+    assert "| fedavg, beta 1 | 2 |" in part and "| disco, beta 1 | 1 |" in part and "beta 0.5" not in part
+
+
+def test_the_document_is_the_same_each_time(call):
+    assert call("--report-only")[2] == call("--report-only")[2]
+
+
+def test_a_dry_run_lists_the_cells_and_leaves_everything_alone(call, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, shown, document = call("--dry-run", "--only", "disco")
+    assert (code, document) == (0, None)
+    lines = [line.split(maxsplit=1) for line in shown.out.splitlines()]
+    assert lines[:2] == [["task_hom/beta1/disco/seed1", "finished"], ["task_hom/beta0.5/disco/seed1", "to run"]]
+    assert lines[-1] == ["4", "cells."]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_report_made_from_other_keys_is_not_in_the_table(call, tmp_path):
+    (tmp_path / "base.yaml").write_text("stage: fcit\nlearning_rate: 0.5\n")
+    _, shown, document = call("--report-only")
+    assert "0 of 10 cells" in shown.out
+    assert "No run of it has ended yet." in document
+
+
+def test_open_answers_count_as_they_are_among_restricted_scores():
+    assert last_in_labels(report("disco", 1, (80, 70, 50))) == (80 + 50) / 2
+    assert last_in_labels(report("all", 1, None)) is None
+    assert last_in_labels(json.loads(json.dumps(report("zero", 1, None)))) is None

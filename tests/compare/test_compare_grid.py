@@ -1,0 +1,126 @@
+"""The grid file: which cells it stands for, in which order, with which keys."""
+
+import pytest
+import yaml
+
+from fcit_plugin.compare.grid import Grid, chosen
+
+BASE = {"stage": "fcit", "learning_rate": 0.1, "output_dir": "elsewhere", "overwrite_output_dir": True, "seed": 42}
+GRID = {
+    "base": "base.yaml",
+    "output_dir": "saves/grid",
+    "document": "docs/grid.md",
+    "rows": {"a": {"fcit_method": "fedavg"}, "b": {}},
+}
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Makes the grid of a file with these keys; None takes one out."""
+
+    def make(**changes):
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE, sort_keys=False))
+        keys = {key: value for key, value in {**GRID, **changes}.items() if value is not None}
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+        return Grid(tmp_path / "grid.yaml")
+
+    return make
+
+
+def names(cells):
+    return [cell.name for cell in cells]
+
+
+def test_axes_are_multiplied_seed_by_seed_and_each_cell_is_there_once(grid):
+    tables = {
+        "one": {"rows": ["b", "a"]},
+        "two": {"rows": ["b"], "betas": [1.0, 0.5], "seeds": [1]},
+    }
+    made = grid(settings={"task_hom": {}, "cap_hom": {}}, seeds=[1, 2], tables=tables)
+    first = ["task_hom/beta1/b", "task_hom/beta1/a", "cap_hom/beta1/b", "cap_hom/beta1/a"]
+    assert names(made.cells) == [
+        *(f"{name}/seed1" for name in first),
+        *("task_hom/beta0.5/b/seed1", "cap_hom/beta0.5/b/seed1"),
+        *(f"{name}/seed2" for name in first),
+    ]
+
+
+def test_later_overrides_win_and_the_axes_have_the_last_word(grid):
+    made = grid(
+        common={"learning_rate": 0.2, "fcit_num_rounds": 3, "fcit_num_clients": 7, "lora_rank": 2},
+        settings={"cap_het": {"fcit_num_rounds": 4, "fcit_num_clients": 8}},
+        rows={"x": {"fcit_num_clients": 9, "seed": 5}},
+        betas=[5.0],
+        seeds=[3],
+    )
+    (cell,) = made.cells
+    assert cell.keys == {
+        "stage": "fcit",
+        "learning_rate": 0.2,
+        "lora_rank": 2,
+        "fcit_setting": "cap_het",
+        "fcit_num_rounds": 4,
+        "fcit_num_clients": 9,
+        "fcit_beta": 5.0,
+        "seed": 3,
+        "output_dir": "saves/grid/cap_het/beta5/x/seed3",
+    }
+
+
+def test_a_setting_of_its_own_has_a_name_of_its_own(grid):
+    stages = [["p"], ["q"]]
+    (cell, _) = grid(settings={"short": {"fcit_setting": "custom", "fcit_stages": stages}}).cells
+    assert cell.name == "short/beta1/a/seed1"
+    assert (cell.keys["fcit_setting"], cell.keys["fcit_stages"]) == ("custom", stages)
+
+
+def test_a_row_may_have_fewer_seeds(grid):
+    made = grid(rows={"a": {}, "b": {"seeds": [2]}}, seeds=[1, 2])
+    assert [(cell.row, cell.seed) for cell in made.cells] == [("a", 1), ("a", 2), ("b", 2)]
+    assert "seeds" not in made.cells[-1].keys
+
+
+def test_what_is_evaluated_anew_comes_after_its_run_and_has_its_keys(grid):
+    rows = {"again": {"evaluates": "run", "fcit_activation": "argmax"}, "run": {"lora_rank": 3}}
+    again, run = grid(rows=rows).cells[::-1]
+    assert (run.name, again.name) == ("task_hom/beta1/run/seed1", "task_hom/beta1/again/seed1")
+    assert again.evaluates == run
+    extra = {"do_train": False, "adapter_name_or_path": str(run.folder), "fcit_activation": "argmax"}
+    assert again.keys == run.keys | extra | {"output_dir": str(again.folder)}
+    assert names(chosen([run, again], ["again"])) == [run.name, again.name]
+
+
+def test_patterns_choose_cells_by_a_part_of_their_name(grid):
+    cells = grid(seeds=[1, 2], settings={"task_hom": {}, "task_het": {}}).cells
+    assert chosen(cells, []) == list(cells)
+    assert names(chosen(cells, ["het/*/b/seed2", "hom/beta1/a/seed1"])) == [
+        *("task_hom/beta1/a/seed1", "task_het/beta1/b/seed2"),
+    ]
+    with pytest.raises(ValueError, match="`--only disco` fits no cell"):
+        chosen(cells, ["disco"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"row": {}}, "unknown key `row`; did you mean `rows`"),
+        ({"rows": None}, "has no `rows`"),
+        ({"rows": {"a": 3}}, "'a' in `rows` must be keys and values"),
+        ({"rows": ["a"]}, "`rows` must be keys and values"),
+        ({"base": "none.yaml"}, "none.yaml cannot be read"),
+        ({"base": "grid.yaml"}, "is no recipe with `stage: fcit`"),
+        ({"betas": ["x"]}, "`betas` is a list of numbers, not"),
+        ({"seeds": 3}, "`seeds` must be a list, not 3"),
+        ({"seeds": [True]}, "`seeds` is a list of whole numbers"),
+        ({"jobs": 0}, "`jobs` is a number of processes"),
+        ({"plots": ["curve"]}, "'curve' is none of the `plots`; did you mean `curves`"),
+        ({"tables": {"t": {"rows": ["c"]}}}, "table 't': 'c' is none of the `rows`"),
+        ({"tables": {"t": {"seed": [1]}}}, "table 't' has an unknown key `seed`; did you mean `seeds`"),
+        ({"rows": {"a": {"evaluates": "b"}}}, "row 'a' evaluates 'b', which is no row that is trained"),
+        ({"published": {"source": "x"}}, "`published` needs `source`, `beta`, and `scores`"),
+    ],
+)
+def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        grid(**changes)
+    assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)

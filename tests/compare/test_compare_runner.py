@@ -1,0 +1,160 @@
+"""Running a grid with a stand-in for LLaMA-Factory's command: it answers at once, and its recipe says how."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fcit_plugin.compare.grid import Grid
+from fcit_plugin.compare.runner import Runner, environment
+from fcit_plugin.compare.state import Stand, state_of
+from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.evaluation.report import build_report
+
+STAND_IN = """#!{python}
+import json, os, pathlib, sys, time
+import yaml
+recipe = yaml.safe_load(open(sys.argv[2]))
+folder = pathlib.Path(recipe["output_dir"])
+with open(folder.parents[3] / "calls.txt", "a") as calls:
+    print(sys.argv[1], folder.name, recipe["how"], os.environ["OMP_NUM_THREADS"], file=calls)
+time.sleep(recipe.get("sleep", 0))
+for _ in range(600):
+    if len(open(folder.parents[3] / "calls.txt").readlines()) >= recipe.get("company", 1):
+        break
+    time.sleep(0.1)
+else:
+    sys.exit("nobody came")
+if recipe["how"] == "fails" or not pathlib.Path(recipe.get("adapter_name_or_path", folder)).is_dir():
+    print("first line")
+    sys.exit("fcit-plugin: This cannot work.")
+if recipe["how"] == "breaks off":
+    (folder / "checkpoints").mkdir()
+    os.kill(os.getpid(), 9)
+(folder / "fcit_report.json").write_text({report!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    matrix = AccuracyMatrix()
+    matrix.add(0, {"a": 50})
+    report = build_report(
+        method="disco", setting="custom", seed=1, stages=[["a"]], matrix=matrix, bytes_up=1, bytes_down=1,
+        assignments=[], seconds={"total": 1, "train": 1, "evaluate": 0},
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("bin") / "llamafactory-cli"
+    path.write_text(STAND_IN.format(python=sys.executable, report=json.dumps(report)))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path, stand_in):
+    """Runs the cells of a grid; gives what failed, and which cells were started since."""
+
+    def go(rows, overwrite=False, jobs=1, **changes):
+        (tmp_path / "base.yaml").write_text("stage: fcit\nhow: works\n")
+        keys = {"base": "base.yaml", "output_dir": str(tmp_path / "out"), "document": "unused", "rows": rows, **changes}
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+        calls = tmp_path / "out" / "calls.txt"
+        calls.unlink(missing_ok=True)
+        go.cells = Grid(tmp_path / "grid.yaml").cells
+        failures = Runner(jobs, overwrite, command=stand_in)(go.cells)
+        started = [line.split()[2] for line in calls.read_text().splitlines()] if calls.exists() else []
+        return {failure.cell.row: failure.reason for failure in failures}, started
+
+    return go
+
+
+def test_cells_that_fail_are_told_with_their_last_line_and_the_others_go_on(run):
+    failures, started = run({"x": {"how": "fails"}, "y": {}, "z": {"how": "exits"}})
+    assert failures == {"x": "ended with 1: fcit-plugin: This cannot work."}
+    assert started == ["fails", "works", "exits"]
+    assert [state_of(cell).stand for cell in run.cells] == [Stand.OPEN, Stand.FINISHED, Stand.FINISHED]
+
+
+def test_a_second_call_runs_what_failed_or_was_broken_off_and_nothing_else(run):
+    rows = {"x": {"how": "fails"}, "y": {}, "z": {"how": "breaks off"}}
+    failures, _ = run(rows)
+    assert failures["z"].startswith("ended with -9")
+    assert state_of(run.cells[2]).stand is Stand.BEGUN
+    assert run(rows)[1] == ["fails", "breaks"]
+
+
+def test_a_cell_of_other_keys_is_run_anew_only_if_asked(run):
+    run({"x": {}, "y": {"learning_rate": 0.1}})
+    old = run.cells[1].folder / "old"
+    old.touch()
+    changed = {"x": {}, "y": {"learning_rate": 0.2}}
+    failures, started = run(changed)
+    assert started == []
+    assert failures == {
+        "y": "is made from other keys (`learning_rate` was 0.1 and is 0.2); --overwrite runs it anew."
+    }
+    failures, started = run(changed, overwrite=True)
+    assert (failures, started) == ({}, ["works"])
+    assert not old.exists()
+    assert yaml.safe_load((run.cells[1].folder / "recipe.yaml").read_text())["learning_rate"] == 0.2
+
+
+def test_a_cell_that_never_began_may_change_its_keys(run):
+    run({"x": {"how": "fails"}})
+    assert run({"x": {"how": "works"}}) == ({}, ["works"])
+
+
+def test_what_is_evaluated_waits_for_its_run_and_is_not_started_without_it(run):
+    rows = {"good": {"sleep": 0.5}, "of_good": {"evaluates": "good", "how": "exits"}}
+    assert run(rows, jobs=2) == ({}, ["works", "exits"])
+    rows = {"bad": {"how": "fails"}, "of_bad": {"evaluates": "bad", "how": "works"}}
+    failures, started = run(rows, jobs=2)
+    assert started == ["fails"]
+    assert failures["of_bad"] == "was not started, for task_hom/beta1/bad/seed1 is not there."
+
+
+def test_processes_run_side_by_side_with_their_share_of_the_cores(run):
+    assert run({name: {"company": 3} for name in "abc"}, jobs=3)[0] == {}
+    cores = len(os.sched_getaffinity(0))
+    assert environment(1)["OMP_NUM_THREADS"] == str(cores)
+    assert environment(2 * cores)["OMP_NUM_THREADS"] == "1"
+
+
+def test_an_interrupted_grid_leaves_no_process_behind(tmp_path, stand_in):
+    (tmp_path / "base.yaml").write_text("stage: fcit\nhow: works\nsleep: 60\n")
+    keys = {"base": "base.yaml", "output_dir": str(tmp_path / "out"), "document": "unused", "rows": {"x": {}}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys))
+    code = (
+        "import sys; from fcit_plugin import cli; from fcit_plugin.compare import runner;"
+        f"runner.llamafactory_cli = lambda: {str(stand_in)!r};"
+        f"sys.argv = ['fcit-cli', 'compare', {str(tmp_path / 'grid.yaml')!r}, '--jobs', '1']; cli.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    calls = tmp_path / "out" / "calls.txt"
+    for _ in range(300):
+        if calls.exists():
+            break
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert str(tmp_path / "out") not in found
+
+
+def test_one_grid_is_run_by_one_process_at_a_time(tmp_path):
+    from filelock import FileLock
+
+    from fcit_plugin.compare.runner import run_cells
+
+    (tmp_path / "base.yaml").write_text("stage: fcit\n")
+    keys = {"base": "base.yaml", "output_dir": str(tmp_path / "out"), "document": "unused", "rows": {"x": {}}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys))
+    grid = Grid(tmp_path / "grid.yaml")
+    Path(keys["output_dir"]).mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(ValueError, match="is running cells in"):
+        run_cells(grid, grid.cells, jobs=1)
