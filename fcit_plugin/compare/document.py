@@ -1,6 +1,6 @@
 """The document of a grid: tables and pictures of all its runs that have ended."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -54,12 +54,15 @@ COLUMNS: dict[str, Measure] = {
     "s evaluation": lambda report: report["seconds"]["evaluate"],
 }
 
+#: No more than so many runs are listed that have not ended.
+_LISTED = 20
+
 _LEGEND = (
     "Scores go from 0 to 100, mean ± sample standard deviation over the seeds (runs: how many). Last: mean over all "
-    "data sets after the last stage; in labels: with answers restricted to the data set's own labels, where it has such, "
-    "so that what lies between the two is answers in another task's words. Avg: mean over the stages. Forgetting and BWT: "
-    "over the data sets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) all clients in "
-    "the whole run. Seconds: of the run's one process."
+    "data sets after the last stage; in labels: with answers restricted to the data set's own labels, where it has "
+    "such, so that what lies between the two is answers in another task's words. Avg: mean over the stages. Forgetting "
+    "and BWT: over the data sets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) the "
+    "clients in the whole run. Seconds: of the run's one process."
 )
 
 
@@ -87,11 +90,16 @@ def write_document(grid: Grid) -> list[Cell]:
     if missing:
         blocks += [
             "## Not in the tables yet",
-            f"{len(missing)} of {len(grid.cells)} runs: {', '.join(f'`{cell.name}`' for cell in missing)}.",
+            f"{len(missing)} of {len(grid.cells)} runs: {_named(missing)}.",
         ]
     grid.document.parent.mkdir(parents=True, exist_ok=True)
     grid.document.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
     return missing
+
+
+def _named(cells: Sequence[Cell]) -> str:
+    shown = ", ".join(f"`{cell.name}`" for cell in cells[:_LISTED])
+    return shown if len(cells) <= _LISTED else f"{shown}, and others; `--dry-run` lists all of them"
 
 
 def _section(grid: Grid, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
