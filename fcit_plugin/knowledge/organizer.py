@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+
+from .linkage import blocks, single_linkage
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,8 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
     """
     mean = np.asarray(mean)
     _check_vector(mean)
-    return _match(mean, tokens, threshold, max_subspaces)[0]
+    _check_dimension(mean, tokens.sums.shape[1], "given")
+    return _match(mean[None], tokens, threshold, max_subspaces)[0][0]
 
 
 class Organizer:
@@ -187,27 +188,34 @@ class Organizer:
             ValueError: a client appears twice, or its token is of another dimension than the subspaces.
         """
         clients = _in_order(clients)
-        subspace, cosine, fresh = {}, {}, []
         for c in clients:
-            k, cos = _match(c.mean, tokens, self.threshold, self.max_subspaces, f"of client {c.client}")
-            if k is None:
-                fresh.append(c)
-                continue
+            _check_dimension(c.mean, tokens.sums.shape[1], f"of client {c.client}")
+        subspace, cosine, fresh = {}, {}, []
+        for block in blocks(len(clients)):
+            members = [clients[i] for i in block]
+            for c, k, cos in zip(members, *_match(_means(members), tokens, self.threshold, self.max_subspaces)):
+                if k is None:
+                    fresh.append(c)
+                    continue
 
-            subspace[c.client], cosine[c.client] = k, cos
-            if cos < self.threshold:
-                logger.warning(
-                    f"All {tokens.num_subspaces} subspaces are taken (fcit_max_subspaces): client {c.client} goes to"
-                    f" the nearest, {k}, at cosine {cos:.3f}."
-                )
+                subspace[c.client], cosine[c.client] = k, cos
+                if cos < self.threshold:
+                    logger.warning(
+                        f"All {tokens.num_subspaces} subspaces are taken (fcit_max_subspaces): client {c.client} goes to"
+                        f" the nearest, {k}, at cosine {cos:.3f}."
+                    )
 
         opening, waiting = self._open(_clusters(fresh, self.threshold), clients, tokens.num_subspaces)
         means = np.array([_mean_token(cluster) for cluster in opening])
-        places = {c.client: i for i, cluster in enumerate(opening) for c in cluster}
+        for i, cluster in enumerate(opening):
+            for block in blocks(len(cluster)):
+                members = [cluster[j] for j in block]
+                for c, cos in zip(members, _cosines(_means(members), means[[i]]).tolist()):
+                    subspace[c.client], cosine[c.client] = tokens.num_subspaces + i, cos
         for c in fresh:
-            cos = _cosines(c.mean, means)
-            i = places.get(c.client, int(np.argmax(cos)))
-            subspace[c.client], cosine[c.client] = tokens.num_subspaces + i, float(cos[i])
+            if c.client not in subspace:
+                (i,), (cos,) = _nearest(c.mean[None], means, np.ones(len(means), bool))
+                subspace[c.client], cosine[c.client] = tokens.num_subspaces + int(i), float(cos)
 
         if waiting:
             logger.warning(
@@ -282,18 +290,31 @@ class SingleSubspace(Organizer):
 
 
 def _match(
-    mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None, whose: str = "given"
-) -> tuple[int | None, float]:
-    """`match`, with the cosine to the subspace found."""
-    _check_dimension(mean, tokens.sums.shape[1], whose)
+    means: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None
+) -> tuple[list[int | None], list[float]]:
+    """`match` for each of [n, D], with the cosine to the subspace found."""
     if tokens.num_subspaces == 0:
-        return None, np.nan
+        return [None] * len(means), [np.nan] * len(means)
 
     used = tokens.counts > 0
-    cos = _cosines(mean, tokens.tokens)
-    k = int(np.argmax(np.where(used, cos, -np.inf)))
+    nearest, cosine = _nearest(means, tokens.tokens, used)
     full = max_subspaces is not None and tokens.num_subspaces >= max_subspaces
-    return (k if full or (used[k] and cos[k] >= threshold) else None), float(cos[k])
+    fits = full | (used[nearest] & (cosine >= threshold))
+    return [k if fit else None for k, fit in zip(nearest.tolist(), fits)], cosine.tolist()
+
+
+def _nearest(means: np.ndarray, rows: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of [n, D] the nearest used row of [K, D] (ties: the first; 0 if none is used), and its cosine.
+
+    The matrix product only tells which rows come into question: its last digits depend on the shapes of the matrices.
+    """
+    rough = np.where(used, unit(means) @ unit(rows).T, -np.inf)
+    nearest = rough.argmax(axis=1)
+    close = (rough >= rough.max(axis=1, keepdims=True) - 1e-9) & used
+    for i in np.flatnonzero(close.sum(axis=1) > 1):
+        exact = np.where(close[i], _cosines(means[i], rows), -np.inf)
+        nearest[i] = exact.argmax()
+    return nearest, _cosines(means, rows[nearest])
 
 
 def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[ClientToken]]:
@@ -301,16 +322,23 @@ def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[Cli
     if not clients:
         return []
 
-    rows = unit(np.array([c.mean for c in clients]))
-    linked = csr_array(rows @ rows.T >= threshold)
-    num_clusters, label = connected_components(linked, directed=False)
-    return [[c for c, j in zip(clients, label) if j == i] for i in range(num_clusters)]
+    group = single_linkage(len(clients), lambda indices: unit(_means([clients[i] for i in indices])), threshold)
+    clusters: list[list[ClientToken]] = [[] for _ in range(group.max() + 1)]
+    for c, i in zip(clients, group.tolist()):
+        clusters[i].append(c)
+    return clusters
+
+
+def _means(clients: Sequence[ClientToken]) -> np.ndarray:
+    """The tokens of some clients, float32 [n, D]."""
+    return np.array([c.mean for c in clients])
 
 
 def _mean_token(cluster: Sequence[ClientToken]) -> np.ndarray:
     """Mean token of a cluster, sum q_c m_c / sum q_c, float64 [D]."""
     weight = np.array([c.count for c in cluster], np.float64)
-    return weight @ np.array([c.mean for c in cluster], np.float64) / weight.sum()
+    total = sum(weight[block] @ _means([cluster[i] for i in block]).astype(np.float64) for block in blocks(len(cluster)))
+    return total / weight.sum()
 
 
 def _examples(clients: Iterable[ClientToken]) -> int:
@@ -333,9 +361,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.where(norm > 0, norm, 1)
 
 
-def _cosines(mean: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Cosines of [D] to each of [K, D], float64 [K]; row by row, so each is the same whatever the other rows are."""
-    return (unit(rows) * unit(mean)).sum(axis=-1)
+def _cosines(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Cosines of [n, D] or [D] to [n, D] or [1, D], float64 [n]; row by row, so each is the same whatever the others are."""
+    return (unit(rows) * unit(means)).sum(axis=-1)
 
 
 def _check_vector(mean: np.ndarray, whose: str = "given") -> None:
