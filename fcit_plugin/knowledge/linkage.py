@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
-#: Rows handled at a time, and numbers in a block of cosines: they bound the memory.
-BLOCK, NUMBERS = 4096, 2**24
+#: Rows handled at a time, and numbers in a block of cosines: they bound the memory, and stay in a processor's cache.
+BLOCK, NUMBERS = 512, 2**20
 #: Radians that rounding may cost: two equal rows are found up to 1e-7 apart.
 _SLACK = 1e-6
 

@@ -308,13 +308,13 @@ def _nearest(means: np.ndarray, rows: np.ndarray, used: np.ndarray) -> tuple[np.
 
     The matrix product only tells which rows come into question: its last digits depend on the shapes of the matrices.
     """
-    rough = np.where(used, unit(means) @ unit(rows).T, -np.inf)
+    means, rows = unit(means), unit(rows)
+    rough = np.where(used, means @ rows.T, -np.inf)
     nearest = rough.argmax(axis=1)
     close = (rough >= rough.max(axis=1, keepdims=True) - 1e-9) & used
     for i in np.flatnonzero(close.sum(axis=1) > 1):
-        exact = np.where(close[i], _cosines(means[i], rows), -np.inf)
-        nearest[i] = exact.argmax()
-    return nearest, _cosines(means, rows[nearest])
+        nearest[i] = np.where(close[i], (rows * means[i]).sum(axis=-1), -np.inf).argmax()
+    return nearest, (rows[nearest] * means).sum(axis=-1)
 
 
 def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[ClientToken]]:
