@@ -25,6 +25,13 @@ def fcit_server_rules():
 
 
 @hookimpl
+def fcit_lora_aggregations():
+    from .federation.lora_aggregation import LORA_AGGREGATIONS
+
+    return LORA_AGGREGATIONS
+
+
+@hookimpl
 def fcit_identity_encoders():
     from .knowledge.encoders import ENCODERS
 

@@ -54,6 +54,15 @@ def fcit_server_rules() -> Mapping[str, Callable[[Any], Any]]:
 
 
 @hookspec
+def fcit_lora_aggregations() -> Mapping[str, Callable[[], Any]]:
+    """Makers of LoRA aggregations, by the name that ``fcit_lora_aggregation`` takes.
+
+    Called once, when the first recipe is checked. Each is ``() -> LoraAggregation``; see
+    :class:`fcit_plugin.federation.lora_aggregation.LoraAggregation`. It has no memory.
+    """
+
+
+@hookspec
 def fcit_identity_encoders() -> Mapping[str, Callable]:
     """Makers of identity encoders, by the name that ``fcit_identity_encoder`` takes.
 

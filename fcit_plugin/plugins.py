@@ -8,7 +8,7 @@ import pluggy
 from . import hookspecs
 
 #: Kinds of things that can be registered; the hook of a kind is ``fcit_<kind>``.
-KINDS = ("partitioners", "methods", "server_rules", "identity_encoders", "metrics")
+KINDS = ("partitioners", "methods", "server_rules", "lora_aggregations", "identity_encoders", "metrics")
 
 
 @cache

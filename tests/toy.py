@@ -54,13 +54,15 @@ class Heard:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[int, float | None]] = field(default_factory=list)
     ended: int = 0
 
     def reply_dropped(self, dropped) -> None:
         self.dropped.append(dropped)
 
-    def round_ended(self, state, assignments, traffic, loss) -> None:
+    def round_ended(self, state, assignments, traffic, loss, product_error) -> None:
         self.rows += assignments
+        self.errors.append(product_error)
         self.ended += 1
         self.loss = loss
 
@@ -120,5 +122,6 @@ def bits(state: ServerState) -> dict[str, Any]:
         "rules": {key: value.tobytes() for key, value in sorted(state.rules.items())},
         "memory": {key: value.numpy().tobytes() for key, value in sorted(state.memory.items())},
         "tasks": state.tasks,
+        "rounds": state.rounds,
         "next": (state.stage, state.round),
     }

@@ -7,6 +7,7 @@ format of PEFT's own files (adapter name left out), float32 on the CPU.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,19 @@ from torch import nn
 ADAPTER = "default"
 
 State = dict[str, torch.Tensor]
+
+#: The two factors of a layer, whose LoRA is s B A.
+BOTH = "AB"
+
+
+def factor_of(key: str) -> str:
+    """Which factor of its layer a key in PEFT's files names: "A" or "B"."""
+    return "A" if ".lora_A." in key or ".lora_embedding_A" in key else "B"
+
+
+def only(state: Mapping[str, Any], factors: str) -> dict[str, Any]:
+    """The part of a subspace that is of these factors ("A", "B" or "AB")."""
+    return {key: value for key, value in state.items() if factor_of(key) in factors}
 
 
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -100,6 +114,20 @@ def check_shapes(parameters: Mapping[str, torch.Tensor], state: State, what: str
             )
 
 
+@contextlib.contextmanager
+def training_only(factors: Mapping[str, nn.Parameter], trained: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Within the block those of the factors that are not trained take no gradient: an optimizer made there leaves them out."""
+    frozen = [parameter for key, parameter in factors.items() if key not in trained]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
 def read_subspace(model: nn.Module) -> State:
     """The adapter's factors A [r, in] and B [out, r] of every target layer, float32 copies on the CPU."""
     return _read(lora_parameters(model))
@@ -139,6 +167,6 @@ def fresh_subspace(like: State, seed: int) -> State:
     """
     generator = torch.Generator().manual_seed(seed)
     fresh = {key: torch.zeros_like(value) for key, value in like.items()}
-    for key in sorted(key for key in fresh if ".lora_A." in key or ".lora_embedding_A" in key):
+    for key in sorted(only(fresh, "A")):
         nn.init.kaiming_uniform_(fresh[key], a=math.sqrt(5), generator=generator)
     return fresh

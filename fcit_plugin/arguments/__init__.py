@@ -10,6 +10,7 @@ from .continual import ContinualArguments
 from .evaluation import EvaluationArguments
 from .folders import FolderArguments
 from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
+from .lora_aggregation import LoraAggregationArguments
 from .method import MethodArguments
 from .option import nearest
 from .privacy import PrivacyArguments
@@ -35,6 +36,7 @@ _GROUPS = (
     ServerRuleArguments,
     ReplyArguments,
     PrivacyArguments,
+    LoraAggregationArguments,
     EvaluationArguments,
     RunArguments,
     FolderArguments,
@@ -47,6 +49,7 @@ _REGISTERED = {
     "fcit_method": "methods",
     "fcit_partition": "partitioners",
     "fcit_server_rule": "server_rules",
+    "fcit_lora_aggregation": "lora_aggregations",
     "fcit_caption_metric": "metrics",
 }
 
@@ -57,6 +60,7 @@ class FcitArguments(
     FolderArguments,
     RunArguments,
     EvaluationArguments,
+    LoraAggregationArguments,
     PrivacyArguments,
     ReplyArguments,
     ServerRuleArguments,

@@ -46,6 +46,12 @@ class Ewc(ContinualMethod):
         return {**flat(FISHER, fisher), **flat(ANCHOR, {**after.subspaces[0], **after.shared})}
 
     @override
+    def refuses(self, aggregation) -> str | None:
+        if not aggregation.keeps_basis:
+            return "holds single numbers of the factors, whose basis changes from round to round"
+        return super().refuses(aggregation)
+
+    @override
     def terms(self, sent: Extras) -> list[GradientTerm]:
         return [Pull(sent[ANCHOR], self.args.fcit_ewc_lambda, sent[FISHER])] if FISHER in sent else []
 

@@ -12,6 +12,7 @@ from .terms import BatchTerm, GradientTerm
 
 if TYPE_CHECKING:
     from ..arguments import FcitArguments
+    from ..federation.lora_aggregation import LoraAggregation
     from ..federation.state import ServerState
 
 #: Records of arrays by name; in each the keys are those of the subspace and of the shared trainables together.
@@ -48,6 +49,8 @@ class ContinualMethod:
     joinable = True
     #: What the method does that DeepSpeed cannot train with; None if it can.
     no_deepspeed: str | None = None
+    #: Whether a subspace acts as the product of its factors, B A.
+    acts_as_product = True
 
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
@@ -82,6 +85,12 @@ class ContinualMethod:
     def ends_stage(self, round: int) -> bool:
         """Whether a round is the last one of its stage."""
         return round + 1 == self.args.fcit_num_rounds
+
+    def refuses(self, aggregation: "LoraAggregation") -> str | None:
+        """Why the method cannot go with a LoRA aggregation, said of the method; None if it can."""
+        if aggregation.averages_products and not self.acts_as_product:
+            return "weighs parts of a LoRA for each token, which is more than the product of its factors"
+        return None
 
     # the client's side
 

@@ -16,7 +16,13 @@ class MoeLora(ContinualMethod):
     """
 
     joinable = False
+    acts_as_product = False
     no_deepspeed = "puts its routers in after the model is loaded, where ZeRO-3 does not see them"
+
+    @override
+    def refuses(self, aggregation) -> str | None:
+        trains_a = any("A" in aggregation.trains(rounds) for rounds in range(2))
+        return super().refuses(aggregation) if trains_a else "has its routers beside the factors A, which are not trained"
 
     @override
     def prepare(self, model: nn.Module) -> None:

@@ -40,6 +40,11 @@ class OLora(ContinualMethod):
         return [sent[f"{_EARLIER}-{k}"] for k in range(len(sent)) if f"{_EARLIER}-{k}" in sent]
 
     @override
+    def refuses(self, aggregation) -> str | None:
+        trains_a = any("A" in aggregation.trains(rounds) for rounds in range(2))
+        return super().refuses(aggregation) if trains_a else "keeps the factors A of its stages apart, which are not trained"
+
+    @override
     def terms(self, sent: Extras) -> list[GradientTerm]:
         earlier = self.beside(sent)
         return [Orthogonality(earlier, self.args.fcit_o_lora_lambda)] if earlier else []

@@ -52,6 +52,7 @@ def build_report(
     bytes_down: int,
     assignments: Iterable[Mapping[str, Any]],
     dropped: Iterable[Mapping[str, Any]] = (),
+    product_errors: Iterable[Mapping[str, Any]] = (),
     privacy: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float],
     partition: Sequence[Mapping[str, Any]] = (),
@@ -75,6 +76,8 @@ def build_report(
         assignments: entries with the keys stage, round, client, subspace, cosine and task. A cosine that is NaN
             or None, as with a method that needs none, becomes null.
         dropped: clients that were left out of a round: entries with the keys stage, round, client and reason.
+        product_errors: relative errors of what became of a subspace's products: entries with the keys stage, round,
+            subspace and error, the last None where it is not defined.
         privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
         seconds: total, train and evaluate.
         partition: who has how many records of what: entries with the keys task, dataset and records, the last with one
@@ -85,7 +88,7 @@ def build_report(
     Returns:
         A dictionary with the keys method, reference, setting, seed, arguments, stages, datasets, accuracy,
         accuracy_restricted, scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments,
-        dropped, partition and seconds.
+        dropped, product_errors, privacy, partition and seconds.
         `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where there is nothing
         to summarise. `last` of the reference zero_shot is the mean over `zero_shot`.
     """
@@ -120,6 +123,10 @@ def build_report(
         "dropped": [
             {key: int(entry[key]) for key in ("stage", "round", "client")} | {"reason": str(entry["reason"])}
             for entry in dropped
+        ],
+        "product_errors": [
+            {key: int(entry[key]) for key in ("stage", "round", "subspace")} | {"error": _number(entry["error"])}
+            for entry in product_errors
         ],
         "privacy": None if privacy is None else dict(privacy),
         "partition": [
@@ -185,6 +192,9 @@ def table(report: Report) -> str:
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
     if report["dropped"]:
         blocks.append(f"{len(report['dropped'])} times a client was left out of a round: see dropped in {REPORT_JSON}.")
+    errors = [entry["error"] for entry in report.get("product_errors", ()) if entry["error"] is not None]
+    if errors:
+        blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")
     if report["privacy"]:
         total = report["privacy"]["total"]
         blocks.append(f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/privacy.md.")

@@ -7,9 +7,9 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from ..adapters.lora import State
+from ..adapters.lora import State, only
 from ..knowledge.organizer import ClientToken
-from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, update_reply
+from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, trained_factors, update_reply
 
 
 class Trained(NamedTuple):
@@ -36,7 +36,10 @@ class LocalTraining(Protocol):
         ...
 
     def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
-        """Train from the given weights, with what the method and the server rule sent beside them."""
+        """Train from the given weights, with what the method and the server rule sent beside them.
+
+        Of the subspace only the factors that the configuration names (:func:`.messages.trained_factors`) are trained.
+        """
         ...
 
 
@@ -62,6 +65,7 @@ def make_client_app(local: LocalTraining) -> ClientApp:
         config = config_of(message)
         shared = to_state(message.content[SHARED]) if SHARED in message.content else {}
         trained = local.train(config, to_state(message.content[ARRAYS]), shared, extras_of(message))
-        return update_reply(message, *trained[:2], token_of(config), trained.loss, trained.extras)
+        subspace = only(trained.subspace, trained_factors(config))
+        return update_reply(message, subspace, trained.shared, token_of(config), trained.loss, trained.extras)
 
     return app

@@ -95,6 +95,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     members = [[subspace] for subspace in first.subspaces]
     weights = [[count] for count in counts]
     tasks = [Counter(row) for row in first.tasks]
+    rounds = Counter(first.rounds)
     places = []
     for j, subspace in enumerate(second.subspaces):
         count, token = int(second.tokens.counts[j]), second.tokens.tokens[j]
@@ -109,6 +110,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         members[place].append(subspace)
         weights[place].append(count)
         tasks[place].update(second.tasks[j])
+        rounds[place] += second.rounds[j]
         sums[place] += second.tokens.sums[j]
         counts[place] += count
     totals = [int(state.tokens.counts.sum()) for state in (first, second)]
@@ -118,6 +120,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         subspaces=[_mean(rows, by) for rows, by in zip(members, weights, strict=True)],
         stage=first.stage + second.stage,
         tasks=[dict(row) for row in tasks],
+        rounds=rounds,
     )
     return Joined(state, places, len(first.subspaces))
 

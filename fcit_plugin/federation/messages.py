@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from ..adapters.lora import State
+from ..adapters.lora import BOTH, State, factor_of
 from ..knowledge.organizer import ClientToken
 
 #: Names of the records in a message.
@@ -16,6 +16,9 @@ NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
 #: Key of the configuration that lists the records which a client must send beside its weights. A method and a server
 #: rule may want some, and send some; in each the keys are those of the subspace and of the shared trainables together.
 WANTS = "wants"
+#: The LoRA factors that a client trains and returns; both where the configuration does not say. The server rule knows
+#: only of these, and :data:`OF_TRAINED` lists the records that are wanted for it.
+TRAINS, OF_TRAINED = "trains", "wants-of-trained"
 #: What tells one client's work in one round from any other; a reply repeats it.
 WORK_KEYS = ("run", "stage", "round", "client", "task")
 
@@ -95,7 +98,7 @@ def part_of(reply: Message, request: Message, name: str, wanted: Sequence[str] =
         name: :data:`ARRAYS` or :data:`SHARED`.
         wanted: Records beside the weights that the strategy wants (:attr:`.rules.RuleSet.wants`): their part of these keys.
     """
-    keys = list(request.content[name])
+    keys = returned(request, name)
     content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: reply.content[METRICS][NUM_EXAMPLES]})})
     for record, source in ((ARRAYS, name), *((extra, extra) for extra in wanted)):
         content[record] = ArrayRecord({key: reply.content[source][key] for key in keys})
@@ -111,6 +114,24 @@ def extras_of(message: Message) -> dict[str, State]:
 def wanted(message: Message) -> tuple[str, ...]:
     """Names of the records that a request wants beside the weights."""
     return tuple(config_of(message).get(WANTS, ()))
+
+
+def returned(request: Message, name: str) -> list[str]:
+    """The keys in one record of the reply to a request: all that were sent, but of a subspace only what is trained.
+
+    Args:
+        request: The request.
+        name: :data:`ARRAYS`, :data:`SHARED`, or a record that is wanted beside them.
+    """
+    config = config_of(request)
+    factors = BOTH if name in wanted(request) and name not in config.get(OF_TRAINED, ()) else trained_factors(config)
+    own = () if name == SHARED else [key for key in request.content[ARRAYS] if factor_of(key) in factors]
+    return [*own, *(() if name == ARRAYS else request.content.get(SHARED, ()))]
+
+
+def trained_factors(config: ConfigRecord) -> str:
+    """The LoRA factors that a client trains: "AB", "A" or "B"."""
+    return config.get(TRAINS, BOTH)
 
 
 def work_of(config: ConfigRecord) -> ConfigRecord:

@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
 
 from ..arguments import FcitArguments
-from .messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
+from .messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED, returned
 
 _UPDATE, _TOKEN = 2, 3  # spawn keys of `scenario.sampling` begin with 0 and 1
 
@@ -49,7 +49,7 @@ class UpdatePrivacy:
         An update within the norm keeps its bits.
         """
         names = [name for name in (ARRAYS, SHARED) if name in request.content]
-        keys = [(name, key) for name in names for key in request.content[name]]
+        keys = [(name, key) for name in names for key in returned(request, name)]
         sent = [request.content[name][key].numpy().astype(np.float64) for name, key in keys]
         trained = [reply.content[name][key].numpy().astype(np.float64) for name, key in keys]
         content = RecordDict(dict(reply.content))
@@ -59,7 +59,7 @@ class UpdatePrivacy:
             clipped = dict(zip(keys, trained, strict=True))
             for name in names:
                 content[name] = ArrayRecord(
-                    {key: Array(clipped[name, key].astype(np.float32)) for key in request.content[name]}
+                    {key: Array(clipped[name, key].astype(np.float32)) for key in returned(request, name)}
                 )
         return Message(content, reply_to=request)
 

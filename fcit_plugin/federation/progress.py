@@ -20,6 +20,7 @@ class Progress:
         other: Per stage the scores by further metrics.
         assignments: Who trained which subspace, one entry per client and round.
         dropped: Who was left out of a round, and why.
+        product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
         traffic: Bytes that travelled.
         seconds: Wall-clock time, "total" and of it "evaluate".
     """
@@ -31,6 +32,7 @@ class Progress:
     other: list[dict[str, dict[str, float]]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    product_errors: list[dict[str, Any]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "evaluate": 0.0})
 

@@ -5,24 +5,29 @@ same bits. Nothing here depends on the order in which replies arrive.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
-from ..adapters.lora import State
+from ..adapters.lora import BOTH, State, only
 from ..continual.method import ContinualMethod
 from ..knowledge.organizer import Assignment, Organizer
+from .lora_aggregation import LoraAggregation, Member, product_error
 from .messages import (
     ARRAYS,
     CONFIG,
     METRICS,
     NUM_EXAMPLES,
+    OF_TRAINED,
     SHARED,
+    TRAINS,
     WANTS,
     client_token,
     extras_of,
     part_of,
     to_record,
+    to_state,
 )
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
@@ -36,6 +41,7 @@ def configure(
     fresh: State,
     configs: Mapping[int, ConfigRecord],
     method: ContinualMethod,
+    aggregation: LoraAggregation,
 ) -> dict[int, Message]:
     """The message to each client: its subspace's weights, the shared trainables, and its own configuration.
 
@@ -48,6 +54,7 @@ def configure(
         fresh: The initialisation that new subspaces begin from.
         configs: For each client what it has to know.
         method: The continual method.
+        aggregation: Knows which factors are trained. A server rule sees these alone.
     """
     messages: dict[int, Message] = {}
     shared = to_record(state.shared)
@@ -60,18 +67,40 @@ def configure(
     for k in sorted(set(assignment.subspace.values())):
         nodes = sorted(client for client, subspace in assignment.subspace.items() if subspace == k)
         start = fresh if k in assignment.opened else state.subspaces[k]
-        for message in rules.configure(k, state.round + 1, to_record(start), nodes):
+        trains, arrays = aggregation.trains(state.rounds[k]), to_record(start)
+        more = {WANTS: wants} if wants else {}
+        if trains != BOTH:
+            more |= {TRAINS: trains, **({OF_TRAINED: sorted(rules.wants)} if rules.wants else {})}
+        for message in rules.configure(_owner(k, trains), state.round + 1, to_record(only(start, trains)), nodes):
             node = message.metadata.dst_node_id
-            config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k})
-            if wants:
-                config[WANTS] = wants
-            content = RecordDict({ARRAYS: message.content[ARRAYS], CONFIG: config, **memory})
+            config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k, **more})
+            content = RecordDict({ARRAYS: ArrayRecord({**arrays, **message.content[ARRAYS]}), CONFIG: config, **memory})
             if state.shared:
                 content[SHARED] = shared
             for name, extra in extras_of(message).items():
                 content[name] = to_record({**extra, **beside[node].get(name, {})})
             messages[node] = Message(content, dst_node_id=node, message_type=message.metadata.message_type)
     return dict(sorted(messages.items()))
+
+
+def _owner(k: int, trains: str) -> int | str:
+    """Whose rule it is: A and B that are trained in turn have one each, what it remembers is of their numbers."""
+    return k if trains == BOTH else f"{k}.{trains}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """What came of a round's replies.
+
+    Attributes:
+        state: The state with them in it.
+        product_error: For each subspace that was trained the relative error of its product B A
+            (:func:`.lora_aggregation.product_error`); empty where noise hides the clients, which this would tell of, and
+            where a subspace does not act as that product.
+    """
+
+    state: ServerState
+    product_error: dict[int, float | None]
 
 
 def fold(
@@ -84,8 +113,9 @@ def fold(
     replies: Sequence[Message],
     tasks: Mapping[int, str],
     method: ContinualMethod,
+    aggregation: LoraAggregation,
     privacy: UpdatePrivacy | None = None,
-) -> ServerState:
+) -> Folded:
     """Fold the replies into the state: each subspace over its own replies, the shared trainables over all.
 
     Args:
@@ -98,33 +128,48 @@ def fold(
         replies: The replies, in any order, all good (:mod:`.validation`).
         tasks: For each client the name of its task, for the record.
         method: The continual method.
+        aggregation: Makes a subspace of its clients' factors.
         privacy: Clips the updates, and makes a noisy one of them.
     """
 
-    def aggregate(owner: int | str, name: str, members: Sequence[int]) -> State:
+    def aggregate(owner: int | str, name: str, members: Sequence[int], rule: int | str) -> State:
         parts = [part_of(by_client[client], requests[client], name, rules.wants) for client in members]
-        if privacy is not None and privacy.noise_multiplier:
+        if hidden:
             parts = [privacy.release(parts, requests[members[0]], state.stage, state.round, owner)]
-        return rules.aggregate(owner, state.round + 1, parts)
+        return rules.aggregate(rule, state.round + 1, parts)
 
+    def member(client: int, total: int, start: State) -> Member:
+        reply = by_client[client]
+        return Member(reply.content[METRICS][NUM_EXAMPLES] / total, {**start, **to_state(reply.content[ARRAYS])})
+
+    hidden = privacy is not None and privacy.noise_multiplier > 0
     replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
     by_client = {reply.metadata.src_node_id: reply for reply in replies}
     if privacy is not None:
         by_client = {client: privacy.clip(reply, requests[client]) for client, reply in by_client.items()}
     subspaces = [*state.subspaces, *(fresh for _ in assignment.opened)]
     names = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
+    rounds, errors = Counter(state.rounds), {}
     by_subspace: dict[int, list[int]] = {}
     for client in by_client:
         k = assignment.subspace[client]
         by_subspace.setdefault(k, []).append(client)
         names[k][tasks[client]] = names[k].get(tasks[client], 0) + 1
-    for k, members in by_subspace.items():
-        subspaces[k] = aggregate(k, ARRAYS, members)
-    shared = aggregate(RuleSet.SHARED, SHARED, list(by_client)) if state.shared and by_client else state.shared
+    for k, clients in by_subspace.items():
+        start, trains = subspaces[k], aggregation.trains(rounds[k])
+        averaged = {**start, **aggregate(k, ARRAYS, clients, _owner(k, trains))}
+        total = sum(by_client[client].content[METRICS][NUM_EXAMPLES] for client in clients)
+        members = [member(client, total, start) for client in clients]
+        subspaces[k] = aggregation.combine(start, averaged, members)
+        rounds[k] += 1
+        if not hidden and method.acts_as_product:
+            errors[k] = product_error(subspaces[k], members)
+    shared = state.shared
+    if shared and by_client:
+        shared = aggregate(RuleSet.SHARED, SHARED, list(by_client), RuleSet.SHARED)
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
-    after = dataclasses.replace(
-        state, tokens=tokens, shared=shared, subspaces=subspaces, tasks=names, rules=rules.to_arrays()
-    )
+    changed = {"tokens": tokens, "shared": shared, "subspaces": subspaces, "tasks": names, "rounds": rounds}
+    after = dataclasses.replace(state, **changed, rules=rules.to_arrays())
     measured = [extras_of(reply) for reply in replies]
     examples = [int(reply.content[METRICS][NUM_EXAMPLES]) for reply in replies]
-    return dataclasses.replace(after, memory=method.remember(state, after, measured, examples))
+    return Folded(dataclasses.replace(after, memory=method.remember(state, after, measured, examples)), errors)

@@ -16,10 +16,12 @@ from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
 from ..knowledge.organizer import Assignment, ClientToken, SubspaceTokens
+from ..plugins import registry
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
 from .grid import identify_process
+from .lora_aggregation import LoraAggregation
 from .messages import CONFIG, mean_loss, num_bytes
 from .privacy import UpdatePrivacy
 from .round import configure, fold
@@ -31,6 +33,7 @@ from .validation import Bounds, judge_tokens, judge_updates
 _IDENTITY = (
     *("fcit_setting", "fcit_task_order", "fcit_stages", "fcit_schedule"),
     *("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_method", "fcit_server_rule"),
+    "fcit_lora_aggregation",
 )
 
 
@@ -65,6 +68,11 @@ class Program:
     def method(self) -> ContinualMethod:
         """The continual method."""
         return make_method(self.args)
+
+    @cached_property
+    def aggregation(self) -> LoraAggregation:
+        """What becomes of the clients' LoRA factors."""
+        return registry("lora_aggregations")[self.args.fcit_lora_aggregation]()
 
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""
@@ -127,9 +135,22 @@ class RunObserver(Protocol):
         ...
 
     def round_ended(
-        self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
+        self,
+        state: ServerState,
+        assignments: list[dict[str, Any]],
+        traffic: Traffic,
+        loss: float,
+        product_error: Mapping[int, float | None],
     ) -> None:
-        """Called with the state after the round, which already points at the next one, and the clients' mean loss."""
+        """Called after a round.
+
+        Args:
+            state: The state after it, which already points at the next one.
+            assignments: Who trained which subspace.
+            traffic: Bytes so far.
+            loss: The clients' mean loss.
+            product_error: See :class:`.round.Folded`.
+        """
         ...
 
 
@@ -208,7 +229,7 @@ def run_round(
         }
         for client, k in sorted(assignment.subspace.items())
     ]
-    observer.round_ended(done.state, rows, traffic, mean_loss(done.replies))
+    observer.round_ended(done.state, rows, traffic, mean_loss(done.replies), done.product_error)
     return done.state
 
 
@@ -220,11 +241,13 @@ class Done:
         state: The state after it, which already points at the next one.
         assignment: Who trained which subspace.
         replies: The replies that were folded in.
+        product_error: See :class:`.round.Folded`.
     """
 
     state: ServerState
     assignment: Assignment
     replies: Sequence[Message]
+    product_error: Mapping[int, float | None]
 
 
 def train_round(
@@ -255,7 +278,7 @@ def train_round(
     def prepare(clients: Iterable[int]) -> tuple[RuleSet, Assignment, dict[int, Message]]:
         rules = program.rules(state)
         assignment = organizer.assign([tokens[client] for client in clients], state.tokens)
-        return rules, assignment, configure(state, rules, assignment, fresh, work, program.method)
+        return rules, assignment, configure(state, rules, assignment, fresh, work, program.method, program.aggregation)
 
     if len(tokens) < program.args.fcit_min_replies:
         return None, {}
@@ -267,10 +290,10 @@ def train_round(
         rules, assignment, requests = prepare(good)
     replies = list(good.values())
     tasks = {client: program.task_name(work[client]) for client in good}
-    method, privacy = program.method, program.privacy
-    state = fold(state, rules, organizer, assignment, fresh, requests, replies, tasks, method, privacy)
-    state.advance(program.args.fcit_num_rounds)
-    return Done(state, assignment, replies), dropped
+    parts = (program.method, program.aggregation, program.privacy)
+    folded = fold(state, rules, organizer, assignment, fresh, requests, replies, tasks, *parts)
+    folded.state.advance(program.args.fcit_num_rounds)
+    return Done(folded.state, assignment, replies, folded.product_error), dropped
 
 
 def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: str) -> str:

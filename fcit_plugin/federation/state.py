@@ -5,6 +5,7 @@ the identity tokens, and a manifest. safetensors and JSON only.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ class ServerState:
         tasks: For each subspace the tasks whose clients it took in, by name with the number of assignments.
         rules: What the server rules remember (:meth:`fcit_plugin.federation.rules.RuleSet.to_arrays`).
         memory: What the continual method remembers (:meth:`fcit_plugin.continual.method.ContinualMethod.remember`).
+        rounds: For each subspace the number of rounds that it was trained in.
     """
 
     tokens: SubspaceTokens
@@ -56,6 +58,7 @@ class ServerState:
     tasks: list[dict[str, int]] = field(default_factory=list)
     rules: dict[str, np.ndarray] = field(default_factory=dict)
     memory: State = field(default_factory=dict)
+    rounds: Counter[int] = field(default_factory=Counter)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
@@ -89,7 +92,13 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         "stage": state.stage,
         "round": state.round,
         "subspaces": [
-            {"id": k, "folder": f"subspaces/{k}", "count": int(state.tokens.counts[k]), "tasks": state.tasks[k]}
+            {
+                "id": k,
+                "folder": f"subspaces/{k}",
+                "count": int(state.tokens.counts[k]),
+                "tasks": state.tasks[k],
+                "rounds": state.rounds[k],
+            }
             for k in range(len(state.subspaces))
         ],
         "shared": SHARED if state.shared else None,
@@ -121,7 +130,9 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
-    return ServerState(tokens, shared, subspaces, manifest["stage"], manifest["round"], tasks, rules, memory), manifest
+    rounds = Counter({k: entry.get("rounds", 0) for k, entry in enumerate(manifest["subspaces"])})
+    where = (manifest["stage"], manifest["round"])
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, memory, rounds), manifest
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:

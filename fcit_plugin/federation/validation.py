@@ -28,6 +28,7 @@ from .messages import (
     client_token,
     config_of,
     num_bytes,
+    returned,
     wanted,
 )
 
@@ -231,9 +232,10 @@ def _check_records(reply: Message, names: set[str]) -> None:
 
 
 def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
-    """Is it no larger than the weights that were sent, with as much for each further record wanted, and a token?"""
-    sent = [array for name in (ARRAYS, SHARED) for array in request.content.get(name, {}).values()]
-    most = (sum(len(array.data) for array in sent) + _HEADER * len(sent)) * (1 + len(wanted(request)))
+    """Is it no larger than what is to come back, and a token?"""
+    sent = {key: len(array.data) for part in (ARRAYS, SHARED) for key, array in request.content.get(part, {}).items()}
+    names = [name for name in (ARRAYS, SHARED) if name in request.content]
+    most = sum(sent[key] + _HEADER for name in (*names, *wanted(request)) for key in returned(request, name))
     most += 4 * bounds.dimension + _HEADER
     if num_bytes(reply) > most:
         raise Unusable(f"it has {num_bytes(reply)} bytes of arrays where at most {most} fit")
@@ -253,10 +255,9 @@ def _check_same(token: ClientToken, named: ClientToken) -> None:
 def _squared_change(name: str, request: Message, reply: Message) -> float:
     """Squared norm of what came back minus what was sent, once keys, shapes, dtypes and numbers are right."""
     sent, got = request.content[name], reply.content[name]
-    for key in sorted(sent.keys() ^ got.keys()):
-        raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
+    _check_keys(name, request, reply)
     total = 0.0
-    for key in sent:
+    for key in returned(request, name):
         before = sent[key].numpy()
         after = _read(got[key], before.shape, f"{name}/{key}")
         total += float(np.square(after.astype(np.float64) - before).sum())
@@ -267,10 +268,17 @@ def _check_extra(name: str, request: Message, reply: Message) -> None:
     """Has a record that was wanted the keys and the shapes of the weights, and finite numbers?"""
     sent = {key: array for part in (ARRAYS, SHARED) for key, array in request.content.get(part, {}).items()}
     got = reply.content[name]
-    for key in sorted(sent.keys() ^ got.keys()):
+    _check_keys(name, request, reply)
+    for key in got:
+        _read(got[key], tuple(sent[key].shape), f"{name}/{key}")
+
+
+def _check_keys(name: str, request: Message, reply: Message) -> None:
+    wants, got = set(returned(request, name)), reply.content[name].keys()
+    for key in sorted(wants ^ got):
+        if key in request.content[ARRAYS] and key not in wants:
+            raise Unusable(f"it returns {name}/{key}, which was not to be trained")
         raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
-    for key, array in sent.items():
-        _read(got[key], tuple(array.shape), f"{name}/{key}")
 
 
 def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from llamafactory.model import load_model
 from torch import nn
 from typing_extensions import override
 
-from ..adapters.lora import read_shared
+from ..adapters.lora import State, only, read_shared
 from ..evaluation.metrics import label_set
 from ..federation.files import write_json
 from ..federation.server import Program
@@ -24,7 +24,7 @@ from ..knowledge.organizer import SubspaceTokens
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
-from ..plan.work import ClientWork, Payload, Schedule, TaskShare, array_bytes, optimizer_steps
+from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes, optimizer_steps
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer
 from .pipeline import Pipeline
@@ -121,9 +121,9 @@ def make_plan(session: DrySession) -> Plan:
     names = session.scenario.all_datasets()
     evaluates = args.fcit_eval_every != "never"
     data = [_summary(session, name, evaluates) for name in names]
-    shapes = [tuple(value.shape) for value in session.program.blank.values()]
-    shared = [tuple(value.shape) for value in read_shared(session.model).values()]
-    payload = Payload(tuple(shapes), tuple(shared), session.encoder.dimension)
+    turns = _turns(session.program)
+    shared = _shapes(read_shared(session.model))
+    payload = Payload(_shapes(session.program.blank), _shapes(turns[0]), shared, session.encoder.dimension)
     found = programs(session)
     travels = payload if list(found) == [""] else None
     schedules = {
@@ -141,8 +141,25 @@ def make_plan(session: DrySession) -> Plan:
         schedules=schedules,
         answers=_answers(session, data, found.values()) if evaluates else 0,
         memory=memory,
-        notes=[*_notes(processes, zero_stage(aside)), *_idle(session, schedules)],
+        notes=[*_notes(processes, zero_stage(aside)), *_idle(session, schedules), *_by_turns(turns)],
     )
+
+
+def _shapes(state: State) -> tuple[Shape, ...]:
+    return tuple(tuple(value.shape) for value in state.values())
+
+
+def _turns(program: Program) -> list[State]:
+    """The different sets of factors that clients return, the largest first: one, or A and B where these are trained in turn."""
+    trained = dict.fromkeys(program.aggregation.trains(rounds) for rounds in range(2))
+    found = [only(program.blank, factors) for factors in trained]
+    return sorted(found, key=lambda state: -sum(map(array_bytes, _shapes(state))))
+
+
+def _by_turns(turns: list[State]) -> list[str]:
+    if len(turns) == 1:
+        return []
+    return ["A and B are trained, and returned, in turn: the bytes sent by clients are those of the larger one in every round."]
 
 
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
@@ -182,16 +199,16 @@ def _schedule(
 def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, int], tuple[int, int]]:
     """Bytes to and from each client beside its weights, by stage and round: the method and the rule play it without values."""
     shared = read_shared(session.model)
-    update = {**program.blank, **shared}
+    update, of_rule = {**program.blank, **shared}, {**_turns(program)[0], **shared}
     state = ServerState(SubspaceTokens.empty(session.encoder.dimension), shared)
     method, rules = program.method, program.rules(state)
     found = {}
     for state.stage in range(program.num_stages):
         state.subspaces.append(program.blank)
         for state.round in range(session.args.fcit_num_rounds):
-            down = [*method.sends(state).values(), *(update for _ in rules.sends)]
+            down = [*method.sends(state).values(), *(of_rule for _ in rules.sends)]
             wants = method.wants(state.stage, state.round)
-            up = [update for _ in {*wants, *rules.wants}]
+            up = [*(of_rule for _ in rules.wants), *(update for _ in {*wants} - {*rules.wants})]
             found[state.stage, state.round] = tuple(
                 sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
             )

@@ -22,9 +22,11 @@ from typing_extensions import override
 from ..adapters.lora import (
     State,
     lora_parameters,
+    only,
     read_shared,
     read_subspace,
     shared_parameters,
+    training_only,
     write_shared,
     write_subspace,
 )
@@ -34,7 +36,7 @@ from ..continual.method import ContinualMethod
 from ..continual.terms import BatchTerm, GradientTerm
 from ..federation.client import Trained
 from ..federation.grid import late
-from ..federation.messages import WANTS
+from ..federation.messages import WANTS, trained_factors
 from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
@@ -199,22 +201,24 @@ class LocalTrainer:
         if timeout is not None:
             trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
-        trained = {**factors, **others}
+        weights, trained = {**factors, **others}, {**only(factors, trained_factors(config)), **others}
         terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
         if terms:
-            trainer.add_callback(AddTerms(terms, trained))
+            trainer.add_callback(AddTerms(terms, weights))
         engine = trainer.is_deepspeed_enabled
         if engine:
             trainer.add_callback(StartFrom(trained, start))
-        with keeping_precision(trained), frozen_beside(self.model, self.method.beside(extras)):
+        with keeping_precision(weights), frozen_beside(self.model, self.method.beside(extras)):
             try:
-                loss = trainer.train().training_loss
+                with training_only(factors, trained):
+                    loss = trainer.train().training_loss
                 final = masters(trained) if engine else {}
                 measured = self._measured(config, trainer, terms)
             finally:
                 _tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
-        return Trained({key: final[key] for key in factors}, {key: final[key] for key in others}, float(loss), measured)
+        moved, others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
+        return Trained(moved, others, float(loss), measured)
 
     def _features(self, config: ConfigRecord) -> Dataset:
         """The client's tokenised records."""

@@ -1,7 +1,7 @@
 """``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +123,18 @@ class FederatedRun:
         )
 
     def round_ended(
-        self, state: ServerState, assignments: list[dict[str, Any]], traffic: Traffic, loss: float
+        self,
+        state: ServerState,
+        assignments: list[dict[str, Any]],
+        traffic: Traffic,
+        loss: float,
+        product_error: Mapping[int, float | None],
     ) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         stage, round = assignments[0]["stage"], assignments[0]["round"]
         self.progress.assignments += assignments
+        errors = [{"stage": stage, "round": round, "subspace": k, "error": e} for k, e in sorted(product_error.items())]
+        self.progress.product_errors += errors
         scalars = [
             {
                 "loss": loss,
@@ -137,6 +144,11 @@ class FederatedRun:
                 "bytes_down": traffic.down,
             }
         ]
+        found = {row["subspace"]: row["error"] for row in errors if row["error"] is not None}
+        scalars[0] |= {f"product_error_{k}": error for k, error in found.items()}
+        if found:
+            shown = ", ".join(f"{error:.2g} (subspace {k})" for k, error in found.items())
+            self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
         last_round = round + 1 == self.args.fcit_num_rounds
         if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
             scores = self._evaluate(state, self.scenario.seen_datasets(stage))
@@ -224,6 +236,7 @@ class FederatedRun:
             bytes_down=progress.traffic.down,
             assignments=progress.assignments,
             dropped=progress.dropped,
+            product_errors=progress.product_errors,
             privacy=spent(self.args, progress.assignments, self.scenario.num_stages),
             seconds={key: round(value, 2) for key, value in seconds.items()},
             partition=self.local.partition.table(self.local.partition.dealt()),

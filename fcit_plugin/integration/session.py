@@ -182,6 +182,7 @@ class Session:
             "similarity_threshold",
             "max_subspaces",
             "server_rule",
+            "lora_aggregation",
             "identity_encoder",
             "identity_pooling",
             "identity_center",

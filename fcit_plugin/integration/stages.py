@@ -51,7 +51,7 @@ def run_client(session: Session) -> None:
     opened = (k,) if own is None else ()
     assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
     rules, fresh = program.rules(state), program.fresh(state.stage)
-    requests = configure(state, rules, assignment, fresh, {client: config}, program.method)
+    requests = configure(state, rules, assignment, fresh, {client: config}, program.method, program.aggregation)
     with quiet_transformers():
         reply = ask(make_client_app(local), requests[client])
     if session.is_main:

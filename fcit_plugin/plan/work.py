@@ -43,11 +43,13 @@ class Payload:
 
     Attributes:
         subspace: Shapes of the factors of one subspace.
+        trained: Shapes of those of them that are trained, which come back.
         shared: Shapes of the shared trainables (projector).
         dimension: D of the identity tokens.
     """
 
     subspace: tuple[Shape, ...]
+    trained: tuple[Shape, ...]
     shared: tuple[Shape, ...]
     dimension: int
 
@@ -58,8 +60,8 @@ class Payload:
 
     @property
     def up(self) -> int:
-        """Bytes from the client: the same, and its identity token twice: once to be assigned, once with the update."""
-        return self.down + 2 * array_bytes((self.dimension,))
+        """Bytes from the client: what is trained, and its identity token twice: once to be assigned, once with the update."""
+        return sum(map(array_bytes, (*self.trained, *self.shared))) + 2 * array_bytes((self.dimension,))
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
             {"stage": 1, "round": 0, "client": 5, "subspace": 1, "cosine": None, "task": "b"},
         ],
         "dropped": [{"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}],
+        "product_errors": [],
         "privacy": None,
         "partition": [{"task": "a", "dataset": "fcit_a", "records": [5, 7]}],
         "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.grid import identify_process
+from fcit_plugin.federation.lora_aggregation import LoraAggregation
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
 from fcit_plugin.federation.round import configure, fold
 from fcit_plugin.federation.rules import RuleSet
@@ -20,6 +21,7 @@ from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SingleSubspa
 
 SHAPES = {"l.lora_A.weight": (2, 3), "l.lora_B.weight": (4, 2)}
 TASKS = ["red", "green", "blue"]
+FACTORS = LoraAggregation()
 
 
 def weights(seed, shapes=SHAPES):
@@ -59,7 +61,7 @@ class Round:
         self.fresh = weights(99)
         self.assignment = self.organizer.assign(list(self.tokens.values()), state.tokens)
         configs = {c: work_config("r", 0, 0, c, kind) for c, (kind, _) in kinds.items()}
-        self.requests = configure(state, self.rules, self.assignment, self.fresh, configs, self.method)
+        self.requests = configure(state, self.rules, self.assignment, self.fresh, configs, self.method, FACTORS)
         self.answers = {c: weights(c) for c in kinds}
         self.shared = {c: weights(c + 30, {"projector.weight": (2, 2)}) for c in kinds if state.shared}
         self.replies = [
@@ -70,7 +72,7 @@ class Round:
         tasks = {c: TASKS[kind] for c, (kind, _) in self.kinds.items()}
         replies = self.replies if replies is None else replies
         given = (self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks)
-        return fold(*given, self.method)
+        return fold(*given, self.method, FACTORS).state
 
     def mean(self, states, clients, key):
         total = sum(self.kinds[c][1] for c in clients)

@@ -42,7 +42,7 @@ class Listener:
     def reply_dropped(self, dropped):
         self.dropped.append(dropped)
 
-    def round_ended(self, state, assignments, traffic, loss):
+    def round_ended(self, state, assignments, traffic, loss, product_error):
         self.losses.append(loss)
         self.states.append((state.stage, state.round, len(state.subspaces)))
         self.rows += assignments

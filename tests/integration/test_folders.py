@@ -42,6 +42,8 @@ SCENARIOS = {
     "two stages of one round": {"fcit_num_rounds": 1},
     "two tasks at once": {"fcit_num_rounds": 1, "fcit_schedule": [[0, 1], [1, 0]]},
     "fedavg": {"fcit_num_rounds": 1, "fcit_method": "fedavg"},
+    "rotate": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "rotate"},
+    "svd": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "svd"},
 }
 
 
@@ -69,7 +71,7 @@ def equal_runs(recipe, run, tmp_path, **changes):
 def test_two_rounds_by_files_equal_two_rounds_of_the_loop_bit_for_bit(text_recipe, run, tmp_path, name):
     found = equal_runs(text_recipe, run, tmp_path, **SCENARIOS[name])
     subspaces = [path for path in found if path.startswith("subspaces")]
-    assert len(subspaces) == (1 if name in ("two rounds of one stage", "fedavg") else 2)
+    assert len(subspaces) == (2 if name.startswith("two stages") or name.startswith("two tasks") else 1)
 
 
 def test_two_rounds_by_files_with_images_and_a_trained_projector(llava_recipe, run, tmp_path):

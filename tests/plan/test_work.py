@@ -60,7 +60,7 @@ def test_llava_15_7b_sends_32_6_million_numbers_a_round():
     """Rank 8 on gate, up (4096 -> 11008) and down (11008 -> 4096) of 32 layers, and the two layers of the projector."""
     layer = ((8, 4096), (11008, 8), (8, 4096), (11008, 8), (8, 11008), (4096, 8))
     projector = ((4096, 1024), (4096,), (4096, 4096), (4096,))
-    payload = Payload(layer * 32, projector, dimension=768)
+    payload = Payload(layer * 32, layer * 32, projector, dimension=768)
     numbers = 32 * 3 * 8 * (4096 + 11008) + 1024 * 4096 + 4096 + 4096 * 4096 + 4096
     headers = 128 * (6 * 32 + 4)
     assert numbers == 11_599_872 + 20_979_712
@@ -70,7 +70,7 @@ def test_llava_15_7b_sends_32_6_million_numbers_a_round():
 
 def test_a_schedule_sums_its_work():
     work = [ClientWork(0, 0, 3, "a", 10, 2), ClientWork(0, 0, 5, "b", 7, 1), ClientWork(0, 1, 3, "a", 10, 2)]
-    schedule = Schedule(tuple(work), Payload(((2, 3),), (), dimension=4))
+    schedule = Schedule(tuple(work), Payload(((2, 3),), ((2, 3),), (), dimension=4))
     assert schedule.steps == 5
     assert [tuple(w.client for w in row) for row in schedule.rounds()] == [(3, 5), (3,)]
     assert schedule.bytes_down == 3 * (128 + 24)

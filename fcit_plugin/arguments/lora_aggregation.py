@@ -1,0 +1,46 @@
+"""Key of the LoRA aggregation: what becomes of the factors A and B that clients return."""
+
+from dataclasses import dataclass
+
+from ..plugins import registry
+from .option import option
+
+#: Server rules whose result is the mean of the replies, weighted by their examples.
+AVERAGING = ("fedavg", "fedprox")
+
+
+@dataclass
+class LoraAggregationArguments:
+    """How a subspace is made of its clients' factors."""
+
+    fcit_lora_aggregation: str = option(
+        "factors",
+        "How one LoRA is made of the clients': factors (A and B averaged apart), ffa (A is never trained), rotate (rounds "
+        "train B and A in turn), svd (the products are averaged and cut to the rank), or a registered one.",
+    )
+
+    def parse(self) -> None:
+        """Nothing comes as text."""
+
+    def check(self) -> None:
+        """Refuse what does not go together."""
+        aggregation = registry("lora_aggregations")[self.fcit_lora_aggregation]()
+        reason = registry("methods")[self.fcit_method](self).refuses(aggregation)
+        if reason is not None:
+            raise ValueError(
+                f"`fcit_method: {self.fcit_method}` {reason}; it does not go with `fcit_lora_aggregation: "
+                f"{self.fcit_lora_aggregation}`, change one of them."
+            )
+        if not aggregation.averages_products:
+            return
+        if self.fcit_server_rule not in AVERAGING:
+            raise ValueError(
+                f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` takes the mean of the products B A, and "
+                f"`fcit_server_rule: {self.fcit_server_rule}` would take something else of each number in B and A, whose basis "
+                f"changes from round to round; set `fcit_server_rule` to {' or '.join(AVERAGING)}, or change the aggregation."
+            )
+        if self.fcit_dp_noise_multiplier is not None:
+            raise ValueError(
+                f"`fcit_dp_noise_multiplier` hides a client in the mean of the factors; `fcit_lora_aggregation: "
+                f"{self.fcit_lora_aggregation}` needs each client's own product. Take factors, ffa or rotate."
+            )

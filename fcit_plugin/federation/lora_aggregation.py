@@ -1,0 +1,149 @@
+"""LoRA aggregation: what becomes of the factors A_c and B_c that the clients c of one subspace return.
+
+What the clients learnt is the product B_c A_c, and p_c is each one's share of their examples. The mean of the products
+
+    sum_c p_c B_c A_c
+
+is not the product of the mean factors; the ways below differ in what they do about that.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..adapters.lora import BOTH, State
+from .products import Pair, layer_keys, pairs, relative_error, total, truncated
+
+
+@dataclass(frozen=True)
+class Member:
+    """One client of a subspace.
+
+    Attributes:
+        share: p_c; those of all members add up to 1.
+        factors: A_c and B_c of every layer, also the ones that it did not train.
+    """
+
+    share: float
+    factors: State
+
+
+class LoraAggregation:
+    """Averages A and B apart, by the subspace's server rule: B = sum p_c B_c, A = sum p_c A_c.
+
+    FedIT (Zhang et al., arXiv 2305.05644) and the paper of DISCO (arXiv 2503.12897) do so. Others override what differs.
+
+    Attributes:
+        averages_products: Whether it takes means of products itself, in place of the server rule; then the rule must
+            be one whose result is the clients' mean.
+        keeps_basis: Whether a number in A or B means the same in the next round, so that a rule or a method may remember
+            something of it.
+    """
+
+    averages_products = False
+    keeps_basis = True
+
+    def trains(self, rounds: int) -> str:
+        """The factors that clients train, and return: "AB", "A" or "B".
+
+        Args:
+            rounds: Rounds that the subspace has been trained in; 0 where B is still 0.
+        """
+        return BOTH
+
+    def combine(self, start: State, averaged: State, members: Sequence[Member]) -> State:
+        """The next factors of a subspace.
+
+        Args:
+            start: The factors that the clients began from.
+            averaged: What the server rule made of theirs.
+            members: The clients, at least one, in the order of their numbers.
+        """
+        return averaged
+
+
+class Ffa(LoraAggregation):
+    """FFA-LoRA: A stays as it was drawn and is the same for all, so the mean of B_c A is the product of the means.
+
+    Sun et al., "Improving LoRA in Privacy-preserving Federated Learning", ICLR 2024, arXiv 2403.12313.
+    """
+
+    def trains(self, rounds: int) -> str:
+        """Only ever B."""
+        return "B"
+
+
+class Rotate(LoraAggregation):
+    """RoLoRA: one round trains B, the next one A, with the other factor frozen and the same for all: exact as FFA-LoRA.
+
+    Chen et al., "Robust Federated Finetuning of LLMs via Alternating Optimization of LoRA", NeurIPS 2025,
+    arXiv 2502.01755 (first 2409.02346). Rounds are counted for each subspace: it begins with B, for as long as B is 0 A
+    has no gradient, and a subspace that rests does not miss its turn.
+    """
+
+    def trains(self, rounds: int) -> str:
+        """B and A in turn."""
+        return "BA"[rounds % 2]
+
+
+class Svd(LoraAggregation):
+    """The mean of the products, cut to rank r: the best that factors of this size can hold.
+
+    FlexLoRA (Bai et al., NeurIPS 2024, arXiv 2402.11505), here with all ranks alike. With U S V^T the decomposition
+    that is left of the mean,
+
+        A = a V^T,  B = U S / a,  a^2 = sum_c p_c ||A_c||_F^2 / r.
+
+    Any a gives the same product. This one lets the rows of A be as long as those of the clients: what the optimizer meets
+    in the next round is A of the size that LoRA starts with and B that holds what was learnt. To share S out equally
+    would shrink A to the root of the first small singular values, and would leave a direction whose singular value is
+    0 without any gradient, for good.
+    """
+
+    averages_products = True
+    keeps_basis = False
+
+    def combine(self, start: State, averaged: State, members: Sequence[Member]) -> State:
+        """See :meth:`LoraAggregation.combine`."""
+        keys, combined = layer_keys(start), {}
+        sizes = [(member.share, pairs(member.factors)) for member in members]
+        for layer, mean in mean_products(members).items():
+            b, a = keys[layer]
+            rank = start[a].shape[0]
+            length = sum(share * found[layer][1].square().sum() for share, found in sizes).div(rank).sqrt()
+            u, s, vt = truncated(mean, rank)
+            length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
+            combined[a] = _as(start[a], length * vt)
+            combined[b] = _as(start[b], u * s / length)
+        return combined
+
+
+def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values in the shape and dtype of a factor; where there are fewer than its rank, the rest is 0."""
+    whole = torch.zeros(like.flatten(1).shape, dtype=values.dtype)
+    whole[: values.shape[0], : values.shape[1]] = values
+    return whole.reshape(like.shape).to(like.dtype).contiguous()
+
+
+def mean_products(members: Sequence[Member]) -> dict[str, Pair]:
+    """sum_c p_c B_c A_c of each layer, by its name."""
+    found = [(member.share, pairs(member.factors)) for member in members]
+    return {layer: total((share, products[layer]) for share, products in found) for layer in found[0][1]}
+
+
+def product_error(subspace: State, members: Sequence[Member]) -> float | None:
+    """How far a subspace is from what its clients learnt: ||B A - sum_c p_c B_c A_c||_F / ||sum_c p_c B_c A_c||_F.
+
+    Over all layers; see :func:`.products.relative_error`. With a server rule that is no mean it also holds what that
+    rule does.
+    """
+    return relative_error(pairs(subspace), mean_products(members))
+
+
+LORA_AGGREGATIONS: Mapping[str, Callable[[], LoraAggregation]] = {
+    "factors": LoraAggregation,
+    "ffa": Ffa,
+    "rotate": Rotate,
+    "svd": Svd,
+}
