@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from safetensors.torch import save
 
 from .files import read_object, write_bytes, write_json
-from .messages import CONFIG, METRICS, to_record, to_state, work_of
-from .state import load_tensors
+from .messages import CONFIG, METRICS, to_state, work_of
+from .state import check_tensors
+from .stored import stored_arrays
 
 DESCRIPTION = "fcit_update.json"
 WEIGHTS = "fcit_update.safetensors"
@@ -26,8 +26,23 @@ def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
     write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(reply.content[METRICS])})
 
 
+def stored_records(folder: Path) -> RecordDict:
+    """The arrays of an update folder, left in their file.
+
+    Raises:
+        ValueError: One is of a wrong name or dtype.
+    """
+    records: dict[str, dict[str, Array]] = {}
+    for name, array in sorted(stored_arrays(folder / WEIGHTS).items()):
+        record, key = name.split("/", 1)
+        records.setdefault(record, {})[key] = array
+    return RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
+
+
 def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], Message]:
     """Read an update folder. What the reply holds is as trustworthy as the client (:mod:`.validation`).
+
+    Its arrays stay in the file until they are used (:mod:`.stored`).
 
     Args:
         folder: The folder.
@@ -44,15 +59,9 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
             raise ValueError(f"{path} has {path.stat().st_size} bytes where at most {most} fit.")
     description = read_object(folder / DESCRIPTION, ("config", "metrics"))
     config, metrics = description["config"], description["metrics"]
-    tensors = load_tensors(folder / WEIGHTS)
+    check_tensors(folder / WEIGHTS)
     try:
-        records: dict[str, dict] = {}
-        for name, value in tensors.items():
-            record, key = name.split("/", 1)
-            if value.dtype != torch.float32:
-                raise ValueError(f"{name} is of dtype {value.dtype}, not float32")
-            records.setdefault(record, {})[key] = value
-        content = RecordDict({name: to_record(state) for name, state in records.items()})
+        content = stored_records(folder)
         content[METRICS] = MetricRecord(metrics)
         content[CONFIG] = work_of(config)
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)

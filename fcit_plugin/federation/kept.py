@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from flwr.app import Context, Message, MessageType
 
 from .files import read_object, write_json
-from .folders import read_update, write_update
+from .folders import read_update, stored_records, write_update
 from .messages import CONFIG, config_of
 from .sealed import problems, seal
 
@@ -96,7 +96,7 @@ class KeptReplies:
         return reply
 
     def arrived(self, request: Message, reply: Message) -> None:
-        """Keep the reply to a request, if it is one that a client has just trained.
+        """Keep the reply to a request, if it is one that a client has just trained, and let go of its arrays in memory.
 
         To be called with what arrives, outside of all that takes an error for the client's: a full disk is not.
 
@@ -112,6 +112,9 @@ class KeptReplies:
             write_json(folder / KEPT, latest.notes)
 
         seal(latest.folder, write)
+        if reply is latest.reply:  # nobody plays with it: from here on it is read from there
+            for name, record in stored_records(latest.folder).array_records.items():
+                reply.content[name] = record
 
     @staticmethod
     def _read(folder: Path, digest: str) -> tuple[Any, dict[str, Any]] | None:

@@ -1,0 +1,77 @@
+"""Arrays that stay in their file until somebody reads them: a round of many replies does not fill the memory.
+
+Flower's averages take one reply after the other (``aggregate_arrayrecords``), so with these they hold one array at a time.
+Rules that compare replies, such as the median or Krum, hold all of them whatever the arrays are.
+"""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array
+from safetensors import safe_open
+
+_NUMPY = Array(np.zeros(0, np.float32)).stype
+
+
+class StoredArray(Array):
+    """A float32 array of a safetensors file, read each time that its data are asked for.
+
+    What was judged is what is folded: an array whose bytes have changed since they were first read is refused.
+
+    Args:
+        path: The file.
+        name: The array's name in it.
+        shape: Its shape, as the file's head says.
+    """
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape, self.stype = "float32", shape, _NUMPY
+        self._path, self._name = path, name
+        self._digest: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The array in NumPy's format.
+
+        Raises:
+            ValueError: The file is gone or has changed since the data were first read.
+        """
+        try:
+            status = self._path.stat()
+            values = _opened(self._path, status.st_ino, status.st_mtime_ns).get_tensor(self._name)
+        except OSError as error:
+            raise ValueError(f"{self._path} cannot be read any more ({error.strerror}).") from error
+        data = Array(values).data
+        digest = hashlib.sha256(data).digest()
+        if self._digest not in (None, digest):
+            raise ValueError(f"{self._path} has changed while the round went on; get a sound copy of it.")
+        self._digest = digest
+        return data
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """Other processes may not have the file: they get a plain array."""
+        return Array, (self.dtype, self.shape, self.stype, self.data)
+
+
+@functools.lru_cache(maxsize=1)  # the arrays of one file are read one after the other
+def _opened(path: Path, inode: int, changed: int) -> Any:
+    return safe_open(path, framework="np")
+
+
+def stored_arrays(path: Path) -> dict[str, StoredArray]:
+    """The arrays of a safetensors file, by name; only its head is read.
+
+    Raises:
+        ValueError: An array is not of float32.
+    """
+    with safe_open(path, framework="np") as file:
+        found = {}
+        for name in file.keys():
+            entry = file.get_slice(name)
+            if entry.get_dtype() != "F32":
+                raise ValueError(f"{name} is of dtype {entry.get_dtype()}, not F32")
+            found[name] = StoredArray(path, name, tuple(entry.get_shape()))
+        return found
