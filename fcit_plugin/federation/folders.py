@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from safetensors.torch import save
 
 from .files import read_object, write_bytes, write_json
-from .messages import CONFIG, METRICS, to_state, work_of
+from .messages import CONFIG, METRICS, record_of, to_state, work_of
 from .state import check_tensors
 from .stored import stored_arrays
 
@@ -36,7 +36,7 @@ def stored_records(folder: Path) -> RecordDict:
     for name, array in sorted(stored_arrays(folder / WEIGHTS).items()):
         record, key = name.split("/", 1)
         records.setdefault(record, {})[key] = array
-    return RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
+    return RecordDict({name: record_of(arrays) for name, arrays in records.items()})
 
 
 def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], Message]:

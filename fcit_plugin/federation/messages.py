@@ -32,6 +32,14 @@ def to_record(state: State) -> ArrayRecord:
     return ArrayRecord({key: Array(state[key].detach().to("cpu", torch.float32).numpy()) for key in sorted(state)})
 
 
+def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """A record of these very arrays; the constructor would copy them, and read what is left in a file (:mod:`.stored`)."""
+    record = ArrayRecord()
+    for key, array in arrays.items():
+        record[key] = array
+    return record
+
+
 def to_state(record: ArrayRecord) -> State:
     """The state in a record, float32: some of Flower's strategies return float64."""
     return {key: torch.from_numpy(np.array(array.numpy(), dtype=np.float32)) for key, array in record.items()}
@@ -101,7 +109,7 @@ def part_of(reply: Message, request: Message, name: str, wanted: Sequence[str] =
     keys = returned(request, name)
     content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: reply.content[METRICS][NUM_EXAMPLES]})})
     for record, source in ((ARRAYS, name), *((extra, extra) for extra in wanted)):
-        content[record] = ArrayRecord({key: reply.content[source][key] for key in keys})
+        content[record] = record_of({key: reply.content[source][key] for key in keys})
     return Message(content, reply_to=request)
 
 

@@ -5,12 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, Message, MessageType, MetricRecord, RecordDict
 from safetensors.numpy import save_file
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.grid import identify_process
-from fcit_plugin.federation.messages import NUM_EXAMPLES
+from fcit_plugin.federation.messages import NUM_EXAMPLES, record_of
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.federation.stored import stored_arrays
 
@@ -29,7 +29,7 @@ def replies(arrays_of):
     identify_process()
     for client in range(REPLIES):
         request = Message(RecordDict(), dst_node_id=client, message_type=MessageType.TRAIN)
-        record = RecordDict({"arrays": ArrayRecord(arrays_of(client)), "metrics": MetricRecord({NUM_EXAMPLES: client + 1})})
+        record = RecordDict({"arrays": record_of(arrays_of(client)), "metrics": MetricRecord({NUM_EXAMPLES: client + 1})})
         yield Message(record, reply_to=request)
 
 
