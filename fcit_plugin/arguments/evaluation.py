@@ -11,8 +11,11 @@ class EvaluationArguments:
 
     fcit_eval_every: str = option("stage", "When to evaluate the seen data sets.", choices=["stage", "round", "never"])
     fcit_eval_samples: int | None = option(None, "Evaluate on the first n test records of each data set (default: all).")
-    fcit_eval_restricted: bool = option(
-        True, "Also score with answers restricted to the data set's own label set, where it has one."
+    fcit_eval_restricted: str = option(
+        "true",
+        "Also score with answers restricted to the data set's own label set, where it has one: true, last (after the last "
+        "stage alone) or false.",
+        choices=["true", "last", "false"],
     )
     fcit_caption_metric: str = option(
         "rouge_l",
@@ -23,7 +26,9 @@ class EvaluationArguments:
     fcit_keep_client_updates: bool = option(False, "Keep every client's update as an update folder in output_dir/updates.")
 
     def parse(self) -> None:
-        """Nothing to turn."""
+        """Turn a truth value into the word for it."""
+        if isinstance(self.fcit_eval_restricted, bool):
+            self.fcit_eval_restricted = str(self.fcit_eval_restricted).lower()
 
     def check(self) -> None:
         """Refuse values that cannot work, alone or together."""

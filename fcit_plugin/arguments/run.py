@@ -15,8 +15,8 @@ class RunArguments:
     fcit_reference: str | None = option(
         None,
         "Run a bound instead of the method: zero_shot (the untuned model), centralized (all data in one place), "
-        "local (clients that learn alone).",
-        choices=["zero_shot", "centralized", "local"],
+        "local (clients that learn alone), oracle (disco, told the task of each client and of each test record).",
+        choices=["zero_shot", "centralized", "local", "oracle"],
     )
 
     def parse(self) -> None:

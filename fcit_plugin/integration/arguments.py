@@ -79,6 +79,7 @@ def install(parser_module) -> None:
                 "folder as `adapter_name_or_path`."
             )
         own_data = stage == "fcit_client" and "dataset" in rest
+        evaluated = folder_to_evaluate(rest, stage) if stage in FCIT_STAGES else None
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
             check_values(rest, parser_module._TRAIN_ARGS)
@@ -96,12 +97,39 @@ def install(parser_module) -> None:
         finetuning_args.fcit_given = given_fcit
         finetuning_args.fcit_aside = aside
         finetuning_args.fcit_stage = stage
+        finetuning_args.fcit_evaluated = evaluated
         finetuning_args.fcit_own_data = own_data
         finetuning_args.fcit_base_model = given_model
         return parsed
 
     for name in ("get_train_args", "get_infer_args"):
         wrapt.wrap_function_wrapper(parser_module, name, wrapper)
+
+
+def folder_to_evaluate(recipe: dict[str, Any], stage: str) -> Path | None:
+    """The FCIT folder that a recipe with ``do_train: false`` evaluates; None for one that trains.
+
+    Args:
+        recipe: LLaMA-Factory's keys; ``adapter_name_or_path`` is taken out.
+        stage: The fcit stage.
+
+    Raises:
+        ValueError: There is no such folder, or the stage does not evaluate.
+    """
+    if recipe.get("do_train", True) is not False:
+        return None
+    if stage != "fcit":
+        raise ValueError(f"`do_train: false` belongs to `stage: fcit`, which evaluates a folder; `stage: {stage}` trains.")
+    given = recipe.pop("adapter_name_or_path", None)
+    folder = fcit_folder(given if given is None or isinstance(given, list) else [str(given)])
+    if folder is None:
+        raise ValueError(
+            "`do_train: false` evaluates what a run has learnt; name its output folder as `adapter_name_or_path`"
+            + (f", {given} is none." if given else ".")
+        )
+    if folder.resolve() == Path(recipe.get("output_dir", "")).resolve():
+        raise ValueError(f"`output_dir` is the folder that is evaluated ({folder}), whose report it would replace; name another.")
+    return folder
 
 
 #: Flags behind a recipe on the command line, and the keys that they stand for.

@@ -89,6 +89,8 @@ class DrySession(Session):
     @override
     def _make_encoder(self, tokenizer) -> ShapeEncoder:
         args = self.args
+        if args.fcit_reference == "oracle":
+            return ShapeEncoder(len(self.scenario.tasks))
         return ShapeEncoder(
             token_dimension(
                 args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
@@ -218,18 +220,18 @@ def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, i
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
     """Most answers that all evaluations generate: one a test record; after training one more if it is no label of the set."""
-    args = session.args
-    each = {}
-    for item in data:
-        restricted = args.fcit_eval_restricted and label_set(session.pipeline.train(item.name).answers) is not None
-        each[item.name] = item.test * (2 if restricted else 1)
-    evaluations = []
+    args, scenario = session.args, session.scenario
+    tests = {item.name: item.test for item in data}
+    closed = {name for name in tests if label_set(session.pipeline.train(name).answers) is not None}
     times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
+    answers = sum(tests.values()) if args.fcit_zero_shot else 0
     for program in found:
         for stage in range(program.num_stages):
-            evaluations += [session.scenario.seen_datasets(stage)] * times
-    untuned = sum(item.test for item in data) if args.fcit_zero_shot else 0
-    return untuned + sum(each[name] for names in evaluations for name in names)
+            seen = scenario.seen_datasets(stage)
+            restricted = {"true": times, "last": int(stage + 1 == program.num_stages), "false": 0}
+            answers += times * sum(tests[name] for name in seen)
+            answers += restricted[args.fcit_eval_restricted] * sum(tests[name] for name in closed.intersection(seen))
+    return answers
 
 
 def model_size(model: nn.Module, bits: int | None) -> ModelSize:

@@ -72,7 +72,7 @@ class Evaluator:
         Args:
             state: Subspaces, tokens and shared trainables.
             names: Data sets.
-            restricted: Whether to answer from the data sets' own labels too, if the recipe wants it.
+            restricted: Whether to answer from the data sets' own labels too.
         """
         samples = self._samples(names)
         write_shared(self.model, state.shared)
@@ -84,7 +84,7 @@ class Evaluator:
                 for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
             ]
             free = self._generate(rows, router, activation, "Evaluating")
-            closed = free if restricted and self.args.fcit_eval_restricted else {}
+            closed = free if restricted else {}
             tries = {s.name: self._trie(s.name) for s in samples} if closed else {}
             closed = {key: ids for key, ids in closed.items() if tries[key[0]] is not None}
             # an answer that is one of the labels already is what restricted decoding would give: it is not decoded again

@@ -8,6 +8,7 @@ from ..arguments.continual import ContinualArguments
 from ..arguments.privacy import PrivacyArguments
 from ..arguments.replies import ReplyArguments
 from ..arguments.server_rule import ServerRuleArguments
+from ..knowledge.encoders import ORACLE
 from ..scenario.settings import get_scenario
 
 #: LLaMA-Factory's own defaults.
@@ -23,6 +24,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
       does on average, and at least once with its ``num_train_epochs``: one training of E max(1, R S T / (N K)) epochs
       (R rounds of S out of N clients in each of T stages, K tasks), or of R S T times ``max_steps``.
     - local: as in the recipe, but clients keep one LoRA of their own and nothing is averaged.
+    - oracle: disco with identity tokens that name the task (:mod:`.oracle`); the server's rules stay the recipe's.
 
     Args:
         recipe: LLaMA-Factory's keys; changed in place.
@@ -31,6 +33,11 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     Returns:
         The fcit keys of the bound.
     """
+    if fcit.fcit_reference == "oracle":
+        own = {item.name: item.default for item in dataclasses.fields(ContinualArguments)}
+        own |= {"fcit_method": "disco", "fcit_identity_encoder": ORACLE, "fcit_identity_noise": None}
+        own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
+        return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
     server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, ContinualArguments)
     alone = {item.name: item.default for group in server for item in dataclasses.fields(group)}

@@ -151,7 +151,11 @@ class FederatedRun:
             self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
         last_round = round + 1 == self.args.fcit_num_rounds
         if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
-            scores = self._evaluate(state, self.scenario.seen_datasets(stage))
+            last_stage = last_round and stage + 1 == self.scenario.num_stages
+            restricted = self.args.fcit_eval_restricted == "true" or (
+                self.args.fcit_eval_restricted == "last" and last_stage
+            )
+            scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
             scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
             scalars.append(
                 {f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None}
@@ -198,7 +202,7 @@ class FederatedRun:
             for config in self.session.program.work(stage, round).values()
         )
 
-    def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool = True) -> Scores:
+    def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:
         start = time.perf_counter()
         scores = self.evaluator.evaluate(state, list(names), restricted)
         self.progress.seconds["evaluate"] += time.perf_counter() - start

@@ -25,6 +25,7 @@ from .agreement import Agreement
 from .base_model import check_model, named
 from .datasets import check_datasets
 from .local import LocalTrainer
+from .oracle import TaskEncoder, TaskPipeline
 from .pipeline import Pipeline
 from .recipe import deciding_keys
 from .resume import Start, find_start
@@ -90,13 +91,16 @@ class Session:
             self._clear_output_dir(held)
 
     def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
-        return Pipeline(self.model_args, self.data_args, self.training_args, tokenizer_module)
+        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module)
+        return TaskPipeline(self.scenario, *parts) if self.args.fcit_reference == "oracle" else Pipeline(*parts)
 
     def _load_model(self, tokenizer) -> torch.nn.Module:
         return load_model(tokenizer, self.model_args, self.finetuning_args, is_trainable=True)
 
     def _make_encoder(self, tokenizer) -> IdentityEncoder:
         args = self.args
+        if args.fcit_reference == "oracle":
+            return TaskEncoder(self.scenario)
         return make_encoder(
             args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
         )

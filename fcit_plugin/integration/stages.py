@@ -19,6 +19,7 @@ from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
 from .dry_run import DrySession, dry_run
 from .local import quiet_transformers
+from .learnt_scores import evaluate_folder
 from .reference_runs import run_programs
 from .session import Session
 
@@ -128,6 +129,9 @@ def run_stage(stage: str, *llamafactory_args: Any) -> None:
         dry_run(DrySession(*llamafactory_args))
         return
     session = Session(*llamafactory_args)
+    if llamafactory_args[3].fcit_evaluated is not None:
+        evaluate_folder(session, llamafactory_args[3].fcit_evaluated)
+        return
     {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
     if dist.is_initialized():
         dist.barrier()

@@ -123,7 +123,18 @@ def _minilm(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> Id
     return CenteredEncoder(TextEncoder(str(minilm_path()), pooling, model.device), center)
 
 
-ENCODERS = {"embedding": _embedding, "minilm": _minilm}
+#: Stands in the place of an encoder where the task was known (``fcit_reference: oracle``).
+ORACLE = "oracle"
+
+
+def _oracle(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+    raise ValueError(
+        "The identity tokens of `fcit_reference: oracle` name tasks, and no instruction says which is its own; it is there "
+        "to be compared with. One of its subspaces can be exported by its number."
+    )
+
+
+ENCODERS = {"embedding": _embedding, "minilm": _minilm, ORACLE: _oracle}
 
 
 def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> IdentityEncoder:

@@ -163,7 +163,7 @@ class TestLocal:
         assert (three / "fcit_report.json").exists()
 
 
-@pytest.mark.parametrize("reference", ["centralized", "local", "zero_shot"])
+@pytest.mark.parametrize("reference", ["centralized", "local", "zero_shot", "oracle"])
 def test_a_dry_run_counts_the_bounds_steps_and_bytes(text_recipe, reference):
     changes = {"fcit_reference": reference, "fcit_eval_restricted": False}
     plan = run_recipe(text_recipe("plan", **changes, fcit_dry_run=True)) / "fcit_dry_run.json"

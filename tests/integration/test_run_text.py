@@ -172,6 +172,7 @@ def test_client_updates_are_not_kept_unless_asked_for(text_recipe, run):
         ({"fcit_eval_every": "never"}, 0, False),
         ({"fcit_zero_shot": False, "fcit_eval_samples": 3}, 2, False),
         ({"fcit_eval_restricted": False}, 2, True),
+        ({"fcit_eval_restricted": "last"}, 2, True),
     ],
 )
 def test_evaluation_follows_its_keys(text_recipe, run, changes, rows, zero_shot):
@@ -179,6 +180,9 @@ def test_evaluation_follows_its_keys(text_recipe, run, changes, rows, zero_shot)
     assert len(report["accuracy"]) == rows
     assert bool(report["zero_shot"]) == zero_shot
     assert (report["last"] is None) == (rows == 0)
+    if "fcit_eval_restricted" in changes:
+        seen = [any(score is not None for score in row) for row in report["accuracy_restricted"]]
+        assert seen == [False, changes["fcit_eval_restricted"] == "last"]
     if "fcit_eval_samples" in changes:
         assert all((value * 3 / 100) % 1 == pytest.approx(0, abs=1e-6) for value in report["accuracy"][1])
 
