@@ -123,5 +123,6 @@ def bits(state: ServerState) -> dict[str, Any]:
         "memory": {key: value.numpy().tobytes() for key, value in sorted(state.memory.items())},
         "tasks": state.tasks,
         "rounds": state.rounds,
+        "base": {key: value.numpy().tobytes() for key, value in sorted(state.base.items())},
         "next": (state.stage, state.round),
     }

@@ -36,9 +36,14 @@ def stack(subspaces: Sequence[State]) -> State:
     }
 
 
+def scale_of(config: LoraConfig) -> float:
+    """s, by which a LoRA's product is multiplied."""
+    return config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+
+
 def stacked_config(config: LoraConfig, num_subspaces: int) -> LoraConfig:
     """The PEFT configuration of the stacked adapter: rank K r at the scale s of one subspace."""
-    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    scale = scale_of(config)
     rank = config.r * num_subspaces
     return dataclasses.replace(
         config, r=rank, lora_alpha=scale * rank, use_rslora=False, lora_dropout=0.0, inference_mode=True

@@ -16,7 +16,8 @@ class LoraAggregationArguments:
     fcit_lora_aggregation: str = option(
         "factors",
         "How one LoRA is made of the clients': factors (A and B averaged apart), ffa (A is never trained), rotate (rounds "
-        "train B and A in turn), svd (the products are averaged and cut to the rank), or a registered one.",
+        "train B and A in turn), svd (the products are averaged and cut to the rank), exact (what the averaged factors lack goes into the base weights), "
+        "stack (the products go there, and the LoRA begins anew), or a registered one.",
     )
 
     def parse(self) -> None:
@@ -33,11 +34,12 @@ class LoraAggregationArguments:
             )
         if not aggregation.averages_products:
             return
-        if self.fcit_server_rule not in AVERAGING:
+        averaging = (*AVERAGING, "scaffold") if aggregation.keeps_basis else AVERAGING
+        if self.fcit_server_rule not in averaging:
             raise ValueError(
                 f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` takes the mean of the products B A, and "
-                f"`fcit_server_rule: {self.fcit_server_rule}` would take something else of each number in B and A, whose basis "
-                f"changes from round to round; set `fcit_server_rule` to {' or '.join(AVERAGING)}, or change the aggregation."
+                f"`fcit_server_rule: {self.fcit_server_rule}` would do something else to the single numbers of B and A; set "
+                f"`fcit_server_rule` to {' or '.join(averaging)}, or change the aggregation."
             )
         if self.fcit_dp_noise_multiplier is not None:
             raise ValueError(

@@ -39,6 +39,12 @@ class Lwf(ContinualMethod):
         return flat(TEACHER, {**after.subspaces[0], **after.shared}) if ends else before.memory
 
     @override
+    def refuses(self, aggregation) -> str | None:
+        if aggregation.changes_base:
+            return "asks the model of the stage's start, of which it keeps the LoRA and not the base weights"
+        return super().refuses(aggregation)
+
+    @override
     def batch_terms(self, sent: Extras) -> list[BatchTerm]:
         args = self.args
         return [Distillation(sent[TEACHER], args.fcit_lwf_alpha, args.fcit_lwf_temperature)] if TEACHER in sent else []

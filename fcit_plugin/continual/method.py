@@ -90,6 +90,8 @@ class ContinualMethod:
         """Why the method cannot go with a LoRA aggregation, said of the method; None if it can."""
         if aggregation.averages_products and not self.acts_as_product:
             return "weighs parts of a LoRA for each token, which is more than the product of its factors"
+        if aggregation.changes_base and not isinstance(self.organizer(0), SingleSubspace):
+            return "has several subspaces, and a change of the base weights would act in all of them"
         return None
 
     # the client's side

@@ -10,10 +10,11 @@ from typing import Any
 MANIFEST = "fcit_manifest.json"
 TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
+BASE_CHANGE = "base_change.safetensors"
 RULES = "server_rules.safetensors"
 MEMORY = "method_memory.safetensors"
 #: Rises when the folder's form changes so that an older plugin cannot read it.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -54,6 +54,12 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
     for values, others, keys in ((manifest, other_manifest, _ALIKE), (*configs, _SAME_LORA)):
         _check_alike(first, values, second, others, keys)
+    for folder, state in ((first, one), (second, other)):
+        if state.base:
+            raise ValueError(
+                f"{folder} has changed the base weights (`fcit_lora_aggregation`), so its subspaces are of another base model "
+                "than those of the other run; the two cannot be joined."
+            )
     if one.shared.keys() != other.shared.keys():
         raise ValueError(
             f"Of {first} and {second} only one has trained weights beside the subspaces (a projector), or others; "

@@ -8,12 +8,12 @@ is not the product of the mean factors; the ways below differ in what they do ab
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from ..adapters.lora import BOTH, State
-from .products import Pair, layer_keys, pairs, relative_error, total, truncated
+from ..adapters.products import Pair, layer_keys, pairs, relative_error, total, truncated
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,19 @@ class Member:
     factors: State
 
 
+@dataclass(frozen=True)
+class Combined:
+    """What became of the clients' factors.
+
+    Attributes:
+        subspace: The next factors.
+        base: What is added to the base weights beside, as L [out, k] and R [k, in] by layer, without LoRA's scale.
+    """
+
+    subspace: State
+    base: Mapping[str, Pair] = field(default_factory=dict)
+
+
 class LoraAggregation:
     """Averages A and B apart, by the subspace's server rule: B = sum p_c B_c, A = sum p_c A_c.
 
@@ -39,10 +52,12 @@ class LoraAggregation:
             be one whose result is the clients' mean.
         keeps_basis: Whether a number in A or B means the same in the next round, so that a rule or a method may remember
             something of it.
+        changes_base: Whether it adds to the base weights.
     """
 
     averages_products = False
     keeps_basis = True
+    changes_base = False
 
     def trains(self, rounds: int) -> str:
         """The factors that clients train, and return: "AB", "A" or "B".
@@ -52,15 +67,16 @@ class LoraAggregation:
         """
         return BOTH
 
-    def combine(self, start: State, averaged: State, members: Sequence[Member]) -> State:
+    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
         """The next factors of a subspace.
 
         Args:
             start: The factors that the clients began from.
             averaged: What the server rule made of theirs.
             members: The clients, at least one, in the order of their numbers.
+            anew: Freshly drawn factors with B = 0.
         """
-        return averaged
+        return Combined(averaged)
 
 
 class Ffa(LoraAggregation):
@@ -104,7 +120,7 @@ class Svd(LoraAggregation):
     averages_products = True
     keeps_basis = False
 
-    def combine(self, start: State, averaged: State, members: Sequence[Member]) -> State:
+    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
         """See :meth:`LoraAggregation.combine`."""
         keys, combined = layer_keys(start), {}
         sizes = [(member.share, pairs(member.factors)) for member in members]
@@ -116,7 +132,54 @@ class Svd(LoraAggregation):
             length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
             combined[a] = _as(start[a], length * vt)
             combined[b] = _as(start[b], u * s / length)
-        return combined
+        return Combined(combined)
+
+
+class Exact(LoraAggregation):
+    """FedEx-LoRA: the factors are averaged, and what their product lacks is added to the frozen base weight.
+
+    Singhal et al., "FedEx-LoRA: Exact Aggregation for Federated and Efficient Fine-Tuning of Large Language Models",
+    ACL 2025, arXiv 2410.09432. With the mean factors B and A the base weight becomes
+
+        W + s (sum_c p_c B_c A_c - B A) = W + s sum_c p_c (B_c - B) (A_c - A_n).
+
+    The right side holds for any A_n, for the B_c - B add up to 0; with that of the last client its term vanishes, and the
+    residual of n clients is one pair of rank (n - 1) r.
+    """
+
+    averages_products = True
+    changes_base = True
+
+    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
+        """See :meth:`LoraAggregation.combine`."""
+        mean = {key: sum(m.share * m.factors[key].double() for m in members) for key in start}
+        subspace = {key: value.to(start[key].dtype) for key, value in mean.items()}
+        *others, (_, last) = [(member.share, pairs(member.factors)) for member in members]
+        if not others:
+            return Combined(subspace)
+        residual = {}
+        for layer, (b, _) in pairs(mean).items():
+            moved = [(share, (found[layer][0] - b, found[layer][1] - last[layer][1])) for share, found in others]
+            residual[layer] = total(moved)
+        return Combined(subspace, residual)
+
+
+class Stack(LoraAggregation):
+    """FLoRA: the clients' products go into the base weight, and the LoRA begins anew.
+
+    Wang et al., "FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank Adaptations", NeurIPS
+    2024, arXiv 2409.05976: the factors stacked, with the shares on one side of them, are the mean of the products,
+
+        W + s [p_1 B_1 ... p_n B_n] [A_1; ...; A_n] = W + s sum_c p_c B_c A_c.
+    """
+
+    averages_products = True
+    keeps_basis = False
+    changes_base = True
+
+    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
+        """See :meth:`LoraAggregation.combine`."""
+        return Combined(anew, mean_products(members))
 
 
 def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -132,13 +195,16 @@ def mean_products(members: Sequence[Member]) -> dict[str, Pair]:
     return {layer: total((share, products[layer]) for share, products in found) for layer in found[0][1]}
 
 
-def product_error(subspace: State, members: Sequence[Member]) -> float | None:
+def product_error(combined: Combined, members: Sequence[Member]) -> float | None:
     """How far a subspace is from what its clients learnt: ||B A - sum_c p_c B_c A_c||_F / ||sum_c p_c B_c A_c||_F.
 
-    Over all layers; see :func:`.products.relative_error`. With a server rule that is no mean it also holds what that
-    rule does.
+    Over all layers, with what the base weights got counted to B A; see :func:`..adapters.products.relative_error`. With a
+    server rule that is no mean it also holds what that rule does.
     """
-    return relative_error(pairs(subspace), mean_products(members))
+    found = pairs(combined.subspace)
+    for layer, residual in combined.base.items():
+        found[layer] = total([(1.0, found[layer]), (1.0, residual)])
+    return relative_error(found, mean_products(members))
 
 
 LORA_AGGREGATIONS: Mapping[str, Callable[[], LoraAggregation]] = {
@@ -146,4 +212,6 @@ LORA_AGGREGATIONS: Mapping[str, Callable[[], LoraAggregation]] = {
     "ffa": Ffa,
     "rotate": Rotate,
     "svd": Svd,
+    "exact": Exact,
+    "stack": Stack,
 }

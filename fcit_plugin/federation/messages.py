@@ -9,6 +9,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from ..adapters.lora import BOTH, State, factor_of
 from ..knowledge.organizer import ClientToken
 
+#: Name of the record that tells clients what was added to the base weights (:mod:`..adapters.base_change`).
+BASE = "base"
 #: Names of the records in a message.
 ARRAYS, SHARED, TOKEN, CONFIG, METRICS = "arrays", "shared", "token", "config", "metrics"
 #: Scalars in a reply; the first is its weight, under the name that Flower's strategies look for.

@@ -6,16 +6,18 @@ same bits. Nothing here depends on the order in which replies arrive.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
+from ..adapters.base_change import grown
 from ..adapters.lora import BOTH, State, only
 from ..continual.method import ContinualMethod
 from ..knowledge.organizer import Assignment, Organizer
 from .lora_aggregation import LoraAggregation, Member, product_error
 from .messages import (
     ARRAYS,
+    BASE,
     CONFIG,
     METRICS,
     NUM_EXAMPLES,
@@ -63,6 +65,8 @@ def configure(
         for message in rules.configure(RuleSet.SHARED, state.round + 1, shared, sorted(assignment.subspace)):
             beside[message.metadata.dst_node_id] = extras_of(message)
     memory = {name: to_record(extra) for name, extra in method.sends(state).items()}
+    if state.base:
+        memory[BASE] = to_record(state.base)
     wants = sorted({*method.wants(state.stage, state.round), *rules.wants})
     for k in sorted(set(assignment.subspace.values())):
         nodes = sorted(client for client, subspace in assignment.subspace.items() if subspace == k)
@@ -114,6 +118,7 @@ def fold(
     tasks: Mapping[int, str],
     method: ContinualMethod,
     aggregation: LoraAggregation,
+    anew: Callable[[], State],
     privacy: UpdatePrivacy | None = None,
 ) -> Folded:
     """Fold the replies into the state: each subspace over its own replies, the shared trainables over all.
@@ -129,6 +134,7 @@ def fold(
         tasks: For each client the name of its task, for the record.
         method: The continual method.
         aggregation: Makes a subspace of its clients' factors.
+        anew: Draws factors for a subspace that begins anew after the round.
         privacy: Clips the updates, and makes a noisy one of them.
     """
 
@@ -149,7 +155,8 @@ def fold(
         by_client = {client: privacy.clip(reply, requests[client]) for client, reply in by_client.items()}
     subspaces = [*state.subspaces, *(fresh for _ in assignment.opened)]
     names = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
-    rounds, errors = Counter(state.rounds), {}
+    rounds, errors, base = Counter(state.rounds), {}, state.base
+    begin = anew() if aggregation.changes_base else fresh
     by_subspace: dict[int, list[int]] = {}
     for client in by_client:
         k = assignment.subspace[client]
@@ -160,16 +167,17 @@ def fold(
         averaged = {**start, **aggregate(k, ARRAYS, clients, _owner(k, trains))}
         total = sum(by_client[client].content[METRICS][NUM_EXAMPLES] for client in clients)
         members = [member(client, total, start) for client in clients]
-        subspaces[k] = aggregation.combine(start, averaged, members)
+        combined = aggregation.combine(start, averaged, members, begin)
+        subspaces[k], base = combined.subspace, grown(base, combined.base)
         rounds[k] += 1
         if not hidden and method.acts_as_product:
-            errors[k] = product_error(subspaces[k], members)
+            errors[k] = product_error(combined, members)
     shared = state.shared
     if shared and by_client:
         shared = aggregate(RuleSet.SHARED, SHARED, list(by_client), RuleSet.SHARED)
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
     changed = {"tokens": tokens, "shared": shared, "subspaces": subspaces, "tasks": names, "rounds": rounds}
-    after = dataclasses.replace(state, **changed, rules=rules.to_arrays())
+    after = dataclasses.replace(state, **changed, base=base, rules=rules.to_arrays())
     measured = [extras_of(reply) for reply in replies]
     examples = [int(reply.content[METRICS][NUM_EXAMPLES]) for reply in replies]
     return Folded(dataclasses.replace(after, memory=method.remember(state, after, measured, examples)), errors)

@@ -82,6 +82,11 @@ class Program:
         """The initialisation of all subspaces that open in a stage."""
         return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + stage)
 
+    def anew(self, state: ServerState) -> State:
+        """The initialisation of a LoRA that begins anew after a round; another one in each round."""
+        number = state.stage * self.args.fcit_num_rounds + state.round
+        return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + 500_009 + number)
+
     @cached_property
     def run_id(self) -> str:
         """What every request and reply of a run names; runs of one recipe, at whatever sites, have the same."""
@@ -290,7 +295,7 @@ def train_round(
         rules, assignment, requests = prepare(good)
     replies = list(good.values())
     tasks = {client: program.task_name(work[client]) for client in good}
-    parts = (program.method, program.aggregation, program.privacy)
+    parts = (program.method, program.aggregation, lambda: program.anew(state), program.privacy)
     folded = fold(state, rules, organizer, assignment, fresh, requests, replies, tasks, *parts)
     folded.state.advance(program.args.fcit_num_rounds)
     return Done(folded.state, assignment, replies, folded.product_error), dropped

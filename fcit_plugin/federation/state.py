@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from ..adapters.lora import State
 from ..knowledge.organizer import SubspaceTokens
 from .files import (
+    BASE_CHANGE,
     FORMAT_VERSION,
     MANIFEST,
     MEMORY,
@@ -48,6 +49,7 @@ class ServerState:
         rules: What the server rules remember (:meth:`fcit_plugin.federation.rules.RuleSet.to_arrays`).
         memory: What the continual method remembers (:meth:`fcit_plugin.continual.method.ContinualMethod.remember`).
         rounds: For each subspace the number of rounds that it was trained in.
+        base: What was added to the base weights (:mod:`fcit_plugin.adapters.base_change`); empty for most methods.
     """
 
     tokens: SubspaceTokens
@@ -59,6 +61,7 @@ class ServerState:
     rules: dict[str, np.ndarray] = field(default_factory=dict)
     memory: State = field(default_factory=dict)
     rounds: Counter[int] = field(default_factory=Counter)
+    base: State = field(default_factory=dict)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
@@ -87,8 +90,10 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         write_bytes(folder / RULES, numpy_bytes(state.rules))
     if state.memory:
         write_bytes(folder / MEMORY, save(state.memory))
+    if state.base:
+        write_bytes(folder / BASE_CHANGE, save(state.base))
     own = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if state.base else 1,  # older plugins can read all else
         "stage": state.stage,
         "round": state.round,
         "subspaces": [
@@ -104,6 +109,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         "shared": SHARED if state.shared else None,
         "server_rules": RULES if state.rules else None,
         "method_memory": MEMORY if state.memory else None,
+        "base_change": BASE_CHANGE if state.base else None,
         "tokens": TOKENS,
     }
     write_json(folder / MANIFEST, {**own, **manifest, **own})  # a manifest that was read has the same keys
@@ -125,14 +131,15 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     subspaces = [load_tensors(path) for path in files]
     tokens = _load_tokens(folder, manifest)
     memory = load_tensors(folder / MEMORY) if manifest.get("method_memory") else {}
+    base = load_tensors(folder / BASE_CHANGE) if manifest.get("base_change") else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / MEMORY, memory))
-    for path, tensors in (*checked, *zip(files, subspaces)):
+    for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces)):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
     rounds = Counter({k: entry.get("rounds", 0) for k, entry in enumerate(manifest["subspaces"])})
     where = (manifest["stage"], manifest["round"])
-    return ServerState(tokens, shared, subspaces, *where, tasks, rules, memory, rounds), manifest
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, memory, rounds, base), manifest
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
@@ -165,7 +172,8 @@ def check_state(folder: Path) -> dict[str, Any]:
     for entry in manifest["subspaces"]:
         check_tensors(folder / entry["folder"] / "adapter_model.safetensors")
         read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))
-    for name, there in ((SHARED, "shared"), (RULES, "server_rules"), (MEMORY, "method_memory")):
+    parts = {SHARED: "shared", RULES: "server_rules", MEMORY: "method_memory", BASE_CHANGE: "base_change"}
+    for name, there in parts.items():
         if manifest.get(there):
             check_tensors(folder / name)
     return manifest

@@ -263,7 +263,7 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
     for key, value in refused.items():
         if value:
             raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
-    _check_method(training_args, finetuning_args, fcit)
+    _check_method(model_args, training_args, finetuning_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise ValueError(
             "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
@@ -275,8 +275,8 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
 _WHOLE_GRADIENTS = "adds to gradients, which must be whole and not scaled"
 
 
-def _check_method(training_args, finetuning_args, fcit: FcitArguments) -> None:
-    """Refuse what the continual method or the server rule cannot train with.
+def _check_method(model_args, training_args, finetuning_args, fcit: FcitArguments) -> None:
+    """Refuse what the continual method, the server rule or the LoRA aggregation cannot train with.
 
     Raises:
         ValueError: One sentence that names both keys.
@@ -300,6 +300,12 @@ def _check_method(training_args, finetuning_args, fcit: FcitArguments) -> None:
         why = "has clients send more than their clipped update"
         clashes.append(("fcit_dp_clipping_norm", fcit.fcit_method == "ewc", "fcit_method: ewc", why))
         clashes.append(("fcit_dp_clipping_norm", rule == "scaffold", "fcit_server_rule: scaffold", why))
+    if registry("lora_aggregations")[fcit.fcit_lora_aggregation]().changes_base:
+        ours, engine = f"fcit_lora_aggregation: {fcit.fcit_lora_aggregation}", getattr(training_args, "hf_deepspeed_config", None)
+        why = "changes the base weights, which ZeRO-3 divides among the processes"
+        clashes.append(("deepspeed", engine is not None and engine.is_zero3(), ours, why))
+        why = "changes the base weights, which are not there in full precision"
+        clashes.append(("quantization_bit", model_args.quantization_bit, ours, why))
     for key, given, ours, why in clashes:
         if given and why is not None:
             raise ValueError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")

@@ -52,13 +52,18 @@ def export_adapters(
     for target in filter(None, (out, base_copy)):
         if target.exists() and any(target.iterdir()):
             raise ValueError(f"{target} is not empty; name a new folder.")
+    if learnt.state.base and base_copy is None:
+        raise ValueError(
+            f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "
+            "for a copy of the base model with the change in it."
+        )
     if learnt.state.shared and base_copy is None and not adapters_only:
         names = ", ".join(sorted({key.rpartition(".")[0] for key in learnt.state.shared}))
         raise ValueError(
             f"{folder} holds shared trainables beside the subspaces ({names}), which a LoRA adapter cannot hold; give "
             "--base-copy DIR for a copy of the base model with them in it, or --adapters-only to leave them out."
         )
-    if base_copy is not None and not learnt.state.shared:
+    if base_copy is not None and not (learnt.state.shared or learnt.state.base):
         raise ValueError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
     keys = {"model_name_or_path": model or learnt.manifest["base_model"], "template": learnt.manifest["template"]}
     resolve_model(keys)

@@ -14,9 +14,11 @@ from llamafactory.model import load_model
 from torch import nn
 from typing_extensions import override
 
+from ..adapters.base_change import grown
 from ..adapters.lora import State, only, read_shared
 from ..evaluation.metrics import label_set
 from ..federation.files import write_json
+from ..federation.lora_aggregation import Member
 from ..federation.server import Program
 from ..federation.state import ServerState
 from ..knowledge.encoders import token_dimension
@@ -96,6 +98,10 @@ class DrySession(Session):
                 args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
             )
         )
+
+    @property
+    def base_weights(self) -> None:
+        """There are no weights to change."""
 
     @override
     def _find_start(self) -> None:
@@ -208,14 +214,25 @@ def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, i
     for state.stage in range(program.num_stages):
         state.subspaces.append(program.blank)
         for state.round in range(session.args.fcit_num_rounds):
-            down = [*method.sends(state).values(), *(of_rule for _ in rules.sends)]
+            down = [*method.sends(state).values(), state.base, *(of_rule for _ in rules.sends)]
             wants = method.wants(state.stage, state.round)
             up = [*(of_rule for _ in rules.wants), *(update for _ in {*wants} - {*rules.wants})]
             found[state.stage, state.round] = tuple(
                 sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
             )
+            state.base = _base_after(program, state)
             state.memory = method.remember(state, state, [{name: update for name in wants}], [1])
     return found
+
+
+def _base_after(program: Program, state: ServerState) -> State:
+    """Shapes of what was added to the base weights after a round whose clients all reply."""
+    if not program.aggregation.changes_base:
+        return {}
+    count = len(program.work(state.stage, state.round))
+    members = [Member(1 / count, program.blank)] * count
+    combined = program.aggregation.combine(program.blank, program.blank, members, program.blank)
+    return grown(state.base, combined.base)
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:

@@ -13,6 +13,7 @@ from llamafactory.data import SFTDataCollatorWith4DAttentionMask
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
@@ -50,15 +51,23 @@ class Evaluator:
         encoder: Identity encoder.
         args: The recipe's fcit keys.
         generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
+        base_weights: The base weights, where the server changes them.
     """
 
     def __init__(
-        self, model: torch.nn.Module, pipeline: Pipeline, encoder: IdentityEncoder, args: FcitArguments, generating_args
+        self,
+        model: torch.nn.Module,
+        pipeline: Pipeline,
+        encoder: IdentityEncoder,
+        args: FcitArguments,
+        generating_args,
+        base_weights: BaseWeights | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
         self.encoder = encoder
         self.args = args
+        self.base_weights = base_weights
         self.max_new_tokens = generating_args.max_new_tokens
         self.batch_size = pipeline.training_args.per_device_eval_batch_size
         self.stop_ids = pipeline.template.get_stop_token_ids(pipeline.tokenizer)
@@ -76,6 +85,8 @@ class Evaluator:
         """
         samples = self._samples(names)
         write_shared(self.model, state.shared)
+        if self.base_weights is not None:
+            self.base_weights.write(state.base)
         router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [

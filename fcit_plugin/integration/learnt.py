@@ -9,9 +9,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from ..adapters.experts import divide, num_experts
+from ..adapters.base_weights import add_to
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_subspace
-from ..adapters.stacked import STACKED, Activation, attach, fold_weights
+from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
+from ..federation.files import BASE_CHANGE
 from ..federation.state import TOKENS, ServerState, load_state
 from ..knowledge.activation import Router
 from ..knowledge.encoders import make_encoder
@@ -43,7 +45,7 @@ class Learnt:
         return cls(folder, state, manifest)
 
     def put_shared(self, model: torch.nn.Module) -> None:
-        """Put the shared trainables into the base model.
+        """Put the shared trainables into the base model, and what was added to its own weights.
 
         Raises:
             ValueError: They are not those of this base model.
@@ -56,6 +58,11 @@ class Learnt:
                 )
             with torch.no_grad():
                 parameters[key].copy_(value)
+        if self.state.base:
+            add_to(model, self.state.base, scale_of(self._lora_config()), str(self.folder / BASE_CHANGE))
+
+    def _lora_config(self) -> LoraConfig:
+        return LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0"))
 
     def stacked(self, model: torch.nn.Module) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
@@ -63,7 +70,7 @@ class Learnt:
         Raises:
             ValueError: A subspace does not fit the base model.
         """
-        peft_model = get_peft_model(model, LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0")))
+        peft_model = get_peft_model(model, self._lora_config())
         if (experts := num_experts(self.state.subspaces[0])) is not None:
             divide(peft_model, ADAPTER, experts)
         blank = read_subspace(peft_model)

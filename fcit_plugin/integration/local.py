@@ -19,6 +19,7 @@ from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 from transformers import PrinterCallback, TrainerCallback
 from typing_extensions import override
 
+from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import (
     State,
     lora_parameters,
@@ -36,7 +37,7 @@ from ..continual.method import ContinualMethod
 from ..continual.terms import BatchTerm, GradientTerm
 from ..federation.client import Trained
 from ..federation.grid import late
-from ..federation.messages import WANTS, trained_factors
+from ..federation.messages import BASE, WANTS, trained_factors
 from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
@@ -107,6 +108,7 @@ class LocalTrainer:
         method: The continual method.
         finetuning_args: LLaMA-Factory's fine-tuning arguments.
         agreement: Of the processes of this run.
+        base_weights: The base weights, where the server changes them.
         own_datasets: A site's own data sets; None lets the client take its part of the scenario's partition.
         make_callback: Makes the callback that reports a client's steps.
     """
@@ -120,6 +122,7 @@ class LocalTrainer:
         method: ContinualMethod,
         finetuning_args: Any,
         agreement: Agreement,
+        base_weights: BaseWeights | None = None,
         own_datasets: list[str] | None = None,
         make_callback: Callable[[ConfigRecord], TrainerCallback] | None = None,
     ) -> None:
@@ -131,6 +134,7 @@ class LocalTrainer:
         self.finetuning_args = finetuning_args
         self.args: FcitArguments = finetuning_args.fcit
         self.agreement = agreement
+        self.base_weights = base_weights
         self.own_datasets = own_datasets
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
@@ -184,6 +188,8 @@ class LocalTrainer:
         """Train from the given weights with a fresh optimizer and schedule."""
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
+        if self.base_weights is not None:
+            self.base_weights.write(extras.get(BASE, {}))
         start = {**subspace, **shared}
         trainer = ClientTrainer(
             model=self.model,

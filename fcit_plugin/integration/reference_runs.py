@@ -79,10 +79,12 @@ def run_programs(session: Session) -> None:
 
 def _run_apart(session: Session, found: dict[str, Program]) -> None:
     """One run after the other from the same untuned model, each in its own folder, and a report of their mean."""
-    start = session.first_state()
+    start, base = session.first_state(), session.base_weights
     runs: list[FederatedRun] = []
     for name, program in found.items():
         write_shared(session.model, start.shared)
+        if base is not None:
+            base.write(start.base)
         runs.append(FederatedRun(_apart(session, program, session.output_dir / name, first=not runs)))
         runs[-1]()
     if session.is_main:

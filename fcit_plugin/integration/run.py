@@ -41,7 +41,8 @@ class FederatedRun:
         self.scenario = session.scenario
         self.args = session.args
         self.evaluator = Evaluator(
-            session.model, session.pipeline, session.encoder, session.args, session.generating_args
+            *(session.model, session.pipeline, session.encoder, session.args, session.generating_args),
+            session.base_weights,
         )
         self.local = session.local(lambda config: self.monitor.client_callback(config))
         if self.args.fcit_eval_every != "never":

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.model import load_model, load_tokenizer
 
 from .. import __version__
+from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
 from ..continual.methods import make_method
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.checkpoints import Checkpoints
-from ..federation.files import MANIFEST, MEMORY, RULES, SHARED, TOKENS
+from ..federation.files import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOKENS
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
 from ..federation.state import ServerState, check_state, load_state, save_state
@@ -34,7 +36,7 @@ from .scoring import check_metrics
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, RULES, MEMORY, REPORT_JSON, MATRIX_CSV),
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, BASE_CHANGE, RULES, MEMORY, REPORT_JSON, MATRIX_CSV),
     *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
 )
 
@@ -193,6 +195,11 @@ class Session:
         )
         return {"seed": self.training_args.seed, **{key: getattr(self.args, f"fcit_{key}") for key in keys}}
 
+    @cached_property
+    def base_weights(self) -> BaseWeights | None:
+        """The model's base weights, where the server changes them; to be asked for before anything is trained."""
+        return BaseWeights(self.model) if self.program.aggregation.changes_base else None
+
     def local(self, make_callback=None) -> LocalTrainer:
         """The client side on this session's model."""
         return LocalTrainer(
@@ -203,6 +210,7 @@ class Session:
             self.program.method,
             self.finetuning_args,
             self.agreement,
+            base_weights=self.base_weights,
             own_datasets=self.own_datasets,
             make_callback=make_callback,
         )

@@ -5,9 +5,10 @@ import pytest
 import torch
 from toy import BLANK, PROJECTOR, D, Toy, bits, start
 
+from fcit_plugin.adapters.base_change import change_of
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS, LoraAggregation, Member, Svd, product_error
-from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
+from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS, Combined, LoraAggregation, Member, Svd, product_error
+from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
 from fcit_plugin.federation.state import load_state, save_state
 from fcit_plugin.hookspecs import hookimpl
@@ -113,7 +114,7 @@ def test_a_subspace_that_opens_late_or_rests_takes_its_turns_by_its_own_rounds()
     assert trained == [{0: "B", 1: "B"}, {0: "A"}, {0: "B", 1: "A", 2: "B"}]
 
 
-@pytest.mark.parametrize(("name", "factors"), [("factors", "AB"), ("ffa", "B"), ("rotate", "B"), ("svd", "AB")])
+@pytest.mark.parametrize(("name", "factors"), [("factors", "AB"), ("ffa", "B"), ("rotate", "B"), ("svd", "AB"), ("exact", "AB")])
 def test_what_is_not_trained_goes_down_and_does_not_come_back(name, factors):
     toy = toy_of(name)
     toy.round(start())
@@ -144,8 +145,8 @@ def test_svd_is_never_farther_from_the_mean_product_than_the_factors():
     for seed in range(5):
         members = three(seed)
         averaged = {key: sum(m.share * m.factors[key] for m in members) for key in BLANK}
-        found = Svd().combine(BLANK, averaged, members)
-        assert product_error(found, members) < product_error(averaged, members)
+        found = Svd().combine(BLANK, averaged, members, BLANK)
+        assert product_error(found, members) < product_error(Combined(averaged), members)
 
 
 def three(seed, b=1.0):
@@ -156,9 +157,9 @@ def three(seed, b=1.0):
 
 def test_svd_leaves_no_direction_dead_where_the_clients_have_learnt_nothing():
     members = three(0, b=0.0)
-    found = Svd().combine(BLANK, BLANK, members)
-    assert not found[B].any() and product_error(found, members) == 0.0
-    assert torch.linalg.matrix_rank(found[A]) == 2
+    found = Svd().combine(BLANK, BLANK, members, BLANK)
+    assert not found.subspace[B].any() and product_error(found, members) == 0.0
+    assert torch.linalg.matrix_rank(found.subspace[A]) == 2
 
 
 def test_svd_of_a_rank_above_the_layers_width_is_padded_and_exact():
@@ -166,9 +167,63 @@ def test_svd_of_a_rank_above_the_layers_width_is_padded_and_exact():
     shapes = {A: (5, 3), B: (4, 5)}
     drawn = [{key: torch.randn(shape, generator=generator) for key, shape in shapes.items()} for _ in range(2)]
     members = [Member(0.5, one) for one in drawn]
-    found = Svd().combine(drawn[0], drawn[0], members)
-    assert {key: tuple(value.shape) for key, value in found.items()} == shapes
+    found = Svd().combine(drawn[0], drawn[0], members, drawn[0])
+    assert {key: tuple(value.shape) for key, value in found.subspace.items()} == shapes
     assert product_error(found, members) < 1e-6
+
+
+def acts(state):
+    """What a subspace does beside the base model: its product, and what was added to the base weights."""
+    return product(state) + (change_of(state.base, "l").double() if state.base else 0)
+
+
+@pytest.mark.parametrize("name", ["exact", "stack"])
+def test_what_the_factors_lack_goes_into_the_base_weights_round_after_round(name):
+    toy, state = toy_of(name, fcit_num_rounds=9), first_state(D, PROJECTOR)
+    for number in range(4):
+        before = state
+        state = toy.round(before)
+        grew = change_of(before.base, "l").double() if before.base else 0
+        torch.testing.assert_close(acts(state), grew + toy.mean_product(), rtol=1e-5, atol=1e-4)
+        assert toy.heard.errors[-1][0] < 1e-6
+        for request, _ in toy.pairs:
+            assert (BASE in request.content) == (number > 0)
+            if number:
+                sent = to_state(request.content[BASE])
+                assert sent.keys() == before.base.keys() and all(torch.equal(sent[key], before.base[key]) for key in sent)
+
+
+def test_exact_goes_on_from_the_mean_factors_and_stack_from_new_ones():
+    exact, factors, stack = (toy_of(name) for name in ("exact", "factors", "stack"))
+    one, other = exact.round(start()), factors.round(start())
+    torch.testing.assert_close(one.subspaces[0], other.subspaces[0])
+    drawn = []
+    state = start()
+    for _ in range(2):
+        state = stack.round(state)
+        assert not state.subspaces[0][B].any()
+        drawn.append(state.subspaces[0][A])
+    assert not torch.equal(*drawn) and all(0.1 < a.std() < 1 for a in drawn)
+
+
+def test_exact_leaves_the_base_weights_of_one_client_alone():
+    toy = toy_of("exact", without=[0, 1, 2, 4, 5, 6])
+    state = toy.round(start())
+    assert state.base == {} and toy.heard.errors[0][0] < 1e-6
+
+
+def test_the_residual_of_n_clients_has_rank_n_minus_1_times_r():
+    generator = torch.Generator().manual_seed(2)
+    shapes = {A: (2, 30), B: (40, 2)}
+    drawn = [{key: torch.randn(shape, generator=generator) for key, shape in shapes.items()} for _ in range(3)]
+    members = [Member(share, one) for share, one in zip((0.5, 0.3, 0.2), drawn, strict=True)]
+    found = LORA_AGGREGATIONS["exact"]().combine(drawn[0], drawn[0], members, drawn[0])
+    left, right = found.base["l"]
+    assert (left.shape, right.shape) == ((40, 4), (4, 30))
+    assert torch.linalg.matrix_rank(left @ right) == 4
+    mean = {key: sum(m.share * m.factors[key].double() for m in members) for key in shapes}
+    wanted = sum(m.share * m.factors[B].double() @ m.factors[A].double() for m in members)
+    torch.testing.assert_close(mean[B] @ mean[A] + left @ right, wanted)
 
 
 @pytest.mark.parametrize("name", LORA_AGGREGATIONS)
@@ -254,8 +309,8 @@ def test_noise_hides_the_error_too():
 
 
 class Halved(LoraAggregation):
-    def combine(self, start, averaged, members):
-        return {key: value / 2 for key, value in averaged.items()}
+    def combine(self, start, averaged, members, anew):
+        return Combined({key: value / 2 for key, value in averaged.items()})
 
 
 def test_a_registered_aggregation_is_a_value_of_the_key(register):
@@ -274,7 +329,7 @@ def test_a_registered_aggregation_is_a_value_of_the_key(register):
     [
         ({"fcit_lora_aggregation": "faa"}, ["`fcit_lora_aggregation` is 'faa'", "`ffa`"]),
         ({"fcit_lora_aggregation": "svd", "fcit_server_rule": "fedadam"}, ["svd", "fedadam", "fedavg or fedprox"]),
-        ({"fcit_lora_aggregation": "svd", "fcit_server_rule": "krum"}, ["svd", "krum", "basis"]),
+        ({"fcit_lora_aggregation": "svd", "fcit_server_rule": "krum"}, ["svd", "krum", "single numbers"]),
         (
             {"fcit_lora_aggregation": "svd", "fcit_dp_clipping_norm": 1.0, "fcit_dp_noise_multiplier": 1.0},
             ["`fcit_dp_noise_multiplier`", "each client's own product"],
@@ -282,6 +337,12 @@ def test_a_registered_aggregation_is_a_value_of_the_key(register):
         ({"fcit_lora_aggregation": "svd", "fcit_server_rule": "scaffold"}, ["svd", "scaffold"]),
         ({"fcit_lora_aggregation": "svd", "fcit_method": "ewc"}, ["`fcit_method: ewc` holds single numbers", "svd"]),
         ({"fcit_lora_aggregation": "svd", "fcit_method": "moe_lora"}, ["`fcit_method: moe_lora` weighs parts", "svd"]),
+        ({"fcit_lora_aggregation": "exact", "fcit_method": "disco"}, ["several subspaces", "`fcit_lora_aggregation: exact`"]),
+        ({"fcit_lora_aggregation": "stack", "fcit_method": "o_lora"}, ["several subspaces", "stack"]),
+        ({"fcit_lora_aggregation": "exact", "fcit_method": "lwf"}, ["lwf", "not the base weights"]),
+        ({"fcit_lora_aggregation": "stack", "fcit_method": "ewc"}, ["ewc", "basis"]),
+        ({"fcit_lora_aggregation": "stack", "fcit_method": "fedavg", "fcit_server_rule": "scaffold"}, ["stack", "scaffold"]),
+        ({"fcit_lora_aggregation": "exact", "fcit_method": "fedavg", "fcit_server_rule": "fedadam"}, ["fedprox or scaffold"]),
         ({"fcit_lora_aggregation": "ffa", "fcit_method": "moe_lora"}, ["moe_lora", "not trained", "ffa"]),
         ({"fcit_lora_aggregation": "ffa", "fcit_method": "o_lora"}, ["o_lora", "not trained", "ffa"]),
     ],

@@ -72,7 +72,7 @@ class Round:
         tasks = {c: TASKS[kind] for c, (kind, _) in self.kinds.items()}
         replies = self.replies if replies is None else replies
         given = (self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks)
-        return fold(*given, self.method, FACTORS).state
+        return fold(*given, self.method, FACTORS, dict).state
 
     def mean(self, states, clients, key):
         total = sum(self.kinds[c][1] for c in clients)

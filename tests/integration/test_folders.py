@@ -43,6 +43,14 @@ SCENARIOS = {
     "two tasks at once": {"fcit_num_rounds": 1, "fcit_schedule": [[0, 1], [1, 0]]},
     "fedavg": {"fcit_num_rounds": 1, "fcit_method": "fedavg"},
     "rotate": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "rotate"},
+    "exact": {
+        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "fedavg"},
+        "fcit_lora_aggregation": "exact",
+    },
+    "stack": {
+        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "fedavg"},
+        "fcit_lora_aggregation": "stack",
+    },
     "svd": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "svd"},
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from ..adapters.lora import State, factor_of
+from .lora import State, factor_of
 
 #: L [out, k] and R [k, in] of a matrix L R.
 Pair = tuple[torch.Tensor, torch.Tensor]

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcit_plugin.federation.products import layer_keys, pairs, relative_error, total, truncated
+from fcit_plugin.adapters.products import layer_keys, pairs, relative_error, total, truncated
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 

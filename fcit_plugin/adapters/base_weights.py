@@ -1,0 +1,116 @@
+"""The base weights under LoRA layers, where the server changes them too (:mod:`.base_change`)."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from .base_change import change_of, changed_layers
+from .lora import ADAPTER, State
+
+
+class BaseWeights:
+    """Writes W + s C into the layers that LoRA is on; always from W as it was loaded, which is kept on the CPU.
+
+    Args:
+        model: PEFT model whose adapter :data:`.lora.ADAPTER` is on the layers.
+
+    Raises:
+        ValueError: A layer's weight cannot be changed: it is quantised, no matrix, or shared with another layer.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+        self._weights: dict[str, nn.Parameter] = {}
+        self._scales: dict[str, float] = {}
+        for name, module in model.named_modules():
+            if isinstance(module, LoraLayer) and ADAPTER in module.scaling:
+                layer = name.removeprefix("base_model.model.")
+                weight = module.get_base_layer().weight
+                _check(layer, weight, shared=uses[id(weight)] > 1)
+                self._weights[layer], self._scales[layer] = weight, module.scaling[ADAPTER]
+        self._loaded = {layer: weight.detach().to("cpu", copy=True) for layer, weight in self._weights.items()}
+        self._written: State = {}
+
+    def write(self, base: State) -> None:
+        """Change the model's weights by C; an empty one gives back those that were loaded.
+
+        Raises:
+            ValueError: It is that of another model.
+        """
+        if same(base, self._written):
+            return
+        layers = set(changed_layers(base))
+        for layer in sorted(layers | set(changed_layers(self._written))):
+            if layer not in self._weights:
+                raise ValueError(f"The change of the base weights does not fit the model: it has no LoRA layer {layer}.")
+            weight, loaded = self._weights[layer], self._loaded[layer]
+            if layer in layers:
+                put(weight, loaded, base, layer, self._scales[layer])
+            else:
+                with torch.no_grad():
+                    weight.copy_(loaded)
+        self._written = dict(base)
+
+
+def add_to(model: nn.Module, base: State, scale: float, source: str) -> None:
+    """Change the weights of a model without adapters, for good.
+
+    Args:
+        model: The base model.
+        base: C.
+        scale: s.
+        source: Where C is from.
+
+    Raises:
+        ValueError: It does not fit the model, or the model's weights are quantised.
+    """
+    parameters = dict(model.named_parameters())
+    for layer in changed_layers(base):
+        weight = parameters.get(f"{layer}.weight")
+        if weight is None:
+            raise ValueError(f"The change of the base weights in {source} does not fit this base model: it has no {layer}.")
+        _check(layer, weight, shared=False)
+        put(weight, weight.detach().clone(), base, layer, scale)
+
+
+def put(weight: nn.Parameter, loaded: torch.Tensor, base: State, layer: str, scale: float) -> None:
+    """W + s C into one weight, in float32 until it takes the weight's dtype.
+
+    Raises:
+        ValueError: C has another shape than W.
+    """
+    device = weight.device
+    change = change_of({key: base[key].to(device) for key in _keys(base, layer)}, layer)
+    if change.shape != weight.shape:
+        raise ValueError(
+            f"The change of the base weights does not fit the model: {layer} is {list(change.shape)}, the model has "
+            f"{list(weight.shape)}."
+        )
+    with torch.no_grad():
+        weight.copy_(loaded.to(device, torch.float32) + scale * change)
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two states hold the same numbers."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _keys(base: State, layer: str) -> list[str]:
+    return [key for key in (f"{layer}.A", f"{layer}.B", f"{layer}.weight") if key in base]
+
+
+def _check(layer: str, weight: torch.Tensor, shared: bool) -> None:
+    if not weight.is_floating_point() or weight.dim() != 2:
+        raise ValueError(
+            f"The base weight of {layer} cannot be changed: it is quantised or no matrix; take a base model that is not "
+            "quantised, or another `fcit_lora_aggregation`."
+        )
+    if shared:
+        raise ValueError(
+            f"The base weight of {layer} cannot be changed: another layer of the model uses it too; take it out of "
+            "`lora_target`, or take another `fcit_lora_aggregation`."
+        )
