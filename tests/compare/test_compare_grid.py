@@ -1,9 +1,16 @@
 """The grid file: which cells it stands for, in which order, with which keys."""
 
+from pathlib import Path
+
 import pytest
 import yaml
+from llamafactory.hparams.parser import _TRAIN_ARGS
 
 from fcit_plugin.compare.grid import Grid, chosen
+from fcit_plugin.integration.arguments import split
+from fcit_plugin.scenario.settings import get_scenario
+
+ROOT = Path(__file__).parents[2]
 
 BASE = {"stage": "fcit", "learning_rate": 0.1, "output_dir": "elsewhere", "overwrite_output_dir": True, "seed": 42}
 GRID = {
@@ -124,3 +131,14 @@ def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_pa
     with pytest.raises(ValueError, match=message) as refused:
         grid(**changes)
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["mini", "ablations"])
+def test_every_cell_of_the_shipped_grids_is_a_recipe(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    known = {key for part in _TRAIN_ARGS for key in part.__dataclass_fields__}
+    for cell in Grid(ROOT / "recipes" / "compare" / f"{name}.yaml").cells:
+        rest, stage, fcit = split(cell.keys)
+        assert stage == "fcit" and set(rest) <= known
+        program = get_scenario(fcit.fcit_setting)
+        assert max(map(len, program.schedule)) in (1, fcit.fcit_clients_per_round), cell.name

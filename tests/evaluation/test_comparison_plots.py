@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 from test_comparison import report, runs
 
-from fcit_plugin.evaluation.comparison import compare
-from fcit_plugin.evaluation.comparison_plots import plot_curves, plot_finals
+from fcit_plugin.evaluation.comparison import MEASURES, compare, side_by_side
+from fcit_plugin.evaluation.comparison_plots import plot_bars, plot_curves, plot_finals, plot_traffic
 
 
 def named(handles):
@@ -69,3 +69,49 @@ def test_without_evaluation_there_is_nothing_to_draw(tmp_path):
         with pytest.raises(ValueError, match="nothing to draw: no run was evaluated"):
             draw(compare({"x": blank})[0], tmp_path / "p.png")
     assert not np.any(list(tmp_path.iterdir()))
+
+
+def bound():
+    """A run that has all data at once."""
+    found = report("centralized", seed=1)
+    return found | {"accuracy": [[95.0, 85.0]], "last": 90.0, "bytes_up": 0, "bytes_down": 0}
+
+
+def beside_a_bound():
+    found = runs()
+    return side_by_side("custom", {"disco": [found["d1"], found["d2"]], "fedavg": [found["f1"]], "centralized": [bound()]})
+
+
+def test_groups_that_are_known_keep_their_order_and_their_zero_shot():
+    comparison = beside_a_bound()
+    assert [(group.label, len(group.reports)) for group in comparison.groups] == [("disco", 2), ("fedavg", 1), ("centralized", 1)]
+    assert comparison.zero_shot == {"zero-shot": {"fcit_a": 10.0, "fcit_b": 20.0}}
+    untuned = report("zero_shot") | {"reference": "zero_shot"}
+    assert side_by_side("custom", {"disco": [report()], "zero_shot": [untuned]}).zero_shot == {}
+
+
+def test_a_bound_of_one_stage_is_a_level_line(tmp_path, figures):
+    plot_curves(beside_a_bound(), tmp_path / "c.png")
+    lines = named(figures[0].axes[0].lines)
+    assert lines["centralized"].get_ydata() == [90, 90]
+    assert lines["fedavg"].get_ydata().tolist() == [90, 40]
+
+
+def test_bars_of_measures_stand_over_their_groups(tmp_path, figures):
+    measures = {"Last": MEASURES["Last"], "x": lambda report: 30.0 if report["method"] == "disco" else None}
+    plot_bars(beside_a_bound(), measures, tmp_path / "b.png", "two measures")
+    axes = figures[0].axes[0]
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers if hasattr(bars, "patches")}
+    assert heights == {"Last": [77.5, 40, 90], "x": [30]}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["disco", "fedavg", "centralized"]
+    with pytest.raises(ValueError, match="no run has y"):
+        plot_bars(beside_a_bound(), {"y": lambda report: None}, tmp_path / "none.png", "nothing")
+
+
+def test_traffic_is_what_travelled_both_ways_and_bounds_send_nothing(tmp_path, figures):
+    plot_traffic(beside_a_bound(), tmp_path / "t.png")
+    axes = figures[0].axes[0]
+    points = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in axes.containers}
+    assert points == {"disco": [[3.5, 77.5]], "fedavg": [[3.5, 40]]}
+    with pytest.raises(ValueError, match="no run that sent anything"):
+        plot_traffic(side_by_side("custom", {"centralized": [bound()]}), tmp_path / "none.png")
