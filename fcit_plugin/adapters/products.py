@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from .lora import State, factor_of
+from .lora import factor_of
 
 #: L [out, k] and R [k, in] of a matrix L R.
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-def layer_keys(state: State) -> dict[str, tuple[str, str]]:
+def layer_keys(state: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The keys of B and A of each layer, by the layer's name in PEFT's keys, in the order of the names.
 
     A state that was read from a file has another order than one from the model, and sums of floats hear of it.
@@ -26,11 +26,10 @@ def layer_keys(state: State) -> dict[str, tuple[str, str]]:
     return {layer: (keys["B"], keys["A"]) for layer, keys in found.items()}
 
 
-def pairs(state: State) -> dict[str, Pair]:
-    """B [out, r] and A [r, in] of each layer; a convolution's are flattened."""
-    return {
-        layer: (state[b].double().flatten(1), state[a].double().flatten(1)) for layer, (b, a) in layer_keys(state).items()
-    }
+def pair_of(state: Mapping[str, torch.Tensor], keys: tuple[str, str]) -> Pair:
+    """B [out, r] and A [r, in] of one layer, by their keys; a convolution's are flattened."""
+    left, right = (state[key].double().flatten(1) for key in keys)
+    return left, right
 
 
 def total(parts: Iterable[tuple[float, Pair]]) -> Pair:
@@ -60,22 +59,21 @@ def truncated(pair: Pair, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     return u * sign.T, s, vt * sign
 
 
-def relative_error(found: Mapping[str, Pair], wanted: Mapping[str, Pair]) -> float | None:
-    """||X - Y||_F / ||Y||_F over all layers together, for X and Y given as pairs by layer.
+def relative_error(layers: Iterable[tuple[Pair, Pair]]) -> float | None:
+    """||X - Y||_F / ||Y||_F over all layers together.
 
     By Gram matrices: the squared norm of L R is the sum of all numbers in (L^T L) * (R R^T), entry by entry. Their
     rounding makes of an exact 0 something up to about 1e-7.
 
     Args:
-        found: X.
-        wanted: Y.
+        layers: X and Y of one layer after the other.
 
     Returns:
         The error; None where Y is 0 and X is not.
     """
     difference = norm = 0.0
-    for layer, target in wanted.items():
-        left, right = total([(1.0, target), (-1.0, found[layer])])
+    for found, target in layers:
+        left, right = total([(1.0, target), (-1.0, found)])
         gram, k = (left.T @ left) * (right @ right.T), target[0].shape[1]
         difference += gram.sum().item()
         norm += gram[:k, :k].sum().item()

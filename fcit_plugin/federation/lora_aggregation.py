@@ -7,13 +7,13 @@ What the clients learnt is the product B_c A_c, and p_c is each one's share of t
 is not the product of the mean factors; the ways below differ in what they do about that.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from ..adapters.lora import BOTH, State
-from ..adapters.products import Pair, layer_keys, pairs, relative_error, total, truncated
+from ..adapters.products import Pair, layer_keys, pair_of, relative_error, total, truncated
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,12 @@ class Member:
 
     Attributes:
         share: p_c; those of all members add up to 1.
-        factors: A_c and B_c of every layer, also the ones that it did not train.
+        factors: A_c and B_c of every layer, also the ones that it did not train. They may be read from a file when they are
+            asked for, so one layer after the other is.
     """
 
     share: float
-    factors: State
+    factors: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,11 @@ class Svd(LoraAggregation):
 
     def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
         """See :meth:`LoraAggregation.combine`."""
-        keys, combined = layer_keys(start), {}
-        sizes = [(member.share, pairs(member.factors)) for member in members]
-        for layer, mean in mean_products(members).items():
-            b, a = keys[layer]
-            rank = start[a].shape[0]
-            length = sum(share * found[layer][1].square().sum() for share, found in sizes).div(rank).sqrt()
-            u, s, vt = truncated(mean, rank)
+        combined = {}
+        for b, a in layer_keys(start).values():
+            rank, products = start[a].shape[0], products_of(members, (b, a))
+            length = sum(share * right.square().sum() for share, (_, right) in products).div(rank).sqrt()
+            u, s, vt = truncated(total(products), rank)
             length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
             combined[a] = _as(start[a], length * vt)
             combined[b] = _as(start[b], u * s / length)
@@ -152,15 +151,13 @@ class Exact(LoraAggregation):
 
     def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
         """See :meth:`LoraAggregation.combine`."""
-        mean = {key: sum(m.share * m.factors[key].double() for m in members) for key in start}
-        subspace = {key: value.to(start[key].dtype) for key, value in mean.items()}
-        *others, (_, last) = [(member.share, pairs(member.factors)) for member in members]
-        if not others:
-            return Combined(subspace)
-        residual = {}
-        for layer, (b, _) in pairs(mean).items():
-            moved = [(share, (found[layer][0] - b, found[layer][1] - last[layer][1])) for share, found in others]
-            residual[layer] = total(moved)
+        subspace, residual = {}, {}
+        for layer, keys in layer_keys(start).items():
+            *others, (_, last) = products = products_of(members, keys)
+            b, a = (sum(share * found[side] for share, found in products) for side in range(2))
+            subspace |= {key: _as(start[key], mean) for key, mean in zip(keys, (b, a), strict=True)}
+            if others:
+                residual[layer] = total((share, (left - b, right - last[1])) for share, (left, right) in others)
         return Combined(subspace, residual)
 
 
@@ -179,7 +176,7 @@ class Stack(LoraAggregation):
 
     def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
         """See :meth:`LoraAggregation.combine`."""
-        return Combined(anew, mean_products(members))
+        return Combined(anew, {layer: total(products_of(members, keys)) for layer, keys in layer_keys(start).items()})
 
 
 def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -189,10 +186,9 @@ def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return whole.reshape(like.shape).to(like.dtype).contiguous()
 
 
-def mean_products(members: Sequence[Member]) -> dict[str, Pair]:
-    """sum_c p_c B_c A_c of each layer, by its name."""
-    found = [(member.share, pairs(member.factors)) for member in members]
-    return {layer: total((share, products[layer]) for share, products in found) for layer in found[0][1]}
+def products_of(members: Sequence[Member], keys: tuple[str, str]) -> list[tuple[float, Pair]]:
+    """p_c with B_c and A_c of one layer, by the keys of B and A."""
+    return [(member.share, pair_of(member.factors, keys)) for member in members]
 
 
 def product_error(combined: Combined, members: Sequence[Member]) -> float | None:
@@ -201,10 +197,13 @@ def product_error(combined: Combined, members: Sequence[Member]) -> float | None
     Over all layers, with what the base weights got counted to B A; see :func:`..adapters.products.relative_error`. With a
     server rule that is no mean it also holds what that rule does.
     """
-    found = pairs(combined.subspace)
-    for layer, residual in combined.base.items():
-        found[layer] = total([(1.0, found[layer]), (1.0, residual)])
-    return relative_error(found, mean_products(members))
+
+    def layers() -> Iterator[tuple[Pair, Pair]]:
+        for layer, keys in layer_keys(combined.subspace).items():
+            parts = [pair_of(combined.subspace, keys), *([combined.base[layer]] if layer in combined.base else [])]
+            yield total((1.0, part) for part in parts), total(products_of(members, keys))
+
+    return relative_error(layers())
 
 
 LORA_AGGREGATIONS: Mapping[str, Callable[[], LoraAggregation]] = {

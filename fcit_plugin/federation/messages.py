@@ -42,7 +42,7 @@ def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
     return record
 
 
-def to_state(record: ArrayRecord) -> State:
+def to_state(record: Mapping[str, Array]) -> State:
     """The state in a record, float32: some of Flower's strategies return float64."""
     return {key: torch.from_numpy(np.array(array.numpy(), dtype=np.float32)) for key, array in record.items()}
 

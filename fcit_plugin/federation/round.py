@@ -6,8 +6,9 @@ same bits. Nothing here depends on the order in which replies arrive.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from ..adapters.base_change import grown
@@ -28,6 +29,7 @@ from .messages import (
     client_token,
     extras_of,
     part_of,
+    record_of,
     to_record,
     to_state,
 )
@@ -78,7 +80,7 @@ def configure(
         for message in rules.configure(_owner(k, trains), state.round + 1, to_record(only(start, trains)), nodes):
             node = message.metadata.dst_node_id
             config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k, **more})
-            content = RecordDict({ARRAYS: ArrayRecord({**arrays, **message.content[ARRAYS]}), CONFIG: config, **memory})
+            content = RecordDict({ARRAYS: record_of({**arrays, **message.content[ARRAYS]}), CONFIG: config, **memory})
             if state.shared:
                 content[SHARED] = shared
             for name, extra in extras_of(message).items():
@@ -90,6 +92,22 @@ def configure(
 def _owner(k: int, trains: str) -> int | str:
     """Whose rule it is: A and B that are trained in turn have one each, what it remembers is of their numbers."""
     return k if trains == BOTH else f"{k}.{trains}"
+
+
+class _Factors(Mapping):
+    """A client's factors, each read when it is asked for: what it returned, and of the rest what it began from."""
+
+    def __init__(self, start: State, returned: ArrayRecord) -> None:
+        self._start, self._returned = start, returned
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return to_state({key: self._returned[key]})[key] if key in self._returned else self._start[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._start)
+
+    def __len__(self) -> int:
+        return len(self._start)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +164,7 @@ def fold(
 
     def member(client: int, total: int, start: State) -> Member:
         reply = by_client[client]
-        return Member(reply.content[METRICS][NUM_EXAMPLES] / total, {**start, **to_state(reply.content[ARRAYS])})
+        return Member(reply.content[METRICS][NUM_EXAMPLES] / total, _Factors(start, reply.content[ARRAYS]))
 
     hidden = privacy is not None and privacy.noise_multiplier > 0
     replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcit_plugin.adapters.products import layer_keys, pairs, relative_error, total, truncated
+from fcit_plugin.adapters.products import layer_keys, pair_of, relative_error, total, truncated
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -50,16 +50,16 @@ def test_the_relative_error_is_that_of_the_matrices_of_all_layers(sizes, others,
     wanted = {"a": pair(seed + 4, *sizes), "b": pair(seed + 6, *others)}
     difference = sum((dense(found[layer]) - dense(wanted[layer])).square().sum() for layer in found)
     expected = (difference / sum(dense(one).square().sum() for one in wanted.values())).sqrt()
-    torch.testing.assert_close(relative_error(found, wanted), expected.item(), rtol=1e-6, atol=1e-7)
-    assert relative_error(wanted, wanted) < 1e-7
+    layers = [(found[layer], wanted[layer]) for layer in found]
+    torch.testing.assert_close(relative_error(layers), expected.item(), rtol=1e-6, atol=1e-7)
+    assert relative_error([(one, one) for one in wanted.values()]) < 1e-7
 
 
 def test_the_error_of_nothing_is_0_and_that_of_something_in_place_of_nothing_is_not_defined():
-    nothing, something = {"a": (draw(0, 3, 2), torch.zeros(2, 4))}, {"a": pair(1, 3, 2, 4)}
-    nothing["a"] = tuple(part.double() for part in nothing["a"])
-    assert relative_error(nothing, nothing) == 0.0
-    assert relative_error(something, nothing) is None
-    assert relative_error(nothing, something) == 1.0
+    nothing, something = (draw(0, 3, 2), torch.zeros(2, 4, dtype=torch.float64)), pair(1, 3, 2, 4)
+    assert relative_error([(nothing, nothing)]) == 0.0
+    assert relative_error([(something, nothing)]) is None
+    assert relative_error([(nothing, something)]) == 1.0
 
 
 def test_layers_are_found_by_pefts_keys_and_convolutions_are_flattened():
@@ -73,6 +73,6 @@ def test_layers_are_found_by_pefts_keys_and_convolutions_are_flattened():
         "m.conv": ("m.conv.lora_B.weight", "m.conv.lora_A.weight"),
         "m.embed": ("m.embed.lora_embedding_B", "m.embed.lora_embedding_A"),
     }
-    found = pairs(state)
+    found = {layer: pair_of(state, keys) for layer, keys in layer_keys(state).items()}
     assert [tuple(part.shape) for part in found["m.conv"]] == [(4, 2), (2, 75)]
     torch.testing.assert_close(dense(found["m.embed"]), state["m.embed.lora_embedding_B"] @ state["m.embed.lora_embedding_A"])

@@ -15,6 +15,7 @@ from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
 from fcit_plugin.continual.methods import METHODS
+from fcit_plugin.federation.files import BASE_CHANGE
 from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS
 from fcit_plugin.federation.rules import SERVER_RULES
 
@@ -36,10 +37,14 @@ PRODUCTS = ("svd", "exact", "stack")
 def refused(rule, aggregation, method):
     """Which choices make no sense together; written down here, not asked of the code."""
     return (
-        # a rule that remembers numbers of factors, or takes no mean, does not go with means of products
-        (aggregation in PRODUCTS and rule not in ("fedavg", "fedprox"))
+        # a rule that takes no mean does not go with means of products, nor one that remembers numbers whose basis changes
+        (aggregation in PRODUCTS and rule not in ("fedavg", "fedprox", "scaffold"))
+        or (aggregation in ("svd", "stack") and rule == "scaffold")
         # nor does a method that holds single numbers of the factors, or whose LoRA is more than a product
-        or (aggregation == "svd" and method in ("ewc", "moe_lora"))
+        or (aggregation in ("svd", "stack") and method == "ewc")
+        or (aggregation in PRODUCTS and method == "moe_lora")
+        # the base weights act in all subspaces, and in a teacher
+        or (aggregation in ("exact", "stack") and method in ("disco", "o_lora", "lwf"))
         # what belongs to the factors A cannot be learnt where these are not trained
         or (aggregation == "ffa" and method in ("o_lora", "moe_lora"))
     )
@@ -99,7 +104,7 @@ def check(keys, recipe):
     tensors = [value for path in whole.rglob("*.safetensors") for value in load_file(path).values()]
     assert tensors and all(bool(torch.isfinite(value).all()) for value in tensors)
     moved = [load_file(path) for path in sorted(whole.glob("subspaces/*/adapter_model.safetensors"))]
-    base = load_file(whole / "base.safetensors") if (whole / "base.safetensors").exists() else {}
+    base = load_file(whole / BASE_CHANGE) if (whole / BASE_CHANGE).exists() else {}
     assert base or all(any(value.abs().max() > 0 for key, value in state.items() if "lora_B" in key) for state in moved)
 
     half = recipe(keys, "half")
