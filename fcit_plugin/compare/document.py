@@ -54,6 +54,9 @@ COLUMNS: dict[str, Measure] = {
     "s evaluation": lambda report: report["seconds"]["evaluate"],
 }
 
+#: Of these the mean is enough.
+_MEANS = ("MB up", "MB down", "s training", "s evaluation")
+
 #: No more than so many runs are listed that have not ended.
 _LISTED = 20
 
@@ -113,7 +116,7 @@ def _section(grid: Grid, table: Table, setting: str, reports: Mapping[str, Repor
         return [f"### {setting}", "No run of it has ended yet."]
     labels = {key: _label(*key, table) for key in groups}
     comparison = side_by_side(setting, {labels[key]: members for key, members in groups.items()})
-    beta = f" at beta {table.betas[0]:g}" if len(table.betas) == 1 else ""
+    beta = f", beta {table.betas[0]:g}" if len(table.betas) == 1 else ""
     published = {labels[key]: grid.published.of(setting, key[1], key[0]) for key in groups} if grid.published else {}
     blocks = [f"### {comparison.title}{beta}", markdown(_rows(comparison, published))]
     if any(published.values()):
@@ -133,7 +136,8 @@ def _rows(comparison: Comparison, published: Mapping[str, Mapping[str, float]]) 
     """The summaries without columns that are empty, and what was published."""
     rows = summary_rows(comparison, COLUMNS)
     kept = [i for i in range(len(rows[0])) if i < 2 or any(row[i] not in ("-", "") for row in rows[1:])]
-    rows = [[row[i] for i in kept] for row in rows]
+    header = rows[0]
+    rows = [[row[i].partition(" ±")[0] if header[i] in _MEANS else row[i] for i in kept] for row in rows]
     names = list(dict.fromkeys(name for numbers in published.values() for name in numbers))
     for row in rows:
         numbers = {name: f"paper: {name}" for name in names} if row is rows[0] else published.get(row[0], {})

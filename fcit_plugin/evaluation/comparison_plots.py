@@ -14,7 +14,8 @@ from .plots import GRID, INK, new_figure, save_figure, short_name
 from .report import Report
 
 # Okabe and Ito's colours, which all kinds of eyes tell apart, without their yellow, which is lost on white;
-# markers say it once more; after the last of them lines are broken and bars are hollow
+# markers say it once more; after the last of them lines are broken and bars are hollow; a group has its colour by its
+# place in the comparison, so that it is the same in curves and in points
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 _MARKERS = "osD^vPX"
 
@@ -28,14 +29,14 @@ def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
     Raises:
         ValueError: no run was evaluated.
     """
-    curves = [(group.label, group.curve()) for group in comparison.groups]
-    curves = [(label, curve) for label, curve in curves if any(curve)]
+    curves = [(i, group.label, group.curve()) for i, group in enumerate(comparison.groups)]
+    curves = [(i, label, curve) for i, label, curve in curves if any(curve)]
     if not curves:
         raise ValueError("There is nothing to draw: no run was evaluated.")
 
-    stages, top = max(len(curve) for _, curve in curves), 0.0
+    stages, top = max(len(curve) for _, _, curve in curves), 0.0
     figure, axes = new_figure(max(6.0, 2.5 + 0.6 * stages), 3.8)
-    for i, (label, curve) in enumerate(curves):
+    for i, label, curve in curves:
         at = [stage for stage, spread in enumerate(curve) if spread]
         mean, deviation = _means_and_deviations([curve[stage] for stage in at])
         colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
@@ -137,13 +138,14 @@ def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
     Raises:
         ValueError: nothing is left.
     """
-    points = [(group.label, group.spread(_megabytes), group.spread(MEASURES["Last"])) for group in comparison.groups]
-    points = [(label, sent, last) for label, sent, last in points if last and sent and sent.mean > 0]
+    last = MEASURES["Last"]
+    points = [(i, g.label, g.spread(_megabytes), g.spread(last)) for i, g in enumerate(comparison.groups)]
+    points = [(i, label, sent, last) for i, label, sent, last in points if last and sent and sent.mean > 0]
     if not points:
         raise ValueError("There is nothing to draw: no run that sent anything was evaluated.")
     figure, axes = new_figure(6.0, 3.8)
     top = 0.0
-    for i, (label, sent, last) in enumerate(points):
+    for i, label, sent, last in points:
         (y,), (deviation,) = _means_and_deviations([last])
         colour = _COLOURS[i % len(_COLOURS)]
         axes.errorbar(
@@ -159,7 +161,7 @@ def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
             label=label,
         )
         top = max(top, y + deviation)
-    axes.set_xlim(0, 1.15 * max(sent.mean for _, sent, _ in points))
+    axes.set_xlim(0, 1.15 * max(sent.mean for _, _, sent, _ in points))
     axes.set_xlabel("MB sent and received by clients in one run")
     _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
 
