@@ -1,0 +1,81 @@
+"""LLaMA-Factory's keys of how a client computes its steps: they change speed and memory, not what is learnt."""
+
+import json
+
+import pytest
+import tiny
+import torch.utils.checkpoint
+from runs import run_recipe
+from safetensors.torch import load_file
+
+#: Largest difference of a trained weight; the weights themselves go up to 0.2.
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module", params=["text", "llava"])
+def keys(request, tmp_path_factory):
+    """One stage and one round on a tiny model, the LLaVA's projector trained; four records a client, two steps."""
+    model, data = {"text": ("text_model", "text_data"), "llava": ("llava_model", "image_data")}[request.param]
+    return tiny.recipe(
+        request.getfixturevalue(model),
+        request.getfixturevalue(data),
+        tmp_path_factory.mktemp("keys") / "plain",
+        fcit_stages=[["color"]],
+        fcit_num_rounds=1,
+        fcit_eval_every="never",
+        fcit_partition="iid",
+        per_device_train_batch_size=2,
+        freeze_multi_modal_projector=False,
+        seed=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(keys):
+    """What is learnt without any of these keys."""
+    return learnt(keys)
+
+
+def learnt(keys):
+    """The trained weights that a run leaves, and the loss of each step."""
+    output_dir = run_recipe(keys)
+    weights = load_file(output_dir / "subspaces" / "0" / "adapter_model.safetensors")
+    if (output_dir / "shared.safetensors").exists():
+        weights |= load_file(output_dir / "shared.safetensors")
+    log = (output_dir / "trainer_log.jsonl").read_text().splitlines()
+    return weights, [json.loads(line)["loss"] for line in log]
+
+
+def largest_difference(found, expected):
+    assert found.keys() == expected.keys()
+    return max((found[key] - value).abs().max().item() for key, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+        {"disable_gradient_checkpointing": False},
+        {"disable_gradient_checkpointing": False, "use_reentrant_gc": False},
+    ],
+    ids=["accumulation", "checkpointing", "checkpointing without reentrance"],
+)
+def test_the_same_is_learnt(keys, plain, changes, tmp_path, monkeypatch):
+    checkpoints = []
+    original = torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(
+        torch.utils.checkpoint, "checkpoint", lambda *args, **kwargs: checkpoints.append(1) or original(*args, **kwargs)
+    )
+    weights, losses = learnt(keys | {"output_dir": str(tmp_path / "out")} | changes)
+    assert largest_difference(weights, plain[0]) < TOLERANCE
+    assert losses == pytest.approx(plain[1], abs=1e-4)
+    assert bool(checkpoints) == ("disable_gradient_checkpointing" in changes)
+
+
+def test_mixed_precision_learns_nearly_the_same(keys, plain, tmp_path):
+    weights, losses = learnt(keys | {"output_dir": str(tmp_path / "out"), "bf16": True, "use_cpu": True})
+    assert losses == pytest.approx(plain[1], rel=0.01)
+    assert all(value.isfinite().all() for value in weights.values())
+    moved = sum(value.square().sum() for key, value in plain[0].items() if "lora_B" in key).sqrt()
+    apart = sum((weights[key] - value).square().sum() for key, value in plain[0].items() if "lora_B" in key).sqrt()
+    assert 0 < apart < 0.2 * moved
