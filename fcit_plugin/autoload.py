@@ -19,6 +19,8 @@ SEAMS = {
     "llamafactory.launcher": "fcit_plugin.integration.errors",
     "llamafactory.hparams.parser": "fcit_plugin.integration.arguments",
     "llamafactory.train.sft.workflow": "fcit_plugin.integration.workflow",
+    "llamafactory.train.dpo.workflow": "fcit_plugin.integration.workflow",
+    "llamafactory.train.kto.workflow": "fcit_plugin.integration.workflow",
     "llamafactory.data.parser": "fcit_plugin.integration.datasets",
     "llamafactory.data.template": "fcit_plugin.integration.templates",
     "llamafactory.data.loader": "fcit_plugin.integration.instructions",

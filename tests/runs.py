@@ -102,3 +102,37 @@ def outcome(output_dir: Path) -> dict[str, Any]:
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Names of what is not the same on both sides."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def trained_alone(keys: dict[str, Any], output_dir: Path, folder: Path) -> Path:
+    """What LLaMA-Factory by itself learns from the data, the start and the seed of a run with one client and one round.
+
+    Args:
+        keys: The run's recipe.
+        output_dir: What the run left.
+        folder: Where to train.
+
+    Returns:
+        The output folder of a plain LLaMA-Factory run.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from fcit_plugin.adapters.lora import fresh_subspace
+    from fcit_plugin.scenario.sampling import client_seed
+
+    seed = keys.get("seed", 42)
+    trained, start = output_dir / "subspaces" / "0", folder / "start"
+    start.mkdir(parents=True)
+    (start / "adapter_config.json").write_bytes((trained / "adapter_config.json").read_bytes())
+    blank = load_file(trained / "adapter_model.safetensors")
+    save_file(fresh_subspace(blank, seed=seed * 1_000_003), start / "adapter_model.safetensors", {"format": "pt"})
+    plain = {key: value for key, value in keys.items() if not key.startswith("fcit_")}
+    plain |= {"stage": keys.get("fcit_local_stage", "sft"), "dataset": keys["fcit_stages"][0][0]}
+    plain |= {"adapter_name_or_path": str(start), "output_dir": str(folder / "plain"), "save_strategy": "no"}
+    return run_recipe(plain | dict.fromkeys(("seed", "data_seed"), client_seed(seed, 0, 0, 0)))
+
+
+def losses_of(output_dir: Path) -> list[float]:
+    """The losses that a run, or LLaMA-Factory by itself, has logged."""
+    lines = (output_dir / "trainer_log.jsonl").read_text().splitlines()
+    return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

@@ -11,6 +11,11 @@ from .option import check_at_least, check_positive, option
 class MethodArguments:
     """How clients learn, how the server organizes what they learned, how it is used."""
 
+    fcit_local_stage: str = option(
+        "sft",
+        "LLaMA-Factory's stage that trains a client: sft, or dpo and kto on preference data.",
+        choices=["sft", "dpo", "kto"],
+    )
     fcit_projector_learning_rate: float | None = option(
         None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."
     )

@@ -27,6 +27,7 @@ class Ewc(ContinualMethod):
     """
 
     no_deepspeed = "adds to gradients, which must be whole and not scaled"
+    only_supervised = "measures how likely the answers are"
 
     @override
     def wants(self, stage: int, round: int) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class Lwf(ContinualMethod):
     """
 
     no_deepspeed = "runs the model with the weights of the stage's start too, which an engine would not gather"
+    only_supervised = "takes the model's logits for the answers"
 
     @override
     def sends(self, state) -> Extras:

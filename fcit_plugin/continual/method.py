@@ -51,6 +51,8 @@ class ContinualMethod:
     no_deepspeed: str | None = None
     #: Whether a subspace acts as the product of its factors, B A.
     acts_as_product = True
+    #: What the method does that only fits supervised local training; None if any does.
+    only_supervised: str | None = None
 
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args

@@ -18,6 +18,7 @@ class MoeLora(ContinualMethod):
     joinable = False
     acts_as_product = False
     no_deepspeed = "puts its routers in after the model is loaded, where ZeRO-3 does not see them"
+    only_supervised = "changes the adapter's layers, which the reference model switches off"
 
     @override
     def refuses(self, aggregation) -> str | None:

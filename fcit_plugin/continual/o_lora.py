@@ -26,6 +26,7 @@ class OLora(ContinualMethod):
     activation = "concat"
     joinable = False
     no_deepspeed = "adds to gradients, which must be whole and not scaled"
+    only_supervised = "keeps earlier subspaces acting, which the reference model lacks"
 
     @override
     def organizer(self, stage: int) -> Organizer:

@@ -33,7 +33,7 @@ from .validation import Bounds, judge_tokens, judge_updates
 _IDENTITY = (
     *("fcit_setting", "fcit_task_order", "fcit_stages", "fcit_schedule"),
     *("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_method", "fcit_server_rule"),
-    "fcit_lora_aggregation",
+    *("fcit_lora_aggregation", "fcit_local_stage"),
 )
 
 

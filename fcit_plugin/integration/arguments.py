@@ -100,6 +100,7 @@ def install(parser_module) -> None:
         finetuning_args.fcit_evaluated = evaluated
         finetuning_args.fcit_own_data = own_data
         finetuning_args.fcit_base_model = given_model
+        finetuning_args.fcit_generating_args = parsed[-1]
         return parsed
 
     for name in ("get_train_args", "get_infer_args"):
@@ -143,7 +144,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
         args: The recipe as a dictionary, or command line flags as a list.
 
     Returns:
-        The rest with ``stage: sft`` in place of ours, the fcit stage (or None), the fcit arguments (or None).
+        The rest with the stage of the local training in place of ours, the fcit stage (or None), the fcit arguments (or None).
 
     Raises:
         ValueError: A key is unknown, misspelt, or has a value that cannot work.
@@ -165,9 +166,10 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
     if stage is None and not ours:
         return args, None, None
     check_stage(stage, list(ours))
+    fcit = FcitArguments(**ours)
     if stage is not None:
-        rest["stage"] = "sft"
-    return rest, stage, FcitArguments(**ours)
+        rest["stage"] = fcit.fcit_local_stage
+    return rest, stage, fcit
 
 
 def _flags_to_dict(args: list[str]) -> dict[str, Any]:
@@ -246,13 +248,13 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
         raise ValueError("The fcit stages need `template`, the chat template of the model, to find instructions again.")
     check_template(data_args.template)
     refused = {
-        "packing": data_args.packing or data_args.neat_packing,
         "streaming": data_args.streaming,
         "val_size": data_args.val_size,
         "eval_dataset": data_args.eval_dataset,
         "tokenized_path": data_args.tokenized_path,
         "additional_target": finetuning_args.additional_target,
         "use_dora": finetuning_args.use_dora,
+        "ref_model": finetuning_args.ref_model,
         "pissa_init": finetuning_args.pissa_init,
         "early_stopping_steps": finetuning_args.early_stopping_steps,
         "use_unsloth": model_args.use_unsloth,
@@ -264,6 +266,7 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
         if value:
             raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
     _check_method(model_args, training_args, finetuning_args, fcit)
+    _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise ValueError(
             "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
@@ -293,6 +296,8 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
             f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {fcit.fcit_num_experts} experts; change it or "
             "`fcit_num_experts`."
         )
+    supervised = fcit.fcit_local_stage == "sft"
+    clashes.append(("fcit_local_stage", not supervised, f"fcit_method: {fcit.fcit_method}", method.only_supervised))
     if fcit.fcit_method == "lwf":
         why = "takes the model's logits, which this loss keeps to itself"
         clashes.append(("use_asft_loss", finetuning_args.use_asft_loss, "fcit_method: lwf", why))
@@ -306,9 +311,37 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
         clashes.append(("deepspeed", engine is not None and engine.is_zero3(), ours, why))
         why = "changes the base weights, which are not there in full precision"
         clashes.append(("quantization_bit", model_args.quantization_bit, ours, why))
+        why = "changes the base weights, which preferences are compared with"
+        clashes.append(("fcit_local_stage", not supervised, ours, why))
     for key, given, ours, why in clashes:
         if given and why is not None:
             raise ValueError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
+
+
+def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) -> None:
+    if not data_args.packing:
+        return
+    key = "neat_packing" if data_args.neat_packing else "packing"
+    if fcit.fcit_local_stage != "sft":
+        raise ValueError(
+            f"`{key}` cannot be used with `fcit_local_stage: {fcit.fcit_local_stage}`, whose answers are compared record by "
+            "record; leave it out of the recipe."
+        )
+    if fcit.fcit_method == "ewc":
+        raise ValueError(
+            f"`{key}` cannot be used with `fcit_method: ewc`, which measures record by record; leave one of them out."
+        )
+    if (data_args.cutoff_len + 1) % 8:  # LLaMA-Factory has taken one off
+        raise ValueError(
+            f"`cutoff_len` is {data_args.cutoff_len + 1}; with `{key}` it must be a multiple of 8, to which LLaMA-Factory "
+            "fills sequences up."
+        )
+    batch = training_args.per_device_train_batch_size
+    if data_args.neat_packing and model_args.flash_attn == "fa2" and batch > 1:
+        raise ValueError(
+            f"`per_device_train_batch_size` is {batch}; `neat_packing` with `flash_attn: fa2` needs 1, and "
+            "`gradient_accumulation_steps` for the rest."
+        )
 
 
 def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:

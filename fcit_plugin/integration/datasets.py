@@ -112,14 +112,21 @@ def media_root(name: str, data_args) -> str:
     return data_args.media_dir if users else str(data_root() / "datasets")
 
 
-def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool) -> None:
+def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool, local_stage: str = "sft") -> None:
     """Refuse data sets that cannot be read, as far as their entries tell, before anything is loaded.
+
+    Args:
+        names: The data sets.
+        dataset_dir: Where the user's ``dataset_info.json`` is.
+        with_test: Their test records are read as well.
+        local_stage: What trains on them: sft, dpo or kto.
 
     Raises:
         ValueError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
     """
     for name in names:
         _check_entry(name, dataset_dir)
+        _check_kind(name, dataset_dir, local_stage)
         if with_test and not is_dataset(name + TEST, dataset_dir):
             raise ValueError(
                 f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
@@ -127,6 +134,7 @@ def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool) -> N
             )
         if with_test:
             _check_entry(name + TEST, dataset_dir)
+            _check_kind(name + TEST, dataset_dir, "sft")
 
 
 def _check_entry(name: str, dataset_dir: str) -> None:
@@ -136,6 +144,30 @@ def _check_entry(name: str, dataset_dir: str) -> None:
         check_file(name, entry, dataset_root(name, dataset_dir), users=name in users_datasets(dataset_dir))
     elif not any(key in entry for key in _ELSEWHERE):
         raise ValueError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
+
+
+def _check_kind(name: str, dataset_dir: str, local_stage: str) -> None:
+    """Refuse records of another kind than the local training takes.
+
+    Raises:
+        ValueError: The sentence names the data set.
+    """
+    entry = dataset_entry(name, dataset_dir)
+    columns = entry.get("columns", {})
+    if local_stage == "kto" and "kto_tag" not in columns:
+        raise ValueError(
+            f"The data set {name} has no column `kto_tag` in dataset_info.json, which says whether an answer is wanted; "
+            "`fcit_local_stage: kto` needs it."
+        )
+    if local_stage == "dpo" and not {"chosen", "rejected"} <= columns.keys():
+        raise ValueError(
+            f"The data set {name} has no columns `chosen` and `rejected` in dataset_info.json; `fcit_local_stage: dpo` needs "
+            "them, and `ranking: true`."
+        )
+    if bool(entry.get("ranking")) != (local_stage == "dpo"):
+        has, wants = ("has", "cannot be used with") if entry.get("ranking") else ("lacks", "is needed for")
+        what = "test records, which have one answer each" if name.endswith(TEST) else f"`fcit_local_stage: {local_stage}`"
+        raise ValueError(f"The data set {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
 
 
 def _check_formatting(name: str, formatting: str) -> None:

@@ -26,9 +26,10 @@ from ..knowledge.organizer import SubspaceTokens
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
-from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes, optimizer_steps
+from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer
+from .local_stages import LOCAL_STAGES
 from .pipeline import Pipeline
 from .reference_runs import programs
 from .session import Session
@@ -41,15 +42,17 @@ SAMPLE = 32
 
 
 class SamplePipeline(Pipeline):
-    """Reads all records, and tokenises a few of them."""
+    """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
 
-    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any]) -> None:
+    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str) -> None:
         data_args = copy.copy(data_args)
         data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
-        super().__init__(model_args, data_args, training_args, tokenizer_module)
+        super().__init__(model_args, data_args, training_args, tokenizer_module, processing)
 
     @override
     def _rows(self, aligned: Dataset) -> Dataset:
+        if self.data_args.packing:
+            return aligned
         return aligned.select(np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int))
 
     @override
@@ -78,7 +81,7 @@ class DrySession(Session):
 
     @override
     def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
-        return SamplePipeline(self.model_args, self.data_args, self.training_args, tokenizer_module)
+        return SamplePipeline(self.model_args, self.data_args, self.training_args, tokenizer_module, self.processing)
 
     @override
     def _load_model(self, tokenizer) -> nn.Module:
@@ -149,7 +152,11 @@ def make_plan(session: DrySession) -> Plan:
         schedules=schedules,
         answers=_answers(session, data, found.values()) if evaluates else 0,
         memory=memory,
-        notes=[*_notes(processes, zero_stage(aside)), *_idle(session, schedules), *_by_turns(turns)],
+        notes=[
+            *_notes(processes, zero_stage(aside), session.data_args.packing),
+            *_idle(session, schedules),
+            *_by_turns(turns),
+        ],
     )
 
 
@@ -173,7 +180,7 @@ def _by_turns(turns: list[State]) -> list[str]:
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
     split = session.pipeline.train(name)
     test = len(session.pipeline.test(name).head(session.args.fcit_eval_samples)) if evaluates else None
-    return DataSummary(name, len(split), test, [len(ids) for ids in split.features["input_ids"]])
+    return DataSummary(name, len(split), test, split.lengths.tolist())
 
 
 def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
@@ -184,21 +191,12 @@ def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
 def _schedule(
     session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int
 ) -> Schedule:
-    args = session.training_args
     work = []
     more = _beside_the_weights(session, program)
     for stage in range(program.num_stages):
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
-                steps = optimizer_steps(
-                    sum(len(records) for records in local.trains_on(config).values()),
-                    batch=args.per_device_train_batch_size,
-                    processes=processes,
-                    accumulation=args.gradient_accumulation_steps,
-                    epochs=args.num_train_epochs,
-                    max_steps=args.max_steps,
-                )
-                records = len(local.records(client, config["task"]))
+                records, steps = len(local.records(client, config["task"])), local.num_steps(config, processes)
                 row = ClientWork(stage, round, client, program.task_name(config), records, steps, *more[stage, round])
                 work.append(row)
     return Schedule(tuple(work), payload)
@@ -285,9 +283,10 @@ def model_size(model: nn.Module, bits: int | None) -> ModelSize:
 def _memory(session: Session, lengths: list[int], processes: int) -> Memory:
     aside, args = session.finetuning_args.fcit_aside, session.training_args
     half = args.bf16 or any(aside.get(key) for key in ("fp16", "pure_bf16")) or session.model.dtype.itemsize == 2
-    longest = max(lengths)
+    packing = session.data_args.packing
+    longest = session.data_args.cutoff_len + 1 if packing else max(lengths)  # to which LLaMA-Factory fills a pack up
     batch = Batch(
-        records=args.per_device_train_batch_size,
+        records=args.per_device_train_batch_size * LOCAL_STAGES[session.args.fcit_local_stage].sequences,
         tokens=longest + -longest % 8,  # LLaMA-Factory's collator pads to a multiple of 8
         width=2 if half else 4,
         checkpointing=not session.model_args.disable_gradient_checkpointing,
@@ -317,11 +316,14 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
     }
 
 
-def _notes(processes: int, stage: int) -> list[str]:
-    exact = (
-        "Clients, records, steps and bytes are exact, as long as no client fails. Token lengths are those of "
-        f"{SAMPLE} records a data set, the rest is not tokenised yet; activations are an estimate."
-    )
+def _notes(processes: int, stage: int, packing: bool) -> list[str]:
+    guessed = "Activations are an estimate."
+    if not packing:
+        guessed = (
+            f"Token lengths are those of {SAMPLE} records a data set, the rest is not tokenised yet; activations are an "
+            "estimate."
+        )
+    exact = f"Clients, records, steps and bytes are exact, as long as no client fails. {guessed}"
     notes = [
         exact,
         "Which subspace a client trains is found in the run, from its identity token.",

@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from flwr.app import ConfigRecord
-from llamafactory.data import SFTDataCollatorWith4DAttentionMask
-from llamafactory.extras.constants import IGNORE_INDEX
-from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
-from transformers import PrinterCallback, TrainerCallback
-from typing_extensions import override
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import (
@@ -34,7 +30,7 @@ from ..adapters.lora import (
 from ..adapters.stacked import frozen_beside
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
-from ..continual.terms import BatchTerm, GradientTerm
+from ..continual.terms import GradientTerm
 from ..federation.client import Trained
 from ..federation.grid import late
 from ..federation.messages import BASE, WANTS, trained_factors
@@ -47,54 +43,11 @@ from ..scenario.partition import Partition
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline
+from .local_stages import LOCAL_STAGES
 from .partition import partition_options
-from .pipeline import Pipeline, TaskData
+from .pipeline import Part, Pipeline, TaskData
 from .terms import AddTerms, SampleGradients
 from .zero import StartFrom, keeping_precision, masters
-
-
-class ClientTrainer(CustomSeq2SeqTrainer):
-    """LLaMA-Factory's trainer, with a learning rate of their own for the shared trainables, and terms in the loss.
-
-    Attributes:
-        batch_terms: What is added to the loss of each batch.
-    """
-
-    batch_terms: Sequence[BatchTerm] = ()
-
-    @override
-    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
-        optimizer = super().create_optimizer(*args, **kwargs)
-        learning_rate = self.finetuning_args.fcit.fcit_projector_learning_rate
-        if learning_rate is not None:
-            _split_groups(optimizer, set(shared_parameters(self.model).values()), learning_rate)
-        return optimizer
-
-    @override
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, **kwargs):
-        if not self.batch_terms or not self.model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **kwargs)
-        batch = dict(inputs)  # label smoothing takes the labels out
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch=num_items_in_batch, **kwargs)
-        weights = {**lora_parameters(self.model), **shared_parameters(self.model)}
-        total = sum(term.loss(self.model, weights, batch, outputs.logits) for term in self.batch_terms)
-        loss = loss + total * self._per_token(batch["labels"], num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
-
-    def _per_token(self, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
-        """What a sum over the learnt tokens is multiplied with, as the Trainer does with its own loss."""
-        if num_items_in_batch is None:
-            return 1 / (labels[..., 1:] != IGNORE_INDEX).sum().clamp(min=1)
-        return (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1) / num_items_in_batch
-
-
-def _split_groups(optimizer: torch.optim.Optimizer, chosen: set[torch.nn.Parameter], learning_rate: float) -> None:
-    """Move the chosen parameters into groups of another learning rate, all else as it was."""
-    for group in list(optimizer.param_groups):
-        moved = [parameter for parameter in group["params"] if parameter in chosen]
-        if moved and group["lr"] != learning_rate:
-            group["params"] = [parameter for parameter in group["params"] if parameter not in chosen]
-            optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
 class LocalTrainer:
@@ -139,7 +92,8 @@ class LocalTrainer:
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
-        self._collator = self._make_collator()
+        self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
+        self._collator = self.stage.make_collator(pipeline, model)
 
     @cached_property
     def partition(self) -> Partition:
@@ -160,13 +114,18 @@ class LocalTrainer:
             return np.arange(len(self.task(task)))
         return self.partition.parts(task)[client]
 
-    def num_steps(self, config: ConfigRecord) -> int:
-        """Optimizer steps of a client's local training."""
+    def num_steps(self, config: ConfigRecord, processes: int | None = None) -> int:
+        """Optimizer steps of a client's local training.
+
+        Args:
+            config: The client's work.
+            processes: Processes that share each step; default: those of this run.
+        """
         args = self.pipeline.training_args
         return optimizer_steps(
-            sum(len(records) for records in self.trains_on(config).values()),
+            self.pipeline.num_samples(self._parts(config)),
             batch=args.per_device_train_batch_size,
-            processes=args.world_size,
+            processes=processes or args.world_size,
             accumulation=args.gradient_accumulation_steps,
             epochs=args.num_train_epochs,
             max_steps=args.max_steps,
@@ -191,7 +150,7 @@ class LocalTrainer:
         if self.base_weights is not None:
             self.base_weights.write(extras.get(BASE, {}))
         start = {**subspace, **shared}
-        trainer = ClientTrainer(
+        trainer = self.stage.trainer(
             model=self.model,
             args=self._client_args(config),
             finetuning_args=self.finetuning_args,
@@ -227,9 +186,12 @@ class LocalTrainer:
         return Trained(moved, others, float(loss), measured)
 
     def _features(self, config: ConfigRecord) -> Dataset:
-        """The client's tokenised records."""
-        parts = [self.task(task).features.select(records) for task, records in self.trains_on(config).items()]
-        return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+        """What the trainer takes of the client's records."""
+        return self.pipeline.samples(self._parts(config))
+
+    def _parts(self, config: ConfigRecord) -> list[Part]:
+        """The client's records."""
+        return [(self.task(task), records) for task, records in self.trains_on(config).items()]
 
     def trains_on(self, config: ConfigRecord) -> dict[int, np.ndarray]:
         """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
@@ -252,7 +214,7 @@ class LocalTrainer:
         return found
 
     def _measured(
-        self, config: ConfigRecord, trainer: ClientTrainer, terms: Sequence[GradientTerm]
+        self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]
     ) -> dict[str, State]:
         """The records that the request wants beside the weights."""
         wants = config.get(WANTS, ())
@@ -272,25 +234,8 @@ class LocalTrainer:
         args.resume_from_checkpoint = None
         return args
 
-    def _make_collator(self):
-        pipeline = self.pipeline
-        tokenizer = pipeline.tokenizer
-        return SFTDataCollatorWith4DAttentionMask(
-            template=pipeline.template,
-            model=self.model,
-            pad_to_multiple_of=8,
-            label_pad_token_id=(
-                IGNORE_INDEX if pipeline.data_args.ignore_pad_token_for_loss else tokenizer.pad_token_id
-            ),
-            block_diag_attn=pipeline.model_args.block_diag_attn,
-            neat_packing=pipeline.data_args.neat_packing,
-            attn_implementation=getattr(self.model.config, "_attn_implementation", None),
-            compute_dtype=pipeline.model_args.compute_dtype,
-            **pipeline.tokenizer_module,
-        )
 
-
-def _quiet(trainer: CustomSeq2SeqTrainer) -> None:
+def _quiet(trainer: Trainer) -> None:
     """Drop the callbacks that would print, or save the processor, once per client."""
     from llamafactory.train.callbacks import SaveProcessorCallback
 
@@ -298,7 +243,7 @@ def _quiet(trainer: CustomSeq2SeqTrainer) -> None:
         trainer.remove_callback(callback)
 
 
-def _tear_down(trainer: CustomSeq2SeqTrainer) -> None:
+def _tear_down(trainer: Trainer) -> None:
     """Leave no engine, optimizer or hook behind, so that the next client starts clean."""
     if trainer.is_deepspeed_enabled:
         from accelerate.state import AcceleratorState

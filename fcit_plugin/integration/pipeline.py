@@ -1,17 +1,26 @@
 """Data through LLaMA-Factory's own pipeline: each data set is read and tokenised once, clients select indices."""
 
+import contextlib
 import copy
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import (
+    Dataset,
+    are_progress_bars_disabled,
+    concatenate_datasets,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
 
@@ -25,6 +34,9 @@ from .instructions import without_media
 
 logger = logging.get_logger(__name__)
 
+#: What LLaMA-Factory calls the two answers of a pair.
+_PAIR = ("chosen", "rejected")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -32,12 +44,14 @@ class Split:
 
     Attributes:
         name: Its name in ``dataset_info.json``.
-        features: What LLaMA-Factory's tokenisation gave, one row per record.
+        rows: The records in LLaMA-Factory's standard form.
+        features: What its tokenisation gave, one row per record.
         instructions: First human instruction of each record, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
     """
 
     name: str
+    rows: Dataset
     features: Dataset
     instructions: list[str]
     answers: list[Answer]
@@ -49,7 +63,16 @@ class Split:
         """The first records."""
         if count is None or count >= len(self):
             return self
-        return Split(self.name, self.features.select(range(count)), self.instructions[:count], self.answers[:count])
+        rows, features = (part.select(range(count)) for part in (self.rows, self.features))
+        return Split(self.name, rows, features, self.instructions[:count], self.answers[:count])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each record that was tokenised, the longest of its sequences, int64."""
+        known = ("input_ids", *(f"{one}_input_ids" for one in _PAIR))
+        columns = [name for name in known if name in self.features.column_names]
+        table = self.features.select_columns(columns).with_format("arrow")[:]
+        return np.max([list_value_length(table[name]).to_numpy() for name in columns], axis=0).astype(np.int64)
 
 
 class Pipeline:
@@ -60,9 +83,13 @@ class Pipeline:
         data_args: Its data arguments.
         training_args: Its training arguments.
         tokenizer_module: What ``load_tokenizer`` returned.
+        processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
     """
 
-    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any]) -> None:
+    def __init__(
+        self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str = "sft"
+    ) -> None:
+        self.processing = processing
         self.model_args = model_args
         self.data_args = data_args
         self.training_args = training_args
@@ -115,34 +142,59 @@ class Pipeline:
         return self._splits[name]
 
     def _load(self, name: str, generate: bool) -> Split:
-        training_args = copy.copy(self.training_args)
-        training_args.predict_with_generate = generate
+        processing = "sft" if generate else self.processing
         with diagnosed(name, self.data_args), self.training_args.main_process_first(desc="load dataset"):
-            aligned = _get_merged_dataset([name], self.model_args, self.data_args, training_args, stage="sft")
+            aligned = _get_merged_dataset([name], self.model_args, self.data_args, self.training_args, processing)
             instructions = _instructions(aligned)
         _refuse_empty(name, "instruction", instructions)
         answers = self._references(name, aligned) if generate else None
         if answers is None:
-            answers = [response[0]["content"] if response else "" for response in aligned["_response"]]
+            answers = [_answer(response) for response in aligned["_response"]]
             _refuse_empty(name, "answer", answers)
         rows = self._rows(aligned)
         with diagnosed(name, self.data_args, rows), self.training_args.main_process_first(desc="pre-process dataset"):
-            features = _get_preprocessed_dataset(
-                rows,
-                self.data_args,
-                training_args,
-                "sft",
-                self.template,
-                is_eval=generate,
-                **self.tokenizer_module,
-            )
+            features = self._tokenised(rows, processing, generate, packing=False)
         if len(features) != len(rows):
             raise ValueError(
                 f"LLaMA-Factory dropped {len(rows) - len(features)} records of the data set {name} as invalid "
                 "(see its warnings above); mend the file."
             )
         self._refuse_cut_images(name, rows, features)
-        return Split(name, features, instructions, answers)
+        return Split(name, aligned, features, instructions, answers)
+
+    def _tokenised(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
+        data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
+        data_args.packing = packing
+        if not workers:
+            data_args.preprocessing_num_workers = None
+        training_args.predict_with_generate = generate
+        return _get_preprocessed_dataset(
+            rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
+        )
+
+    def samples(self, parts: Sequence["Part"]) -> Dataset:
+        """What LLaMA-Factory's trainer takes of a client's records.
+
+        Packing puts several records into one sequence, and KTO sets an answer to another prompt against each: this is done
+        among the client's own records, for nothing of another one may come into its training.
+
+        Args:
+            parts: By task which records are the client's.
+        """
+        if not self.data_args.packing and self.processing != "kto":
+            return _concatenated([task.features.select(records) for task, records in parts])
+        rows = _concatenated([task.rows.select(records) for task, records in parts])
+        with quiet_datasets(), self.training_args.main_process_first(desc="pre-process dataset"):
+            return self._tokenised(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
+
+    def num_samples(self, parts: Sequence["Part"]) -> int:
+        """How many :meth:`samples` there are."""
+        if not self.data_args.packing:
+            return sum(len(records) for _, records in parts)
+        lengths = np.concatenate([task.lengths[records] for task, records in parts]).tolist()
+        at_once = self.data_args.preprocessing_batch_size
+        batches = [lengths[i : i + at_once] for i in range(0, len(lengths), at_once)]
+        return sum(len(greedy_knapsack(batch, self.data_args.cutoff_len)) for batch in batches)
 
     def _refuse_cut_images(self, name: str, rows: Dataset, features: Dataset) -> None:
         """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
@@ -153,15 +205,16 @@ class Pipeline:
         plugin, cutoff = self.template.mm_plugin, self.data_args.cutoff_len
         if not plugin.image_token or not any(rows["_images"]):
             return
-        lengths = list_value_length(features.with_format("arrow")[:]["input_ids"]).to_numpy()
+        ids = "input_ids" if "input_ids" in features.column_names else f"{_PAIR[0]}_input_ids"
+        lengths = list_value_length(features.with_format("arrow")[:][ids]).to_numpy()
         token = self.tokenizer.convert_tokens_to_ids(plugin.image_token)
         for i in np.flatnonzero(lengths >= cutoff).tolist():
             row = rows[i]
             messages = plugin.process_messages(
-                row["_prompt"] + row["_response"], row["_images"] or [], [], [], self.tokenizer_module["processor"]
+                row["_prompt"] + row["_response"][:1], row["_images"] or [], [], [], self.tokenizer_module["processor"]
             )
             whole = sum(message["content"].count(plugin.image_token) for message in messages)
-            if features[i]["input_ids"].count(token) < whole:
+            if features[i][ids].count(token) < whole:
                 raise ValueError(
                     f"`cutoff_len: {cutoff}` cuts record {i} of the data set {name} within its image, which takes {whole} "
                     "tokens; raise it."
@@ -204,12 +257,48 @@ class TaskData:
     @cached_property
     def features(self) -> Dataset:
         """Tokenised records."""
-        return concatenate_datasets([split.features for split in self.splits])
+        return _concatenated([split.features for split in self.splits])
+
+    @cached_property
+    def rows(self) -> Dataset:
+        """Records in LLaMA-Factory's standard form."""
+        return _concatenated([split.rows for split in self.splits])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each record, int64."""
+        return np.concatenate([split.lengths for split in self.splits])
 
     @cached_property
     def instructions(self) -> list[str]:
         """Instructions, in the same order."""
         return [text for split in self.splits for text in split.instructions]
+
+
+#: A task, and indices of some of its records.
+Part = tuple[TaskData, np.ndarray]
+
+
+def _concatenated(parts: list[Dataset]) -> Dataset:
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+@contextlib.contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Within the block data sets are processed without a progress bar, and without LLaMA-Factory's printed example."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def _answer(response: list[dict[str, str]]) -> str:
+    """The text of an answer; the better one of a pair, and with feedback the one that there is."""
+    return next((turn["content"] for turn in response if turn["content"].strip()), "")
 
 
 def _refuse_empty(name: str, what: str, texts: list[str]) -> None:

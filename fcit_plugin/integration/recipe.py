@@ -27,7 +27,8 @@ FREE = (
     *("model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir"),
     # processes and loading
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
-    *("preprocessing_*", "overwrite_cache", "data_shared_file_system", "local_rank", "ddp_backend", "ddp_timeout"),
+    *("preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank"),
+    *("ddp_backend", "ddp_timeout"),
     *("ray_*", "master_*", "device_map"),
     # evaluation is ours, and greedy
     *("per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty"),
@@ -139,8 +140,10 @@ def _fingerprint(split: Split) -> str:
     """The number of records, and a sum over their tokens, their answers, and the names and sizes of their files."""
     digest = hashlib.sha256()
     for batch in split.features.with_format("arrow").iter(batch_size=1000):
-        for column in ("input_ids", "labels"):
+        for column in sorted(name for name in batch.column_names if name.endswith(("input_ids", "labels"))):
             digest.update(batch[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).tobytes())
+        if "kto_tags" in batch.column_names:
+            digest.update(bytes(batch["kto_tags"].to_pylist()))
         for column in ("images", "videos", "audios"):
             for row in batch[column].to_pylist() if column in batch.column_names else ():
                 digest.update(b"".join(_of_file(item) for item in row or ()) + b"\0")

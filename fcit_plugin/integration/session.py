@@ -27,6 +27,7 @@ from .agreement import Agreement
 from .base_model import check_model, named
 from .datasets import check_datasets
 from .local import LocalTrainer
+from .local_stages import LOCAL_STAGES
 from .oracle import TaskEncoder, TaskPipeline
 from .pipeline import Pipeline
 from .recipe import deciding_keys
@@ -68,7 +69,9 @@ class Session:
         self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
         self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
         evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
-        check_datasets(self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, with_test=evaluates)
+        check_datasets(
+            self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, evaluates, args.fcit_local_stage
+        )
         if evaluates:
             check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
         if args.fcit_state_dir is not None:
@@ -93,8 +96,13 @@ class Session:
             self._clear_output_dir(held)
 
     def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
-        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module)
+        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module, self.processing)
         return TaskPipeline(self.scenario, *parts) if self.args.fcit_reference == "oracle" else Pipeline(*parts)
+
+    @property
+    def processing(self) -> str:
+        """LLaMA-Factory's name for the form of the training records."""
+        return LOCAL_STAGES[self.args.fcit_local_stage].processing
 
     def _load_model(self, tokenizer) -> torch.nn.Module:
         return load_model(tokenizer, self.model_args, self.finetuning_args, is_trainable=True)
@@ -180,6 +188,7 @@ class Session:
     def _deciding(self) -> dict[str, Any]:
         keys = (
             "method",
+            "local_stage",
             "setting",
             "task_order",
             "num_clients",

@@ -1,10 +1,13 @@
-"""Seam: ``llamafactory.train.sft.workflow.run_sft`` - the three fcit stages run our workflow instead."""
+"""Seams: LLaMA-Factory's workflows of the stages that can train a client - the three fcit stages run ours instead."""
 
 import wrapt
 
+#: LLaMA-Factory's functions, each in a module of its own.
+_WORKFLOWS = {"dpo": "run_dpo", "kto": "run_kto"}
+
 
 def install(workflow_module) -> None:
-    """Wrap ``run_sft``."""
+    """Wrap the module's workflow."""
 
     def wrapper(wrapped, instance, args, kwargs):
         finetuning_args = args[3] if len(args) > 3 else kwargs["finetuning_args"]
@@ -13,6 +16,7 @@ def install(workflow_module) -> None:
             return wrapped(*args, **kwargs)
         from .stages import run_stage  # imports Flower and the trainer: only when needed
 
-        return run_stage(stage, *args[:5])
+        return run_stage(stage, *args[:4], finetuning_args.fcit_generating_args)
 
-    wrapt.wrap_function_wrapper(workflow_module, "run_sft", wrapper)
+    name = _WORKFLOWS.get(workflow_module.__name__.split(".")[-2:][0], "run_sft")
+    wrapt.wrap_function_wrapper(workflow_module, name, wrapper)

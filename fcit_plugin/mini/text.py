@@ -37,7 +37,8 @@ def write_text_tasks(out: Path, train: int = 400, test: int = 50, seed: int = 0)
     """Write three text tasks with a ``dataset_info.json``, as a user's own data would stand.
 
     ``text_last`` asks for the last of some letters, ``text_sum`` for a sum of two digits, ``text_order`` whether
-    letters are in order.
+    letters are in order. Each comes as pairs too (``text_last_pairs``: a right and a wrong answer, for DPO), and as feedback
+    (``text_last_feedback``: one of them and whether it is right, for KTO), with the same test records.
 
     Args:
         out: Folder to write.
@@ -48,8 +49,8 @@ def write_text_tasks(out: Path, train: int = 400, test: int = 50, seed: int = 0)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     info: dict[str, Any] = {}
-    for name, task in TEXT_TASKS.items():
-        drawn = _distinct(task, train + test, np.random.default_rng([seed, len(info)]))
+    for number, (name, task) in enumerate(TEXT_TASKS.items()):
+        drawn = _distinct(task, train + test, np.random.default_rng([seed, 2 * number]))
         rows = {
             f"{name}.json": [{"instruction": q, "input": "", "output": a} for q, a in drawn[:train]],
             f"{name}_test.json": [{"instruction": q, "input": "", "output": a} for q, a in drawn[train:]],
@@ -57,7 +58,30 @@ def write_text_tasks(out: Path, train: int = 400, test: int = 50, seed: int = 0)
         for file_name, records in rows.items():
             (out / file_name).write_text(json.dumps(records, indent=1), encoding="utf-8")
             info[file_name.removesuffix(".json")] = {"file_name": file_name}
+        for kind, (entry, records) in _preferences(drawn[:train], np.random.default_rng([seed, number, 1])).items():
+            (out / f"{name}_{kind}.json").write_text(json.dumps(records, indent=1), encoding="utf-8")
+            info[f"{name}_{kind}"] = {"file_name": f"{name}_{kind}.json", **entry}
+            info[f"{name}_{kind}_test"] = {"file_name": f"{name}_test.json"}
     (out / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+
+
+def _preferences(
+    drawn: list[tuple[str, str]], rng: np.random.Generator
+) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The records as pairs and as feedback: what dataset_info.json says of them, and the records."""
+    answers = sorted({answer for _, answer in drawn})
+    wrong = [answers[(answers.index(a) + int(rng.integers(1, len(answers)))) % len(answers)] for _, a in drawn]
+    right = rng.permutation(np.arange(len(drawn)) % 2 == 0).tolist()
+    pairs = [{"instruction": q, "chosen": a, "rejected": b} for (q, a), b in zip(drawn, wrong, strict=True)]
+    feedback = [
+        {"instruction": q, "output": a if good else b, "right": good}
+        for (q, a), b, good in zip(drawn, wrong, right, strict=True)
+    ]
+    prompt = {"prompt": "instruction"}
+    return {
+        "pairs": ({"ranking": True, "columns": {**prompt, "chosen": "chosen", "rejected": "rejected"}}, pairs),
+        "feedback": ({"columns": {**prompt, "response": "output", "kto_tag": "right"}}, feedback),
+    }
 
 
 def _distinct(task, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:

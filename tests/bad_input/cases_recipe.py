@@ -127,7 +127,7 @@ STAGES = [
 TOGETHER = [
     Case("a fine-tuning type that is not LoRA", ("`finetuning_type: full`", "lora"), {"finetuning_type": "full"}),
     Case("data sets beside the stages", ("`dataset`", "`fcit_stages`"), {"dataset": "color"}),
-    Case("packing", ("`packing`", "leave it out"), {"packing": True}),
+    Case("packing pairs", ("`packing`", "leave it out"), {"packing": True, "fcit_local_stage": "dpo"}),
     Case("DoRA", ("`use_dora`", "leave it out"), {"use_dora": True}),
     Case("an adapter to begin from", ("`adapter_name_or_path`",), {"adapter_name_or_path": "somewhere"}),
     Case("no template", ("`template`", "chat template"), {"template": None}),

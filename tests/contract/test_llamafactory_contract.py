@@ -54,6 +54,8 @@ class TestSeams:
             ("llamafactory.hparams.parser", "read_args"),
             ("llamafactory.launcher", "launch"),
             ("llamafactory.train.sft.workflow", "run_sft"),
+            ("llamafactory.train.dpo.workflow", "run_dpo"),
+            ("llamafactory.train.kto.workflow", "run_kto"),
             ("llamafactory.data.parser", "get_dataset_list"),
             ("llamafactory.model.adapter", "init_adapter"),
             # whoever took the name by "from ... import" came after the hook
@@ -61,6 +63,8 @@ class TestSeams:
             ("llamafactory.train.tuner", "read_args"),
             ("llamafactory.train.tuner", "run_sft"),
             ("llamafactory.train.sft", "run_sft"),
+            ("llamafactory.train.tuner", "run_dpo"),
+            ("llamafactory.train.tuner", "run_kto"),
             ("llamafactory.data.loader", "get_dataset_list"),
             ("llamafactory.model.loader", "init_adapter"),
             ("llamafactory.data.loader", "_get_preprocessed_dataset"),
@@ -160,6 +164,23 @@ class TestWorkflow:
         source = inspect.getsource(tuner._training_function)
         assert "run_sft(model_args, data_args, training_args, finetuning_args, generating_args, callbacks)" in source
 
+    @pytest.mark.parametrize("stage", ["dpo", "kto"])
+    def test_the_workflows_of_preference_data_take_four_argument_objects_then_callbacks(self, stage):
+        workflow = importlib.import_module(f"llamafactory.train.{stage}.workflow")
+        assert names(getattr(workflow, f"run_{stage}")) == [
+            "model_args", "data_args", "training_args", "finetuning_args", "callbacks"
+        ]  # fmt: skip
+        called = f"run_{stage}(model_args, data_args, training_args, finetuning_args, callbacks)"
+        assert called in inspect.getsource(tuner._training_function)
+
+    @pytest.mark.parametrize("stage", ["dpo", "kto"])
+    def test_without_a_reference_model_the_trainer_switches_the_adapter_off(self, stage):
+        module = importlib.import_module(f"llamafactory.train.{stage}.trainer")
+        trainer = getattr(module, f"Custom{stage.upper()}Trainer")
+        assert names(trainer.__init__)[:5] == ["self", "model", "ref_model", "finetuning_args", "processor"]
+        source = inspect.getsource(trainer.compute_reference_log_probs)
+        assert "if self.ref_model is None:" in source and ".disable_adapter()" in source
+
     def test_the_trainer_takes_finetuning_args_processor_and_tokenizer_by_name(self):
         from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 
@@ -254,6 +275,23 @@ class TestData:
         for row, record in zip(found, aligned, strict=True):
             prompt, answer = template.encode_oneturn(module["tokenizer"], record["_prompt"] + record["_response"])
             assert row["input_ids"] == (prompt if generate else prompt + answer)
+
+    def test_records_are_packed_by_their_lengths_within_each_batch_of_the_preprocessing(self, loaded):
+        from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+        from llamafactory.data.processor.processor_utils import greedy_knapsack
+
+        (model_args, data_args, training_args, *_), module, template = loaded
+        rows = _get_merged_dataset(["letter"], model_args, data_args, training_args, stage="sft")
+        data_args.preprocessing_batch_size = 7
+
+        def process():
+            return _get_preprocessed_dataset(rows, data_args, training_args, "sft", template, **module)
+
+        lengths = [len(ids) for ids in process()["input_ids"]]
+        data_args.packing, data_args.cutoff_len = True, 40
+        packed = process()
+        assert len(packed) == sum(len(greedy_knapsack(lengths[i : i + 7], 40)) for i in range(0, len(lengths), 7))
+        assert {len(ids) for ids in packed["input_ids"]} == {41}
 
     def test_the_collator_takes_these_keywords_and_pads_labels(self, loaded):
         from llamafactory.data import SFTDataCollatorWith4DAttentionMask

@@ -110,7 +110,8 @@ def test_the_number_of_steps_is_what_we_count_in_advance(tmp_path, rows, accumul
     one.args.num_train_epochs = epochs
     one.train_dataset = ROWS[:rows]
     one.train()
-    ours = SimpleNamespace(pipeline=SimpleNamespace(training_args=one.args), trains_on=lambda config: {0: range(rows)})
+    pipeline = SimpleNamespace(training_args=one.args, num_samples=len)
+    ours = SimpleNamespace(pipeline=pipeline, _parts=lambda config: range(rows))
     assert LocalTrainer.num_steps(ours, {}) == one.state.global_step
 
 

@@ -141,8 +141,7 @@ REFUSED = [
     # LLaMA-Factory's own keys that the loop cannot honour
     ({"finetuning_type": "full"}, ["`finetuning_type: full`", "`finetuning_type: lora`"]),
     ({"finetuning_type": "freeze"}, ["`finetuning_type: freeze`"]),
-    ({"packing": True}, ["`packing`"]),
-    ({"neat_packing": True}, ["`packing`"]),
+    ({"ref_model": "some/model"}, ["`ref_model`"]),
     ({"use_dora": True}, ["`use_dora`"]),
     ({"pissa_init": True}, ["`pissa_init`"]),
     ({"additional_target": "embed_tokens"}, ["`additional_target`"]),
