@@ -133,12 +133,23 @@ def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_pa
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
 
 
+def shipped(name):
+    return Grid(ROOT / "recipes" / "compare" / f"{name}.yaml")
+
+
 @pytest.mark.parametrize("name", ["mini", "ablations"])
 def test_every_cell_of_the_shipped_grids_is_a_recipe(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     known = {key for part in _TRAIN_ARGS for key in part.__dataclass_fields__}
-    for cell in Grid(ROOT / "recipes" / "compare" / f"{name}.yaml").cells:
+    for cell in shipped(name).cells:
         rest, stage, fcit = split(cell.keys)
         assert stage == "fcit" and set(rest) <= known
-        program = get_scenario(fcit.fcit_setting)
-        assert max(map(len, program.schedule)) in (1, fcit.fcit_clients_per_round), cell.name
+        scenario = get_scenario(fcit.fcit_setting)
+        assert max(map(len, scenario.schedule)) in (1, fcit.fcit_clients_per_round), cell.name
+
+
+def test_the_ablations_begin_from_the_runs_of_the_grid_of_methods():
+    methods = {cell.folder: cell.keys for cell in shipped("mini").cells}
+    shared = {cell.folder: cell.keys for cell in shipped("ablations").cells if cell.folder in methods}
+    assert {folder.parts[-2] for folder in shared} == {"disco", "oracle"} and len(shared) == 6
+    assert all(methods[folder] == keys for folder, keys in shared.items())
