@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..scenario.partition import Partition
 
 #: Keys of LLaMA-Factory that decide the partition, with its defaults.
-_OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None}
+_OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None, "adapter_name_or_path": None}
 
 #: More clients than this are not listed one by one.
 _LISTED = 100
@@ -30,7 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     partition = partition_of(_keys(args.recipe))
-    table = partition.table(range(len(partition.scenario.tasks)))
+    table = partition.table(partition.scenario.tasks_to_train())
     _print(partition, table)
     for path, write in ((args.plot, _plot), (args.csv, _csv)):
         if path:
@@ -50,6 +50,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     """
     from ..arguments import FcitArguments, check_names
     from ..benchmark.root import use_data_root
+    from ..federation.earlier import earlier_scenario
     from ..integration.datasets import check_datasets
     from ..integration.files import TrainFiles
     from ..integration.partition import partition_options
@@ -61,7 +62,9 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     args = FcitArguments(**ours)
     use_data_root(args.fcit_data_dir)
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
-    check_datasets(scenario.all_datasets(), others["dataset_dir"], with_test=False)
+    if others["adapter_name_or_path"]:
+        scenario = earlier_scenario(Path(others["adapter_name_or_path"])).followed_by(scenario)
+    check_datasets(scenario.datasets_to_train(), others["dataset_dir"], with_test=False)
     source = TrainFiles(others["dataset_dir"], others["max_samples"])
     return Partition(scenario, source, partition_options(args), others["seed"])
 

@@ -83,7 +83,9 @@ def plot_partition(
     Raises:
         ValueError: there is no entry, or no client.
     """
-    cells = np.array([entry["records"] for entry in partition], np.float64).T
+    cells = np.zeros((max((len(entry["records"]) for entry in partition), default=0), len(partition)))
+    for column, entry in enumerate(partition):  # in a run that goes on from another one, clients may have joined
+        cells[: len(entry["records"]), column] = entry["records"]
     many = len(cells) > 100
     figure, axes = _heat_map(
         np.where(cells > 0, cells, np.nan),

@@ -58,6 +58,7 @@ def build_report(
     partition: Sequence[Mapping[str, Any]] = (),
     arguments: Mapping[str, Any] | None = None,
     reference: str | None = None,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
 
@@ -84,16 +85,18 @@ def build_report(
             number per client.
         reference: `fcit_reference` if the run is a bound that methods are compared with, not a method.
         arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
+        earlier: of a run that goes on from others, those: entries with the keys stage (its first one) and arguments.
 
     Returns:
-        A dictionary with the keys method, reference, setting, seed, arguments, stages, datasets, accuracy,
+        A dictionary with the keys method, reference, setting, seed, arguments, earlier, stages, datasets, accuracy,
         accuracy_restricted, scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments,
         dropped, product_errors, privacy, partition and seconds.
         `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where there is nothing
         to summarise. `last` of the reference zero_shot is the mean over `zero_shot`.
     """
     datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
-    evaluated = matrix.rows != []
+    # a run that goes on from another one may not be evaluated itself
+    evaluated = matrix.rows != [] and len(matrix.rows) == len(stages)
     zero_shot = zero_shot or {}
     untuned = fmean(zero_shot.values()) if reference == "zero_shot" else None
     return {
@@ -102,6 +105,7 @@ def build_report(
         "setting": setting,
         "seed": int(seed),
         "arguments": dict(arguments or {}),
+        "earlier": [dict(run) for run in earlier],
         "stages": [list(stage) for stage in stages],
         "datasets": datasets,
         "accuracy": [row + [None] * (len(datasets) - len(row)) for row in matrix.rows],

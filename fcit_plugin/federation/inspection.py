@@ -78,7 +78,7 @@ def inspect(output_dir: Path) -> Inspection:
 
 
 def _is_last(commit: Path, manifest: Mapping[str, Any]) -> bool:
-    return number_of(commit) == len(manifest["stages"]) * manifest["num_rounds"]
+    return number_of(commit) == sum(manifest["rounds"])
 
 
 def _title(manifest: Mapping[str, Any]) -> str:
@@ -87,7 +87,7 @@ def _title(manifest: Mapping[str, Any]) -> str:
 
 
 def _progress(number: int, manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:
-    rounds, traffic = len(manifest["stages"]) * manifest["num_rounds"], progress["traffic"]
+    rounds, traffic = sum(manifest["rounds"]), progress["traffic"]
     where = f"; next: stage {manifest['stage']} round {manifest['round']}" if number < rounds else ""
     return [
         f"{number} of {rounds} rounds, {progress['step']} steps, {progress['seconds']['total']:.0f} s{where}",
@@ -106,7 +106,7 @@ def _stages(manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> tuple[l
         score = f"{fmean(value for value in scores[0] if value is not None):.2f}" if scores and any(
             value is not None for value in scores[0]
         ) else "-"  # fmt: skip
-        rows.append([str(stage), ", ".join(names), f"{done} of {manifest['num_rounds']}", who or "-", score])
+        rows.append([str(stage), ", ".join(names), f"{done} of {manifest['rounds'][stage]}", who or "-", score])
     return ["stage", "data sets", "rounds", "clients on subspace", "mean score"], rows
 
 

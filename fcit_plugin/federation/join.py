@@ -12,6 +12,7 @@ from ..adapters.lora import State, check_keys, check_shapes
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
 from ..knowledge.organizer import Organizer, SubspaceTokens
+from ..scenario.tasks import Scenario
 from .files import read_object
 from .state import ServerState, load_state, save_state
 
@@ -77,7 +78,10 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
             "such runs cannot be joined."
         )
     joined = join(one, other, method.organizer(0))
-    save_state(joined.state, out, configs[0], {**manifest, "joined": [str(first), str(second)]})
+    scenarios = [Scenario.from_dict(values["scenario"]) for values in (manifest, other_manifest)]
+    both = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
+    both |= {"scenario": scenarios[0].followed_by(scenarios[1]).to_dict(), "joined": [str(first), str(second)]}
+    save_state(joined.state, out, configs[0], {**manifest, **both})
     return joined
 
 

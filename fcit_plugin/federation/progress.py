@@ -1,6 +1,7 @@
-"""How far a run has come and what it has measured: all that its report needs beside the server's state."""
+"""How far a run has come and what it has measured: all that its report, or a run that goes on from it, needs beside the
+server's state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -23,6 +24,11 @@ class Progress:
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
         traffic: Bytes that travelled.
         seconds: Wall-clock time, "total" and of it "evaluate".
+        partition: How many records of what each client has, as :meth:`fcit_plugin.scenario.Partition.table` has it.
+        labels: The answers that occur in the training records of each data set, None where they are open; without those
+            records nobody could tell them.
+        recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
+            one), "arguments" and "data".
     """
 
     step: int = 0
@@ -35,6 +41,27 @@ class Progress:
     product_errors: list[dict[str, Any]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "evaluate": 0.0})
+    partition: list[dict[str, Any]] = field(default_factory=list)
+    labels: dict[str, Sequence[str] | None] = field(default_factory=dict)
+    recipes: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_scores(
+        self,
+        stage: int,
+        free: Mapping[str, float],
+        restricted: Mapping[str, float | None],
+        other: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Add the scores after a stage; earlier stages that were not evaluated have none."""
+        self.matrix.add(stage, free)
+        for rows, row in ((self.restricted, restricted), (self.other, other)):
+            rows += [{} for _ in range(stage - len(rows))]
+            rows.append(dict(row))
+
+    def add_partition(self, table: Sequence[Mapping[str, Any]]) -> None:
+        """Add how tasks are dealt out; a task that comes back takes the place of itself."""
+        rows = {(row["task"], row["dataset"]): dict(row) for row in [*self.partition, *table]}
+        self.partition = list(rows.values())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

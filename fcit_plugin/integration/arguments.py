@@ -83,6 +83,7 @@ def install(parser_module) -> None:
         if stage in FCIT_STAGES:
             fill_in(rest, stage, fcit)
             check_values(rest, parser_module._TRAIN_ARGS)
+        earlier = earlier_folder(rest, stage) if stage in FCIT_STAGES else None
         given_fcit = fcit
         if fcit.fcit_reference:
             fcit = reference_recipe(rest, fcit)
@@ -90,7 +91,7 @@ def install(parser_module) -> None:
         parsed = wrapped(rest)
         finetuning_args = parsed[-2]
         if stage in FCIT_STAGES:
-            check_combination(*parsed[:4], fcit)
+            check_combination(*parsed[:4], fcit, earlier)
         else:
             with_folder(parsed, fcit)
         finetuning_args.fcit = fcit
@@ -98,6 +99,7 @@ def install(parser_module) -> None:
         finetuning_args.fcit_aside = aside
         finetuning_args.fcit_stage = stage
         finetuning_args.fcit_evaluated = evaluated
+        finetuning_args.fcit_earlier = earlier
         finetuning_args.fcit_own_data = own_data
         finetuning_args.fcit_base_model = given_model
         finetuning_args.fcit_generating_args = parsed[-1]
@@ -238,7 +240,40 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         raise ValueError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
 
 
-def check_combination(model_args, data_args, training_args, finetuning_args, fcit: FcitArguments) -> None:
+def earlier_folder(recipe: dict[str, Any], stage: str) -> Path | None:
+    """Take ``adapter_name_or_path`` out of a recipe of an fcit stage: LLaMA-Factory shall not load it.
+
+    Args:
+        recipe: LLaMA-Factory's keys; changed in place.
+        stage: The fcit stage.
+
+    Returns:
+        The output folder of the run to go on from, None if there is none.
+
+    Raises:
+        ValueError: It is something else, or the stage cannot go on from it.
+    """
+    given = recipe.pop("adapter_name_or_path", None)
+    if not given:
+        return None
+    if stage != "fcit":
+        raise ValueError(
+            f"`adapter_name_or_path` belongs to `stage: fcit`; with `stage: {stage}` name the finished folder as "
+            "`fcit_state_dir`, and in `fcit_stages` put the new stages behind its own."
+        )
+    names = given.split(",") if isinstance(given, str) else list(given)
+    folder = fcit_folder([name.strip() for name in names])
+    if folder is None:
+        raise ValueError(
+            f"`adapter_name_or_path`: {given} is not the output folder of an fcit run, and `stage: fcit` goes on from "
+            "nothing else; name one, or take the key out."
+        )
+    return folder
+
+
+def check_combination(
+    model_args, data_args, training_args, finetuning_args, fcit: FcitArguments, earlier: Path | None = None
+) -> None:
     """Refuse LLaMA-Factory options that the federated loop cannot honour, rather than ignore them.
 
     Raises:
@@ -259,7 +294,6 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
         "early_stopping_steps": finetuning_args.early_stopping_steps,
         "use_unsloth": model_args.use_unsloth,
         "resize_vocab": model_args.resize_vocab,
-        "adapter_name_or_path": model_args.adapter_name_or_path,
         "freeze_vision_tower: false": not finetuning_args.freeze_vision_tower,
     }
     for key, value in refused.items():
@@ -271,7 +305,9 @@ def check_combination(model_args, data_args, training_args, finetuning_args, fci
         raise ValueError(
             "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
         )
-    _check_folders(training_args.output_dir, fcit)
+    if earlier is not None and fcit.fcit_reference:
+        raise ValueError("`fcit_reference` is a bound from the untuned model on; take `adapter_name_or_path` out.")
+    _check_folders(training_args.output_dir, fcit, earlier)
 
 
 #: What some methods and rules do to a client's training.
@@ -392,8 +428,9 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
     return parsed
 
 
-def _check_folders(output_dir: str, fcit: FcitArguments) -> None:
+def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:
     taken = {"fcit_state_dir": [fcit.fcit_state_dir], "fcit_update_dirs": fcit.fcit_update_dirs or []}
+    taken["adapter_name_or_path"] = [earlier]
     for key, folders in taken.items():
         for folder in folders:
             if folder is not None and Path(folder).resolve() == Path(output_dir).resolve():

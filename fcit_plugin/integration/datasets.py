@@ -127,14 +127,20 @@ def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool, loca
     for name in names:
         _check_entry(name, dataset_dir)
         _check_kind(name, dataset_dir, local_stage)
-        if with_test and not is_dataset(name + TEST, dataset_dir):
+        if with_test:
+            check_tests([name], dataset_dir)
+
+
+def check_tests(names: Iterable[str], dataset_dir: str) -> None:
+    """The same for their test records alone."""
+    for name in names:
+        if not is_dataset(name + TEST, dataset_dir):
             raise ValueError(
                 f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
                 "or set `fcit_eval_every: never`."
             )
-        if with_test:
-            _check_entry(name + TEST, dataset_dir)
-            _check_kind(name + TEST, dataset_dir, "sft")
+        _check_entry(name + TEST, dataset_dir)
+        _check_kind(name + TEST, dataset_dir, "sft")
 
 
 def _check_entry(name: str, dataset_dir: str) -> None:

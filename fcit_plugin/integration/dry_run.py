@@ -16,9 +16,9 @@ from typing_extensions import override
 
 from ..adapters.base_change import grown
 from ..adapters.lora import State, only, read_shared
-from ..evaluation.metrics import label_set
 from ..federation.files import write_json
 from ..federation.lora_aggregation import Member
+from ..federation.progress import Progress
 from ..federation.server import Program
 from ..federation.state import ServerState
 from ..knowledge.encoders import token_dimension
@@ -107,6 +107,15 @@ class DrySession(Session):
         """There are no weights to change."""
 
     @override
+    def _data_keys(self) -> dict[str, str]:
+        """Most records are not tokenised."""
+        return {}
+
+    @override
+    def _fingerprint(self) -> None:
+        """There are no weights."""
+
+    @override
     def _find_start(self) -> None:
         """The plan is that of a whole run."""
 
@@ -129,8 +138,8 @@ def make_plan(session: DrySession) -> Plan:
     """Count what the session's run would do."""
     args, local, aside = session.args, session.local(), session.finetuning_args.fcit_aside
     processes = num_processes(session.training_args.world_size)
-    names = session.scenario.all_datasets()
     evaluates = args.fcit_eval_every != "never"
+    names = session.scenario.all_datasets() if evaluates else session.scenario.datasets_to_train()
     data = [_summary(session, name, evaluates) for name in names]
     turns = _turns(session.program)
     shared = _shapes(read_shared(session.model))
@@ -144,11 +153,12 @@ def make_plan(session: DrySession) -> Plan:
     }
     memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
     given = session.finetuning_args.fcit_given
+    setting = session.scenario.name if session.earlier is not None else given.fcit_setting
     return Plan(
-        title=f"{given.fcit_reference or given.fcit_method}, {given.fcit_setting}, seed {session.training_args.seed}",
+        title=f"{given.fcit_reference or given.fcit_method}, {setting}, seed {session.training_args.seed}",
         settings=_settings(session, payload, processes),
         data=data,
-        shares=[_share(session, local, index) for index in range(len(session.scenario.tasks))],
+        shares=[_share(session, local, index) for index in session.scenario.tasks_to_train()],
         schedules=schedules,
         answers=_answers(session, data, found.values()) if evaluates else 0,
         memory=memory,
@@ -178,8 +188,10 @@ def _by_turns(turns: list[State]) -> list[str]:
 
 
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
-    split = session.pipeline.train(name)
     test = len(session.pipeline.test(name).head(session.args.fcit_eval_samples)) if evaluates else None
+    if name not in session.scenario.datasets_to_train():
+        return DataSummary(name, None, test, [])
+    split = session.pipeline.train(name)
     return DataSummary(name, len(split), test, split.lengths.tolist())
 
 
@@ -193,7 +205,7 @@ def _schedule(
 ) -> Schedule:
     work = []
     more = _beside_the_weights(session, program)
-    for stage in range(program.num_stages):
+    for stage in range(program.scenario.first_stage, program.num_stages):
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
                 records, steps = len(local.records(client, config["task"])), local.num_steps(config, processes)
@@ -236,12 +248,15 @@ def _base_after(program: Program, state: ServerState) -> State:
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
     """Most answers that all evaluations generate: one a test record; after training one more if it is no label of the set."""
     args, scenario = session.args, session.scenario
+    earlier = session.earlier.progress if session.earlier is not None else Progress()
+    labels = session.pipeline.label_sets(scenario.datasets_to_train(), earlier.labels)
     tests = {item.name: item.test for item in data}
-    closed = {name for name in tests if label_set(session.pipeline.train(name).answers) is not None}
+    closed = {name for name in tests if labels.get(name) is not None}
     times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
-    answers = sum(tests.values()) if args.fcit_zero_shot else 0
+    unknown = tests.keys() - (earlier.zero_shot or {}).keys()
+    answers = sum(tests[name] for name in unknown) if args.fcit_zero_shot else 0
     for program in found:
-        for stage in range(program.num_stages):
+        for stage in range(scenario.first_stage, program.num_stages):
             seen = scenario.seen_datasets(stage)
             restricted = {"true": times, "last": int(stage + 1 == program.num_stages), "false": 0}
             answers += times * sum(tests[name] for name in seen)
@@ -306,7 +321,8 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         "trained": f"{subspace:,} numbers in a subspace (rank {tuning.lora_rank}, alpha {tuning.lora_alpha}, "
         f"{len(payload.subspace) // 2} layers), {shared:,} shared",
         "identity tokens": f"{args.fcit_identity_encoder}, {payload.dimension} numbers",
-        "federation": f"{session.scenario.num_stages} stages of {args.fcit_num_rounds} rounds, "
+        **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
+        "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
         "partition": f"{args.fcit_partition}, beta {args.fcit_beta}, at least {args.fcit_min_client_samples} records",
         "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "

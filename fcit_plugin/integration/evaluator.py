@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
 from ..evaluation.answers import Answer
-from ..evaluation.metrics import label_set, score
+from ..evaluation.metrics import score
 from ..federation.state import ServerState
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
@@ -51,6 +51,7 @@ class Evaluator:
         encoder: Identity encoder.
         args: The recipe's fcit keys.
         generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
+        labels: The label set of each data set, None where answers are open.
         base_weights: The base weights, where the server changes them.
     """
 
@@ -60,13 +61,15 @@ class Evaluator:
         pipeline: Pipeline,
         encoder: IdentityEncoder,
         args: FcitArguments,
-        generating_args,
+        generating_args: Any,
+        labels: Mapping[str, Sequence[str] | None],
         base_weights: BaseWeights | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
         self.encoder = encoder
         self.args = args
+        self.labels = labels
         self.base_weights = base_weights
         self.max_new_tokens = generating_args.max_new_tokens
         self.batch_size = pipeline.training_args.per_device_eval_batch_size
@@ -239,7 +242,7 @@ class Evaluator:
 
     def _trie(self, name: str) -> dict | None:
         """The data set's own labels as a prefix tree of token ids; None where the answers are open."""
-        labels = label_set(self.pipeline.train(name).answers)
+        labels = self.labels.get(name)
         if labels is None:
             return None
         root: dict[int, dict] = {}

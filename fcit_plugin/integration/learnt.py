@@ -18,7 +18,6 @@ from ..federation.state import TOKENS, ServerState, load_state
 from ..knowledge.activation import Router
 from ..knowledge.encoders import make_encoder
 from ..knowledge.fixed import fixed_weights
-from ..scenario.settings import datasets_of_task
 from .datasets import is_dataset
 from .instructions import without_media
 from .pipeline import instructions_of
@@ -124,10 +123,8 @@ class Learnt:
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
         """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.knowledge.fixed.fixed_weights`."""
-        setting = self.manifest["setting"]
-        return fixed_weights(
-            given, self.state.tasks, self.state.tokens.counts, lambda task: datasets_of_task(setting, task)
-        )
+        datasets = {task["name"]: task["datasets"] for task in self.manifest["scenario"]["tasks"]}
+        return fixed_weights(given, self.state.tasks, self.state.tokens.counts, datasets)
 
     def export_weights(
         self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args

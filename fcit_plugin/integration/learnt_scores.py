@@ -38,8 +38,9 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     learnt = Learnt.read(folder)
     _check(session, learnt)
     args, scenario = session.args, session.scenario
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args)
     every = scenario.all_datasets()
+    labels = session.pipeline.label_sets(every, {})
+    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, labels)
     evaluator.check(every)
     begin = time.perf_counter()
     zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free if args.fcit_zero_shot else None

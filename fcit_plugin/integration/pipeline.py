@@ -4,7 +4,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from pyarrow.compute import list_value_length
 
 from ..benchmark.references import Reference, match_references
 from ..evaluation.answers import Answer
+from ..evaluation.metrics import label_set
 from .converter import RECORD
 from .datasets import TEST, dataset_entry, dataset_root
 from .diagnosis import diagnosed
@@ -107,12 +108,33 @@ class Pipeline:
         """Test records: prompts alone, to generate from."""
         return self._split(name + TEST, generate=True)
 
-    def read(self, names: Iterable[str], with_test: bool) -> None:
-        """Read and tokenise data sets now: what is wrong with one shall be known before a model is loaded."""
-        for name in names:
+    def read(self, train: Iterable[str], test: Iterable[str]) -> None:
+        """Read and tokenise data sets now: what is wrong with one shall be known before a model is loaded.
+
+        Args:
+            train: Data sets whose training records are read.
+            test: Data sets whose test records are.
+        """
+        for name in train:
             self.train(name)
-            if with_test:
-                self.test(name)
+        for name in test:
+            self.test(name)
+
+    def label_sets(
+        self, names: Iterable[str], known: Mapping[str, Sequence[str] | None]
+    ) -> dict[str, Sequence[str] | None]:
+        """The answers that occur in the training records of each data set, None where they are open.
+
+        Args:
+            names: Data sets whose training records are there.
+            known: The same of data sets trained on before, which they may be among.
+        """
+        found = {name: None if labels is None else list(labels) for name, labels in known.items()}
+        for name in names:
+            if found.get(name, ()) is not None:
+                labels = label_set([*found.get(name, ()), *self.train(name).answers])
+                found[name] = None if labels is None else list(labels)
+        return found
 
     def count(self, name: str) -> int:
         """Number of training records; see :class:`fcit_plugin.scenario.Source`."""

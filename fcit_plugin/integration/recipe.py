@@ -11,9 +11,14 @@ from typing import Any
 
 import torch
 
+from ..adapters.lora import whole_weight
 from ..arguments import FcitArguments
+from ..scenario.tasks import Scenario
 from .pipeline import Pipeline, Split
 from .scoring import scoring
+
+#: How the keys are called that tell what a data set is tested on, and how it is scored.
+TEST_RECORDS, METRICS = "test records of {}", "metrics of {}"
 
 #: Keys that may differ: where things lie and are shown, how much memory evaluation takes, what an fcit stage sets itself.
 #: All others count, also those of a later LLaMA-Factory: better refused for nothing than gone on with other numbers.
@@ -57,15 +62,13 @@ def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
     return found
 
 
-def data_keys(pipeline: Pipeline, names: Iterable[str], args: FcitArguments) -> dict[str, str]:
+def data_keys(pipeline: Pipeline, scenario: Scenario, args: FcitArguments) -> dict[str, str]:
     """What decides about each data set: the number of its records with a sum over them, and how it is scored."""
-    found = {}
-    for name in names:
-        found[f"data set {name}"] = _fingerprint(pipeline.train(name))
-        if args.fcit_eval_every != "never":
-            metrics = scoring(name, pipeline.data_args.dataset_dir, args.fcit_caption_metric)
-            found[f"test records of {name}"] = _fingerprint(pipeline.test(name))
-            found[f"metrics of {name}"] = ", ".join([metrics.main, *metrics.also])
+    found = {f"data set {name}": _fingerprint(pipeline.train(name)) for name in scenario.datasets_to_train()}
+    for name in scenario.all_datasets() if args.fcit_eval_every != "never" else ():
+        metrics = scoring(name, pipeline.data_args.dataset_dir, args.fcit_caption_metric)
+        found[TEST_RECORDS.format(name)] = _fingerprint(pipeline.test(name))
+        found[METRICS.format(name)] = ", ".join([metrics.main, *metrics.also])
     return found
 
 
@@ -83,14 +86,15 @@ def names(base_model: str, data_args: Any, args: FcitArguments) -> dict[str, str
     return {key: str(value) for key, value in found.items() if value and value != defaults.get(key)}
 
 
-def model_key(model: torch.nn.Module) -> dict[str, str]:
-    """A fingerprint of the base model: names, shapes and first numbers of its weights."""
+def fingerprint(model: torch.nn.Module) -> str:
+    """Tells one base model from another: by names, shapes and first numbers of its weights."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
-            first = parameter.detach().flatten()[:16].to("cpu", torch.float32)
-            digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode() + first.numpy().tobytes())
-    return {"weights of model_name_or_path": digest.hexdigest()[:16]}
+            with whole_weight(parameter) as weight:
+                first = weight.detach().flatten()[:16].to("cpu", torch.float32)
+                digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode() + first.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], commit: Path) -> None:
@@ -105,17 +109,24 @@ def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterabl
     Raises:
         ValueError: The sentence lists every key that differs, with both values.
     """
-    defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
-    differing = [
-        f"`{key}` was {then!r} and is {now!r}"
-        for key in sorted(saved.keys() | ours.keys())
-        if (then := saved.get(key, defaults.get(key))) != (now := ours.get(key, defaults.get(key)))
-    ]
-    if differing:
+    found = differing(saved, ours, parts, saved.keys() | ours.keys())
+    if found:
         raise ValueError(
-            f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(differing)}. "
+            f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(found)}. "
             "Take these back, or begin anew in another `output_dir` or with `overwrite_output_dir: true`."
         )
+
+
+def differing(
+    saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], keys: Iterable[str]
+) -> list[str]:
+    """Which of some keys differ between two recipes, in words; see :func:`check_same`."""
+    defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
+    return [
+        f"`{key}` was {then!r} and is {now!r}"
+        for key in sorted(keys)
+        if (then := saved.get(key, defaults.get(key))) != (now := ours.get(key, defaults.get(key)))
+    ]
 
 
 def digest_of(keys: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from .evaluator import Evaluator, Scores
 from .hub import Hub
 from .local import light_garbage_collection, quiet_transformers
 from .monitor import Monitor
-from .recipe import data_keys, digest_of, model_key, names
+from .recipe import digest_of, names
 from .scoring import scoring
 from .session import CARD, LOSS_PNG, Session
 
@@ -40,23 +40,29 @@ class FederatedRun:
         self.session = session
         self.scenario = session.scenario
         self.args = session.args
-        self.evaluator = Evaluator(
-            *(session.model, session.pipeline, session.encoder, session.args, session.generating_args),
-            session.base_weights,
-        )
         self.local = session.local(lambda config: self.monitor.client_callback(config))
-        if self.args.fcit_eval_every != "never":
-            self.evaluator.check(self.scenario.all_datasets())
-        data = data_keys(session.pipeline, self.scenario.all_datasets(), self.args)
-        self.recipe = {"keys": session.keys, "data": data | model_key(session.model)}
-        if session.start is None:
-            self.state, self.progress, log = session.first_state(), Progress(), None
-        else:
+        self.recipe = {"keys": session.keys, "data": self._data_keys()}
+        self.untuned = session.first_state()
+        if session.start is not None:
             session.start.check("data", self.recipe["data"])
             self.state, self.progress, log = session.start.load(session.agreement)
+        elif session.earlier is not None:
+            self.state, self.progress, log = session.earlier.load(session.agreement)
+        else:
+            self.state, self.progress, log = self.untuned, Progress(), None
+        trained = self.scenario.datasets_to_train()
+        self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.evaluator = Evaluator(
+            *(session.model, session.pipeline, session.encoder, session.args, session.generating_args),
+            self.progress.labels,
+            session.base_weights,
+        )
+        if self.args.fcit_eval_every != "never":
+            self.evaluator.check(self.scenario.all_datasets())
         self.monitor = Monitor(
             session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
         )
+        self.progress.add_partition(self.local.partition.table(self.local.partition.dealt()))
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -97,9 +103,16 @@ class FederatedRun:
             logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
 
     def _begin(self) -> None:
-        if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot:
-            self.progress.zero_shot = self._evaluate(self.state, self.scenario.all_datasets(), restricted=False).free
-            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in self.progress.zero_shot.items()})
+        arguments = {**self._names(), **self.recipe["keys"]}
+        self.progress.recipes.append(
+            {"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]}
+        )
+        known = self.progress.zero_shot or {}
+        unknown = [name for name in self.scenario.all_datasets() if name not in known]
+        if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
+            scores = self._evaluate(self.untuned, unknown, restricted=False).free
+            self.progress.zero_shot = {**known, **scores}
+            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.items()})
         self._commit(self.state)
 
     def _go_on(self) -> None:
@@ -162,9 +175,7 @@ class FederatedRun:
                 {f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None}
             )
             if last_round:
-                self.progress.matrix.add(stage, scores.free)
-                self.progress.restricted.append(scores.restricted)
-                self.progress.other.append(scores.other)
+                self.progress.add_scores(stage, scores.free, scores.restricted, scores.other)
             mean = sum(scores.free.values()) / len(scores.free)
             self.monitor.write(
                 f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
@@ -174,9 +185,20 @@ class FederatedRun:
             self.monitor.scalars(values)
         self._commit(state)
 
+    def _data_keys(self) -> dict[str, str]:
+        """What lies in folders and decides the numbers."""
+        session = self.session
+        found = {**session.data, "weights of model_name_or_path": session.base_fingerprint}
+        return found if session.earlier is None else {**found, "run in adapter_name_or_path": session.earlier.digest}
+
+    def _names(self) -> dict[str, str]:
+        session = self.session
+        found = names(session.base_model, session.data_args, self.args)
+        return found if session.earlier is None else {**found, "adapter_name_or_path": str(session.earlier.folder)}
+
     def _number(self, stage: int, round: int) -> int:
         """Rounds before this one, over all stages."""
-        return stage * self.args.fcit_num_rounds + round
+        return sum(self.session.rounds[:stage]) + round
 
     def _replies(self, stage: int, round: int) -> Path:
         return self.session.checkpoints.replies(self._number(stage, round))
@@ -196,9 +218,10 @@ class FederatedRun:
         self.session.checkpoints.commit(self._number(state.stage, state.round), write)
 
     def _total_steps(self) -> int:
-        return sum(
+        earlier = self.session.earlier.progress.step if self.session.earlier is not None else 0
+        return earlier + sum(
             self.local.num_steps(config)
-            for stage in range(self.session.program.num_stages)
+            for stage in range(self.scenario.first_stage, self.session.program.num_stages)
             for round in range(self.args.fcit_num_rounds)
             for config in self.session.program.work(stage, round).values()
         )
@@ -230,7 +253,7 @@ class FederatedRun:
         report = build_report(
             method=given.fcit_reference or given.fcit_method,
             reference=given.fcit_reference,
-            setting=given.fcit_setting,
+            setting=self.scenario.name if session.earlier is not None else given.fcit_setting,
             seed=session.training_args.seed,
             stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
             matrix=progress.matrix,
@@ -244,8 +267,9 @@ class FederatedRun:
             product_errors=progress.product_errors,
             privacy=spent(self.args, progress.assignments, self.scenario.num_stages),
             seconds={key: round(value, 2) for key, value in seconds.items()},
-            partition=self.local.partition.table(self.local.partition.dealt()),
-            arguments={**names(session.base_model, session.data_args, self.args), **self.recipe["keys"]},
+            partition=progress.partition,
+            arguments={**self._names(), **self.recipe["keys"]},
+            earlier=[{key: recipe[key] for key in ("stage", "arguments")} for recipe in progress.recipes[:-1]],
         )
         write_report(report, output_dir)
         card = model_card(
@@ -257,6 +281,7 @@ class FederatedRun:
             shared=SHARED if self.state.shared else None,
         )
         write_bytes(output_dir / CARD, card.encode())
+        write_json(output_dir / PROGRESS, progress.to_dict())
         session.save(self.state, output_dir)
         print(table(report))
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")

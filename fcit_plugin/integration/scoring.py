@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..evaluation.captions import COCO
 from ..evaluation.metrics import get_metric
-from .datasets import TEST, dataset_entry
+from .datasets import TEST, dataset_entry, is_dataset
 
 #: Value of ``fcit_metric`` that stands for what the recipe's ``fcit_caption_metric`` names.
 CAPTION = "caption"
@@ -35,7 +35,8 @@ def scoring(name: str, dataset_dir: str, caption_metric: str) -> Scoring:
     Raises:
         ValueError: A metric is unknown; the sentence names the data set and the nearest metric.
     """
-    entry = {**dataset_entry(name, dataset_dir), **dataset_entry(name + TEST, dataset_dir)}
+    trained = dataset_entry(name, dataset_dir) if is_dataset(name, dataset_dir) else {}  # it may have been long ago
+    entry = {**trained, **dataset_entry(name + TEST, dataset_dir)}
     main, also = entry.get("fcit_metric", "exact_match"), entry.get("fcit_also", [])
     if not isinstance(also, list):
         raise ValueError(f"`fcit_also` of the data set {name} must be a list of metrics, got {also!r}.")

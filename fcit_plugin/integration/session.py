@@ -16,7 +16,7 @@ from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
 from ..continual.methods import make_method
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
-from ..federation.checkpoints import Checkpoints
+from ..federation.checkpoints import PROGRESS, Checkpoints
 from ..federation.files import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOKENS
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
@@ -25,19 +25,20 @@ from ..knowledge.encoders import IdentityEncoder, make_encoder
 from ..scenario.settings import get_scenario
 from .agreement import Agreement
 from .base_model import check_model, named
+from .continuation import Earlier
 from .datasets import check_datasets
 from .local import LocalTrainer
 from .local_stages import LOCAL_STAGES
 from .oracle import TaskEncoder, TaskPipeline
 from .pipeline import Pipeline
-from .recipe import deciding_keys
+from .recipe import data_keys, deciding_keys, fingerprint
 from .resume import Start, find_start
 from .scoring import check_metrics
 
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, BASE_CHANGE, RULES, MEMORY, REPORT_JSON, MATRIX_CSV),
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, BASE_CHANGE, RULES, MEMORY, PROGRESS, REPORT_JSON, MATRIX_CSV),
     *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
 )
 
@@ -67,11 +68,18 @@ class Session:
         self.is_main = training_args.process_index == 0
         args = self.args
         self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
+        self.rounds = [args.fcit_num_rounds] * self.scenario.num_stages
+        folder = finetuning_args.fcit_earlier
+        self.earlier = Earlier.read(folder) if folder is not None else None
+        if self.earlier is not None:
+            self.scenario = self.earlier.scenario.followed_by(self.scenario)
+            self.rounds = self.earlier.rounds + self.rounds
         self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
         evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
-        check_datasets(
-            self.own_datasets or self.scenario.all_datasets(), data_args.dataset_dir, evaluates, args.fcit_local_stage
-        )
+        trained = self.own_datasets or self.scenario.datasets_to_train()
+        check_datasets(trained, data_args.dataset_dir, evaluates, args.fcit_local_stage)
+        if self.earlier is not None and evaluates:
+            self.earlier.check_tests(data_args.dataset_dir)
         if evaluates:
             check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
         if args.fcit_state_dir is not None:
@@ -79,6 +87,13 @@ class Session:
         check_model(model_args)
         self.arguments = (model_args, data_args, training_args, finetuning_args, generating_args, args)
         self.keys = deciding_keys(self.arguments, training_args.world_size)
+        if self.earlier is not None:
+            if make_method(args).num_remembered():
+                raise ValueError(
+                    f"`fcit_method: {args.fcit_method}` trains on records of earlier tasks, which a run that goes on from "
+                    "another one does not have; take another method, or train all stages in one run."
+                )
+            self.earlier.check_recipe(self.arguments, self.keys, evaluates)
         self.checkpoints = Checkpoints(self.output_dir, training_args.save_total_limit)
         self.start = self._find_start()
         held = self._check_output_dir()
@@ -86,12 +101,20 @@ class Session:
             tokenizer_module = load_tokenizer(model_args)
         self.pipeline = self._make_pipeline(tokenizer_module)
         if finetuning_args.fcit_stage == "fcit":
-            self.pipeline.read(self.scenario.all_datasets(), with_test=evaluates)
+            self.pipeline.read(trained, self.scenario.all_datasets() if evaluates else ())
+            self.data = self._data_keys()
+            if self.earlier is not None:
+                self.earlier.check_data(self.data)
         with named(model_args, OSError):
             self.model = self._load_model(tokenizer_module["tokenizer"])
+        self.base_fingerprint = self._fingerprint()
         self.encoder = self._make_encoder(tokenizer_module["tokenizer"])
         make_method(args).prepare(self.model)
         self.program = Program(args, self.scenario, training_args.seed, blank=read_subspace(self.model))
+        if self.earlier is not None:
+            state, *_ = self.earlier.load(self.agreement)
+            targets = adapter_config(self.model)["target_modules"]
+            self.earlier.check_model(state, self.program.blank, targets, read_shared(self.model), self.base_fingerprint)
         if held is not None:  # only now: what is refused above takes nothing away
             self._clear_output_dir(held)
 
@@ -104,8 +127,16 @@ class Session:
         """LLaMA-Factory's name for the form of the training records."""
         return LOCAL_STAGES[self.args.fcit_local_stage].processing
 
+    def _data_keys(self) -> dict[str, str]:
+        """What tells these data sets from others of the same names."""
+        return data_keys(self.pipeline, self.scenario, self.args)
+
     def _load_model(self, tokenizer) -> torch.nn.Module:
         return load_model(tokenizer, self.model_args, self.finetuning_args, is_trainable=True)
+
+    def _fingerprint(self) -> str | None:
+        """Tells this base model from others; None for one without weights."""
+        return fingerprint(self.model)
 
     def _make_encoder(self, tokenizer) -> IdentityEncoder:
         args = self.args
@@ -183,7 +214,10 @@ class Session:
                     "give every site and the server the same recipe."
                 )
         if manifest["stage"] >= self.scenario.num_stages:
-            raise ValueError(f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in.")
+            raise ValueError(
+                f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in; to go on with "
+                "new tasks, put their stages behind the old ones in `fcit_stages`."
+            )
 
     def _deciding(self) -> dict[str, Any]:
         keys = (
@@ -232,7 +266,10 @@ class Session:
             "plugin_version": __version__,
             "base_model": self.base_model,
             "template": self.data_args.template,
+            "base_fingerprint": self.base_fingerprint,
             "stages": [list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
+            "rounds": self.rounds,
+            "scenario": self.scenario.to_dict(),
             "activation": self.args.fcit_activation,
             "temperature": self.args.fcit_temperature,
             **self._deciding(),

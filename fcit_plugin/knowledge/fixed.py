@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def fixed_weights(
     given: str | list | None,
     tasks: Sequence[Mapping[str, int]],
     counts: np.ndarray,
-    datasets_of: Callable[[str], Sequence[str]],
+    datasets: Mapping[str, Sequence[str]],
 ) -> list[float]:
     """The weights w [K] that ``fcit_export_weights`` names.
 
@@ -20,7 +20,7 @@ def fixed_weights(
             numbers and lists also as text.
         tasks: For each subspace the tasks that it took in, with the number of clients.
         counts: int64 [K], N_k; a subspace with count 0 holds nothing and has no part in the mean.
-        datasets_of: The data sets of a task, by the task's name.
+        datasets: The data sets of each task, by the task's name.
 
     Raises:
         ValueError: It is none of these, or names a data set that several subspaces took in.
@@ -34,7 +34,7 @@ def fixed_weights(
         return _one(value, count)
     if isinstance(value, list) and len(value) == count and all(map(_is_weight, value)):
         return [float(weight) for weight in value]
-    holders = {k: _clients(given, row, datasets_of) for k, row in enumerate(tasks)}
+    holders = {k: _clients(given, row, datasets) for k, row in enumerate(tasks)}
     holders = {k: clients for k, clients in holders.items() if clients}
     if len(holders) == 1:
         return _one(*holders, count)
@@ -44,7 +44,7 @@ def fixed_weights(
             f"`fcit_export_weights: {given}` is not one subspace, for several took in that data set: {found}; "
             "give one of these numbers, a list of weights, or auto."
         )
-    names = sorted({name for row in tasks for task in row for name in (task, *datasets_of(task))})
+    names = sorted({name for row in tasks for task in row for name in (task, *datasets.get(task, ()))})
     raise ValueError(
         f"`fcit_export_weights` is {given!r}; give mean, auto, a subspace from 0 to {count - 1}, "
         f"a list of {count} weights, or a data set that the run learnt ({', '.join(names) or 'it names none'})."
@@ -67,6 +67,6 @@ def _one(k: int, count: int) -> list[float]:
     return [float(k == other) for other in range(count)]
 
 
-def _clients(name: str | list, tasks: Mapping[str, int], datasets_of: Callable[[str], Sequence[str]]) -> int:
+def _clients(name: str | list, tasks: Mapping[str, int], datasets: Mapping[str, Sequence[str]]) -> int:
     """How often a client with the task or data set of this name trained the subspace."""
-    return sum(clients for task, clients in tasks.items() if name == task or name in datasets_of(task))
+    return sum(clients for task, clients in tasks.items() if name == task or name in datasets.get(task, ()))

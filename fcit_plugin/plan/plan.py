@@ -14,13 +14,13 @@ class DataSummary:
 
     Attributes:
         name: Its name.
-        train: Training records.
+        train: Training records; None where an earlier run was trained on them.
         test: Test records that are evaluated; None without evaluation.
         lengths: Tokens of the training records that were tokenised.
     """
 
     name: str
-    train: int
+    train: int | None
     test: int | None
     lengths: Sequence[int]
 

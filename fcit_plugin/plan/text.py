@@ -33,9 +33,10 @@ def _block(title: str, rows: Sequence[Sequence[str]]) -> str:
 def _data(data: Sequence[DataSummary]) -> list[list[str]]:
     rows = [["", "train", "test", "tokens (mean, longest of a sample)"]]
     for item in data:
-        test = "-" if item.test is None else f"{item.test:,}"
-        tokens = f"{sum(item.lengths) / len(item.lengths):.0f}, {max(item.lengths)} of {len(item.lengths)} records"
-        rows.append([item.name, f"{item.train:,}", test, tokens])
+        train, test = ("-" if count is None else f"{count:,}" for count in (item.train, item.test))
+        lengths = item.lengths
+        tokens = f"{sum(lengths) / len(lengths):.0f}, {max(lengths)} of {len(lengths)} records" if lengths else "-"
+        rows.append([item.name, train, test, tokens])
     return rows
 
 

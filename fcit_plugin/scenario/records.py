@@ -68,5 +68,5 @@ class Records:
         return [value for dataset in self.sizes for value in self.source.column(dataset, name)]
 
     def column_everywhere(self, name: str) -> dict[str, Sequence[Any]]:
-        """The same column of all data sets of the setting, by data set: who is a client does not depend on the task."""
-        return {dataset: self.source.column(dataset, name) for dataset in self.scenario.all_datasets()}
+        """The same column of all data sets to be trained, by data set: who is a client does not depend on the task."""
+        return {dataset: self.source.column(dataset, name) for dataset in self.scenario.datasets_to_train()}

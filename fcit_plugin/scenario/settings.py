@@ -133,18 +133,6 @@ def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
     return Scenario(scenario.name, scenario.tasks, schedule)
 
 
-def datasets_of_task(setting: str, task: str) -> tuple[str, ...]:
-    """Return the data sets of a task by the task's name, as it stands in a manifest.
-
-    Args:
-        setting: `fcit_setting` of the run.
-        task: name of the task; one of a custom setting is made of its data sets' names.
-    """
-    if setting in SETTINGS:
-        return next((known.datasets for known in SETTINGS[setting].tasks if known.name == task), ())
-    return tuple(task.split("+"))
-
-
 def _rows(value: object, kind: type, key: str, what: str) -> tuple[tuple, ...]:
     """Check that a YAML value is a list of lists of `kind`, and return it as tuples."""
     if not isinstance(value, (list, tuple)):

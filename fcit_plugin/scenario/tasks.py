@@ -1,6 +1,8 @@
 """Tasks and their order in time (spec, sections 1 and 5)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Scenario:
         schedule: `schedule[t]` holds the task index of the i-th selected client of stage t; with more
             clients than entries the row starts again (i modulo its length). A homogeneous scenario has
             `schedule[t] == (t,)`.
+        first_stage: the stage to begin with; those before it belong to an earlier run that this one goes on from.
 
     Raises:
         ValueError: a task without data sets, with one data set twice, given twice, or used by no stage; a stage
@@ -33,6 +36,7 @@ class Scenario:
     name: str
     tasks: tuple[Task, ...]
     schedule: tuple[tuple[int, ...], ...]
+    first_stage: int = 0
 
     def __post_init__(self) -> None:
         for index, task in enumerate(self.tasks):
@@ -87,3 +91,46 @@ class Scenario:
     def all_datasets(self) -> tuple[str, ...]:
         """Return every data set of the scenario, ordered by first appearance."""
         return self.seen_datasets(self.num_stages - 1)
+
+    def datasets_to_train(self) -> tuple[str, ...]:
+        """Return the data sets of the stages from `first_stage` on, ordered by first appearance."""
+        stages = range(self.first_stage, self.num_stages)
+        return tuple(dict.fromkeys(name for t in stages for name in self.datasets_of_stage(t)))
+
+    def tasks_to_train(self) -> tuple[int, ...]:
+        """Return the indices of the tasks of the stages from `first_stage` on, in ascending order."""
+        return tuple(sorted(set().union(*self.schedule[self.first_stage :])))
+
+    def followed_by(self, other: "Scenario") -> "Scenario":
+        """Return this scenario with the stages of another one behind its own, to begin with the first of those.
+
+        A task of the other one that has the same data sets as a task of this one is that task come back.
+        """
+        tasks = list(self.tasks)
+        numbers = []
+        for task in other.tasks:
+            known = next((i for i, own in enumerate(self.tasks) if set(own.datasets) == set(task.datasets)), len(tasks))
+            tasks += [task] if known == len(tasks) else []
+            numbers.append(known)
+        schedule = tuple(tuple(numbers[index] for index in row) for row in other.schedule)
+        name = "+".join(dict.fromkeys([*self.name.split("+"), other.name]))
+        return Scenario(name, tuple(tasks), self.schedule + schedule, first_stage=self.num_stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scenario as plain JSON values."""
+        tasks = [{"name": task.name, "datasets": list(task.datasets)} for task in self.tasks]
+        return {"name": self.name, "tasks": tasks, "schedule": [list(row) for row in self.schedule]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Scenario":
+        """Rebuild it from `to_dict`, also after JSON.
+
+        Raises:
+            ValueError: it is no valid scenario.
+        """
+        try:
+            tasks = tuple(Task(str(task["name"]), tuple(map(str, task["datasets"]))) for task in values["tasks"])
+            schedule = tuple(tuple(map(int, row)) for row in values["schedule"])
+            return cls(str(values["name"]), tasks, schedule)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The stages of the earlier run cannot be read: {error!r}.") from error

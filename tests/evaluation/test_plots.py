@@ -57,6 +57,12 @@ def test_partition_has_a_number_for_each_client_that_has_records(tmp_path, figur
     assert [label.get_text() for label in figures[0].axes[0].get_yticklabels()] == ["0", "1", "2"]
 
 
+def test_clients_that_joined_later_have_nothing_of_earlier_tasks(tmp_path, figures):
+    rows = [{"task": "a", "dataset": "a", "records": [5, 7]}, {"task": "b", "dataset": "b", "records": [1, 2, 3]}]
+    plot_partition(rows, tmp_path / "p.png")
+    assert set(cells(figures[0]).values()) == {"5", "7", "1", "2", "3"}
+
+
 def test_the_partition_of_very_many_clients_is_colours_in_a_picture_of_bounded_size(tmp_path, figures):
     plot_partition(partition(5000), tmp_path / "p.png")
     assert cells(figures[0]) == {}

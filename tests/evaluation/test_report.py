@@ -48,6 +48,7 @@ def test_report_is_plain_json_with_the_numbers_of_the_matrix():
         "setting": "custom",
         "seed": 3,
         "arguments": {"learning_rate": 0.1},
+        "earlier": [],
         "stages": [["fcit_a"], ["fcit_b", "fcit_a"]],
         "datasets": ["fcit_a", "fcit_b"],
         "accuracy": [[90.0, None], [70.0, 80.0]],

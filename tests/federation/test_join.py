@@ -11,6 +11,7 @@ from fcit_plugin.commands.join import JOIN
 from fcit_plugin.federation.join import join, join_folders
 from fcit_plugin.federation.state import ServerState, load_state, save_state
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace, SubspaceTokens
+from fcit_plugin.scenario import Scenario, Task
 
 MANIFEST = {
     "base_model": "base",
@@ -23,6 +24,14 @@ MANIFEST = {
     "activation": "softmax",
     "temperature": 0.05,
     "setting": "custom",
+    "stages": [["color"], ["letter"]],
+    "rounds": [2, 2],
+    "scenario": Scenario("custom", (Task("color", ("color",)), Task("letter", ("letter",))), ((0,), (1,))).to_dict(),
+}
+OTHER_MANIFEST = MANIFEST | {
+    "stages": [["number"], ["letter"], ["number"]],
+    "rounds": [1, 1, 3],
+    "scenario": Scenario("custom", (Task("number", ("number",)), Task("letter", ("letter",))), ((0,), (1,), (0,))).to_dict(),
 }
 CONFIG = {"r": 2, "lora_alpha": 4, "use_rslora": False, "target_modules": ["up_proj", "down_proj"]}
 
@@ -111,8 +120,8 @@ def test_under_fedavg_there_is_one_lora_whatever_the_tokens_say():
 
 @pytest.fixture
 def folders(tmp_path):
-    for name, state in (("one", FIRST), ("other", SECOND)):
-        save_state(state, tmp_path / name, CONFIG, MANIFEST)
+    for name, state, manifest in (("one", FIRST, MANIFEST), ("other", SECOND, OTHER_MANIFEST)):
+        save_state(state, tmp_path / name, CONFIG, manifest)
     return tmp_path / "one", tmp_path / "other"
 
 
@@ -127,7 +136,10 @@ def test_the_verb_writes_a_state_folder_and_says_what_became_of_each_subspace(fo
     expected = join(FIRST, SECOND, Organizer(0.9, None)).state
     for one, other in zip(state.subspaces, expected.subspaces, strict=True):
         assert all(torch.equal(one[key], value) for key, value in other.items())
-    assert {key: manifest[key] for key in MANIFEST} == MANIFEST
+    of_both = {"stages": [["color"], ["letter"], ["number"], ["letter"], ["number"]], "rounds": [2, 2, 1, 1, 3]}
+    assert {key: manifest[key] for key in MANIFEST} == MANIFEST | of_both | {"scenario": manifest["scenario"]}
+    scenario = Scenario.from_dict(manifest["scenario"])
+    assert [list(scenario.datasets_of_stage(t)) for t in range(manifest["stage"])] == of_both["stages"]
     assert manifest["joined"] == [str(folder) for folder in folders]
     assert json.loads((tmp_path / "out" / "subspaces" / "2" / "adapter_config.json").read_text()) == {
         **CONFIG, "target_modules": ["down_proj", "up_proj"]

@@ -58,7 +58,6 @@ def test_nothing_is_written_beside_the_report_and_the_run_is_left_alone(again, t
     [
         ({"adapter_name_or_path": None}, "name its output folder as `adapter_name_or_path`"),
         ({"adapter_name_or_path": "nowhere"}, "`adapter_name_or_path`, nowhere is none"),
-        ({"do_train": True}, "`adapter_name_or_path` cannot be used with the fcit stages"),
         ({"stage": "fcit_aggregate", "fcit_zero_shot": None}, "`do_train: false` belongs to `stage: fcit`"),
         ({"lora_rank": 2}, "subspace in .*/subspaces/0"),
         ({"lora_alpha": 4}, "`lora_alpha` is 4 in the recipe and 8 in"),

@@ -74,7 +74,9 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(text_re
     spy = Spy()
     register(spy)
     session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled), per_device_eval_batch_size=4)))
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
+    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    evaluator = Evaluator(*parts, labels)
     scores = evaluator.evaluate(session.first_state(), ["color", "letter"])
 
     (free, answers), (restricted, _) = spy.calls
@@ -112,7 +114,9 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(text_recipe, tex
         Evaluator, "_generate_batch", lambda self, batch: decoded.extend(batch) or original(self, batch)
     )
     session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled))))
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    sets = session.pipeline.label_sets(session.scenario.all_datasets(), {})
+    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    evaluator = Evaluator(*parts, sets)
     evaluator.evaluate(session.first_state(), ["letter"])
     assert spy.calls[1][0] == [greedy(model, tokenizer, prompt, labels) for prompt in prompts]
     again = [row.number for row in decoded if row.trie is not None]

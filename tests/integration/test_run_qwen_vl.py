@@ -72,7 +72,9 @@ def test_evaluation_places_image_tokens_in_the_grid_that_the_models_own_processo
     assert not torch.equal(expected[1], expected[2]), "height and width differ inside an image of 2 x 3 tokens"
 
     session = Session(*get_train_args({**keys, "output_dir": str(tmp_path / "out")}))
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
+    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
+    evaluator = Evaluator(*parts, labels)
     seen = []
     session.model.get_base_model().model.language_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["position_ids"]), with_kwargs=True

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from fcit_plugin.knowledge.fixed import fixed_weights
-from fcit_plugin.scenario.settings import datasets_of_task
+from fcit_plugin.scenario.settings import get_scenario
 
 TASKS = [{"color": 4}, {"letter+number": 2, "shape": 1}, {"shape": 3}]
 COUNTS = np.array([10, 0, 30])
 
 
-def weights(given, tasks=TASKS, setting="custom", counts=COUNTS):
-    return fixed_weights(given, tasks, counts, lambda task: datasets_of_task(setting, task))
+DATASETS = {"color": ("color",), "letter+number": ("letter", "number"), "shape": ("shape",)}
+
+
+def weights(given, tasks=TASKS, datasets=DATASETS, counts=COUNTS):
+    return fixed_weights(given, tasks, counts, datasets)
 
 
 @pytest.mark.parametrize(
@@ -34,10 +37,11 @@ def test_each_form(given, expected):
 
 
 def test_a_data_set_of_a_capability_is_found_in_the_papers_setting():
-    tasks = [{"general": 3}, {"math": 2}]
-    assert weights("fcit_tabmwp", tasks, "cap_het", np.array([1, 1])) == [0, 1]
-    assert weights("fcit_iconqa", tasks, "cap_het", np.array([1, 1])) == [1, 0]
-    assert weights("general", tasks, "cap_hom", np.array([1, 1])) == [1, 0]
+    tasks, counts = [{"general": 3}, {"math": 2}], np.array([1, 1])
+    datasets = {task.name: task.datasets for task in get_scenario("cap_het").tasks}
+    assert weights("fcit_tabmwp", tasks, datasets, counts) == [0, 1]
+    assert weights("fcit_iconqa", tasks, datasets, counts) == [1, 0]
+    assert weights("general", tasks, datasets, counts) == [1, 0]
 
 
 def test_a_data_set_in_several_subspaces_is_refused_with_the_candidates():

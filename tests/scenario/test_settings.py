@@ -1,5 +1,7 @@
 """The settings of the paper against spec section 5, and every complaint about the user's keys."""
 
+import json
+
 import pytest
 
 from fcit_plugin.scenario import SETTINGS, Scenario, Task, get_scenario
@@ -123,3 +125,28 @@ def test_a_wrong_key_is_named_with_what_to_do(arguments, key, advice):
         get_scenario(*arguments)
     assert key in str(caught.value)
     assert advice in str(caught.value)
+
+
+def test_stages_behind_those_of_another_scenario_keep_its_tasks_and_their_numbers():
+    earlier, later = get_scenario("custom", [["a"], ["b", "c"]]), get_scenario("custom", [["d"], ["c", "b"]], [[0, 1], [1]])
+    both = earlier.followed_by(later)
+    assert [task.datasets for task in both.tasks] == [("a",), ("b", "c"), ("d",)]
+    assert both.schedule == ((0,), (1,), (2, 1), (1,))
+    assert (both.name, both.first_stage, both.tasks_to_train()) == ("custom", 2, (1, 2))
+    assert both.datasets_to_train() == ("d", "b", "c") and both.all_datasets() == ("a", "b", "c", "d")
+    assert (earlier.first_stage, earlier.datasets_to_train(), earlier.tasks_to_train()) == (0, ("a", "b", "c"), (0, 1))
+
+
+def test_a_setting_of_the_paper_can_be_gone_on_from_again_and_again():
+    first = get_scenario("cap_het")
+    second = first.followed_by(get_scenario("custom", [["x"]]))
+    third = second.followed_by(get_scenario("custom", [["y"]]))
+    assert (second.name, third.name, third.first_stage) == ("cap_het+custom", "cap_het+custom", 5)
+    assert [third.datasets_of_stage(t) for t in range(4)] == [first.datasets_of_stage(t) for t in range(4)]
+
+
+def test_a_scenario_comes_back_from_json():
+    scenario = get_scenario("task_het")
+    assert Scenario.from_dict(json.loads(json.dumps(scenario.to_dict()))) == scenario
+    with pytest.raises(ValueError, match="cannot be read"):
+        Scenario.from_dict({"name": "x"})

@@ -1,0 +1,27 @@
+"""The stages of a run that another one goes on from; no torch, so that a look is quick."""
+
+from pathlib import Path
+
+from ..scenario.tasks import Scenario
+from .files import MANIFEST, read_manifest
+
+
+def earlier_scenario(folder: Path) -> Scenario:
+    """The stages of the run in a folder.
+
+    Raises:
+        ValueError: The folder is none of a run, or the run has not come to its end.
+    """
+    manifest = read_manifest(folder)
+    if "scenario" not in manifest or "rounds" not in manifest:
+        raise ValueError(
+            f"`adapter_name_or_path`: {folder / MANIFEST} does not say the stages of its run, so nothing can come behind "
+            "them; it was written by an older fcit-plugin, name a run of this one."
+        )
+    scenario = Scenario.from_dict(manifest["scenario"])
+    if (manifest["stage"], manifest["round"]) != (scenario.num_stages, 0):
+        raise ValueError(
+            f"`adapter_name_or_path`: {folder} holds a run in its stage {manifest['stage']}, round {manifest['round']}, of "
+            f"{scenario.num_stages} stages; let it come to its end, and name its output folder."
+        )
+    return scenario
