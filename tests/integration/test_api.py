@@ -9,9 +9,12 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import tiny
+import torch
 from llamafactory.api.app import create_app
 from llamafactory.chat import ChatModel
 from runs import infer_args
+
+from fcit_plugin.integration.instructions import KEYWORD
 
 openai = pytest.importorskip("openai", reason="extra [dev]")
 uvicorn = pytest.importorskip("uvicorn")
@@ -94,6 +97,32 @@ def test_eight_requests_of_different_tasks_at_a_time_get_the_answers_that_they_g
             assert [text.strip() for text in streamed] == [text.strip() for text in alone]
 
 
+def test_the_latest_instruction_counts_not_the_system_prompt_nor_earlier_turns(client, text_run, text_keys, settings):
+    """Over HTTP, whole and streamed: each answer is that of a chat whose weights are set by hand."""
+    color, letter = QUESTIONS[:2]
+    turns = [
+        {"role": "system", "content": color},
+        {"role": "user", "content": color},
+        {"role": "assistant", "content": "red"},
+        {"role": "user", "content": letter},
+    ]
+    chat = ChatModel(infer_args(text_keys, text_run, **GREEDY))
+
+    def by_hand(instruction):
+        ids, _ = chat.engine.template.encode_oneturn(
+            chat.engine.tokenizer, [*turns[1:], {"role": "assistant", "content": ""}], color
+        )
+        options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, KEYWORD: [instruction]}
+        output = chat.engine.model.generate(input_ids=torch.tensor([ids]), **options)
+        return chat.engine.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True).strip()
+
+    assert by_hand(letter) != by_hand(color), "the test says nothing"
+    whole = client.chat.completions.create(model="any", messages=turns)
+    parts = client.chat.completions.create(model="any", messages=turns, stream=True)
+    assert whole.choices[0].message.content.strip() == by_hand(letter)
+    assert "".join(part.choices[0].delta.content or "" for part in parts).strip() == by_hand(letter)
+
+
 def test_several_answers_to_one_request_are_returned(client):
     assert len(ask(client, QUESTIONS[0], n=3, temperature=1.0).choices) == 3
 
@@ -137,3 +166,23 @@ def test_web_chat_answers_as_chat_does(text_run, text_keys, tmp_path, monkeypatc
             chatbot, messages, "en", "", "", None, None, None, 4, 1.0, 0.0, True, False, True
         )
         assert chatbot[-1]["content"].strip() == answer(client, text).strip()
+
+
+def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypatch, client):
+    """Gradio's own client presses the button of the page that ``llamafactory-cli webchat`` shows."""
+    pytest.importorskip("gradio", exc_type=ImportError)
+    from gradio_client import Client
+    from llamafactory.webui.interface import create_web_demo
+
+    recipe = tiny.write_recipe(tmp_path / "chat.yaml", infer_args(text_keys, text_run, **GREEDY))
+    monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(recipe)])
+    page = create_web_demo().queue()
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        for text in QUESTIONS[:2]:
+            user = Client(page.local_url, verbose=False)
+            chatbot, _ = user.predict([], "user", text, True, api_name="/append")
+            answered = user.predict(chatbot, "en", "", "", None, None, None, 8, 0.7, 0.95, True, True, True, api_name="/stream")
+            assert answered[-1]["content"].strip() == answer(client, text).strip()
+    finally:
+        page.close()

@@ -11,8 +11,10 @@ import torch
 from llamafactory.hparams import get_infer_args
 from llamafactory.train.tuner import export_model
 from runs import ROOT, fresh_process, infer_args, weighted_by_peft
+from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from standin import hub_stand_in
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
 
 from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.serving import load_fcit_folder
@@ -99,6 +101,35 @@ def test_what_llamafactory_exports_is_there_dtype_shards_tokenizer_and_modelfile
     assert {"config.json", "tokenizer.json", "tokenizer_config.json", "Modelfile"} <= names
     assert not any("adapter" in name or "fcit" in name for name in names)
     assert "USER: {{ .Content }} ASSISTANT:" in (folder / "Modelfile").read_text()
+
+
+def test_a_model_larger_than_the_export_size_is_written_in_shards(text_run, text_keys, tmp_path, monkeypatch):
+    """The key counts in gigabytes: the writer is told thousandths of a percent of them here, and nothing else is changed."""
+    write = LlamaForCausalLM.save_pretrained
+    sizes = []
+
+    def small(self, *args, max_shard_size, **kwargs):
+        sizes.append(max_shard_size)
+        return write(self, *args, max_shard_size=f"{int(max_shard_size.removesuffix('GB')) * 30}KB", **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", small)
+    folder = export(text_keys, text_run, tmp_path / "merged", "1", export_size=1)
+    assert sizes == ["1GB"]
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert len(shards) > 1 and (folder / "model.safetensors.index.json").is_file()
+    merged = AutoModelForCausalLM.from_pretrained(folder)
+    reference = weighted_by_peft(base_of(text_keys), text_run, [0.0, 1.0])
+    torch.testing.assert_close(logits(merged, input_ids=IDS), logits(reference, input_ids=IDS), atol=1e-5, rtol=1e-4)
+
+
+def test_the_merged_model_goes_to_the_hub_by_llamafactorys_keys(text_run, text_keys, tmp_path):
+    with hub_stand_in() as server:
+        folder = export(text_keys, text_run, tmp_path / "merged", "0", export_hub_model_id="somebody/merged", hf_hub_token="sesame")
+    assert server.created[0]["name"] == "merged" and server.created[0]["organization"] == "somebody"
+    pushed = load_bytes(server.files["model.safetensors"])
+    kept = load_file(folder / "model.safetensors")
+    assert pushed.keys() == kept.keys() and all(torch.equal(pushed[key], kept[key]) for key in kept)
+    assert "tokenizer.json" in server.files and not any("adapter" in name or "fcit" in name for name in server.files)
 
 
 def test_an_exported_model_answers_alike_in_a_process_that_never_imports_the_plugin(
