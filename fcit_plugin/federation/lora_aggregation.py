@@ -181,7 +181,7 @@ class Stack(LoraAggregation):
 
 def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Values in the shape and dtype of a factor; where there are fewer than its rank, the rest is 0."""
-    whole = torch.zeros(like.flatten(1).shape, dtype=values.dtype)
+    whole = values.new_zeros(like.flatten(1).shape)
     whole[: values.shape[0], : values.shape[1]] = values
     return whole.reshape(like.shape).to(like.dtype).contiguous()
 
