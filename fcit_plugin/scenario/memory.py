@@ -13,10 +13,11 @@ def earlier_tasks(
 ) -> list[int]:
     """Indices of the tasks that a client was asked to train in the stages before one, ascending.
 
-    Rounds that had to be tried again with other clients are not seen: memories do not depend on who failed.
+    Rounds that had to be tried again with other clients are not seen: memories do not depend on who failed. Nor are stages
+    of a run that this one goes on from: their records are no longer there.
     """
     found = set()
-    for t in range(stage):
+    for t in range(scenario.first_stage, stage):
         for r in range(num_rounds):
             clients = sample_clients(num_clients, per_round, seed=seed, stage=t, round=r)
             if client in clients:

@@ -1,5 +1,7 @@
 """Terms and measures of the continual methods, against autograd and loops over single numbers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -173,6 +175,8 @@ def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_trai
                     sampled = sample_clients(5, 2, seed=4, stage=t, round=r)
                     expected |= {schedule[t][i] for i, c in enumerate(sampled) if c == client}
             assert earlier_tasks(scenario, **sizes, client=client, stage=stage) == sorted(expected)
+    went_on = dataclasses.replace(scenario, first_stage=2)
+    assert not any(earlier_tasks(went_on, **sizes, client=client, stage=2) for client in range(5))
     records = np.arange(100, 130)
     kept = kept_records(records, 7, seed=4, client=2, task=1)
     assert len(kept) == 7 and set(kept) <= set(records) and list(kept) == sorted(kept)
