@@ -1,6 +1,9 @@
 """The scripts in benchmarks/ run, in a tiny form, and print the figures that they are for. No time is asserted."""
 
+import logging
+import os
 import re
+import runpy
 import subprocess
 import sys
 
@@ -15,6 +18,14 @@ TINY = {
 }
 
 
+#: Script -> what its form ``--tiny`` must print.
+RUNS = {
+    "aggregation": r"replies +stream, MiB[\s\S]*\n +6 +[\d.-]+ +[\d.-]+ +",
+    "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
+    "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
+}
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_the_script_prints_its_figures(name):
     arguments, expected = TINY[name]
@@ -24,7 +35,23 @@ def test_the_script_prints_its_figures(name):
     assert re.search(expected, done.stdout), done.stdout
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_the_script_of_whole_runs_prints_its_figures(name, monkeypatch, capsys):
+    """In this process: a fresh one would spend most of its time on imports."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--tiny"])
+    before = dict(os.environ)
+    try:
+        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+    finally:  # LLaMA-Factory leaves marks in the environment
+        os.environ.clear()
+        os.environ.update(before)
+        logging.disable(logging.NOTSET)
+    shown = capsys.readouterr().out
+    assert re.search(RUNS[name], shown), shown
+
+
 def test_the_documents_name_every_script():
     text = (ROOT / "docs" / "performance.md").read_text()
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
-        assert path.name == "timing.py" or f"benchmarks/{path.name}" in text, path.name
+        assert path.name in ("timing.py", "measure.py") or f"benchmarks/{path.name}" in text, path.name

@@ -289,11 +289,12 @@ def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:
         other = "; was it trained with another lora_rank?" if len(array.shape) == len(shape) == 2 else ""
         raise Unusable(f"{what} is of shape {_short(tuple(array.shape))}, not {shape}{other}")
     headers = [_header(shape, fortran) for fortran in (False, True)]
-    if array.stype != "numpy.ndarray" or not array.data.startswith(tuple(headers)):
+    data = array.data  # once: it may have to be read from a file
+    if array.stype != "numpy.ndarray" or not data.startswith(tuple(headers)):
         raise Unusable(f"{what} is no array of that shape in NumPy's format")
-    if len(array.data) != len(headers[0]) + 4 * math.prod(shape):
-        raise Unusable(f"{what} has {len(array.data)} bytes, not {len(headers[0]) + 4 * math.prod(shape)}")
-    values = array.numpy()
+    if len(data) != len(headers[0]) + 4 * math.prod(shape):
+        raise Unusable(f"{what} has {len(data)} bytes, not {len(headers[0]) + 4 * math.prod(shape)}")
+    values = np.load(BytesIO(data), allow_pickle=False)
     if not np.isfinite(values).all():
         raise Unusable(f"{what} is not finite; if its training diverged, lower the learning rate")
     return values
