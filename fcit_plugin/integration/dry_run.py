@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -188,7 +189,9 @@ def _by_turns(turns: list[State]) -> list[str]:
 
 
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
-    test = len(session.pipeline.test(name).head(session.args.fcit_eval_samples)) if evaluates else None
+    test = None
+    if evaluates:  # counted, not taken: few of the records are tokenised
+        test = min(len(session.pipeline.test(name)), session.args.fcit_eval_samples or sys.maxsize)
     if name not in session.scenario.datasets_to_train():
         return DataSummary(name, None, test, [])
     split = session.pipeline.train(name)

@@ -230,3 +230,10 @@ def test_every_cell_of_the_papers_tables_on_fcit_mini(setting, beta, tmp_path):
         assert share["smallest"] >= 5
     if beta == 5.0:
         assert all(share["largest"] < 5 * share["records"] / 50 for share in plan["shares"]), "nearly even"
+
+
+def test_more_answers_may_be_asked_for_than_records_are_tokenised(text_model, tmp_path):
+    data = tiny.data(tmp_path / "data", train=40, test=40)
+    plan = plan_of(tiny.recipe(text_model, data, tmp_path / "out", fcit_eval_samples=35, fcit_eval_restricted=False))
+    assert {item["name"]: item["test"] for item in plan["data"]} == {"color": 35, "letter": 35}
+    assert plan["answers"] == 2 * 35 + 35 + 2 * 35
