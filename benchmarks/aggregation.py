@@ -15,7 +15,6 @@ from measure import arguments, resident, show
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.folders import read_update, write_update
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, part_of, record_of, to_record, update_reply
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.knowledge.organizer import ClientToken
@@ -32,7 +31,6 @@ def request(sent: dict[str, torch.Tensor], client: int) -> Message:
 def main() -> None:
     """Print a table."""
     args = arguments(__doc__, replies=[10, 100, 1_000, 10_000], numbers=10_000)
-    identify_process()
     counts = [3, 6] if args.tiny else args.replies
     sent = {f"l.{i}.lora_A.weight": torch.zeros(args.numbers // 4) for i in range(4)}
     rng, rows = np.random.default_rng(0), []

@@ -3,7 +3,6 @@
 from torch import nn
 from typing_extensions import override
 
-from ..adapters.experts import divide
 from ..adapters.lora import ADAPTER
 from .method import ContinualMethod
 
@@ -27,4 +26,6 @@ class MoeLora(ContinualMethod):
 
     @override
     def prepare(self, model: nn.Module) -> None:
+        from ..adapters.experts import divide  # only now: recipes are checked without PEFT
+
         divide(model, ADAPTER, self.args.fcit_num_experts)

@@ -5,18 +5,12 @@ import time
 from collections.abc import Callable, Iterable
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from ..plugins import manager
 
 logger = logging.getLogger(__name__)
-
-
-def identify_process() -> None:
-    """Tell Flower that this process is the server, as its runtimes do before the first message."""
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SUPERLINK_NODE_ID
 
 
 class InProcessGrid(Grid):

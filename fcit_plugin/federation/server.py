@@ -20,7 +20,6 @@ from ..plugins import registry
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
-from .grid import identify_process
 from .lora_aggregation import LoraAggregation
 from .messages import CONFIG, mean_loss, num_bytes
 from .privacy import UpdatePrivacy
@@ -60,9 +59,6 @@ class Program:
     scenario: Scenario
     seed: int
     blank: State
-
-    def __post_init__(self) -> None:
-        identify_process()
 
     @cached_property
     def method(self) -> ContinualMethod:

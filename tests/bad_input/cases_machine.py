@@ -1,7 +1,6 @@
 """What the machine cannot give: packages, devices, a folder to write to, room on the disk."""
 
 import ctypes
-import json
 import os
 import resource
 import subprocess

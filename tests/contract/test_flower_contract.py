@@ -24,20 +24,14 @@ from flwr.serverapp.strategy import (
 )
 from flwr.serverapp.strategy.multikrum import compute_distances
 from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
-from flwr.supercore.task_identity import TaskIdentity
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.grid import InProcessGrid, identify_process
+from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
 from fcit_plugin.federation.rules import SERVER_RULES
 
 ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
 NODES = [0, 3, 4, 8, 9]
-
-
-@pytest.fixture(autouse=True)
-def server():
-    identify_process()
 
 
 def record(*values):
@@ -141,15 +135,6 @@ def test_a_reply_comes_from_the_node_that_the_request_went_to():
     assert (answer.metadata.src_node_id, answer.metadata.dst_node_id) == (4, request.metadata.src_node_id)
     assert answer.metadata.message_type == MessageType.TRAIN
     assert not answer.has_error()
-
-
-def test_a_message_needs_the_task_identity_that_identify_process_sets():
-    assert isinstance(TaskIdentity.node_id, int) and isinstance(TaskIdentity.run_id, int)
-    TaskIdentity.node_id = None
-    with pytest.raises(RuntimeError, match="node_id is not set"):
-        Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
-    identify_process()
-    assert Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN).metadata.dst_node_id == 1
 
 
 def test_array_records_keep_float32_bits_and_order():

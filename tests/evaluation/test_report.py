@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 from fcit_plugin.evaluation.report import build_report, markdown_table, read_report, table, write_report

@@ -5,9 +5,8 @@ from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
-from fcit_plugin.federation.grid import InProcessGrid, identify_process
+from fcit_plugin.federation.grid import InProcessGrid
 
 
 @pytest.fixture
@@ -17,7 +16,6 @@ def calls():
 
 @pytest.fixture
 def app(calls):
-    identify_process()
     app = ClientApp()
 
     @app.train()
@@ -85,14 +83,12 @@ def test_what_ends_the_process_is_no_clients_failure(error):
     def stops(message, context):
         raise error
 
-    identify_process()
     with pytest.raises(error):
         InProcessGrid(stops, range(3)).send_and_receive(messages(0))
 
 
 @pytest.mark.parametrize(("answer", "said"), [({}, "dict"), ("done", "str"), (3.5, "float")])
 def test_an_answer_that_is_no_message_is_a_failure(answer, said):
-    identify_process()
     (reply,) = InProcessGrid(lambda message, context: answer, range(3)).send_and_receive(messages(2))
     assert reply.error.reason == f"TypeError: it answered with a {said}, which is no message"
 
@@ -128,11 +124,3 @@ def test_a_failure_in_another_process_is_this_ones_too(app):
 def test_create_message_addresses_a_client(app):
     message = InProcessGrid(app, range(3)).create_message(RecordDict(), MessageType.TRAIN, 2, "group")
     assert (message.metadata.dst_node_id, message.metadata.message_type) == (2, MessageType.TRAIN)
-
-
-def test_identify_process_makes_this_process_flowers_server():
-    identify_process()
-    assert (
-        Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN).metadata.src_node_id
-        == TaskIdentity.node_id
-    )

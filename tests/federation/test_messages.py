@@ -6,7 +6,6 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
 
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -32,7 +31,6 @@ OF_CLIENT_4 = ClientToken(client=4, mean=np.array([1.0, -2.0, 0.5], np.float32),
 
 @pytest.fixture
 def request_to_4():
-    identify_process()
     content = RecordDict({CONFIG: work_config("r", 1, 2, 4, 0), ARRAYS: to_record(SUBSPACE), SHARED: to_record(PROJECTOR)})
     return Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
 

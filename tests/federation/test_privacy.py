@@ -12,7 +12,6 @@ from scipy.stats import kstest, norm
 from toy import BLANK, PROJECTOR, Toy, bits, noise, start
 
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import (
     ARRAYS,
     METRICS,
@@ -37,7 +36,6 @@ KEYS = {"fcit_dp_clipping_norm": 2.0}
 
 def exchanged(moved):
     """A request and a reply whose every number moved by ``moved``."""
-    identify_process()
     sent, shared = noise(0, BLANK), noise(1, PROJECTOR)
     content = RecordDict({"config": work_config("r", 0, 0, 4, 0), ARRAYS: to_record(sent), SHARED: to_record(shared)})
     request = Message(content, dst_node_id=4, message_type=MessageType.TRAIN)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.lora_aggregation import LoraAggregation
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
 from fcit_plugin.federation.round import configure, fold
@@ -52,7 +51,6 @@ class Round:
     """A round whose clients answer with random weights; ``kinds`` is client -> (direction, examples)."""
 
     def __init__(self, state, kinds, method="disco"):
-        identify_process()
         self.state, self.kinds = state, kinds
         self.rules = RuleSet(FcitArguments())
         self.method = make_method(FcitArguments(fcit_method=method))

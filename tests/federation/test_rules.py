@@ -8,7 +8,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedMed
 from safetensors.numpy import load_file, save_file
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.grid import InProcessGrid, identify_process
+from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_record, to_state
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.plugins import registry
@@ -51,7 +51,6 @@ def one_round(rule, number, start, generator):
 def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one_that_lives_on(
     name, monkeypatch, tmp_path
 ):
-    identify_process()
     monkeypatch.setitem(registry("server_rules"), name, lambda args: RULES[name]())
     ends = {}
     for through_files in (False, True):
@@ -72,7 +71,6 @@ def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one
 
 
 def test_momenta_move_what_comes_out_so_that_losing_them_would_show(monkeypatch):
-    identify_process()
     monkeypatch.setitem(registry("server_rules"), "FedAdam", lambda args: RULES["FedAdam"]())
     generator = np.random.default_rng(7)
     weights = drawn(generator)
@@ -86,7 +84,6 @@ def test_momenta_move_what_comes_out_so_that_losing_them_would_show(monkeypatch)
 
 
 def test_owners_keep_apart_and_those_without_a_turn_keep_what_they_had(monkeypatch):
-    identify_process()
     monkeypatch.setitem(registry("server_rules"), "FedAdam", lambda args: RULES["FedAdam"]())
     rules = RuleSet(keys("FedAdam"))
     for owner, seed in ((1, 1), (10, 2), (RuleSet.SHARED, 3)):

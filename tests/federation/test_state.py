@@ -10,7 +10,6 @@ from flwr.app import Message, MessageType, RecordDict
 
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, client_token, to_state, update_reply
 from fcit_plugin.federation.state import FORMAT_VERSION, MANIFEST, ServerState, load_state, save_state
 from fcit_plugin.knowledge.organizer import ClientToken, SubspaceTokens
@@ -47,7 +46,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def update(tmp_path):
-    identify_process()
     config = work_config("r", 3, 1, 4, 0)
     request = Message(RecordDict({CONFIG: config}), dst_node_id=4, message_type=MessageType.TRAIN)
     of_client = ClientToken(client=4, mean=np.array([1 / 3, -2.0], np.float32), count=9, num_examples=7)

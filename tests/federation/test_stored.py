@@ -9,7 +9,6 @@ from flwr.app import Array, Message, MessageType, MetricRecord, RecordDict
 from safetensors.numpy import save_file
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import NUM_EXAMPLES, record_of
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.federation.stored import stored_arrays
@@ -26,7 +25,6 @@ def files(tmp_path):
 
 
 def replies(arrays_of):
-    identify_process()
     for client in range(REPLIES):
         request = Message(RecordDict(), dst_node_id=client, message_type=MessageType.TRAIN)
         record = RecordDict({"arrays": record_of(arrays_of(client)), "metrics": MetricRecord({NUM_EXAMPLES: client + 1})})

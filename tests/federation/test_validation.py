@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from toy import BLANK, PROJECTOR, noise
 
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.grid import identify_process
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, to_record, token_reply, update_reply
 from fcit_plugin.federation.validation import MAX_COUNT, MAX_REASON, Bounds, judge_tokens, judge_updates, one_line
 from fcit_plugin.knowledge.organizer import ClientToken
@@ -23,7 +22,6 @@ def token(client, count=7, examples=8, scale=1.0):
 
 
 def requests(kind, shared=True):
-    identify_process()
     made = {}
     for client in CLIENTS:
         content = RecordDict({CONFIG: work_config("run", 1, 2, client, 0)})
