@@ -183,6 +183,7 @@ def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypat
             user = Client(page.local_url, verbose=False)
             chatbot, _ = user.predict([], "user", text, True, api_name="/append")
             answered = user.predict(chatbot, "en", "", "", None, None, None, 8, 0.7, 0.95, True, True, True, api_name="/stream")
-            assert answered[-1]["content"].strip() == answer(client, text).strip()
+            expected = answer(client, text).strip()  # of 4 tokens; the page gives 8 at least
+            assert expected and answered[-1]["content"].strip().startswith(expected)
     finally:
         page.close()
