@@ -23,7 +23,11 @@ RUNS = {
     "aggregation": r"replies +stream, MiB[\s\S]*\n +6 +[\d.-]+ +[\d.-]+ +",
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
+    "round_overhead": r"beyond training steps: [\d.]+ % of a round",
+    "traffic": r"up, kB a client and round +\d+",
 }
+#: Those that train clients, which takes half a minute and more.
+SLOW = ("memory", "round_overhead", "traffic")
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -35,7 +39,7 @@ def test_the_script_prints_its_figures(name):
     assert re.search(expected, done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RUNS])
 def test_the_script_of_whole_runs_prints_its_figures(name, monkeypatch, capsys):
     """In this process: a fresh one would spend most of its time on imports."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
