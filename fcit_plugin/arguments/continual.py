@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .option import check_at_least, check_positive, option
+from .option import check_at_least, check_positive, option, settle_parameters
 
 #: For each method of our own the keys that it takes, with its defaults.
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -15,7 +15,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "moe_lora": {"fcit_num_experts": 8},
     "replay": {"fcit_replay_samples": 10},
 }
-_KEYS = sorted({key for keys in PARAMETERS.values() for key in keys})
 
 
 @dataclass
@@ -45,15 +44,7 @@ class ContinualArguments:
 
     def check(self) -> None:
         """Refuse values that cannot work and keys of another method, and fill in the method's defaults."""
-        for key in _KEYS:
-            methods = [method for method, keys in PARAMETERS.items() if key in keys]
-            if getattr(self, key) is not None and self.fcit_method in set(PARAMETERS) - set(methods):
-                raise ValueError(
-                    f"`{key}` belongs to `fcit_method` {', '.join(methods)}; the method is {self.fcit_method}."
-                )
-        for key, default in PARAMETERS.get(self.fcit_method, {}).items():
-            if getattr(self, key) is None:
-                setattr(self, key, default)
+        settle_parameters(self, "fcit_method", "method", PARAMETERS)
         check_positive(self, "fcit_ewc_lambda", "fcit_lwf_alpha", "fcit_lwf_temperature", "fcit_o_lora_lambda")
         check_at_least(self, 1, "fcit_ewc_samples", "fcit_replay_samples")
         check_at_least(self, 2, "fcit_num_experts")

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -38,6 +38,30 @@ def check_positive(args: Any, *names: str) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"`{name}` must be greater than 0 and finite, got {value}.")
+
+
+def settle_parameters(args: Any, choice: str, what: str, parameters: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse parameters of another choice than the one made, and fill in the defaults of its own.
+
+    A registered choice of others, which is not among ``parameters``, may take any of the keys.
+
+    Args:
+        args: The keys.
+        choice: Key of the choice.
+        what: What is chosen, in a word.
+        parameters: For each choice the keys that it takes, with its defaults.
+
+    Raises:
+        ValueError: One sentence that names the key and the choices that take it.
+    """
+    chosen = getattr(args, choice)
+    for key in sorted({key for keys in parameters.values() for key in keys}):
+        owners = [name for name, keys in parameters.items() if key in keys]
+        if getattr(args, key) is not None and chosen in set(parameters) - set(owners):
+            raise ValueError(f"`{key}` belongs to `{choice}` {', '.join(owners)}; the {what} is {chosen}.")
+    for key, default in parameters.get(chosen, {}).items():
+        if getattr(args, key) is None:
+            setattr(args, key, default)
 
 
 def comma_separated(text: str) -> list[str]:

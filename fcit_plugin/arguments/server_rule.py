@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .option import check_at_least, check_positive, option
+from .option import check_at_least, check_positive, option, settle_parameters
 
 #: For each rule of our own the keys that it takes, with its defaults. Those of the adaptive rules are OpenFedLLM's for
 #: LoRA (arXiv 2402.06954); Flower's, made for whole models, would move LoRA weights by a hundred times their size.
@@ -24,7 +24,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 #: Rules that hold whatever a few clients send; one client's share of the result is not bounded by its share of the replies.
 ROBUST = ("fedmedian", "trimmed_mean", "krum", "multi_krum")
-_KEYS = sorted({key for keys in PARAMETERS.values() for key in keys})
 
 
 @dataclass
@@ -58,10 +57,7 @@ class ServerRuleArguments:
 
     def check(self) -> None:
         """Refuse values that cannot work and keys of another rule, and fill in the rule's defaults."""
-        self._check_keys()
-        for key, default in PARAMETERS.get(self.fcit_server_rule, {}).items():
-            if getattr(self, key) is None:
-                setattr(self, key, default)
+        settle_parameters(self, "fcit_server_rule", "rule", PARAMETERS)
         if "fcit_num_malicious" in PARAMETERS.get(self.fcit_server_rule, {}) and self.fcit_num_malicious is None:
             self.fcit_num_malicious = max((self.fcit_clients_per_round - 3) // 2, 0)
         check_positive(self, "fcit_server_learning_rate", "fcit_server_tau", "fcit_trim_fraction", "fcit_proximal_mu")
@@ -79,15 +75,6 @@ class ServerRuleArguments:
                 f"`fcit_server_rule: {self.fcit_server_rule}` withstands bad clients from {self.robust_from} replies on, as it is "
                 f"set up; `fcit_clients_per_round` is {self.fcit_clients_per_round}. Ask more clients, or change the rule."
             )
-
-    def _check_keys(self) -> None:
-        """A registered rule of others may take any of the keys."""
-        for key in _KEYS:
-            rules = [rule for rule, keys in PARAMETERS.items() if key in keys]
-            if getattr(self, key) is not None and self.fcit_server_rule in set(PARAMETERS) - set(rules):
-                raise ValueError(
-                    f"`{key}` belongs to `fcit_server_rule` {', '.join(rules)}; the rule is {self.fcit_server_rule}."
-                )
 
     @property
     def robust_from(self) -> int:
