@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from ..adapters.lora import whole_weight
@@ -64,10 +65,10 @@ def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
 
 def data_keys(pipeline: Pipeline, scenario: Scenario, args: FcitArguments) -> dict[str, str]:
     """What decides about each data set: the number of its records with a sum over them, and how it is scored."""
-    found = {f"data set {name}": _fingerprint(pipeline.train(name)) for name in scenario.datasets_to_train()}
+    found = {f"data set {name}": data_fingerprint(pipeline.train(name)) for name in scenario.datasets_to_train()}
     for name in scenario.all_datasets() if args.fcit_eval_every != "never" else ():
         metrics = scoring(name, pipeline.data_args.dataset_dir, args.fcit_caption_metric)
-        found[TEST_RECORDS.format(name)] = _fingerprint(pipeline.test(name))
+        found[TEST_RECORDS.format(name)] = data_fingerprint(pipeline.test(name))
         found[METRICS.format(name)] = ", ".join([metrics.main, *metrics.also])
     return found
 
@@ -147,12 +148,14 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, sort_keys=True, default=lambda other: getattr(other, "value", None) or str(other)))
 
 
-def _fingerprint(split: Split) -> str:
+def data_fingerprint(split: Split) -> str:
     """The number of records, and a sum over their tokens, their answers, and the names and sizes of their files."""
     digest = hashlib.sha256()
     for batch in split.features.with_format("arrow").iter(batch_size=1000):
         for column in sorted(name for name in batch.column_names if name.endswith(("input_ids", "labels"))):
-            digest.update(batch[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).tobytes())
+            # `datasets` is free to keep the same tokens as 32 or as 64 bits
+            tokens = batch[column].combine_chunks().flatten().cast(pa.int64())
+            digest.update(tokens.to_numpy(zero_copy_only=False).tobytes())
         if "kto_tags" in batch.column_names:
             digest.update(bytes(batch["kto_tags"].to_pylist()))
         for column in ("images", "videos", "audios"):

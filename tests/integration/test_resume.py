@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import tiny
 from crashes import in_a_child, limit_file_size
+from datasets import Dataset, Features, List, Value
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
 from fcit_plugin.federation.checkpoints import Checkpoints
 from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration import session
-from fcit_plugin.integration.recipe import deciding_keys
+from fcit_plugin.integration.pipeline import Split
+from fcit_plugin.integration.recipe import data_fingerprint, deciding_keys
 
 LAST = 4  # two stages of two rounds
 
@@ -175,6 +177,17 @@ def test_other_data_under_the_same_names_is_refused_and_named(whole, keys, text_
     text = str(caught.value)
     assert "`data set letter` was '24 records, " in text and "`test records of color` was '6 records, " in text
     assert "`data set color`" not in text and "`test records of letter`" not in text
+
+
+def test_tokens_kept_as_64_bits_are_the_same_data():
+    """`datasets` chooses the type, and a cached map keeps what another version of it chose."""
+
+    def split(dtype):
+        columns = {"input_ids": [[5, 6, 7], [8]], "labels": [[-100, 6, 7], [8]]}
+        features = Features({name: List(Value(dtype)) for name in columns})
+        return Split("color", Dataset.from_dict({}), Dataset.from_dict(columns, features), ["a", "b"], ["red", "blue"])
+
+    assert data_fingerprint(split("int32")) == data_fingerprint(split("int64"))
 
 
 def test_another_base_model_of_the_same_shape_is_refused(whole, keys, text_model, tmp_path):
