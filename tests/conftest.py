@@ -14,6 +14,7 @@ os.environ.update(
 os.environ.pop("FCIT_DATA_DIR", None)
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from runs import fresh_process, run_recipe
 from transformers import AutoModelForCausalLM
 
 from fcit_plugin import plugins
+from fcit_plugin.benchmark.layout import LAYOUT
+from fcit_plugin.mini.build import mini_root
 
 torch.set_num_threads(1)
 
@@ -85,6 +88,16 @@ def image_data(tmp_path_factory) -> Path:
 def small_mini(tmp_path_factory) -> Path:
     """Root of FCIT-mini's twelve data sets with few records; not to be changed."""
     return tiny.mini(tmp_path_factory.mktemp("small_mini") / "root")
+
+
+@pytest.fixture(scope="session")
+def mini_instructions() -> dict[str, list[str]]:
+    """Training instructions of FCIT-mini's twelve tasks, without the image tag."""
+    texts = {}
+    for layout in LAYOUT.values():
+        rows = json.loads((mini_root() / layout.train_path).read_text(encoding="utf-8"))
+        texts[layout.key] = [row["conversations"][0]["value"].replace("<image>", "").strip() for row in rows]
+    return texts
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 A client's token is the mean over the instructions that it holds, encoded by FCIT-mini's base model.
 """
 
-import json
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ from toy import BLANK, PROJECTOR, Heard
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.benchmark.layout import LAYOUT
 from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.server import Program, Traffic, first_state, run
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
-from fcit_plugin.mini.build import base_model_path, mini_root
+from fcit_plugin.mini.build import base_model_path
 from fcit_plugin.scenario.settings import get_scenario
 
 
@@ -25,16 +23,6 @@ from fcit_plugin.scenario.settings import get_scenario
 def encoder():
     model = LlavaForConditionalGeneration.from_pretrained(base_model_path())
     return make_encoder("embedding", "mean", True, model, AutoTokenizer.from_pretrained(base_model_path()))
-
-
-@pytest.fixture(scope="module")
-def instructions():
-    """Training instructions of FCIT-mini's twelve tasks."""
-    texts = {}
-    for layout in LAYOUT.values():
-        rows = json.loads((mini_root() / layout.train_path).read_text())
-        texts[layout.key] = [row["conversations"][0]["value"].replace("<image>", "").strip() for row in rows]
-    return texts
 
 
 class Holds:
@@ -80,19 +68,19 @@ def some(texts, client, count=40):
     return [texts[(client * count + i) % len(texts)] for i in range(count)]
 
 
-def test_a_task_that_comes_back_after_three_stages_finds_its_subspace(encoder, instructions):
+def test_a_task_that_comes_back_after_three_stages_finds_its_subspace(encoder, mini_instructions):
     names = ["fcit_iconqa", "fcit_ocrvqa", "fcit_figureqa", "fcit_clevr_math", "fcit_iconqa"]
     stages = ["a", "b", "c", "d", "e"]
-    after = Federation(encoder, stages, lambda client, task: some(instructions[names[task]], client))
+    after = Federation(encoder, stages, lambda client, task: some(mini_instructions[names[task]], client))
     assert len(after.state.subspaces) == 4
     assert after.subspaces_of("a") == after.subspaces_of("e") == {0}
     assert all(row["cosine"] > 0.9 for row in after.rows if row["task"] == "e")
 
 
 def test_a_client_that_mixes_two_tasks_opens_a_subspace_of_its_own_and_does_not_lead_pure_instructions_astray(
-    encoder, instructions
+    encoder, mini_instructions
 ):
-    first, second = instructions["fcit_iconqa"], instructions["fcit_ocrvqa"]
+    first, second = mini_instructions["fcit_iconqa"], mini_instructions["fcit_ocrvqa"]
 
     def texts(client, task):
         if task == 2:
@@ -107,11 +95,11 @@ def test_a_client_that_mixes_two_tasks_opens_a_subspace_of_its_own_and_does_not_
         assert weights[:, k].min() > 0.9
 
 
-def test_of_a_hundred_clients_of_twenty_samples_each_nearly_all_share_one_subspace_a_task(encoder, instructions):
+def test_of_a_hundred_clients_of_twenty_samples_each_nearly_all_share_one_subspace_a_task(encoder, mini_instructions):
     """With so few instructions a client's mean may fall short of the threshold; it then learns alone."""
-    names = list(instructions)[:4]
+    names = list(mini_instructions)[:4]
     after = Federation(
-        *(encoder, names, lambda client, task: some(instructions[names[task]], client, 20)),
+        *(encoder, names, lambda client, task: some(mini_instructions[names[task]], client, 20)),
         clients=100,
         fcit_clients_per_round=25,
     )
@@ -121,8 +109,8 @@ def test_of_a_hundred_clients_of_twenty_samples_each_nearly_all_share_one_subspa
     assert len(after.state.subspaces) <= 6
 
 
-def test_one_task_in_two_phrasings_has_a_subspace_for_each_and_each_finds_its_own(encoder, instructions):
-    one = instructions["fcit_ocrvqa"]
+def test_one_task_in_two_phrasings_has_a_subspace_for_each_and_each_finds_its_own(encoder, mini_instructions):
+    one = mini_instructions["fcit_ocrvqa"]
     other = ["read out loud the two letters printed in the picture"] * 40
     schedule = [[0, 1, 0], [1, 0, 1]]
     after = Federation(
@@ -134,9 +122,9 @@ def test_one_task_in_two_phrasings_has_a_subspace_for_each_and_each_finds_its_ow
     assert after.weights(other[:1])[:, after.subspaces_of("other").pop()].min() > 0.9
 
 
-def test_two_tasks_of_the_same_words_share_a_subspace_for_nothing_tells_them_apart(encoder, instructions):
+def test_two_tasks_of_the_same_words_share_a_subspace_for_nothing_tells_them_apart(encoder, mini_instructions):
     """A limit of the method: the answers play no part in the identity token."""
-    texts = instructions["fcit_iconqa"]
+    texts = mini_instructions["fcit_iconqa"]
     after = Federation(encoder, ["yes_means_yes", "yes_means_no"], lambda client, task: some(texts, client))
     assert after.subspaces_of("yes_means_yes") == after.subspaces_of("yes_means_no") == {0}
 

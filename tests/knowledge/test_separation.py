@@ -1,6 +1,5 @@
 """The threshold 0.9 means the same across encoders: tasks of FCIT-mini fall apart, clients of one task together."""
 
-import json
 
 import numpy as np
 import pytest
@@ -8,25 +7,14 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fcit_plugin.knowledge.activation import activation_weights, cosine_matrix
 from fcit_plugin.knowledge.encoders import make_encoder
-from fcit_plugin.mini.build import base_model_path, mini_root
-from fcit_plugin.benchmark.layout import LAYOUT
+from fcit_plugin.mini.build import base_model_path
 from fcit_plugin.real.packages import MissingPackage
 
 THRESHOLD, SMALLEST_CLIENT = 0.9, 30
 
 
-@pytest.fixture(scope="module")
-def instructions():
-    """Training instructions of the twelve tasks, without the image tag."""
-    texts = {}
-    for layout in LAYOUT.values():
-        rows = json.loads((mini_root() / layout.train_path).read_text())
-        texts[layout.key] = [row["conversations"][0]["value"].replace("<image>", "").strip() for row in rows]
-    return texts
-
-
 @pytest.fixture(scope="module", params=["embedding", "minilm"])
-def tokens(request, instructions):
+def tokens(request, mini_instructions):
     """Identity tokens [n, D] of every task's instructions."""
     model = LlavaForConditionalGeneration.from_pretrained(base_model_path())
     tokenizer = AutoTokenizer.from_pretrained(base_model_path())
@@ -34,7 +22,7 @@ def tokens(request, instructions):
         encoder = make_encoder(request.param, "mean", True, model, tokenizer)
     except MissingPackage as error:
         pytest.skip(str(error))
-    return {key: encoder.encode(texts) for key, texts in instructions.items()}
+    return {key: encoder.encode(texts) for key, texts in mini_instructions.items()}
 
 
 def test_no_two_tasks_reach_the_threshold(tokens):
