@@ -25,6 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output_dir", type=Path)
     state, manifest = load_state(parser.parse_args().output_dir)
+    if manifest["identity_source"] != "text":
+        raise SystemExit("This script asks with instructions alone; the run was trained with images in its identity tokens.")
     model = LlavaForConditionalGeneration.from_pretrained(base_model_path())
     tokenizer = AutoTokenizer.from_pretrained(base_model_path())
     encoder = make_encoder(

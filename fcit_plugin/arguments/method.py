@@ -31,6 +31,12 @@ class MethodArguments:
         choices=["softmax", "argmax", "cosine", "concat"],
     )
     fcit_temperature: float = option(0.05, "Temperature of the softmax activation.")
+    fcit_identity_source: str = option(
+        "text",
+        "What an identity token is made of: text (the instruction), image (what the base model's frozen vision tower sees "
+        "in the sample's image), or both.",
+        choices=["text", "image", "both"],
+    )
     fcit_identity_encoder: str = option(
         "embedding",
         "What turns an instruction into an identity token: embedding (the base model's own input embeddings), "
@@ -54,6 +60,12 @@ class MethodArguments:
                 f"alike; take it out, or set it to {of_method}."
             )
         self.fcit_activation = self.fcit_activation or of_method or "softmax"
+        for key, default in (("fcit_identity_encoder", "embedding"), ("fcit_identity_pooling", "mean")):
+            if self.fcit_identity_source == "image" and getattr(self, key) != default:
+                raise ValueError(
+                    f"`{key}: {getattr(self, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "
+                    "out, or set `fcit_identity_source: both`."
+                )
         check_positive(self, "fcit_temperature", "fcit_projector_learning_rate")
         check_at_least(self, 1, "fcit_max_subspaces")
         if not -1 < self.fcit_similarity_threshold <= 1:

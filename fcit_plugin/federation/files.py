@@ -14,7 +14,7 @@ BASE_CHANGE = "base_change.safetensors"
 RULES = "server_rules.safetensors"
 MEMORY = "method_memory.safetensors"
 #: Rises when the folder's form changes so that an older plugin cannot read it.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has format version {version}, this fcit-plugin reads up to {FORMAT_VERSION}; upgrade fcit-plugin."
         )
-    return read_object(path, ("stage", "round", "subspaces", "shared"))
+    manifest = read_object(path, ("stage", "round", "subspaces", "shared"))
+    return {"identity_source": "text", **manifest}  # older plugins knew no other, and did not say it
 
 
 def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:

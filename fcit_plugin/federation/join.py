@@ -17,7 +17,10 @@ from .files import read_object
 from .state import ServerState, load_state, save_state
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens.
-_ALIKE = ("base_model", "template", "method", "identity_encoder", "identity_pooling", "identity_center")
+_ALIKE = (
+    *("base_model", "template", "method"),
+    *("identity_source", "identity_encoder", "identity_pooling", "identity_center"),
+)
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 

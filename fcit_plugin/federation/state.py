@@ -93,7 +93,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
     if state.base:
         write_bytes(folder / BASE_CHANGE, save(state.base))
     own = {
-        "format_version": FORMAT_VERSION if state.base else 1,  # older plugins can read all else
+        "format_version": _format_version(state, manifest),
         "stage": state.stage,
         "round": state.round,
         "subspaces": [
@@ -113,6 +113,13 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         "tokens": TOKENS,
     }
     write_json(folder / MANIFEST, {**own, **manifest, **own})  # a manifest that was read has the same keys
+
+
+def _format_version(state: ServerState, manifest: Mapping[str, Any]) -> int:
+    """The lowest one that says it all: older plugins can read what has nothing that they do not know."""
+    if manifest.get("identity_source", "text") != "text":
+        return FORMAT_VERSION
+    return 2 if state.base else 1
 
 
 def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:

@@ -349,6 +349,10 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
         clashes.append(("quantization_bit", model_args.quantization_bit, ours, why))
         why = "changes the base weights, which preferences are compared with"
         clashes.append(("fcit_local_stage", not supervised, ours, why))
+    if fcit.fcit_identity_source != "text":
+        ours, engine = f"fcit_identity_source: {fcit.fcit_identity_source}", getattr(training_args, "hf_deepspeed_config", None)
+        why = "asks the vision tower, which ZeRO-3 divides among the processes"
+        clashes.append(("deepspeed", engine is not None and engine.is_zero3(), ours, why))
     for key, given, ours, why in clashes:
         if given and why is not None:
             raise ValueError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")

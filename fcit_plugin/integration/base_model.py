@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
+from transformers import PretrainedConfig
 
 from ..federation.state import check_tensors
 from .errors import one_line
 
 
-def check_model(model_args) -> None:
+def check_model(model_args) -> PretrainedConfig:
     """Refuse a base model that cannot be loaded, as far as its configuration and the heads of its files tell.
 
     Args:
         model_args: LLaMA-Factory's model arguments.
+
+    Returns:
+        Its configuration.
 
     Raises:
         ValueError: The sentence names the folder or file.
@@ -22,9 +26,10 @@ def check_model(model_args) -> None:
     from llamafactory.model import load_config  # its module is hooked itself: only now
 
     with named(model_args, OSError, ValueError):
-        load_config(model_args)
+        config = load_config(model_args)
     for path in sorted(Path(model_args.model_name_or_path).glob("*.safetensors")):
         check_tensors(path)
+    return config
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from ..knowledge.activation import Router
 from ..knowledge.bundle import write_router
 from .arguments import resolve_model
 from .learnt import Learnt
+from .pictures import PixelReader
 
 STACKED = "stacked"
 
@@ -49,6 +50,11 @@ def export_adapters(
     """
     learnt = Learnt.read(folder)
     learnt.check_plain("be written as LoRA adapters")
+    if with_router and learnt.manifest["identity_source"] != "text":
+        raise ValueError(
+            f"{folder} was trained with `fcit_identity_source: {learnt.manifest['identity_source']}`, and router.json knows "
+            "instructions alone; write the adapters alone (--no-router), or use the folder itself with chat and api."
+        )
     for target in filter(None, (out, base_copy)):
         if target.exists() and any(target.iterdir()):
             raise ValueError(f"{target} is not empty; name a new folder.")
@@ -70,13 +76,16 @@ def export_adapters(
     given = {"dataset_dir": dataset_dir} if dataset_dir else {}
     model_args, data_args, finetuning_args, _ = get_infer_args({**keys, **given})
 
+    loaded = load_tokenizer(model_args)
+    tokenizer = loaded["tokenizer"]
+    pixels = PixelReader(get_template_and_fix_tokenizer(tokenizer, data_args), loaded["processor"])
+
     @cache
     def router() -> Router:
-        tokenizer = load_tokenizer(model_args)["tokenizer"]
-        get_template_and_fix_tokenizer(tokenizer, data_args)
-        return learnt.router(load_model(tokenizer, model_args, finetuning_args), tokenizer)
+        model = load_model(tokenizer, model_args, finetuning_args)
+        return learnt.router(model, tokenizer, pixels)
 
-    weights = learnt.export_weights(fcit, router, model_args, data_args) if fcit is not None else None
+    weights = learnt.export_weights(fcit, router, model_args, data_args, pixels) if fcit is not None else None
     if base_copy is not None:
         _copy_base(keys, learnt, base_copy)
     base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]

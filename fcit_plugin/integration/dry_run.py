@@ -17,13 +17,14 @@ from typing_extensions import override
 
 from ..adapters.base_change import grown
 from ..adapters.lora import State, only, read_shared
+from ..arguments import FcitArguments
 from ..federation.files import write_json
 from ..federation.lora_aggregation import Member
 from ..federation.progress import Progress
 from ..federation.server import Program
 from ..federation.state import ServerState
-from ..knowledge.encoders import token_dimension
 from ..knowledge.organizer import SubspaceTokens
+from ..knowledge.sources import source_dimension
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
@@ -94,14 +95,9 @@ class DrySession(Session):
 
     @override
     def _make_encoder(self, tokenizer) -> ShapeEncoder:
-        args = self.args
-        if args.fcit_reference == "oracle":
+        if self.args.fcit_reference == "oracle":
             return ShapeEncoder(len(self.scenario.tasks))
-        return ShapeEncoder(
-            token_dimension(
-                args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
-            )
-        )
+        return ShapeEncoder(source_dimension(*self._source(), self.model, tokenizer))
 
     @property
     def base_weights(self) -> None:
@@ -323,7 +319,7 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         "model": f"{session.base_model}, {total / 1e6:,.1f} M parameters, template {session.data_args.template}",
         "trained": f"{subspace:,} numbers in a subspace (rank {tuning.lora_rank}, alpha {tuning.lora_alpha}, "
         f"{len(payload.subspace) // 2} layers), {shared:,} shared",
-        "identity tokens": f"{args.fcit_identity_encoder}, {payload.dimension} numbers",
+        "identity tokens": f"{_made_of(args)}, {payload.dimension} numbers",
         **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
         "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
@@ -333,6 +329,11 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
         f"shared {args.fcit_projector_learning_rate or rate:g}",
     }
+
+
+def _made_of(args: FcitArguments) -> str:
+    text = args.fcit_identity_encoder
+    return {"text": text, "image": "vision tower", "both": f"{text} and vision tower"}[args.fcit_identity_source]
 
 
 def _notes(processes: int, stage: int, packing: bool) -> list[str]:

@@ -22,6 +22,8 @@ from ..evaluation.metrics import score
 from ..federation.state import ServerState
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.image_tokens import Samples, shown
+from ..knowledge.vision_tower import images_by_row
 from .pipeline import Pipeline, Split
 from .scoring import Scoring, scoring
 from .zero import gathering
@@ -187,19 +189,32 @@ class Evaluator:
         found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
             batch = batches[number]
+            inputs = self._inputs(batch)
             if activation is not None:
-                activation.set(torch.from_numpy(router.weights([row.instruction for row in batch])))
-            found.update(zip([row.key for row in batch], self._generate_batch(batch), strict=True))
+                activation.set(torch.from_numpy(router.weights(self._shown(batch, inputs))))
+            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
         return _gather(found, args.world_size)
 
-    @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["_Row"]) -> list[list[int]]:
+    def _shown(self, batch: Sequence["_Row"], inputs: Mapping[str, Any]) -> Sequence[str] | Samples:
+        """What the identity encoder is given of the prompts."""
+
+        def pixels() -> list[torch.Tensor | None]:
+            token = self.model.config.image_token_id
+            return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
+
+        return shown(self.encoder, [row.instruction for row in batch], pixels)
+
+    def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
+        """The prompts as the model takes them."""
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
         inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
         inputs.pop("labels")
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-        inputs |= media_types(self.model, inputs)
+        return inputs | media_types(self.model, inputs)
+
+    @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
+    def _generate_batch(self, batch: Sequence["_Row"], inputs: Mapping[str, Any]) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
         constraint = {}
         if batch[0].trie is not None:

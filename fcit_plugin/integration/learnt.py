@@ -16,11 +16,14 @@ from ..arguments import FcitArguments
 from ..federation.files import BASE_CHANGE
 from ..federation.state import TOKENS, ServerState, load_state
 from ..knowledge.activation import Router
-from ..knowledge.encoders import make_encoder
 from ..knowledge.fixed import fixed_weights
+from ..knowledge.image_tokens import shown, token_width
+from ..knowledge.sources import make_source
+from ..knowledge.vision_tower import check_family
 from .datasets import is_dataset
 from .instructions import without_media
-from .pipeline import instructions_of
+from .pictures import Pictures, PixelReader
+from .pipeline import records_of
 
 
 @dataclass(frozen=True)
@@ -98,22 +101,26 @@ class Learnt:
                 f"each token: they cannot {what}. Use the folder itself as `adapter_name_or_path` of chat, api or predict."
             )
 
-    def router(self, model: torch.nn.Module, tokenizer, fallback: float | None = None) -> Router:
-        """From instructions to weights, as in the run's own evaluation.
+    def router(
+        self, model: torch.nn.Module, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
+    ) -> Router:
+        """From instructions, or images, to weights, as in the run's own evaluation.
 
         Args:
             model: The base model.
             tokenizer: Its tokenizer, as the template has fixed it.
+            pixels: Makes pixel values, for tokens of images.
             fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
 
         Raises:
             ValueError: The identity tokens are those of another base model.
         """
         manifest = self.manifest
-        encoder = make_encoder(
-            manifest["identity_encoder"], manifest["identity_pooling"], manifest["identity_center"], model, tokenizer
-        )
-        dimension, expected = encoder.encode(["."]).shape[1], self.state.tokens.sums.shape[1]
+        source = [manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center")]
+        if source[0] != "text":
+            check_family(model.config, source[0])
+        encoder = make_source(*source, model, tokenizer, pixels)
+        dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
             raise ValueError(
                 f"The identity tokens in {self.folder / TOKENS} have {expected} numbers, those of this base model have "
@@ -127,13 +134,21 @@ class Learnt:
         return fixed_weights(given, self.state.tasks, self.state.tokens.counts, datasets)
 
     def export_weights(
-        self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args
+        self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args, pixels: PixelReader
     ) -> list[float]:
         """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a data set activates."""
         if fcit.fcit_export_weights != "auto":
             return self.fixed_weights(fcit.fcit_export_weights)
-        given, router = fcit.fcit_export_instruction, make_router()
-        if not is_dataset(given, data_args.dataset_dir):
-            return router.weights([without_media(given)])[0].tolist()
-        embedded = router.encoder.encode(instructions_of(given, model_args, data_args))
+        given = fcit.fcit_export_instruction
+        texts, images = [without_media(given)], [None]
+        if is_dataset(given, data_args.dataset_dir):
+            texts, images = records_of(given, model_args, data_args)
+        source = self.manifest["identity_source"]
+        if source != "text" and not any(images):
+            raise ValueError(
+                f"`fcit_export_instruction: {given}` shows no image, and {self.folder} was trained with "
+                f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
+            )
+        router = make_router()
+        embedded = router.encoder.encode(shown(router.encoder, texts, lambda: Pictures(images, pixels)))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

@@ -37,6 +37,7 @@ from ..federation.messages import BASE, WANTS, trained_factors
 from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.image_tokens import shown
 from ..plan.work import optimizer_steps
 from ..scenario.memory import earlier_tasks, kept_records
 from ..scenario.partition import Partition
@@ -45,6 +46,7 @@ from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline
 from .local_stages import LOCAL_STAGES
 from .partition import partition_options
+from .pictures import Pictures
 from .pipeline import Part, Pipeline, TaskData
 from .terms import AddTerms, SampleGradients
 from .zero import StartFrom, keeping_precision, masters
@@ -132,10 +134,12 @@ class LocalTrainer:
         )
 
     def token(self, config: ConfigRecord) -> tuple[np.ndarray, int, int]:
-        """Mean identity token m_c [D] over the client's instructions, their number q_c, and n_c."""
+        """Mean identity token m_c [D] over the client's samples, their number q_c, and n_c."""
         task = config["task"]
         if task not in self._embedded:
-            self._embedded[task] = self.encoder.encode(self.task(task).instructions)
+            data = self.task(task)
+            samples = shown(self.encoder, data.instructions, lambda: Pictures(data.images, self.pipeline.pixels))
+            self._embedded[task] = self.encoder.encode(samples)
         records = self.records(config["client"], task)
         mean = self._embedded[task][records].mean(axis=0, dtype=np.float64).astype(np.float32)
         if self.args.fcit_identity_noise is not None:

@@ -32,6 +32,7 @@ from .datasets import TEST, dataset_entry, dataset_root
 from .diagnosis import diagnosed
 from .files import TrainFiles
 from .instructions import without_media
+from .pictures import PixelReader
 
 logger = logging.get_logger(__name__)
 
@@ -59,6 +60,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.instructions)
+
+    @property
+    def images(self) -> list[list[Any] | None]:
+        """Files of the images of each record."""
+        return list(self.rows["_images"])
 
     def head(self, count: int | None) -> "Split":
         """The first records."""
@@ -97,6 +103,7 @@ class Pipeline:
         self.tokenizer_module = tokenizer_module
         self.tokenizer = tokenizer_module["tokenizer"]
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
+        self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
         self._files = TrainFiles(data_args.dataset_dir, data_args.max_samples)
 
@@ -296,6 +303,11 @@ class TaskData:
         """Instructions, in the same order."""
         return [text for split in self.splits for text in split.instructions]
 
+    @cached_property
+    def images(self) -> list[list[Any] | None]:
+        """Files of the images of each record."""
+        return [images for split in self.splits for images in split.images]
+
 
 #: A task, and indices of some of its records.
 Part = tuple[TaskData, np.ndarray]
@@ -329,10 +341,11 @@ def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
         raise ValueError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
 
 
-def instructions_of(name: str, model_args, data_args) -> list[str]:
-    """The instructions of a data set alone, without a run around it."""
+def records_of(name: str, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
+    """The instructions of a data set alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
-    return _instructions(_get_merged_dataset([name], model_args, data_args, reading, stage="sft"))
+    aligned = _get_merged_dataset([name], model_args, data_args, reading, stage="sft")
+    return _instructions(aligned), list(aligned["_images"])
 
 
 def _instructions(aligned: Dataset) -> list[str]:

@@ -1,7 +1,7 @@
 """Routed inference: each request, and each sample of a batch, activates its own subspaces."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from peft import PeftModel
 
 from ..adapters.stacked import Activation
 from ..knowledge.activation import Router
+from ..knowledge.image_tokens import shown
+from ..knowledge.vision_tower import images_by_row
 from .instructions import KEYWORD, ROUTING, Instructions
 
 logger = logging.get_logger(__name__)
@@ -18,7 +20,7 @@ _SHOWN = 60
 
 
 class Routing:
-    """Sets the weights of a model's stacked adapter from the instructions in the prompts.
+    """Sets the weights of a model's stacked adapter from the instructions, or the images, in the prompts.
 
     ``generate`` weighs each prompt once; the weights stay until it returns, whatever cache the model has. A forward pass
     outside of it weighs the rows of its own batch. Both hold for the thread they run in.
@@ -46,6 +48,7 @@ class Routing:
         self.kept = kept
         self.read = read
         self.trace = trace
+        self.config = model.config
         self._own = threading.local()
         self._generate = model.generate
         model.generate = self.generate
@@ -57,10 +60,10 @@ class Routing:
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own ``generate``, with weights for each prompt; the chat engine names the instructions."""
         texts = kwargs.pop(KEYWORD, None)
+        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
         if texts is None:
-            ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
             texts = self.instructions(ids, kwargs.get("attention_mask"))
-        self.activation.set(self._weights(texts), expands=True)
+        self.activation.set(self._weights(texts, ids, kwargs), expands=True)
         self._own.generating = True
         try:
             return self._generate(*args, **kwargs)
@@ -74,7 +77,8 @@ class Routing:
         if cache is not None and cache.get_seq_length() > 0:
             raise RuntimeError("A routed model is decoded by generate(); a single step does not show the instruction.")
         ids = args[0] if args else kwargs.get("input_ids")
-        self.activation.set(self._weights(self.instructions(ids, kwargs.get("attention_mask"))))
+        texts = self.instructions(ids, kwargs.get("attention_mask"))
+        self.activation.set(self._weights(texts, ids, kwargs))
 
     def instructions(self, ids: torch.Tensor | None, mask: torch.Tensor | None) -> list[str]:
         """The latest user instruction of each row of token ids [batch, length].
@@ -90,10 +94,13 @@ class Routing:
         found = [self.kept.recall(row) for row in rows]
         return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]
 
-    def _weights(self, texts: Sequence[str]) -> torch.Tensor:
-        weights = self.router.weights(texts)
+    def _weights(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+        def pixels() -> list[torch.Tensor | None]:
+            return images_by_row(ids, inputs.get("attention_mask"), inputs.get("pixel_values"), self.config.image_token_id)
+
+        weights = self.router.weights(shown(self.router.encoder, texts, pixels))
         for text, row in zip(texts, weights, strict=True) if self.trace else ():
             parts = [f"{self.trace(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]
-            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-            logger.info_rank0(f"Activation of {shown!r}: {', '.join(parts) or 'the base model alone'}.")
+            brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")
         return torch.from_numpy(weights)

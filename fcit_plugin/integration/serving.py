@@ -12,6 +12,7 @@ from ..arguments import FcitArguments
 from ..knowledge.activation import Router
 from .instructions import prompt_reader
 from .learnt import Learnt
+from .pictures import PixelReader
 from .routing import Routing
 
 logger = logging.get_logger(__name__)
@@ -36,14 +37,16 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     learnt.put_shared(model)
     fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
     data_args = finetuning_args.fcit_data_args
-    tokenizer = load_tokenizer(model_args)["tokenizer"]
+    loaded = load_tokenizer(model_args)
+    tokenizer = loaded["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    pixels = PixelReader(template, loaded["processor"])
 
     def router() -> Router:
-        return learnt.router(model, tokenizer, fcit.fcit_fallback_threshold)
+        return learnt.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold)
 
     if exports:
-        weights = learnt.export_weights(fcit, router, model_args, data_args)
+        weights = learnt.export_weights(fcit, router, model_args, data_args, pixels)
         logger.info_rank0(f"Merging {len(weights)} subspaces with weights {np.round(weights, 4).tolist()}.")
         return learnt.merged(model, weights)
     peft_model, activation = learnt.stacked(model)

@@ -21,7 +21,10 @@ from ..federation.files import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOK
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
 from ..federation.state import ServerState, check_state, load_state, save_state
-from ..knowledge.encoders import IdentityEncoder, make_encoder
+from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.image_tokens import token_width
+from ..knowledge.sources import make_source
+from ..knowledge.vision_tower import check_family
 from ..scenario.settings import get_scenario
 from .agreement import Agreement
 from .base_model import check_model, named
@@ -30,6 +33,7 @@ from .datasets import check_datasets
 from .local import LocalTrainer
 from .local_stages import LOCAL_STAGES
 from .oracle import TaskEncoder, TaskPipeline
+from .pictures import refuse_without_image
 from .pipeline import Pipeline
 from .recipe import data_keys, deciding_keys, fingerprint
 from .resume import Start, find_start
@@ -84,7 +88,9 @@ class Session:
             check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
         if args.fcit_state_dir is not None:
             self._check_recipe(Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
-        check_model(model_args)
+        config = check_model(model_args)
+        if args.fcit_identity_source != "text":
+            check_family(config, args.fcit_identity_source)
         self.arguments = (model_args, data_args, training_args, finetuning_args, generating_args, args)
         self.keys = deciding_keys(self.arguments, training_args.world_size)
         if self.earlier is not None:
@@ -102,6 +108,9 @@ class Session:
         self.pipeline = self._make_pipeline(tokenizer_module)
         if finetuning_args.fcit_stage == "fcit":
             self.pipeline.read(trained, self.scenario.all_datasets() if evaluates else ())
+            if args.fcit_identity_source != "text":
+                for name in trained:
+                    refuse_without_image(name, self.pipeline.train(name).images, args.fcit_identity_source)
             self.data = self._data_keys()
             if self.earlier is not None:
                 self.earlier.check_data(self.data)
@@ -142,9 +151,13 @@ class Session:
         args = self.args
         if args.fcit_reference == "oracle":
             return TaskEncoder(self.scenario)
-        return make_encoder(
-            args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center, self.model, tokenizer
-        )
+        return make_source(*self._source(), self.model, tokenizer, self.pipeline.pixels)
+
+    def _source(self) -> tuple[str, str, str, bool]:
+        """What identity tokens are made of, and how."""
+        args = self.args
+        encoder = (args.fcit_identity_encoder, args.fcit_identity_pooling, args.fcit_identity_center)
+        return args.fcit_identity_source, *encoder
 
     def _find_start(self) -> Start | None:
         start = find_start(self.training_args, self.finetuning_args.fcit_stage, self.agreement)
@@ -188,8 +201,7 @@ class Session:
 
     def first_state(self) -> ServerState:
         """The state before the first round."""
-        dimension = self.encoder.encode(["."]).shape[1]
-        return first_state(dimension, read_shared(self.model))
+        return first_state(token_width(self.encoder), read_shared(self.model))
 
     def load_state(self) -> ServerState:
         """The server state of ``fcit_state_dir``.
@@ -232,6 +244,7 @@ class Session:
             "max_subspaces",
             "server_rule",
             "lora_aggregation",
+            "identity_source",
             "identity_encoder",
             "identity_pooling",
             "identity_center",

@@ -10,6 +10,7 @@ from .organizer import SubspaceTokens, unit
 
 if TYPE_CHECKING:
     from .encoders import IdentityEncoder
+    from .image_tokens import ImageEncoder, Samples, TextAndImageEncoder
 
 
 def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -75,7 +76,7 @@ class Router:
 
     def __init__(
         self,
-        encoder: "IdentityEncoder",
+        encoder: "IdentityEncoder | ImageEncoder | TextAndImageEncoder",
         tokens: SubspaceTokens,
         mode: str,
         temperature: float,
@@ -88,10 +89,14 @@ class Router:
         self.fallback = fallback
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
-    def weights(self, instructions: Sequence[str]) -> np.ndarray:
-        """Weights of the subspaces for each instruction, float32 [n, K]."""
+    def weights(self, samples: "Sequence[str] | Samples") -> np.ndarray:
+        """Weights of the subspaces for each sample, float32 [n, K].
+
+        Args:
+            samples: Instructions, or what else the encoder takes (:func:`fcit_plugin.knowledge.image_tokens.shown`).
+        """
         with self._encoding:
-            embedded = self.encoder.encode(instructions)
+            embedded = self.encoder.encode(samples)
         return self.weights_of(embedded)
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:

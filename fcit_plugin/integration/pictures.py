@@ -1,0 +1,68 @@
+"""The images of records as pixel values, made by LLaMA-Factory's own plugin of the template."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+class PixelReader:
+    """Makes pixel values as the model gets them in training and in use.
+
+    Args:
+        template: LLaMA-Factory's template.
+        processor: The base model's processor.
+    """
+
+    def __init__(self, template, processor) -> None:
+        self.template = template
+        self.processor = processor
+
+    def __call__(self, images: Sequence[Any]) -> torch.Tensor:
+        """Pixel values [m, 3, H, W] of m images: files, or images already read.
+
+        Raises:
+            ValueError: The template has no images.
+        """
+        plugin = self.template.mm_plugin
+        found = plugin.get_mm_inputs([*images], [], [], [len(images)], [0], [0], [[]], self.processor)
+        return found["pixel_values"]
+
+
+class Pictures(Sequence):
+    """The images of records, read one record at a time: those of a task need not fit into memory.
+
+    Args:
+        images: For each record its images, None or an empty list without one.
+        read: Makes pixel values.
+    """
+
+    def __init__(self, images: Sequence[Sequence[Any] | None], read: PixelReader) -> None:
+        self.images = images
+        self.read = read
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, record: int) -> torch.Tensor | None:
+        images = self.images[record]
+        return self.read(images) if images else None
+
+
+def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], source: str) -> None:
+    """Refuse training records whose identity token nothing could be made of.
+
+    Args:
+        name: The data set.
+        images: For each record its images.
+        source: The ``fcit_identity_source`` that wants them.
+
+    Raises:
+        ValueError: The sentence names the data set and the first record.
+    """
+    for record, given in enumerate(images):
+        if not given:
+            raise ValueError(
+                f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the data set "
+                f"{name} has none; set `fcit_identity_source: text`."
+            )

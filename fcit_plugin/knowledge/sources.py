@@ -1,0 +1,50 @@
+"""What an identity token is made of (``fcit_identity_source``): the instruction, the image, or both."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .encoders import IdentityEncoder, make_encoder, token_dimension
+from .image_tokens import ImageEncoder, TextAndImageEncoder
+from .reference_images import reference_images
+from .vision_tower import VisionTower, tower_width
+
+TEXT, IMAGE, BOTH = SOURCES = ("text", "image", "both")
+
+#: Pixel values [m, 3, H, W] of m images.
+Read = Callable[[Sequence[Image.Image]], torch.Tensor]
+
+
+def make_source(
+    source: str, name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer: Any, read: Read
+) -> IdentityEncoder | ImageEncoder | TextAndImageEncoder:
+    """The encoder of a recipe's identity tokens.
+
+    Args:
+        source: text, image or both.
+        name: See :func:`fcit_plugin.knowledge.encoders.make_encoder`, as for the next four.
+        pooling: Of a text encoder.
+        center: Whether to take away what all instructions, and all images, share.
+        model: The base model.
+        tokenizer: Its tokenizer.
+        read: Makes pixel values as the base model is given them.
+
+    Raises:
+        ValueError: The text encoder cannot be loaded.
+    """
+    if source == TEXT:
+        return make_encoder(name, pooling, center, model, tokenizer)
+    image = ImageEncoder(VisionTower(model), read(reference_images()) if center else None)
+    return image if source == IMAGE else TextAndImageEncoder(make_encoder(name, pooling, center, model, tokenizer), image)
+
+
+def source_dimension(source: str, name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer: Any) -> int:
+    """D of a recipe's identity tokens, from shapes alone; the arguments are those of :func:`make_source`.
+
+    Raises:
+        ValueError: There is no such text encoder.
+    """
+    of_text = 0 if source == IMAGE else token_dimension(name, pooling, center, model, tokenizer)
+    return of_text + (0 if source == TEXT else tower_width(model.config))
