@@ -189,17 +189,16 @@ class Evaluator:
         found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
             batch = batches[number]
-            inputs = self._inputs(batch)
             if activation is not None:
-                activation.set(torch.from_numpy(router.weights(self._shown(batch, inputs))))
-            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
+                activation.set(torch.from_numpy(router.weights(self._shown(batch))))
+            found.update(zip([row.key for row in batch], self._generate_batch(batch), strict=True))
         return _gather(found, args.world_size)
 
-    def _shown(self, batch: Sequence["_Row"], inputs: Mapping[str, Any]) -> Sequence[str] | Samples:
+    def _shown(self, batch: Sequence["_Row"]) -> Sequence[str] | Samples:
         """What the identity encoder is given of the prompts."""
 
         def pixels() -> list[torch.Tensor | None]:
-            token = self.model.config.image_token_id
+            inputs, token = self._inputs(batch), self.model.config.image_token_id
             return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
 
         return shown(self.encoder, [row.instruction for row in batch], pixels)
@@ -214,7 +213,8 @@ class Evaluator:
         return inputs | media_types(self.model, inputs)
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["_Row"], inputs: Mapping[str, Any]) -> list[list[int]]:
+    def _generate_batch(self, batch: Sequence["_Row"]) -> list[list[int]]:
+        inputs = self._inputs(batch)
         length = inputs["input_ids"].shape[1]
         constraint = {}
         if batch[0].trie is not None:

@@ -46,7 +46,7 @@ from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline
 from .local_stages import LOCAL_STAGES
 from .partition import partition_options
-from .pictures import Pictures
+from .pictures import Pictures, refuse_without_image
 from .pipeline import Part, Pipeline, TaskData
 from .terms import AddTerms, SampleGradients
 from .zero import StartFrom, keeping_precision, masters
@@ -138,7 +138,7 @@ class LocalTrainer:
         task = config["task"]
         if task not in self._embedded:
             data = self.task(task)
-            samples = shown(self.encoder, data.instructions, lambda: Pictures(data.images, self.pipeline.pixels))
+            samples = shown(self.encoder, data.instructions, lambda: self._pictures(data))
             self._embedded[task] = self.encoder.encode(samples)
         records = self.records(config["client"], task)
         mean = self._embedded[task][records].mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -146,6 +146,11 @@ class LocalTrainer:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, config["client"], task)
         return mean, len(records), len(records)
+
+    def _pictures(self, data: TaskData) -> Pictures:
+        for split in data.splits:
+            refuse_without_image(split.name, split.images, self.args.fcit_identity_source)
+        return Pictures(data.images, self.pipeline.pixels)
 
     def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
         """Train from the given weights with a fresh optimizer and schedule."""

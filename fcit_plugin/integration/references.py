@@ -36,7 +36,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     if fcit.fcit_reference == "oracle":
         own = {item.name: item.default for item in dataclasses.fields(ContinualArguments)}
         own |= {"fcit_method": "disco", "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
-        own |= {"fcit_identity_pooling": "mean", "fcit_identity_noise": None}
+        own |= {"fcit_identity_noise": None}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method

@@ -48,7 +48,7 @@ class Routing:
         self.kept = kept
         self.read = read
         self.trace = trace
-        self.config = model.config
+        self.model = model
         self._own = threading.local()
         self._generate = model.generate
         model.generate = self.generate
@@ -88,15 +88,14 @@ class Routing:
         """
         if ids is None:
             raise ValueError("A routed model needs `input_ids`: embeddings do not show the instruction.")
-        if mask is None or mask.dim() != 2:
-            mask = torch.ones_like(ids)
-        rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+        rows = [row[kept.bool()].tolist() for row, kept in zip(ids, _plain(mask, ids), strict=True)]
         found = [self.kept.recall(row) for row in rows]
         return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]
 
     def _weights(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
         def pixels() -> list[torch.Tensor | None]:
-            return images_by_row(ids, inputs.get("attention_mask"), inputs.get("pixel_values"), self.config.image_token_id)
+            mask = _plain(inputs.get("attention_mask"), ids)
+            return images_by_row(ids, mask, inputs.get("pixel_values"), self.model.config.image_token_id)
 
         weights = self.router.weights(shown(self.router.encoder, texts, pixels))
         for text, row in zip(texts, weights, strict=True) if self.trace else ():
@@ -104,3 +103,8 @@ class Routing:
             brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
             logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")
         return torch.from_numpy(weights)
+
+
+def _plain(mask: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:
+    """Which tokens are part of a prompt, [batch, length]; all where no mask, or one of pairs of tokens, says it."""
+    return torch.ones_like(ids) if mask is None or mask.dim() != 2 else mask

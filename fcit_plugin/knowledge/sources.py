@@ -11,8 +11,6 @@ from .image_tokens import ImageEncoder, TextAndImageEncoder
 from .reference_images import reference_images
 from .vision_tower import VisionTower, tower_width
 
-TEXT, IMAGE, BOTH = SOURCES = ("text", "image", "both")
-
 #: Pixel values [m, 3, H, W] of m images.
 Read = Callable[[Sequence[Image.Image]], torch.Tensor]
 
@@ -34,10 +32,12 @@ def make_source(
     Raises:
         ValueError: The text encoder cannot be loaded.
     """
-    if source == TEXT:
+    if source == "text":
         return make_encoder(name, pooling, center, model, tokenizer)
     image = ImageEncoder(VisionTower(model), read(reference_images()) if center else None)
-    return image if source == IMAGE else TextAndImageEncoder(make_encoder(name, pooling, center, model, tokenizer), image)
+    if source == "image":
+        return image
+    return TextAndImageEncoder(make_encoder(name, pooling, center, model, tokenizer), image)
 
 
 def source_dimension(source: str, name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer: Any) -> int:
@@ -46,5 +46,5 @@ def source_dimension(source: str, name: str, pooling: str, center: bool, model: 
     Raises:
         ValueError: There is no such text encoder.
     """
-    of_text = 0 if source == IMAGE else token_dimension(name, pooling, center, model, tokenizer)
-    return of_text + (0 if source == TEXT else tower_width(model.config))
+    of_text = 0 if source == "image" else token_dimension(name, pooling, center, model, tokenizer)
+    return of_text + (0 if source == "text" else tower_width(model.config))

@@ -73,14 +73,14 @@ class VisionTower:
 
 
 def images_by_row(
-    ids: torch.Tensor, mask: torch.Tensor | None, pixels: torch.Tensor | None, image_token: int
+    ids: torch.Tensor, mask: torch.Tensor, pixels: torch.Tensor | None, image_token: int
 ) -> list[torch.Tensor | None]:
     """The images of each prompt of a batch.
 
     Args:
         ids: Token ids [batch, length].
         mask: [batch, length], 0 for what is not part of a prompt: LLaMA-Factory puts an image behind such tokens where a
-            batch has none, so that no process waits for another. None: all is.
+            batch has none, so that no process waits for another.
         pixels: [images, 3, H, W] in the order of the rows, or None.
         image_token: Id of an image token.
 
@@ -100,6 +100,6 @@ def images_by_row(
             f"{len(pixels)} images do not fit to {tokens.tolist()} image tokens in the rows of a batch; a prompt was cut within "
             "an image, raise `cutoff_len`."
         )
-    seen = (marks if mask is None else marks & mask.bool()).any(dim=1).tolist()
+    seen = (marks & mask.bool()).any(dim=1).tolist()
     rows = pixels.split((tokens // per_image).tolist())
     return [row if shown else None for row, shown in zip(rows, seen, strict=True)]

@@ -168,11 +168,13 @@ class TestImagesByRow:
         return torch.tensor([[0] * (width - 2 - n) + [1] + [self.IMAGE] * n + [2] for n in counts])
 
     def test_rows_have_as_many_images_as_their_tokens_say(self, pixels):
-        rows = images_by_row(self.ids(4, 0, 8), None, pixels[:3], self.IMAGE)
+        ids = self.ids(4, 0, 8)
+        rows = images_by_row(ids, torch.ones_like(ids), pixels[:3], self.IMAGE)
         assert torch.equal(rows[0], pixels[:1]) and rows[1] is None and torch.equal(rows[2], pixels[1:3])
 
     def test_no_pixels_mean_no_images(self):
-        assert images_by_row(self.ids(0, 0), None, None, self.IMAGE) == [None, None]
+        ids = self.ids(0, 0)
+        assert images_by_row(ids, torch.ones_like(ids), None, self.IMAGE) == [None, None]
 
     def test_the_image_that_llamafactory_puts_outside_of_the_prompt_is_none_of_a_row(self, pixels):
         ids = self.ids(4, 0)
@@ -181,8 +183,9 @@ class TestImagesByRow:
 
     @pytest.mark.parametrize("counts", [(4, 3), (0, 0), (4, 1, 1)])
     def test_tokens_that_do_not_fit_are_refused(self, pixels, counts):
+        ids = self.ids(*counts)
         with pytest.raises(ValueError, match=r"2 images do not fit .* raise `cutoff_len`"):
-            images_by_row(self.ids(*counts), None, pixels[:2], self.IMAGE)
+            images_by_row(ids, torch.ones_like(ids), pixels[:2], self.IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,9 @@ def test_the_public_images_are_always_the_same():
     images = reference_images()
     digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
     assert {image.size for image in images} == {(64, 64)} and len({image.tobytes() for image in images}) == 64
-    assert digest == "f68e90c7fe735e502b1ffd904680e1da9d25604df0973e3bde4c310bcc79b7a5", "else tokens of finished runs mean something else"
+    assert digest == "f68e90c7fe735e502b1ffd904680e1da9d25604df0973e3bde4c310bcc79b7a5", (
+        "else tokens of finished runs mean something else"
+    )
 
 
 def test_images_tell_the_tasks_of_fcit_mini_apart_though_not_as_well_as_instructions():
