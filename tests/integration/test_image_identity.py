@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
 import torch
 from llamafactory.chat import ChatModel
+from llamafactory.hparams import get_train_args
 from PIL import Image
 from runs import infer_args, report_of, run_recipe, weight_bytes, weighted_by_peft
 from safetensors.torch import load_file
@@ -16,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from fcit_plugin.federation.files import read_manifest
 from fcit_plugin.federation.join import join_folders
 from fcit_plugin.federation.state import load_state
+from fcit_plugin.integration.arguments import check_combination
 from fcit_plugin.integration.bundle import export_adapters
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.reference_images import reference_images
@@ -308,6 +311,13 @@ def test_what_cannot_work_is_refused_in_a_sentence(recipe, tmp_path, request, ch
     keys = recipe("refused", "image") | {"output_dir": str(tmp_path / "out")} | found
     with pytest.raises(ValueError, match=sentence):
         run_recipe(keys)
+
+
+def test_a_tower_that_zero_3_would_divide_is_refused(keys, tmp_path):
+    *parts, _ = get_train_args({**keys, "output_dir": str(tmp_path / "out")})
+    parts[2].hf_deepspeed_config = SimpleNamespace(is_zero3=lambda: True)
+    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_identity_source: image`, .* ZeRO-3 divides"):
+        check_combination(*parts, parts[3].fcit)
 
 
 def test_a_run_is_resumed_with_its_own_source_alone(recipe):
