@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from ..plugins import registry
+from .compression import CompressionArguments
 from .continual import ContinualArguments
 from .evaluation import EvaluationArguments
 from .folders import FolderArguments
@@ -37,6 +38,7 @@ _GROUPS = (
     ReplyArguments,
     PrivacyArguments,
     LoraAggregationArguments,
+    CompressionArguments,
     EvaluationArguments,
     RunArguments,
     FolderArguments,
@@ -60,6 +62,7 @@ class FcitArguments(
     FolderArguments,
     RunArguments,
     EvaluationArguments,
+    CompressionArguments,
     LoraAggregationArguments,
     PrivacyArguments,
     ReplyArguments,
@@ -129,6 +132,7 @@ def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
 _ONLY_IN = {
     "fcit_state_dir": ("fcit_client", "fcit_aggregate"),
     "fcit_client": ("fcit_client",),
+    "fcit_client_dir": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
     "fcit_dry_run": ("fcit",),
     "fcit_reference": ("fcit",),

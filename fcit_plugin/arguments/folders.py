@@ -11,6 +11,9 @@ class FolderArguments:
 
     fcit_state_dir: str | None = option(None, "Server state folder to start from (stages fcit_client, fcit_aggregate).")
     fcit_client: int | None = option(None, "Number of the client to train (stage fcit_client).")
+    fcit_client_dir: str | None = option(
+        None, "Folder of the client's own for what it carries over to its next round (stage fcit_client with int8 updates)."
+    )
     fcit_update_dirs: str | None = option(None, "Update folders to fold in, a list or comma-separated (stage fcit_aggregate).")
 
     def parse(self) -> None:

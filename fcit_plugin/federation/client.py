@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from ..adapters.lora import State, only
 from ..knowledge.organizer import ClientToken
+from .compression import compress_update
 from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, trained_factors, update_reply
 
 
@@ -60,7 +61,7 @@ def make_client_app(local: LocalTraining) -> ClientApp:
     def query(message: Message, context: Context) -> Message:
         return token_reply(message, token_of(config_of(message)))
 
-    @app.train()
+    @app.train(mods=[compress_update])
     def train(message: Message, context: Context) -> Message:
         config = config_of(message)
         shared = to_state(message.content[SHARED]) if SHARED in message.content else {}

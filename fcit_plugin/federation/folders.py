@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from safetensors.torch import save
+from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from .files import read_object, write_bytes, write_json
-from .messages import CONFIG, METRICS, record_of, to_state, work_of
+from .messages import CONFIG, METRICS, work_of
 from .state import check_tensors
-from .stored import stored_arrays
+from .stored import records_bytes, stored_records
 
 DESCRIPTION = "fcit_update.json"
 WEIGHTS = "fcit_update.safetensors"
@@ -17,26 +16,8 @@ WEIGHTS = "fcit_update.safetensors"
 
 def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
     """Write a client's reply as an update folder; the description comes last."""
-    tensors = {
-        f"{name}/{key}": value
-        for name, record in reply.content.array_records.items()
-        for key, value in to_state(record).items()
-    }
-    write_bytes(folder / WEIGHTS, save(tensors))
+    write_bytes(folder / WEIGHTS, records_bytes(reply.content))
     write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(reply.content[METRICS])})
-
-
-def stored_records(folder: Path) -> RecordDict:
-    """The arrays of an update folder, left in their file.
-
-    Raises:
-        ValueError: One is of a wrong name or dtype.
-    """
-    records: dict[str, dict[str, Array]] = {}
-    for name, array in sorted(stored_arrays(folder / WEIGHTS).items()):
-        record, key = name.split("/", 1)
-        records.setdefault(record, {})[key] = array
-    return RecordDict({name: record_of(arrays) for name, arrays in records.items()})
 
 
 def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], Message]:
@@ -61,7 +42,7 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
     config, metrics = description["config"], description["metrics"]
     check_tensors(folder / WEIGHTS)
     try:
-        content = stored_records(folder)
+        content = stored_records(folder / WEIGHTS)
         content[METRICS] = MetricRecord(metrics)
         content[CONFIG] = work_of(config)
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)

@@ -9,6 +9,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from ..plugins import manager
+from .client_states import ClientStates
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class InProcessGrid(Grid):
         node_ids: The clients' numbers.
         on_reply: Called with each request and each reply that arrives, for progress.
         timeout: Seconds after which an answer comes too late, None for no limit.
+        states: What the clients keep to themselves, None: nothing as yet.
         agree: Makes of this process's failure (None: it went well) the one that all processes of the run hold to.
         clock: Tells the time in seconds.
     """
@@ -33,6 +35,7 @@ class InProcessGrid(Grid):
         on_reply: Callable[[Message, Message], None] = lambda request, reply: None,
         *,
         timeout: float | None = None,
+        states: ClientStates | None = None,
         agree: Callable[[str | None], str | None] = lambda failure: failure,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -40,6 +43,7 @@ class InProcessGrid(Grid):
         self._node_ids = list(node_ids)
         self._on_reply = on_reply
         self._timeout = timeout
+        self._states = states or ClientStates()
         self._agree = agree
         self._clock = clock
         self._replies: dict[str, list[Message]] = {}
@@ -82,8 +86,9 @@ class InProcessGrid(Grid):
     def _deliver(self, message: Message) -> list[Message]:
         """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes."""
         node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
+        state = self._states.of(node)
         try:
-            replies = arriving(message, ask(self._client_app, message))
+            replies = arriving(message, ask(self._client_app, message, state))
         except Exception as error:  # here trust ends: whatever one client's code raises, the others go on
             logger.debug(f"Client {node} failed.", exc_info=True)
             failure = str(error) if isinstance(error, (ValueError, TimeoutError)) else f"{type(error).__name__}: {error}"
@@ -92,15 +97,23 @@ class InProcessGrid(Grid):
         failure = self._agree(failure)
         if failure is not None:
             replies = [Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, failure), reply_to=message)]
+        else:
+            self._states.keep(node, state)
         for reply in replies:
             self._on_reply(message, reply)
         return replies
 
 
-def ask(client_app: Callable[[Message, Context], Message], message: Message) -> Message:
-    """Call a client app; what it raises is the caller's to handle."""
+def ask(client_app: Callable[[Message, Context], Message], message: Message, state: RecordDict) -> Message:
+    """Call a client app; what it raises is the caller's to handle.
+
+    Args:
+        client_app: The app.
+        message: What it is asked.
+        state: What the client keeps to itself; changed in place.
+    """
     node = message.metadata.dst_node_id
-    return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=RecordDict(), run_config={}))
+    return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=state, run_config={}))
 
 
 def arriving(request: Message, reply: Message | None) -> list[Message]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from flwr.app import Context, Message, MessageType
+from flwr.app import Context, Message, MessageType, RecordDict
 
-from .files import read_object, write_json
-from .folders import read_update, stored_records, write_update
+from .client_states import FILE
+from .files import read_object, write_bytes, write_json
+from .folders import WEIGHTS, read_update, write_update
 from .messages import CONFIG, config_of
 from .sealed import problems, seal
+from .stored import records_bytes, stored_records
 
 #: What a kept reply holds beside the update folder's own files.
 KEPT = "kept.json"
@@ -44,13 +46,15 @@ class _Latest:
     request: Message
     reply: Message
     folder: Path
+    state: RecordDict
     notes: dict[str, Any]
 
 
 class KeptReplies:
     """A client app that answers with a kept reply where it has the right one, and else asks the clients and keeps.
 
-    A reply is the right one if it answers the same request, weights and all, of the same run.
+    A reply is the right one if it answers the same request, weights and all, of the same run, and its client had kept the
+    same to itself. What the client kept afterwards lies beside its reply, in a file that is never part of what travels.
 
     Args:
         app: The clients.
@@ -84,15 +88,16 @@ class KeptReplies:
             return self._app(message, context)
         config = config_of(message)
         folder = self._folder(config["stage"], config["round"]) / f"client-{config['client']}"
-        digest = request_digest(message, self._run)
+        digest = request_digest(message, self._run, context.state)
         kept = self._from_main(self._read(folder, digest) if self._writes else None)
         if kept is not None:
-            content, journal = kept
+            content, state, journal = kept
+            context.state.update(state)
             self._journal.replay(journal)
             return Message(content, reply_to=message)
         mark = self._journal.mark()
         reply = self._app(message, context)
-        self._latest = _Latest(message, reply, folder, {"request": digest, "journal": self._journal.since(mark)})
+        self._latest = _Latest(message, reply, folder, context.state, {"request": digest, "journal": self._journal.since(mark)})
         return reply
 
     def arrived(self, request: Message, reply: Message) -> None:
@@ -109,15 +114,17 @@ class KeptReplies:
 
         def write(folder: Path) -> None:
             write_update(folder, config_of(request), latest.reply)
+            if latest.state:
+                write_bytes(folder / FILE, records_bytes(latest.state))
             write_json(folder / KEPT, latest.notes)
 
         seal(latest.folder, write)
         if reply is latest.reply:  # nobody plays with it: from here on it is read from there
-            for name, record in stored_records(latest.folder).array_records.items():
+            for name, record in stored_records(latest.folder / WEIGHTS).array_records.items():
                 reply.content[name] = record
 
     @staticmethod
-    def _read(folder: Path, digest: str) -> tuple[Any, dict[str, Any]] | None:
+    def _read(folder: Path, digest: str) -> tuple[RecordDict, RecordDict, dict[str, Any]] | None:
         if not folder.is_dir():
             return None
         for problem in problems(folder):
@@ -125,16 +132,19 @@ class KeptReplies:
             return None
         try:
             kept = read_object(folder / KEPT, ("request", "journal"))
-            return (read_update(folder)[1].content, kept["journal"]) if kept["request"] == digest else None
+            if kept["request"] != digest:
+                return None
+            state = stored_records(folder / FILE) if (folder / FILE).is_file() else RecordDict()
+            return read_update(folder)[1].content, state, kept["journal"]
         except ValueError as error:  # of another version of the plugin, say
             logger.warning(f"A kept reply is not used, its client trains again: {error}")
             return None
 
 
-def request_digest(message: Message, run: str) -> str:
-    """SHA-256 over all that decides the answer to a request: the run, the weights sent, and the configuration."""
+def request_digest(message: Message, run: str, state: RecordDict) -> str:
+    """SHA-256 over all that decides the answer to a request: the run, the weights sent, the configuration, and the client's state."""
     digest = hashlib.sha256(run.encode())
-    for name, record in sorted(message.content.array_records.items()):
+    for name, record in (*sorted(message.content.array_records.items()), *sorted(state.array_records.items())):
         for key, array in sorted(record.items()):
             digest.update(f"{name}/{key}/{array.dtype}/{array.shape}".encode())
             digest.update(array.data)

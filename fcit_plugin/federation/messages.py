@@ -21,6 +21,9 @@ WANTS = "wants"
 #: The LoRA factors that a client trains and returns; both where the configuration does not say. The server rule knows
 #: only of these, and :data:`OF_TRAINED` lists the records that are wanted for it.
 TRAINS, OF_TRAINED = "trains", "wants-of-trained"
+#: How the weights in a reply are compressed (:mod:`.compression`), nothing if they are not; and beside it, whether the
+#: client's update may open its subspace: then the number that the request has for that is not settled yet.
+COMPRESSION, OPENS = "compression", "opens"
 #: What tells one client's work in one round from any other; a reply repeats it.
 WORK_KEYS = ("run", "stage", "round", "client", "task")
 

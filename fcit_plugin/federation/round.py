@@ -19,10 +19,12 @@ from .lora_aggregation import LoraAggregation, Member, product_error
 from .messages import (
     ARRAYS,
     BASE,
+    COMPRESSION,
     CONFIG,
     METRICS,
     NUM_EXAMPLES,
     OF_TRAINED,
+    OPENS,
     SHARED,
     TRAINS,
     WANTS,
@@ -80,6 +82,8 @@ def configure(
         for message in rules.configure(_owner(k, trains), state.round + 1, to_record(only(start, trains)), nodes):
             node = message.metadata.dst_node_id
             config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k, **more})
+            if COMPRESSION in config and k in assignment.opened:
+                config[OPENS] = True
             content = RecordDict({ARRAYS: record_of({**arrays, **message.content[ARRAYS]}), CONFIG: config, **memory})
             if state.shared:
                 content[SHARED] = shared

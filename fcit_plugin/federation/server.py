@@ -21,7 +21,7 @@ from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from .client import work_config
 from .lora_aggregation import LoraAggregation
-from .messages import CONFIG, mean_loss, num_bytes
+from .messages import COMPRESSION, CONFIG, mean_loss, num_bytes
 from .privacy import UpdatePrivacy
 from .round import configure, fold
 from .rules import RuleSet
@@ -106,7 +106,10 @@ class Program:
 
     def work_of(self, stage: int, round: int, client: int, task: int) -> ConfigRecord:
         """What one client has to know."""
-        return work_config(self.run_id, stage, round, client, task)
+        config = work_config(self.run_id, stage, round, client, task)
+        if self.args.fcit_update_compression != "none":
+            config[COMPRESSION] = self.args.fcit_update_compression
+        return config
 
     @property
     def privacy(self) -> UpdatePrivacy | None:

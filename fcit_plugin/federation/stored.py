@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Array
+from flwr.app import Array, RecordDict
 from safetensors import safe_open
+from safetensors.numpy import save
+
+from .messages import record_of
 
 _NUMPY = Array(np.zeros(0, np.float32)).stype
+#: NumPy's names of what an update is made of (:mod:`.compression`), by those of safetensors.
+_DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8"}
 
 
 class StoredArray(Array):
-    """A float32 array of a safetensors file, read each time that its data are asked for.
+    """An array of a safetensors file, read each time that its data are asked for.
 
     What was judged is what is folded: an array whose bytes have changed since they were first read is refused.
 
@@ -25,10 +30,11 @@ class StoredArray(Array):
         path: The file.
         name: The array's name in it.
         shape: Its shape, as the file's head says.
+        dtype: Its NumPy dtype, as the file's head says.
     """
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
-        self.dtype, self.shape, self.stype = "float32", shape, _NUMPY
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        self.dtype, self.shape, self.stype = dtype, shape, _NUMPY
         self._path, self._name = path, name
         self._digest: bytes | None = None
 
@@ -65,13 +71,35 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of a safetensors file, by name; only its head is read.
 
     Raises:
-        ValueError: An array is not of float32.
+        ValueError: An array is of a dtype that no update has.
     """
     with safe_open(path, framework="np") as file:
         found = {}
         for name in file.keys():
             entry = file.get_slice(name)
-            if entry.get_dtype() != "F32":
-                raise ValueError(f"{name} is of dtype {entry.get_dtype()}, not F32")
-            found[name] = StoredArray(path, name, tuple(entry.get_shape()))
+            if entry.get_dtype() not in _DTYPES:
+                raise ValueError(f"{name} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}")
+            found[name] = StoredArray(path, name, tuple(entry.get_shape()), _DTYPES[entry.get_dtype()])
         return found
+
+
+def stored_records(path: Path) -> RecordDict:
+    """The array records that :func:`records_bytes` made a file of, left in it.
+
+    Raises:
+        ValueError: An array is of a wrong name or dtype.
+    """
+    records: dict[str, dict[str, Array]] = {}
+    for name, array in sorted(stored_arrays(path).items()):
+        record, key = name.split("/", 1)
+        records.setdefault(record, {})[key] = array
+    return RecordDict({name: record_of(arrays) for name, arrays in records.items()})
+
+
+def records_bytes(content: RecordDict) -> bytes:
+    """The array records as a safetensors file, each array by ``record/key``; of a dtype that no update has, as float32."""
+    return save({
+        f"{name}/{key}": array.numpy().astype(array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False)
+        for name, record in content.array_records.items()
+        for key, array in record.items()
+    })

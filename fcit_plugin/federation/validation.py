@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 
 from ..arguments import FcitArguments
 from ..knowledge.organizer import ClientToken
+from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
     CONFIG,
@@ -114,16 +115,20 @@ def judge_updates(
         bounds: What a reply may hold at most.
 
     Returns:
-        The good replies, and the reasons for all others; both by client, ascending.
+        The good replies, with weights where compressed changes came (:mod:`.compression`), and the reasons for all others; both by client, ascending.
     """
     norms: dict[int, float] = {}
 
     def judge(request: Message, reply: Message) -> Message:
         client = reply.metadata.src_node_id
-        weights = {ARRAYS, SHARED} & set(request.content)
-        _check_records(reply, weights | {TOKEN, METRICS, CONFIG, *wanted(request)})
+        weights, compression = {ARRAYS, SHARED} & set(request.content), compression_of(request)
+        scales = {SCALES} if compression is not None and compression.scaled else set()
+        _check_records(reply, weights | scales | {TOKEN, METRICS, CONFIG, *wanted(request)})
         _check_size(reply, request, bounds)
         _check_same(_read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT, LOSS}), tokens[client])
+        if compression is not None:
+            _check_compressed(sorted(weights), request, reply, compression)
+            reply = restored(reply, request, compression)
         norms[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in sorted(weights)))
         for name in wanted(request):
             _check_extra(name, request, reply)
@@ -235,7 +240,10 @@ def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
     """Is it no larger than what is to come back, and a token?"""
     sent = {key: len(array.data) for part in (ARRAYS, SHARED) for key, array in request.content.get(part, {}).items()}
     names = [name for name in (ARRAYS, SHARED) if name in request.content]
-    most = sum(sent[key] + _HEADER for name in (*names, *wanted(request)) for key in returned(request, name))
+    compression = compression_of(request)
+    width = 4 if compression is None else compression.width  # a tensor's scale fits into what is allowed for its header
+    most = sum(sent[key] * width // 4 + _HEADER for name in names for key in returned(request, name))
+    most += sum(sent[key] + _HEADER for name in wanted(request) for key in returned(request, name))
     most += 4 * bounds.dimension + _HEADER
     if num_bytes(reply) > most:
         raise Unusable(f"it has {num_bytes(reply)} bytes of arrays where at most {most} fit")
@@ -250,6 +258,19 @@ def _check_same(token: ClientToken, named: ClientToken) -> None:
     ):
         if not is_same:
             raise Unusable(f"its {what} differs from the one that it named before training")
+
+
+def _check_compressed(names: Iterable[str], request: Message, reply: Message, compression: Compression) -> None:
+    """Have compressed changes the form of what was sent? Their numbers are judged as the weights that they make."""
+    if compression.scaled and set(reply.content[SCALES]) != set(names):
+        raise Unusable(f"its record {SCALES} holds {_listed(reply.content[SCALES])}, not {_listed(names)}")
+    for name in names:
+        _check_keys(name, request, reply)
+        keys = returned(request, name)
+        for key in keys:
+            _numbers(reply.content[name][key], tuple(request.content[name][key].shape), f"{name}/{key}", compression.dtype)
+        if compression.scaled:
+            _numbers(reply.content[SCALES][name], (len(keys),), f"{SCALES}/{name}")
 
 
 def _squared_change(name: str, request: Message, reply: Message) -> float:
@@ -282,28 +303,34 @@ def _check_keys(name: str, request: Message, reply: Message) -> None:
 
 
 def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """The float32 numbers of an array, once its file header is one that NumPy writes for what was expected."""
-    if array.dtype != "float32":
-        raise Unusable(f"{what} is of dtype {_short(array.dtype)}, not float32")
-    if tuple(array.shape) != shape:
-        other = "; was it trained with another lora_rank?" if len(array.shape) == len(shape) == 2 else ""
-        raise Unusable(f"{what} is of shape {_short(tuple(array.shape))}, not {shape}{other}")
-    headers = [_header(shape, fortran) for fortran in (False, True)]
-    data = array.data  # once: it may have to be read from a file
-    if array.stype != "numpy.ndarray" or not data.startswith(tuple(headers)):
-        raise Unusable(f"{what} is no array of that shape in NumPy's format")
-    if len(data) != len(headers[0]) + 4 * math.prod(shape):
-        raise Unusable(f"{what} has {len(data)} bytes, not {len(headers[0]) + 4 * math.prod(shape)}")
-    values = np.load(BytesIO(data), allow_pickle=False)
+    """The finite float32 numbers of an array of the right form."""
+    values = _numbers(array, shape, what)
     if not np.isfinite(values).all():
         raise Unusable(f"{what} is not finite; if its training diverged, lower the learning rate")
     return values
 
 
-def _header(shape: tuple[int, ...], fortran_order: bool) -> bytes:
-    """What a NumPy file of float32 numbers begins with. Comparing needs no parser that a client could mislead."""
-    stream = BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": fortran_order, "shape": shape})
+def _numbers(array: Array, shape: tuple[int, ...], what: str, dtype: str = "float32") -> np.ndarray:
+    """The numbers of an array, once its file header is one that NumPy writes for what was expected."""
+    if array.dtype != dtype:
+        raise Unusable(f"{what} is of dtype {_short(array.dtype)}, not {dtype}")
+    if tuple(array.shape) != shape:
+        other = "; was it trained with another lora_rank?" if len(array.shape) == len(shape) == 2 else ""
+        raise Unusable(f"{what} is of shape {_short(tuple(array.shape))}, not {shape}{other}")
+    headers = [_header(shape, fortran, dtype) for fortran in (False, True)]
+    data = array.data  # once: it may have to be read from a file
+    if array.stype != "numpy.ndarray" or not data.startswith(tuple(headers)):
+        raise Unusable(f"{what} is no array of that shape in NumPy's format")
+    length = len(headers[0]) + np.dtype(dtype).itemsize * math.prod(shape)
+    if len(data) != length:
+        raise Unusable(f"{what} has {len(data)} bytes, not {length}")
+    return np.load(BytesIO(data), allow_pickle=False)
+
+
+def _header(shape: tuple[int, ...], fortran_order: bool, dtype: str) -> bytes:
+    """What a NumPy file of such numbers begins with. Comparing needs no parser that a client could mislead."""
+    stream, descr = BytesIO(), np.dtype(dtype).newbyteorder("<").str
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": fortran_order, "shape": shape})
     return stream.getvalue()
 
 

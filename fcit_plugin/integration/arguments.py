@@ -236,6 +236,11 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         )
     if stage == "fcit_client" and (fcit.fcit_client is None or fcit.fcit_state_dir is None):
         raise ValueError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
+    if stage == "fcit_client" and fcit.fcit_update_compression == "int8" and fcit.fcit_client_dir is None:
+        raise ValueError(
+            "`stage: fcit_client` with `fcit_update_compression: int8` needs `fcit_client_dir`: a folder of the client's own, "
+            "empty before its first round, for what rounding took from its updates."
+        )
     if stage == "fcit_aggregate" and fcit.fcit_update_dirs and fcit.fcit_state_dir is None:
         raise ValueError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
 
@@ -435,6 +440,11 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:
     taken = {"fcit_state_dir": [fcit.fcit_state_dir], "fcit_update_dirs": fcit.fcit_update_dirs or []}
     taken["adapter_name_or_path"] = [earlier]
+    if fcit.fcit_client_dir is not None and Path(fcit.fcit_client_dir).resolve().is_relative_to(Path(output_dir).resolve()):
+        raise ValueError(
+            f"`fcit_client_dir` {fcit.fcit_client_dir} is for the client alone, and `output_dir` {output_dir} goes to the server; "
+            "name a folder outside of it."
+        )
     for key, folders in taken.items():
         for folder in folders:
             if folder is not None and Path(folder).resolve() == Path(output_dir).resolve():

@@ -18,6 +18,7 @@ from typing_extensions import override
 from ..adapters.base_change import grown
 from ..adapters.lora import State, only, read_shared
 from ..arguments import FcitArguments
+from ..federation.compression import COMPRESSIONS
 from ..federation.files import write_json
 from ..federation.lora_aggregation import Member
 from ..federation.progress import Progress
@@ -140,7 +141,8 @@ def make_plan(session: DrySession) -> Plan:
     data = [_summary(session, name, evaluates) for name in names]
     turns = _turns(session.program)
     shared = _shapes(read_shared(session.model))
-    payload = Payload(_shapes(session.program.blank), _shapes(turns[0]), shared, session.encoder.dimension)
+    compression = COMPRESSIONS.get(args.fcit_update_compression)
+    payload = Payload(_shapes(session.program.blank), _shapes(turns[0]), shared, session.encoder.dimension, compression)
     found = programs(session)
     travels = payload if list(found) == [""] else None
     schedules = {

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..arguments.compression import CompressionArguments
 from ..arguments.continual import ContinualArguments
 from ..arguments.privacy import PrivacyArguments
 from ..arguments.replies import ReplyArguments
@@ -40,7 +41,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
-    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, ContinualArguments)
+    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, CompressionArguments, ContinualArguments)
     alone = {item.name: item.default for group in server for item in dataclasses.fields(group)}
     alone |= {"fcit_method": "fedavg", "fcit_max_subspaces": None, "fcit_activation": None}
     if fcit.fcit_reference == "zero_shot":

@@ -9,6 +9,7 @@ from llamafactory.extras import logging
 from llamafactory.extras.constants import TRAINER_LOG
 
 from ..federation.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
+from ..federation.client_states import ClientStates
 from ..federation.files import read_object
 from ..federation.progress import Progress
 from ..federation.sealed import problems
@@ -40,6 +41,13 @@ class Start:
     def load(self, agreement: Agreement) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
         return agreement.from_main(_load(self.folder) if agreement.is_main else None)
+
+    def client_states(self, agreement: Agreement) -> ClientStates:
+        """What the simulated clients had kept to themselves; read and told in the same way."""
+        states = ClientStates()
+        if agreement.is_main:
+            states.read(self.folder)
+        return agreement.from_main(states)
 
     def check(self, part: str, ours: dict[str, Any], arguments: tuple[Any, ...] = ()) -> None:
         """Refuse a recipe that would give other numbers; see :func:`fcit_plugin.integration.recipe.check_same`."""

@@ -14,6 +14,7 @@ from ..evaluation.report import build_report, table, write_report
 from ..federation.accounting import spent
 from ..federation.checkpoints import PROGRESS, RECIPE
 from ..federation.client import make_client_app
+from ..federation.client_states import ClientStates
 from ..federation.files import SHARED, write_bytes, write_json
 from ..federation.folders import write_update
 from ..federation.grid import InProcessGrid
@@ -43,6 +44,7 @@ class FederatedRun:
         self.local = session.local(lambda config: self.monitor.client_callback(config))
         self.recipe = {"keys": session.keys, "data": self._data_keys()}
         self.untuned = session.first_state()
+        self.clients = ClientStates() if session.start is None else session.start.client_states(session.agreement)
         if session.start is not None:
             session.start.check("data", self.recipe["data"])
             self.state, self.progress, log = session.start.load(session.agreement)
@@ -92,6 +94,7 @@ class FederatedRun:
             range(self.args.fcit_num_clients),
             on_reply=arrived,
             timeout=self.args.fcit_client_timeout,
+            states=self.clients,
             agree=session.agreement.failure,
         )
         with quiet_transformers(), light_garbage_collection():
@@ -214,8 +217,11 @@ class FederatedRun:
             write_json(folder / RECIPE, self.recipe)
             self.monitor.write_log(folder)
             self.session.save(state, folder)
+            self.clients.write(folder)
 
-        self.session.checkpoints.commit(self._number(state.stage, state.round), write)
+        number = self._number(state.stage, state.round)
+        self.session.checkpoints.commit(number, write)
+        self.clients.read(self.session.checkpoints.path(number))
 
     def _total_steps(self) -> int:
         earlier = self.session.earlier.progress.step if self.session.earlier is not None else 0

@@ -245,6 +245,7 @@ class Session:
             "server_rule",
             "lora_aggregation",
             "identity_source",
+            "update_compression",
             "identity_encoder",
             "identity_pooling",
             "identity_center",

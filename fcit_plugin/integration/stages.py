@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
 from ..federation.client import make_client_app
+from ..federation.client_states import ClientFolder
 from ..federation.folders import read_update, write_update
 from ..federation.grid import ask
 from ..federation.messages import CONFIG, config_of
@@ -53,9 +54,13 @@ def run_client(session: Session) -> None:
     assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
     rules, fresh = program.rules(state), program.fresh(state.stage)
     requests = configure(state, rules, assignment, fresh, {client: config}, program.method, program.aggregation)
+    own = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)
+    kept = RecordDict() if own is None else own.read()
     with quiet_transformers():
-        reply = ask(make_client_app(local), requests[client])
+        reply = ask(make_client_app(local), requests[client], kept)
     if session.is_main:
+        if own is not None:
+            own.write(kept)
         write_update(session.output_dir, config, reply)
         logger.info_rank0(f"The update of client {client} is in {session.output_dir}.")
 

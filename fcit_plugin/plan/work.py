@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..federation.compression import Compression
+
 Shape = tuple[int, ...]
 
 
@@ -30,11 +32,11 @@ def optimizer_steps(
     return math.ceil(max(math.ceil(batches / accumulation), 1) * epochs)
 
 
-def array_bytes(shape: Shape) -> int:
-    """Size of a float32 array in a Flower message: NumPy's own file format, a header and then 4 bytes a number."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)})
-    return len(header.getvalue()) + 4 * math.prod(shape)
+def array_bytes(shape: Shape, dtype: str = "float32") -> int:
+    """Size of an array in a Flower message: NumPy's own file format, a header and then the numbers."""
+    header, kind = io.BytesIO(), np.dtype(dtype)
+    np.lib.format.write_array_header_1_0(header, {"descr": kind.str, "fortran_order": False, "shape": tuple(shape)})
+    return len(header.getvalue()) + kind.itemsize * math.prod(shape)
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class Payload:
         trained: Shapes of those of them that are trained, which come back.
         shared: Shapes of the shared trainables (projector).
         dimension: D of the identity tokens.
+        compression: What clients make of the weights that they return, None if nothing.
     """
 
     subspace: tuple[Shape, ...]
     trained: tuple[Shape, ...]
     shared: tuple[Shape, ...]
     dimension: int
+    compression: Compression | None = None
 
     @property
     def down(self) -> int:
@@ -61,7 +65,14 @@ class Payload:
     @property
     def up(self) -> int:
         """Bytes from the client: what is trained, and its identity token twice: once to be assigned, once with the update."""
-        return sum(map(array_bytes, (*self.trained, *self.shared))) + 2 * array_bytes((self.dimension,))
+        return self._update(self.trained) + self._update(self.shared) + 2 * array_bytes((self.dimension,))
+
+    def _update(self, shapes: tuple[Shape, ...]) -> int:
+        """Bytes of one record of weights on its way back, and of its scales."""
+        if self.compression is None:
+            return sum(map(array_bytes, shapes))
+        scales = array_bytes((len(shapes),)) if self.compression.scaled and shapes else 0
+        return sum(array_bytes(shape, self.compression.dtype) for shape in shapes) + scales
 
 
 @dataclass(frozen=True)

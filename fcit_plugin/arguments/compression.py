@@ -1,0 +1,36 @@
+"""Key of compression: in how many bytes clients send their updates."""
+
+from dataclasses import dataclass
+
+from ..plugins import registry
+from .option import option
+
+
+@dataclass
+class CompressionArguments:
+    """What travels of a client's update."""
+
+    fcit_update_compression: str = option(
+        "none",
+        "What clients send of their weights: none (the weights, float32), bf16 (their change in half the bytes) or int8 (in a "
+        "quarter; each client keeps what rounding takes for its next update).",
+        choices=["none", "bf16", "int8"],
+    )
+
+    def parse(self) -> None:
+        """Nothing comes as text."""
+
+    def check(self) -> None:
+        """Refuse what does not go together."""
+        remembers = self.fcit_update_compression == "int8"
+        if remembers and not registry("lora_aggregations")[self.fcit_lora_aggregation]().keeps_basis:
+            raise ValueError(
+                "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
+                f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "
+                "change the aggregation."
+            )
+        if self.fcit_client_dir is not None and not remembers:
+            raise ValueError(
+                "`fcit_client_dir` is where a client keeps what `fcit_update_compression: int8` has it carry over, and with "
+                f"{self.fcit_update_compression} there is nothing to keep; take it out."
+            )
