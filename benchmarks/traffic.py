@@ -1,7 +1,8 @@
 """Bytes that travel, against sending all subspaces: ``python benchmarks/traffic.py``.
 
 A run of FCIT-mini with one step a client. Per client and round it sends one subspace each way; the baseline is a client that
-gets and returns every subspace of that time, beside the same projector and token.
+gets and returns every subspace of that time, beside the same projector and token. What `fcit_update_compression` would make of
+it is counted, not run: those bytes are known beforehand.
 """
 
 import tempfile
@@ -25,7 +26,9 @@ def main() -> None:
         found = session(
             Path(folder), **stages, fcit_num_rounds=1, fcit_eval_every="never", fcit_zero_shot=False, max_steps=1
         )
+        from fcit_plugin.federation.compression import COMPRESSIONS
         from fcit_plugin.integration.run import FederatedRun
+        from fcit_plugin.plan.work import Payload
 
         run = FederatedRun(found)
         run()
@@ -37,10 +40,17 @@ def main() -> None:
         all_up += subspaces * subspace + shared + token
         all_down += subspaces * subspace + shared
     count, traffic = len(rows), run.progress.traffic
+    own, projector = ([tuple(v.shape) for v in state.values()] for state in (found.program.blank, run.state.shared))
+    parts = (tuple(own), tuple(own), tuple(projector), run.state.tokens.sums.shape[1])
+    compressed = {name: Payload(*parts, compression).up for name, compression in COMPRESSIONS.items()}
     show(
         ("", "one subspace", f"all ({subspaces} at the end)", "ratio"),
         [
             ("up, kB a client and round", traffic.up / count / 1e3, all_up / count / 1e3, traffic.up / all_up),
+            *(
+                (f"up with {name}", up / 1e3, all_up / count / 1e3, up * count / all_up)
+                for name, up in compressed.items()
+            ),
             ("down, kB a client and round", traffic.down / count / 1e3, all_down / count / 1e3, traffic.down / all_down),
         ],
     )

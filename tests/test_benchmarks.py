@@ -24,7 +24,7 @@ RUNS = {
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
     "round_overhead": r"beyond training steps: [\d.]+ % of a round",
-    "traffic": r"up, kB a client and round +\d+",
+    "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
 #: Those that train clients, which takes half a minute and more.
 SLOW = ("memory", "round_overhead", "traffic")

@@ -142,7 +142,7 @@ class KeptReplies:
 
 
 def request_digest(message: Message, run: str, state: RecordDict) -> str:
-    """SHA-256 over all that decides the answer to a request: the run, the weights sent, the configuration, and the client's state."""
+    """SHA-256 over all that decides the answer: the run, the weights sent, the configuration, and what the client has kept."""
     digest = hashlib.sha256(run.encode())
     for name, record in (*sorted(message.content.array_records.items()), *sorted(state.array_records.items())):
         for key, array in sorted(record.items()):

@@ -115,7 +115,8 @@ def judge_updates(
         bounds: What a reply may hold at most.
 
     Returns:
-        The good replies, with weights where compressed changes came (:mod:`.compression`), and the reasons for all others; both by client, ascending.
+        The good replies, with weights where compressed changes came (:mod:`.compression`), and the reasons for all others; both
+        by client, ascending.
     """
     norms: dict[int, float] = {}
 

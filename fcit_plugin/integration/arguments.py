@@ -442,8 +442,8 @@ def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -
     taken["adapter_name_or_path"] = [earlier]
     if fcit.fcit_client_dir is not None and Path(fcit.fcit_client_dir).resolve().is_relative_to(Path(output_dir).resolve()):
         raise ValueError(
-            f"`fcit_client_dir` {fcit.fcit_client_dir} is for the client alone, and `output_dir` {output_dir} goes to the server; "
-            "name a folder outside of it."
+            f"`fcit_client_dir` {fcit.fcit_client_dir} is for the client alone, and `output_dir` {output_dir} goes to the "
+            "server; name a folder outside of it."
         )
     for key, folders in taken.items():
         for folder in folders:

@@ -388,11 +388,15 @@ def test_what_a_client_keeps_is_in_no_message(tmp_path):
     heard, states = [], ClientStates()
     whole_run(states, Toy(grid={"states": states, "on_reply": lambda *pair: heard.extend(pair)}, **config("int8")))
     residuals = [data for path in files(states, tmp_path) for data in load_file(tmp_path / FOLDER / path).values()]
-    travelled = {array.data for message in heard for record in message.content.array_records.values() for array in record.values()}
+    records = [record for message in heard for record in message.content.array_records.values()]
+    travelled = {array.data for record in records for array in record.values()}
     assert residuals and all(Array(value).data not in travelled for value in residuals)
 
 
-@pytest.mark.parametrize("grid", [{"timeout": 60, "clock": iter(range(0, 10**6, 61)).__next__}, {"agree": lambda own: "elsewhere"}])
+LATE = {"timeout": 60, "clock": iter(range(0, 10**6, 61)).__next__}
+
+
+@pytest.mark.parametrize("grid", [LATE, {"agree": lambda own: "elsewhere"}])
 def test_a_client_that_failed_or_came_too_late_keeps_what_it_had(grid):
     states = ClientStates()
     toy = Toy(grid={"states": states, **grid}, **config("int8"))
