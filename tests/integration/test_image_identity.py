@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from fcit_plugin.federation.files import read_manifest
 from fcit_plugin.federation.join import join_folders
 from fcit_plugin.federation.state import load_state
-from fcit_plugin.integration.arguments import check_combination
+from fcit_plugin.integration.combinations import check_combination
 from fcit_plugin.integration.bundle import export_adapters
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.reference_images import reference_images

@@ -20,7 +20,7 @@ from fcit_plugin.federation.checkpoints import Checkpoints
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.join import join_folders
 from fcit_plugin.federation.state import load_state
-from fcit_plugin.integration.arguments import check_combination
+from fcit_plugin.integration.combinations import check_combination
 from fcit_plugin.integration.bundle import export_adapters
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.integration.session import Session
