@@ -54,7 +54,10 @@ def test_the_final_state_of_zero_2_is_that_of_plain_training(zero_2, plain):
     check_same(zero_2[1], plain, adapters=3)
 
 
-@pytest.mark.parametrize(("engine", "processes"), [("z2", 2), ("z3", 1), ("z3", 2), ("ddp", 2)])
+@pytest.mark.parametrize(
+    ("engine", "processes"),
+    [("z2", 2), ("z3", 1), ("z3", 2), pytest.param("ddp", 2, marks=pytest.mark.slow)],  # DDP in small: test_torchrun.py
+)
 def test_the_final_state_is_that_of_plain_training(engine, processes, keys, plain, tmp_path):
     changed = {"per_device_train_batch_size": GLOBAL_BATCH // processes} | ENGINES[engine]
     check_same(train(keys | changed, processes, tmp_path), plain, adapters=3)
