@@ -26,11 +26,15 @@ RUNS = {
     "round_overhead": r"beyond training steps: [\d.]+ % of a round",
     "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
-#: Those that train clients, which takes half a minute and more.
-SLOW = ("memory", "round_overhead", "traffic")
+#: Those that train clients or start processes, which takes half a minute and more.
+SLOW = ("imports", "local_training", "memory", "round_overhead", "traffic")
 
 
-@pytest.mark.parametrize("name", TINY)
+def all_of(names):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names]
+
+
+@pytest.mark.parametrize("name", all_of(TINY))
 def test_the_script_prints_its_figures(name):
     arguments, expected = TINY[name]
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments]
@@ -39,7 +43,7 @@ def test_the_script_prints_its_figures(name):
     assert re.search(expected, done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RUNS])
+@pytest.mark.parametrize("name", all_of(RUNS))
 def test_the_script_of_whole_runs_prints_its_figures(name, monkeypatch, capsys):
     """In this process: a fresh one would spend most of its time on imports."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

@@ -56,7 +56,12 @@ def test_the_final_state_of_zero_2_is_that_of_plain_training(zero_2, plain):
 
 @pytest.mark.parametrize(
     ("engine", "processes"),
-    [("z2", 2), ("z3", 1), ("z3", 2), pytest.param("ddp", 2, marks=pytest.mark.slow)],  # DDP in small: test_torchrun.py
+    [
+        ("z2", 2),
+        ("z3", 2),
+        pytest.param("z3", 1, marks=pytest.mark.slow),  # in small: the offloaded optimizer, below
+        pytest.param("ddp", 2, marks=pytest.mark.slow),  # in small: test_torchrun.py
+    ],
 )
 def test_the_final_state_is_that_of_plain_training(engine, processes, keys, plain, tmp_path):
     changed = {"per_device_train_batch_size": GLOBAL_BATCH // processes} | ENGINES[engine]
