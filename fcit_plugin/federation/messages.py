@@ -1,6 +1,7 @@
 """What travels between server and clients, as Flower records, and its size in bytes."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -169,3 +170,10 @@ def num_bytes(message: Message) -> int:
     if message.has_error():
         return 0
     return sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+
+
+def array_header(shape: Sequence[int], dtype: str = "float32", fortran_order: bool = False) -> bytes:
+    """What an array in a message begins with before its numbers: the head of NumPy's file format."""
+    stream, descr = BytesIO(), np.dtype(dtype).newbyteorder("<").str
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": fortran_order, "shape": tuple(shape)})
+    return stream.getvalue()

@@ -26,6 +26,7 @@ from .messages import (
     TOKEN,
     TOKEN_COUNT,
     WORK_KEYS,
+    array_header,
     client_token,
     config_of,
     num_bytes,
@@ -318,7 +319,8 @@ def _numbers(array: Array, shape: tuple[int, ...], what: str, dtype: str = "floa
     if tuple(array.shape) != shape:
         other = "; was it trained with another lora_rank?" if len(array.shape) == len(shape) == 2 else ""
         raise Unusable(f"{what} is of shape {_short(tuple(array.shape))}, not {shape}{other}")
-    headers = [_header(shape, fortran, dtype) for fortran in (False, True)]
+    # comparing needs no parser that a client could mislead
+    headers = [array_header(shape, dtype, fortran) for fortran in (False, True)]
     data = array.data  # once: it may have to be read from a file
     if array.stype != "numpy.ndarray" or not data.startswith(tuple(headers)):
         raise Unusable(f"{what} is no array of that shape in NumPy's format")
@@ -326,13 +328,6 @@ def _numbers(array: Array, shape: tuple[int, ...], what: str, dtype: str = "floa
     if len(data) != length:
         raise Unusable(f"{what} has {len(data)} bytes, not {length}")
     return np.load(BytesIO(data), allow_pickle=False)
-
-
-def _header(shape: tuple[int, ...], fortran_order: bool, dtype: str) -> bytes:
-    """What a NumPy file of such numbers begins with. Comparing needs no parser that a client could mislead."""
-    stream, descr = BytesIO(), np.dtype(dtype).newbyteorder("<").str
-    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": fortran_order, "shape": shape})
-    return stream.getvalue()
 
 
 def _listed(names: Iterable[str]) -> str:

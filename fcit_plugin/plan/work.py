@@ -1,6 +1,5 @@
 """Who trains what when, in how many optimizer steps, and how many bytes travel: exact."""
 
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..federation.compression import Compression
+from ..federation.messages import array_header
 
 Shape = tuple[int, ...]
 
@@ -34,9 +34,7 @@ def optimizer_steps(
 
 def array_bytes(shape: Shape, dtype: str = "float32") -> int:
     """Size of an array in a Flower message: NumPy's own file format, a header and then the numbers."""
-    header, kind = io.BytesIO(), np.dtype(dtype)
-    np.lib.format.write_array_header_1_0(header, {"descr": kind.str, "fortran_order": False, "shape": tuple(shape)})
-    return len(header.getvalue()) + kind.itemsize * math.prod(shape)
+    return len(array_header(shape, dtype)) + np.dtype(dtype).itemsize * math.prod(shape)
 
 
 @dataclass(frozen=True)
