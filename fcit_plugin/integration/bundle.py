@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.hparams import get_infer_args
@@ -76,16 +77,18 @@ def export_adapters(
     given = {"dataset_dir": dataset_dir} if dataset_dir else {}
     model_args, data_args, finetuning_args, _ = get_infer_args({**keys, **given})
 
-    loaded = load_tokenizer(model_args)
-    tokenizer = loaded["tokenizer"]
-    pixels = PixelReader(get_template_and_fix_tokenizer(tokenizer, data_args), loaded["processor"])
+    @cache
+    def reading() -> tuple[Any, PixelReader]:
+        loaded = load_tokenizer(model_args)
+        return loaded["tokenizer"], PixelReader(get_template_and_fix_tokenizer(loaded["tokenizer"], data_args), loaded["processor"])
 
     @cache
     def router() -> Router:
+        tokenizer, pixels = reading()
         model = load_model(tokenizer, model_args, finetuning_args)
         return learnt.router(model, tokenizer, pixels)
 
-    weights = learnt.export_weights(fcit, router, model_args, data_args, pixels) if fcit is not None else None
+    weights = learnt.export_weights(fcit, router, model_args, data_args, reading()[1]) if fcit is not None else None
     if base_copy is not None:
         _copy_base(keys, learnt, base_copy)
     base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]

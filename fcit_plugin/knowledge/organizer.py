@@ -271,7 +271,7 @@ class Organizer:
             weights = np.array([c.count for c in members])
             weighted = weights[:, None] * _means(members).astype(np.float64)
             for k in np.unique(owner):
-                # one row after the other, as np.add.reduce goes along the first axis: where blocks end makes no bit of difference
+                # np.add.reduce goes along the first axis row after row, so where blocks end makes no bit of difference
                 sums[k] = np.add.reduce(np.vstack([sums[k], weighted[owner == k]]), axis=0)
                 counts[k] += weights[owner == k].sum()
         return SubspaceTokens(sums.astype(np.float32), counts)
