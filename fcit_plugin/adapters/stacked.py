@@ -154,23 +154,23 @@ def frozen_beside(model: PeftModel, subspaces: Sequence[State]) -> Iterator[None
     if not subspaces:
         yield
         return
+    trainable = _trainable(model)
     model.add_adapter(STACKED, stacked_config(model.peft_config[ADAPTER], len(subspaces)))
     _fill(model, subspaces)
     model.base_model.set_adapter([ADAPTER, STACKED])
-    for name, parameter in model.named_parameters():
-        if f".{STACKED}." in name:
-            parameter.requires_grad_(False)
+    _restore(model, trainable)
     try:
         yield
     finally:
         model.base_model.set_adapter(ADAPTER)
         model.delete_adapter(STACKED)
+        _restore(model, trainable)
 
 
 @contextlib.contextmanager
 def activated(model: PeftModel, subspaces: Sequence[State]) -> Iterator[Activation]:
     """Within the block the model answers through all subspaces; afterwards it trains as before."""
-    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    trainable = _trainable(model)
     was_training = model.training
     activation = attach(model, subspaces)
     try:
@@ -178,6 +178,15 @@ def activated(model: PeftModel, subspaces: Sequence[State]) -> Iterator[Activati
     finally:
         model.set_adapter(ADAPTER)  # first: PEFT warns when the active adapter is deleted
         model.delete_adapter(STACKED)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(trainable[name])
+        _restore(model, trainable)
         model.train(was_training)
+
+
+def _trainable(model: PeftModel) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _restore(model: PeftModel, trainable: set[str]) -> None:
+    """What was trained before is trained again: PEFT, adding an adapter, freezes all else, and with it the projector."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trainable)

@@ -121,6 +121,16 @@ def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(tex
     assert list(model.peft_config) == ["default"]
 
 
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_trains_the_projector_in_every_stage(method, llava_recipe):
+    keys = {"fcit_method": method, "freeze_multi_modal_projector": False, "fcit_num_rounds": 1, "save_total_limit": 0}
+    output = run_recipe(llava_recipe(**keys, **MORE.get(method, {}), fcit_eval_every="never"))
+    after = [load_file(path) for path in sorted(output.glob("checkpoints/round-*/shared.safetensors"))]
+    assert len(after) > 1
+    for earlier, later in zip(after, after[1:]):
+        assert later and all(not torch.equal(later[key], value) for key, value in earlier.items())
+
+
 @pytest.mark.parametrize(("method", "more"), [(name, MORE.get(name, {})) for name in sorted(METHODS)])
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(method, more, outputs, text_model, text_data, tmp_path):
     """Stopped where its second stage begins: a method's memory has been written and is read again."""
