@@ -1,4 +1,4 @@
-"""Writes three real image-question data sets in the plugin's layout, from packages only.
+"""Writes four real image-question data sets in the plugin's layout, from packages only.
 
 ========================  ============================================  ============
 data set                  source                                        answers
@@ -6,6 +6,7 @@ data set                  source                                        answers
 ``real_digits``           ``sklearn.datasets.load_digits`` (BSD)        10 words
 ``real_easyvqa``          the PyPI package ``easy-vqa`` (MIT)           13 words
 ``real_fashion``          the Debian package of Fashion-MNIST (MIT)     10 words
+``real_emoji``            two npm packages of emoji, in two styles      9 words
 ========================  ============================================  ============
 
 Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images under ``datasets/<name>/``, and
@@ -16,9 +17,11 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcit_plugin.real.emoji import CHECKSUMS, GROUPS, read_emoji
 from fcit_plugin.real.fashion import read_fashion
 from fcit_plugin.real.packages import package_file, require
 
@@ -42,6 +45,12 @@ CLOTHES_QUESTIONS = (
     "Which kind of garment or accessory is this?",
 )
 
+EMOJI_QUESTIONS = (
+    "Which group does this emoji belong to?",
+    "What category of emoji is shown?",
+    "Sort this emoji into its group.",
+)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -63,7 +72,9 @@ class Example:
 Split = tuple[list[Example], list[Example]]
 
 
-def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion: str = "debian") -> None:
+def prepare(
+    out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion: str = "debian", emoji: str = "npm"
+) -> None:
     """Writes the data sets; the same arguments give the same files.
 
     Args:
@@ -73,10 +84,12 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
         seed: Decides which examples are drawn, their order and their phrasing.
         fashion: Where Fashion-MNIST comes from: ``debian`` fetches the Debian package, ``none`` leaves
             ``real_fashion`` out, anything else is a folder with its four ``*-ubyte.gz`` files.
+        emoji: Where the emoji come from: ``npm`` downloads their packages (136 MB), ``none`` leaves ``real_emoji`` out,
+            anything else is a folder that holds both packages.
 
     Raises:
         MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
-        OSError: The Debian package cannot be fetched.
+        OSError: The Debian package or a package of npm cannot be fetched.
         ValueError: More examples are asked for than there are.
     """
     import numpy
@@ -87,6 +100,8 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
     }
     if fashion != "none":
         makers["real_fashion"] = lambda *sizes: clothes(*sizes, where=fashion)
+    if emoji != "none":
+        makers["real_emoji"] = lambda *sizes: emojis(*sizes, where=emoji)
 
     entries: dict[str, dict] = {}
     for name, make in makers.items():
@@ -144,6 +159,26 @@ def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
             examples.append(Example(str(number), image, question[0].upper() + question[1:], answer))
         halves.append(examples)
     return halves[0], halves[1]
+
+
+def emojis(train: int, test: int, stream: "numpy.random.Generator", where: str = "npm") -> Split:
+    """Draws emoji, each in one of two styles and as many of each group as there are, to be named by their group."""
+    from PIL import Image
+
+    found, image = read_emoji(where)
+    groups = [[emoji for emoji in found if emoji.group == group] for group in GROUPS.values()]
+    mixed = [[members[i] for i in stream.permutation(len(members))] for members in groups]
+    # the first of each group, the second of each, ...: a group that has run out leaves its place to the others
+    order = [emoji for row in zip_longest(*mixed) for emoji in row if emoji is not None]
+    _check(train + test, len(order), "emoji")
+    order = order[: train + test]
+    styles, examples = tuple(CHECKSUMS), []
+    for i in stream.permutation(len(order)):
+        style = styles[stream.integers(len(styles))]
+        picture = image(order[i], style).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        question = EMOJI_QUESTIONS[stream.integers(len(EMOJI_QUESTIONS))]
+        examples.append(Example(order[i].name, picture, question, order[i].group))
+    return examples[:train], examples[train:]
 
 
 def _labelled(

@@ -28,7 +28,7 @@ def data_folder(tmp_path_factory) -> Path:
     """Digits and easy-VQA, 60 + 20 each."""
     folder = tmp_path_factory.mktemp("real") / "data"
     try:
-        prepare(folder, train=60, test=20, fashion="none")
+        prepare(folder, train=60, test=20, fashion="none", emoji="none")
     except MissingPackage as error:
         pytest.skip(str(error))
     return folder

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
+import numpy
 import pytest
 import yaml
 from fcit_plugin.arguments import FcitArguments, check_names
-from fcit_plugin.real import fashion, packages
+from fcit_plugin.real import data, emoji, fashion, packages
 from fcit_plugin.real.data import CLOTHES, DIGITS, prepare
 from fcit_plugin.real.minilm import minilm_path
 from PIL import Image
@@ -24,15 +26,15 @@ def _records(folder: Path, name: str, split: str) -> list[dict]:
 
 
 def test_same_seed_same_files_other_seed_others(data_folder, tmp_path):
-    prepare(tmp_path / "again", train=60, test=20, fashion="none")
+    prepare(tmp_path / "again", train=60, test=20, fashion="none", emoji="none")
     assert _files(tmp_path / "again") == _files(data_folder)
-    prepare(tmp_path / "other", train=60, test=20, seed=1, fashion="none")
+    prepare(tmp_path / "other", train=60, test=20, seed=1, fashion="none", emoji="none")
     assert _files(tmp_path / "other") != _files(data_folder)
 
 
 def test_writing_again_leaves_nothing_behind(data_folder, tmp_path):
-    prepare(tmp_path, train=80, test=30, seed=1, fashion="none")
-    prepare(tmp_path, train=60, test=20, fashion="none")
+    prepare(tmp_path, train=80, test=30, seed=1, fashion="none", emoji="none")
+    prepare(tmp_path, train=60, test=20, fashion="none", emoji="none")
     assert _files(tmp_path) == _files(data_folder)
 
 
@@ -72,7 +74,7 @@ def test_half_of_the_easyvqa_questions_are_open(data_folder):
 def test_more_than_there_is(tmp_path):
     packages_needed()
     with pytest.raises(ValueError, match="1800 digits were asked for, but there are only 1797"):
-        prepare(tmp_path, train=1700, test=100, fashion="none")
+        prepare(tmp_path, train=1700, test=100, fashion="none", emoji="none")
 
 
 def test_fashion_from_a_folder(tmp_path):
@@ -84,12 +86,52 @@ def test_fashion_from_a_folder(tmp_path):
         (source / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + pixels))
         labels = bytes(i % 10 for i in range(20))
         (source / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + labels))
-    prepare(tmp_path / "out", train=10, test=5, fashion=str(source))
+    prepare(tmp_path / "out", train=10, test=5, fashion=str(source), emoji="none")
     for split, start in (("train", 0), ("test", 100)):
         for record in _records(tmp_path / "out", "real_fashion", split):
             answer = record["answer"] if split == "test" else record["conversations"][1]["value"]
             shade = Image.open(tmp_path / "out" / "datasets" / record["image"]).getpixel((28, 28))
             assert answer == CLOTHES[(shade - start) % 10]
+
+
+def packages_of_emoji(folder, rows):
+    """Two packages as npm unpacks them: one style is red, the other half transparent green."""
+    for style, color in (("google", (255, 0, 0, 255)), ("twitter", (0, 255, 0, 127))):
+        root = folder / f"emoji-datasource-{style}"
+        (root / f"img/{style}/64").mkdir(parents=True)
+        (root / "emoji.json").write_text(json.dumps(rows))
+        for row in rows:
+            Image.new("RGBA", (64, 64), color).save(root / f"img/{style}/64/{row['image']}")
+
+
+def test_emoji_of_all_groups_alike_in_both_styles_none_on_both_sides(tmp_path):
+    counts = {"Activities": 4, "Flags": 30, "Symbols": 30, "Component": 5}
+    rows = [
+        {"short_name": f"{group}-{i}", "category": group, "image": f"{group}-{i}.png"}
+        for group, count in counts.items()
+        for i in range(count)
+    ]
+    packages_of_emoji(tmp_path, rows)
+    train, test = data.emojis(20, 8, numpy.random.default_rng(0), where=str(tmp_path))
+    assert (len(train), len(test)) == (20, 8)
+    assert len({example.source for example in train + test}) == 28, "each emoji once"
+    assert Counter(example.answer for example in train + test) == {"activities": 4, "flags": 12, "symbols": 12}
+    shades = {example.image.getpixel((28, 28)) for example in train}
+    assert shades == {(255, 0, 0), (128, 255, 128)}, "on white, in both styles"
+    with pytest.raises(ValueError, match="65 emoji were asked for, but there are only 64"):
+        data.emojis(60, 5, numpy.random.default_rng(0), where=str(tmp_path))
+
+
+def test_an_emoji_package_that_is_missing_or_not_the_published_one_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match=r"emoji.json is missing\. Give a folder .*or 'none' to go without"):
+        emoji.read_emoji(str(tmp_path))
+    (tmp_path / "other.tgz").write_bytes(b"something else")
+    monkeypatch.setattr(emoji, "URL", (tmp_path / "other.tgz").as_uri())
+    with pytest.raises(OSError, match="other.tgz is not the file that was published"):
+        emoji.read_emoji("npm")
+    monkeypatch.setattr(emoji, "URL", (tmp_path / "none.tgz").as_uri())
+    with pytest.raises(OSError, match="none.tgz, which cannot be had: .*Give a folder"):
+        emoji.read_emoji("npm")
 
 
 def test_without_apt_the_error_says_what_to_do(monkeypatch):
