@@ -67,6 +67,30 @@ def plot_subspaces(
     save_figure(figure, path)
 
 
+def plot_cosines(
+    cosines: np.ndarray,
+    datasets: Sequence[str],
+    subspaces: Sequence[str],
+    path: str | PathLike,
+    title: str = "Cosine of instructions (mean) to identity tokens",
+) -> None:
+    """Draw how near the instructions of each data set (down) are to each subspace (across).
+
+    Args:
+        cosines: float [data sets, subspaces], from -1 to 1.
+        datasets: names of the rows.
+        subspaces: names of the columns.
+        path: of the PNG file.
+        title: of the picture.
+    """
+    limits = (min(0.0, float(cosines.min())), 1.0)
+    figure, axes = _heat_map(
+        cosines, datasets, subspaces, limits=limits, form="{:.2f}", label="cosine", title=title, slanted=False
+    )
+    axes.set_xlabel("subspace")
+    save_figure(figure, path)
+
+
 def plot_partition(
     partition: Sequence[Mapping], path: str | PathLike, title: str = "Records of each client, task by task"
 ) -> None:

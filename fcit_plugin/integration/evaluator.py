@@ -80,19 +80,22 @@ class Evaluator:
             template=pipeline.template, model=None, pad_to_multiple_of=None, **pipeline.tokenizer_module
         )
 
-    def evaluate(self, state: ServerState, names: Sequence[str], restricted: bool = True) -> Scores:
+    def evaluate(
+        self, state: ServerState, names: Sequence[str], restricted: bool = True, router: Router | None = None
+    ) -> Scores:
         """Score the model with the state's subspaces; without any, the untuned model.
 
         Args:
             state: Subspaces, tokens and shared trainables.
             names: Data sets.
             restricted: Whether to answer from the data sets' own labels too.
+            router: Weighs the subspaces; None for the recipe's activation of the state's identity tokens.
         """
         samples = self._samples(names)
         write_shared(self.model, state.shared)
         if self.base_weights is not None:
             self.base_weights.write(state.base)
-        router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
+        router = router or Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
                 _Row(s.name, i, feature, text)

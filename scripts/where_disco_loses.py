@@ -1,0 +1,117 @@
+"""What a finished DISCO run loses against one that is told the task of each question, and where.
+
+    python scripts/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out docs/images/where]
+
+The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights: as
+the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the record's
+task. The first pair of answers differs by interference of other subspaces, the second by wrong routing. What remains
+is no matter of which subspace answers: what was forgotten since the task was learnt last (by the shared projector, for a subspace is
+not touched by others), and what was never learnt. Prints a Markdown table, by data set, and how far training moved the projector; writes a
+picture of the cosines between the instructions of the data sets and the subspaces' identity tokens.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from llamafactory.hparams import get_train_args
+from omegaconf import OmegaConf
+
+from fcit_plugin.evaluation.plots import plot_cosines, short_name
+from fcit_plugin.evaluation.report import read_report
+from fcit_plugin.integration.evaluator import Evaluator
+from fcit_plugin.integration.learnt import Learnt
+from fcit_plugin.integration.pictures import Pictures
+from fcit_plugin.integration.session import Session
+from fcit_plugin.knowledge.activation import Router, cosine_matrix
+from fcit_plugin.knowledge.image_tokens import shown
+
+
+class Fixed:
+    """A router that gives every sample the same weights.
+
+    Args:
+        subspace: The one that gets all weight.
+        num_subspaces: K.
+        encoder: Of the run; it is not asked.
+    """
+
+    def __init__(self, subspace: int, num_subspaces: int, encoder) -> None:
+        self.encoder = encoder
+        self._weights = np.eye(num_subspaces, dtype=np.float32)[subspace]
+
+    def weights(self, samples) -> np.ndarray:
+        """Float32 [n, K]."""
+        return np.tile(self._weights, (len(samples), 1))
+
+
+def main() -> None:
+    """Look at one run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, help="the picture's path, without .png (default: where_disco_loses in the run's folder)")
+    given = parser.parse_args()
+    keys = OmegaConf.to_container(OmegaConf.load(given.recipe))
+    folder = Path(keys["output_dir"])
+    with tempfile.TemporaryDirectory() as scratch:
+        again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
+        look(Session(*get_train_args({key: value for key, value in (keys | again).items() if value is not None})), folder, given.out)
+
+
+def look(session: Session, folder: Path, picture: Path | None) -> None:
+    """Answer, compare, print."""
+    state, args, names = Learnt.read(folder).state, session.args, session.scenario.all_datasets()
+    untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
+    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, {})
+    own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
+    as_run = Router(session.encoder, state.tokens, args.fcit_activation, args.fcit_temperature)
+    nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
+    soft = evaluator.evaluate(state, names, restricted=False, router=as_run).free
+    hard = evaluator.evaluate(state, names, restricted=False, router=nearest).free
+    told, weight, cosines = {}, {}, []
+    for name in names:
+        told_router = Fixed(own[name], len(state.subspaces), session.encoder)
+        told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
+        split = session.pipeline.test(name).head(args.fcit_eval_samples)
+        asked = shown(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
+        weight[name] = as_run.weights(asked)[:, own[name]]
+        cosines.append(cosine_matrix(session.encoder.encode(asked), state.tokens.tokens).mean(axis=0))
+    learnt = best_after_learning(session.scenario, read_report(folder))
+    print("| data set | subspace | its weight, mean (least) | as run | interference | wrong routing | told the task | forgotten |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name in names:
+        parts = [soft[name], hard[name] - soft[name], told[name] - hard[name], told[name], learnt[name] - soft[name]]
+        figures = " | ".join(f"{part:.2f}" for part in parts)
+        print(f"| {short_name(name)} | {own[name]} | {weight[name].mean():.3f} ({weight[name].min():.3f}) | {figures} |")
+    means = [np.mean([part[name] for name in names]) for part in (soft, hard, told, learnt)]
+    figures = " | ".join(f"{x:.2f}" for x in (means[0], means[1] - means[0], means[2] - means[1], means[2], means[3] - means[0]))
+    print(f"| **mean** | | {np.mean([w.mean() for w in weight.values()]):.3f} | {figures} |\n")
+    for key, tuned in state.shared.items():
+        moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
+        print(f"{key} moved by {moved:.2f} of its norm")
+    path = picture or folder / "where_disco_loses"
+    rows, columns = [short_name(name) for name in names], [str(k) for k in range(len(state.subspaces))]
+    plot_cosines(np.array(cosines), rows, columns, path.with_suffix(".png"))
+    print(f"The cosines are in {path.with_suffix('.png')}.")
+
+
+def own_subspace(scenario, tasks, name: str) -> int:
+    """The subspace in which most clients have trained on a data set's task."""
+    wanted = {task.name for task in scenario.tasks if name in task.datasets}
+    return int(np.argmax([sum(count for task, count in counts.items() if task in wanted) for counts in tasks]))
+
+
+def best_after_learning(scenario, report) -> dict[str, float]:
+    """The score of each data set after the last stage that had it."""
+    found = {}
+    for stage, row in enumerate(report["accuracy"]):
+        scores = dict(zip(report["datasets"], row))
+        found |= {name: scores[name] for name in scenario.datasets_of_stage(stage)}
+    return found
+
+
+if __name__ == "__main__":
+    main()
