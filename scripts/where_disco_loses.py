@@ -11,7 +11,6 @@ picture of the cosines between the instructions of the data sets and the subspac
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 

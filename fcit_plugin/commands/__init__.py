@@ -10,6 +10,7 @@ from .command import Command
 COMMANDS: tuple[Command, ...] = (
     make.DATA_MINI,
     make.DATA_TEXT,
+    make.DATA_HARD,
     make.DATA_REAL,
     data_download.DATA_DOWNLOAD,
     data_verify.DATA_VERIFY,

@@ -27,6 +27,13 @@ def _data_text(args: argparse.Namespace) -> None:
     _say_written(args)
 
 
+def _data_hard(args: argparse.Namespace) -> None:
+    from ..mini.hard import write_hard_cases
+
+    write_hard_cases(args.out, seed=args.seed)
+    _say_written(args)
+
+
 def _data_real(args: argparse.Namespace) -> None:
     from ..real.data import prepare
 
@@ -48,6 +55,9 @@ def _say_written(args: argparse.Namespace) -> None:
 DATA_MINI = Command("data mini", "--out DIR", "draw the embedded benchmark FCIT-mini", _arguments, _data_mini)
 DATA_TEXT = Command(
     "data text", "--out DIR", "write the text tasks of recipes/fcit_text_tiny.yaml", _arguments, _data_text
+)
+DATA_HARD = Command(
+    "data hard", "--out DIR", "write the data sets of recipes/compare/hard.yaml", _arguments, _data_hard
 )
 DATA_REAL = Command(
     "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _arguments, _data_real

@@ -14,20 +14,18 @@ Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images un
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcit_plugin.benchmark.examples import Example, Split, write_all
 from fcit_plugin.real.emoji import CHECKSUMS, GROUPS, read_emoji
 from fcit_plugin.real.fashion import read_fashion
 from fcit_plugin.real.packages import package_file, require
 
 if TYPE_CHECKING:
     import numpy
-    from PIL.Image import Image
 
 SIDE = 56  # pixels: what SmolLM2-VL looks at
 
@@ -50,26 +48,6 @@ EMOJI_QUESTIONS = (
     "What category of emoji is shown?",
     "Sort this emoji into its group.",
 )
-
-
-@dataclass(frozen=True)
-class Example:
-    """One question about one image.
-
-    Attributes:
-        source: Identifies the image within its split; two examples may ask about the same one.
-        image: The image itself.
-        question: What is asked.
-        answer: The expected answer.
-    """
-
-    source: str
-    image: "Image"
-    question: str
-    answer: str
-
-
-Split = tuple[list[Example], list[Example]]
 
 
 def prepare(
@@ -103,12 +81,9 @@ def prepare(
     if emoji != "none":
         makers["real_emoji"] = lambda *sizes: emojis(*sizes, where=emoji)
 
-    entries: dict[str, dict] = {}
-    for name, make in makers.items():
-        # A stream of its own for each data set: leaving one out changes none of the others.
-        stream = numpy.random.default_rng([seed, *name.encode()])
-        entries |= write(Path(out), name, *make(train, test, stream))
-    _write_json(Path(out) / "dataset_info.json", entries)
+    # A stream of its own for each data set: leaving one out changes none of the others.
+    streams = {name: numpy.random.default_rng([seed, *name.encode()]) for name in makers}
+    write_all(Path(out), {name: make(train, test, streams[name]) for name, make in makers.items()})
 
 
 def digits(train: int, test: int, stream: "numpy.random.Generator") -> Split:
@@ -200,64 +175,6 @@ def _labelled(
     return pick
 
 
-def write(out: Path, name: str, train: list[Example], test: list[Example]) -> dict[str, dict]:
-    """Writes one data set and returns its entries for ``dataset_info.json``.
-
-    Args:
-        out: The ``dataset_dir``.
-        name: Name of the data set.
-        train: Training examples, stored as conversations.
-        test: Test examples, stored as question and answer.
-    """
-    for part in ("datasets", "instructions"):
-        shutil.rmtree(out / part / name, ignore_errors=True)
-        (out / part / name).mkdir(parents=True)
-
-    def save(split: str, example: Example) -> str:
-        relative = f"{name}/{split}_{example.source}.png"
-        example.image.save(out / "datasets" / relative)
-        return relative
-
-    conversations = [
-        {
-            "image": save("train", example),
-            "conversations": [
-                {"from": "human", "value": f"<image>\n{example.question}"},
-                {"from": "gpt", "value": example.answer},
-            ],
-        }
-        for example in train
-    ]
-    questions = [
-        {
-            "question_id": f"{name}_{number}",
-            "image": save("test", example),
-            "text": example.question,
-            "answer": example.answer,
-        }
-        for number, example in enumerate(test)
-    ]
-    _write_json(out / "instructions" / name / "train.json", conversations)
-    _write_json(out / "instructions" / name / "test.json", questions)
-    return {
-        name: _entry(name, "train", {"messages": "conversations", "images": "image"}),
-        f"{name}_test": _entry(name, "test", {"prompt": "text", "response": "answer", "images": "image"}),
-    }
-
-
-def _entry(name: str, split: str, columns: dict[str, str]) -> dict:
-    return {
-        "file_name": f"instructions/{name}/{split}.json",
-        "formatting": "fcit",
-        "columns": columns,
-        "fcit_metric": "exact_match",
-    }
-
-
 def _check(wanted: int, there: int, what: str) -> None:
     if wanted > there:
         raise ValueError(f"{wanted} {what} were asked for, but there are only {there}.")
-
-
-def _write_json(path: Path, content: list | dict) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

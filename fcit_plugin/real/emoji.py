@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -134,22 +134,25 @@ def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_pa
 
 
 def shipped(name):
-    return Grid(ROOT / "recipes" / "compare" / f"{name}.yaml")
+    return Grid(ROOT / name)
 
 
-@pytest.mark.parametrize("name", ["mini", "ablations"])
+@pytest.mark.parametrize(
+    "name",
+    ["recipes/compare/mini.yaml", "recipes/compare/ablations.yaml", "recipes/compare/hard.yaml", "benchmarks/real/grid.yaml"],
+)
 def test_every_cell_of_the_shipped_grids_is_a_recipe(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     known = {key for part in _TRAIN_ARGS for key in part.__dataclass_fields__}
     for cell in shipped(name).cells:
         rest, stage, fcit = split(cell.keys)
         assert stage == "fcit" and set(rest) <= known
-        scenario = get_scenario(fcit.fcit_setting)
+        scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule)
         assert max(map(len, scenario.schedule)) in (1, fcit.fcit_clients_per_round), cell.name
 
 
 def test_the_ablations_begin_from_the_runs_of_the_grid_of_methods():
-    methods = {cell.folder: cell.keys for cell in shipped("mini").cells}
-    shared = {cell.folder: cell.keys for cell in shipped("ablations").cells if cell.folder in methods}
-    assert {folder.parts[-2] for folder in shared} == {"disco", "oracle"} and len(shared) == 6
+    methods = {cell.folder: cell.keys for cell in shipped("recipes/compare/mini.yaml").cells}
+    shared = {cell.folder: cell.keys for cell in shipped("recipes/compare/ablations.yaml").cells if cell.folder in methods}
+    assert {folder.parts[-2] for folder in shared} == {"disco", "oracle"} and len(shared) == 4
     assert all(methods[folder] == keys for folder, keys in shared.items())
