@@ -63,15 +63,6 @@ class ContinualMethod:
         """Decides who trains which subspace in a stage."""
         return SingleSubspace(self.args.fcit_similarity_threshold, self.args.fcit_max_subspaces)
 
-    def opening(self, fresh: State, state: "ServerState") -> State:
-        """What a new subspace begins from; its product B A must be 0, so that it begins as the base model.
-
-        Args:
-            fresh: The stage's LoRA initialisation.
-            state: The state before the round.
-        """
-        return fresh
-
     def sends(self, state: "ServerState") -> Extras:
         """What every client of a round gets beside the weights that it trains."""
         return {}

@@ -75,12 +75,8 @@ class Program:
         return RuleSet.from_arrays(self.args, state.rules)
 
     def fresh(self, stage: int) -> State:
-        """The LoRA initialisation of a stage."""
+        """The initialisation of all subspaces that open in a stage."""
         return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + stage)
-
-    def opening(self, state: ServerState) -> State:
-        """What all subspaces that open in a round begin from, of which the server's public state tells each client."""
-        return self.method.opening(self.fresh(state.stage), state)
 
     def anew(self, state: ServerState) -> State:
         """The initialisation of a LoRA that begins anew after a round; another one in each round."""
@@ -281,7 +277,7 @@ def train_round(
     Returns:
         The round, or None if there were too few good replies; and why clients were left out.
     """
-    fresh, organizer = program.opening(state), program.method.organizer(state.stage)
+    fresh, organizer = program.fresh(state.stage), program.method.organizer(state.stage)
 
     def prepare(clients: Iterable[int]) -> tuple[RuleSet, Assignment, dict[int, Message]]:
         rules = program.rules(state)

@@ -52,7 +52,7 @@ def run_client(session: Session) -> None:
     k = len(state.subspaces) if own is None else own
     opened = (k,) if own is None else ()
     assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
-    rules, fresh = program.rules(state), program.opening(state)
+    rules, fresh = program.rules(state), program.fresh(state.stage)
     requests = configure(state, rules, assignment, fresh, {client: config}, program.method, program.aggregation)
     own = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)
     kept = RecordDict() if own is None else own.read()

@@ -120,23 +120,6 @@ def test_a_new_stage_starts_its_subspace_from_its_own_fresh_initialisation():
     assert not torch.equal(first["l.lora_A.weight"], other_seed["l.lora_A.weight"])
 
 
-def test_disco_plus_opens_a_subspace_with_the_last_ones_a_at_the_length_of_the_initialisation():
-    plus = Federation([["a"], ["b"]], fcit_method="disco_plus").run()
-    plain = Federation([["a"], ["b"]]).run()
-    assert len(plus.end.subspaces) == 2
-    for key, value in plain.end.subspaces[0].items():
-        assert torch.equal(plus.end.subspaces[0][key], value), "the first one has none to begin with"
-    began = {key: value - plain.end.subspaces[1][key].double() for key, value in plus.end.subspaces[1].items()}
-    fresh, learnt = plus.program.fresh(1), plus.end.subspaces[0]
-    for key, difference in began.items():  # what is learnt on top is the same in both
-        start = difference + fresh[key].double()
-        if ".lora_B." in key:
-            assert start.abs().max() < 1e-6
-        else:
-            length = fresh[key].double().norm() / learnt[key].double().norm()
-            torch.testing.assert_close(start, learnt[key].double() * length, rtol=1e-6, atol=1e-6)
-
-
 def test_shared_trainables_are_averaged_over_all_subspaces_of_a_round():
     both = Federation([["a"], ["b"]], schedule=[[0, 1], [1, 0]]).run()
     expected = 0.0
