@@ -2,12 +2,15 @@
 
     python scripts/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out docs/images/where]
 
-The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights: as
-the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the record's
-task. The first pair of answers differs by interference of other subspaces, the second by wrong routing. What remains
-is no matter of which subspace answers: what was forgotten since the task was learnt last (by the shared projector, for a subspace is
-not touched by others), and what was never learnt. Prints a Markdown table, by data set, and how far training moved the projector; writes a
-picture of the cosines between the instructions of the data sets and the subspaces' identity tokens.
+The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights:
+as the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the
+record's task. The first pair of answers differs by interference of other subspaces, the second by wrong routing. What remains
+is no matter of which subspace answers: what was forgotten since the task was learnt last (by the shared projector, for a
+subspace is not touched by others), and what was never learnt. A fourth time the weights come from several tokens for each
+subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records.
+
+Prints a Markdown table, by data set, and how far training moved the projector; writes a picture of the cosines between the
+instructions of the data sets and the subspaces' identity tokens.
 """
 
 import argparse
@@ -25,8 +28,12 @@ from fcit_plugin.integration.evaluator import Evaluator
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.integration.pictures import Pictures
 from fcit_plugin.integration.session import Session
-from fcit_plugin.knowledge.activation import Router, cosine_matrix
+from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import shown
+from fcit_plugin.knowledge.prototypes import Prototypes, nearest_cosines, prototypes_of
+
+#: Cosines from which a client's instructions are of one kind, and from which prototypes of several clients are one.
+OF_A_CLIENT, OF_CLIENTS = 0.7, 0.9
 
 
 class Fixed:
@@ -47,17 +54,37 @@ class Fixed:
         return np.tile(self._weights, (len(samples), 1))
 
 
+class Nearest:
+    """A router by the nearest prototype of each subspace.
+
+    Args:
+        subspaces: The prototypes of each.
+        encoder: Of the run.
+        temperature: Of the run.
+    """
+
+    def __init__(self, subspaces: list[Prototypes], encoder, temperature: float) -> None:
+        self.subspaces, self.encoder, self.temperature = subspaces, encoder, temperature
+
+    def weights(self, samples) -> np.ndarray:
+        """Float32 [n, K]."""
+        cosines = nearest_cosines(self.encoder.encode(samples), self.subspaces)
+        used = np.ones(len(self.subspaces), bool)
+        return weights_of_cosines(cosines, used, mode="softmax", temperature=self.temperature)
+
+
 def main() -> None:
     """Look at one run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--out", type=Path, help="the picture's path, without .png (default: where_disco_loses in the run's folder)")
+    parser.add_argument("--out", type=Path, help="the picture's path, without .png (default: in the run's folder)")
     given = parser.parse_args()
     keys = OmegaConf.to_container(OmegaConf.load(given.recipe))
     folder = Path(keys["output_dir"])
     with tempfile.TemporaryDirectory() as scratch:
         again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
-        look(Session(*get_train_args({key: value for key, value in (keys | again).items() if value is not None})), folder, given.out)
+        keys = {key: value for key, value in (keys | again).items() if value is not None}
+        look(Session(*get_train_args(keys)), folder, given.out)
 
 
 def look(session: Session, folder: Path, picture: Path | None) -> None:
@@ -70,24 +97,28 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
     soft = evaluator.evaluate(state, names, restricted=False, router=as_run).free
     hard = evaluator.evaluate(state, names, restricted=False, router=nearest).free
-    told, weight, cosines = {}, {}, []
+    by_kind = Nearest(all_prototypes(session, read_report(folder)), session.encoder, args.fcit_temperature)
+    kinds = evaluator.evaluate(state, names, restricted=False, router=by_kind).free
+    told, weight, kind_weight, cosines = {}, {}, {}, []
     for name in names:
         told_router = Fixed(own[name], len(state.subspaces), session.encoder)
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
         asked = shown(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
         weight[name] = as_run.weights(asked)[:, own[name]]
+        kind_weight[name] = by_kind.weights(asked)[:, own[name]]
         cosines.append(cosine_matrix(session.encoder.encode(asked), state.tokens.tokens).mean(axis=0))
     learnt = best_after_learning(session.scenario, read_report(folder))
-    print("| data set | subspace | its weight, mean (least) | as run | interference | wrong routing | told the task | forgotten |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    heads = ["as run", "interference", "wrong routing", "told the task", "forgotten", "prototypes", "their weight (least)"]
+    print(f"| data set | subspace | its weight (least) | {' | '.join(heads)} |")
+    print(f"| --- |{' ---: |' * (len(heads) + 2)}")
     for name in names:
-        parts = [soft[name], hard[name] - soft[name], told[name] - hard[name], told[name], learnt[name] - soft[name]]
-        figures = " | ".join(f"{part:.2f}" for part in parts)
-        print(f"| {short_name(name)} | {own[name]} | {weight[name].mean():.3f} ({weight[name].min():.3f}) | {figures} |")
-    means = [np.mean([part[name] for name in names]) for part in (soft, hard, told, learnt)]
-    figures = " | ".join(f"{x:.2f}" for x in (means[0], means[1] - means[0], means[2] - means[1], means[2], means[3] - means[0]))
-    print(f"| **mean** | | {np.mean([w.mean() for w in weight.values()]):.3f} | {figures} |\n")
+        figures = row_of(*(part[name] for part in (soft, hard, told, learnt, kinds)))
+        weights = mean_and_least(weight[name]), mean_and_least(kind_weight[name])
+        print(f"| {short_name(name)} | {own[name]} | {weights[0]} | {figures} | {weights[1]} |")
+    figures = row_of(*(np.mean([part[name] for name in names]) for part in (soft, hard, told, learnt, kinds)))
+    both = [np.mean([part.mean() for part in weights.values()]) for weights in (weight, kind_weight)]
+    print(f"| **mean** | | {both[0]:.3f} | {figures} | {both[1]:.3f} |\n")
     for key, tuned in state.shared.items():
         moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
         print(f"{key} moved by {moved:.2f} of its norm")
@@ -95,6 +126,32 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     rows, columns = [short_name(name) for name in names], [str(k) for k in range(len(state.subspaces))]
     plot_cosines(np.array(cosines), rows, columns, path.with_suffix(".png"))
     print(f"The cosines are in {path.with_suffix('.png')}.")
+
+
+def row_of(soft: float, hard: float, told: float, learnt: float, kinds: float) -> str:
+    """The figures of one row."""
+    return " | ".join(f"{x:.2f}" for x in (soft, hard - soft, told - hard, told, learnt - soft, kinds))
+
+
+def mean_and_least(weights: np.ndarray) -> str:
+    """How much of the weight the own subspace gets."""
+    return f"{weights.mean():.3f} ({weights.min():.3f})"
+
+
+def all_prototypes(session: Session, report) -> list[Prototypes]:
+    """The prototypes of each subspace, made of those of all clients that have trained it."""
+    local, number = session.local(), {task.name: i for i, task in enumerate(session.scenario.tasks)}
+    sent: dict[int, list[Prototypes]] = {}
+    for row in report["assignments"]:
+        task = number[row["task"]]
+        data, records = local.task(task), local.records(row["client"], task)
+        asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
+        sent.setdefault(row["subspace"], []).append(prototypes_of(session.encoder.encode(asked)[records], OF_A_CLIENT))
+    found = []
+    for k in range(len(sent)):
+        means, counts = (np.concatenate([getattr(part, name) for part in sent[k]]) for name in ("means", "counts"))
+        found.append(prototypes_of(means, OF_CLIENTS, counts))
+    return found
 
 
 def own_subspace(scenario, tasks, name: str) -> int:

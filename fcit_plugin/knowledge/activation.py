@@ -44,9 +44,23 @@ def activation_weights(
     Raises:
         ValueError: No subspace is used, or the mode is unknown.
     """
+    return weights_of_cosines(cosine_matrix(instructions, tokens), used, mode=mode, temperature=temperature)
+
+
+def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temperature: float) -> np.ndarray:
+    """Weights of the subspaces from how near the samples are to each, float32 [n, K]; see :func:`activation_weights`.
+
+    Args:
+        cosines: [n, K].
+        used: bool [K].
+        mode: softmax, argmax, cosine or concat.
+        temperature: Temperature of the softmax.
+
+    Raises:
+        ValueError: No subspace is used, or the mode is unknown.
+    """
     if not used.any():
         raise ValueError("No subspace is in use yet; nothing can be activated.")
-    cosines = cosine_matrix(instructions, tokens)
     masked = np.where(used[None], cosines, -np.inf)
     if mode == "softmax":
         exponent = np.exp((masked - masked.max(axis=1, keepdims=True)) / temperature)
