@@ -201,7 +201,7 @@ def _heat_map(
 
     Args:
         limits: of the colour scale.
-        form: of the numbers; empty for none.
+        form: of the numbers; empty for none, and no names of the rows either.
         slanted: turn the column names.
         row_height: inches.
         power: the colour grows with this power of the number.
@@ -223,9 +223,10 @@ def _heat_map(
 
     turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     axes.set_xticks(range(columns), column_names, **turn)
-    axes.set_yticks(range(rows), row_names)
     axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
+    if form:  # too many rows for numbers are too many for names and lines: laying those out took half a minute
+        axes.set_yticks(range(rows), row_names)
+        axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
