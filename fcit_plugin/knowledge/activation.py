@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .organizer import SubspaceTokens, unit
+from .organizer import SubspaceTokens
+from .prototypes import nearest_cosines
+from .vectors import unit
 
 if TYPE_CHECKING:
     from .encoders import IdentityEncoder
@@ -116,9 +118,12 @@ class Router:
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
         used = self.tokens.counts > 0
-        tokens = self.tokens.tokens
-        weights = activation_weights(embedded, tokens, used, mode=self.mode, temperature=self.temperature)
+        if self.tokens.kinds is None:
+            cosines = cosine_matrix(embedded, self.tokens.tokens)
+        else:
+            cosines = nearest_cosines(embedded, self.tokens.kinds)
+        weights = weights_of_cosines(cosines, used, mode=self.mode, temperature=self.temperature)
         if self.fallback is not None:
-            nearest = cosine_matrix(embedded, tokens[used]).max(axis=1)
+            nearest = cosines[:, used].max(axis=1)
             weights = np.where(nearest[:, None] < self.fallback, np.float32(0), weights)
         return weights

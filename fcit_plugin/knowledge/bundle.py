@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from .activation import Router
 from .embedding import EmbeddingEncoder
 from .encoders import CenteredEncoder, OncePerText, TextEncoder
-from .organizer import unit
+from .vectors import unit
 
 ROUTER_JSON, ROUTER_TENSORS, ENCODER = "router.json", "router.safetensors", "encoder"
 

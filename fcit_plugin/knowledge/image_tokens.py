@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from .organizer import unit
+from .vectors import unit
 
 if TYPE_CHECKING:
     from .encoders import IdentityEncoder

@@ -19,6 +19,11 @@ from itertools import pairwise
 import numpy as np
 
 from .linkage import blocks, single_linkage
+from .prototypes import Prototypes, prototypes_of
+from .vectors import unit
+
+#: The cosine from which prototypes of several clients are of one kind.
+OF_ONE_KIND = 0.9
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ class ClientToken:
         mean: float32 [D], m_c, mean over the embeddings of the client's instructions; a read-only copy.
         count: q_c, embeddings in the mean, at least 1.
         num_examples: n_c, training examples of the client, at least 1.
+        kinds: the kinds of instructions that the client has, None if it tells the mean alone.
 
     Raises:
         ValueError: naming the client, if `mean` is no vector, not finite or zero, or a count is below 1.
@@ -41,6 +47,7 @@ class ClientToken:
     mean: np.ndarray
     count: int
     num_examples: int
+    kinds: Prototypes | None = None
 
     def __post_init__(self) -> None:
         with np.errstate(over="ignore"):  # a number too large for float32 is reported as not finite
@@ -60,6 +67,7 @@ class SubspaceTokens:
     Attributes:
         sums: float32 [K, D], sum of q_c m_c over everything that subspace k received.
         counts: int64 [K], N_k, sum of q_c. 0 marks a subspace that is opened but received nothing yet.
+        kinds: K times the kinds of instructions that a subspace received; None where clients tell their mean alone.
 
     Raises:
         ValueError: wrong shapes or dtypes, sums not finite, or a negative count.
@@ -67,6 +75,7 @@ class SubspaceTokens:
 
     sums: np.ndarray
     counts: np.ndarray
+    kinds: tuple[Prototypes, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.sums.dtype != np.float32 or self.counts.dtype != np.int64:
@@ -79,6 +88,8 @@ class SubspaceTokens:
             )
         if not np.isfinite(self.sums).all() or (self.counts < 0).any():
             raise ValueError("Subspace tokens need finite sums and counts of 0 or more.")
+        if self.kinds is not None and [kinds.means.shape[1] for kinds in self.kinds] != [self.sums.shape[1]] * len(self.counts):
+            raise ValueError("Subspace tokens with kinds of instructions need those of every subspace, of the tokens' dimension.")
 
     @classmethod
     def empty(cls, dimension: int) -> "SubspaceTokens":
@@ -97,12 +108,22 @@ class SubspaceTokens:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the state as named arrays, for safetensors."""
-        return {"sums": self.sums, "counts": self.counts}
+        arrays = {"sums": self.sums, "counts": self.counts}
+        if self.kinds is not None:
+            arrays["kind_means"] = np.concatenate([self.sums[:0], *(kinds.means for kinds in self.kinds)])
+            arrays["kind_counts"] = np.concatenate([self.counts[:0], *(kinds.counts for kinds in self.kinds)])
+            arrays["kinds"] = np.array([len(kinds.counts) for kinds in self.kinds], np.int64)
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SubspaceTokens":
         """Rebuild the state from `to_arrays`."""
-        return cls(arrays["sums"], arrays["counts"])
+        kinds = None
+        if "kinds" in arrays:
+            ends = np.cumsum(arrays["kinds"])[:-1]
+            parts = (np.split(arrays[name], ends) if len(arrays["kinds"]) else [] for name in ("kind_means", "kind_counts"))
+            kinds = tuple(Prototypes(means, counts) for means, counts in zip(*parts, strict=True))
+        return cls(arrays["sums"], arrays["counts"], kinds)
 
 
 @dataclass(frozen=True)
@@ -274,7 +295,23 @@ class Organizer:
                 # np.add.reduce goes along the first axis row after row, so where blocks end makes no bit of difference
                 sums[k] = np.add.reduce(np.vstack([sums[k], weighted[owner == k]]), axis=0)
                 counts[k] += weights[owner == k].sum()
-        return SubspaceTokens(sums.astype(np.float32), counts)
+        kinds = None
+        if tokens.kinds is not None or any(c.kinds is not None for c in clients):
+            empty = Prototypes(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64))
+            known = [*(tokens.kinds or ()), *[empty] * grown][:grown]
+            kinds = tuple(
+                _merged([known[k], *(c.kinds for c, owner in zip(clients, owners) if owner == k and c.kinds is not None)])
+                for k in range(grown)
+            )
+        return SubspaceTokens(sums.astype(np.float32), counts, kinds)
+
+
+def _merged(parts: Sequence[Prototypes]) -> Prototypes:
+    """Kinds of instructions as one: those that are near to each other become one kind; a single part is left as it is."""
+    if sum(len(part.counts) > 0 for part in parts) < 2:
+        return max(parts, key=lambda part: len(part.counts))
+    means, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "counts"))
+    return prototypes_of(means, OF_ONE_KIND, counts)
 
 
 class SingleSubspace(Organizer):
@@ -359,13 +396,6 @@ def _in_order(clients: Iterable[ClientToken]) -> list[ClientToken]:
         if one.client == other.client:
             raise ValueError(f"Client {one.client} appears twice in this round.")
     return ordered
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Scale rows to length 1 in float64; a zero row (a sum of tokens may cancel out) stays zero."""
-    rows = rows.astype(np.float64)
-    norm = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(norm > 0, norm, 1)
 
 
 def _cosines(means: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .organizer import unit
+from .vectors import unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,6 @@ def prototypes_of(embedded: np.ndarray, threshold: float, counts: np.ndarray | N
 
 
 def nearest_cosines(embedded: np.ndarray, subspaces: Sequence[Prototypes]) -> np.ndarray:
-    """For each of [n, D] and each of K subspaces the largest cosine to one of its prototypes, float64 [n, K]."""
+    """For each of [n, D] and each of K subspaces the largest cosine to one of its prototypes, -1 without any; float64 [n, K]."""
     rows = unit(embedded)
-    return np.stack([(rows @ unit(prototypes.means).T).max(axis=1) for prototypes in subspaces], axis=1)
+    return np.stack([(rows @ unit(prototypes.means).T).max(axis=1, initial=-1.0) for prototypes in subspaces], axis=1)
