@@ -8,6 +8,7 @@ from .option import check_at_least, check_positive, option, settle_parameters
 #: For each method of our own the keys that it takes, with its defaults.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "disco": {},
+    "disco_plus": {},
     "fedavg": {},
     "ewc": {"fcit_ewc_lambda": 1000.0, "fcit_ewc_samples": 64},
     "lwf": {"fcit_lwf_alpha": 1.0, "fcit_lwf_temperature": 2.0},

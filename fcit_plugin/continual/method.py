@@ -54,6 +54,9 @@ class ContinualMethod:
     #: What the method does that only fits supervised local training; None if any does.
     only_supervised: str | None = None
 
+    #: Whether clients tell their kinds of instructions beside the mean token, for activation by the nearest kind.
+    tells_kinds = False
+
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..plugins import registry
-from .disco import Disco
+from .disco import Disco, DiscoPlus
 from .ewc import Ewc
 from .lwf import Lwf
 from .method import ContinualMethod
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, type[ContinualMethod]] = {
     "disco": Disco,
+    "disco_plus": DiscoPlus,
     "fedavg": ContinualMethod,
     "ewc": Ewc,
     "lwf": Lwf,

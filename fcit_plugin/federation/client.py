@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from ..adapters.lora import State, only
 from ..knowledge.organizer import ClientToken
+from ..knowledge.prototypes import Prototypes
 from .compression import compress_update
 from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, trained_factors, update_reply
 
@@ -29,11 +30,27 @@ class Trained(NamedTuple):
     extras: Mapping[str, State] = {}
 
 
+class OwnToken(NamedTuple):
+    """A client's identity token.
+
+    Attributes:
+        mean: m_c [D].
+        count: q_c.
+        num_examples: n_c.
+        kinds: Its kinds of instructions, where the method wants them.
+    """
+
+    mean: np.ndarray
+    count: int
+    num_examples: int
+    kinds: Prototypes | None = None
+
+
 class LocalTraining(Protocol):
     """What a client does with its private data. Implemented on LLaMA-Factory in ``integration.local``."""
 
-    def token(self, config: ConfigRecord) -> tuple[np.ndarray, int, int]:
-        """The client's identity token m_c [D], token count q_c and number of examples n_c."""
+    def token(self, config: ConfigRecord) -> "tuple[np.ndarray, int, int] | OwnToken":
+        """The client's identity token."""
         ...
 
     def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
@@ -54,8 +71,7 @@ def make_client_app(local: LocalTraining) -> ClientApp:
     app = ClientApp()
 
     def token_of(config: ConfigRecord) -> ClientToken:
-        mean, count, num_examples = local.token(config)
-        return ClientToken(client=config["client"], mean=mean, count=count, num_examples=num_examples)
+        return ClientToken(config["client"], *OwnToken(*local.token(config)))
 
     @app.query()
     def query(message: Message, context: Context) -> Message:

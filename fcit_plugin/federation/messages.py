@@ -9,11 +9,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from ..adapters.lora import BOTH, State, factor_of
 from ..knowledge.organizer import ClientToken
+from ..knowledge.prototypes import Prototypes
 
 #: Name of the record that tells clients what was added to the base weights (:mod:`..adapters.base_change`).
 BASE = "base"
 #: Names of the records in a message.
 ARRAYS, SHARED, TOKEN, CONFIG, METRICS = "arrays", "shared", "token", "config", "metrics"
+#: In the record of a token: the means of a client's kinds of instructions, and how many instructions are of each.
+KIND_MEANS, KIND_COUNTS = "kind-means", "kind-counts"
 #: Scalars in a reply; the first is its weight, under the name that Flower's strategies look for.
 NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
 #: Key of the configuration that lists the records which a client must send beside its weights. A method and a server
@@ -51,9 +54,12 @@ def to_state(record: Mapping[str, Array]) -> State:
     return {key: torch.from_numpy(np.array(array.numpy(), dtype=np.float32)) for key, array in record.items()}
 
 
-def token_record(mean: np.ndarray) -> ArrayRecord:
-    """An identity token as a record."""
-    return ArrayRecord({"mean": Array(np.ascontiguousarray(mean, dtype=np.float32))})
+def token_record(token: ClientToken) -> ArrayRecord:
+    """An identity token as a record: the mean, and the kinds of instructions if the client tells them."""
+    arrays = {"mean": np.ascontiguousarray(token.mean, dtype=np.float32)}
+    if token.kinds is not None:
+        arrays |= {KIND_MEANS: token.kinds.means, KIND_COUNTS: token.kinds.counts}
+    return ArrayRecord({key: Array(np.ascontiguousarray(array)) for key, array in arrays.items()})
 
 
 def client_token(reply: Message) -> ClientToken:
@@ -62,19 +68,20 @@ def client_token(reply: Message) -> ClientToken:
     Raises:
         ValueError: The token is not finite or has no direction; the sentence names the client.
     """
-    metrics = reply.content[METRICS]
+    metrics, token = reply.content[METRICS], reply.content[TOKEN]
     return ClientToken(
         client=reply.metadata.src_node_id,
-        mean=reply.content[TOKEN]["mean"].numpy(),
+        mean=token["mean"].numpy(),
         count=int(metrics[TOKEN_COUNT]),
         num_examples=int(metrics[NUM_EXAMPLES]),
+        kinds=Prototypes(token[KIND_MEANS].numpy(), token[KIND_COUNTS].numpy()) if KIND_MEANS in token else None,
     )
 
 
 def token_reply(message: Message, token: ClientToken) -> Message:
     """The reply to a query for a client's identity token."""
     metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})
-    content = RecordDict({TOKEN: token_record(token.mean), METRICS: metrics, CONFIG: work_of(config_of(message))})
+    content = RecordDict({TOKEN: token_record(token), METRICS: metrics, CONFIG: work_of(config_of(message))})
     return Message(content, reply_to=message)
 
 
@@ -91,7 +98,7 @@ def update_reply(
     And what a method or a server rule asked for (:data:`WANTS`).
     """
     metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count, LOSS: loss})
-    content = RecordDict({ARRAYS: to_record(subspace), TOKEN: token_record(token.mean), METRICS: metrics})
+    content = RecordDict({ARRAYS: to_record(subspace), TOKEN: token_record(token), METRICS: metrics})
     content[CONFIG] = work_of(config_of(message))
     if shared:
         content[SHARED] = to_record(shared)

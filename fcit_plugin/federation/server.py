@@ -16,6 +16,7 @@ from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
 from ..knowledge.organizer import Assignment, ClientToken, SubspaceTokens
+from ..knowledge.prototypes import MAX_KINDS
 from ..plugins import registry
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
@@ -118,13 +119,15 @@ class Program:
 
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""
-        return Bounds.from_args(self.args, state.tokens.sums.shape[1])
+        return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.tells_kinds)
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""
         wants = {*self.method.wants(state.stage, state.round), *self.rules(state).wants}
         numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values())) * (1 + len(wants))
-        return 4 * (numbers + state.tokens.sums.shape[1]) + 2**20
+        dimension = state.tokens.sums.shape[1]
+        numbers += dimension + (MAX_KINDS * (dimension + 2) if self.method.tells_kinds else 0)
+        return 4 * numbers + 2**20
 
     def task_name(self, config: ConfigRecord) -> str:
         """Name of the task that a client works on."""

@@ -15,10 +15,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 
 from ..arguments import FcitArguments
 from ..knowledge.organizer import ClientToken
+from ..knowledge.prototypes import MAX_KINDS, Prototypes
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
     CONFIG,
+    KIND_COUNTS,
+    KIND_MEANS,
     LOSS,
     METRICS,
     NUM_EXAMPLES,
@@ -61,21 +64,24 @@ class Bounds:
         max_norm: Largest L2 norm of an update: what came back minus what was sent, all tensors together.
         max_norm_ratio: Largest norm of an update, and of a token, relative to the median of the round's good replies;
             None for no such bound. It takes three replies to tell which one is odd.
+        kinds: Whether tokens tell the client's kinds of instructions.
     """
 
     dimension: int
     max_samples: int = MAX_COUNT
     max_norm: float = MAX_NORM
     max_norm_ratio: float | None = None
+    kinds: bool = False
 
     @classmethod
-    def from_args(cls, args: FcitArguments, dimension: int) -> "Bounds":
+    def from_args(cls, args: FcitArguments, dimension: int, kinds: bool) -> "Bounds":
         """The bounds that a recipe sets."""
         return cls(
             dimension,
             min(args.fcit_max_client_samples or MAX_COUNT, MAX_COUNT),
             min(args.fcit_max_update_norm or MAX_NORM, MAX_NORM),
             args.fcit_max_norm_ratio,
+            kinds,
         )
 
 
@@ -172,13 +178,30 @@ def _read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
     if LOSS in names and not (isinstance(scalars[LOSS], (int, float)) and math.isfinite(scalars[LOSS])):
         raise Unusable(f"it reports {LOSS} {_short(scalars[LOSS])}, which is no finite number")
     token = reply.content[TOKEN]
-    if set(token) != {"mean"}:
-        raise Unusable(f"its token record holds {_listed(token)}, not mean")
+    expected = {"mean", KIND_MEANS, KIND_COUNTS} if bounds.kinds else {"mean"}
+    if set(token) != expected:
+        raise Unusable(f"its token record holds {_listed(token)}, not {_listed(expected)}")
     mean = _read(token["mean"], (bounds.dimension,), "its identity token")
     norm = np.linalg.norm(mean.astype(np.float64))
     if not 0 < norm <= MAX_TOKEN_NORM:
         raise Unusable(f"its identity token has norm {norm:.4g}, not over 0 and up to {MAX_TOKEN_NORM:g}")
+    if bounds.kinds:
+        _check_kinds(token, bounds.dimension, scalars[TOKEN_COUNT])
     return client_token(reply)
+
+
+def _check_kinds(token: ArrayRecord, dimension: int, count: int) -> None:
+    """Are the kinds of instructions of sound form, and no more of them than there are instructions?"""
+    number = token[KIND_COUNTS].shape[0] if len(token[KIND_COUNTS].shape) == 1 else 0
+    if not 1 <= number <= MAX_KINDS:
+        raise Unusable(f"it tells {_short(tuple(token[KIND_COUNTS].shape))} kinds of instructions, not 1 to {MAX_KINDS}")
+    means = _read(token[KIND_MEANS], (number, dimension), "its kinds of instructions")
+    norms = np.linalg.norm(means.astype(np.float64), axis=1)
+    if not ((norms > 0) & (norms <= MAX_TOKEN_NORM)).all():
+        raise Unusable(f"one of its kinds of instructions has a norm not over 0 and up to {MAX_TOKEN_NORM:g}")
+    counts = _numbers(token[KIND_COUNTS], (number,), "the counts of its kinds of instructions", "int64")
+    if counts.min() < 1 or counts.sum() > count:
+        raise Unusable(f"its kinds of instructions have {_short(counts.tolist())} of its {count} instructions")
 
 
 def _sort_out(
@@ -247,6 +270,7 @@ def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
     most = sum(sent[key] * width // 4 + _HEADER for name in names for key in returned(request, name))
     most += sum(sent[key] + _HEADER for name in wanted(request) for key in returned(request, name))
     most += 4 * bounds.dimension + _HEADER
+    most += MAX_KINDS * (4 * bounds.dimension + 8) + 2 * _HEADER if bounds.kinds else 0
     if num_bytes(reply) > most:
         raise Unusable(f"it has {num_bytes(reply)} bytes of arrays where at most {most} fit")
 
@@ -255,6 +279,7 @@ def _check_same(token: ClientToken, named: ClientToken) -> None:
     """Is the token the one that the assignment was made by?"""
     for what, is_same in (
         ("identity token", token.mean.tobytes() == named.mean.tobytes()),
+        ("kinds of instructions", _bytes(token.kinds) == _bytes(named.kinds)),
         ("token count", token.count == named.count),
         ("number of examples", token.num_examples == named.num_examples),
     ):
@@ -302,6 +327,10 @@ def _check_keys(name: str, request: Message, reply: Message) -> None:
         if key in request.content[ARRAYS] and key not in wants:
             raise Unusable(f"it returns {name}/{key}, which was not to be trained")
         raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
+
+
+def _bytes(kinds: Prototypes | None) -> tuple[bytes, ...]:
+    return () if kinds is None else (kinds.means.tobytes(), kinds.counts.tobytes())
 
 
 def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -31,13 +31,14 @@ from ..adapters.stacked import frozen_beside
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
-from ..federation.client import Trained
+from ..federation.client import OwnToken, Trained
 from ..federation.grid import late
 from ..federation.messages import BASE, WANTS, trained_factors
 from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.image_tokens import shown
+from ..knowledge.prototypes import kinds_of
 from ..plan.work import optimizer_steps
 from ..scenario.memory import earlier_tasks, kept_records
 from ..scenario.partition import Partition
@@ -133,19 +134,21 @@ class LocalTrainer:
             max_steps=args.max_steps,
         )
 
-    def token(self, config: ConfigRecord) -> tuple[np.ndarray, int, int]:
-        """Mean identity token m_c [D] over the client's samples, their number q_c, and n_c."""
+    def token(self, config: ConfigRecord) -> OwnToken:
+        """Mean identity token over the client's samples, and their kinds if the method wants them."""
         task = config["task"]
         if task not in self._embedded:
             data = self.task(task)
             samples = shown(self.encoder, data.instructions, lambda: self._pictures(data))
             self._embedded[task] = self.encoder.encode(samples)
         records = self.records(config["client"], task)
-        mean = self._embedded[task][records].mean(axis=0, dtype=np.float64).astype(np.float32)
+        embedded = self._embedded[task][records]
+        mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, config["client"], task)
-        return mean, len(records), len(records)
+        kinds = kinds_of(embedded) if self.method.tells_kinds else None
+        return OwnToken(mean, len(records), len(records), kinds)
 
     def _pictures(self, data: TaskData) -> Pictures:
         for split in data.splits:

@@ -47,7 +47,7 @@ def run_client(session: Session) -> None:
             f"the clients of this round are {sorted(sampled)} (`fcit_client`)."
         )
     local = session.local()
-    mean, _, _ = local.token(config)
+    mean = local.token(config).mean
     own = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
     k = len(state.subspaces) if own is None else own
     opened = (k,) if own is None else ()

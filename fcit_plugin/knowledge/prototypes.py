@@ -14,6 +14,13 @@ import numpy as np
 from .vectors import unit
 
 
+#: The cosine from which a client's instructions are of one kind, and the fewest that are told as a kind of their own: a
+#: mean over few would tell of single instructions.
+OF_A_CLIENT, FEWEST = 0.7, 5
+#: Most kinds that a client tells; the largest ones.
+MAX_KINDS = 64
+
+
 @dataclass(frozen=True, eq=False)
 class Prototypes:
     """Kinds of instructions.
@@ -53,6 +60,17 @@ def prototypes_of(embedded: np.ndarray, threshold: float, counts: np.ndarray | N
         sizes.append(size)
         left &= ~group
     return Prototypes(np.array(means, np.float32), np.array(sizes, np.int64))
+
+
+def kinds_of(embedded: np.ndarray) -> Prototypes:
+    """A client's kinds of instructions: those of at least `FEWEST` instructions, `MAX_KINDS` at most; the mean if there are none.
+
+    Args:
+        embedded: [n, D], embeddings of its instructions.
+    """
+    found = prototypes_of(embedded, OF_A_CLIENT)
+    told = np.flatnonzero(found.counts >= FEWEST)[:MAX_KINDS]
+    return Prototypes(found.means[told], found.counts[told]) if len(told) else prototypes_of(embedded, -2.0)
 
 
 def nearest_cosines(embedded: np.ndarray, subspaces: Sequence[Prototypes]) -> np.ndarray:
