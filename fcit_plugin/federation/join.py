@@ -12,6 +12,7 @@ from ..adapters.lora import State, check_keys, check_shapes
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
 from ..knowledge.organizer import Organizer, SubspaceTokens
+from ..knowledge.prototypes import merged
 from ..scenario.tasks import Scenario
 from .files import read_object
 from .state import ServerState, load_state, save_state
@@ -109,6 +110,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     weights = [[count] for count in counts]
     tasks = [Counter(row) for row in first.tasks]
     rounds = Counter(first.rounds)
+    kinds = None if first.tokens.kinds is None else [[part] for part in first.tokens.kinds]
     places = []
     for j, subspace in enumerate(second.subspaces):
         count, token = int(second.tokens.counts[j]), second.tokens.tokens[j]
@@ -119,6 +121,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
                 rows.append(empty)
             sums.append(np.zeros(second.tokens.sums.shape[1]))
             counts.append(0)
+            if kinds is not None:
+                kinds.append([])
         places.append(place)
         members[place].append(subspace)
         weights[place].append(count)
@@ -126,9 +130,15 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         rounds[place] += second.rounds[j]
         sums[place] += second.tokens.sums[j]
         counts[place] += count
+        if kinds is not None:
+            kinds[place].append(second.tokens.kinds[j])
     totals = [int(state.tokens.counts.sum()) for state in (first, second)]
     state = ServerState(
-        tokens=SubspaceTokens(np.array(sums, np.float32), np.array(counts, np.int64)),
+        tokens=SubspaceTokens(
+            np.array(sums, np.float32),
+            np.array(counts, np.int64),
+            None if kinds is None else tuple(merged(parts) for parts in kinds),
+        ),
         shared=_mean([first.shared, second.shared], totals),
         subspaces=[_mean(rows, by) for rows, by in zip(members, weights, strict=True)],
         stage=first.stage + second.stage,

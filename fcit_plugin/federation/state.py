@@ -117,8 +117,10 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
 
 def _format_version(state: ServerState, manifest: Mapping[str, Any]) -> int:
     """The lowest one that says it all: older plugins can read what has nothing that they do not know."""
-    if manifest.get("identity_source", "text") != "text":
+    if state.tokens.kinds is not None:
         return FORMAT_VERSION
+    if manifest.get("identity_source", "text") != "text":
+        return 3
     return 2 if state.base else 1
 
 

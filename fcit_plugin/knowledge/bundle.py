@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -36,7 +37,10 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
     folder.mkdir(parents=True, exist_ok=True)
     used = router.tokens.counts > 0
     tensors, encoder = _encoder(router.encoder, folder / ENCODER)
-    tensors["tokens"] = torch.from_numpy(unit(router.tokens.tokens[used])).float()
+    kinds = router.tokens.kinds
+    rows = router.tokens.tokens[:, None] if kinds is None else [kinds_of_one.means for kinds_of_one in kinds]
+    listed = [(adapter, row) for adapter, row, kept in zip(adapters, rows, used, strict=True) if kept]
+    tensors["tokens"] = torch.from_numpy(unit(np.concatenate([row for _, row in listed]))).float()
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ROUTER_TENSORS)
     described = {
         "format_version": 1,
@@ -44,7 +48,8 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         "encoder": encoder,
         "activation": router.mode,
         "temperature": router.temperature,
-        "adapters": [dict(adapter) for adapter, kept in zip(adapters, used, strict=True) if kept],
+        # once for each of its tokens, so that the nearest token's place is its adapter's
+        "adapters": [dict(adapter) for adapter, row in listed for _ in row],
     }
     text = json.dumps(described, indent=2, ensure_ascii=False)
     (folder / ROUTER_JSON).write_text(text + "\n", encoding="utf-8")

@@ -19,11 +19,8 @@ from itertools import pairwise
 import numpy as np
 
 from .linkage import blocks, single_linkage
-from .prototypes import Prototypes, prototypes_of
+from .prototypes import Prototypes, merged
 from .vectors import unit
-
-#: The cosine from which prototypes of several clients are of one kind.
-OF_ONE_KIND = 0.9
 
 logger = logging.getLogger(__name__)
 
@@ -300,18 +297,10 @@ class Organizer:
             empty = Prototypes(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64))
             known = [*(tokens.kinds or ()), *[empty] * grown][:grown]
             kinds = tuple(
-                _merged([known[k], *(c.kinds for c, owner in zip(clients, owners) if owner == k and c.kinds is not None)])
+                merged([known[k], *(c.kinds for c, owner in zip(clients, owners) if owner == k and c.kinds is not None)])
                 for k in range(grown)
             )
         return SubspaceTokens(sums.astype(np.float32), counts, kinds)
-
-
-def _merged(parts: Sequence[Prototypes]) -> Prototypes:
-    """Kinds of instructions as one: those that are near to each other become one kind; a single part is left as it is."""
-    if sum(len(part.counts) > 0 for part in parts) < 2:
-        return max(parts, key=lambda part: len(part.counts))
-    means, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "counts"))
-    return prototypes_of(means, OF_ONE_KIND, counts)
 
 
 class SingleSubspace(Organizer):

@@ -17,8 +17,10 @@ from .vectors import unit
 #: The cosine from which a client's instructions are of one kind, and the fewest that are told as a kind of their own: a
 #: mean over few would tell of single instructions.
 OF_A_CLIENT, FEWEST = 0.7, 5
-#: Most kinds that a client tells; the largest ones.
-MAX_KINDS = 64
+#: Most kinds that a client tells, the largest ones; and most different instructions that it compares for that.
+MAX_KINDS, MOST_COMPARED = 64, 4096
+#: The cosine from which kinds of several clients are one.
+OF_ONE_KIND = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +70,25 @@ def kinds_of(embedded: np.ndarray) -> Prototypes:
     Args:
         embedded: [n, D], embeddings of its instructions.
     """
-    found = prototypes_of(embedded, OF_A_CLIENT)
+    rows, counts = np.unique(embedded, axis=0, return_counts=True)
+    if len(rows) > MOST_COMPARED:  # all pairs are compared
+        chosen = np.linspace(0, len(rows) - 1, MOST_COMPARED).astype(np.int64)
+        rows, counts = rows[chosen], counts[chosen]
+    found = prototypes_of(rows, OF_A_CLIENT, counts)
     told = np.flatnonzero(found.counts >= FEWEST)[:MAX_KINDS]
     return Prototypes(found.means[told], found.counts[told]) if len(told) else prototypes_of(embedded, -2.0)
+
+
+def merged(parts: Sequence[Prototypes]) -> Prototypes:
+    """Kinds of instructions from several sides as one: those near to each other become one kind.
+
+    Args:
+        parts: At least one; a single one that is not empty is left as it is.
+    """
+    if sum(len(part.counts) > 0 for part in parts) < 2:
+        return max(parts, key=lambda part: len(part.counts))
+    means, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "counts"))
+    return prototypes_of(means, OF_ONE_KIND, counts)
 
 
 def nearest_cosines(embedded: np.ndarray, subspaces: Sequence[Prototypes]) -> np.ndarray:
