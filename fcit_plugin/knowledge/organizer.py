@@ -103,6 +103,11 @@ class SubspaceTokens:
         """float32 [K, D], g_k = sum_k / N_k; zeros where N_k = 0."""
         return (self.sums.astype(np.float64) / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
 
+    def as_kinds(self) -> tuple[Prototypes, ...]:
+        """What the tokens are where nothing is known but means: one kind for each subspace in use, none for the others."""
+        rows = self.tokens
+        return tuple(Prototypes(rows[k : k + (n > 0)], self.counts[k : k + (n > 0)]) for k, n in enumerate(self.counts))
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the state as named arrays, for safetensors."""
         arrays = {"sums": self.sums, "counts": self.counts}
@@ -294,12 +299,12 @@ class Organizer:
                 counts[k] += weights[owner == k].sum()
         kinds = None
         if tokens.kinds is not None or any(c.kinds is not None for c in clients):
+            received = [[known] for known in tokens.kinds or tokens.as_kinds()]
             empty = Prototypes(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64))
-            known = [*(tokens.kinds or ()), *[empty] * grown][:grown]
-            kinds = tuple(
-                merged([known[k], *(c.kinds for c, owner in zip(clients, owners) if owner == k and c.kinds is not None)])
-                for k in range(grown)
-            )
+            received += [[empty] for _ in assignment.opened]
+            for c, owner in zip(clients, owners):
+                received[owner].append(c.kinds or Prototypes(c.mean[None], np.array([c.count])))
+            kinds = tuple(map(merged, received))
         return SubspaceTokens(sums.astype(np.float32), counts, kinds)
 
 
