@@ -7,7 +7,7 @@ as the run does; with all weight on the subspace of the largest cosine; with all
 record's task. The first pair of answers differs by interference of other subspaces, the second by wrong routing. What remains
 is no matter of which subspace answers: what was forgotten since the task was learnt last (by the shared projector, for a
 subspace is not touched by others), and what was never learnt. A fourth time the weights come from several tokens for each
-subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records.
+subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records, as `disco_plus` does.
 
 Prints a Markdown table, by data set, and how far training moved the projector; writes a picture of the cosines between the
 instructions of the data sets and the subspaces' identity tokens.
@@ -30,10 +30,7 @@ from fcit_plugin.integration.pictures import Pictures
 from fcit_plugin.integration.session import Session
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import shown
-from fcit_plugin.knowledge.prototypes import Prototypes, nearest_cosines, prototypes_of
-
-#: Cosines from which a client's instructions are of one kind, and from which prototypes of several clients are one.
-OF_A_CLIENT, OF_CLIENTS = 0.7, 0.9
+from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
 
 
 class Fixed:
@@ -146,12 +143,8 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
         task = number[row["task"]]
         data, records = local.task(task), local.records(row["client"], task)
         asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
-        sent.setdefault(row["subspace"], []).append(prototypes_of(session.encoder.encode(asked)[records], OF_A_CLIENT))
-    found = []
-    for k in range(len(sent)):
-        means, counts = (np.concatenate([getattr(part, name) for part in sent[k]]) for name in ("means", "counts"))
-        found.append(prototypes_of(means, OF_CLIENTS, counts))
-    return found
+        sent.setdefault(row["subspace"], []).append(kinds_of(session.encoder.encode(asked)[records]))
+    return [merged(sent[k]) for k in range(len(sent))]
 
 
 def own_subspace(scenario, tasks, name: str) -> int:

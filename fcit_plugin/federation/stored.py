@@ -18,7 +18,7 @@ from .messages import record_of
 
 _NUMPY = Array(np.zeros(0, np.float32)).stype
 #: NumPy's names of what an update is made of (:mod:`.compression`), by those of safetensors.
-_DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8"}
+_DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8", "I64": "int64"}
 
 
 class StoredArray(Array):

@@ -200,7 +200,7 @@ def _check_kinds(token: ArrayRecord, dimension: int, count: int) -> None:
     if not ((norms > 0) & (norms <= MAX_TOKEN_NORM)).all():
         raise Unusable(f"one of its kinds of instructions has a norm not over 0 and up to {MAX_TOKEN_NORM:g}")
     counts = _numbers(token[KIND_COUNTS], (number,), "the counts of its kinds of instructions", "int64")
-    if counts.min() < 1 or counts.sum() > count:
+    if counts.min() < 1 or sum(counts.tolist()) > count:  # as Python adds: not even sums that int64 cannot hold
         raise Unusable(f"its kinds of instructions have {_short(counts.tolist())} of its {count} instructions")
 
 

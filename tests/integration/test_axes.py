@@ -44,7 +44,7 @@ def refused(rule, aggregation, method):
         or (aggregation in ("svd", "stack") and method == "ewc")
         or (aggregation in PRODUCTS and method == "moe_lora")
         # the base weights act in all subspaces, and in a teacher
-        or (aggregation in ("exact", "stack") and method in ("disco", "o_lora", "lwf"))
+        or (aggregation in ("exact", "stack") and method in ("disco", "disco_plus", "o_lora", "lwf"))
         # what belongs to the factors A cannot be learnt where these are not trained
         or (aggregation == "ffa" and method in ("o_lora", "moe_lora"))
     )

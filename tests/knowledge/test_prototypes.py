@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fcit_plugin.knowledge.activation import cosine_matrix
-from fcit_plugin.knowledge.prototypes import Prototypes, nearest_cosines, prototypes_of
+from fcit_plugin.knowledge.activation import Router, cosine_matrix
+from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SubspaceTokens
+from fcit_plugin.knowledge.prototypes import MOST_COMPARED, Prototypes, kinds_of, nearest_cosines, prototypes_of
 
 
 def kinds(*sizes, dimension=16, noise=0.05, seed=0):
@@ -61,3 +62,68 @@ def test_a_kind_that_its_subspaces_mean_is_far_from_is_found_by_its_prototype():
     means = np.stack([own.mean(axis=0), other.mean(axis=0)])
     assert cosine_matrix(asked, means).argmax() == 1
     assert nearest_cosines(asked, [prototypes_of(own, 0.7), prototypes_of(other, 0.7)]).argmax() == 0
+
+
+def test_a_client_tells_no_kind_of_fewer_than_five_instructions_unless_it_has_none_larger():
+    told = kinds_of(kinds(20, 4, 6))
+    assert told.counts.tolist() == [20, 6]
+    few = kinds(4, 3)
+    alone = kinds_of(few)
+    assert alone.counts.tolist() == [7]
+    np.testing.assert_allclose(alone.means[0], few.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_equal_instructions_count_as_often_as_they_occur():
+    rows = np.repeat(kinds(3, 2), [5, 5, 5, 5, 5], axis=0)
+    assert kinds_of(rows).counts.tolist() == [15, 10]
+
+
+def test_of_very_many_instructions_a_part_is_compared():
+    told = kinds_of(kinds(6000, 3000))
+    assert len(told.counts) == 2 and told.counts.sum() == MOST_COMPARED
+    assert told.counts[0] / told.counts[1] == pytest.approx(2, rel=0.1)
+
+
+def token(client, mean, kinds=None):
+    return ClientToken(client, np.array(mean, np.float32), 10, 10, kinds)
+
+
+def test_the_organizer_keeps_the_kinds_of_each_subspace_and_its_means_as_without_them():
+    organizer, empty = Organizer(0.9, None), SubspaceTokens.empty(16)
+    parts = {c: kinds(*sizes, seed=c) for c, sizes in {1: (10, 10), 2: (10, 10), 3: (0, 0, 20)}.items()}
+    clients = [token(c, rows.mean(axis=0), kinds_of(rows)) for c, rows in parts.items()]
+    plain = [token(c.client, c.mean) for c in clients]
+    assignment = organizer.assign(clients, empty)
+    assert assignment == organizer.assign(plain, empty) and assignment.subspace == {1: 0, 2: 0, 3: 1}
+    found, without = (organizer.update(empty, some, assignment) for some in (clients, plain))
+    np.testing.assert_array_equal(found.sums, without.sums)
+    assert without.kinds is None and [part.counts.tolist() for part in found.kinds] == [[20, 20], [20]]
+    shuffled = organizer.update(empty, clients[::-1], assignment)
+    for one, other in zip(found.kinds, shuffled.kinds, strict=True):
+        np.testing.assert_array_equal(one.means, other.means)
+
+
+def test_kinds_survive_a_file_and_an_old_state_s_means_are_kinds():
+    organizer = Organizer(0.9, None)
+    old = SubspaceTokens(np.eye(16, dtype=np.float32)[:2] * 30, np.array([30, 0]))
+    rows = kinds(10, 10)
+    client = token(5, rows.mean(axis=0), kinds_of(rows))
+    state = organizer.update(old, [client], organizer.assign([client], old))
+    assert [part.counts.tolist() for part in state.kinds] == [[30], [], [10, 10]]
+    again = SubspaceTokens.from_arrays(state.to_arrays())
+    for one, other in zip(state.kinds, again.kinds, strict=True):
+        np.testing.assert_array_equal(one.means, other.means)
+        np.testing.assert_array_equal(one.counts, other.counts)
+    assert SubspaceTokens.from_arrays(old.to_arrays()).kinds is None
+
+
+@pytest.mark.parametrize("mode", ["softmax", "argmax", "cosine", "concat"])
+def test_a_router_of_one_kind_for_each_subspace_is_that_of_their_means(mode):
+    rng = np.random.default_rng(1)
+    sums, counts = rng.normal(size=(3, 8)).astype(np.float32) * 5, np.array([5, 0, 5])
+    plain = SubspaceTokens(sums, counts)
+    asked = rng.normal(size=(6, 8))
+    for fallback in (None, 0.2):
+        expected = Router(None, plain, mode, 0.05, fallback).weights_of(asked)
+        found = Router(None, SubspaceTokens(sums, counts, plain.as_kinds()), mode, 0.05, fallback).weights_of(asked)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
