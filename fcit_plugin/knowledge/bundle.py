@@ -38,7 +38,7 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
     used = router.tokens.counts > 0
     tensors, encoder = _encoder(router.encoder, folder / ENCODER)
     kinds = router.tokens.kinds
-    rows = router.tokens.tokens[:, None] if kinds is None else [kinds_of_one.means for kinds_of_one in kinds]
+    rows = router.tokens.tokens[:, None] if kinds is None else [part.means for part in kinds]
     listed = [(adapter, row) for adapter, row, kept in zip(adapters, rows, used, strict=True) if kept]
     tensors["tokens"] = torch.from_numpy(unit(np.concatenate([row for _, row in listed]))).float()
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ROUTER_TENSORS)
