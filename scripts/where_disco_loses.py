@@ -15,6 +15,7 @@ instructions of the data sets and the subspaces' identity tokens.
 
 import argparse
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,11 @@ class Nearest:
 
     def weights(self, samples) -> np.ndarray:
         """Float32 [n, K]."""
-        cosines = nearest_cosines(self.encoder.encode(samples), self.subspaces)
+        return self.weights_of(self.encoder.encode(samples))
+
+    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
+        """Float32 [n, K] for identity tokens [n, D]."""
+        cosines = nearest_cosines(embedded, self.subspaces)
         used = np.ones(len(self.subspaces), bool)
         return weights_of_cosines(cosines, used, mode="softmax", temperature=self.temperature)
 
@@ -87,6 +92,7 @@ def main() -> None:
 def look(session: Session, folder: Path, picture: Path | None) -> None:
     """Answer, compare, print."""
     state, args, names = Learnt.read(folder).state, session.args, session.scenario.all_datasets()
+    report = read_report(folder)
     untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
     evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, {})
     own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
@@ -94,7 +100,7 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
     soft = evaluator.evaluate(state, names, restricted=False, router=as_run).free
     hard = evaluator.evaluate(state, names, restricted=False, router=nearest).free
-    by_kind = Nearest(all_prototypes(session, read_report(folder)), session.encoder, args.fcit_temperature)
+    by_kind = Nearest(all_prototypes(session, report), session.encoder, args.fcit_temperature)
     kinds = evaluator.evaluate(state, names, restricted=False, router=by_kind).free
     told, weight, kind_weight, cosines = {}, {}, {}, []
     for name in names:
@@ -102,10 +108,11 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
         asked = shown(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
-        weight[name] = as_run.weights(asked)[:, own[name]]
-        kind_weight[name] = by_kind.weights(asked)[:, own[name]]
-        cosines.append(cosine_matrix(session.encoder.encode(asked), state.tokens.tokens).mean(axis=0))
-    learnt = best_after_learning(session.scenario, read_report(folder))
+        embedded = session.encoder.encode(asked)
+        weight[name] = as_run.weights_of(embedded)[:, own[name]]
+        kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
+        cosines.append(cosine_matrix(embedded, state.tokens.tokens).mean(axis=0))
+    learnt = best_after_learning(session.scenario, report)
     heads = ["as run", "interference", "wrong routing", "told the task", "forgotten", "prototypes", "their weight (least)"]
     print(f"| data set | subspace | its weight (least) | {' | '.join(heads)} |")
     print(f"| --- |{' ---: |' * (len(heads) + 2)}")
@@ -139,11 +146,16 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
     """The prototypes of each subspace, made of those of all clients that have trained it."""
     local, number = session.local(), {task.name: i for i, task in enumerate(session.scenario.tasks)}
     sent: dict[int, list[Prototypes]] = {}
+
+    @cache
+    def embedded(task: int) -> np.ndarray:
+        data = local.task(task)
+        asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
+        return session.encoder.encode(asked)
+
     for row in report["assignments"]:
         task = number[row["task"]]
-        data, records = local.task(task), local.records(row["client"], task)
-        asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
-        sent.setdefault(row["subspace"], []).append(kinds_of(session.encoder.encode(asked)[records]))
+        sent.setdefault(row["subspace"], []).append(kinds_of(embedded(task)[local.records(row["client"], task)]))
     return [merged(sent[k]) for k in range(len(sent))]
 
 

@@ -25,6 +25,7 @@ from ..federation.progress import Progress
 from ..federation.server import Program
 from ..federation.state import ServerState
 from ..knowledge.organizer import SubspaceTokens
+from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.sources import source_dimension
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
@@ -165,6 +166,7 @@ def make_plan(session: DrySession) -> Plan:
             *_notes(processes, zero_stage(aside), session.data_args.packing),
             *_idle(session, schedules),
             *_by_turns(turns),
+            *_kinds(session.program, session.encoder.dimension),
         ],
     )
 
@@ -184,6 +186,16 @@ def _by_turns(turns: list[State]) -> list[str]:
     if len(turns) == 1:
         return []
     return ["A and B are trained, and returned, in turn: the bytes sent by clients are those of the larger one in every round."]
+
+
+def _kinds(program: Program, dimension: int) -> list[str]:
+    if not program.method.tells_kinds:
+        return []
+    most = array_bytes((MAX_KINDS, dimension)) + array_bytes((MAX_KINDS,), "int64")
+    return [
+        "How many kinds of instructions a client tells is seen with the model's weights and not counted here: "
+        f"up to {2 * most:,} more bytes from each client in a round."
+    ]
 
 
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:

@@ -50,7 +50,8 @@ def prototypes_of(embedded: np.ndarray, threshold: float, counts: np.ndarray | N
         The weighted means of the groups, in the order in which they were found (ties: the first vector).
     """
     weights = np.ones(len(embedded), np.int64) if counts is None else counts
-    near = unit(embedded) @ unit(embedded).T >= threshold
+    rows = unit(embedded)
+    near = rows @ rows.T >= threshold
     np.fill_diagonal(near, True)  # a cosine of a vector to itself may be rounded to less than 1
     left = np.ones(len(embedded), bool)
     means, sizes = [], []

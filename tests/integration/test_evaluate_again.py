@@ -5,7 +5,7 @@ import json
 import pytest
 from runs import report_of, run_recipe
 
-from fcit_plugin.knowledge.activation import activation_weights
+from fcit_plugin.knowledge.activation import weights_of_cosines
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_the_recipe_says_how_subspaces_are_activated(again, monkeypatch):
 
     def spy(*args, **kwargs):
         asked.append((kwargs["mode"], kwargs["temperature"]))
-        return activation_weights(*args, **kwargs)
+        return weights_of_cosines(*args, **kwargs)
 
-    monkeypatch.setattr("fcit_plugin.knowledge.activation.activation_weights", spy)
+    monkeypatch.setattr("fcit_plugin.knowledge.activation.weights_of_cosines", spy)
     report = report_of(again(fcit_activation="concat", fcit_zero_shot=False, fcit_temperature=0.5))
     assert set(asked) == {("concat", 0.5)}
     assert report["zero_shot"] == {}
