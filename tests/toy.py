@@ -121,6 +121,7 @@ def bits(state: ServerState) -> dict[str, Any]:
         "tokens": {key: value.tobytes() for key, value in state.tokens.to_arrays().items()},
         "rules": {key: value.tobytes() for key, value in sorted(state.rules.items())},
         "memory": {key: value.numpy().tobytes() for key, value in sorted(state.memory.items())},
+        "projectors": [{key: value.numpy().tobytes() for key, value in sorted(part.items())} for part in state.projectors],
         "tasks": state.tasks,
         "rounds": state.rounds,
         "base": {key: value.numpy().tobytes() for key, value in sorted(state.base.items())},

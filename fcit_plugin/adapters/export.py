@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from .lora import State
+from .projectors import module_of
 from .stacked import stack
 
 
@@ -42,6 +43,19 @@ def fixed_adapter(
     gate = torch.tensor(list(weights)).repeat_interleave(r) * inside
     state = {key: value * gate if ".lora_A." not in key else value for key, value in stack(subspaces).items()}
     return state, {**config, "r": rank, "lora_alpha": int(alpha), "use_rslora": False, "lora_dropout": 0.0}
+
+
+def with_projector(state: State, config: Mapping[str, Any], projector: State) -> tuple[State, dict[str, Any]]:
+    """A LoRA that brings its projector along, as PEFT's ``modules_to_save``.
+
+    Args:
+        state: The factors.
+        config: ``adapter_config.json``.
+        projector: By the names of the base model's parameters.
+    """
+    name = module_of(projector).rpartition(".")[2]
+    beside = {f"base_model.model.{key}": value for key, value in projector.items()}
+    return {**state, **beside}, {**config, "modules_to_save": [name]}
 
 
 def write_adapter(folder: Path, state: State, config: Mapping[str, Any], base_model: str) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from .experts import divide, num_experts
 from .lora import ADAPTER, State, check_keys, check_shapes
+from .projectors import OwnProjectors
 
 #: Name of the stacked adapter inside the PEFT model.
 STACKED = "fcit_stacked"
@@ -60,15 +61,17 @@ class Activation:
     def __init__(self, num_subspaces: int, rank: int) -> None:
         self.num_subspaces = num_subspaces
         self.rank = rank
+        self.projectors: OwnProjectors | None = None
         self._own = threading.local()
 
-    def set(self, weights: torch.Tensor, expands: bool = False) -> None:
+    def set(self, weights: torch.Tensor, expands: bool = False, image_tokens: Sequence[int] | None = None) -> None:
         """Use these weights in this thread.
 
         Args:
             weights: [batch, K], one row per sample.
             expands: Whether the batch may hold each sample several times in a row, as generation with beams or with
                 several returned sequences has it.
+            image_tokens: How many each sample has, for subspaces with projectors of their own; None for text alone.
 
         Raises:
             ValueError: The number of columns is not K.
@@ -77,6 +80,25 @@ class Activation:
             raise ValueError(f"Activation takes weights [batch, {self.num_subspaces}], got {tuple(weights.shape)}.")
         self._own.gate = weights.repeat_interleave(self.rank, dim=1).unsqueeze(1)
         self._own.expands = expands
+        self._own.weights = weights
+        self._own.image_tokens = image_tokens
+
+    def of_image_tokens(self, total: int) -> torch.Tensor:
+        """The weights of so many image tokens of the batch, in the samples' order, [total, K].
+
+        Raises:
+            RuntimeError: The samples do not have so many.
+        """
+        weights, counts = getattr(self._own, "weights", None), getattr(self._own, "image_tokens", None)
+        if weights is None or counts is None:
+            raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread, with image tokens.")
+        times, rest = divmod(total, sum(counts) or 1)
+        if rest or not times or (times > 1 and not self._own.expands):
+            raise RuntimeError(
+                f"The projector gives {total} image features for prompts with {sum(counts)} image tokens: which image is whose "
+                "cannot be told; train this model with `fcit_method: disco`."
+            )
+        return weights.repeat_interleave(torch.tensor(counts) * times, dim=0)
 
     def __call__(self, module: nn.Module, inputs: tuple, middle: torch.Tensor) -> torch.Tensor:
         """Forward hook of Acat: scale the middle, [batch, length, K r]."""
@@ -95,8 +117,13 @@ class Activation:
         return middle * gate
 
 
-def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
+def attach(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[State] = ()) -> Activation:
     """Add the stacked adapter to a model whose adapter :data:`ADAPTER` has the subspaces' shape, and use it.
+
+    Args:
+        model: The model.
+        subspaces: Their factors.
+        projectors: Of each subspace its own, if they have them.
 
     Returns:
         The activation that wants weights before each batch.
@@ -114,6 +141,8 @@ def attach(model: PeftModel, subspaces: Sequence[State]) -> Activation:
         if isinstance(module, LoraLayer) and STACKED in module.lora_A:
             module.lora_A[STACKED].register_forward_hook(activation)
     model.set_adapter(STACKED)
+    if projectors:
+        activation.projectors = OwnProjectors(model.get_base_model(), projectors, activation.of_image_tokens)
     return activation
 
 
@@ -168,14 +197,18 @@ def frozen_beside(model: PeftModel, subspaces: Sequence[State]) -> Iterator[None
 
 
 @contextlib.contextmanager
-def activated(model: PeftModel, subspaces: Sequence[State]) -> Iterator[Activation]:
+def activated(
+    model: PeftModel, subspaces: Sequence[State], projectors: Sequence[State] = ()
+) -> Iterator[Activation]:
     """Within the block the model answers through all subspaces; afterwards it trains as before."""
     trainable = _trainable(model)
     was_training = model.training
-    activation = attach(model, subspaces)
+    activation = attach(model, subspaces, projectors)
     try:
         yield activation
     finally:
+        if activation.projectors is not None:
+            activation.projectors.remove()
         model.set_adapter(ADAPTER)  # first: PEFT warns when the active adapter is deleted
         model.delete_adapter(STACKED)
         _restore(model, trainable)

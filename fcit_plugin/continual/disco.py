@@ -1,7 +1,10 @@
 """DISCO: dynamic knowledge organization, a subspace for each kind of instruction (arXiv 2503.12897)."""
 
+from torch import nn
 from typing_extensions import override
 
+from ..adapters.lora import shared_parameters
+from ..adapters.projectors import check_one_module
 from ..knowledge.organizer import Organizer
 from .method import ContinualMethod
 
@@ -15,14 +18,22 @@ class Disco(ContinualMethod):
 
 
 class DiscoPlus(Disco):
-    """DISCO with several identity tokens for a subspace: one for each kind of instruction that it serves.
+    """DISCO whose subspaces are found by each kind of instruction that they serve, and see with the projector they were trained with.
 
     A client covers its instructions by kinds and sends the mean u_j and the size q_j of each beside its mean token; the server
     merges what a subspace's clients have sent (:mod:`..knowledge.prototypes`). At inference
 
         w = softmax_k ( max_j cos(u, u_kj) / temperature ),
 
-    so that a subspace is found by each of its kinds, and not by their mean alone. Who trains which subspace stays DISCO's.
+    so that a subspace is found by each of its kinds, and not by their mean alone. The server also keeps for each subspace the shared
+    projector as it was after the last round that trained the subspace, and images are seen through these
+    (:mod:`..adapters.projectors`): what others make of the projector later does not touch it. Training stays DISCO's to the bit.
     """
 
     tells_kinds = True
+    keeps_projectors = True
+
+    @override
+    def prepare(self, model: nn.Module) -> None:
+        if shared := shared_parameters(model):
+            check_one_module(model.get_base_model(), shared)

@@ -57,6 +57,9 @@ class ContinualMethod:
     #: Whether clients tell their kinds of instructions beside the mean token, for activation by the nearest kind.
     tells_kinds = False
 
+    #: Whether each subspace keeps the projector that it was trained with last, to answer with it.
+    keeps_projectors = False
+
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
 

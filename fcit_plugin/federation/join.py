@@ -97,7 +97,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
 
         A_k = (N_k A_k + sum_j N_j A_j) / (N_k + sum_j N_j), the same for B_k and g_k;
 
-    the others are appended. Shared trainables are averaged by the two runs' whole counts. What server rules remember is
+    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by the two runs' whole counts. What server rules remember is
     dropped: it belongs to the runs that were.
 
     Args:
@@ -111,6 +111,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     tasks = [Counter(row) for row in first.tasks]
     rounds = Counter(first.rounds)
     kinds = None if first.tokens.kinds is None else [[part] for part in first.tokens.kinds]
+    projectors = [[projector] for projector in first.projectors]
     places = []
     for j, subspace in enumerate(second.subspaces):
         count, token = int(second.tokens.counts[j]), second.tokens.tokens[j]
@@ -123,6 +124,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
             counts.append(0)
             if kinds is not None:
                 kinds.append([])
+            if projectors:
+                projectors.append([])
         places.append(place)
         members[place].append(subspace)
         weights[place].append(count)
@@ -132,6 +135,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         counts[place] += count
         if kinds is not None:
             kinds[place].append(second.tokens.kinds[j])
+        if projectors:
+            projectors[place].append(second.projectors[j])
     totals = [int(state.tokens.counts.sum()) for state in (first, second)]
     state = ServerState(
         tokens=SubspaceTokens(
@@ -144,6 +149,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         stage=first.stage + second.stage,
         tasks=[dict(row) for row in tasks],
         rounds=rounds,
+        projectors=[_mean(rows, by) for rows, by in zip(projectors, weights)],
     )
     return Joined(state, places, len(first.subspaces))
 

@@ -198,7 +198,14 @@ def fold(
     if shared and by_client:
         shared = aggregate(RuleSet.SHARED, SHARED, list(by_client), RuleSet.SHARED)
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
+    projectors = []
+    if method.keeps_projectors and shared:
+        known = state.projectors or [state.shared] * len(state.subspaces)  # none: a run without them goes on
+        projectors = [*known, *(shared for _ in assignment.opened)]
+        for k in by_subspace:
+            projectors[k] = shared
     changed = {"tokens": tokens, "shared": shared, "subspaces": subspaces, "tasks": names, "rounds": rounds}
+    changed |= {"projectors": projectors}
     after = dataclasses.replace(state, **changed, base=base, rules=rules.to_arrays())
     measured = [extras_of(reply) for reply in replies]
     examples = [int(reply.content[METRICS][NUM_EXAMPLES]) for reply in replies]

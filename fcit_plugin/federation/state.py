@@ -18,7 +18,7 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import load_file, save
 
-from ..adapters.lora import State
+from ..adapters.lora import State, check_keys, check_shapes
 from ..knowledge.organizer import SubspaceTokens
 from .files import (
     BASE_CHANGE,
@@ -50,6 +50,8 @@ class ServerState:
         memory: What the continual method remembers (:meth:`fcit_plugin.continual.method.ContinualMethod.remember`).
         rounds: For each subspace the number of rounds that it was trained in.
         base: What was added to the base weights (:mod:`fcit_plugin.adapters.base_change`); empty for most methods.
+        projectors: For each subspace the shared trainables after the round that trained it last, where the method keeps
+            them (:mod:`fcit_plugin.adapters.projectors`); empty for others.
     """
 
     tokens: SubspaceTokens
@@ -62,6 +64,7 @@ class ServerState:
     memory: State = field(default_factory=dict)
     rounds: Counter[int] = field(default_factory=Counter)
     base: State = field(default_factory=dict)
+    projectors: list[State] = field(default_factory=list)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
@@ -83,6 +86,8 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         target = folder / "subspaces" / str(k)
         write_bytes(target / "adapter_model.safetensors", save(subspace, metadata={"format": "pt"}))
         write_json(target / "adapter_config.json", adapter_config)
+        if state.projectors:
+            write_bytes(target / SHARED, save(state.projectors[k], metadata={"format": "pt"}))
     write_bytes(folder / TOKENS, numpy_bytes(state.tokens.to_arrays()))
     if state.shared:
         write_bytes(folder / SHARED, save(state.shared, metadata={"format": "pt"}))
@@ -107,6 +112,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
             for k in range(len(state.subspaces))
         ],
         "shared": SHARED if state.shared else None,
+        "projectors": bool(state.projectors),
         "server_rules": RULES if state.rules else None,
         "method_memory": MEMORY if state.memory else None,
         "base_change": BASE_CHANGE if state.base else None,
@@ -117,7 +123,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
 
 def _format_version(state: ServerState, manifest: Mapping[str, Any]) -> int:
     """The lowest one that says it all: older plugins can read what has nothing that they do not know."""
-    if state.tokens.kinds is not None:
+    if state.tokens.kinds is not None or state.projectors:
         return FORMAT_VERSION
     if manifest.get("identity_source", "text") != "text":
         return 3
@@ -138,17 +144,22 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
     files = [folder / entry["folder"] / "adapter_model.safetensors" for entry in manifest["subspaces"]]
     subspaces = [load_tensors(path) for path in files]
+    own = [path.with_name(SHARED) for path in files] if manifest.get("projectors") else []
+    projectors = [load_tensors(path) for path in own]
     tokens = _load_tokens(folder, manifest)
     memory = load_tensors(folder / MEMORY) if manifest.get("method_memory") else {}
     base = load_tensors(folder / BASE_CHANGE) if manifest.get("base_change") else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / MEMORY, memory))
-    for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces)):
+    for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces), *zip(own, projectors)):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
     rounds = Counter({k: entry.get("rounds", 0) for k, entry in enumerate(manifest["subspaces"])})
+    for path, projector in zip(own, projectors):
+        check_keys(shared, projector, f"projector in {path}")
+        check_shapes(shared, projector, f"projector in {path}")
     where = (manifest["stage"], manifest["round"])
-    return ServerState(tokens, shared, subspaces, *where, tasks, rules, memory, rounds, base), manifest
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, memory, rounds, base, projectors), manifest
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
@@ -181,6 +192,8 @@ def check_state(folder: Path) -> dict[str, Any]:
     for entry in manifest["subspaces"]:
         check_tensors(folder / entry["folder"] / "adapter_model.safetensors")
         read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))
+        if manifest.get("projectors"):
+            check_tensors(folder / entry["folder"] / SHARED)
     parts = {SHARED: "shared", RULES: "server_rules", MEMORY: "method_memory", BASE_CHANGE: "base_change"}
     for name, there in parts.items():
         if manifest.get(there):

@@ -1,16 +1,19 @@
 """``fcit-cli export-adapters``: what a run learnt as standard adapters, and what picks one of them for a prompt."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.extras import logging
 from llamafactory.hparams import get_infer_args
 from llamafactory.model import load_model, load_tokenizer
 from llamafactory.train.tuner import export_model
 from transformers import AutoConfig
 
-from ..adapters.export import fixed_adapter, write_adapter
+from ..adapters.export import fixed_adapter, with_projector, write_adapter
+from ..adapters.lora import State
 from ..arguments import FcitArguments
 from ..federation.state import read_object
 from ..knowledge.activation import Router
@@ -18,6 +21,8 @@ from ..knowledge.bundle import write_router
 from .arguments import resolve_model
 from .learnt import Learnt
 from .pictures import PixelReader
+
+logger = logging.get_logger(__name__)
 
 STACKED = "stacked"
 
@@ -40,8 +45,9 @@ def export_adapters(
         out: The folder to write; new or empty.
         model: The base model; None: the one that the run names.
         fcit: Keys ``fcit_export_weights`` and ``fcit_export_instruction``: also write the one adapter that they mean.
-        base_copy: Also write a copy of the base model with the shared trainables (projector) in it.
-        adapters_only: Leave the shared trainables out.
+        base_copy: Also write a copy of the base model with the shared trainables (projector) in it; adapters whose subspaces
+            have projectors of their own leave these out then.
+        adapters_only: Leave the projectors out.
         with_router: Whether to write the router.
         dataset_dir: Where ``fcit_export_instruction`` finds data sets.
 
@@ -64,7 +70,7 @@ def export_adapters(
             f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "
             "for a copy of the base model with the change in it."
         )
-    if learnt.state.shared and base_copy is None and not adapters_only:
+    if learnt.state.shared and base_copy is None and not (adapters_only or learnt.state.projectors):
         names = ", ".join(sorted({key.rpartition(".")[0] for key in learnt.state.shared}))
         raise ValueError(
             f"{folder} holds shared trainables beside the subspaces ({names}), which a LoRA adapter cannot hold; give "
@@ -93,14 +99,23 @@ def export_adapters(
         _copy_base(keys, learnt, base_copy)
     base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]
     config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
+    complete = learnt.state.projectors and base_copy is None and not adapters_only
+    if learnt.state.projectors and not complete:
+        shared = "the shared one is in the base model's copy" if base_copy is not None else "the base model has its own"
+        logger.warning_rank0(f"The adapters have no projectors of their own: {shared}, which is not what the subspaces were trained with.")
+
+    def write(name: str, state: State, config: dict[str, Any], weights: Sequence[float]) -> None:
+        parts = with_projector(state, config, learnt.projector(weights)) if complete else (state, config)
+        write_adapter(out / name, *parts, base_model)
+
     adapters = []
     for k, subspace in enumerate(learnt.state.subspaces):
         name = f"subspace_{k}"
-        write_adapter(out / name, subspace, config, base_model)
+        write(name, subspace, config, [float(j == k) for j in range(len(learnt.state.subspaces))])
         counts = {"tasks": learnt.state.tasks[k], "count": int(learnt.state.tokens.counts[k])}
         adapters.append({"name": name, "path": name, "rank": config["r"], **counts})
     if weights is not None:
-        write_adapter(out / STACKED, *fixed_adapter(learnt.state.subspaces, weights, config), base_model)
+        write(STACKED, *fixed_adapter(learnt.state.subspaces, weights, config), weights)
     if with_router:
         write_router(out, router(), adapters, base_model)
 

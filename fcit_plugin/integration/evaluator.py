@@ -23,7 +23,7 @@ from ..federation.state import ServerState
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.image_tokens import Samples, shown
-from ..knowledge.vision_tower import images_by_row
+from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from .pipeline import Pipeline, Split
 from .scoring import Scoring, scoring
 from .zero import gathering
@@ -167,7 +167,7 @@ class Evaluator:
         self.model.eval()
         try:
             if state.subspaces:
-                with activated(self.model, state.subspaces) as activation, self._gathering():
+                with activated(self.model, state.subspaces, state.projectors) as activation, self._gathering():
                     yield activation
             else:
                 with self.model.disable_adapter(), self._gathering():
@@ -192,16 +192,18 @@ class Evaluator:
         found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
             batch = batches[number]
+            inputs = self._inputs(batch)
             if activation is not None:
-                activation.set(torch.from_numpy(router.weights(self._shown(batch))))
-            found.update(zip([row.key for row in batch], self._generate_batch(batch), strict=True))
+                weights = torch.from_numpy(router.weights(self._shown(batch, inputs)))
+                activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
+            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
         return _gather(found, args.world_size)
 
-    def _shown(self, batch: Sequence["_Row"]) -> Sequence[str] | Samples:
+    def _shown(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
         """What the identity encoder is given of the prompts."""
 
         def pixels() -> list[torch.Tensor | None]:
-            inputs, token = self._inputs(batch), self.model.config.image_token_id
+            token = self.model.config.image_token_id
             return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
 
         return shown(self.encoder, [row.instruction for row in batch], pixels)
@@ -216,8 +218,7 @@ class Evaluator:
         return inputs | media_types(self.model, inputs)
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["_Row"]) -> list[list[int]]:
-        inputs = self._inputs(batch)
+    def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
         constraint = {}
         if batch[0].trie is not None:

@@ -1,6 +1,6 @@
 """What a run left in its output folder, and how it gets onto a base model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from ..adapters.experts import divide, num_experts
 from ..adapters.base_weights import add_to
-from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_subspace
+from ..adapters.lora import ADAPTER, State, check_keys, check_shapes, read_subspace
+from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
 from ..federation.files import BASE_CHANGE
@@ -52,16 +53,24 @@ class Learnt:
         Raises:
             ValueError: They are not those of this base model.
         """
+        self._write(model, self.state.shared)
+        if self.state.base:
+            add_to(model, self.state.base, scale_of(self._lora_config()), str(self.folder / BASE_CHANGE))
+
+    def projector(self, weights: Sequence[float]) -> State:
+        """The shared trainables for fixed weights w [K] of the subspaces."""
+        state = self.state
+        return mean_projector(state.projectors, weights, state.shared) if state.projectors else state.shared
+
+    def _write(self, model: torch.nn.Module, shared: State) -> None:
         parameters = dict(model.named_parameters())
-        for key, value in self.state.shared.items():
+        for key, value in shared.items():
             if key not in parameters or parameters[key].shape != value.shape:
                 raise ValueError(
                     f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it."
                 )
             with torch.no_grad():
                 parameters[key].copy_(value)
-        if self.state.base:
-            add_to(model, self.state.base, scale_of(self._lora_config()), str(self.folder / BASE_CHANGE))
 
     def _lora_config(self) -> LoraConfig:
         return LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0"))
@@ -80,12 +89,18 @@ class Learnt:
             what = f"subspace in {self.folder}/subspaces/{k}"
             check_keys(blank, subspace, what)
             check_shapes(blank, subspace, what)
-        return peft_model, attach(peft_model, self.state.subspaces)
+        return peft_model, attach(peft_model, self.state.subspaces, self.state.projectors)
 
     def merged(self, model: torch.nn.Module, weights: list[float]) -> torch.nn.Module:
-        """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left."""
+        """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left.
+
+        Of subspaces with projectors of their own the model gets the mean by these weights.
+        """
         self.check_plain("be merged into a model's own weights")
         peft_model, activation = self.stacked(model)
+        if activation.projectors is not None:
+            activation.projectors.remove()
+            self._write(model, self.projector(weights))
         fold_weights(peft_model, torch.tensor(weights), activation.rank)
         return peft_model.merge_and_unload(adapter_names=[STACKED])
 

@@ -11,7 +11,7 @@ from peft import PeftModel
 from ..adapters.stacked import Activation
 from ..knowledge.activation import Router
 from ..knowledge.image_tokens import shown
-from ..knowledge.vision_tower import images_by_row
+from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from .instructions import KEYWORD, ROUTING, Instructions
 
 logger = logging.get_logger(__name__)
@@ -63,7 +63,7 @@ class Routing:
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
         if texts is None:
             texts = self.instructions(ids, kwargs.get("attention_mask"))
-        self.activation.set(self._weights(texts, ids, kwargs), expands=True)
+        self._set(texts, ids, kwargs, expands=True)
         self._own.generating = True
         try:
             return self._generate(*args, **kwargs)
@@ -78,7 +78,7 @@ class Routing:
             raise RuntimeError("A routed model is decoded by generate(); a single step does not show the instruction.")
         ids = args[0] if args else kwargs.get("input_ids")
         texts = self.instructions(ids, kwargs.get("attention_mask"))
-        self.activation.set(self._weights(texts, ids, kwargs))
+        self._set(texts, ids, kwargs)
 
     def instructions(self, ids: torch.Tensor | None, mask: torch.Tensor | None) -> list[str]:
         """The latest user instruction of each row of token ids [batch, length].
@@ -91,6 +91,9 @@ class Routing:
         rows = [row[kept.bool()].tolist() for row, kept in zip(ids, _plain(mask, ids), strict=True)]
         found = [self.kept.recall(row) for row in rows]
         return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]
+
+    def _set(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
+        self.activation.set(self._weights(texts, ids, inputs), expands, image_tokens_by_row(ids, self.model.config))
 
     def _weights(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
         def pixels() -> list[torch.Tensor | None]:

@@ -72,6 +72,12 @@ class VisionTower:
         return patches[:, int(self.skips_first) :].float().mean(dim=1).cpu()
 
 
+def image_tokens_by_row(ids: torch.Tensor, config: Any) -> list[int] | None:
+    """How many image tokens each row of token ids [batch, length] has, by the model's configuration; None for a model of text."""
+    token = getattr(config, "image_token_id", None)
+    return None if token is None else (ids == token).sum(dim=1).tolist()
+
+
 def images_by_row(
     ids: torch.Tensor, mask: torch.Tensor, pixels: torch.Tensor | None, image_token: int
 ) -> list[torch.Tensor | None]:

@@ -1,12 +1,19 @@
-"""disco_plus in whole runs: trained like DISCO to the bit, activated and exported by the kinds of instructions."""
+"""disco_plus in whole runs: trained like DISCO to the bit, activated by kinds of instructions, with each subspace's own projector."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-from runs import report_of, run_recipe, weight_bytes
-from test_export_adapters import run_docs
+import torch
+from llamafactory.chat import ChatModel
+from llamafactory.train.tuner import export_model
+from peft import PeftModel
+from runs import infer_args, report_of, run_recipe, weight_bytes
+from safetensors.torch import load_file
+from test_export_adapters import fcit_cli, run_docs
+from transformers import AutoModelForImageTextToText
 
 from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.learnt import Learnt
@@ -72,3 +79,73 @@ def test_the_lines_in_the_docs_pick_the_subspace_of_the_nearest_kind(outputs, te
 def test_noise_on_tokens_is_refused_for_kinds_would_tell_what_it_hides(text_recipe):
     with pytest.raises(ValueError, match="`fcit_identity_noise` cannot be used with `fcit_method: disco_plus`"):
         run_recipe(text_recipe(fcit_method="disco_plus", fcit_identity_noise=0.1))
+
+
+@pytest.fixture(scope="module")
+def seeing(llava_model, image_data, tmp_path_factory):
+    """A run that trains a task in each of two stages, and the projector in both; every round is kept."""
+    keys = tiny.recipe(
+        *(llava_model, image_data, tmp_path_factory.mktemp("seeing") / "out"),
+        **{"fcit_method": "disco_plus", "freeze_multi_modal_projector": False, "save_total_limit": 0, "learning_rate": 0.01},
+    )
+    return keys, run_recipe(keys)
+
+
+def of_subspace(keys, output, k):
+    """The base model with subspace k and the projector that the server had after the last round of stage k; and its answer."""
+    after = output / "checkpoints" / f"round-{keys['fcit_num_rounds'] * (k + 1):04d}"
+    base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"])
+    missing = base.load_state_dict(load_file(after / "shared.safetensors"), strict=False)
+    assert not missing.unexpected_keys
+    return answer(PeftModel.from_pretrained(base, str(output / "subspaces" / str(k))))
+
+
+def answer(model, rows=1):
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.tensor([[1, *[model.config.image_token_id] * 4, 7, 9, 11]]).repeat(rows, 1)
+    pixels = torch.randn(1, 3, 16, 16, generator=generator).repeat(rows, 1, 1, 1)
+    with torch.inference_mode():
+        return model.eval()(input_ids=ids, pixel_values=pixels).logits
+
+
+def test_each_subspace_sees_with_the_projector_of_its_own_stage(seeing):
+    keys, output = seeing
+    expected = [of_subspace(keys, output, k) for k in range(2)]
+    assert not torch.allclose(expected[0], expected[1], atol=1e-3)
+    learnt = Learnt.read(output)
+    base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"])
+    learnt.put_shared(base)
+    model, activation = learnt.stacked(base)
+    activation.set(torch.eye(2), image_tokens=[4, 4])
+    for found, wanted in zip(answer(model, rows=2), expected, strict=True):
+        torch.testing.assert_close(found, wanted[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_merged_and_as_an_adapter_a_subspace_brings_its_projector_along(seeing, tmp_path, k):
+    keys, output = seeing
+    expected = of_subspace(keys, output, k)
+    export_model(infer_args(keys, output, export_dir=str(tmp_path / "merged"), fcit_export_weights=str(k), infer_dtype="float32"))
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(answer(merged), expected, atol=1e-5, rtol=1e-4)
+    fcit_cli("export-adapters", output, "--out", tmp_path / "adapters")
+    base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"])
+    adapter = PeftModel.from_pretrained(base, str(tmp_path / "adapters" / f"subspace_{k}"))
+    torch.testing.assert_close(answer(adapter), expected, atol=1e-5, rtol=1e-4)
+    chat = ChatModel(infer_args(keys, tmp_path / "adapters" / f"subspace_{k}", infer_backend="huggingface"))
+    torch.testing.assert_close(answer(chat.engine.model), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_chat_about_an_image_uses_them(seeing, image_data):
+    """Once, in the prefill, for the tokens of the image."""
+    keys, output = seeing
+    chat = ChatModel(infer_args(keys, output, infer_backend="huggingface", do_sample=False))
+    assert chat.engine.model.fcit_routing.activation.projectors is not None
+    image = next(path for path in sorted(Path(image_data).rglob("*.png")))
+    asked = []
+    activation = chat.engine.model.fcit_routing.activation
+    told = activation.of_image_tokens
+    activation.projectors._weights_of = lambda total: asked.append((total, told(total))) or asked[-1][1]
+    chat.chat([{"role": "user", "content": "<image>what color is it"}], images=[str(image)])
+    [(total, weights)] = asked
+    assert total == 4 and weights.shape == (4, 2) and torch.allclose(weights.sum(dim=1), torch.ones(4))

@@ -111,7 +111,7 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(text_recipe, tex
     decoded = []
     original = Evaluator._generate_batch
     monkeypatch.setattr(
-        Evaluator, "_generate_batch", lambda self, batch: decoded.extend(batch) or original(self, batch)
+        Evaluator, "_generate_batch", lambda self, batch, inputs: decoded.extend(batch) or original(self, batch, inputs)
     )
     session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled))))
     sets = session.pipeline.label_sets(session.scenario.all_datasets(), {})

@@ -81,5 +81,6 @@ def test_evaluation_places_image_tokens_in_the_grid_that_the_models_own_processo
     )
     feature = {"input_ids": inputs["input_ids"][0].tolist(), "attention_mask": [1] * inputs["input_ids"].shape[1]}
     with left_padding(session.pipeline.tokenizer):
-        evaluator._generate_batch([_Row("", 0, feature | {"images": [image]}, PROMPT)])
+        row = _Row("", 0, feature | {"images": [image]}, PROMPT)
+        evaluator._generate_batch([row], evaluator._inputs([row]))
     torch.testing.assert_close(seen[0][-3:], expected)
