@@ -10,10 +10,12 @@ subspace is not touched by others), and what was never learnt. A fourth time the
 subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records, as `disco_plus` does.
 
 Prints a Markdown table, by data set, and how far training moved the projector; writes a picture of the cosines between the
-instructions of the data sets and the subspaces' identity tokens.
+instructions of the data sets and the subspaces' identity tokens. For a run of `disco_plus`, which trains as `disco` does, a second
+table has what each of its two parts makes of the same weights: routing by kinds of instructions, and projectors of the subspaces.
 """
 
 import argparse
+import dataclasses
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from omegaconf import OmegaConf
 
 from fcit_plugin.evaluation.plots import plot_cosines, short_name
 from fcit_plugin.evaluation.report import read_report
+from fcit_plugin.federation.state import ServerState
 from fcit_plugin.integration.evaluator import Evaluator
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.integration.pictures import Pictures
@@ -123,6 +126,8 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     figures = row_of(*(np.mean([part[name] for name in names]) for part in (soft, hard, told, learnt, kinds)))
     both = [np.mean([part.mean() for part in weights.values()]) for weights in (weight, kind_weight)]
     print(f"| **mean** | | {both[0]:.3f} | {figures} | {both[1]:.3f} |\n")
+    if state.tokens.kinds is not None:
+        print(parts(evaluator, state, names), "\n")
     for key, tuned in state.shared.items():
         moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
         print(f"{key} moved by {moved:.2f} of its norm")
@@ -130,6 +135,23 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     rows, columns = [short_name(name) for name in names], [str(k) for k in range(len(state.subspaces))]
     plot_cosines(np.array(cosines), rows, columns, path.with_suffix(".png"))
     print(f"The cosines are in {path.with_suffix('.png')}.")
+
+
+def parts(evaluator: Evaluator, state: ServerState, names: list[str]) -> str:
+    """What kinds of instructions and projectors of their own do, each alone and both, to the answers of one set of weights."""
+    by_mean = dataclasses.replace(state.tokens, kinds=None)
+    states = {
+        "disco": dataclasses.replace(state, tokens=by_mean, projectors=[]),
+        "with kinds": dataclasses.replace(state, projectors=[]),
+        "with projectors": dataclasses.replace(state, tokens=by_mean),
+        "disco_plus": state,
+    }
+    scores = {name: evaluator.evaluate(state, names, restricted=False).free for name, state in states.items()}
+    lines = [f"| data set | {' | '.join(scores)} |", f"| --- |{' ---: |' * len(scores)}"]
+    for name in names:
+        lines.append(f"| {short_name(name)} | {' | '.join(f'{part[name]:.2f}' for part in scores.values())} |")
+    means = (np.mean(list(part.values())) for part in scores.values())
+    return "\n".join([*lines, f"| **mean** | {' | '.join(f'{mean:.2f}' for mean in means)} |"])
 
 
 def row_of(soft: float, hard: float, told: float, learnt: float, kinds: float) -> str:
