@@ -48,6 +48,7 @@ def reference(args: argparse.Namespace) -> None:
     """Write inputs and the FCIT model's logits."""
     from fcit_plugin.integration.arguments import resolve_model
     from fcit_plugin.integration.learnt import Learnt
+    from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
 
     learnt = Learnt.read(args.folder)
     found = {"model_name_or_path": args.model or learnt.manifest["base_model"]}
@@ -56,8 +57,8 @@ def reference(args: argparse.Namespace) -> None:
     learnt.put_shared(base)
     model, activation = learnt.stacked(base)
     weights = learnt.fixed_weights(args.weights)
-    activation.set(torch.tensor([weights]))
     inputs = make_inputs(found["model_name_or_path"])
+    activation.set(torch.tensor([weights]), image_tokens=image_tokens_by_row(inputs["input_ids"], base.config))
     save_file({**inputs, "logits": logits(model.eval(), inputs)}, args.to)
     print(f"Weights {json.dumps(weights)}: inputs and logits in {args.to}.")
 

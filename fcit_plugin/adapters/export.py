@@ -53,9 +53,8 @@ def with_projector(state: State, config: Mapping[str, Any], projector: State) ->
         config: ``adapter_config.json``.
         projector: By the names of the base model's parameters.
     """
-    name = module_of(projector).rpartition(".")[2]
     beside = {f"base_model.model.{key}": value for key, value in projector.items()}
-    return {**state, **beside}, {**config, "modules_to_save": [name]}
+    return {**state, **beside}, {**config, "modules_to_save": [module_of(projector)]}
 
 
 def write_adapter(folder: Path, state: State, config: Mapping[str, Any], base_model: str) -> None:

@@ -8,16 +8,18 @@ fit. Here each subspace sees images through the projector P_k that it was traine
 with the weights of the image's prompt, and those of the shared projector where there are none.
 """
 
+import copy
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from .lora import State
+
+#: Model types whose projector gives one feature for each image token of the prompt, in the prompts' order.
+FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl")
 
 
 def module_of(keys: Iterable[str]) -> str:
@@ -40,7 +42,32 @@ def check_one_module(model: nn.Module, keys: Iterable[str]) -> None:
     if sorted(name for name, _ in model.named_parameters() if name.startswith(f"{path}.")) != keys or not path:
         raise ValueError(
             f"Subspaces cannot have projectors of their own on this base model, for {', '.join(keys[:3])} (of {len(keys)}) are not "
-            "the whole of one module; train it with `fcit_method: disco`, or with `freeze_multi_modal_projector: true`."
+            "the whole of one module, or have a LoRA on them; train it with `fcit_method: disco`, or with "
+            "`freeze_multi_modal_projector: true`."
+        )
+
+
+def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
+    """Refuse a base model whose subspaces cannot have projectors of their own, before anything is trained.
+
+    Args:
+        model: The base model.
+        keys: Names of its parameters that are trained, its projector's.
+
+    Raises:
+        ValueError: The sentence says why.
+    """
+    advice = "train it with `fcit_method: disco`, or with `freeze_multi_modal_projector: true`."
+    if model.config.model_type not in FAMILIES:
+        raise ValueError(
+            f"Subspaces with projectors of their own (`fcit_method: disco_plus`) are for models of the types {', '.join(FAMILIES)}, "
+            f"where each image token is one of the projector's features; this one is {model.config.model_type}: {advice}"
+        )
+    check_one_module(model, keys)
+    if any(hasattr(parameter, "ds_id") for parameter in model.get_submodule(module_of(keys)).parameters()):
+        raise ValueError(
+            "ZeRO-3 divides the projector among the processes, and subspaces with projectors of their own (`fcit_method: disco_plus`) "
+            f"need it whole; take ZeRO-2, {advice}"
         )
 
 
@@ -71,49 +98,45 @@ class OwnProjectors:
         weights_of: Asked in a forward pass for the weights [tokens, K] of so many image tokens.
 
     Raises:
-        ValueError: The projectors are not those of this model.
+        ValueError: The projectors are not those of this model, or its weights are not all in memory.
     """
 
     def __init__(
         self, model: nn.Module, projectors: Sequence[State], weights_of: Callable[[int], torch.Tensor]
     ) -> None:
         check_one_module(model, projectors[0])
-        path, parameters = module_of(projectors[0]), dict(model.named_parameters())
-        self._module = model.get_submodule(path)
-        self._inner = _Forward(self._module)
-        self._own = [
-            {
-                f"module.{key.removeprefix(f'{path}.')}": value.to(parameters[key].device, parameters[key].dtype)
-                for key, value in state.items()
-            }
-            for state in projectors
-        ]
+        path = module_of(projectors[0])
+        module = model.get_submodule(path)
+        if any(parameter.is_meta for parameter in module.parameters()):
+            raise ValueError(
+                f"The projector {path} is offloaded, and subspaces with projectors of their own need it in memory; load the model "
+                "on devices that hold it all (`device_map`)."
+            )
+        self._own = [_copy_of(module, {key.removeprefix(f"{path}."): value for key, value in state.items()}) for state in projectors]
         self._weights_of = weights_of
-        self._lock = threading.Lock()  # functional_call puts weights in for a while, and threads share the module
-        self._module.forward = self._mixed
+        self._handle = module.register_forward_hook(self._mixed, with_kwargs=True)
 
     def remove(self) -> None:
         """The projector gives its own features again."""
-        self._module.forward = self._inner.forward
+        self._handle.remove()
 
-    def _mixed(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with self._lock:
-            output = self._inner(*args, **kwargs)
-            flat = output.reshape(-1, output.shape[-1])
-            weights = self._weights_of(len(flat)).to(flat.device, flat.dtype).clamp(min=0)
-            total = weights.sum(dim=1, keepdim=True)
-            shares = weights / total.where(total > 0, 1)
-            mixed = flat * (total == 0)
-            for k in shares.any(dim=0).nonzero().flatten().tolist():
-                features = functional_call(self._inner, self._own[k], args, kwargs)
-                mixed = mixed + shares[:, k : k + 1] * features.reshape(flat.shape)
-            return mixed.view_as(output)
+    def _mixed(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        like = next(module.parameters())
+        flat = output.reshape(-1, output.shape[-1]).float()
+        weights = self._weights_of(len(flat)).to(flat.device, torch.float32).clamp(min=0)
+        total = weights.sum(dim=1, keepdim=True)
+        shares = weights / total.where(total > 0, 1)
+        mixed = flat * (total == 0)
+        for k in shares.any(dim=0).nonzero().flatten().tolist():
+            own = self._own[k].to(like.device, like.dtype)  # the model may have been moved since
+            mixed = mixed + shares[:, k : k + 1] * own(*args, **kwargs).reshape(flat.shape).float()
+        return mixed.to(output.dtype).view_as(output)
 
 
-class _Forward(nn.Module):
-    """A module's forward pass as it was, without its hooks."""
+def _copy_of(module: nn.Module, state: State) -> nn.Module:
+    """A module of its own with these weights, without what accelerate has hung on the model's."""
+    from accelerate.hooks import remove_hook_from_module  # recipes are checked without it
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.forward = module.forward
+    own = remove_hook_from_module(copy.deepcopy(module), recurse=True)
+    own.load_state_dict(state)
+    return own.requires_grad_(False).eval()

@@ -91,14 +91,18 @@ class Activation:
         """
         weights, counts = getattr(self._own, "weights", None), getattr(self._own, "image_tokens", None)
         if weights is None or counts is None:
-            raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread, with image tokens.")
+            raise RuntimeError(
+                "Which prompt has which image tokens was not set before the forward pass, in its thread: subspaces with projectors "
+                "of their own (`fcit_method: disco_plus`) take images and no videos."
+            )
+        weights = weights.expand(len(counts), -1)
         times, rest = divmod(total, sum(counts) or 1)
         if rest or not times or (times > 1 and not self._own.expands):
             raise RuntimeError(
                 f"The projector gives {total} image features for prompts with {sum(counts)} image tokens: which image is whose "
                 "cannot be told; train this model with `fcit_method: disco`."
             )
-        return weights.repeat_interleave(torch.tensor(counts) * times, dim=0)
+        return weights.repeat_interleave(torch.tensor(counts, device=weights.device) * times, dim=0)
 
     def __call__(self, module: nn.Module, inputs: tuple, middle: torch.Tensor) -> torch.Tensor:
         """Forward hook of Acat: scale the middle, [batch, length, K r]."""

@@ -23,7 +23,9 @@ def _run(args: argparse.Namespace) -> None:
         tasks = ", ".join(joined.state.tasks[place])
         what = "merged into" if place < joined.num_first else "kept as"
         print(f"Subspace {j} of {args.second}: {what} {place} ({tasks}).")
-    if joined.state.shared:
+    if joined.state.projectors:
+        print("Subspaces that were merged have the mean of their projectors, the others their own.")
+    elif joined.state.shared:
         print(
             "The projector is the mean of both runs' by their counts. Each run's subspaces were trained with its own: "
             "evaluate before you rely on it."

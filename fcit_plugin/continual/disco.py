@@ -4,7 +4,7 @@ from torch import nn
 from typing_extensions import override
 
 from ..adapters.lora import shared_parameters
-from ..adapters.projectors import check_one_module
+from ..adapters.projectors import check_projector
 from ..knowledge.organizer import Organizer
 from .method import ContinualMethod
 
@@ -36,4 +36,4 @@ class DiscoPlus(Disco):
     @override
     def prepare(self, model: nn.Module) -> None:
         if shared := shared_parameters(model):
-            check_one_module(model.get_base_model(), shared)
+            check_projector(model.get_base_model(), shared)

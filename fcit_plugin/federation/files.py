@@ -14,7 +14,7 @@ BASE_CHANGE = "base_change.safetensors"
 RULES = "server_rules.safetensors"
 MEMORY = "method_memory.safetensors"
 #: Rises when the folder's form changes so that an older plugin cannot read it.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

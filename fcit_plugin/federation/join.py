@@ -111,7 +111,10 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     tasks = [Counter(row) for row in first.tasks]
     rounds = Counter(first.rounds)
     kinds = None if first.tokens.kinds is None else [[part] for part in first.tokens.kinds]
-    projectors = [[projector] for projector in first.projectors]
+    own = [state.projectors or [state.shared] * len(state.subspaces) for state in (first, second)]
+    if not (first.projectors or second.projectors):
+        own = [[], []]
+    projectors = [[projector] for projector in own[0]]
     places = []
     for j, subspace in enumerate(second.subspaces):
         count, token = int(second.tokens.counts[j]), second.tokens.tokens[j]
@@ -136,7 +139,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         if kinds is not None:
             kinds[place].append(second.tokens.kinds[j])
         if projectors:
-            projectors[place].append(second.projectors[j])
+            projectors[place].append(own[1][j])
     totals = [int(state.tokens.counts.sum()) for state in (first, second)]
     state = ServerState(
         tokens=SubspaceTokens(

@@ -123,8 +123,10 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
 
 def _format_version(state: ServerState, manifest: Mapping[str, Any]) -> int:
     """The lowest one that says it all: older plugins can read what has nothing that they do not know."""
-    if state.tokens.kinds is not None or state.projectors:
+    if state.projectors:
         return FORMAT_VERSION
+    if state.tokens.kinds is not None:
+        return 4
     if manifest.get("identity_source", "text") != "text":
         return 3
     return 2 if state.base else 1

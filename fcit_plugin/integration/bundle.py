@@ -45,9 +45,8 @@ def export_adapters(
         out: The folder to write; new or empty.
         model: The base model; None: the one that the run names.
         fcit: Keys ``fcit_export_weights`` and ``fcit_export_instruction``: also write the one adapter that they mean.
-        base_copy: Also write a copy of the base model with the shared trainables (projector) in it; adapters whose subspaces
-            have projectors of their own leave these out then.
-        adapters_only: Leave the projectors out.
+        base_copy: Also write a copy of the base model with the shared trainables (projector) in it.
+        adapters_only: Leave the projectors out, the shared one and those of subspaces that have their own.
         with_router: Whether to write the router.
         dataset_dir: Where ``fcit_export_instruction`` finds data sets.
 
@@ -70,7 +69,7 @@ def export_adapters(
             f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "
             "for a copy of the base model with the change in it."
         )
-    if learnt.state.shared and base_copy is None and not (adapters_only or learnt.state.projectors):
+    if learnt.state.shared and not learnt.state.projectors and base_copy is None and not adapters_only:
         names = ", ".join(sorted({key.rpartition(".")[0] for key in learnt.state.shared}))
         raise ValueError(
             f"{folder} holds shared trainables beside the subspaces ({names}), which a LoRA adapter cannot hold; give "
@@ -99,10 +98,11 @@ def export_adapters(
         _copy_base(keys, learnt, base_copy)
     base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]
     config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
-    complete = learnt.state.projectors and base_copy is None and not adapters_only
-    if learnt.state.projectors and not complete:
-        shared = "the shared one is in the base model's copy" if base_copy is not None else "the base model has its own"
-        logger.warning_rank0(f"The adapters have no projectors of their own: {shared}, which is not what the subspaces were trained with.")
+    complete = learnt.state.projectors and not adapters_only
+    if complete:
+        logger.info_rank0("Each adapter brings its projector along (`modules_to_save`), which PEFT and LLaMA-Factory load and vLLM does not.")
+    elif learnt.state.projectors:
+        logger.warning_rank0("The adapters are without the projectors that the subspaces were trained with, and will answer otherwise.")
 
     def write(name: str, state: State, config: dict[str, Any], weights: Sequence[float]) -> None:
         parts = with_projector(state, config, learnt.projector(weights)) if complete else (state, config)

@@ -25,7 +25,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
       does on average, and at least once with its ``num_train_epochs``: one training of E max(1, R S T / (N K)) epochs
       (R rounds of S out of N clients in each of T stages, K tasks), or of R S T times ``max_steps``.
     - local: as in the recipe, but clients keep one LoRA of their own and nothing is averaged.
-    - oracle: disco with identity tokens that name the task (:mod:`.oracle`); the server's rules stay the recipe's.
+    - oracle: disco (or disco_plus) with identity tokens that name the task (:mod:`.oracle`); the server's rules stay the recipe's.
 
     Args:
         recipe: LLaMA-Factory's keys; changed in place.
@@ -36,7 +36,8 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     """
     if fcit.fcit_reference == "oracle":
         own = {item.name: item.default for item in dataclasses.fields(ContinualArguments)}
-        own |= {"fcit_method": "disco", "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
+        method = fcit.fcit_method if fcit.fcit_method == "disco_plus" else "disco"  # the bound of what keeps projectors keeps them
+        own |= {"fcit_method": method, "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
         own |= {"fcit_identity_noise": None}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
         return dataclasses.replace(fcit, **own)

@@ -73,9 +73,14 @@ class VisionTower:
 
 
 def image_tokens_by_row(ids: torch.Tensor, config: Any) -> list[int] | None:
-    """How many image tokens each row of token ids [batch, length] has, by the model's configuration; None for a model of text."""
-    token = getattr(config, "image_token_id", None)
-    return None if token is None else (ids == token).sum(dim=1).tolist()
+    """How many image tokens each row of token ids [batch, length] has, by the model's configuration.
+
+    None for a model of text alone, and for a batch with videos: the same projector gives their features, too.
+    """
+    token, video = (getattr(config, f"{kind}_token_id", None) for kind in ("image", "video"))
+    if token is None or (video is not None and (ids == video).any()):
+        return None
+    return (ids == token).sum(dim=1).tolist()
 
 
 def images_by_row(

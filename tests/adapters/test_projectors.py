@@ -1,10 +1,12 @@
 """Projectors of subspaces: mixed by the prompts' weights, against the formula; what cannot be told is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from fcit_plugin.adapters.projectors import OwnProjectors, check_one_module, mean_projector, module_of
+from fcit_plugin.adapters.projectors import OwnProjectors, check_one_module, check_projector, mean_projector, module_of
 from fcit_plugin.adapters.stacked import Activation
 
 K, IN, OUT, PATCHES = 3, 5, 4, 2
@@ -76,7 +78,7 @@ def test_each_prompt_may_be_there_several_times_in_a_row_where_generation_says_s
         model(images)
     mixer.remove()
     using(model, own, rows, None)
-    with pytest.raises(RuntimeError, match="were not set"):
+    with pytest.raises(RuntimeError, match="images and no videos"):
         model(images)
 
 
@@ -90,11 +92,39 @@ def test_fixed_weights_mean_one_projector_the_very_one_of_a_single_subspace(part
     assert mean_projector(own, [0.0, 0.0, 0.0], shared) is shared
 
 
+def test_a_model_that_is_moved_to_half_precision_afterwards_takes_its_projectors_along(parts):
+    model, own, alone = parts
+    using(model, own, torch.tensor([[0.0, 1.0, 1.0]]), [PATCHES])
+    image = torch.randn(1, PATCHES, IN)
+    seen = model.to(torch.bfloat16)(image.to(torch.bfloat16))
+    assert seen.dtype == torch.bfloat16
+    torch.testing.assert_close(seen.float(), (alone(1, image) + alone(2, image)) / 2, atol=0.1, rtol=0.1)
+
+
 def test_a_projector_must_be_the_whole_of_one_module(parts):
     model, own, _ = parts
     check_one_module(model, own[0])
     assert module_of(own[0]) == "projector"
     assert module_of(["a.b.weight", "a.b.bias"]) == "a.b"
     for keys in (["projector.0.weight"], [*own[0], "head.weight", "head.bias"], ["projector.0.weight", "projector.2.weight"]):
-        with pytest.raises(ValueError, match="not the whole of one module; train it with `fcit_method: disco`"):
+        with pytest.raises(ValueError, match="not the whole of one module, or have a LoRA on them; train it with"):
             check_one_module(model, keys)
+
+
+def test_types_of_models_whose_image_tokens_are_other_than_the_projectors_features_are_refused(parts):
+    model, own, _ = parts
+    model.config = SimpleNamespace(model_type="llava_next")
+    with pytest.raises(ValueError, match="this one is llava_next: train it with `fcit_method: disco`"):
+        check_projector(model, own[0])
+    model.config.model_type = "llava"
+    check_projector(model, own[0])
+    model.projector[0].weight.ds_id = 7  # what ZeRO-3 gives each of its parameters
+    with pytest.raises(ValueError, match="take ZeRO-2"):
+        check_projector(model, own[0])
+
+
+def test_an_offloaded_projector_is_refused(parts):
+    model, own, _ = parts
+    model.projector.to("meta")
+    with pytest.raises(ValueError, match="projector is offloaded"):
+        using(model, own, torch.eye(K), [1] * K)

@@ -28,7 +28,7 @@ def state_of(seed):
 
 def test_a_folder_keeps_them_and_older_plugins_cannot_read_it(tmp_path):
     state = state_of(3)
-    for name, saved, version in (("with", state, 4), ("without", dataclasses.replace(state, projectors=[]), 1)):
+    for name, saved, version in (("with", state, 5), ("without", dataclasses.replace(state, projectors=[]), 1)):
         save_state(saved, tmp_path / name, {"r": 2}, {})
         assert read_object(tmp_path / name / MANIFEST, ("format_version",))["format_version"] == version
         assert bits(load_state(tmp_path / name)[0]) == bits(saved)
@@ -44,6 +44,19 @@ def test_joined_subspaces_have_the_mean_of_theirs_and_appended_ones_their_own():
     for key, value in joined.projectors[0].items():
         torch.testing.assert_close(value, (8 * first.projectors[0][key] + 24 * second.projectors[0][key]) / 32)
     assert equal(joined.projectors[1], first.projectors[1]) and equal(joined.projectors[2], second.projectors[1])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_folder_without_them_is_joined_as_one_whose_subspaces_all_have_the_shared_one(swapped):
+    first, second = state_of(10), dataclasses.replace(state_of(20), projectors=[])
+    second.tokens = SubspaceTokens(np.array([[0, 8, 0], [0, 0, 8]], np.float32), np.array([24, 24]))
+    one, other = (second, first) if swapped else (first, second)
+    joined = join(one, other, Organizer(0.9, None)).state
+    mean = {key: (first.projectors[1][key] + second.shared[key]) / 2 for key in second.shared}
+    expected = [mean, second.shared, first.projectors[0]] if swapped else [first.projectors[0], mean, second.shared]
+    for found, wanted in zip(joined.projectors, expected, strict=True):
+        for key in wanted:
+            torch.testing.assert_close(found[key], wanted[key])
 
 
 class TellsKinds(Local):

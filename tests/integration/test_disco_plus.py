@@ -136,6 +136,26 @@ def test_merged_and_as_an_adapter_a_subspace_brings_its_projector_along(seeing, 
     torch.testing.assert_close(answer(chat.engine.model), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_left_out_on_request_for_loaders_that_know_adapters_alone(seeing, tmp_path):
+    fcit_cli("export-adapters", seeing[1], "--out", tmp_path / "adapters", "--adapters-only")
+    config = json.loads((tmp_path / "adapters" / "subspace_0" / "adapter_config.json").read_text())
+    assert not config.get("modules_to_save")
+    assert all("lora_" in key for key in load_file(tmp_path / "adapters" / "subspace_0" / "adapter_model.safetensors"))
+
+
+def test_qwen_vl_s_merger_is_kept_for_each_subspace(qwen25_vl_model, image_data, tmp_path):
+    """Its features are one flat list of all images' tokens; text and images are asked in one batch."""
+    keys = tiny.recipe(
+        *(qwen25_vl_model, image_data, tmp_path / "out"),
+        **{"template": "qwen2_vl", "fcit_method": "disco_plus", "freeze_multi_modal_projector": False, "fcit_num_rounds": 1},
+    )
+    learnt = Learnt.read(run_recipe(keys))
+    first, second = learnt.state.projectors
+    assert first.keys() == second.keys() == learnt.state.shared.keys() and all("merger" in key for key in first)
+    assert all(torch.equal(second[key], value) for key, value in learnt.state.shared.items())
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+
+
 def test_a_chat_about_an_image_uses_them(seeing, image_data):
     """Once, in the prefill, for the tokens of the image."""
     keys, output = seeing
