@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ..evaluation.comparison import Comparison, Measure, side_by_side, summary_rows
-from ..evaluation.comparison_plots import plot_bars, plot_curves, plot_traffic
+from ..evaluation.comparison_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.report import Report, read_report
 from ..evaluation.tables import Rows, markdown
 from .grid import Cell, Grid, Table
@@ -167,6 +167,7 @@ def _bars(title: str, *names: str) -> Callable[[Comparison, Path], None]:
 
 _PLOTS: dict[str, tuple[str, Callable[[Comparison, Path], None]]] = {
     "curves": ("score after each stage", plot_curves),
+    "matrices": ("score of each data set after each stage", plot_matrices),
     "forgetting": ("forgetting", _bars("forgetting", "Forgetting")),
     "traffic": ("Last against bytes", plot_traffic),
     "bars": ("Last and forgetting", _bars("Last and forgetting", "Last", "Forgetting")),

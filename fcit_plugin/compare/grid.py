@@ -17,7 +17,7 @@ from .published import Published
 _SEEDS, _EVALUATES = "seeds", "evaluates"
 
 #: What a table can be drawn as.
-PLOTS = ("curves", "forgetting", "traffic", "bars")
+PLOTS = ("curves", "matrices", "forgetting", "traffic", "bars")
 
 _DEFAULT_PLOTS = ("curves", "forgetting", "traffic")
 

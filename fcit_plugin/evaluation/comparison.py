@@ -67,6 +67,16 @@ class Group:
         """Return mean and deviation of a data set's score after the last stage."""
         return self.spread(lambda report: _final(report).get(dataset))
 
+    def matrix(self, datasets: Sequence[str]) -> list[list[Spread | None]]:
+        """Return mean and deviation of the score of each data set after each stage."""
+
+        def after(report: Report, stage: int) -> dict[str, float | None]:
+            row = report["accuracy"][stage] if stage < len(report["accuracy"]) else [None] * len(report["datasets"])
+            return dict(zip(report["datasets"], row, strict=True))
+
+        stages = max(len(report["accuracy"]) for report in self.reports)
+        return [[self.spread(lambda r, t=t, name=name: after(r, t)[name]) for name in datasets] for t in range(stages)]
+
     def curve(self) -> list[Spread | None]:
         """Return, stage by stage, mean and deviation of the mean score over the data sets seen so far."""
         stages = max(len(report["accuracy"]) for report in self.reports)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .comparison import MEASURES, Comparison, Measure, Spread
-from .plots import GRID, INK, new_figure, save_figure, short_name
+from .plots import GRID, INK, new_figure, plot_accuracy_matrices, save_figure, short_name
 from .report import Report
 
 # Okabe and Ito's colours, which all kinds of eyes tell apart, without their yellow, which is lost on white;
@@ -94,6 +94,17 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(places) - 0.4)
     _finish(figure, axes, top, f"{comparison.setting}: score of each data set after the last stage", path)
+
+
+def plot_matrices(comparison: Comparison, path: str | PathLike) -> None:
+    """Draw the accuracy matrices of the groups one below the other, each the mean over its runs.
+
+    Raises:
+        ValueError: no run was evaluated.
+    """
+    found = {group.label: group.matrix(comparison.datasets) for group in comparison.groups}
+    means = {label: [[spread and spread.mean for spread in row] for row in rows] for label, rows in found.items()}
+    plot_accuracy_matrices(means, comparison.datasets, path, f"{comparison.setting}: score of each data set after each stage")
 
 
 def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str | PathLike, title: str) -> None:

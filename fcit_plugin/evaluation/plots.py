@@ -36,6 +36,33 @@ def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike, title: st
     save_figure(figure, path)
 
 
+def plot_accuracy_matrices(
+    matrices: Mapping[str, Sequence[Sequence[float | None]]], datasets: Sequence[str], path: str | PathLike, title: str
+) -> None:
+    """Draw accuracy matrices of several runs one below the other.
+
+    Args:
+        matrices: by the name of the run, scores [stages, data sets], None where not evaluated.
+        datasets: their names.
+        path: of the PNG file.
+        title: of the picture.
+
+    Raises:
+        ValueError: there is no matrix.
+    """
+    rows, names = [], []
+    for name, matrix in matrices.items():
+        if rows:  # a gap
+            rows.append([np.nan] * len(datasets))
+            names.append("")
+        rows += matrix
+        names += [f"{name}, stage {stage}" if len(matrix) > 1 else name for stage in range(len(matrix))]
+    cells = np.array(rows, np.float64).reshape(len(rows), -1)
+    columns = [short_name(dataset) for dataset in datasets]
+    figure, _ = _heat_map(cells, names, columns, limits=(0, 100), form="{:.1f}", label="score", title=title, row_height=0.3)
+    save_figure(figure, path)
+
+
 def plot_subspaces(
     assignments: Sequence[Mapping], path: str | PathLike, title: str = "Which tasks went to which subspace"
 ) -> None:

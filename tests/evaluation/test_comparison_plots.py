@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from test_comparison import report, runs
 
 from fcit_plugin.evaluation.comparison import MEASURES, compare, side_by_side
-from fcit_plugin.evaluation.comparison_plots import plot_bars, plot_curves, plot_finals, plot_traffic
+from fcit_plugin.evaluation.comparison_plots import plot_bars, plot_curves, plot_finals, plot_matrices, plot_traffic
 
 
 def named(handles):
@@ -23,6 +23,22 @@ def test_curves_are_the_mean_with_a_band_over_seeds(tmp_path, figures):
     (band,) = axes.collections  # fedavg has one run
     assert band.get_datalim(axes.transData).extents.tolist() == [0, 70, 1, 94]
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["fedavg", "disco"]
+
+
+def test_matrices_are_the_mean_scores_of_each_data_set_after_each_stage_one_group_below_the_other(tmp_path, figures):
+    comparison = compare(runs())[0]
+    plot_matrices(comparison, tmp_path / "m.png")
+    axes = figures[0].axes[0]
+    shown = {(round(text.get_position()[1]), round(text.get_position()[0])): float(text.get_text()) for text in axes.texts}
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["fedavg, stage 0", "fedavg, stage 1", "", "disco, stage 0", "disco, stage 1"]
+    for group in comparison.groups:
+        for stage in range(2):
+            row = names.index(f"{group.label}, stage {stage}")
+            for column, name in enumerate(comparison.datasets):
+                scores = [report["accuracy"][stage][report["datasets"].index(name)] for report in group.reports]
+                expected = None if None in scores else sum(scores) / len(scores)
+                assert shown.get((row, column)) == (expected if expected is None else pytest.approx(expected, abs=0.05))
 
 
 def test_bars_are_the_final_scores_with_their_deviation(tmp_path, figures):
