@@ -93,7 +93,8 @@ class Routing:
         return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]
 
     def _set(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
-        self.activation.set(self._weights(texts, ids, inputs), expands, image_tokens_by_row(ids, self.model.config))
+        weights, image_tokens = self._weights(texts, ids, inputs), image_tokens_by_row(ids, self.model.config)
+        self.activation.set(weights, expands=expands, image_tokens=image_tokens)
 
     def _weights(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
         def pixels() -> list[torch.Tensor | None]:
