@@ -111,10 +111,9 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     tasks = [Counter(row) for row in first.tasks]
     rounds = Counter(first.rounds)
     kinds = None if first.tokens.kinds is None else [[part] for part in first.tokens.kinds]
-    own = [state.projectors or [state.shared] * len(state.subspaces) for state in (first, second)]
-    if not (first.projectors or second.projectors):
-        own = [[], []]
-    projectors = [[projector] for projector in own[0]]
+    keeps = bool(first.projectors or second.projectors)
+    ours, theirs = (state.projectors or [state.shared] * len(state.subspaces) if keeps else [] for state in (first, second))
+    projectors = [[projector] for projector in ours]
     places = []
     for j, subspace in enumerate(second.subspaces):
         count, token = int(second.tokens.counts[j]), second.tokens.tokens[j]
@@ -127,7 +126,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
             counts.append(0)
             if kinds is not None:
                 kinds.append([])
-            if projectors:
+            if keeps:
                 projectors.append([])
         places.append(place)
         members[place].append(subspace)
@@ -138,8 +137,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         counts[place] += count
         if kinds is not None:
             kinds[place].append(second.tokens.kinds[j])
-        if projectors:
-            projectors[place].append(own[1][j])
+        if keeps:
+            projectors[place].append(theirs[j])
     totals = [int(state.tokens.counts.sum()) for state in (first, second)]
     state = ServerState(
         tokens=SubspaceTokens(

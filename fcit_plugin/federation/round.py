@@ -200,7 +200,7 @@ def fold(
     tokens = organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment)
     projectors = []
     if method.keeps_projectors and shared:
-        known = state.projectors or [state.shared] * len(state.subspaces)  # none: a run without them goes on
+        known = state.projectors or [state.shared] * len(state.subspaces)  # none yet: as if nothing had moved since
         projectors = [*known, *(shared for _ in assignment.opened)]
         for k in by_subspace:
             projectors[k] = shared
