@@ -13,7 +13,7 @@ from peft import PeftModel
 from runs import infer_args, report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 from test_export_adapters import fcit_cli, run_docs
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.learnt import Learnt
@@ -91,13 +91,17 @@ def seeing(llava_model, image_data, tmp_path_factory):
     return keys, run_recipe(keys)
 
 
-def of_subspace(keys, output, k):
-    """The base model with subspace k and the projector that the server had after the last round of stage k; and its answer."""
+def plain(keys, output, k):
+    """The base model with subspace k and the projector that the server had after the last round of stage k."""
     after = output / "checkpoints" / f"round-{keys['fcit_num_rounds'] * (k + 1):04d}"
     base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"])
     missing = base.load_state_dict(load_file(after / "shared.safetensors"), strict=False)
     assert not missing.unexpected_keys
-    return answer(PeftModel.from_pretrained(base, str(output / "subspaces" / str(k))))
+    return PeftModel.from_pretrained(base, str(output / "subspaces" / str(k)))
+
+
+def of_subspace(keys, output, k):
+    return answer(plain(keys, output, k))
 
 
 def answer(model, rows=1):
@@ -119,6 +123,29 @@ def test_each_subspace_sees_with_the_projector_of_its_own_stage(seeing):
     activation.set(torch.eye(2), image_tokens=[4, 4])
     for found, wanted in zip(answer(model, rows=2), expected, strict=True):
         torch.testing.assert_close(found, wanted[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_batch_of_images_and_text_is_answered_as_each_of_them_alone(seeing, beams):
+    """Rows 0 and 2 show an image, row 1 none; with beams each row is there several times."""
+    keys, output = seeing
+    torch.manual_seed(0)
+    shown, asked = torch.randn(2, 3, 16, 16), (1, 1, 0)
+    image = AutoConfig.from_pretrained(keys["model_name_or_path"]).image_token_id
+    ids = torch.tensor([[1, *[image] * 4, 7, 9, 11], [1, 5, 6, 8, 10, 7, 9, 11], [1, *[image] * 4, 11, 9, 7]])
+    how = {"max_new_tokens": 5, "min_new_tokens": 5, "num_beams": beams, "do_sample": False}
+    expected = []
+    for row, (k, pixels) in enumerate(zip(asked, (shown[:1], None, shown[1:]), strict=True)):
+        alone = plain(keys, output, k).eval()
+        seen = {} if pixels is None else {"pixel_values": pixels}
+        expected.append(alone.generate(input_ids=ids[row : row + 1], attention_mask=torch.ones(1, 8), **seen, **how))
+    learnt = Learnt.read(output)
+    base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"])
+    learnt.put_shared(base)
+    model, activation = learnt.stacked(base)
+    activation.set(torch.eye(2)[list(asked)], expands=True, image_tokens=[4, 0, 4])
+    found = model.eval().generate(input_ids=ids, attention_mask=torch.ones(3, 8), pixel_values=shown, **how)
+    assert torch.equal(found, torch.cat(expected))
 
 
 @pytest.mark.parametrize("k", [0, 1])
