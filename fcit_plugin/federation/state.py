@@ -6,7 +6,7 @@ the identity tokens, and a manifest. safetensors and JSON only.
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,26 @@ class ServerState:
         self.round += 1
         if self.round == num_rounds:
             self.stage, self.round = self.stage + 1, 0
+
+
+def joined(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, list[str], float]]:
+    """The tasks whose clients trained in this round for the first time a subspace that is another task's, too.
+
+    Args:
+        state: The state after the round.
+        assignments: Of this round, entries with the keys subspace, cosine and task.
+
+    Returns:
+        Task, subspace, the tasks that were there before, and the least cosine (NaN where no token decided).
+    """
+    found = []
+    for (k, task), count in Counter((entry["subspace"], entry["task"]) for entry in assignments).items():
+        names = list(state.tasks[k])  # in the order in which they came
+        before = names[: names.index(task)]
+        if before and state.tasks[k][task] == count:
+            cosines = [entry["cosine"] for entry in assignments if (entry["subspace"], entry["task"]) == (k, task)]
+            found.append((task, k, before, min(cosines)))
+    return found
 
 
 def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
