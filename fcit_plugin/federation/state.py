@@ -78,17 +78,18 @@ def joined(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list
 
     Args:
         state: The state after the round.
-        assignments: Of this round, entries with the keys subspace, cosine and task.
+        assignments: Of this round, entries with the keys subspace, cosine and task. Those without a cosine are passed over: no
+            token decided, for the method has one subspace for all, or one for each client.
 
     Returns:
-        Task, subspace, the tasks that were there before, and the least cosine (NaN where no token decided).
+        Task, subspace, the tasks that were there before, and the least cosine.
     """
-    found = []
-    for (k, task), count in Counter((entry["subspace"], entry["task"]) for entry in assignments).items():
+    found, decided = [], [entry for entry in assignments if entry["cosine"] is not None]
+    for (k, task), count in Counter((entry["subspace"], entry["task"]) for entry in decided).items():
         names = list(state.tasks[k])  # in the order in which they came
         before = names[: names.index(task)]
         if before and state.tasks[k][task] == count:
-            cosines = [entry["cosine"] for entry in assignments if (entry["subspace"], entry["task"]) == (k, task)]
+            cosines = [entry["cosine"] for entry in decided if (entry["subspace"], entry["task"]) == (k, task)]
             found.append((task, k, before, min(cosines)))
     return found
 

@@ -1,6 +1,5 @@
 """``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -168,11 +167,10 @@ class FederatedRun:
             shown = ", ".join(f"{error:.2g} (subspace {k})" for k, error in found.items())
             self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
         for task, k, before, cosine in joined(state, assignments):
-            if not math.isnan(cosine):  # else the method has one subspace for all
-                self.monitor.write(
-                    f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
-                    f"(cosine {cosine:.2f}, `fcit_similarity_threshold` {self.args.fcit_similarity_threshold:g})."
-                )
+            self.monitor.write(
+                f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
+                f"(cosine {cosine:.2f}, `fcit_similarity_threshold` {self.args.fcit_similarity_threshold:g})."
+            )
         last_round = round + 1 == self.args.fcit_num_rounds
         if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
             last_stage = last_round and stage + 1 == self.scenario.num_stages
