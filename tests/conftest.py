@@ -15,6 +15,7 @@ os.environ.pop("FCIT_DATA_DIR", None)
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
 
 import json
+import logging
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +105,15 @@ def mini_instructions() -> dict[str, list[str]]:
 def run() -> Callable[[dict[str, Any]], Path]:
     """Runs a recipe in this process."""
     return run_recipe
+
+
+@pytest.fixture
+def logged(caplog) -> Iterator[pytest.LogCaptureFixture]:
+    """What a test logs in LLaMA-Factory's style, which keeps its records from caplog's own handler."""
+    logger = logging.getLogger("llamafactory")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ the identity tokens, and a manifest. safetensors and JSON only.
 """
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +73,7 @@ class ServerState:
             self.stage, self.round = self.stage + 1, 0
 
 
-def joined(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, list[str], float]]:
+def newly_shared(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, list[str], float]]:
     """The tasks whose clients trained in this round for the first time a subspace that is another task's, too.
 
     Args:
@@ -84,13 +84,16 @@ def joined(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list
     Returns:
         Task, subspace, the tasks that were there before, and the least cosine.
     """
-    found, decided = [], [entry for entry in assignments if entry["cosine"] is not None]
-    for (k, task), count in Counter((entry["subspace"], entry["task"]) for entry in decided).items():
+    cosines = defaultdict(list)
+    for entry in assignments:
+        if entry["cosine"] is not None:
+            cosines[entry["subspace"], entry["task"]].append(entry["cosine"])
+    found = []
+    for (k, task), of_clients in cosines.items():
         names = list(state.tasks[k])  # in the order in which they came
         before = names[: names.index(task)]
-        if before and state.tasks[k][task] == count:
-            cosines = [entry["cosine"] for entry in decided if (entry["subspace"], entry["task"]) == (k, task)]
-            found.append((task, k, before, min(cosines)))
+        if before and state.tasks[k][task] == len(of_clients):
+            found.append((task, k, before, min(of_clients)))
     return found
 
 

@@ -22,7 +22,7 @@ from ..federation.kept import KeptReplies
 from ..federation.messages import config_of
 from ..federation.progress import Progress
 from ..federation.server import Traffic, run
-from ..federation.state import ServerState, joined
+from ..federation.state import ServerState, newly_shared
 from .evaluator import Evaluator, Scores
 from .hub import Hub
 from .local import light_garbage_collection, quiet_transformers
@@ -166,7 +166,7 @@ class FederatedRun:
         if found:
             shown = ", ".join(f"{error:.2g} (subspace {k})" for k, error in found.items())
             self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
-        for task, k, before, cosine in joined(state, assignments):
+        for task, k, before, cosine in newly_shared(state, assignments):
             self.monitor.write(
                 f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
                 f"(cosine {cosine:.2f}, `fcit_similarity_threshold` {self.args.fcit_similarity_threshold:g})."

@@ -13,7 +13,7 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.server import Program, Traffic, first_state, run
-from fcit_plugin.federation.state import joined
+from fcit_plugin.federation.state import newly_shared
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.mini.build import base_model_path
@@ -26,16 +26,16 @@ def encoder():
     return make_encoder("embedding", "mean", True, model, AutoTokenizer.from_pretrained(base_model_path()))
 
 
-class Joins(Heard):
+class HeardOfSharing(Heard):
     """Also which tasks came to the subspaces of others."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.joined = []
+        self.shared = []
 
     def round_ended(self, state, assignments, *others) -> None:
         super().round_ended(state, assignments, *others)
-        self.joined += joined(state, assignments)
+        self.shared += newly_shared(state, assignments)
 
 
 class Holds:
@@ -65,10 +65,10 @@ class Federation:
             **{"fcit_clients_per_round": 3} | changes,
         )
         program = Program(args, get_scenario("custom", args.fcit_stages, args.fcit_schedule), 7, BLANK)
-        heard, grid = Joins(), InProcessGrid(make_client_app(Holds(encoder, texts)), range(clients))
+        heard, grid = HeardOfSharing(), InProcessGrid(make_client_app(Holds(encoder, texts)), range(clients))
         start = first_state(encoder.encode(["."]).shape[1], PROJECTOR)
         self.state = run(program, start, grid, heard, Traffic())
-        self.rows, self.joined, self.encoder = heard.rows, heard.joined, encoder
+        self.rows, self.shared, self.encoder = heard.rows, heard.shared, encoder
 
     def subspaces_of(self, task):
         return {row["subspace"] for row in self.rows if row["task"] == task}
@@ -130,7 +130,7 @@ def test_one_task_in_two_phrasings_has_a_subspace_for_each_and_each_finds_its_ow
         *(encoder, ["one", "other"], lambda client, task: (some(one, client), other)[task]), schedule=schedule
     )
     assert len(after.subspaces_of("one")) == len(after.subspaces_of("other")) == 1
-    assert after.subspaces_of("one") != after.subspaces_of("other") and not after.joined
+    assert after.subspaces_of("one") != after.subspaces_of("other") and not after.shared
     assert after.weights(one[:20])[:, after.subspaces_of("one").pop()].min() > 0.9
     assert after.weights(other[:1])[:, after.subspaces_of("other").pop()].min() > 0.9
 
@@ -140,7 +140,7 @@ def test_two_tasks_of_the_same_words_share_a_subspace_for_nothing_tells_them_apa
     texts = mini_instructions["fcit_iconqa"]
     after = Federation(encoder, ["yes_means_yes", "yes_means_no"], lambda client, task: some(texts, client))
     assert after.subspaces_of("yes_means_yes") == after.subspaces_of("yes_means_no") == {0}
-    [(task, k, before, cosine)] = after.joined  # said once, in the first of the second task's rounds
+    [(task, k, before, cosine)] = after.shared  # said once, in the first of the second task's rounds
     assert (task, k, before) == ("yes_means_no", 0, ["yes_means_yes"]) and 0.9 <= cosine <= 1
 
 

@@ -101,6 +101,7 @@ def plain(keys, output, k):
 
 
 def of_subspace(keys, output, k):
+    """The answer of that model."""
     return answer(plain(keys, output, k))
 
 

@@ -1,7 +1,6 @@
 """A run that goes on from a commit ends in the same bits; what else may be said to one that is started again."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -58,15 +57,6 @@ def damage(path: Path):
     path.write_bytes(bytes(raw))
 
 
-@pytest.fixture
-def said(caplog):
-    """Tells all that was logged in LLaMA-Factory's style."""
-    logger = logging.getLogger("llamafactory")
-    logger.addHandler(caplog.handler)
-    yield lambda: caplog.text
-    logger.removeHandler(caplog.handler)
-
-
 GOES_ON = {
     "because it is told to": (1, {"resume_from_checkpoint": True, "overwrite_output_dir": True}, 1),
     "by itself": (3, {}, 3),
@@ -75,29 +65,29 @@ GOES_ON = {
 
 
 @pytest.mark.parametrize("name", GOES_ON)
-def test_a_run_goes_on_from_a_commit_to_the_same_bits(killed, whole, name, said):
+def test_a_run_goes_on_from_a_commit_to_the_same_bits(killed, whole, name, logged):
     number, changes, start = GOES_ON[name]
     recipe = killed(number)
     changes = {key: value.format(out=recipe["output_dir"]) if isinstance(value, str) else value for key, value in changes.items()}
     output_dir = run_recipe(recipe | changes)
     assert differences(outcome(output_dir), outcome(whole)) == []
-    assert f"Resuming from {output_dir}/checkpoints/round-000{start}." in said()
+    assert f"Resuming from {output_dir}/checkpoints/round-000{start}." in logged.text
 
 
-def test_a_damaged_commit_is_named_and_the_one_before_it_used(killed, whole, said):
+def test_a_damaged_commit_is_named_and_the_one_before_it_used(killed, whole, logged):
     recipe = killed(3)
     path = Path(recipe["output_dir"]) / "checkpoints" / "round-0003" / "subspaces" / "1" / "adapter_model.safetensors"
     damage(path)
     output_dir = run_recipe(recipe)
-    assert f"{path} is corrupt" in said() and "/checkpoints/round-0002." in said()
+    assert f"{path} is corrupt" in logged.text and "/checkpoints/round-0002." in logged.text
     assert differences(outcome(output_dir), outcome(whole)) == []
 
 
-def test_a_finished_run_says_so_and_writes_its_report_anew(whole, keys, tmp_path, said):
+def test_a_finished_run_says_so_and_writes_its_report_anew(whole, keys, tmp_path, logged):
     output_dir = shutil.copytree(whole, tmp_path / "again")
     (output_dir / "fcit_report.json").unlink()
     run_recipe(keys | {"output_dir": str(output_dir), "resume_from_checkpoint": True, "logging_steps": 7})
-    assert "is finished; its report is written anew" in said()
+    assert "is finished; its report is written anew" in logged.text
     assert differences(outcome(output_dir), outcome(whole)) == []
     assert (output_dir / "fcit_report.json").read_bytes() == (whole / "fcit_report.json").read_bytes(), "times as well"
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 
 import pytest
 import torch
@@ -224,11 +223,8 @@ def test_the_end_of_a_run_prints_the_table(text_recipe, run, capsys):
     assert "stage 1" in shown and "color" in shown and "Last" in shown and "Forgetting" in shown
 
 
-def test_a_run_says_once_which_task_came_to_a_subspace_of_another(text_recipe, caplog):
-    logger = logging.getLogger("llamafactory")
-    logger.addHandler(caplog.handler)
+def test_a_run_says_once_which_task_came_to_a_subspace_of_another(text_recipe, logged):
     run_recipe(text_recipe(fcit_max_subspaces=1, fcit_eval_every="never", fcit_zero_shot=False))
-    logger.removeHandler(caplog.handler)
-    (line,) = {line for line in caplog.messages if "is now that of" in line}
+    (line,) = {line for line in logged.messages if "is now that of" in line}
     assert line.startswith("Stage 1 round 0: subspace 0 of color is now that of letter, too (cosine ")
     assert line.endswith(", `fcit_similarity_threshold` 0.9).")

@@ -1,7 +1,6 @@
 """An FCIT output folder as ``adapter_name_or_path``: every request and every sample activates its own subspaces."""
 
 import json
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -207,15 +206,10 @@ def test_an_instruction_far_from_every_token_is_left_to_the_base_model_also_in_a
         assert torch.equal(generated[:1], base.generate(input_ids=ids[:1], **options))
 
 
-def test_each_requests_weights_are_logged_on_demand(text_run, text_keys, reference, caplog):
+def test_each_requests_weights_are_logged_on_demand(text_run, text_keys, reference, logged):
     chat = ChatModel(infer_args(text_keys, text_run, fcit_trace_activation=True, **GREEDY))
-    library = logging.getLogger("llamafactory")
-    library.addHandler(caplog.handler)
-    try:
-        ask(chat, [user(BETWEEN)])
-    finally:
-        library.removeHandler(caplog.handler)
-    (line,) = [text for text in caplog.messages if "Activation" in text]
+    ask(chat, [user(BETWEEN)])
+    (line,) = [text for text in logged.messages if "Activation" in text]
     one, other = reference.weights(BETWEEN)
     assert line == f"Activation of '{BETWEEN}': 0 (color) {one:.3f}, 1 (letter) {other:.3f}."
 
