@@ -17,7 +17,7 @@ from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.folders import read_update, write_update
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, part_of, record_of, to_record, update_reply
 from fcit_plugin.federation.rules import RuleSet
-from fcit_plugin.knowledge.organizer import ClientToken
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 
 def request(sent: dict[str, torch.Tensor], client: int) -> Message:

@@ -10,7 +10,8 @@ import time
 import numpy as np
 from measure import arguments, resident, show
 
-from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.organizer import Organizer
 
 D = 768
 

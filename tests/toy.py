@@ -14,7 +14,7 @@ from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import WANTS
 from fcit_plugin.federation.server import Program, Traffic, run_round
 from fcit_plugin.federation.state import ServerState
-from fcit_plugin.knowledge.organizer import SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.scenario.settings import get_scenario
 
 logging.getLogger("flwr").setLevel(logging.WARNING)  # as in a session: it logs every message

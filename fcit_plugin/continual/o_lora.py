@@ -7,7 +7,8 @@ import torch
 from typing_extensions import override
 
 from ..adapters.lora import State
-from ..knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens
+from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
+from ..knowledge.organizer import Assignment, Organizer
 from .method import ContinualMethod, Extras
 from .terms import GradientTerm, Weights
 

@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from ..adapters.lora import State, only
-from ..knowledge.organizer import ClientToken
+from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import Prototypes
 from .compression import compress_update
 from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, trained_factors, update_reply

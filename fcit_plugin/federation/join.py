@@ -11,7 +11,8 @@ import numpy as np
 from ..adapters.lora import State, check_keys, check_shapes
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
-from ..knowledge.organizer import Organizer, SubspaceTokens
+from ..knowledge.identity_tokens import SubspaceTokens
+from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
 from ..scenario.tasks import Scenario
 from .files import read_object

@@ -8,7 +8,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from ..adapters.lora import BOTH, State, factor_of
-from ..knowledge.organizer import ClientToken
+from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import Prototypes
 
 #: Name of the record that tells clients what was added to the base weights (:mod:`..adapters.base_change`).

@@ -15,7 +15,8 @@ from ..adapters.lora import State, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
-from ..knowledge.organizer import Assignment, ClientToken, SubspaceTokens
+from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
+from ..knowledge.organizer import Assignment
 from ..knowledge.prototypes import MAX_KINDS
 from ..plugins import registry
 from ..scenario.sampling import sample_clients

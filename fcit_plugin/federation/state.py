@@ -19,7 +19,7 @@ from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import load_file, save
 
 from ..adapters.lora import State, check_keys, check_shapes
-from ..knowledge.organizer import SubspaceTokens
+from ..knowledge.identity_tokens import SubspaceTokens
 from .files import (
     BASE_CHANGE,
     FORMAT_VERSION,

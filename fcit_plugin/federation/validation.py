@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 
 from ..arguments import FcitArguments
-from ..knowledge.organizer import ClientToken
+from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (

@@ -24,7 +24,7 @@ from ..federation.lora_aggregation import Member
 from ..federation.progress import Progress
 from ..federation.server import Program
 from ..federation.state import ServerState
-from ..knowledge.organizer import SubspaceTokens
+from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.sources import source_dimension
 from ..plan.memory import Batch, Memory, ModelSize, estimate

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .organizer import SubspaceTokens
+from .identity_tokens import SubspaceTokens
 from .prototypes import nearest_cosines
 from .vectors import unit
 

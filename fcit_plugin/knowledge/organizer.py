@@ -12,120 +12,18 @@ subspaces opened in that same round, which start there too, take them in.
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from .identity_tokens import ClientToken, SubspaceTokens, check_vector
 from .linkage import blocks, single_linkage
 from .prototypes import Prototypes, merged
 from .vectors import unit
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class ClientToken:
-    """The identity token of one client in one round.
-
-    Attributes:
-        client: number of the client.
-        mean: float32 [D], m_c, mean over the embeddings of the client's instructions; a read-only copy.
-        count: q_c, embeddings in the mean, at least 1.
-        num_examples: n_c, training examples of the client, at least 1.
-        kinds: the kinds of instructions that the client has, None if it tells the mean alone.
-
-    Raises:
-        ValueError: naming the client, if `mean` is no vector, not finite or zero, or a count is below 1.
-    """
-
-    client: int
-    mean: np.ndarray
-    count: int
-    num_examples: int
-    kinds: Prototypes | None = None
-
-    def __post_init__(self) -> None:
-        with np.errstate(over="ignore"):  # a number too large for float32 is reported as not finite
-            mean = np.array(self.mean, np.float32)
-        _check_vector(mean, f"of client {self.client}")
-        mean.setflags(write=False)
-        object.__setattr__(self, "mean", mean)
-        for name in ("count", "num_examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Client {self.client} reports {name} {getattr(self, name)}; it must be at least 1.")
-
-
-@dataclass(frozen=True, eq=False)
-class SubspaceTokens:
-    """The identity tokens of all K subspaces, the whole state of DKO.
-
-    Attributes:
-        sums: float32 [K, D], sum of q_c m_c over everything that subspace k received.
-        counts: int64 [K], N_k, sum of q_c. 0 marks a subspace that is opened but received nothing yet.
-        kinds: K times the kinds of instructions that a subspace received; None where clients tell their mean alone.
-
-    Raises:
-        ValueError: wrong shapes or dtypes, sums not finite, or a negative count.
-    """
-
-    sums: np.ndarray
-    counts: np.ndarray
-    kinds: tuple[Prototypes, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.sums.dtype != np.float32 or self.counts.dtype != np.int64:
-            raise ValueError(
-                f"Subspace tokens need float32 sums and int64 counts, not {self.sums.dtype} and {self.counts.dtype}."
-            )
-        if self.sums.ndim != 2 or self.counts.shape != self.sums.shape[:1]:
-            raise ValueError(
-                f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}."
-            )
-        if not np.isfinite(self.sums).all() or (self.counts < 0).any():
-            raise ValueError("Subspace tokens need finite sums and counts of 0 or more.")
-        if self.kinds is not None and [kinds.means.shape[1] for kinds in self.kinds] != [self.sums.shape[1]] * len(self.counts):
-            raise ValueError("Subspace tokens with kinds of instructions need those of every subspace, of the tokens' dimension.")
-
-    @classmethod
-    def empty(cls, dimension: int) -> "SubspaceTokens":
-        """Return the state before the first round: no subspaces, tokens of `dimension` numbers."""
-        return cls(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64))
-
-    @property
-    def num_subspaces(self) -> int:
-        """K."""
-        return len(self.counts)
-
-    @property
-    def tokens(self) -> np.ndarray:
-        """float32 [K, D], g_k = sum_k / N_k; zeros where N_k = 0."""
-        return (self.sums.astype(np.float64) / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
-
-    def as_kinds(self) -> tuple[Prototypes, ...]:
-        """What the tokens are where nothing is known but means: one kind for each subspace in use, none for the others."""
-        rows = self.tokens
-        return tuple(Prototypes(rows[k : k + (n > 0)], self.counts[k : k + (n > 0)]) for k, n in enumerate(self.counts))
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return the state as named arrays, for safetensors."""
-        arrays = {"sums": self.sums, "counts": self.counts}
-        if self.kinds is not None:
-            arrays["kind_means"] = np.concatenate([self.sums[:0], *(kinds.means for kinds in self.kinds)])
-            arrays["kind_counts"] = np.concatenate([self.counts[:0], *(kinds.counts for kinds in self.kinds)])
-            arrays["kinds"] = np.array([len(kinds.counts) for kinds in self.kinds], np.int64)
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SubspaceTokens":
-        """Rebuild the state from `to_arrays`."""
-        kinds = None
-        if "kinds" in arrays:
-            ends = np.cumsum(arrays["kinds"])[:-1]
-            parts = (np.split(arrays[name], ends) if len(arrays["kinds"]) else [] for name in ("kind_means", "kind_counts"))
-            kinds = tuple(Prototypes(means, counts) for means, counts in zip(*parts, strict=True))
-        return cls(arrays["sums"], arrays["counts"], kinds)
 
 
 @dataclass(frozen=True)
@@ -163,7 +61,7 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
         ValueError: `mean` is not finite, zero, or of another dimension than the subspaces.
     """
     mean = np.asarray(mean)
-    _check_vector(mean)
+    check_vector(mean)
     _check_dimension(mean, tokens.sums.shape[1], "given")
     return _match(mean[None], tokens, threshold, max_subspaces)[0][0]
 
@@ -395,15 +293,6 @@ def _in_order(clients: Iterable[ClientToken]) -> list[ClientToken]:
 def _cosines(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Cosines of [n, D] or [D] to [n, D] or [1, D], float64 [n]; row by row, so each is the same whatever the others are."""
     return (unit(rows) * unit(means)).sum(axis=-1)
-
-
-def _check_vector(mean: np.ndarray, whose: str = "given") -> None:
-    if mean.ndim != 1:
-        raise ValueError(f"The identity token {whose} must be a vector, not an array of shape {mean.shape}.")
-    if not np.isfinite(mean).all():
-        raise ValueError(f"The identity token {whose} is not finite.")
-    if not mean.any():
-        raise ValueError(f"The identity token {whose} is zero and has no direction.")
 
 
 def _check_dimension(mean: np.ndarray, dimension: int, whose: str) -> None:

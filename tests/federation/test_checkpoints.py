@@ -14,7 +14,7 @@ from fcit_plugin.federation.progress import Progress
 from fcit_plugin.federation.sealed import CHECKSUMS, problems, seal
 from fcit_plugin.federation.server import Traffic
 from fcit_plugin.federation.state import ServerState, load_state, save_state
-from fcit_plugin.knowledge.organizer import SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 
 
 def state_of(number):

@@ -28,7 +28,7 @@ from fcit_plugin.federation.messages import (
     to_record,
     update_reply,
 )
-from fcit_plugin.knowledge.organizer import ClientToken
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 BF16, INT8 = COMPRESSIONS["bf16"], COMPRESSIONS["int8"]
 FLOATS = arrays(np.float32, st.tuples(st.integers(0, 4), st.integers(1, 5)), elements=st.floats(width=32))

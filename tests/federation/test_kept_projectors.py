@@ -11,7 +11,8 @@ from fcit_plugin.federation.client import OwnToken
 from fcit_plugin.federation.files import MANIFEST, read_object
 from fcit_plugin.federation.join import join
 from fcit_plugin.federation.state import ServerState, load_state, save_state
-from fcit_plugin.knowledge.organizer import Organizer, SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import Prototypes
 
 

@@ -25,7 +25,8 @@ from fcit_plugin.federation.messages import (
 )
 from fcit_plugin.federation.state import ServerState, load_state, save_state
 from fcit_plugin.federation.validation import Bounds, judge_tokens, judge_updates
-from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import MAX_KINDS, Prototypes
 
 D = 4

@@ -22,7 +22,7 @@ from fcit_plugin.federation.messages import (
     token_reply,
     update_reply,
 )
-from fcit_plugin.knowledge.organizer import ClientToken
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 SUBSPACE = {"a.lora_A.weight": torch.arange(6.0).reshape(2, 3), "a.lora_B.weight": torch.ones(4, 2)}
 PROJECTOR = {"projector.weight": torch.full((2, 2), 0.1)}

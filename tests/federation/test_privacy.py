@@ -23,7 +23,7 @@ from fcit_plugin.federation.messages import (
     update_reply,
 )
 from fcit_plugin.federation.privacy import UpdatePrivacy, noisy_token
-from fcit_plugin.knowledge.organizer import ClientToken
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 accounting = pytest.importorskip("fcit_plugin.federation.accounting")
 pytest.importorskip("dp_accounting")

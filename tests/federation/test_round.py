@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.continual.methods import make_method
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.lora_aggregation import LoraAggregation
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
 from fcit_plugin.federation.round import configure, fold
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.federation.state import ServerState
-from fcit_plugin.continual.methods import make_method
-from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SingleSubspace, SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
 
 SHAPES = {"l.lora_A.weight": (2, 3), "l.lora_B.weight": (4, 2)}
 TASKS = ["red", "green", "blue"]

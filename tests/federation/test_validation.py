@@ -12,7 +12,7 @@ from toy import BLANK, PROJECTOR, noise
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, to_record, token_reply, update_reply
 from fcit_plugin.federation.validation import MAX_COUNT, MAX_REASON, Bounds, judge_tokens, judge_updates, one_line
-from fcit_plugin.knowledge.organizer import ClientToken
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 CLIENTS = (2, 5, 9)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcit_plugin.knowledge.activation import Router, activation_weights, cosine_matrix
-from fcit_plugin.knowledge.organizer import SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 
 MODES = ["softmax", "argmax", "cosine", "concat"]
 U = np.array([[1.0, 0.0], [3.0, 4.0], [-2.0, 1.0]], np.float32)

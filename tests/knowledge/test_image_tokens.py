@@ -13,8 +13,8 @@ from transformers import AutoProcessor, LlamaConfig, LlavaConfig, LlavaForCondit
 from fcit_plugin.benchmark.layout import LAYOUT
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.image_tokens import ImageEncoder, Samples, TextAndImageEncoder, token_width
-from fcit_plugin.knowledge.organizer import SubspaceTokens
 from fcit_plugin.knowledge.reference_images import reference_images
 from fcit_plugin.knowledge.sources import make_source, source_dimension
 from fcit_plugin.knowledge.vision_tower import VisionTower, check_family, images_by_row

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fcit_plugin.knowledge.organizer import Assignment, ClientToken, Organizer, SubspaceTokens, match
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.organizer import Assignment, Organizer, match
 
 # Brute force: lists, loops and breadth-first search; nothing of numpy.
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
-from fcit_plugin.knowledge.organizer import ClientToken, Organizer, SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import MOST_COMPARED, Prototypes, kinds_of, nearest_cosines, prototypes_of
 
 
