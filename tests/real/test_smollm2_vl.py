@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fcit_plugin.real.smollm2_vl import FEATURE_LAYER, build, load_text_model, load_vision_tower
+from fcit_plugin.real import smollm2
+from fcit_plugin.real.smollm2 import load_text_model
+from fcit_plugin.real.smollm2_vl import FEATURE_LAYER, build, load_vision_tower
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 pytestmark = pytest.mark.real
 
@@ -33,6 +35,18 @@ def test_text_model_answers_as_the_gguf_does(model, processor):
     assert got.shape[-1] == expected.shape[-1] + 1  # the image token
     torch.testing.assert_close(got[..., :-1], expected, atol=1e-4, rtol=1e-4)
     assert "Paris" in tokenizer.decode(model.generate(**ids, max_new_tokens=12, do_sample=False)[0])
+
+
+def test_the_text_model_alone_is_saved_as_a_plain_llama(tmp_path, model_folder):
+    smollm2.build(tmp_path / "smollm2")
+    original, tokenizer = load_text_model()
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "smollm2").state_dict()
+    assert all(torch.equal(saved[name], weight) for name, weight in original.state_dict().items())
+    again = AutoTokenizer.from_pretrained(tmp_path / "smollm2")
+    text = "<|im_start|>user\nHow many?<|im_end|>\n"
+    assert again(text).input_ids == tokenizer(text).input_ids and again.eos_token == "<|im_end|>"
+    config = json.loads((tmp_path / "smollm2" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"] and "quantization_config" not in config
 
 
 def test_tower_equals_the_onnx_graph(model):
