@@ -67,7 +67,8 @@ def fcit_identity_encoders() -> Mapping[str, Callable]:
     """Makers of identity encoders, by the name that ``fcit_identity_encoder`` takes.
 
     Called once. Each is ``(model, tokenizer, pooling, center) -> IdentityEncoder``; see
-    :class:`fcit_plugin.knowledge.encoders.IdentityEncoder`.
+    :class:`fcit_plugin.knowledge.encoders.IdentityEncoder`. In a dry run the model is on the device ``meta``: it has
+    shapes and no weights, and one text is encoded to see how long a token is.
     """
 
 

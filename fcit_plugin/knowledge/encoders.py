@@ -123,6 +123,9 @@ def _minilm(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> Id
     return CenteredEncoder(TextEncoder(str(minilm_path()), pooling, model.device), center)
 
 
+#: The sentence encoder of an optional package.
+MINILM = "minilm"
+
 #: Stands in the place of an encoder where the task was known (``fcit_reference: oracle``).
 ORACLE = "oracle"
 
@@ -134,7 +137,7 @@ def _oracle(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> Id
     )
 
 
-ENCODERS = {"embedding": _embedding, "minilm": _minilm, ORACLE: _oracle}
+ENCODERS = {"embedding": _embedding, MINILM: _minilm, ORACLE: _oracle}
 
 
 def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> IdentityEncoder:
@@ -166,7 +169,11 @@ def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Modul
     """
     if name == "embedding":
         return model.get_input_embeddings().weight.shape[1]
-    if name in registry("identity_encoders"):
+    if name == MINILM:
+        from ..real.minilm import minilm_path
+
+        name = str(minilm_path())
+    elif name in registry("identity_encoders"):
         return make_encoder(name, pooling, center, model, tokenizer).encode(["."]).shape[1]
     from transformers import AutoConfig
 

@@ -8,6 +8,7 @@ import tiny
 from llamafactory.hparams import get_train_args
 from runs import ROOT, report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
+from transformers import BertConfig
 
 from fcit_plugin.federation.folders import read_update
 from fcit_plugin.federation.messages import METRICS, NUM_EXAMPLES
@@ -133,6 +134,13 @@ def test_it_needs_no_weights(text_recipe, text_model, tmp_path):
     found = plan_of(text_recipe("bare", model_name_or_path=str(folder)))
     expected["settings"].pop("model"), found["settings"].pop("model")  # its folder
     assert found == expected
+
+
+def test_the_weights_of_the_sentence_encoder_are_not_read(text_recipe, tmp_path, monkeypatch):
+    BertConfig(hidden_size=24, num_attention_heads=2).save_pretrained(tmp_path / "encoder")
+    monkeypatch.setattr("fcit_plugin.real.minilm.minilm_path", lambda: tmp_path / "encoder")
+    plan = plan_of(text_recipe("minilm", fcit_identity_encoder="minilm"))
+    assert plan["settings"]["identity tokens"] == "minilm, 24 numbers"
 
 
 @pytest.fixture(scope="module")
