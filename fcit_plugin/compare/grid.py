@@ -16,6 +16,9 @@ from .published import Published
 #: What a row may say beside keys of the recipe.
 _SEEDS, _EVALUATES = "seeds", "evaluates"
 
+#: Keys of the recipe that the grid sets, and where it is told them.
+_GRIDS_OWN = {"fcit_beta": "betas", "seed": "seeds", "output_dir": "output_dir", "fcit_setting": "settings"}
+
 #: What a table can be drawn as.
 PLOTS = ("curves", "matrices", "forgetting", "traffic", "bars")
 
@@ -132,6 +135,7 @@ class Grid:
         whole |= {key: getattr(given, key) for key in ("betas", "seeds", "plots")}
         parts = given.tables or {"all": {"title": given.title}}
         self.tables = tuple(self._table(name, whole | part) for name, part in parts.items())
+        self._check_seeds_of_rows()
         self._cells: dict[str, Cell] = {}
         self.cells = tuple(self._in_order())
 
@@ -158,6 +162,15 @@ class Grid:
         """The seeds of a row in a table: a row may ask for fewer than the table has."""
         own = self._file.rows[row].get(_SEEDS, table.seeds)
         return [seed for seed in table.seeds if seed in own]
+
+    def _check_seeds_of_rows(self) -> None:
+        for row, own in self._file.rows.items():
+            there = [seed for table in self.tables if row in table.rows for seed in table.seeds]
+            for seed in own.get(_SEEDS, []):
+                if there and seed not in there:
+                    raise ValueError(
+                        f"{self.path}: row {row!r} asks for seed {seed!r}, but the tables that show it have {sorted(set(there))}."
+                    )
 
     def _in_order(self) -> list[Cell]:
         """Seed by seed, in each of them table by table, what is evaluated anew after what it is made from."""
@@ -193,6 +206,10 @@ class Grid:
             values = _list(where, key, part[key])
             if not values or any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
                 raise ValueError(f"{where}: `{key}` is a list of {what}, not {part[key]!r}.")
+        for key in ("rows", "settings", "betas", "seeds"):
+            for value in part[key]:
+                if part[key].count(value) > 1:
+                    raise ValueError(f"{where}: {value!r} stands in `{key}` twice; keep it once.")
         lists = {key: tuple(part[key]) for key in ("rows", "settings", "betas", "seeds", "plots")}
         return Table(name, str(part.get("title", name)), str(part.get("about", "")).strip(), **lists)
 
@@ -228,7 +245,13 @@ def _read(path: Path) -> _File:
         for name, part in (_mapping(path, key, given.get(key))).items():
             if not isinstance(part, dict):
                 raise ValueError(f"{path}: {name!r} in `{key}` must be keys and values, or {{}}, not {part!r}.")
-    _mapping(path, "common", given.get("common"))
+    common = _mapping(path, "common", given.get("common"))
+    parts = [("common", common), *((f"row {name!r}", row) for name, row in given["rows"].items())]
+    parts += [(f"setting {name!r}", part) for name, part in (given.get("settings") or {}).items()]
+    for where, part in parts:
+        for key in _GRIDS_OWN.keys() & part.keys():
+            if key != "fcit_setting" or not where.startswith("setting"):
+                raise ValueError(f"{path}: {where} has `{key}`, which the grid sets for each run; give it in `{_GRIDS_OWN[key]}`.")
     found = _File(**{key: value for key, value in given.items() if value is not None})
     for name, row in found.rows.items():
         of = row.get(_EVALUATES)

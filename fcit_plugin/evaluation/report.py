@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ..federation.files import write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .tables import markdown, plain
@@ -145,9 +146,6 @@ def write_report(report: Report, output_dir: str | PathLike) -> None:
     """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
-
     matrix = AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
     matrix.to_csv(folder / MATRIX_CSV)
     if matrix.rows:
@@ -156,6 +154,8 @@ def write_report(report: Report, output_dir: str | PathLike) -> None:
         plot_subspaces(report["assignments"], folder / SUBSPACES_PNG)
     if report["partition"]:
         plot_partition(report["partition"], folder / PARTITION_PNG)
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
 
 
 def report_file(path: str | PathLike) -> Path:

@@ -15,13 +15,13 @@ def earlier_scenario(folder: Path) -> Scenario:
     manifest = read_manifest(folder)
     if "scenario" not in manifest or "rounds" not in manifest:
         raise ValueError(
-            f"`adapter_name_or_path`: {folder / MANIFEST} does not say the stages of its run, so nothing can come behind "
+            f"{folder / MANIFEST} does not say the stages of its run, so nothing can come behind "
             "them; it was written by an older fcit-plugin, name a run of this one."
         )
     scenario = Scenario.from_dict(manifest["scenario"])
     if (manifest["stage"], manifest["round"]) != (scenario.num_stages, 0):
         raise ValueError(
-            f"`adapter_name_or_path`: {folder} holds a run in its stage {manifest['stage']}, round {manifest['round']}, of "
+            f"{folder} holds a run in its stage {manifest['stage']}, round {manifest['round']}, of "
             f"{scenario.num_stages} stages; let it come to its end, and name its output folder."
         )
     return scenario

@@ -15,12 +15,13 @@ from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
 from ..scenario.tasks import Scenario
+from .earlier import earlier_scenario
 from .files import read_object
 from .state import ServerState, load_state, save_state
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens.
 _ALIKE = (
-    *("base_model", "template", "method"),
+    *("template", "method"),
     *("identity_source", "identity_encoder", "identity_pooling", "identity_center"),
 )
 #: Those of ``adapter_config.json``.
@@ -58,7 +59,11 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
         raise ValueError(f"{out} is not empty; name a new folder.")
     (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
     configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
-    for values, others, keys in ((manifest, other_manifest, _ALIKE), (*configs, _SAME_LORA)):
+    for folder in (first, second):
+        earlier_scenario(folder)
+    # one and the same model may lie elsewhere at another site; what an older plugin wrote has no fingerprint
+    model = "base_fingerprint" if manifest.get("base_fingerprint") and other_manifest.get("base_fingerprint") else "base_model"
+    for values, others, keys in ((manifest, other_manifest, (model, *_ALIKE)), (*configs, _SAME_LORA)):
         _check_alike(first, values, second, others, keys)
     for folder, state in ((first, one), (second, other)):
         if state.base:

@@ -95,6 +95,7 @@ class LocalTrainer:
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
+        self._tokens: dict[tuple[int, int], OwnToken] = {}
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
 
@@ -136,17 +137,22 @@ class LocalTrainer:
 
     def token(self, config: ConfigRecord) -> OwnToken:
         """Mean identity token over the client's samples, and their kinds if the method wants them."""
-        task = config["task"]
+        client, task = config["client"], config["task"]
+        if (client, task) not in self._tokens:  # it is asked for before and with every update
+            self._tokens[client, task] = self._make_token(client, task)
+        return self._tokens[client, task]
+
+    def _make_token(self, client: int, task: int) -> OwnToken:
         if task not in self._embedded:
             data = self.task(task)
             samples = shown(self.encoder, data.instructions, lambda: self._pictures(data))
             self._embedded[task] = self.encoder.encode(samples)
-        records = self.records(config["client"], task)
+        records = self.records(client, task)
         embedded = self._embedded[task][records]
         mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
-            mean = noisy_token(mean, self.args.fcit_identity_noise, seed, config["client"], task)
+            mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
         kinds = kinds_of(embedded) if self.method.tells_kinds else None
         return OwnToken(mean, len(records), len(records), kinds)
 

@@ -36,7 +36,9 @@ class Prototypes:
     counts: np.ndarray
 
 
-def prototypes_of(embedded: np.ndarray, threshold: float, counts: np.ndarray | None = None) -> Prototypes:
+def prototypes_of(
+    embedded: np.ndarray, threshold: float, counts: np.ndarray | None = None, most: int | None = None, fewest: int = 1
+) -> Prototypes:
     """Cover vectors by groups, the heaviest group first: a vector and all that are left within the threshold of it.
 
     Done by a client with its instructions, and by the server with the prototypes of several clients.
@@ -45,6 +47,8 @@ def prototypes_of(embedded: np.ndarray, threshold: float, counts: np.ndarray | N
         embedded: [n, D], at least one.
         threshold: the cosine from which a vector belongs to a group's first one.
         counts: int64 [n], what each vector weighs; None for 1 each.
+        most: End with so many groups; None: with all that there are.
+        fewest: End before the first group that weighs less: those after it weigh no more.
 
     Returns:
         The weighted means of the groups, in the order in which they were found (ties: the first vector).
@@ -54,15 +58,19 @@ def prototypes_of(embedded: np.ndarray, threshold: float, counts: np.ndarray | N
     near = rows @ rows.T >= threshold
     np.fill_diagonal(near, True)  # a cosine of a vector to itself may be rounded to less than 1
     left = np.ones(len(embedded), bool)
+    reach = near @ weights  # of each vector: what is left within the threshold of it weighs
     means, sizes = [], []
-    while left.any():
-        heaviest = np.where(left, (near & left) @ weights, 0).argmax()
+    while left.any() and len(means) != most:
+        heaviest = np.where(left, reach, -1).argmax()
         group = near[heaviest] & left
         size = weights[group].sum()
+        if size < fewest:
+            break
         means.append(weights[group] @ embedded[group].astype(np.float64) / size)
         sizes.append(size)
         left &= ~group
-    return Prototypes(np.array(means, np.float32), np.array(sizes, np.int64))
+        reach -= near[:, group] @ weights[group]
+    return Prototypes(np.array(means, np.float32).reshape(-1, embedded.shape[1]), np.array(sizes, np.int64))
 
 
 def kinds_of(embedded: np.ndarray) -> Prototypes:
@@ -75,9 +83,11 @@ def kinds_of(embedded: np.ndarray) -> Prototypes:
     if len(rows) > MOST_COMPARED:  # all pairs are compared
         chosen = np.linspace(0, len(rows) - 1, MOST_COMPARED).astype(np.int64)
         rows, counts = rows[chosen], counts[chosen]
-    found = prototypes_of(rows, OF_A_CLIENT, counts)
-    told = np.flatnonzero(found.counts >= FEWEST)[:MAX_KINDS]
-    return Prototypes(found.means[told], found.counts[told]) if len(told) else prototypes_of(embedded, -2.0)
+    found = prototypes_of(rows, OF_A_CLIENT, counts, MAX_KINDS, FEWEST)
+    if len(found.counts):
+        return found
+    mean = embedded.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    return Prototypes(mean, np.array([len(embedded)], np.int64))
 
 
 def merged(parts: Sequence[Prototypes]) -> Prototypes:

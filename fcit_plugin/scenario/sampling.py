@@ -37,14 +37,16 @@ def sample_clients(
         raise ValueError(
             f"fcit_clients_per_round is {per_round}; it must be from 1 to fcit_num_clients, which is {num_clients}."
         )
-    where = {"seed": seed, "stage": stage, "round": round}
-    spawn_key = (_SAMPLE, stage, round) + ((attempt,) if attempt else ())
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=spawn_key))
-    if not attempt:
-        return tuple(generator.choice(num_clients, size=per_round, replace=False).tolist())
-    asked = Counter(c for a in range(attempt) for c in sample_clients(num_clients, per_round, **where, attempt=a))
-    order = generator.permutation(num_clients).tolist()
-    return tuple(sorted(order, key=lambda client: asked[client])[:per_round])
+    first = (_SAMPLE, stage, round)
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=first))
+    drawn = tuple(generator.choice(num_clients, size=per_round, replace=False).tolist())
+    asked = Counter(drawn)
+    for further in range(1, attempt + 1):
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*first, further)))
+        order = generator.permutation(num_clients).tolist()
+        drawn = tuple(sorted(order, key=lambda client: asked[client])[:per_round])
+        asked.update(drawn)
+    return drawn
 
 
 def client_seed(seed: int, stage: int, round: int, client: int) -> int:

@@ -56,7 +56,7 @@ def test_later_overrides_win_and_the_axes_have_the_last_word(grid):
     made = grid(
         common={"learning_rate": 0.2, "fcit_num_rounds": 3, "fcit_num_clients": 7, "lora_rank": 2},
         settings={"cap_het": {"fcit_num_rounds": 4, "fcit_num_clients": 8}},
-        rows={"x": {"fcit_num_clients": 9, "seed": 5}},
+        rows={"x": {"fcit_num_clients": 9, "warmup_ratio": 0.2}},
         betas=[5.0],
         seeds=[3],
     )
@@ -68,6 +68,7 @@ def test_later_overrides_win_and_the_axes_have_the_last_word(grid):
         "fcit_setting": "cap_het",
         "fcit_num_rounds": 4,
         "fcit_num_clients": 9,
+        "warmup_ratio": 0.2,
         "fcit_beta": 5.0,
         "seed": 3,
         "output_dir": "saves/grid/cap_het/beta5/x/seed3",
@@ -124,6 +125,12 @@ def test_patterns_choose_cells_by_a_part_of_their_name(grid):
         ({"tables": {"t": {"rows": ["c"]}}}, "table 't': 'c' is none of the `rows`"),
         ({"tables": {"t": {"seed": [1]}}}, "table 't' has an unknown key `seed`; did you mean `seeds`"),
         ({"rows": {"a": {"evaluates": "b"}}}, "row 'a' evaluates 'b', which is no row that is trained"),
+        ({"rows": {"a": {"seed": 5}}}, "row 'a' has `seed`, which the grid sets for each run; give it in `seeds`"),
+        ({"rows": {"a": {"fcit_setting": "cap_hom"}}}, "row 'a' has `fcit_setting`, .* give it in `settings`"),
+        ({"common": {"fcit_beta": 5.0}}, "common has `fcit_beta`, .* give it in `betas`"),
+        ({"settings": {"task_hom": {"output_dir": "x"}}}, "setting 'task_hom' has `output_dir`"),
+        ({"seeds": [1, 2, 1]}, "1 stands in `seeds` twice"),
+        ({"rows": {"a": {"seeds": [7]}}}, r"row 'a' asks for seed 7, but the tables that show it have \[1\]"),
         ({"published": {"source": "x"}}, "`published` needs `source`, `beta`, and `scores`"),
     ],
 )

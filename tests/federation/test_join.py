@@ -165,6 +165,7 @@ def change(folder, name, **values):
         ("fcit_manifest.json", {"identity_center": False}, ["identity_center"]),
         ("fcit_manifest.json", {"method": "fedavg"}, ["method", "'fedavg'"]),
         ("fcit_manifest.json", {"shared": None}, ["projector"]),
+        ("fcit_manifest.json", {"stage": 1}, ["in its stage 1, round 0, of 3 stages", "let it come to its end"]),
         ("subspaces/0/adapter_config.json", {"r": 8}, ["r is 2", "8 in the second"]),
         ("subspaces/0/adapter_config.json", {"lora_alpha": 8}, ["lora_alpha is 4"]),
         ("subspaces/0/adapter_config.json", {"target_modules": ["up_proj"]}, ["target_modules", "down_proj"]),
@@ -178,6 +179,15 @@ def test_runs_that_do_not_belong_together_are_refused(folders, tmp_path, name, v
     assert [part for part in parts if part not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_it_is_the_models_weights_that_have_to_be_the_same_and_not_where_they_lie(folders, tmp_path):
+    change(folders[0], "fcit_manifest.json", base_fingerprint="aaaa")
+    change(folders[1], "fcit_manifest.json", base_fingerprint="bbbb")
+    with pytest.raises(ValueError, match="base_fingerprint is 'aaaa' in the first and 'bbbb' in the second"):
+        join_folders(*folders, tmp_path / "out")
+    change(folders[1], "fcit_manifest.json", base_fingerprint="aaaa", base_model="elsewhere/base")
+    assert len(join_folders(*folders, tmp_path / "out").state.subspaces) == 3
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folders):

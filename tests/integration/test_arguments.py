@@ -60,6 +60,10 @@ REFUSED = [
     ({"fcit_identity_pooling": "last"}, ["`fcit_identity_pooling`", "mean, eos"]),
     ({"fcit_task_order": "letter,color"}, ["fcit_task_order", "fcit_stages"]),
     ({"fcit_setting": "cap_het", "fcit_stages": None, "fcit_task_order": "chart,math"}, ["fcit_task_order", "other"]),
+    (
+        {"fcit_setting": "task_het", "fcit_stages": None, "fcit_num_clients": 6, "fcit_clients_per_round": 4},
+        ["`fcit_setting: task_het`", "5 clients", "`fcit_clients_per_round` is 4"],
+    ),
     ({"fcit_num_clients": 0}, ["`fcit_num_clients`", "at least 1"]),
     ({"fcit_num_rounds": -1}, ["`fcit_num_rounds`", "at least 1"]),
     ({"fcit_clients_per_round": 0}, ["`fcit_clients_per_round`", "at least 1"]),

@@ -33,6 +33,26 @@ def test_a_threshold_of_one_keeps_every_vector_apart_and_of_minus_one_gives_the_
     assert whole.counts.tolist() == [7]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_found_as_by_brute_force_and_the_first_ones_are_the_same_when_it_ends_early(seed):
+    rng = np.random.default_rng(seed)
+    rows, weights = rng.normal(size=(60, 3)), rng.integers(1, 6, size=60)
+    directions = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    near, left, means, sizes = directions @ directions.T >= 0.8, set(range(60)), [], []
+    while left:
+        groups = {i: [j for j in left if near[i, j] or i == j] for i in sorted(left)}
+        group = max(groups.values(), key=lambda members: weights[members].sum())
+        means.append((weights[group, None] * rows[group]).sum(axis=0) / weights[group].sum())
+        sizes.append(weights[group].sum())
+        left -= set(group)
+    whole = prototypes_of(rows, 0.8, weights)
+    assert whole.counts.tolist() == sizes
+    np.testing.assert_allclose(whole.means, means, rtol=1e-5, atol=1e-6)
+    heavy = sum(size >= sizes[2] for size in sizes)
+    for found, count in ((prototypes_of(rows, 0.8, weights, most=2), 2), (prototypes_of(rows, 0.8, weights, fewest=sizes[2]), heavy)):
+        assert found.counts.tolist() == sizes[:count] and np.array_equal(found.means, whole.means[:count])
+
+
 def test_prototypes_of_prototypes_are_weighed_by_their_counts():
     parts = [prototypes_of(kinds(5, 9, seed=seed), 0.7) for seed in range(3)]
     means, counts = np.concatenate([part.means for part in parts]), np.concatenate([part.counts for part in parts])
