@@ -91,7 +91,7 @@ def install(parser_module) -> None:
         parsed = wrapped(rest)
         finetuning_args = parsed[-2]
         if stage in FCIT_STAGES:
-            check_combination(*parsed[:4], fcit, earlier)
+            check_combination(*parsed[:4], fcit, earlier, aside)
         else:
             with_folder(parsed, fcit)
         finetuning_args.fcit = fcit

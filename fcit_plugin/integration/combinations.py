@@ -1,9 +1,12 @@
 """Which of LLaMA-Factory's options, and which keys of ours, cannot go together in an fcit stage."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..arguments import FcitArguments
 from ..plugins import registry
+from .devices import zero_stage
 from .values import check_template
 
 #: What some methods and rules do to a client's training.
@@ -11,9 +14,21 @@ _WHOLE_GRADIENTS = "adds to gradients, which must be whole and not scaled"
 
 
 def check_combination(
-    model_args, data_args, training_args, finetuning_args, fcit: FcitArguments, earlier: Path | None = None
+    model_args,
+    data_args,
+    training_args,
+    finetuning_args,
+    fcit: FcitArguments,
+    earlier: Path | None = None,
+    aside: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse LLaMA-Factory options that the federated loop cannot honour, rather than ignore them.
+
+    Args:
+        model_args, data_args, training_args, finetuning_args: LLaMA-Factory's.
+        fcit: Ours.
+        earlier: Folder of the run that this one goes on from.
+        aside: What a dry run took out of the recipe, see :func:`.devices.set_aside`.
 
     Raises:
         ValueError: One sentence that names the key.
@@ -38,7 +53,7 @@ def check_combination(
     for key, value in refused.items():
         if value:
             raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
-    _check_method(model_args, training_args, finetuning_args, fcit)
+    _check_method(model_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise ValueError(
@@ -49,19 +64,20 @@ def check_combination(
     _check_folders(training_args.output_dir, fcit, earlier)
 
 
-def _check_method(model_args, training_args, finetuning_args, fcit: FcitArguments) -> None:
+def _check_method(model_args, training_args, finetuning_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
     """Refuse what the continual method, the server rule or the LoRA aggregation cannot train with.
 
     Raises:
         ValueError: One sentence that names both keys.
     """
     method, rule = registry("methods")[fcit.fcit_method], fcit.fcit_server_rule
-    clashes = [("deepspeed", training_args.deepspeed, f"fcit_method: {fcit.fcit_method}", method.no_deepspeed)]
+    deepspeed, fp16 = training_args.deepspeed or aside.get("deepspeed"), training_args.fp16 or aside.get("fp16")
+    clashes = [("deepspeed", deepspeed, f"fcit_method: {fcit.fcit_method}", method.no_deepspeed)]
     if rule in ("fedprox", "scaffold"):
-        clashes.append(("deepspeed", training_args.deepspeed, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
-        clashes.append(("fp16", training_args.fp16, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
+        clashes.append(("deepspeed", deepspeed, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
+        clashes.append(("fp16", fp16, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
     if fcit.fcit_method in ("ewc", "o_lora"):
-        clashes.append(("fp16", training_args.fp16, f"fcit_method: {fcit.fcit_method}", _WHOLE_GRADIENTS))
+        clashes.append(("fp16", fp16, f"fcit_method: {fcit.fcit_method}", _WHOLE_GRADIENTS))
     if fcit.fcit_method == "moe_lora" and finetuning_args.lora_rank % fcit.fcit_num_experts:
         raise ValueError(
             f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {fcit.fcit_num_experts} experts; change it or "
@@ -77,13 +93,13 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
         clashes.append(("fcit_dp_clipping_norm", fcit.fcit_method == "ewc", "fcit_method: ewc", why))
         clashes.append(("fcit_dp_clipping_norm", rule == "scaffold", "fcit_server_rule: scaffold", why))
     engine = getattr(training_args, "hf_deepspeed_config", None)
-    zero3 = engine is not None and engine.is_zero3()
+    zero3 = engine.is_zero3() if engine is not None else zero_stage(aside) == 3
     if registry("lora_aggregations")[fcit.fcit_lora_aggregation]().changes_base:
         ours = f"fcit_lora_aggregation: {fcit.fcit_lora_aggregation}"
         why = "changes the base weights, which ZeRO-3 divides among the processes"
         clashes.append(("deepspeed", zero3, ours, why))
         why = "changes the base weights, which are not there in full precision"
-        clashes.append(("quantization_bit", model_args.quantization_bit, ours, why))
+        clashes.append(("quantization_bit", model_args.quantization_bit or aside.get("quantization_bit"), ours, why))
         why = "changes the base weights, which preferences are compared with"
         clashes.append(("fcit_local_stage", not supervised, ours, why))
     if fcit.fcit_identity_source != "text":

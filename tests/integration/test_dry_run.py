@@ -127,6 +127,23 @@ def test_it_refuses_what_the_run_refuses_in_the_same_words(text_recipe, name):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize(
+    ("keys", "zero", "named"),
+    [
+        ({"fcit_method": "ewc"}, 2, "`deepspeed` cannot be used with `fcit_method: ewc`"),
+        ({"fcit_server_rule": "fedprox"}, 2, "`deepspeed` cannot be used with `fcit_server_rule: fedprox`"),
+        ({"fcit_server_rule": "fedprox", "fp16": True}, None, "`fp16` cannot be used with `fcit_server_rule: fedprox`"),
+        ({"fcit_method": "fedavg", "fcit_lora_aggregation": "exact"}, 3, "`deepspeed` cannot be used with `fcit_lora_aggregation"),
+        ({"fcit_method": "fedavg", "fcit_lora_aggregation": "exact", "quantization_bit": 4}, None, "`quantization_bit` cannot be used"),
+    ],
+)
+def test_it_refuses_what_needs_devices_to_be_parsed(text_recipe, keys, zero, named):
+    """The run itself is refused where DeepSpeed or a GPU is; a dry run takes these keys out to be parsed without."""
+    recipe = text_recipe(fcit_dry_run=True, **keys, **({"deepspeed": DEEPSPEED.format(zero)} if zero else {}))
+    with pytest.raises(ValueError, match=named):
+        run_recipe(recipe)
+
+
 def test_it_needs_no_weights(text_recipe, text_model, tmp_path):
     folder = shutil.copytree(text_model, tmp_path / "model")
     expected = plan_of(text_recipe("whole"))
