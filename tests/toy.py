@@ -53,9 +53,13 @@ class Heard:
     """What an observer heard."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[int, float | None]] = field(default_factory=list)
     ended: int = 0
+
+    def clients_asked(self, asked) -> None:
+        self.asked.extend(asked)
 
     def reply_dropped(self, dropped) -> None:
         self.dropped.append(dropped)

@@ -10,7 +10,9 @@ from ..arguments import FcitArguments
 RELATION = "one client's updates and tokens, or nothing in their place"
 
 
-def spent(args: FcitArguments, assignments: Sequence[Mapping[str, Any]], num_stages: int) -> dict[str, Any] | None:
+def spent(
+    args: FcitArguments, assignments: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], num_stages: int
+) -> dict[str, Any] | None:
     """The spent epsilon, per stage and in all, for the report.
 
     Who took part in which round is taken as known, which it is to every site with the recipe: then a client pays for
@@ -22,6 +24,7 @@ def spent(args: FcitArguments, assignments: Sequence[Mapping[str, Any]], num_sta
     Args:
         args: The recipe.
         assignments: Entries with stage, round, client and task of everyone whose update was used.
+        asked: Entries with stage, client and task of everyone who was asked for a token, whatever became of the round.
         num_stages: T.
 
     Returns:
@@ -31,34 +34,39 @@ def spent(args: FcitArguments, assignments: Sequence[Mapping[str, Any]], num_sta
     """
     if args.fcit_dp_noise_multiplier is None and args.fcit_identity_noise is None:
         return None
-    by_stage = [[row for row in assignments if row["stage"] == stage] for stage in range(num_stages)]
+    by_stage = [
+        [[row for row in rows if row["stage"] == stage] for rows in (assignments, asked)] for stage in range(num_stages)
+    ]
     return {
         "clipping_norm": args.fcit_dp_clipping_norm,
         "noise_multiplier": args.fcit_dp_noise_multiplier,
         "identity_noise": args.fcit_identity_noise,
         "delta": args.fcit_dp_delta,
         "relation": RELATION,
-        "stages": [_spent(args, rows) for rows in by_stage],
-        "total": _spent(args, assignments),
+        "stages": [_spent(args, *rows) for rows in by_stage],
+        "total": _spent(args, assignments, asked),
     }
 
 
-def _spent(args: FcitArguments, rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def _spent(
+    args: FcitArguments, rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
     """Epsilons of the releases in some rounds.
 
-    A noisy token is one release however often it is sent: a client has one for each of its tasks.
+    A noisy token is one release however often it is sent: a client has one for each of its tasks. It has left the client
+    before anybody knows whether the client's update will be used.
     """
     z, sigma, delta = args.fcit_dp_noise_multiplier, args.fcit_identity_noise, args.fcit_dp_delta
     updates = Counter(row["client"] for row in rows)
-    tokens = Counter(client for client, _ in {(row["client"], row["task"]) for row in rows})
-    counts = {(updates[client], tokens[client]) for client in updates}
+    tokens = Counter(client for client, _ in {(row["client"], row["task"]) for row in [*rows, *asked]})
+    counts = {(updates[client], tokens[client]) for client in updates | tokens}
     rounds = len({(row["stage"], row["round"]) for row in rows})
 
     def most(multipliers: tuple[float | None, float | None]) -> float | None:
         if multipliers == (None, None):
             return None
-        releases = ([(m, n) for m, n in zip(multipliers, count, strict=True) if m is not None] for count in counts)
-        return max((gaussian_epsilon(of_client, delta) for of_client in releases), default=0.0)
+        releases = ([(m, n) for m, n in zip(multipliers, count, strict=True) if m is not None and n] for count in counts)
+        return max((gaussian_epsilon(of_client, delta) for of_client in releases if of_client), default=0.0)
 
     return {
         "epsilon_updates": most((z, None)),

@@ -20,6 +20,7 @@ class Progress:
         restricted: Per stage the scores with answers restricted to the data sets' own labels.
         other: Per stage the scores by further metrics.
         assignments: Who trained which subspace, one entry per client and round.
+        asked: Who was asked for an identity token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
         traffic: Bytes that travelled.
@@ -37,6 +38,7 @@ class Progress:
     restricted: list[dict[str, float | None]] = field(default_factory=list)
     other: list[dict[str, dict[str, float]]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     product_errors: list[dict[str, Any]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)

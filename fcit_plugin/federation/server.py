@@ -138,6 +138,10 @@ class Program:
 class RunObserver(Protocol):
     """What the loop tells while it goes on."""
 
+    def clients_asked(self, asked: list[dict[str, Any]]) -> None:
+        """Called for each attempt at a round with stage, client and task of everyone who is asked for a token."""
+        ...
+
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """Called for each client that is left out of a round, with stage, round, client and reason."""
         ...
@@ -217,6 +221,9 @@ def run_round(
             client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.QUERY)
             for client, config in work.items()
         }
+        observer.clients_asked(
+            [{"stage": stage, "client": client, "task": program.task_name(config)} for client, config in work.items()]
+        )
         tokens, dropped = judge_tokens(queries, send(queries.values()), program.bounds(state))
         leave_out(dropped)
         done, dropped = train_round(program, state, work, tokens, lambda requests: send(requests.values()))

@@ -132,6 +132,10 @@ class FederatedRun:
         else:
             self._commit(self.state)
 
+    def clients_asked(self, asked: list[dict[str, Any]]) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        self.progress.asked += [row for row in asked if row not in self.progress.asked]
+
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         self.progress.dropped.append(dropped)
@@ -276,7 +280,7 @@ class FederatedRun:
             assignments=progress.assignments,
             dropped=progress.dropped,
             product_errors=progress.product_errors,
-            privacy=spent(self.args, progress.assignments, self.scenario.num_stages),
+            privacy=spent(self.args, progress.assignments, progress.asked, self.scenario.num_stages),
             seconds={key: round(value, 2) for key, value in seconds.items()},
             partition=progress.partition,
             arguments={**self._names(), **self.recipe["keys"]},

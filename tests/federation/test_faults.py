@@ -161,6 +161,7 @@ def test_a_round_is_tried_again_with_other_clients_and_leaves_no_trace_of_the_fi
     after = toy.round()
     assert {row["client"] for row in toy.heard.rows} == second
     assert {entry["client"] for entry in toy.heard.dropped} == first
+    assert [row["client"] for row in toy.heard.asked] == [*toy.program.work(0, 0, 0), *toy.program.work(0, 0, 1)]
     intercept(first, "query", lambda request, reply: [])
     again = Toy(fcit_clients_per_round=3)
     assert bits(again.round()) == bits(after)

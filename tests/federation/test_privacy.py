@@ -261,7 +261,7 @@ def test_the_report_counts_the_rounds_of_the_client_who_took_part_most_and_its_t
     args = Toy(fcit_dp_clipping_norm=1.0, fcit_dp_noise_multiplier=3.0, fcit_identity_noise=0.5, fcit_clients_per_round=2).program.args
     took_part = [(0, 0, 1, "a"), (0, 0, 2, "a"), (0, 1, 1, "a"), (0, 1, 3, "a"), (1, 0, 1, "b"), (1, 0, 2, "b"), (1, 1, 2, "a")]
     rows = [dict(zip(("stage", "round", "client", "task"), row, strict=True)) for row in took_part]
-    found = accounting.spent(args, rows, num_stages=3)
+    found = accounting.spent(args, rows, [], num_stages=3)
     assert (found["clipping_norm"], found["noise_multiplier"], found["identity_noise"], found["delta"]) == (1.0, 3.0, 0.5, 1e-5)
     updates, tokens = (3.0, 0.5)
     for part, rounds, kinds in ((found["stages"][0], 2, 1), (found["stages"][1], 2, 2), (found["total"], 3, 2)):
@@ -273,9 +273,21 @@ def test_the_report_counts_the_rounds_of_the_client_who_took_part_most_and_its_t
     assert found["stages"][2]["epsilon"] == found["stages"][2]["epsilon_updates"] == 0.0
 
 
+def test_a_token_is_spent_whether_or_not_the_update_behind_it_was_used():
+    args = Toy(fcit_dp_clipping_norm=1.0, fcit_dp_noise_multiplier=3.0, fcit_identity_noise=0.5).program.args
+    rows = [{"stage": 0, "round": 0, "client": 1, "task": "a"}]
+    asked = [{"stage": 0, "client": 1, "task": "a"}, {"stage": 1, "client": 1, "task": "b"}, {"stage": 1, "client": 2, "task": "b"}]
+    found = accounting.spent(args, rows, asked, num_stages=2)
+    assert found["stages"][0]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 1)], 1e-5)
+    assert found["stages"][1]["epsilon"] == found["stages"][1]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 1)], 1e-5)
+    assert found["stages"][1]["epsilon_updates"] == 0.0
+    assert found["total"]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 2)], 1e-5)
+    assert found["total"]["epsilon"] == accounting.gaussian_epsilon([(3.0, 1), (0.5, 2)], 1e-5)
+
+
 def test_without_noise_there_is_nothing_to_account_for_and_what_has_none_is_none():
     rows = [{"stage": 0, "round": 0, "client": 1, "task": "a"}]
-    assert accounting.spent(Toy(**KEYS).program.args, rows, 1) is None
-    found = accounting.spent(Toy(fcit_identity_noise=1.0).program.args, rows, 1)["total"]
+    assert accounting.spent(Toy(**KEYS).program.args, rows, [], 1) is None
+    found = accounting.spent(Toy(fcit_identity_noise=1.0).program.args, rows, [], 1)["total"]
     assert found["epsilon"] == found["epsilon_tokens"] > 0
     assert (found["epsilon_updates"], found["epsilon_sampled"]) == (None, None)

@@ -37,7 +37,10 @@ class AddsItsNumber:
 
 class Listener:
     def __init__(self):
-        self.rows, self.states, self.bytes, self.losses, self.dropped = [], [], [], [], []
+        self.rows, self.states, self.bytes, self.losses, self.dropped, self.asked = [], [], [], [], [], []
+
+    def clients_asked(self, asked):
+        self.asked += asked
 
     def reply_dropped(self, dropped):
         self.dropped.append(dropped)
