@@ -20,7 +20,7 @@ class Progress:
         restricted: Per stage the scores with answers restricted to the data sets' own labels.
         other: Per stage the scores by further metrics.
         assignments: Who trained which subspace, one entry per client and round.
-        asked: Who was asked for an identity token, each client once for a stage and task.
+        asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
         traffic: Bytes that travelled.

@@ -134,7 +134,8 @@ class FederatedRun:
 
     def clients_asked(self, asked: list[dict[str, Any]]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
-        self.progress.asked += [row for row in asked if row not in self.progress.asked]
+        if self.args.fcit_identity_noise is not None:  # what their tokens spend
+            self.progress.asked += [row for row in asked if row not in self.progress.asked]
 
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""

@@ -10,7 +10,7 @@ from fcit_plugin.real.packages import require
 TASKS = {
     "reasoning_family": ("family_relationships", {}),  # how two people are related: a word such as mother-in-law
     "reasoning_syllogism": ("syllogism", {}),  # whether a conclusion follows: Yes or No
-    "reasoning_cube": ("color_cube_rotation", {"min_rotations": 1, "max_rotations": 1}),  # the colour of a side
+    "reasoning_weekday": ("calendar_arithmetic", {"tasks": ["weekday_of_date"]}),  # the day of the week of a date
     "reasoning_letters": ("letter_counting", {"max_words": 8}),  # how often a letter occurs: a number
 }
 

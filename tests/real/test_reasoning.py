@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 
 import pytest
 from fcit_plugin.real import packages
@@ -44,8 +45,11 @@ def test_answers_are_right(folder):
     for record in _records(folder, "reasoning_letters"):
         letter, text = re.search(r'letter "(.)" appear in the text: "(.*)"', record["instruction"]).groups()
         assert int(record["output"]) == text.lower().count(letter)
-    for record in _records(folder, "reasoning_cube"):
-        assert f" a {record['output']} " in record["instruction"]
+    weekdays = {date(2024, 1, day).strftime("%A") for day in range(1, 8)}
+    for record in _records(folder, "reasoning_weekday"):
+        assert record["output"] in weekdays
+        for month, day, year in re.findall(r"\b(\d\d)/(\d\d)/(\d{4})\b", record["instruction"]):
+            assert record["output"] == date(int(year), int(month), int(day)).strftime("%A")
     assert {record["output"] for record in _records(folder, "reasoning_syllogism")} == {"Yes", "No"}
 
 
