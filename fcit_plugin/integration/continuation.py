@@ -15,7 +15,7 @@ from ..adapters.lora import State, check_keys, check_shapes
 from ..federation.checkpoints import PROGRESS
 from ..federation.earlier import earlier_scenario
 from ..federation.files import MANIFEST, TOKENS, read_object
-from ..federation.progress import Progress
+from ..federation.progress import NEEDED, Progress
 from ..federation.state import ServerState, check_state, load_state
 from ..scenario.tasks import Scenario
 from .agreement import Agreement
@@ -68,7 +68,7 @@ class Earlier:
         if not manifest["subspaces"]:
             raise ValueError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
         if (folder / PROGRESS).is_file():
-            values = read_object(folder / PROGRESS, [item.name for item in fields(Progress)])
+            values = read_object(folder / PROGRESS, NEEDED)
             return cls(folder, manifest, scenario, Progress.from_dict(values))
         if "joined" not in manifest:
             raise ValueError(f"{folder / PROGRESS} is missing, so the run cannot be gone on from; get a whole copy.")

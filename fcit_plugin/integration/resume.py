@@ -1,7 +1,7 @@
 """Where a run begins: at the beginning, or after the last round of an earlier run that was committed."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from llamafactory.extras.constants import TRAINER_LOG
 from ..federation.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
 from ..federation.client_states import ClientStates
 from ..federation.files import read_object
-from ..federation.progress import Progress
+from ..federation.progress import NEEDED, Progress
 from ..federation.sealed import problems
 from ..federation.state import ServerState, load_state
 from .agreement import Agreement
@@ -82,7 +82,7 @@ def _wanted(given: Any) -> bool | Path | None:
 def _load(folder: Path) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
     state, _ = load_state(folder)
     lines = (folder / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
-    progress = read_object(folder / PROGRESS, [item.name for item in fields(Progress)])
+    progress = read_object(folder / PROGRESS, NEEDED)
     return state, Progress.from_dict(progress), [json.loads(line) for line in lines]
 
 

@@ -10,7 +10,7 @@ from crashes import crash_everywhere
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 from fcit_plugin.federation.checkpoints import Checkpoints, number_of
 from fcit_plugin.federation.files import write_json
-from fcit_plugin.federation.progress import Progress
+from fcit_plugin.federation.progress import NEEDED, Progress
 from fcit_plugin.federation.sealed import CHECKSUMS, problems, seal
 from fcit_plugin.federation.server import Traffic
 from fcit_plugin.federation.state import ServerState, load_state, save_state
@@ -163,3 +163,10 @@ def test_progress_comes_back_from_json_as_it_was():
     assert after.to_dict() == before.to_dict()
     assert {**vars(after), "matrix": None} == {**vars(before), "matrix": None}
     assert Progress.from_dict(json.loads(json.dumps(Progress().to_dict()))).to_dict() == Progress().to_dict()
+
+
+def test_progress_that_an_older_plugin_wrote_is_read():
+    values = Progress(step=3).to_dict()
+    del values["asked"]
+    assert {*NEEDED} == values.keys()
+    assert Progress.from_dict(values).to_dict() == Progress(step=3).to_dict()
