@@ -75,9 +75,3 @@ class ScenarioArguments:
                 f"`fcit_partition_column` is not used by `fcit_partition: {self.fcit_partition}`; set "
                 "`fcit_partition: natural` or take it out."
             )
-        for stage, row in enumerate(self.fcit_schedule or []):
-            if len(row) > self.fcit_clients_per_round:
-                raise ValueError(
-                    f"`fcit_schedule` gives stage {stage} {len(row)} clients, but `fcit_clients_per_round` is "
-                    f"{self.fcit_clients_per_round}: the last ones would never be used; shorten the row or sample more."
-                )

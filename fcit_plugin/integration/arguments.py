@@ -219,12 +219,13 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
             "subspaces are LoRA adapters, set `finetuning_type: lora`."
         )
     scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)
-    named = max(map(len, scenario.schedule))
-    if named > fcit.fcit_clients_per_round:
-        raise ValueError(
-            f"The schedule of `fcit_setting: {fcit.fcit_setting}` names the tasks of {named} clients a round, but "
-            f"`fcit_clients_per_round` is {fcit.fcit_clients_per_round}: the last ones would never be trained; sample {named}."
-        )
+    schedule = "`fcit_schedule`" if fcit.fcit_schedule else f"`fcit_setting: {fcit.fcit_setting}`"
+    for number, row in enumerate(scenario.schedule):
+        if len(row) > fcit.fcit_clients_per_round:
+            raise ValueError(
+                f"{schedule} gives stage {number} {len(row)} clients, but `fcit_clients_per_round` is "
+                f"{fcit.fcit_clients_per_round}: the last ones would never be used; sample more of them."
+            )
     args.setdefault("do_train", True)
     if stage != "fcit" and args.get("push_to_hub"):
         raise ValueError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
