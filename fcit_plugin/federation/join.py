@@ -14,7 +14,6 @@ from ..continual.methods import make_method
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
-from ..scenario.tasks import Scenario
 from .earlier import earlier_scenario
 from .files import read_object
 from .state import ServerState, load_state, save_state
@@ -59,8 +58,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
         raise ValueError(f"{out} is not empty; name a new folder.")
     (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
     configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
-    for folder in (first, second):
-        earlier_scenario(folder)
+    scenarios = [earlier_scenario(folder) for folder in (first, second)]
     # one and the same model may lie elsewhere at another site; what an older plugin wrote has no fingerprint
     model = "base_fingerprint" if manifest.get("base_fingerprint") and other_manifest.get("base_fingerprint") else "base_model"
     for values, others, keys in ((manifest, other_manifest, (model, *_ALIKE)), (*configs, _SAME_LORA)):
@@ -88,7 +86,6 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
             "such runs cannot be joined."
         )
     joined = join(one, other, method.organizer(0))
-    scenarios = [Scenario.from_dict(values["scenario"]) for values in (manifest, other_manifest)]
     both = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
     both |= {"scenario": scenarios[0].followed_by(scenarios[1]).to_dict(), "joined": [str(first), str(second)]}
     save_state(joined.state, out, configs[0], {**manifest, **both})
