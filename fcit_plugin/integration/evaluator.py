@@ -268,8 +268,10 @@ class Evaluator:
         for label in labels:
             turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": label}]
             _, ids = self.pipeline.template.encode_oneturn(self.pipeline.tokenizer, turns)
+            ids = [*ids, self.pipeline.tokenizer.eos_token_id]  # some templates leave the end to the training
+            end = next(place for place, token in enumerate(ids) if token in self.stop_ids)
             node = root
-            for token in [*(i for i in ids if i not in self.stop_ids), self.stop_ids[0]]:
+            for token in ids[: end + 1]:  # what ChatML has after the end of a turn is never generated
                 node = node.setdefault(token, {})
         return root
 

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
+from llamafactory.data.formatter import StringFormatter
+from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams import get_train_args
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -13,8 +16,8 @@ from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.integration.evaluator import Evaluator
 from fcit_plugin.integration.session import Session
 
-#: Answers of one, two and three words, of which one begins like another.
-LABELS = {"a": "a", "b": "b c", "c": "b d a", "d": "one two"}
+#: Answers of one, two and three words; one begins like another, and one is another's beginning.
+LABELS = {"a": "a", "b": "b c", "c": "b d a", "d": "a two"}
 
 
 class Spy:
@@ -30,6 +33,17 @@ class Spy:
             return mean_of(exact_match)(predictions, answers)
 
         return {"spy": spy}
+
+
+@pytest.fixture(params=["the end is last", "the end is followed"])
+def template(request, monkeypatch):
+    """A template whose answers end with the end token, and one like ChatML: text after it, and a second stop word."""
+    if request.param == "the end is followed":
+        turn = StringFormatter(slots=["{{content}}", {"eos_token"}, "a"])
+        turns = replace(TEMPLATES["vicuna"], format_assistant=turn, stop_words=["<s>"])
+        monkeypatch.setitem(TEMPLATES, "followed", turns)
+        return "followed"
+    return "vicuna"
 
 
 @pytest.fixture
@@ -70,10 +84,13 @@ def greedy(model, tokenizer, prompt, labels=None, steps=4):
     return tokenizer.decode(said, skip_special_tokens=True).strip()
 
 
-def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(text_recipe, text_model, relabelled, register):
+def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(
+    text_recipe, text_model, relabelled, register, template
+):
     spy = Spy()
     register(spy)
-    session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled), per_device_eval_batch_size=4)))
+    keys = {"dataset_dir": str(relabelled), "template": template, "per_device_eval_batch_size": 4}
+    session = Session(*get_train_args(text_recipe(**keys)))
     labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
     parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
     evaluator = Evaluator(*parts, labels)
@@ -95,12 +112,14 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(text_re
     assert scores.other == {}
 
 
-def test_an_answer_that_is_a_label_already_is_not_decoded_again(text_recipe, text_model, relabelled, register, monkeypatch):
+def test_an_answer_that_is_a_label_already_is_not_decoded_again(
+    text_recipe, text_model, relabelled, register, template, monkeypatch
+):
     spy = Spy()
     register(spy)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model).eval(), AutoTokenizer.from_pretrained(text_model)
-    keys = get_train_args(text_recipe(dataset_dir=str(relabelled)))
-    prompts = Session(*keys).pipeline.test("letter").features["input_ids"]
+    keys = {"dataset_dir": str(relabelled), "template": template}
+    prompts = Session(*get_train_args(text_recipe(**keys))).pipeline.test("letter").features["input_ids"]
     free = [greedy(model, tokenizer, prompt) for prompt in prompts]
     labels = [free[0], *LABELS.values()]
     records = json.loads((relabelled / "letter_train.json").read_text())
@@ -113,7 +132,7 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(text_recipe, tex
     monkeypatch.setattr(
         Evaluator, "_generate_batch", lambda self, batch, inputs: decoded.extend(batch) or original(self, batch, inputs)
     )
-    session = Session(*get_train_args(text_recipe(dataset_dir=str(relabelled))))
+    session = Session(*get_train_args(text_recipe(**keys)))
     sets = session.pipeline.label_sets(session.scenario.all_datasets(), {})
     parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
     evaluator = Evaluator(*parts, sets)
