@@ -1,11 +1,12 @@
 """Writes image-question data sets of one's own in the plugin's layout, with the ``dataset_info.json`` that lists them."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..writing import write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +42,7 @@ def write_all(out: Path, splits: Mapping[str, Split]) -> None:
     entries: dict[str, dict] = {}
     for name, (train, test) in splits.items():
         entries |= _write(out, name, train, test)
-    _write_json(out / "dataset_info.json", entries)
+    write_json(out / "dataset_info.json", entries)
 
 
 def _write(out: Path, name: str, train: list[Example], test: list[Example]) -> dict[str, dict]:
@@ -81,8 +82,8 @@ def _write(out: Path, name: str, train: list[Example], test: list[Example]) -> d
         }
         for number, example in enumerate(test)
     ]
-    _write_json(out / "instructions" / name / "train.json", conversations)
-    _write_json(out / "instructions" / name / "test.json", questions)
+    write_json(out / "instructions" / name / "train.json", conversations)
+    write_json(out / "instructions" / name / "test.json", questions)
     return {
         name: _entry(name, "train", {"messages": "conversations", "images": "image"}),
         f"{name}_test": _entry(name, "test", {"prompt": "text", "response": "answer", "images": "image"}),
@@ -96,7 +97,3 @@ def _entry(name: str, split: str, columns: dict[str, str]) -> dict:
         "columns": columns,
         "fcit_metric": "exact_match",
     }
-
-
-def _write_json(path: Path, content: list | dict) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """The released files as plain LLaMA-Factory data sets (``formatting: sharegpt``), which need this plugin no longer."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..writing import check_empty, write_json
 from .check import CheckedFile, check_root, check_test, check_train, download_remedy
 from .images import check_images
 from .layout import DatasetLayout
@@ -63,8 +63,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
     """
     check_root(root)
     out = out.expanduser().absolute()
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; name a new folder for --out.")
+    check_empty(out)
     result = Prepared()
     partial = out.parent / f".{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -76,7 +75,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
                 bar.set_description(layout.key)
                 entries |= _convert(root, partial, layout, result)
                 bar.update(result.written[layout.key] + result.written[f"{layout.key}_test"])
-        _write(partial / DATASET_INFO, entries)
+        write_json(partial / DATASET_INFO, entries)
         if any(d.record is None or not drop_broken for d in result.defects):
             return Prepared(defects=result.defects)
         if out.exists():
@@ -103,7 +102,7 @@ def _convert(root: Path, out: Path, layout: DatasetLayout, result: Prepared) -> 
     entries = {}
     for name, checked, convert in ((layout.key, train, _train), (f"{layout.key}_test", test, _test)):
         rows = [convert(*pair) for pair in _sound(checked)]
-        _write(out / f"{name}.json", rows)
+        write_json(out / f"{name}.json", rows)
         result.written[name] = len(rows)
         entries[name] = {"file_name": f"{name}.json", "formatting": "sharegpt", "columns": _COLUMNS, **metric}
     return entries
@@ -134,7 +133,3 @@ def _row(turns: list[dict[str, str]], image: str) -> dict[str, Any]:
     if not any(IMAGE in turn["value"] for turn in turns):
         turns[0]["value"] = f"{IMAGE}\n{turns[0]['value']}"
     return {"conversations": turns, "images": [image]}
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

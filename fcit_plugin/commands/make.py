@@ -14,8 +14,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _data_mini(args: argparse.Namespace) -> None:
     from ..mini.build import build_mini
 
-    if args.out.exists() and any(args.out.iterdir()):
-        raise ValueError(f"{args.out} is not empty; name a new folder for --out.")
     build_mini(args.out, seed=args.seed)
     _say_written(args)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, RecordDict
 
-from .files import write_bytes
+from ..writing import write_bytes
 from .state import check_tensors
 from .stored import records_bytes, stored_records
 

@@ -1,9 +1,7 @@
-"""Names and plain reading and writing of the files in state and update folders; no torch, so that a look is quick."""
+"""Names and plain reading of the files in state and update folders; no torch, so that a look is quick."""
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +48,3 @@ def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
             f"{path} cannot be read, so {path.parent} is no FCIT folder: {reason}; name one that a run has left."
         ) from error
     return value
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within the block a file is written; what goes wrong, such as a full disk, names it."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

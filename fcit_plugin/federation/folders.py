@@ -5,7 +5,8 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
-from .files import read_object, write_bytes, write_json
+from ..writing import write_bytes, write_json
+from .files import read_object
 from .messages import CONFIG, METRICS, work_of
 from .state import check_tensors
 from .stored import records_bytes, stored_records

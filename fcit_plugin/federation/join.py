@@ -14,6 +14,7 @@ from ..continual.methods import make_method
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
+from ..writing import check_empty
 from .earlier import earlier_scenario
 from .files import read_object
 from .state import ServerState, load_state, save_state
@@ -54,8 +55,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     Raises:
         ValueError: The folders cannot be joined, or ``out`` holds something.
     """
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; name a new folder.")
+    check_empty(out)
     (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
     configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
     scenarios = [earlier_scenario(folder) for folder in (first, second)]

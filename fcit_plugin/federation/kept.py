@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from flwr.app import Context, Message, MessageType, RecordDict
 
+from ..writing import write_bytes, write_json
 from .client_states import FILE
-from .files import read_object, write_bytes, write_json
+from .files import read_object
 from .folders import WEIGHTS, read_update, write_update
 from .messages import CONFIG, config_of
 from .sealed import problems, seal

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 
 from ..adapters.lora import State, check_keys, check_shapes
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..writing import write_bytes, write_json
 from .files import (
     BASE_CHANGE,
     FORMAT_VERSION,
@@ -30,8 +31,6 @@ from .files import (
     TOKENS,
     read_manifest,
     read_object,
-    write_bytes,
-    write_json,
 )
 
 

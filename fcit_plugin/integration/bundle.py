@@ -18,6 +18,7 @@ from ..arguments import FcitArguments
 from ..federation.state import read_object
 from ..knowledge.activation import Router
 from ..knowledge.bundle import write_router
+from ..writing import check_empty
 from .arguments import resolve_model
 from .learnt import Learnt
 from .pictures import PixelReader
@@ -62,8 +63,7 @@ def export_adapters(
             "instructions alone; write the adapters alone (--no-router), or use the folder itself with chat and api."
         )
     for target in filter(None, (out, base_copy)):
-        if target.exists() and any(target.iterdir()):
-            raise ValueError(f"{target} is not empty; name a new folder.")
+        check_empty(target)
     if learnt.state.base and base_copy is None:
         raise ValueError(
             f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "

@@ -19,7 +19,6 @@ from ..adapters.base_change import grown
 from ..adapters.lora import State, only, read_shared
 from ..arguments import FcitArguments
 from ..federation.compression import COMPRESSIONS
-from ..federation.files import write_json
 from ..federation.lora_aggregation import Member
 from ..federation.progress import Progress
 from ..federation.server import Program
@@ -31,6 +30,7 @@ from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
 from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
+from ..writing import write_json
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer
 from .local_stages import LOCAL_STAGES

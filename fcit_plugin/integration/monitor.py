@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
-from ..federation.files import write_bytes, writing
+from ..writing import write_bytes, writing
 
 logger = logging.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from ..federation.accounting import spent
 from ..federation.checkpoints import PROGRESS, RECIPE
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
-from ..federation.files import SHARED, write_bytes, write_json
+from ..federation.files import SHARED
 from ..federation.folders import write_update
 from ..federation.grid import InProcessGrid
 from ..federation.kept import KeptReplies
@@ -23,6 +23,7 @@ from ..federation.messages import config_of
 from ..federation.progress import Progress
 from ..federation.server import Traffic, run
 from ..federation.state import ServerState, newly_shared
+from ..writing import write_bytes, write_json
 from .evaluator import Evaluator, Scores
 from .hub import Hub
 from .local import light_garbage_collection, quiet_transformers

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from ..benchmark.layout import LAYOUT, DatasetLayout
 from ..cache import cache_folder
+from ..writing import whole_folder, write_json
 from .drawing import CANVAS
 from .tasks import TASKS, Sample
 
@@ -29,22 +28,15 @@ def build_mini(root: Path, train: int = 600, test: int = 100, seed: int = 0) -> 
     """Draw all data sets below ``root``; the folder appears only when it is complete.
 
     Args:
-        root: Folder to create; whatever is there is replaced.
+        root: Folder to write, new or empty.
         train: Train samples of each data set.
         test: Test samples of each data set.
         seed: Seed of everything drawn.
     """
     root = Path(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = root.parent / f".{root.name}.{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(root) as partial:
         for layout in tqdm(LAYOUT.values(), desc="FCIT-mini", unit="data set", leave=False):
             _build_dataset(partial, layout, train, test, seed)
-        shutil.rmtree(root, ignore_errors=True)
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     logger.info("FCIT-mini: %d data sets of %d + %d samples in %s", len(LAYOUT), train, test, root)
 
 
@@ -99,10 +91,10 @@ def _build_dataset(root: Path, layout: DatasetLayout, train: int, test: int, see
         else:
             test_rows.append(_test_row(number - train, image, sample))
             references.add(number - train, image, sample.references)
-    _write_json(root / layout.train_path, train_rows)
-    _write_json(root / layout.test_path, test_rows)
+    write_json(root / layout.train_path, train_rows)
+    write_json(root / layout.test_path, test_rows)
     if layout.captions_file:
-        _write_json(root / "instructions" / layout.folder / layout.captions_file, references.content)
+        write_json(root / "instructions" / layout.folder / layout.captions_file, references.content)
 
 
 def _train_row(image: str, sample: Sample) -> dict[str, Any]:
@@ -128,8 +120,3 @@ class _Coco:
         for caption in captions:
             annotations = self.content["annotations"]
             annotations.append({"id": len(annotations), "image_id": image_id, "caption": caption})
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

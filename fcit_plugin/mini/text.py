@@ -1,6 +1,5 @@
 """A text-only companion of FCIT-mini: the base model's language model alone, and three small text tasks."""
 
-import json
 import string
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..cache import cache_folder
+from ..writing import write_json
 from .build import base_model_path
 
 
@@ -47,7 +47,6 @@ def write_text_tasks(out: Path, train: int = 400, test: int = 50, seed: int = 0)
         seed: Seed of everything drawn.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     info: dict[str, Any] = {}
     for number, (name, task) in enumerate(TEXT_TASKS.items()):
         drawn = _distinct(task, train + test, np.random.default_rng([seed, 2 * number]))
@@ -56,13 +55,13 @@ def write_text_tasks(out: Path, train: int = 400, test: int = 50, seed: int = 0)
             f"{name}_test.json": [{"instruction": q, "input": "", "output": a} for q, a in drawn[train:]],
         }
         for file_name, records in rows.items():
-            (out / file_name).write_text(json.dumps(records, indent=1), encoding="utf-8")
+            write_json(out / file_name, records)
             info[file_name.removesuffix(".json")] = {"file_name": file_name}
         for kind, (entry, records) in _preferences(drawn[:train], np.random.default_rng([seed, number, 1])).items():
-            (out / f"{name}_{kind}.json").write_text(json.dumps(records, indent=1), encoding="utf-8")
+            write_json(out / f"{name}_{kind}.json", records)
             info[f"{name}_{kind}"] = {"file_name": f"{name}_{kind}.json", **entry}
             info[f"{name}_{kind}_test"] = {"file_name": f"{name}_test.json"}
-    (out / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "dataset_info.json", info)
 
 
 def _preferences(

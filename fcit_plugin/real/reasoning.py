@@ -1,10 +1,10 @@
 """Writes four text-only data sets from the task generators of the PyPI package ``reasoning-gym`` (Apache-2.0, https://arxiv.org/abs/2505.24760)."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from fcit_plugin.real.packages import require
+from fcit_plugin.writing import write_json
 
 #: By data set: the generator, its settings, and what it asks for.
 TASKS = {
@@ -35,16 +35,15 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0) -> None
     from reasoning_gym import create_dataset
 
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     info = {}
     for name, (generator, settings) in TASKS.items():
         # a generator's record i is drawn from its seed + i
         drawn = create_dataset(generator, seed=seed * 1_000_000, size=_SPARE * (train + test), **settings)
         records = _distinct(drawn, train + test, name)
         for entry, part in ((name, records[:train]), (f"{name}_test", records[train:])):
-            (out / f"{entry}.json").write_text(json.dumps(part, indent=1) + "\n", encoding="utf-8")
+            write_json(out / f"{entry}.json", part)
             info[entry] = {"file_name": f"{entry}.json"}
-    (out / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "dataset_info.json", info)
 
 
 def _distinct(drawn: Iterable[dict], count: int, name: str) -> list[dict[str, str]]:

