@@ -26,6 +26,7 @@ SEAMS = {
     "llamafactory.data.loader": "fcit_plugin.integration.instructions",
     "llamafactory.model.adapter": "fcit_plugin.integration.adapter",
     "llamafactory.chat.hf_engine": "fcit_plugin.integration.instructions",
+    "llamafactory.webui.control": "fcit_plugin.integration.board",
 }
 
 #: Seams that could not be put in: LLaMA-Factory module -> what went wrong. An fcit recipe is refused then.

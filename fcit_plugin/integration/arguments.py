@@ -230,7 +230,7 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
     if stage != "fcit" and args.get("push_to_hub"):
         raise ValueError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
     if stage == "fcit":
-        if "dataset" in args:
+        if args.get("dataset"):
             raise ValueError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")
         args["dataset"] = ",".join(scenario.all_datasets())
         partition_options(fcit)

@@ -11,6 +11,7 @@ import tiny
 import wrapt
 
 from fcit_plugin.autoload import SEAMS
+from fcit_plugin.federation.files import MANIFEST
 
 tuner = importlib.import_module("llamafactory.train.tuner")
 parser = importlib.import_module("llamafactory.hparams.parser")
@@ -60,6 +61,13 @@ class TestSeams:
         if name == "load_model":  # not hooked itself, its module has the hooked init_adapter
             function = sys.modules[function.__module__].init_adapter
         assert isinstance(function, wrapt.FunctionWrapper)
+
+    def test_llama_board_tells_checkpoints_by_the_names_in_its_own_module(self):
+        from llamafactory.extras import constants
+        from llamafactory.webui import control
+
+        assert MANIFEST in control.CHECKPOINT_NAMES > constants.CHECKPOINT_NAMES
+        assert "CHECKPOINT_NAMES" in control.list_checkpoints.__code__.co_names
 
     def test_our_template_and_converter_are_registered(self):
         from llamafactory.data.converter import DATASET_CONVERTERS
