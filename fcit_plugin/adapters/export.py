@@ -6,7 +6,6 @@ What other loaders read of them: PEFT itself; LLaMA-Factory, which hands the fol
 ``lora_B.weight`` (``parse_fine_tuned_lora_name`` in ``vllm/lora/utils.py``), https://github.com/vllm-project/vllm.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ..writing import write_json
 from .lora import State
 from .projectors import module_of
 from .stacked import stack
@@ -68,5 +68,4 @@ def write_adapter(folder: Path, state: State, config: Mapping[str, Any], base_mo
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "adapter_model.safetensors")
-    text = json.dumps({**config, "base_model_name_or_path": base_model, "inference_mode": True}, indent=2)
-    (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": base_model, "inference_mode": True})

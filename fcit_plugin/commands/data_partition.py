@@ -3,6 +3,7 @@
 import argparse
 import csv
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,8 @@ def _keys(given: Sequence[str]) -> dict[str, Any]:
         return OmegaConf.to_container(OmegaConf.merge(recipe, over)), OmegaConf.to_container(over)
 
     keys, over = read_recipe(read, files or ["fcit-cli data partition"])
-    check_names(over, _OTHERS)
+    # another key may follow a recipe too, but not one of these with a slip in it
+    check_names((key for key in over if key.startswith("fcit_") or get_close_matches(key, _OTHERS, cutoff=0.85)), _OTHERS)
     return keys
 
 
@@ -96,12 +98,8 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from ..evaluation.plots import short_name
-    from ..scenario.partition import AS_GIVEN
-
     options = partition.options
-    how = options.method if options.method in AS_GIVEN else f"{options.method}, at least {options.min_samples} records"
-    beta = f", beta {options.beta}" if options.method not in ("iid", "natural") else ""
-    title = f"{partition.scenario.name}: {options.num_clients} clients, {how}{beta}, seed {partition.seed}"
+    title = f"{partition.scenario.name}: {options.num_clients} clients, {options}, seed {partition.seed}"
     console = Console(highlight=False, width=_WIDE)
     summary = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     for name in ("task", "data set"):

@@ -1,7 +1,6 @@
 """``fcit-cli data verify``: what of the benchmark is there, what is missing, what is broken."""
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -31,11 +30,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from ..benchmark.layout import choose
     from ..benchmark.verify import verify
+    from ..writing import write_json
 
     report = verify(root_of(args), choose(args.datasets), args.images)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, report.as_json())
     _print(report, args.show)
     return 0 if report.green else 1
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+
+
+def _out_and_seed(parser: argparse.ArgumentParser) -> None:
+    _out(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn")
 
 
@@ -64,26 +68,26 @@ def _say_written(args: argparse.Namespace) -> None:
     print(f"Written to {args.out}.")
 
 
-DATA_MINI = Command("data mini", "--out DIR", "draw the embedded benchmark FCIT-mini", _arguments, _data_mini)
+DATA_MINI = Command("data mini", "--out DIR", "draw the embedded benchmark FCIT-mini", _out_and_seed, _data_mini)
 DATA_TEXT = Command(
-    "data text", "--out DIR", "write the text tasks of recipes/fcit_text_tiny.yaml", _arguments, _data_text
+    "data text", "--out DIR", "write the text tasks of recipes/fcit_text_tiny.yaml", _out_and_seed, _data_text
 )
 DATA_HARD = Command(
-    "data hard", "--out DIR", "write the data sets of recipes/compare/hard.yaml", _arguments, _data_hard
+    "data hard", "--out DIR", "write the data sets of recipes/compare/hard.yaml", _out_and_seed, _data_hard
 )
 DATA_REAL = Command(
-    "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _arguments, _data_real
+    "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _out_and_seed, _data_real
 )
 DATA_REASONING = Command(
-    "data reasoning", "--out DIR", "write the real text tasks of benchmarks/real/grid.yaml", _arguments, _data_reasoning
+    "data reasoning", "--out DIR", "write the real text tasks of benchmarks/real/grid.yaml", _out_and_seed, _data_reasoning
 )
 MODEL_SMOLLM2 = Command(
-    "model smollm2", "--out DIR", "build the real text model of benchmarks/real/grid.yaml", _arguments, _model_smollm2
+    "model smollm2", "--out DIR", "build the real text model of benchmarks/real/grid.yaml", _out, _model_smollm2
 )
 MODEL_SMOLLM2_VL = Command(
     "model smollm2-vl",
     "--out DIR",
     "build the real base model of recipes/fcit_smollm2.yaml",
-    _arguments,
+    _out,
     _model_smollm2_vl,
 )

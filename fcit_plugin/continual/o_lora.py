@@ -98,5 +98,4 @@ class OneOfStage(Organizer):
             subspace=dict.fromkeys(numbers, self.stage),
             cosine=dict.fromkeys(numbers, math.nan),
             opened=(self.stage,) if opens else (),
-            starts_fresh=frozenset(numbers if opens else ()),
         )

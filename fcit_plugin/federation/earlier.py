@@ -1,6 +1,8 @@
 """The stages of a run that another one goes on from; no torch, so that a look is quick."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..scenario.tasks import Scenario
 from .files import MANIFEST, read_manifest
@@ -12,7 +14,15 @@ def earlier_scenario(folder: Path) -> Scenario:
     Raises:
         ValueError: The folder is none of a run, or the run has not come to its end.
     """
-    manifest = read_manifest(folder)
+    return scenario_of(folder, read_manifest(folder))
+
+
+def scenario_of(folder: Path, manifest: Mapping[str, Any]) -> Scenario:
+    """The stages of the run in a folder, by its manifest.
+
+    Raises:
+        ValueError: The run has not come to its end, or its manifest does not say.
+    """
     if "scenario" not in manifest or "rounds" not in manifest:
         raise ValueError(
             f"{folder / MANIFEST} does not say the stages of its run, so nothing can come behind "

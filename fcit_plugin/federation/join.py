@@ -15,7 +15,7 @@ from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
 from ..writing import check_empty
-from .earlier import earlier_scenario
+from .earlier import scenario_of
 from .files import read_object
 from .state import ServerState, load_state, save_state
 
@@ -58,7 +58,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     check_empty(out)
     (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
     configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
-    scenarios = [earlier_scenario(folder) for folder in (first, second)]
+    scenarios = [scenario_of(first, manifest), scenario_of(second, other_manifest)]
     # one and the same model may lie elsewhere at another site; what an older plugin wrote has no fingerprint
     model = "base_fingerprint" if manifest.get("base_fingerprint") and other_manifest.get("base_fingerprint") else "base_model"
     for values, others, keys in ((manifest, other_manifest, (model, *_ALIKE)), (*configs, _SAME_LORA)):

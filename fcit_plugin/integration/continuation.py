@@ -13,7 +13,7 @@ from llamafactory.extras.constants import TRAINER_LOG
 
 from ..adapters.lora import State, check_keys, check_shapes
 from ..federation.checkpoints import PROGRESS
-from ..federation.earlier import earlier_scenario
+from ..federation.earlier import scenario_of
 from ..federation.files import MANIFEST, TOKENS, read_object
 from ..federation.progress import NEEDED, Progress
 from ..federation.state import ServerState, check_state, load_state
@@ -64,7 +64,8 @@ class Earlier:
         Raises:
             ValueError: A file is missing or damaged, or the run has not come to its end.
         """
-        manifest, scenario = check_state(folder), earlier_scenario(folder)
+        manifest = check_state(folder)
+        scenario = scenario_of(folder, manifest)
         if not manifest["subspaces"]:
             raise ValueError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
         if (folder / PROGRESS).is_file():

@@ -34,6 +34,7 @@ from ..writing import write_json
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer
 from .local_stages import LOCAL_STAGES
+from .partition import partition_options
 from .pipeline import Pipeline
 from .reference_runs import programs
 from .session import Session
@@ -337,7 +338,7 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
         "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
-        "partition": f"{args.fcit_partition}, beta {args.fcit_beta}, at least {args.fcit_min_client_samples} records",
+        "partition": str(partition_options(args)),
         "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
         f"{training.gradient_accumulation_steps})",
         "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "

@@ -51,7 +51,7 @@ def run_client(session: Session) -> None:
     own = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
     k = len(state.subspaces) if own is None else own
     opened = (k,) if own is None else ()
-    assignment = Assignment({client: k}, {}, opened, frozenset([client] if opened else ()))
+    assignment = Assignment({client: k}, {}, opened)
     rules, fresh = program.rules(state), program.fresh(state.stage)
     requests = configure(state, rules, assignment, fresh, {client: config}, program.method, program.aggregation)
     own = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)

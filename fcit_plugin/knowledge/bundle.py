@@ -4,7 +4,6 @@
 ``encoder/`` the tokenizer, and the text encoder if there is one. docs/serving.md shows the few lines that use them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..writing import write_json
 from .activation import Router
 from .embedding import EmbeddingEncoder
 from .encoders import CenteredEncoder, OncePerText, TextEncoder
@@ -51,8 +51,7 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         # once for each of its tokens, so that the nearest token's place is its adapter's
         "adapters": [dict(adapter) for adapter, row in listed for _ in row],
     }
-    text = json.dumps(described, indent=2, ensure_ascii=False)
-    (folder / ROUTER_JSON).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / ROUTER_JSON, described)
 
 
 def _encoder(encoder: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -35,13 +35,11 @@ class Assignment:
         cosine: client -> cosine of its token to the token of the subspace it matched or, in a new subspace,
             to the mean token of the cluster that opened it.
         opened: the new subspaces, ascending; they continue the numbers of the existing ones.
-        starts_fresh: clients that begin from the fresh LoRA initialisation: exactly those in `opened`.
     """
 
     subspace: dict[int, int]
     cosine: dict[int, float]
     opened: tuple[int, ...]
-    starts_fresh: frozenset[int]
 
 
 def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None) -> int | None:
@@ -147,7 +145,6 @@ class Organizer:
             subspace={c.client: subspace[c.client] for c in clients},
             cosine={c.client: cosine[c.client] for c in clients},
             opened=tuple(range(tokens.num_subspaces, tokens.num_subspaces + len(opening))),
-            starts_fresh=frozenset(c.client for c in fresh),
         )
 
     def _open(
@@ -221,7 +218,6 @@ class SingleSubspace(Organizer):
             subspace=dict.fromkeys(numbers, 0),
             cosine=dict.fromkeys(numbers, math.nan),
             opened=(0,) if first else (),
-            starts_fresh=frozenset(numbers if first else ()),
         )
 
 

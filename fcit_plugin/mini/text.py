@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..cache import cache_folder
-from ..writing import write_json
+from ..writing import whole_folder, write_json
 from .build import base_model_path
 
 
@@ -17,8 +17,9 @@ def text_model_path() -> Path:
 
     folder = cache_folder() / "mini-text-model"
     with FileLock(f"{folder}.lock"):
-        if not (folder / "model.safetensors").exists():
-            _take_out(folder)
+        if not folder.exists():
+            with whole_folder(folder) as partial:
+                _take_out(partial)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,11 @@ class PartitionOptions:
         if not (math.isfinite(self.beta) and self.beta > 0):
             raise ValueError(f"fcit_beta is {self.beta}; it must be a number above 0.")
 
-
-Partitioner = Callable[[Records, PartitionOptions, np.random.Generator], Sequence[np.ndarray]]
-"""Gives for each client the indices of its records."""
+    def __str__(self) -> str:
+        """The method, and what of the other keys it goes by."""
+        at_least = "" if self.method in AS_GIVEN else f", at least {self.min_samples} records"
+        beta = "" if self.method in ("iid", "natural") else f", beta {self.beta}"
+        return f"{self.method}{beta}{at_least}"
 
 
 def partition(records: Records, options: PartitionOptions, seed: int | Sequence[int]) -> list[np.ndarray]:

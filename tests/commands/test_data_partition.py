@@ -16,6 +16,7 @@ from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
 from fcit_plugin.mini.build import mini_root
 from fcit_plugin.scenario import SETTINGS
+from fcit_plugin.scenario.partition import PartitionOptions
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,27 @@ def whole(keys):
 
 def test_it_shows_the_partition_of_the_run(text_run, text_keys):
     assert whole(text_keys) == report_of(text_run)["partition"]
+
+
+def test_keys_that_decide_nothing_may_follow_the_recipe(text_keys, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "r.yaml", text_keys)
+    verb(recipe)
+    plain = capsys.readouterr().out
+    verb(recipe, "output_dir=saves/x", "model_name_or_path=elsewhere", "max_steps=3")
+    assert capsys.readouterr().out == plain
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("quantity", "quantity, beta 0.5, at least 7 records"),
+        ("iid", "iid, at least 7 records"),
+        ("natural", "natural"),
+        ("released", "released, beta 0.5"),
+    ],
+)
+def test_the_partition_says_what_it_goes_by(method, said):
+    assert str(PartitionOptions(3, method=method, beta=0.5, min_samples=7)) == said
 
 
 def test_table_file_and_picture_hold_the_same_numbers(text_keys, tmp_path, capsys):
