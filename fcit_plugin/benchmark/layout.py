@@ -1,6 +1,6 @@
 """Folder and file names of the released FCIT benchmark, and where each part of it is to be had.
 
-Sources: section 9 of the spec, and the README of the research code (https://github.com/Ghy0501/FCIT, commit 9b10259).
+Source: the README of the research code (https://github.com/Ghy0501/FCIT, commit 9b10259).
 """
 
 from dataclasses import dataclass

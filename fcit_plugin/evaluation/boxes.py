@@ -1,4 +1,4 @@
-"""Boxes in texts and their overlap (spec, section 7: grounding)."""
+"""Boxes in texts and their overlap, for grounding (docs/metrics.md)."""
 
 import re
 from collections.abc import Sequence

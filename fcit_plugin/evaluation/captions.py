@@ -1,4 +1,4 @@
-"""Scores of captions (spec, section 7): ROUGE-L of our own, and those of the COCO caption toolkit."""
+"""Scores of captions (docs/metrics.md): ROUGE-L of our own, and those of the COCO caption toolkit."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ def rouge_l(prediction: str, reference: str) -> float:
 
 
 def coco(predictions: Sequence[str], answers: Sequence[Answer]) -> float:
-    """Return 100 times the mean of BLEU-1 to 4, METEOR, ROUGE-L and CIDEr over the corpus, the spec's caption score.
+    """Return 100 times the mean of BLEU-1 to 4, METEOR, ROUGE-L and CIDEr over the corpus, the caption score of the paper.
 
     CIDEr goes up to 10, so this may pass 100.
 

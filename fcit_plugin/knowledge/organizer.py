@@ -1,4 +1,4 @@
-"""Dynamic knowledge organization (DKO): which client trains which subspace (spec, sections 2 and 3).
+"""Dynamic knowledge organization (DKO): which client trains which subspace (docs/settings.md).
 
 Two questions are kept apart. `match` is what anyone can answer from the server's public state and one token:
 does a known subspace serve this kind of instruction? `Organizer.assign` then sorts the clients without a match
@@ -90,7 +90,7 @@ class Organizer:
         return match(mean, tokens, self.threshold, self.max_subspaces)
 
     def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
-        """Give every client of a round exactly one subspace (spec 3.1 to 3.4 and 3.6).
+        """Give every client of a round exactly one subspace.
 
         1. A client that `match`es an existing subspace goes there.
         2. The others are clustered among themselves: a chain of cosines >= tau joins (single linkage).
@@ -159,7 +159,7 @@ class Organizer:
         return opening, [c for cluster in by_size[free:] for c in cluster]
 
     def update(self, tokens: SubspaceTokens, clients: Iterable[ClientToken], assignment: Assignment) -> SubspaceTokens:
-        """Return the tokens after a round (spec 3.5): g_k <- (N_k g_k + sum q_c m_c) / (N_k + sum q_c).
+        """Return the tokens after a round: g_k <- (N_k g_k + sum q_c m_c) / (N_k + sum q_c).
 
         Computed in float64 and stored in float32. A subspace without replies stays bit-identical; an opened
         one without replies gets a row with count 0, so that numbers never shift.

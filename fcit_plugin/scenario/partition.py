@@ -1,4 +1,4 @@
-"""Dealing the records of the tasks out to the clients (spec, section 5)."""
+"""Dealing the records of the tasks out to the clients (docs/settings.md)."""
 
 import difflib
 import math

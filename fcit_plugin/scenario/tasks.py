@@ -1,4 +1,4 @@
-"""Tasks and their order in time (spec, sections 1 and 5)."""
+"""Tasks and their order in time (docs/settings.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
