@@ -98,6 +98,7 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from ..evaluation.plots import short_name
+
     options = partition.options
     title = f"{partition.scenario.name}: {options.num_clients} clients, {options}, seed {partition.seed}"
     console = Console(highlight=False, width=_WIDE)

@@ -147,7 +147,8 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
         name: A registered encoder (hook ``fcit_identity_encoders``), or the path or name of a Hugging Face text encoder.
         pooling: ``mean`` or ``eos``, for a text encoder.
         center: Whether to take away what all instructions share.
-        model: The base model: its embedding is used, and a text encoder computes where it is.
+        model: The base model: its embedding is used, and a text encoder computes where it is. None, for a text
+            encoder of that kind alone: on the CPU.
         tokenizer: The base model's tokenizer (for ``embedding``).
 
     Raises:
@@ -156,7 +157,7 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     maker = registry("identity_encoders").get(name)
     if maker:
         return maker(model, tokenizer, pooling, center)
-    return CenteredEncoder(TextEncoder(name, pooling, model.device), center)
+    return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)
 
 
 def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> int:

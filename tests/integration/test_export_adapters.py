@@ -178,7 +178,7 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
         tmp_path / "bert"
     )
     fast.save_pretrained(tmp_path / "bert")
-    encoder = make_encoder(str(tmp_path / "bert"), pooling, center, torch.nn.Linear(1, 1).to("cpu"), None)
+    encoder = make_encoder(str(tmp_path / "bert"), pooling, center, None, None)
     tokens = load_state(text_run)[0].tokens
     write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
     token = run_docs(tmp_path, "router", "text encoder")["identity_token"]
