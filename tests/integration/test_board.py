@@ -7,7 +7,7 @@ import tiny
 import yaml
 from llamafactory.chat import ChatModel
 from llamafactory.train.tuner import export_model
-from runs import infer_args, report_of
+from runs import infer_args, report_of, run_recipe
 from safetensors.torch import load_file
 
 gr = pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases do not go with huggingface_hub 1
@@ -78,10 +78,8 @@ def test_its_export_is_that_of_the_command(board, text_run, text_keys, tmp_path)
     assert found.keys() == expected.keys() and all(found[key].equal(expected[key]) for key in found)
 
 
-def test_a_run_is_started_from_it_with_extra_arguments(board, filled_in, text_keys, tmp_path, monkeypatch):
+def test_a_run_is_started_from_it_with_extra_arguments(board, filled_in, text_keys, tmp_path):
     """``dataset: null`` takes back the data set that the board wants to be named."""
-    from runs import run_recipe
-
     kept = ("stage", "fcit_setting", "fcit_stages", "fcit_num_clients", "fcit_clients_per_round", "fcit_min_client_samples")
     kept += ("fcit_beta", "fcit_identity_encoder", "lora_rank", "lora_target", "default_system", "do_train")
     extra = {key: text_keys[key] for key in kept if key in text_keys}
