@@ -23,9 +23,7 @@ from fcit_plugin.knowledge.identity_tokens import ClientToken
 def request(sent: dict[str, torch.Tensor], client: int) -> Message:
     """What a client was sent."""
     config: ConfigRecord = work_config("benchmark", 0, 0, client, 0)
-    return Message(
-        RecordDict({ARRAYS: to_record(sent), CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN
-    )
+    return Message(RecordDict({ARRAYS: to_record(sent), CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN)
 
 
 def main() -> None:

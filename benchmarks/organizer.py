@@ -29,9 +29,7 @@ def main() -> None:
     organizer, rows = Organizer(0.9, None), []
     for count in [100, 200] if args.tiny else args.clients:
         kinds = rng.integers(args.kinds, size=count)
-        clients = [
-            ClientToken(i, centres[k] + 0.1 * rng.standard_normal(D, np.float32), 10, 100) for i, k in enumerate(kinds)
-        ]
+        clients = [ClientToken(i, centres[k] + 0.1 * rng.standard_normal(D, np.float32), 10, 100) for i, k in enumerate(kinds)]
         seconds, before = [], resident()
         state = SubspaceTokens.empty(D)
         for _ in range(2):

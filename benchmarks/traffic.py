@@ -23,9 +23,7 @@ def main() -> None:
     torch.set_num_threads(1)
     stages = {"fcit_setting": "custom", "fcit_stages": [["fcit_clevr_math"], ["fcit_ocrvqa"]]} if args.tiny else {}
     with tempfile.TemporaryDirectory() as folder:
-        found = session(
-            Path(folder), **stages, fcit_num_rounds=1, fcit_eval_every="never", fcit_zero_shot=False, max_steps=1
-        )
+        found = session(Path(folder), **stages, fcit_num_rounds=1, fcit_eval_every="never", fcit_zero_shot=False, max_steps=1)
         from fcit_plugin.federation.compression import COMPRESSIONS
         from fcit_plugin.integration.run import FederatedRun
         from fcit_plugin.plan.work import Payload
@@ -47,10 +45,7 @@ def main() -> None:
         ("", "one subspace", f"all ({subspaces} at the end)", "ratio"),
         [
             ("up, kB a client and round", traffic.up / count / 1e3, all_up / count / 1e3, traffic.up / all_up),
-            *(
-                (f"up with {name}", up / 1e3, all_up / count / 1e3, up * count / all_up)
-                for name, up in compressed.items()
-            ),
+            *((f"up with {name}", up / 1e3, all_up / count / 1e3, up * count / all_up) for name, up in compressed.items()),
             ("down, kB a client and round", traffic.down / count / 1e3, all_down / count / 1e3, traffic.down / all_down),
         ],
     )

@@ -230,13 +230,21 @@ def main() -> None:
         write_text_tasks(folder / "data", seed=0)
         keys = yaml.safe_load((ROOT / "recipes" / "fcit_text_tiny.yaml").read_text())
         text_model_path()  # made before the first fork
-        keys |= SMALL | {"dataset_dir": str(folder / "data"), "disable_tqdm": True, "logging_steps": 1, "report_to": "tensorboard", "fcit_keep_client_updates": True}
+        keys |= SMALL | {
+            "dataset_dir": str(folder / "data"),
+            "disable_tqdm": True,
+            "logging_steps": 1,
+            "report_to": "tensorboard",
+            "fcit_keep_client_updates": True,
+        }
         killed, ends = proof(keys, folder, args.kills, args.seed)
     print("\n| killed in | kills |\n| --- | ---: |")
     for phase in [*PHASES, FILE_OPERATION, BETWEEN]:
         print(f"| {phase} | {killed[phase]} |")
     same = sum(not names for names in ends)
-    print(f"\n{sum(killed.values())} kills over {len(ends)} runs; {same} of {len(ends)} ended bit for bit as the run nobody killed.")
+    print(
+        f"\n{sum(killed.values())} kills over {len(ends)} runs; {same} of {len(ends)} ended bit for bit as the run nobody killed."
+    )
     sys.exit(same != len(ends))
 
 

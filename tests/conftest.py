@@ -145,9 +145,7 @@ def text_run(text_keys) -> Path:
 def llava_keys(llava_model, image_data, tmp_path_factory) -> dict[str, Any]:
     """The recipe of :func:`llava_run`: it trains the projector."""
     output_dir = tmp_path_factory.mktemp("llava_run") / "out"
-    return tiny.recipe(
-        llava_model, image_data, output_dir, freeze_multi_modal_projector=False, fcit_keep_client_updates=True
-    )
+    return tiny.recipe(llava_model, image_data, output_dir, freeze_multi_modal_projector=False, fcit_keep_client_updates=True)
 
 
 @pytest.fixture(scope="session")

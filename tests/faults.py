@@ -157,9 +157,7 @@ TABLE = [
     Fault("says that it failed, at great length", BOTH, fails("why? " * 100_000), "why? why?"),
     # envelope
     Fault("replies twice alike", BOTH, lambda request, reply: [reply, reply], "it appears twice"),
-    Fault(
-        "replies twice, the second time with an error", BOTH, lambda q, r: [r, *fails("oh")(q, r)], "it appears twice"
-    ),
+    Fault("replies twice, the second time with an error", BOTH, lambda q, r: [r, *fails("oh")(q, r)], "it appears twice"),
     Fault("replies three times", BOTH, lambda request, reply: [reply] * 3, "with 3 replies"),
     Fault(
         "replies in the name of a node that nobody asked",
@@ -214,7 +212,9 @@ TABLE = [
     Fault("has its token under another name", BOTH, edit(lambda c: c[TOKEN].update(m=c[TOKEN].pop("mean"))), "holds m, not"),
     Fault("adds a second token", BOTH, edit(lambda c: c[TOKEN].update(m=c[TOKEN]["mean"])), "holds m, mean, not mean"),
     # records and files
-    Fault("answers a query with megabytes", QUERY, edit(lambda c: c.update({ARRAYS: ArrayRecord()})), "holds the records arrays"),
+    Fault(
+        "answers a query with megabytes", QUERY, edit(lambda c: c.update({ARRAYS: ArrayRecord()})), "holds the records arrays"
+    ),
     Fault("sends a pickle", BOTH, raw(TOKEN, "mean", lambda a: {"data": pickle.dumps([1])}), "NumPy's format"),
     Fault("sends an array of Python objects", BOTH, raw(TOKEN, "mean", lambda a: {"data": header("|O", (6,))}), "format"),
     Fault("announces a terabyte", BOTH, raw(TOKEN, "mean", lambda a: {"data": header("<f4", (2**38,))}), "format"),
@@ -234,11 +234,20 @@ TABLE = [
     Fault("leaves out the projector", TRAIN, drop(SHARED), "it holds the records"),
     Fault("leaves out the subspace", TRAIN, drop(ARRAYS), "it holds the records"),
     Fault("sends an empty subspace", TRAIN, edit(lambda c: c[ARRAYS].clear()), "arrays/l.lora_A.weight is not in both"),
-    Fault("adds a record", TRAIN, edit(lambda c: c.update(more=ArrayRecord())), "it holds the records arrays, config, metrics, more"),
-    Fault("sends scalars for weights", TRAIN, edit(lambda c: c.update({ARRAYS: MetricRecord()})), "its record arrays is a Metric"),
+    Fault(
+        "adds a record",
+        TRAIN,
+        edit(lambda c: c.update(more=ArrayRecord())),
+        "it holds the records arrays, config, metrics, more",
+    ),
+    Fault(
+        "sends scalars for weights", TRAIN, edit(lambda c: c.update({ARRAYS: MetricRecord()})), "its record arrays is a Metric"
+    ),
     Fault("swaps subspace and projector", TRAIN, edit(swap), "is not in both"),
     Fault("transposes a tensor", TRAIN, tensor(ARRAYS, A, lambda a: a.T), "of shape (3, 2), not (2, 3); was it trained"),
-    Fault("trained another rank", TRAIN, tensor(ARRAYS, A, lambda a: np.tile(a, (2, 1))), "was it trained with another lora_rank?"),
+    Fault(
+        "trained another rank", TRAIN, tensor(ARRAYS, A, lambda a: np.tile(a, (2, 1))), "was it trained with another lora_rank?"
+    ),
     Fault("flattens a tensor", TRAIN, tensor(ARRAYS, A, np.ravel), "of shape (6,), not (2, 3)"),
     Fault("sends one number for a tensor", TRAIN, tensor(ARRAYS, A, lambda a: a[:1, :1]), "of shape (1, 1), not (2, 3)"),
     Fault("sends float64", TRAIN, tensor(ARRAYS, A, lambda a: a.astype(np.float64)), "of dtype 'float64', not float32"),
@@ -263,7 +272,12 @@ TABLE = [
     Fault("moves as far as float32 goes", TRAIN, grow(1e35), "its update has norm"),
     Fault("moves farther than `fcit_max_update_norm`", TRAIN, grow(1e4), "(`fcit_max_update_norm`)"),
     # what it said before
-    Fault("has another token than before training", TRAIN, tensor(TOKEN, "mean", lambda a: a * 1.0001), "its identity token differs"),
+    Fault(
+        "has another token than before training",
+        TRAIN,
+        tensor(TOKEN, "mean", lambda a: a * 1.0001),
+        "its identity token differs",
+    ),
     Fault("has another token count than before", TRAIN, metrics(count=3), "its token count differs"),
     Fault("has another number of examples than before", TRAIN, metrics(examples=99), "its number of examples differs"),
     Fault("reports a loss of NaN", TRAIN, metrics(loss=float("nan")), "train-loss nan"),

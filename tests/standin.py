@@ -28,7 +28,9 @@ class StandIn(BaseHTTPRequestHandler):
             server.checked.append(json.loads(body)["content"])
             self._answer({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
-            files = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]
+            ]
             self._answer({"files": files})
         elif "/commit/" in self.path:
             lines = [json.loads(line) for line in body.splitlines()]

@@ -51,9 +51,7 @@ def _words(special: list[str], turns: list[str]) -> Tokenizer:
 def tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of the tiny Llama and LLaVA."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=_words(
-            ["<pad>", "<s>", "</s>", "<unk>", "<image>"], ["USER:", "ASSISTANT:", "Human:", "Assistant:"]
-        ),
+        tokenizer_object=_words(["<pad>", "<s>", "</s>", "<unk>", "<image>"], ["USER:", "ASSISTANT:", "Human:", "Assistant:"]),
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",

@@ -101,9 +101,7 @@ class OwnProjectors:
         ValueError: The projectors are not those of this model, or its weights are not all in memory.
     """
 
-    def __init__(
-        self, model: nn.Module, projectors: Sequence[State], weights_of: Callable[[int], torch.Tensor]
-    ) -> None:
+    def __init__(self, model: nn.Module, projectors: Sequence[State], weights_of: Callable[[int], torch.Tensor]) -> None:
         check_one_module(model, projectors[0])
         path = module_of(projectors[0])
         module = model.get_submodule(path)
@@ -112,7 +110,9 @@ class OwnProjectors:
                 f"The projector {path} is offloaded, and subspaces with projectors of their own need it in memory; load the model "
                 "on devices that hold it all (`device_map`)."
             )
-        self._own = [_copy_of(module, {key.removeprefix(f"{path}."): value for key, value in state.items()}) for state in projectors]
+        self._own = [
+            _copy_of(module, {key.removeprefix(f"{path}."): value for key, value in state.items()}) for state in projectors
+        ]
         self._weights_of = weights_of
         self._handle = module.register_forward_hook(self._mixed, with_kwargs=True)
 

@@ -32,9 +32,7 @@ def stack(subspaces: Sequence[State]) -> State:
     """
     if not subspaces:
         raise ValueError("There is no subspace to stack.")
-    return {
-        key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]
-    }
+    return {key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]}
 
 
 def scale_of(config: LoraConfig) -> float:
@@ -46,9 +44,7 @@ def stacked_config(config: LoraConfig, num_subspaces: int) -> LoraConfig:
     """The PEFT configuration of the stacked adapter: rank K r at the scale s of one subspace."""
     scale = scale_of(config)
     rank = config.r * num_subspaces
-    return dataclasses.replace(
-        config, r=rank, lora_alpha=scale * rank, use_rslora=False, lora_dropout=0.0, inference_mode=True
-    )
+    return dataclasses.replace(config, r=rank, lora_alpha=scale * rank, use_rslora=False, lora_dropout=0.0, inference_mode=True)
 
 
 class Activation:
@@ -153,9 +149,7 @@ def attach(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[St
 def _fill(model: PeftModel, subspaces: Sequence[State]) -> None:
     """Write subspaces into the stacked adapter."""
     parameters = {
-        name.replace(f".{STACKED}.", "."): parameter
-        for name, parameter in model.named_parameters()
-        if f".{STACKED}." in name
+        name.replace(f".{STACKED}.", "."): parameter for name, parameter in model.named_parameters() if f".{STACKED}." in name
     }
     stacked = stack(subspaces)
     check_keys(parameters, stacked, "stack of subspaces")
@@ -201,9 +195,7 @@ def frozen_beside(model: PeftModel, subspaces: Sequence[State]) -> Iterator[None
 
 
 @contextlib.contextmanager
-def activated(
-    model: PeftModel, subspaces: Sequence[State], projectors: Sequence[State] = ()
-) -> Iterator[Activation]:
+def activated(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[State] = ()) -> Iterator[Activation]:
     """Within the block the model answers through all subspaces; afterwards it trains as before."""
     trainable = _trainable(model)
     was_training = model.training

@@ -16,8 +16,7 @@ class InferenceArguments:
 
     fcit_export_weights: str | None = option(
         None,
-        "For export: the number of one subspace, a data set that it learnt, a list of weights, auto, or mean "
-        "(default: mean).",
+        "For export: the number of one subspace, a data set that it learnt, a list of weights, auto, or mean (default: mean).",
     )
     fcit_export_instruction: str | None = option(
         None, "For fcit_export_weights: auto: the instruction that weighs the subspaces, or a data set whose mean does."
@@ -25,8 +24,7 @@ class InferenceArguments:
     fcit_trace_activation: bool = option(False, "Log which subspaces each request activates, and how much.")
     fcit_fallback_threshold: float | None = option(
         None,
-        "An instruction whose best cosine to all identity tokens is lower is answered without any subspace "
-        "(default: none is).",
+        "An instruction whose best cosine to all identity tokens is lower is answered without any subspace (default: none is).",
     )
 
     def parse(self) -> None:
@@ -42,6 +40,4 @@ class InferenceArguments:
                 "data set, says which subspaces are merged."
             )
         if self.fcit_fallback_threshold is not None and not -1 <= self.fcit_fallback_threshold <= 1:
-            raise ValueError(
-                f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {self.fcit_fallback_threshold}."
-            )
+            raise ValueError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {self.fcit_fallback_threshold}.")

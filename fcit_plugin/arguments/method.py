@@ -69,6 +69,4 @@ class MethodArguments:
         check_positive(self, "fcit_temperature", "fcit_projector_learning_rate")
         check_at_least(self, 1, "fcit_max_subspaces")
         if not -1 < self.fcit_similarity_threshold <= 1:
-            raise ValueError(
-                f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {self.fcit_similarity_threshold}."
-            )
+            raise ValueError(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {self.fcit_similarity_threshold}.")

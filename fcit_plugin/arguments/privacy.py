@@ -18,7 +18,8 @@ class PrivacyArguments:
         None, "Standard deviation of the Gaussian noise on a sum of updates, in units of fcit_dp_clipping_norm."
     )
     fcit_identity_noise: float | None = option(
-        None, "Standard deviation of the Gaussian noise that clients add to their identity tokens, which are scaled to length 1."
+        None,
+        "Standard deviation of the Gaussian noise that clients add to their identity tokens, which are scaled to length 1.",
     )
     fcit_dp_delta: float = option(1e-5, "Delta at which the spent epsilon is reported.")
     fcit_dp_secret: int | None = option(
@@ -50,4 +51,6 @@ class PrivacyArguments:
                 "or `fcit_identity_noise`."
             )
         if noisy and find_spec("dp_accounting") is None:
-            raise ValueError(f'`{noisy[0]}` needs a package that adds up the spent epsilon: pip install "fcit-plugin[privacy]".')
+            raise ValueError(
+                f'`{noisy[0]}` needs a package that adds up the spent epsilon: pip install "fcit-plugin[privacy]".'
+            )

@@ -54,9 +54,7 @@ class ScenarioArguments:
 
     def check(self) -> None:
         """Refuse values that cannot work, alone or together."""
-        check_at_least(
-            self, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples"
-        )
+        check_at_least(self, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
         check_positive(self, "fcit_beta")
         if self.fcit_clients_per_round > self.fcit_num_clients:
             raise ValueError(
@@ -69,7 +67,9 @@ class ScenarioArguments:
             key = "fcit_stages" if self.fcit_stages else "fcit_schedule"
             raise ValueError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {self.fcit_setting}.")
         if self.fcit_partition == "natural" and not self.fcit_partition_column:
-            raise ValueError("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
+            raise ValueError(
+                "`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client."
+            )
         if self.fcit_partition_column and self.fcit_partition in PARTITIONERS and self.fcit_partition != "natural":
             raise ValueError(
                 f"`fcit_partition_column` is not used by `fcit_partition: {self.fcit_partition}`; set "

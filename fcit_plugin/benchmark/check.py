@@ -89,9 +89,7 @@ def check_test(root: Path, layout: DatasetLayout, remedy: str) -> CheckedFile:
     checked.references = [None] * len(checked.records)
     if layout.references:
         try:
-            checked.references, defects = match_references(
-                checked.records, checked.file, layout.references, root, remedy
-            )
+            checked.references, defects = match_references(checked.records, checked.file, layout.references, root, remedy)
             checked.defects += defects
             checked.defects += _texts_for_boxes(checked, layout.box_column)
         except BrokenFile as error:

@@ -93,9 +93,7 @@ _ALL = (
         "ArxivQA/images",
         "https://huggingface.co/datasets/MMInstruction/ArxivQA",
     ),
-    DatasetLayout(
-        "fcit_iconqa", "IconQA", "train.json", "val.json", "IconQA/iconqa_data/iconqa", "https://iconqa.github.io"
-    ),
+    DatasetLayout("fcit_iconqa", "IconQA", "train.json", "val.json", "IconQA/iconqa_data/iconqa", "https://iconqa.github.io"),
     DatasetLayout(
         "fcit_clevr_math",
         "CLEVR-Math",

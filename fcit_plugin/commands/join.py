@@ -10,9 +10,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="RUN", help="output_dir of a run")
     parser.add_argument("second", type=Path, metavar="OTHER", help="output_dir of another run on the same base model")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument(
-        "--threshold", type=float, help="cosine from which two subspaces are of one kind (default: RUN's own)"
-    )
+    parser.add_argument("--threshold", type=float, help="cosine from which two subspaces are of one kind (default: RUN's own)")
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -69,12 +69,8 @@ def _say_written(args: argparse.Namespace) -> None:
 
 
 DATA_MINI = Command("data mini", "--out DIR", "draw the embedded benchmark FCIT-mini", _out_and_seed, _data_mini)
-DATA_TEXT = Command(
-    "data text", "--out DIR", "write the text tasks of recipes/fcit_text_tiny.yaml", _out_and_seed, _data_text
-)
-DATA_HARD = Command(
-    "data hard", "--out DIR", "write the data sets of recipes/compare/hard.yaml", _out_and_seed, _data_hard
-)
+DATA_TEXT = Command("data text", "--out DIR", "write the text tasks of recipes/fcit_text_tiny.yaml", _out_and_seed, _data_text)
+DATA_HARD = Command("data hard", "--out DIR", "write the data sets of recipes/compare/hard.yaml", _out_and_seed, _data_hard)
 DATA_REAL = Command(
     "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _out_and_seed, _data_real
 )

@@ -172,4 +172,3 @@ _PLOTS: dict[str, tuple[str, Callable[[Comparison, Path], None]]] = {
     "traffic": ("Last against bytes", plot_traffic),
     "bars": ("Last and forgetting", _bars("Last and forgetting", "Last", "Forgetting")),
 }
-

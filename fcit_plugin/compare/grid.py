@@ -251,7 +251,9 @@ def _read(path: Path) -> _File:
     for where, part in parts:
         for key in _GRIDS_OWN.keys() & part.keys():
             if key != "fcit_setting" or not where.startswith("setting"):
-                raise ValueError(f"{path}: {where} has `{key}`, which the grid sets for each run; give it in `{_GRIDS_OWN[key]}`.")
+                raise ValueError(
+                    f"{path}: {where} has `{key}`, which the grid sets for each run; give it in `{_GRIDS_OWN[key]}`."
+                )
     found = _File(**{key: value for key, value in given.items() if value is not None})
     for name, row in found.rows.items():
         of = row.get(_EVALUATES)

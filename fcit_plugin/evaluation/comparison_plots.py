@@ -63,7 +63,9 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     Raises:
         ValueError: no run was evaluated after its last stage.
     """
-    bars = [(label, [Spread(scores[name], None) for name in comparison.datasets]) for label, scores in comparison.zero_shot.items()]
+    bars = [
+        (label, [Spread(scores[name], None) for name in comparison.datasets]) for label, scores in comparison.zero_shot.items()
+    ]
     untuned = len(bars)
     bars += [(group.label, [group.final(name) for name in comparison.datasets]) for group in comparison.groups]
     bars = bars[:untuned] + [(label, finals) for label, finals in bars[untuned:] if any(finals)]

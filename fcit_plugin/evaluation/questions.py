@@ -16,10 +16,8 @@ _CONTRACTED = """
     wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
 """
 #: A contraction that lacks one apostrophe -> the whole one.
-_MENDED = {
-    word[:i] + word[i + 1 :]: word for word in _CONTRACTED.split() for i, letter in enumerate(word) if letter == "'"
-}
-_PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_MENDED = {word[:i] + word[i + 1 :]: word for word in _CONTRACTED.split() for i, letter in enumerate(word) if letter == "'"}
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
 
 def vqa(prediction: str, answers: Sequence[str]) -> float:

@@ -201,7 +201,9 @@ def table(report: Report) -> str:
         blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")
     if report["privacy"]:
         total = report["privacy"]["total"]
-        blocks.append(f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/privacy.md.")
+        blocks.append(
+            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/privacy.md."
+        )
     return "\n\n".join(blocks)
 
 
@@ -226,11 +228,7 @@ def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     }
     header = ["", *map(short_name, names)]
     filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}
-    return [
-        (heading, [header, *([name, *map(_cell, row)] for name, row in rows)])
-        for heading, rows in filled.items()
-        if rows
-    ]
+    return [(heading, [header, *([name, *map(_cell, row)] for name, row in rows)]) for heading, rows in filled.items() if rows]
 
 
 def _stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:

@@ -178,9 +178,7 @@ def _adapter_config(folder: Path, state: ServerState) -> dict[str, Any]:
     return {**config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
 
 
-def _check_alike(
-    first: Path, values: Mapping[str, Any], second: Path, others: Mapping[str, Any], keys: Sequence[str]
-) -> None:
+def _check_alike(first: Path, values: Mapping[str, Any], second: Path, others: Mapping[str, Any], keys: Sequence[str]) -> None:
     for key in keys:
         if values.get(key) != others.get(key):
             raise ValueError(

@@ -105,4 +105,3 @@ def noisy_token(mean: np.ndarray, deviation: float, seed: int, client: int, task
 def noise_seed(args: FcitArguments, seed: int) -> int:
     """The seed of the noise: the secret one, or that of the run."""
     return seed if args.fcit_dp_secret is None else args.fcit_dp_secret
-

@@ -47,9 +47,7 @@ class Scaffold(FedAvg):
         self.controls: dict[str, np.ndarray] = {}  # by client/key
 
     @override
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         messages = []
         for message in super().configure_train(server_round, arrays, config, grid):
             client = message.metadata.dst_node_id
@@ -59,9 +57,7 @@ class Scaffold(FedAvg):
         return messages
 
     @override
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
         changes: dict[str, np.ndarray] = {}
         for reply in replies:

@@ -191,9 +191,7 @@ def run(program: Program, state: ServerState, grid: Grid, observer: RunObserver,
     return state
 
 
-def run_round(
-    program: Program, state: ServerState, grid: Grid, observer: RunObserver, traffic: Traffic
-) -> ServerState:
+def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObserver, traffic: Traffic) -> ServerState:
     """One round: sample, query identity tokens, assign, train, fold; with other clients if too few of these reply.
 
     Raises:

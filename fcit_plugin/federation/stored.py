@@ -98,8 +98,10 @@ def stored_records(path: Path) -> RecordDict:
 
 def records_bytes(content: RecordDict) -> bytes:
     """The array records as a safetensors file, each array by ``record/key``; of a dtype that no update has, as float32."""
-    return save({
-        f"{name}/{key}": array.numpy().astype(array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False)
-        for name, record in content.array_records.items()
-        for key, array in record.items()
-    })
+    return save(
+        {
+            f"{name}/{key}": array.numpy().astype(array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False)
+            for name, record in content.array_records.items()
+            for key, array in record.items()
+        }
+    )

@@ -47,7 +47,9 @@ def check_targets(model: torch.nn.Module, finetuning_args) -> None:
     for target in finetuning_args.lora_target:
         if target != "all" and not any(f".{name}".endswith(f".{target}") for name in names):
             layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-            raise ValueError(f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}")
+            raise ValueError(
+                f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}"
+            )
     if finetuning_args.fcit.fcit_projector_learning_rate is not None and not projectors(model):
         raise ValueError(
             "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
@@ -99,9 +101,7 @@ def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
         projector.requires_grad_(True)
         if not finetuning_args.pure_bf16 and model.dtype != torch.float32:
             projector.float()
-            projector.register_forward_pre_hook(
-                lambda module, args: tuple(x.to(next(module.parameters()).dtype) for x in args)
-            )
+            projector.register_forward_pre_hook(lambda module, args: tuple(x.to(next(module.parameters()).dtype) for x in args))
             projector.register_forward_hook(lambda module, args, output: output.to(embedding.weight.dtype))
 
 

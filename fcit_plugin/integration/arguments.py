@@ -131,7 +131,9 @@ def folder_to_evaluate(recipe: dict[str, Any], stage: str) -> Path | None:
             + (f", {given} is none." if given else ".")
         )
     if folder.resolve() == Path(recipe.get("output_dir", "")).resolve():
-        raise ValueError(f"`output_dir` is the folder that is evaluated ({folder}), whose report it would replace; name another.")
+        raise ValueError(
+            f"`output_dir` is the folder that is evaluated ({folder}), whose report it would replace; name another."
+        )
     return folder
 
 

@@ -85,7 +85,9 @@ def export_adapters(
     @cache
     def reading() -> tuple[Any, PixelReader]:
         loaded = load_tokenizer(model_args)
-        return loaded["tokenizer"], PixelReader(get_template_and_fix_tokenizer(loaded["tokenizer"], data_args), loaded["processor"])
+        return loaded["tokenizer"], PixelReader(
+            get_template_and_fix_tokenizer(loaded["tokenizer"], data_args), loaded["processor"]
+        )
 
     @cache
     def router() -> Router:
@@ -100,9 +102,13 @@ def export_adapters(
     config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
     complete = learnt.state.projectors and not adapters_only
     if complete:
-        logger.info_rank0("Each adapter brings its projector along (`modules_to_save`), which PEFT and LLaMA-Factory load and vLLM does not.")
+        logger.info_rank0(
+            "Each adapter brings its projector along (`modules_to_save`), which PEFT and LLaMA-Factory load and vLLM does not."
+        )
     elif learnt.state.projectors:
-        logger.warning_rank0("The adapters are without the projectors that the subspaces were trained with, and will answer otherwise.")
+        logger.warning_rank0(
+            "The adapters are without the projectors that the subspaces were trained with, and will answer otherwise."
+        )
 
     def write(name: str, state: State, config: dict[str, Any], weights: Sequence[float]) -> None:
         parts = with_projector(state, config, learnt.projector(weights)) if complete else (state, config)

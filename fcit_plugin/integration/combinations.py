@@ -56,9 +56,7 @@ def check_combination(
     _check_method(model_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
-        raise ValueError(
-            "`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen."
-        )
+        raise ValueError("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_reference:
         raise ValueError("`fcit_reference` is a bound from the untuned model on; take `adapter_name_or_path` out.")
     _check_folders(training_args.output_dir, fcit, earlier)

@@ -163,9 +163,7 @@ class Earlier:
                 "put these back (keys that decide how records are tokenised play a part), or set `fcit_eval_every: never`."
             )
 
-    def check_model(
-        self, state: ServerState, blank: State, targets: list[str], shared: State, weights: str | None
-    ) -> None:
+    def check_model(self, state: ServerState, blank: State, targets: list[str], shared: State, weights: str | None) -> None:
         """Refuse another base model than the one that the subspaces were trained on.
 
         Args:

@@ -77,7 +77,5 @@ def _turn(role: str, content: str) -> dict[str, str]:
 def _turns(example: dict[str, Any], column: str, dataset: str) -> list[dict[str, str]]:
     turns = example[column]
     if len(turns) < 2 or len(turns) % 2 or any(t["from"] != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
-        raise ValueError(
-            f"A record of the data set {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}."
-        )
+        raise ValueError(f"A record of the data set {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}.")
     return [_turn(_ROLES[turn["from"]], turn["value"]) for turn in turns]

@@ -35,10 +35,7 @@ def install(parser_module) -> None:
             ours = {name: entry for name, entry in ours.items() if name not in users_datasets(dataset_dir)}
         if not ours:
             return wrapped(dataset_names, dataset_dir)
-        return [
-            _attributes(name, ours[name]) if name in ours else wrapped([name], dataset_dir)[0]
-            for name in dataset_names
-        ]
+        return [_attributes(name, ours[name]) if name in ours else wrapped([name], dataset_dir)[0] for name in dataset_names]
 
     def _attributes(name: str, entry: dict[str, Any]):
         check_file(name, entry, data_root(), users=False)

@@ -148,9 +148,7 @@ def make_plan(session: DrySession) -> Plan:
     found = programs(session)
     travels = payload if list(found) == [""] else None
     schedules = {
-        name: _schedule(session, program, local, travels, processes)
-        for name, program in found.items()
-        if program.num_stages
+        name: _schedule(session, program, local, travels, processes) for name, program in found.items() if program.num_stages
     }
     memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
     given = session.finetuning_args.fcit_given
@@ -214,9 +212,7 @@ def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
     return TaskShare(session.scenario.tasks[index].name, sizes)
 
 
-def _schedule(
-    session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int
-) -> Schedule:
+def _schedule(session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int) -> Schedule:
     work = []
     more = _beside_the_weights(session, program)
     for stage in range(program.scenario.first_stage, program.num_stages):

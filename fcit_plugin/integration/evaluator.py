@@ -147,9 +147,7 @@ class Evaluator:
     def _samples(self, names: Sequence[str]) -> list["_Sample"]:
         dataset_dir, captions = self.pipeline.data_args.dataset_dir, self.args.fcit_caption_metric
         return [
-            _Sample(
-                name, self.pipeline.test(name).head(self.args.fcit_eval_samples), scoring(name, dataset_dir, captions)
-            )
+            _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), scoring(name, dataset_dir, captions))
             for name in names
         ]
 

@@ -93,7 +93,9 @@ def _read(path: Path) -> Sequence[dict[str, Any]]:
         return load_dataset(_TABLES[path.suffix], data_files=str(path), split="train")
     text = path.read_text(encoding="utf-8")
     try:
-        records = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+        records = (
+            [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+        )
     except ValueError as error:
         raise ValueError(f"{path} is no JSON file: {error}.") from error
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):

@@ -66,9 +66,7 @@ class Learnt:
         parameters = dict(model.named_parameters())
         for key, value in shared.items():
             if key not in parameters or parameters[key].shape != value.shape:
-                raise ValueError(
-                    f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it."
-                )
+                raise ValueError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
             with torch.no_grad():
                 parameters[key].copy_(value)
 

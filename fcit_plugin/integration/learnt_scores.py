@@ -86,4 +86,6 @@ def _check(session: Session, learnt: Learnt) -> None:
     theirs, ours = json.loads(file.read_text(encoding="utf-8")), adapter_config(session.model)
     for key in _SCALE:
         if theirs.get(key) != ours.get(key):
-            raise ValueError(f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {file}; give the run's own.")
+            raise ValueError(
+                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {file}; give the run's own."
+            )

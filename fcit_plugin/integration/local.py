@@ -231,9 +231,7 @@ class LocalTrainer:
                     found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
         return found
 
-    def _measured(
-        self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]
-    ) -> dict[str, State]:
+    def _measured(self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, State]:
         """The records that the request wants beside the weights."""
         wants = config.get(WANTS, ())
         found = {name: state for term in terms for name, state in term.measured().items()}

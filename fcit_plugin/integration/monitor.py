@@ -140,7 +140,10 @@ class Monitor:
 
     def _tell(self, event: str, **kwargs: Any) -> None:
         state = TrainerState(
-            global_step=self.step, max_steps=self.total_steps, is_world_process_zero=self._main, is_local_process_zero=self._main
+            global_step=self.step,
+            max_steps=self.total_steps,
+            is_world_process_zero=self._main,
+            is_local_process_zero=self._main,
         )
         for reporter in self._reporters:
             getattr(reporter, event)(self.args, state, TrainerControl(), **kwargs)

@@ -93,9 +93,7 @@ class Pipeline:
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
     """
 
-    def __init__(
-        self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str = "sft"
-    ) -> None:
+    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str = "sft") -> None:
         self.processing = processing
         self.model_args = model_args
         self.data_args = data_args
@@ -127,9 +125,7 @@ class Pipeline:
         for name in test:
             self.test(name)
 
-    def label_sets(
-        self, names: Iterable[str], known: Mapping[str, Sequence[str] | None]
-    ) -> dict[str, Sequence[str] | None]:
+    def label_sets(self, names: Iterable[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
         """The answers that occur in the training records of each data set, None where they are open.
 
         Args:

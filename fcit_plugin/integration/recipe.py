@@ -118,9 +118,7 @@ def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterabl
         )
 
 
-def differing(
-    saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], keys: Iterable[str]
-) -> list[str]:
+def differing(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], keys: Iterable[str]) -> list[str]:
     """Which of some keys differ between two recipes, in words; see :func:`check_same`."""
     defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
     return [

@@ -60,9 +60,7 @@ def programs(session: Session) -> dict[str, Program]:
     if args.fcit_reference == "zero_shot":
         return {"": Untrained(*parts)}
     if args.fcit_reference == "local":
-        clients = sample_clients(
-            args.fcit_num_clients, args.fcit_clients_per_round, seed=program.seed, stage=0, round=0
-        )
+        clients = sample_clients(args.fcit_num_clients, args.fcit_clients_per_round, seed=program.seed, stage=0, round=0)
         return {f"client_{client}": Alone(*parts, client, position) for position, client in enumerate(clients)}
     return {"": program}
 

@@ -36,7 +36,9 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     """
     if fcit.fcit_reference == "oracle":
         own = {item.name: item.default for item in dataclasses.fields(ContinualArguments)}
-        method = fcit.fcit_method if fcit.fcit_method == "disco_plus" else "disco"  # the bound of what keeps projectors keeps them
+        method = (
+            fcit.fcit_method if fcit.fcit_method == "disco_plus" else "disco"
+        )  # the bound of what keeps projectors keeps them
         own |= {"fcit_method": method, "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
         own |= {"fcit_identity_noise": None}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}

@@ -108,9 +108,7 @@ class FederatedRun:
 
     def _begin(self) -> None:
         arguments = {**self._names(), **self.recipe["keys"]}
-        self.progress.recipes.append(
-            {"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]}
-        )
+        self.progress.recipes.append({"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]})
         known = self.progress.zero_shot or {}
         unknown = [name for name in self.scenario.all_datasets() if name not in known]
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
@@ -180,14 +178,10 @@ class FederatedRun:
         last_round = round + 1 == self.args.fcit_num_rounds
         if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
             last_stage = last_round and stage + 1 == self.scenario.num_stages
-            restricted = self.args.fcit_eval_restricted == "true" or (
-                self.args.fcit_eval_restricted == "last" and last_stage
-            )
+            restricted = self.args.fcit_eval_restricted == "true" or (self.args.fcit_eval_restricted == "last" and last_stage)
             scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
             scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
-            scalars.append(
-                {f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None}
-            )
+            scalars.append({f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None})
             if last_round:
                 self.progress.add_scores(stage, scores.free, scores.restricted, scores.other)
             mean = sum(scores.free.values()) / len(scores.free)

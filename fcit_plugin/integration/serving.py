@@ -52,8 +52,6 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     peft_model, activation = learnt.stacked(model)
     names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(learnt.state.tasks)]
     trace = names.__getitem__ if fcit.fcit_trace_activation else None
-    Routing(
-        peft_model, activation, router(), data_args.fcit_instructions, prompt_reader(tokenizer, template), trace
-    )
+    Routing(peft_model, activation, router(), data_args.fcit_instructions, prompt_reader(tokenizer, template), trace)
     logger.info_rank0(f"Loaded {len(names)} subspaces from {folder}; each request activates its own.")
     return peft_model

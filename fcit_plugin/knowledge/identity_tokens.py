@@ -63,13 +63,13 @@ class SubspaceTokens:
                 f"Subspace tokens need float32 sums and int64 counts, not {self.sums.dtype} and {self.counts.dtype}."
             )
         if self.sums.ndim != 2 or self.counts.shape != self.sums.shape[:1]:
-            raise ValueError(
-                f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}."
-            )
+            raise ValueError(f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}.")
         if not np.isfinite(self.sums).all() or (self.counts < 0).any():
             raise ValueError("Subspace tokens need finite sums and counts of 0 or more.")
         if self.kinds is not None and [kinds.means.shape[1] for kinds in self.kinds] != [self.sums.shape[1]] * len(self.counts):
-            raise ValueError("Subspace tokens with kinds of instructions need those of every subspace, of the tokens' dimension.")
+            raise ValueError(
+                "Subspace tokens with kinds of instructions need those of every subspace, of the tokens' dimension."
+            )
 
     @classmethod
     def empty(cls, dimension: int) -> "SubspaceTokens":

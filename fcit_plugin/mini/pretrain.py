@@ -91,9 +91,7 @@ def train_tower(model: LlavaForConditionalGeneration, recipe: Recipe, log: Log) 
     _fit("tower", parameters, recipe.tower_steps, recipe.tower_lr, loss_of_step, report, log)
 
 
-def align(
-    model: LlavaForConditionalGeneration, packer: Packer, recipe: Recipe, log: Log, save: Callable[[], None]
-) -> None:
+def align(model: LlavaForConditionalGeneration, packer: Packer, recipe: Recipe, log: Log, save: Callable[[], None]) -> None:
     """Stage 2."""
     tower = model.model.vision_tower.requires_grad_(False)
     rng = np.random.default_rng([recipe.seed, 3])
@@ -146,9 +144,7 @@ class _Answers:
     projected: torch.Tensor
 
 
-def _answer(
-    model: LlavaForConditionalGeneration, packer: Packer, scenes: list[Scene], turns: list[list[Turn]]
-) -> _Answers:
+def _answer(model: LlavaForConditionalGeneration, packer: Packer, scenes: list[Scene], turns: list[list[Turn]]) -> _Answers:
     packed = packer.pack(turns)
     with torch.no_grad():
         features = see(model.model.vision_tower, to_pixel_values([scene.pixels for scene in scenes]))
@@ -198,9 +194,7 @@ def _fit(
         total += loss.item()
         if step % every == 0 or step == steps:
             seconds = round(time.monotonic() - start, 1)
-            log.add(
-                stage=stage, step=step, loss=round(total / ((step - 1) % every + 1), 4), seconds=seconds, **report()
-            )
+            log.add(stage=stage, step=step, loss=round(total / ((step - 1) % every + 1), 4), seconds=seconds, **report())
             total = 0.0
 
 
@@ -224,9 +218,7 @@ def pretrain(out: Path, recipe: Recipe, start_from: Path | None = None) -> None:
     if start_from is None:
         train_tower(model, recipe, log)
     else:
-        model.load_state_dict(
-            LlavaForConditionalGeneration.from_pretrained(start_from, dtype=torch.float32).state_dict()
-        )
+        model.load_state_dict(LlavaForConditionalGeneration.from_pretrained(start_from, dtype=torch.float32).state_dict())
         log.continue_from(start_from)
     save()
     align(model, Packer(tokenizer), recipe, log, save)

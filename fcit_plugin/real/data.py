@@ -50,9 +50,7 @@ EMOJI_QUESTIONS = (
 )
 
 
-def prepare(
-    out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion: str = "debian", emoji: str = "npm"
-) -> None:
+def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion: str = "debian", emoji: str = "npm") -> None:
     """Writes the data sets; the same arguments give the same files.
 
     Args:

@@ -19,7 +19,13 @@ from fcit_plugin.writing import whole_folder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Dinov2Model, LlamaForCausalLM, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
+    from transformers import (
+        Dinov2Model,
+        LlamaForCausalLM,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerBase,
+    )
 
 IMAGE_TOKEN = "<image>"
 IMAGE_SIDE = 56

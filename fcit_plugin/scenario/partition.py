@@ -206,4 +206,3 @@ def raise_sizes(sizes: np.ndarray, min_samples: int) -> np.ndarray:
     cut = np.flatnonzero(sizes > level)
     topped[cut[: sizes.sum() - topped.sum()]] += 1
     return topped
-

@@ -12,9 +12,7 @@ import numpy as np
 _SAMPLE, _CLIENT = 0, 1
 
 
-def sample_clients(
-    num_clients: int, per_round: int, *, seed: int, stage: int, round: int, attempt: int = 0
-) -> tuple[int, ...]:
+def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, round: int, attempt: int = 0) -> tuple[int, ...]:
     """Draw the S clients of a round out of N, without replacement.
 
     Args:

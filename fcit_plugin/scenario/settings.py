@@ -92,17 +92,13 @@ def get_scenario(
     if setting in SETTINGS:
         for key, value in (("fcit_stages", stages), ("fcit_schedule", schedule)):
             if value is not None:
-                raise ValueError(
-                    f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}."
-                )
+                raise ValueError(f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}.")
         return _reordered(SETTINGS[setting], task_order)
 
     if setting != "custom":
         valid = [*SETTINGS, "custom"]
         nearest = difflib.get_close_matches(str(setting), valid, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"fcit_setting: {setting!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(valid)}."
-        )
+        raise ValueError(f"fcit_setting: {setting!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(valid)}.")
 
     if stages is None:
         raise ValueError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")

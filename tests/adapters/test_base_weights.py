@@ -13,7 +13,9 @@ OUT, IN = 64, 32
 
 def pair(seed, rank, out=OUT, columns=IN):
     generator = torch.Generator().manual_seed(seed)
-    return tuple(0.1 * torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((out, rank), (rank, columns)))
+    return tuple(
+        0.1 * torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((out, rank), (rank, columns))
+    )
 
 
 def test_a_change_grows_as_factors_while_these_are_smaller_and_is_whole_from_then_on():

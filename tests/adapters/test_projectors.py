@@ -29,7 +29,9 @@ def parts():
     """The model, projectors of K subspaces, and what each of them alone gives for images."""
     torch.manual_seed(0)
     model = Model()
-    own = [{f"projector.{key}": torch.randn_like(value) for key, value in model.projector.state_dict().items()} for _ in range(K)]
+    own = [
+        {f"projector.{key}": torch.randn_like(value) for key, value in model.projector.state_dict().items()} for _ in range(K)
+    ]
 
     def alone(k, images):
         first, second = (own[k][f"projector.{i}.weight"] for i in (0, 2))

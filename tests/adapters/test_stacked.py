@@ -208,9 +208,7 @@ def test_stacking_orders_ranks_alike_in_both_factors(peft_model):
             assert torch.equal(part, state[key])
 
 
-@pytest.mark.parametrize(
-    ("changes", "scale"), [({}, 2.0), ({"use_rslora": True}, 4.0), ({"lora_alpha": 1, "r": 8}, 0.125)]
-)
+@pytest.mark.parametrize(("changes", "scale"), [({}, 2.0), ({"use_rslora": True}, 4.0), ({"lora_alpha": 1, "r": 8}, 0.125)])
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_the_stack_keeps_the_scale_of_one_subspace(changes, scale, count):
     config = stacked_config(LoraConfig(**{"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, **changes}), count)

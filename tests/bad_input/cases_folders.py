@@ -187,9 +187,7 @@ ADAPTERS = [
         edit_json(MANIFEST, identity_encoder="/no/such"),
         loads=True,
     ),
-    adapter(
-        "a base model of other shapes", ("/run", "base model"), model_name_or_path=lambda b: b.wider_model(), loads=True
-    ),
+    adapter("a base model of other shapes", ("/run", "base model"), model_name_or_path=lambda b: b.wider_model(), loads=True),
     adapter("a base model that is not there", ("/no/such",), model_name_or_path="/no/such", command="export"),
     adapter("an inference backend that is not installed", ("vllm", "pip install"), infer_backend="vllm"),
     adapter(

@@ -40,9 +40,7 @@ FILE = [
         ("flags", "mend"),
         arguments=lambda b: ["train", "--stage", "fcit", "--fcit_stages", "[[color]"],
     ),
-    Case(
-        "a value without a flag", ("`extra`", "--key value"), arguments=lambda b: ["train", "--stage", "fcit", "extra"]
-    ),
+    Case("a value without a flag", ("`extra`", "--key value"), arguments=lambda b: ["train", "--stage", "fcit", "extra"]),
 ]
 
 NAMES = [

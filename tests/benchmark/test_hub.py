@@ -190,7 +190,9 @@ class TestWhatTheHubLacks:
     def test_a_part_without_files_is_named(self, monkeypatch, tmp_path):
         self.snapshot(monkeypatch, tmp_path / "hub", {"instruction/x.json": b"[]"})
         sentence = self.run(monkeypatch, "--root", str(tmp_path / "root"))
-        assert sentence.startswith("fcit-cli: No instructions were found in the Hugging Face data set MLLM-CL/FCIT; it has instru")
+        assert sentence.startswith(
+            "fcit-cli: No instructions were found in the Hugging Face data set MLLM-CL/FCIT; it has instru"
+        )
 
     def test_a_broken_archive_is_named(self, monkeypatch, tmp_path):
         self.snapshot(monkeypatch, tmp_path / "hub", {"instruction/all.zip": b"PK, or not"})

@@ -42,9 +42,7 @@ def aligned(text_model, text_data, tmp_path_factory):
     """LLaMA-Factory's own reading of a data set, up to its standard form."""
 
     def load(name, **changes):
-        keys = tiny.recipe(
-            text_model, text_data, tmp_path_factory.mktemp("load"), stage="sft", dataset=name, **changes
-        )
+        keys = tiny.recipe(text_model, text_data, tmp_path_factory.mktemp("load"), stage="sft", dataset=name, **changes)
         model_args, data_args, training_args, *_ = get_train_args(
             {key: value for key, value in keys.items() if not key.startswith("fcit_")}
         )
@@ -53,7 +51,9 @@ def aligned(text_model, text_data, tmp_path_factory):
     return load
 
 
-@pytest.mark.parametrize("name", [f"{key}{test}" for key in ("fcit_arxivqa", "fcit_flickr30k", "fcit_grounding") for test in ("", "_test")])
+@pytest.mark.parametrize(
+    "name", [f"{key}{test}" for key in ("fcit_arxivqa", "fcit_flickr30k", "fcit_grounding") for test in ("", "_test")]
+)
 def test_plain_llamafactory_reads_it_as_our_formatting_reads_the_original(name, small_mini, out, aligned, monkeypatch):
     monkeypatch.setenv("FCIT_DATA_DIR", str(small_mini))
     ours = aligned(name)

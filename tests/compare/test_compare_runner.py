@@ -95,9 +95,7 @@ def test_a_cell_of_other_keys_is_run_anew_only_if_asked(run):
     changed = {"x": {}, "y": {"learning_rate": 0.2}}
     failures, started = run(changed)
     assert started == []
-    assert failures == {
-        "y": "is made from other keys (`learning_rate` was 0.1 and is 0.2); --overwrite runs it anew."
-    }
+    assert failures == {"y": "is made from other keys (`learning_rate` was 0.1 and is 0.2); --overwrite runs it anew."}
     failures, started = run(changed, overwrite=True)
     assert (failures, started) == ({}, ["works"])
     assert not old.exists()

@@ -39,9 +39,7 @@ def record(*values):
 
 
 def configured(rule, nodes=NODES, arrays=None):
-    return list(
-        rule.configure_train(1, arrays or record(1.0, 2.0), ConfigRecord({"mine": 5}), InProcessGrid(None, nodes))
-    )
+    return list(rule.configure_train(1, arrays or record(1.0, 2.0), ConfigRecord({"mine": 5}), InProcessGrid(None, nodes)))
 
 
 def reply(request, arrays, examples):

@@ -210,9 +210,7 @@ class TestModel:
         found = [n for n, _ in AutoModelForImageTextToText.from_pretrained(llava_model).named_parameters()]
         assert any(key in name for key in keys for name in found)
 
-    def test_lora_tuning_leaves_the_projector_frozen_so_that_we_must_unfreeze_it(
-        self, llava_model, image_data, tmp_path
-    ):
+    def test_lora_tuning_leaves_the_projector_frozen_so_that_we_must_unfreeze_it(self, llava_model, image_data, tmp_path):
         from llamafactory.model import load_model, load_tokenizer
 
         keys = tiny.recipe(
@@ -231,9 +229,7 @@ class TestModel:
         (model_args, _, _, finetuning_args, _), module, _ = loaded
         model = load_model(module["tokenizer"], model_args, finetuning_args, is_trainable=True)
         assert list(model.peft_config) == ["default"]
-        assert (
-            json.dumps(sorted(model.peft_config["default"].target_modules)) == '["down_proj", "gate_proj", "up_proj"]'
-        )
+        assert json.dumps(sorted(model.peft_config["default"].target_modules)) == '["down_proj", "gate_proj", "up_proj"]'
 
 
 class TestChat:

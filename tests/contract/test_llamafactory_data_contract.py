@@ -21,9 +21,7 @@ class TestData:
         from llamafactory.data.parser import DatasetAttr
 
         attributes = DatasetAttr("file", dataset_name="x.json")
-        attributes.join(
-            {"formatting": "fcit", "columns": {"messages": "c", "images": "i", "prompt": "p", "response": "r"}}
-        )
+        attributes.join({"formatting": "fcit", "columns": {"messages": "c", "images": "i", "prompt": "p", "response": "r"}})
         found = [getattr(attributes, name) for name in ("formatting", "messages", "images", "prompt", "response")]
         assert found == ["fcit", "c", "i", "p", "r"]
         assert (attributes.ranking, attributes.load_from, str(attributes)) == (False, "file", "x.json")
@@ -36,9 +34,7 @@ class TestData:
         (model_args, data_args, training_args, *_), _, _ = loaded
         (attributes,) = get_dataset_list(["color"], str(text_data))
         attributes.dataset_name = str(text_data / "color_train.json")
-        found = _load_single_dataset(
-            attributes, model_args, dataclasses.replace(data_args, dataset_dir="/none"), training_args
-        )
+        found = _load_single_dataset(attributes, model_args, dataclasses.replace(data_args, dataset_dir="/none"), training_args)
         assert len(found) == 24
 
     def test_a_converter_is_a_dataclass_of_dataset_attr_and_data_args_and_a_name_is_taken_once(self):
@@ -75,9 +71,7 @@ class TestData:
         (model_args, data_args, training_args, *_), module, template = loaded
         training_args.predict_with_generate = generate
         aligned = _get_merged_dataset(["letter"], model_args, data_args, training_args, stage="sft")
-        found = _get_preprocessed_dataset(
-            aligned, data_args, training_args, "sft", template, is_eval=generate, **module
-        )
+        found = _get_preprocessed_dataset(aligned, data_args, training_args, "sft", template, is_eval=generate, **module)
         assert len(found) == len(aligned)
         for row, record in zip(found, aligned, strict=True):
             prompt, answer = template.encode_oneturn(module["tokenizer"], record["_prompt"] + record["_response"])
@@ -127,9 +121,7 @@ class TestData:
         _, module, template = loaded
         module["tokenizer"].padding_side = "left"
         collate = SFTDataCollatorWith4DAttentionMask(template=template, model=None, pad_to_multiple_of=None, **module)
-        batch = collate(
-            [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [0]} for ids in ([5, 6, 7], [8])]
-        )
+        batch = collate([{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [0]} for ids in ([5, 6, 7], [8])])
         assert batch["input_ids"].tolist() == [[5, 6, 7], [module["tokenizer"].pad_token_id] * 2 + [8]]
 
 

@@ -91,7 +91,7 @@ def test_groups_are_told_apart_by_the_arguments_that_differ():
         }
     )
     assert labels(comparison) == [
-        "disco, learning_rate=0.2, stages=[[\"a\"]]",
+        'disco, learning_rate=0.2, stages=[["a"]]',
         "disco, learning_rate=0.1, server_rule=fedadam, seed_of_data=3",
         "disco, learning_rate=0.1",
     ]
@@ -132,9 +132,7 @@ def test_columns_follow_the_first_run_whatever_the_order_in_another():
 
 
 def test_different_untuned_models_have_a_row_each_and_incomplete_ones_none():
-    (comparison,) = compare(
-        {"1": report(), "2": report("fedavg", zero_shot=(0, 10)), "3": report("ewc", zero_shot=None)}
-    )
+    (comparison,) = compare({"1": report(), "2": report("fedavg", zero_shot=(0, 10)), "3": report("ewc", zero_shot=None)})
     assert {label: list(scores.values()) for label, scores in comparison.zero_shot.items()} == {
         "zero-shot (disco)": [10, 20],
         "zero-shot (fedavg)": [0, 10],

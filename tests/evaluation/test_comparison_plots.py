@@ -100,7 +100,11 @@ def beside_a_bound():
 
 def test_groups_that_are_known_keep_their_order_and_their_zero_shot():
     comparison = beside_a_bound()
-    assert [(group.label, len(group.reports)) for group in comparison.groups] == [("disco", 2), ("fedavg", 1), ("centralized", 1)]
+    assert [(group.label, len(group.reports)) for group in comparison.groups] == [
+        ("disco", 2),
+        ("fedavg", 1),
+        ("centralized", 1),
+    ]
     assert comparison.zero_shot == {"zero-shot": {"fcit_a": 10.0, "fcit_b": 20.0}}
     untuned = report("zero_shot") | {"reference": "zero_shot"}
     assert side_by_side("custom", {"disco": [report()], "zero_shot": [untuned]}).zero_shot == {}

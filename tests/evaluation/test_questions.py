@@ -47,9 +47,7 @@ def answers(**counts):
 
 
 # m of ten humans: leaving out one who said it m times (m - 1)/3, leaving out another 10 - m times m/3.
-@pytest.mark.parametrize(
-    ("count", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, (3 * 2 / 3 + 7) / 10), (4, 1), (10, 1)]
-)
+@pytest.mark.parametrize(("count", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, (3 * 2 / 3 + 7) / 10), (4, 1), (10, 1)])
 def test_vqa_by_hand(count, expected):
     assert vqa("Yes.", answers(yes=count)) == pytest.approx(expected)
 

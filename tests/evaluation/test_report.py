@@ -172,5 +172,3 @@ def test_markdown_table():
         "| stage 1 | 70.00 | 80.00 |",
     ]
     assert lines[-1] == "| 75.00 | 82.50 | 20.00 | -20.00 | 70.00 |"
-
-

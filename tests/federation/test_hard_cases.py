@@ -3,7 +3,6 @@
 A client's token is the mean over the instructions that it holds, encoded by FCIT-mini's base model.
 """
 
-
 import numpy as np
 import pytest
 from toy import BLANK, PROJECTOR, Heard
@@ -126,9 +125,7 @@ def test_one_task_in_two_phrasings_has_a_subspace_for_each_and_each_finds_its_ow
     one = mini_instructions["fcit_ocrvqa"]
     other = ["read out loud the two letters printed in the picture"] * 40
     schedule = [[0, 1, 0], [1, 0, 1]]
-    after = Federation(
-        *(encoder, ["one", "other"], lambda client, task: (some(one, client), other)[task]), schedule=schedule
-    )
+    after = Federation(*(encoder, ["one", "other"], lambda client, task: (some(one, client), other)[task]), schedule=schedule)
     assert len(after.subspaces_of("one")) == len(after.subspaces_of("other")) == 1
     assert after.subspaces_of("one") != after.subspaces_of("other") and not after.shared
     assert after.weights(one[:20])[:, after.subspaces_of("one").pop()].min() > 0.9

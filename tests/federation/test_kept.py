@@ -46,12 +46,14 @@ class Run:
             return train(config, subspace, shared, extras)
 
         local.train = dying
-        app = KeptReplies(
-            make_client_app(local), lambda stage, round: folder / f"{stage}-{round}", name, self.notes
-        )
+        app = KeptReplies(make_client_app(local), lambda stage, round: folder / f"{stage}-{round}", name, self.notes)
         self.federation.grid = InProcessGrid(app, range(6), on_reply=app.arrived)
         self.run = lambda: run(
-            self.federation.program, self.federation.start, self.federation.grid, self.federation.listener, self.federation.traffic
+            self.federation.program,
+            self.federation.start,
+            self.federation.grid,
+            self.federation.listener,
+            self.federation.traffic,
         )
 
 

@@ -114,7 +114,9 @@ def test_a_subspace_that_opens_late_or_rests_takes_its_turns_by_its_own_rounds()
     assert trained == [{0: "B", 1: "B"}, {0: "A"}, {0: "B", 1: "A", 2: "B"}]
 
 
-@pytest.mark.parametrize(("name", "factors"), [("factors", "AB"), ("ffa", "B"), ("rotate", "B"), ("svd", "AB"), ("exact", "AB")])
+@pytest.mark.parametrize(
+    ("name", "factors"), [("factors", "AB"), ("ffa", "B"), ("rotate", "B"), ("svd", "AB"), ("exact", "AB")]
+)
 def test_what_is_not_trained_goes_down_and_does_not_come_back(name, factors):
     toy = toy_of(name)
     toy.round(start())
@@ -260,7 +262,9 @@ def by_hand(rule, x, replies, n, memory):
     if rule == "krum":
         malicious = 2
         near = len(replies) - malicious - 2
-        score = [sum(sorted(((a - b) ** 2).sum() for j, b in enumerate(replies) if j != i)[:near]) for i, a in enumerate(replies)]
+        score = [
+            sum(sorted(((a - b) ** 2).sum() for j, b in enumerate(replies) if j != i)[:near]) for i, a in enumerate(replies)
+        ]
         return replies[int(np.argmin(score))]
     if rule == "fedavgm":
         memory["v"] = 0.9 * memory.get("v", 0) + x - mean

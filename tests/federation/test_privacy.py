@@ -45,11 +45,13 @@ def exchanged(moved):
 
 
 def change(request, reply):
-    return torch.cat([
-        (to_state(reply.content[name])[key].double() - to_state(request.content[name])[key].double()).flatten()
-        for name in (ARRAYS, SHARED)
-        for key in sorted(request.content[name])
-    ])
+    return torch.cat(
+        [
+            (to_state(reply.content[name])[key].double() - to_state(request.content[name])[key].double()).flatten()
+            for name in (ARRAYS, SHARED)
+            for key in sorted(request.content[name])
+        ]
+    )
 
 
 @pytest.mark.parametrize("moved", [0.5, -3.0, 1e4])
@@ -101,7 +103,9 @@ def test_a_round_with_clipping_alone_is_the_plain_mean_of_clipped_updates():
             expected = before.subspaces[k][key].double() + part.view(BLANK[key].shape)
             torch.testing.assert_close(after.subspaces[k][key].double(), expected, rtol=0, atol=1e-6)
     mean = torch.stack(list(clipped.values())).mean(dim=0)[sum(sizes) :]
-    torch.testing.assert_close(after.shared["projector.weight"].double(), before.shared["projector.weight"] + mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        after.shared["projector.weight"].double(), before.shared["projector.weight"] + mean, rtol=0, atol=1e-6
+    )
 
 
 # noise
@@ -236,13 +240,18 @@ def theorem_27(q, sigma, alpha):
     def rdp(a):
         return a / (2 * sigma**2)
 
-    terms = [0.0, math.log(comb(alpha, 2)) + 2 * math.log(q) + min(math.log(4) + math.log(math.expm1(rdp(2))), rdp(2) + math.log(2))]
+    terms = [
+        0.0,
+        math.log(comb(alpha, 2)) + 2 * math.log(q) + min(math.log(4) + math.log(math.expm1(rdp(2))), rdp(2) + math.log(2)),
+    ]
     terms += [math.log(2) + math.log(comb(alpha, j)) + j * math.log(q) + (j - 1) * rdp(j) for j in range(3, alpha + 1)]
     return logsumexp(terms) / (alpha - 1)
 
 
 @pytest.mark.parametrize(("z", "sampled", "population", "rounds"), [(4.0, 5, 50, 10), (6.0, 10, 1000, 100)])
-def test_epsilon_of_sampled_rounds_is_no_more_than_the_theorem_and_no_more_than_without_sampling(z, sampled, population, rounds):
+def test_epsilon_of_sampled_rounds_is_no_more_than_the_theorem_and_no_more_than_without_sampling(
+    z, sampled, population, rounds
+):
     found = accounting.sampled_epsilon(z, sampled, population, rounds, 1e-5)
     orders = range(2, 64)
     bound = min(
@@ -258,7 +267,9 @@ def test_everyone_sampled_is_no_sampling_at_all():
 
 
 def test_the_report_counts_the_rounds_of_the_client_who_took_part_most_and_its_tokens_once_for_each_task():
-    args = Toy(fcit_dp_clipping_norm=1.0, fcit_dp_noise_multiplier=3.0, fcit_identity_noise=0.5, fcit_clients_per_round=2).program.args
+    args = Toy(
+        fcit_dp_clipping_norm=1.0, fcit_dp_noise_multiplier=3.0, fcit_identity_noise=0.5, fcit_clients_per_round=2
+    ).program.args
     took_part = [(0, 0, 1, "a"), (0, 0, 2, "a"), (0, 1, 1, "a"), (0, 1, 3, "a"), (1, 0, 1, "b"), (1, 0, 2, "b"), (1, 1, 2, "a")]
     rows = [dict(zip(("stage", "round", "client", "task"), row, strict=True)) for row in took_part]
     found = accounting.spent(args, rows, [], num_stages=3)
@@ -276,10 +287,16 @@ def test_the_report_counts_the_rounds_of_the_client_who_took_part_most_and_its_t
 def test_a_token_is_spent_whether_or_not_the_update_behind_it_was_used():
     args = Toy(fcit_dp_clipping_norm=1.0, fcit_dp_noise_multiplier=3.0, fcit_identity_noise=0.5).program.args
     rows = [{"stage": 0, "round": 0, "client": 1, "task": "a"}]
-    asked = [{"stage": 0, "client": 1, "task": "a"}, {"stage": 1, "client": 1, "task": "b"}, {"stage": 1, "client": 2, "task": "b"}]
+    asked = [
+        {"stage": 0, "client": 1, "task": "a"},
+        {"stage": 1, "client": 1, "task": "b"},
+        {"stage": 1, "client": 2, "task": "b"},
+    ]
     found = accounting.spent(args, rows, asked, num_stages=2)
     assert found["stages"][0]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 1)], 1e-5)
-    assert found["stages"][1]["epsilon"] == found["stages"][1]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 1)], 1e-5)
+    assert (
+        found["stages"][1]["epsilon"] == found["stages"][1]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 1)], 1e-5)
+    )
     assert found["stages"][1]["epsilon_updates"] == 0.0
     assert found["total"]["epsilon_tokens"] == accounting.gaussian_epsilon([(0.5, 2)], 1e-5)
     assert found["total"]["epsilon"] == accounting.gaussian_epsilon([(3.0, 1), (0.5, 2)], 1e-5)

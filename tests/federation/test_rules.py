@@ -48,9 +48,7 @@ def one_round(rule, number, start, generator):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one_that_lives_on(
-    name, monkeypatch, tmp_path
-):
+def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one_that_lives_on(name, monkeypatch, tmp_path):
     monkeypatch.setitem(registry("server_rules"), name, lambda args: RULES[name]())
     ends = {}
     for through_files in (False, True):

@@ -65,7 +65,9 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, shared):
     assert after.tokens.sums.tobytes() == before.tokens.sums.tobytes()
     assert after.tokens.counts.tolist() == [7, 2**40]
     assert after.rules.keys() == before.rules.keys()
-    assert all((after.rules[key].tobytes(), after.rules[key].dtype) == (a.tobytes(), a.dtype) for key, a in before.rules.items())
+    assert all(
+        (after.rules[key].tobytes(), after.rules[key].dtype) == (a.tobytes(), a.dtype) for key, a in before.rules.items()
+    )
     assert (manifest["method"], manifest["seed"], manifest["format_version"]) == ("disco", 5, 1)
 
 
@@ -112,9 +114,7 @@ def test_saving_again_replaces_what_was_there(folder):
     assert (after.stage, after.round, len(after.subspaces)) == (4, 0, 3)
 
 
-@pytest.mark.parametrize(
-    ("start", "num_rounds", "expected"), [((0, 0), 3, (0, 1)), ((0, 2), 3, (1, 0)), ((4, 0), 1, (5, 0))]
-)
+@pytest.mark.parametrize(("start", "num_rounds", "expected"), [((0, 0), 3, (0, 1)), ((0, 2), 3, (1, 0)), ((4, 0), 1, (5, 0))])
 def test_advance_goes_to_the_next_round_or_stage(start, num_rounds, expected):
     state = ServerState(SubspaceTokens.empty(1), {}, stage=start[0], round=start[1])
     state.advance(num_rounds)

@@ -162,9 +162,7 @@ def test_web_chat_answers_as_chat_does(text_run, text_keys, tmp_path, monkeypatc
     chatter = Engine(pure_chat=True).chatter
     for text in QUESTIONS[:2]:
         chatbot, messages, _ = chatter.append([], [], "user", text, escape_html=False)
-        *_, (chatbot, _) = chatter.stream(
-            chatbot, messages, "en", "", "", None, None, None, 4, 1.0, 0.0, True, False, True
-        )
+        *_, (chatbot, _) = chatter.stream(chatbot, messages, "en", "", "", None, None, None, 4, 1.0, 0.0, True, False, True)
         assert chatbot[-1]["content"].strip() == answer(client, text).strip()
 
 

@@ -81,7 +81,11 @@ def without(values, *keys):
 
 def test_two_runs_end_in_the_same_bits_as_one(whole, second):
     found, expected = results(second), results(whole)
-    assert {"identity_tokens.safetensors", "server_rules.safetensors", "subspaces/2/adapter_model.safetensors"} <= expected.keys()
+    assert {
+        "identity_tokens.safetensors",
+        "server_rules.safetensors",
+        "subspaces/2/adapter_model.safetensors",
+    } <= expected.keys()
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
     for name in ("accuracy_matrix.csv", "accuracy_matrix.png", "subspaces.png", "partition.png", "training_loss.png"):
@@ -162,7 +166,13 @@ def test_without_evaluation_nothing_is_asked_of_the_old_tasks(keys, first, later
     changes = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "fcit_num_rounds": 1}
     with pytest.raises(ValueError) as caught:
         run_recipe(keys | changes)
-    for part in (str(first), "has learnt `color`", "`color_test`", "training records are not needed", "`fcit_eval_every: never`"):
+    for part in (
+        str(first),
+        "has learnt `color`",
+        "`color_test`",
+        "training records are not needed",
+        "`fcit_eval_every: never`",
+    ):
         assert part in str(caught.value)
     output_dir = run_recipe(keys | changes | {"fcit_eval_every": "never"})
     report = report_of(output_dir)

@@ -155,7 +155,9 @@ def test_a_batch_of_images_and_text_is_answered_as_each_of_them_alone(seeing, be
 def test_merged_and_as_an_adapter_a_subspace_brings_its_projector_along(seeing, tmp_path, k):
     keys, output = seeing
     expected = of_subspace(keys, output, k)
-    export_model(infer_args(keys, output, export_dir=str(tmp_path / "merged"), fcit_export_weights=str(k), infer_dtype="float32"))
+    export_model(
+        infer_args(keys, output, export_dir=str(tmp_path / "merged"), fcit_export_weights=str(k), infer_dtype="float32")
+    )
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(answer(merged), expected, atol=1e-5, rtol=1e-4)
     fcit_cli("export-adapters", output, "--out", tmp_path / "adapters")

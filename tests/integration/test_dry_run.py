@@ -133,8 +133,16 @@ def test_it_refuses_what_the_run_refuses_in_the_same_words(text_recipe, name):
         ({"fcit_method": "ewc"}, 2, "`deepspeed` cannot be used with `fcit_method: ewc`"),
         ({"fcit_server_rule": "fedprox"}, 2, "`deepspeed` cannot be used with `fcit_server_rule: fedprox`"),
         ({"fcit_server_rule": "fedprox", "fp16": True}, None, "`fp16` cannot be used with `fcit_server_rule: fedprox`"),
-        ({"fcit_method": "fedavg", "fcit_lora_aggregation": "exact"}, 3, "`deepspeed` cannot be used with `fcit_lora_aggregation"),
-        ({"fcit_method": "fedavg", "fcit_lora_aggregation": "exact", "quantization_bit": 4}, None, "`quantization_bit` cannot be used"),
+        (
+            {"fcit_method": "fedavg", "fcit_lora_aggregation": "exact"},
+            3,
+            "`deepspeed` cannot be used with `fcit_lora_aggregation",
+        ),
+        (
+            {"fcit_method": "fedavg", "fcit_lora_aggregation": "exact", "quantization_bit": 4},
+            None,
+            "`quantization_bit` cannot be used",
+        ),
     ],
 )
 def test_it_refuses_what_needs_devices_to_be_parsed(text_recipe, keys, zero, named):

@@ -61,9 +61,7 @@ def test_a_merged_llava_has_the_weighted_subspaces_and_the_trained_projector(
 
 
 @pytest.mark.parametrize("given", ["which color belongs to this square", "number"], ids=["instruction", "data set"])
-def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(
-    text_run, text_keys, text_data, tmp_path, given
-):
+def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(text_run, text_keys, text_data, tmp_path, given):
     merged = AutoModelForCausalLM.from_pretrained(
         export(
             text_keys,
@@ -88,9 +86,7 @@ def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(
     )[0]
     assert 0.01 < weights[1] < 0.99, "the weights say nothing"
     reference = weighted_by_peft(base, text_run, weights.tolist())
-    torch.testing.assert_close(
-        logits(merged, input_ids=IDS), logits(reference, input_ids=IDS), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(logits(merged, input_ids=IDS), logits(reference, input_ids=IDS), atol=1e-5, rtol=1e-4)
 
 
 def test_what_llamafactory_exports_is_there_dtype_shards_tokenizer_and_modelfile(text_run, text_keys, tmp_path):
@@ -124,7 +120,9 @@ def test_a_model_larger_than_the_export_size_is_written_in_shards(text_run, text
 
 def test_the_merged_model_goes_to_the_hub_by_llamafactorys_keys(text_run, text_keys, tmp_path):
     with hub_stand_in() as server:
-        folder = export(text_keys, text_run, tmp_path / "merged", "0", export_hub_model_id="somebody/merged", hf_hub_token="sesame")
+        folder = export(
+            text_keys, text_run, tmp_path / "merged", "0", export_hub_model_id="somebody/merged", hf_hub_token="sesame"
+        )
     assert server.created[0]["name"] == "merged" and server.created[0]["organization"] == "somebody"
     pushed = load_bytes(server.files["model.safetensors"])
     kept = load_file(folder / "model.safetensors")

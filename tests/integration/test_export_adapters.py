@@ -105,13 +105,12 @@ def test_the_stacked_adapter_is_the_weighted_sum(exported, text_run, text_keys):
     assert config["base_model_name_or_path"] == text_keys["model_name_or_path"]
     model = PeftModel.from_pretrained(base(text_keys), str(exported / "stacked"))
     expected = weighted_by_peft(base(text_keys), text_run, [0.25, -0.5])
-    torch.testing.assert_close(
-        logits(model, input_ids=IDS), logits(expected, input_ids=IDS), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(logits(model, input_ids=IDS), logits(expected, input_ids=IDS), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "s"), [({}, 2.0), ({"use_rslora": True}, 8 / 4**0.5), ({"use_rslora": True, "r": 2}, 8 / 2**0.5), ({"lora_alpha": 1}, 0.25)]
+    ("changes", "s"),
+    [({}, 2.0), ({"use_rslora": True}, 8 / 4**0.5), ({"use_rslora": True, "r": 2}, 8 / 2**0.5), ({"lora_alpha": 1}, 0.25)],
 )
 @pytest.mark.parametrize("weights", [[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [-1.0, 2.0, 0.125]])
 def test_a_fixed_weighting_is_one_lora_of_rank_k_r_at_any_scale(peft_model, tmp_path, changes, s, weights):
@@ -132,7 +131,9 @@ def test_a_fixed_weighting_is_one_lora_of_rank_k_r_at_any_scale(peft_model, tmp_
     write_adapter(tmp_path / "one", state, changed, "base")
     ((scale, a, b),) = loads_in_vllm(tmp_path / "one").values()
     assert a.shape == (3 * r, 32)
-    expected = sum(w * s * sub[f"{module}.lora_B.weight"] @ sub[f"{module}.lora_A.weight"] for w, sub in zip(weights, subspaces))
+    expected = sum(
+        w * s * sub[f"{module}.lora_B.weight"] @ sub[f"{module}.lora_A.weight"] for w, sub in zip(weights, subspaces)
+    )
     torch.testing.assert_close(scale * b @ a, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -130,7 +130,9 @@ def test_the_same_update_twice_is_refused(carrier):
 def test_a_name_that_is_no_folder_is_refused_rather_than_left_out(carrier, tmp_path):
     update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
     with pytest.raises(ValueError, match="`fcit_update_dirs`: .*/updat is no folder"):
-        carrier.stage("fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{tmp_path}/updat")
+        carrier.stage(
+            "fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{tmp_path}/updat"
+        )
 
 
 def test_a_bad_update_folder_is_left_out_by_name_and_the_rest_is_folded_in_as_if_it_were_not_there(carrier, logged):

@@ -164,7 +164,9 @@ def test_a_dry_run_counts_the_bytes_and_steps_that_the_run_then_takes(method, ou
     assert plan["bytes_down"] == report["bytes_down"]
     told = report["bytes_up"] - plan["bytes_up"]
     if METHODS[method].tells_kinds:  # how many is not known without weights: the plan says so, and how many bytes at most
-        most = next(int(found[1].replace(",", "")) for note in plan["notes"] if (found := re.search(r"up to ([\d,]+) more", note)))
+        most = next(
+            int(found[1].replace(",", "")) for note in plan["notes"] if (found := re.search(r"up to ([\d,]+) more", note))
+        )
         assert 0 < told <= most * len(report["assignments"])
     else:
         assert told == 0
@@ -237,9 +239,10 @@ def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
     for client in range(3):
         for stage in range(3):
             config = work_config("run", stage, 0, client, stage)
-            own, sampled = len(local.records(client, stage)), [
-                {client for r in range(2) for client in session.program.work(t, r)} for t in range(stage)
-            ]
+            own, sampled = (
+                len(local.records(client, stage)),
+                [{client for r in range(2) for client in session.program.work(t, r)} for t in range(stage)],
+            )
             remembered = 2 * sum(client in clients for clients in sampled)
             assert len(local._features(config)) == own + remembered
 

@@ -32,9 +32,7 @@ def sharegpt(count):
     answers = list(tiny.TASKS["letter"][1].items())
     rows = [answers[i % 4] for i in range(count)]
     turn = "which letter belongs to it {}"
-    return [
-        {"conversations": [{"from": "human", "value": turn.format(c)}, {"from": "gpt", "value": a}]} for c, a in rows
-    ]
+    return [{"conversations": [{"from": "human", "value": turn.format(c)}, {"from": "gpt", "value": a}]} for c, a in rows]
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,7 @@ def plain_recipe(folder, text_model, name):
     data.mkdir(exist_ok=True)
     (data / "plain.json").write_text(json.dumps(records))
     (data / "dataset_info.json").write_text(json.dumps({"plain": {"file_name": "plain.json"}}))
-    keys = tiny.recipe(
-        text_model, data, folder / name, stage="sft", dataset="plain", lora_dropout=0.1, save_strategy="no"
-    )
+    keys = tiny.recipe(text_model, data, folder / name, stage="sft", dataset="plain", lora_dropout=0.1, save_strategy="no")
     return tiny.write_recipe(folder / f"{name}.yaml", {k: v for k, v in keys.items() if not k.startswith("fcit_")})
 
 

@@ -68,7 +68,9 @@ GOES_ON = {
 def test_a_run_goes_on_from_a_commit_to_the_same_bits(killed, whole, name, logged):
     number, changes, start = GOES_ON[name]
     recipe = killed(number)
-    changes = {key: value.format(out=recipe["output_dir"]) if isinstance(value, str) else value for key, value in changes.items()}
+    changes = {
+        key: value.format(out=recipe["output_dir"]) if isinstance(value, str) else value for key, value in changes.items()
+    }
     output_dir = run_recipe(recipe | changes)
     assert differences(outcome(output_dir), outcome(whole)) == []
     assert f"Resuming from {output_dir}/checkpoints/round-000{start}." in logged.text
@@ -123,7 +125,10 @@ REFUSED = [
     ({"fcit_method": "fedavg"}, ["`fcit_method` was 'disco' and is 'fedavg'"]),
     ({"fcit_num_rounds": 3}, ["`fcit_num_rounds` was 2 and is 3"]),
     ({"fcit_num_clients": 4}, ["`fcit_num_clients` was 3 and is 4"]),
-    ({"fcit_partition": "iid", "fcit_beta": 0.5}, ["`fcit_beta` was 1.0 and is 0.5; ", "`fcit_partition` was 'quantity' and is 'iid'"]),
+    (
+        {"fcit_partition": "iid", "fcit_beta": 0.5},
+        ["`fcit_beta` was 1.0 and is 0.5; ", "`fcit_partition` was 'quantity' and is 'iid'"],
+    ),
     ({"fcit_similarity_threshold": 0.8}, ["`fcit_similarity_threshold` was 0.9 and is 0.8"]),
     ({"fcit_temperature": 0.1}, ["`fcit_temperature` was 0.05 and is 0.1"]),
     ({"fcit_eval_samples": 3}, ["`fcit_eval_samples` was None and is 3"]),

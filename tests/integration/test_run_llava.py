@@ -40,9 +40,7 @@ def test_only_projector_and_lora_travel(llava_run, llava_model):
     _, reply = read_update(next((llava_run / "updates").iterdir()))
     assert set(reply.content[SHARED]) == projector_of(llava_model).keys()
     assert all("lora_" in key for key in reply.content["arrays"])
-    assert not any("vision" in key for key in reply.content["arrays"]), (
-        "gate, up and down are in the language model alone"
-    )
+    assert not any("vision" in key for key in reply.content["arrays"]), "gate, up and down are in the language model alone"
 
 
 def test_subspaces_follow_the_instruction_although_images_are_alike(llava_run):

@@ -35,16 +35,12 @@ def run(keys):
     return run_recipe(keys)
 
 
-def test_only_the_language_model_gets_lora_although_the_vision_blocks_have_layers_of_the_same_names(
-    run, qwen25_vl_model
-):
+def test_only_the_language_model_gets_lora_although_the_vision_blocks_have_layers_of_the_same_names(run, qwen25_vl_model):
     base = Qwen2_5_VLForConditionalGeneration.from_pretrained(qwen25_vl_model)
     layers = [name for name, _ in base.named_modules() if name.endswith(("gate_proj", "up_proj", "down_proj"))]
     assert any("visual.blocks" in name for name in layers), "else the test would not tell"
     subspace = load_file(run / "subspaces" / "0" / "adapter_model.safetensors")
-    expected = {
-        f"base_model.model.{name}.lora_{factor}.weight" for name in layers if "visual" not in name for factor in "AB"
-    }
+    expected = {f"base_model.model.{name}.lora_{factor}.weight" for name in layers if "visual" not in name for factor in "AB"}
     assert subspace.keys() == expected
 
 

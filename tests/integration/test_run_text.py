@@ -134,9 +134,7 @@ def test_tensorboard_gets_scalars_of_evaluations_and_rounds(text_run):
     assert [tag for tag in wanted if tag not in tags] == []
     assert [event.value for event in reader.Scalars("train/subspaces")] == [1, 1, 2, 2]
     report = report_of(text_run)
-    assert [event.value for event in reader.Scalars("eval/color")] == pytest.approx(
-        [row[0] for row in report["accuracy"]]
-    )
+    assert [event.value for event in reader.Scalars("eval/color")] == pytest.approx([row[0] for row in report["accuracy"]])
     assert reader.Scalars("train/bytes_up")[-1].value == report["bytes_up"]
     assert len({event.step for event in reader.Scalars("train/subspaces")}) == 4
 
@@ -146,9 +144,7 @@ def test_kept_client_updates_are_update_folders_of_every_client_and_round(text_r
     names = {f"stage{row['stage']}_round{row['round']}_client{row['client']}" for row in rows}
     assert {path.name for path in (text_run / "updates").iterdir()} == names
     for row in rows:
-        config, reply = read_update(
-            text_run / "updates" / f"stage{row['stage']}_round{row['round']}_client{row['client']}"
-        )
+        config, reply = read_update(text_run / "updates" / f"stage{row['stage']}_round{row['round']}_client{row['client']}")
         assert {key: config[key] for key in ("stage", "round", "client")} == {
             key: row[key] for key in ("stage", "round", "client")
         }

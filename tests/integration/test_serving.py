@@ -129,6 +129,7 @@ def test_eight_requests_at_a_time_get_the_answers_that_they_get_alone(chat):
 def test_two_generations_that_take_turns_step_by_step_keep_their_own_weights(chat, reference):
     """Each forward pass of one waits for a forward pass of the other: whatever is shared would be seen."""
     model, turn = chat.engine.model, threading.Barrier(2, timeout=60)
+
     def wait(*_):
         turn.wait()
 
@@ -156,6 +157,7 @@ def test_a_mixed_batch_with_beams_or_without_a_cache_equals_one_by_one(chat, opt
     with torch.no_grad():
         mixed = model.generate(input_ids=ids, attention_mask=mask, **options)[:, width:].tolist()
         alone = [model.generate(input_ids=torch.tensor([row]), **options)[:, len(row) :].tolist() for row in rows]
+
     def ended(answers):
         return [answer[: answer.index(2) if 2 in answer else None] for answer in answers]
 
@@ -182,9 +184,7 @@ def test_images_are_answered_through_the_subspaces_and_the_trained_projector(lla
         assert ask(chat, [user(instruction)], images=[picture]) == expected
 
 
-def test_an_instruction_far_from_every_token_is_left_to_the_base_model_also_in_a_mixed_batch(
-    text_run, text_keys, reference
-):
+def test_an_instruction_far_from_every_token_is_left_to_the_base_model_also_in_a_mixed_batch(text_run, text_keys, reference):
     far = "ASSISTANT: . ?"
     chat = ChatModel(infer_args(text_keys, text_run, fcit_fallback_threshold=0.6, **GREEDY))
     router = chat.engine.model.fcit_routing.router

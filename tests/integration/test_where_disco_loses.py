@@ -36,7 +36,9 @@ def test_the_parts_of_each_data_set_add_up_to_what_it_has_when_told_the_task(loo
         as_run, interference, routing, told, forgotten = map(float, found[name][3:8])
         assert as_run == pytest.approx(last, abs=0.01), "what the run itself has measured"
         assert as_run + interference + routing == pytest.approx(told, abs=0.02)
-        first = next(row[report["datasets"].index(name)] for row in report["accuracy"] if row[report["datasets"].index(name)] is not None)
+        first = next(
+            row[report["datasets"].index(name)] for row in report["accuracy"] if row[report["datasets"].index(name)] is not None
+        )
         assert forgotten == pytest.approx(first - last, abs=0.01)
     assert Image.open(tmp_path / "cosines.png").width > 300
 

@@ -51,9 +51,7 @@ def clip(request, tmp_path):
     fast = tiny.tokenizer()
     fast.add_special_tokens({"eos_token": "<|endoftext|>"})
     end = ("<|endoftext|>", fast.eos_token_id)
-    fast._tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"<s> $A {end[0]}", special_tokens=[("<s>", 1), end]
-    )
+    fast._tokenizer.post_processor = processors.TemplateProcessing(single=f"<s> $A {end[0]}", special_tokens=[("<s>", 1), end])
     text = {"vocab_size": len(fast), "max_position_embeddings": 16, "bos_token_id": 1, "pad_token_id": 0, **SMALL}
     if request.param == "text tower":
         config = CLIPTextConfig(**text, eos_token_id=2)  # the released configurations say 2, whatever the tokenizer has
@@ -216,9 +214,7 @@ def test_make_encoder_centers_the_embedding_of_the_model_by_default(text_model):
 def test_what_a_large_vocabulary_shares_is_found_in_a_part_of_it():
     generator = torch.Generator().manual_seed(0)
     shared = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
-    weight = (
-        torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
-    )
+    weight = torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
     mean, directions = common_directions(weight)
     torch.testing.assert_close(mean, torch.full((8,), 5.0), atol=0.05, rtol=0)
     assert directions.shape == (8, 3)

@@ -49,7 +49,10 @@ def test_groups_are_found_as_by_brute_force_and_the_first_ones_are_the_same_when
     assert whole.counts.tolist() == sizes
     np.testing.assert_allclose(whole.means, means, rtol=1e-5, atol=1e-6)
     heavy = sum(size >= sizes[2] for size in sizes)
-    for found, count in ((prototypes_of(rows, 0.8, weights, most=2), 2), (prototypes_of(rows, 0.8, weights, fewest=sizes[2]), heavy)):
+    for found, count in (
+        (prototypes_of(rows, 0.8, weights, most=2), 2),
+        (prototypes_of(rows, 0.8, weights, fewest=sizes[2]), heavy),
+    ):
         assert found.counts.tolist() == sizes[:count] and np.array_equal(found.means, whole.means[:count])
 
 

@@ -1,6 +1,5 @@
 """The threshold 0.9 means the same across encoders: tasks of FCIT-mini fall apart, clients of one task together."""
 
-
 import numpy as np
 import pytest
 from transformers import AutoTokenizer, LlavaForConditionalGeneration

@@ -70,9 +70,7 @@ def test_flickr30k_references_are_found_by_image_id(root):
     layout = LAYOUT["fcit_flickr30k"]
     references = load(root / "instructions" / layout.folder / layout.captions_file)
     rows = {row["question_id"]: row for row in load(root / layout.test_path)}
-    assert {image["id"]: image["file_name"] for image in references["images"]} == {
-        i: r["image"] for i, r in rows.items()
-    }
+    assert {image["id"]: image["file_name"] for image in references["images"]} == {i: r["image"] for i, r in rows.items()}
     for image_id, row in rows.items():
         captions = [note["caption"] for note in references["annotations"] if note["image_id"] == image_id]
         assert len(captions) == 5 and row["answer"] in captions

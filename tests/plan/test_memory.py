@@ -4,9 +4,7 @@ from dataclasses import replace
 
 from fcit_plugin.plan.memory import Batch, ModelSize, activation_bytes, estimate
 
-SIZE = ModelSize(
-    frozen_bytes=1000, trained=10, trained_width=4, layers=3, hidden=8, intermediate=16, vocabulary=100
-)
+SIZE = ModelSize(frozen_bytes=1000, trained=10, trained_width=4, layers=3, hidden=8, intermediate=16, vocabulary=100)
 BATCH = Batch(records=2, tokens=5, width=2, checkpointing=True)
 LAYER = 10 * 2 * (8.5 * 8 + 4 * 16)
 LOGITS = 10 * 100 * (2 + 8)

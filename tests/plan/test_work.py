@@ -40,9 +40,7 @@ def test_steps_are_those_that_huggingfaces_trainer_makes(records, batch, accumul
     )
     trainer = Trainer(Scalar(), args, train_dataset=[{"x": torch.ones(1)}] * records)
     trainer.train()
-    expected = optimizer_steps(
-        records, batch=batch, accumulation=accumulation, epochs=epochs, max_steps=max_steps
-    )
+    expected = optimizer_steps(records, batch=batch, accumulation=accumulation, epochs=epochs, max_steps=max_steps)
     assert trainer.state.global_step == expected
 
 

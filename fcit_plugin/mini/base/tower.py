@@ -44,9 +44,7 @@ def see(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 def tower_loss(logits: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> torch.Tensor:
     """Sum over the heads of the mean cross entropy."""
     losses = [
-        cross_entropy(logits[head], labels[head], ignore_index=IGNORE)
-        for head in logits
-        if (labels[head] != IGNORE).any()
+        cross_entropy(logits[head], labels[head], ignore_index=IGNORE) for head in logits if (labels[head] != IGNORE).any()
     ]
     return torch.stack(losses).sum()
 
