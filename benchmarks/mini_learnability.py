@@ -16,9 +16,9 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from fcit_plugin.benchmark.layout import LAYOUT
 from fcit_plugin.mini.base.packing import PROMPT, Packer
 from fcit_plugin.mini.build import mini_root
-from fcit_plugin.benchmark.layout import LAYOUT
 
 BASE = Path(__file__).parents[1] / "fcit_plugin" / "mini" / "base_model"
 TARGETS = {

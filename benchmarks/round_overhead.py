@@ -61,10 +61,10 @@ def parts() -> dict[str, list]:
     from transformers import Trainer
 
     from fcit_plugin.federation import client, kept, messages, round, server
-    from fcit_plugin.federation.checkpoints import Checkpoints
     from fcit_plugin.federation.rules import RuleSet
     from fcit_plugin.integration import local
     from fcit_plugin.knowledge.organizer import Organizer
+    from fcit_plugin.state.checkpoints import Checkpoints
 
     return {
         STEPS: [(Trainer, "_run_epoch")],

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 #: LLaMA-Factory module -> our module whose ``install(module)`` puts the seam in. Ours is imported only
 #: when LLaMA-Factory's is, so that ``import torch`` alone stays cheap.
 SEAMS = {
-    "llamafactory.launcher": "fcit_plugin.integration.errors",
+    "llamafactory.launcher": "fcit_plugin.seams.launcher",
     "llamafactory.hparams.parser": "fcit_plugin.integration.arguments",
     "llamafactory.train.sft.workflow": "fcit_plugin.integration.workflow",
     "llamafactory.train.dpo.workflow": "fcit_plugin.integration.workflow",

@@ -10,7 +10,7 @@ import sys
 from .autoload import autoload
 from .commands import COMMANDS
 from .commands.command import make_parser, usage_lines
-from .integration.errors import end_in_a_sentence
+from .errors import end_in_a_sentence
 
 
 def main() -> None:

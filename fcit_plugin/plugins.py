@@ -13,13 +13,18 @@ KINDS = ("partitioners", "methods", "server_rules", "lora_aggregations", "identi
 
 @cache
 def manager() -> pluggy.PluginManager:
-    """The manager with our own implementations and all installed ones of the entry point group ``fcit_plugin``."""
-    from . import builtin
+    """The manager with all installed implementations of the entry point group ``fcit_plugin``.
 
+    Our own parts (:mod:`fcit_plugin.builtin`) come in by that door, too, so that nothing here imports them.
+
+    Raises:
+        ImportError: They are not among the installed ones: the package was installed before it had that entry point.
+    """
     made = pluggy.PluginManager(hookspecs.PROJECT)
     made.add_hookspecs(hookspecs)
-    made.register(builtin)
     made.load_setuptools_entrypoints(hookspecs.PROJECT)
+    if not made.has_plugin("builtin"):
+        raise ImportError("fcit-plugin is installed without its entry points; install it again with `pip install`.")
     return made
 
 

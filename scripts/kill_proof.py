@@ -61,7 +61,7 @@ PHASES = {
     "keeping a reply": ("fcit_plugin.federation.kept", "seal"),
     "aggregation": ("fcit_plugin.federation.server", "fold"),
     "evaluation": ("fcit_plugin.integration.evaluator", "Evaluator.evaluate"),
-    "commit": ("fcit_plugin.federation.checkpoints", "Checkpoints.commit"),
+    "commit": ("fcit_plugin.state.checkpoints", "Checkpoints.commit"),
     "writing the results": ("fcit_plugin.integration.run", "FederatedRun._write_results"),
 }
 ONCE = ("start and resume", "writing the results")

@@ -27,7 +27,6 @@ from omegaconf import OmegaConf
 
 from fcit_plugin.evaluation.plots import plot_cosines, short_name
 from fcit_plugin.evaluation.report import read_report
-from fcit_plugin.federation.state import ServerState
 from fcit_plugin.integration.evaluator import Evaluator
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.integration.pictures import Pictures
@@ -35,6 +34,7 @@ from fcit_plugin.integration.session import Session
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import shown
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
+from fcit_plugin.state.server_state import ServerState
 
 
 class Fixed:

@@ -12,10 +12,11 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import WANTS
-from fcit_plugin.federation.server import Program, Traffic, run_round
-from fcit_plugin.federation.state import ServerState
+from fcit_plugin.federation.server import Program, run_round
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.scenario.settings import get_scenario
+from fcit_plugin.state.progress import Traffic
+from fcit_plugin.state.server_state import ServerState
 
 logging.getLogger("flwr").setLevel(logging.WARNING)  # as in a session: it logs every message
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
+from ..errors import nearest
 from ..plugins import registry
 from .compression import CompressionArguments
 from .continual import ContinualArguments
@@ -13,7 +14,6 @@ from .folders import FolderArguments
 from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
 from .lora_aggregation import LoraAggregationArguments
 from .method import MethodArguments
-from .option import nearest
 from .privacy import PrivacyArguments
 from .replies import ReplyArguments
 from .run import RunArguments

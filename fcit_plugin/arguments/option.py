@@ -1,9 +1,8 @@
 """What the groups of keys have in common: one option, and checks that several of them need."""
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -83,11 +82,3 @@ def nested_list(key: str, value: Any) -> Any:
     if value is not None and not (isinstance(value, list) and all(isinstance(row, list) for row in value)):
         raise ValueError(f"`{key}` must be a list of lists, e.g. [[a], [b]], got {value!r}.")
     return value
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """What to say about an unknown name: the one probably meant, and all valid ones."""
-    candidates = list(candidates)
-    match = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-    hint = f"did you mean `{match[0]}`? " if match else ""
-    return f"{hint}Valid: {', '.join(candidates)}."

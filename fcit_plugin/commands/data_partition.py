@@ -51,11 +51,11 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     """
     from ..arguments import FcitArguments, check_names
     from ..benchmark.root import use_data_root
-    from ..federation.earlier import earlier_scenario
     from ..integration.datasets import check_datasets
     from ..integration.files import TrainFiles
     from ..integration.partition import partition_options
     from ..scenario import Partition, get_scenario
+    from ..state.stages_of import earlier_scenario
 
     ours = {key: value for key, value in keys.items() if key.startswith("fcit_")}
     others = {key: keys.get(key, default) for key, default in _OTHERS.items()}
@@ -75,7 +75,7 @@ def _keys(given: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from ..arguments import check_names
-    from ..integration.errors import read_recipe
+    from ..recipe.read import read_recipe
 
     files = [part for part in given if "=" not in part]
     if len(files) > 1:

@@ -11,7 +11,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..federation.inspection import inspect
+    from ..state.inspection import inspect
 
     found = inspect(args.output_dir)
     print("\n".join(found.lines))

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..arguments.option import nearest
-from ..integration.errors import read_recipe
+from ..errors import nearest
+from ..recipe.read import read_recipe
 from .published import Published
 
 #: What a row may say beside keys of the recipe.

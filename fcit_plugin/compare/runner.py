@@ -18,7 +18,6 @@ from ..evaluation.report import read_report
 from .grid import Cell, Grid
 from .state import LOG, RECIPE, Stand, clear, last_line, prepare, state_of
 
-
 #: In place of an exit code.
 NOT_STARTED = -1000
 

@@ -7,7 +7,7 @@ from enum import Enum
 import yaml
 
 from ..evaluation.report import REPORT_JSON
-from ..federation.checkpoints import FOLDER
+from ..state.checkpoints import FOLDER
 from .grid import Cell
 
 #: The recipe that a cell was started with, and what its process said.

@@ -13,7 +13,7 @@ from .terms import BatchTerm, GradientTerm
 if TYPE_CHECKING:
     from ..arguments import FcitArguments
     from ..federation.lora_aggregation import LoraAggregation
-    from ..federation.state import ServerState
+    from ..state.server_state import ServerState
 
 #: Records of arrays by name; in each the keys are those of the subspace and of the shared trainables together.
 Extras = Mapping[str, State]
@@ -37,7 +37,7 @@ class ContinualMethod:
     """Sequential tuning of one LoRA by all clients (``fcit_method: fedavg``), and the base of all other methods.
 
     The same object serves the server's side and the client's; it holds no state. What the server has to remember is
-    in :attr:`fcit_plugin.federation.state.ServerState.memory`, what a client has to know is sent to it.
+    in :attr:`fcit_plugin.state.server_state.ServerState.memory`, what a client has to know is sent to it.
 
     Args:
         args: The recipe's keys.

@@ -5,10 +5,10 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
+from ..state.names import read_object
+from ..state.server_state import check_tensors
 from ..writing import write_bytes, write_json
-from .files import read_object
 from .messages import CONFIG, METRICS, work_of
-from .state import check_tensors
 from .stored import records_bytes, stored_records
 
 DESCRIPTION = "fcit_update.json"

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from flwr.app import Context, Message, MessageType, RecordDict
 
+from ..state.names import read_object
+from ..state.sealed import problems, seal
 from ..writing import write_bytes, write_json
 from .client_states import FILE
-from .files import read_object
 from .folders import WEIGHTS, read_update, write_update
 from .messages import CONFIG, config_of
-from .sealed import problems, seal
 from .stored import records_bytes, stored_records
 
 #: What a kept reply holds beside the update folder's own files.

@@ -15,6 +15,7 @@ from ..adapters.base_change import grown
 from ..adapters.lora import BOTH, State, only
 from ..continual.method import ContinualMethod
 from ..knowledge.organizer import Assignment, Organizer
+from ..state.server_state import ServerState
 from .lora_aggregation import LoraAggregation, Member, product_error
 from .messages import (
     ARRAYS,
@@ -37,7 +38,6 @@ from .messages import (
 )
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
-from .state import ServerState
 
 
 def configure(

@@ -21,13 +21,14 @@ from ..knowledge.prototypes import MAX_KINDS
 from ..plugins import registry
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
+from ..state.progress import Traffic
+from ..state.server_state import ServerState
 from .client import work_config
 from .lora_aggregation import LoraAggregation
 from .messages import COMPRESSION, CONFIG, mean_loss, num_bytes
 from .privacy import UpdatePrivacy
 from .round import configure, fold
 from .rules import RuleSet
-from .state import ServerState
 from .validation import Bounds, judge_tokens, judge_updates
 
 #: Keys that tell one run from another, beside the seed.
@@ -36,14 +37,6 @@ _IDENTITY = (
     *("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_method", "fcit_server_rule"),
     *("fcit_lora_aggregation", "fcit_local_stage"),
 )
-
-
-@dataclass
-class Traffic:
-    """Bytes of arrays that travelled, over the whole run."""
-
-    up: int = 0
-    down: int = 0
 
 
 @dataclass

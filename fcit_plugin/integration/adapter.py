@@ -7,12 +7,12 @@ Inference: the output folder of an fcit run as ``adapter_name_or_path`` gives ro
 """
 
 import inspect
-from pathlib import Path
 
 import torch
 import wrapt
 
-from ..arguments.option import nearest
+from ..errors import nearest
+from ..state.output_folder import fcit_folder
 
 
 def install(adapter_module) -> None:
@@ -55,37 +55,6 @@ def check_targets(model: torch.nn.Module, finetuning_args) -> None:
             "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
             "has none; take the key out."
         )
-
-
-def fcit_folder(adapters: list[str] | None) -> Path | None:
-    """The output folder of an fcit run among the adapters, if there is one.
-
-    Raises:
-        ValueError: There are other adapters beside it, or the run has not come to its end.
-    """
-    found = [Path(adapter) for adapter in adapters or [] if is_fcit_folder(adapter) or _commit_in(adapter)]
-    if found and len(adapters) > 1:
-        raise ValueError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
-    if found and not is_fcit_folder(found[0]):
-        raise ValueError(
-            f"`adapter_name_or_path`: the run in {found[0]} has not come to its end; let it go on, or name what it has "
-            f"reached: {_commit_in(found[0])}."
-        )
-    return found[0] if found else None
-
-
-def is_fcit_folder(path: str | Path) -> bool:
-    """Whether a folder is the output of an fcit run, be it a damaged one."""
-    from ..federation.files import MANIFEST, TOKENS  # only now: a plain run shall not pay for it
-
-    return any((Path(path) / name).is_file() for name in (MANIFEST, TOKENS))
-
-
-def _commit_in(path: str | Path) -> Path | None:
-    """The last commit of a run that has left no results yet."""
-    from ..federation.checkpoints import Checkpoints
-
-    return Checkpoints(Path(path)).newest_good().good
 
 
 def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:

@@ -21,11 +21,13 @@ from transformers import HfArgumentParser
 from .. import autoload
 from ..arguments import EXPORT_KEYS, FCIT_STAGES, ROUTING_KEYS, FcitArguments, check_names, check_stage
 from ..benchmark.root import use_data_root
+from ..errors import one_line
+from ..recipe.read import read_recipe
+from ..recipe.watch import watch
 from ..scenario.settings import get_scenario
-from .adapter import fcit_folder
+from ..state.output_folder import fcit_folder
 from .combinations import check_combination
 from .devices import set_aside
-from .errors import one_line, read_recipe, watch
 from .instructions import Instructions
 from .partition import partition_options
 from .references import reference_recipe
@@ -313,7 +315,7 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
     if folder is None:
         return parsed
     check_seams()
-    from ..federation.state import check_state  # only now: a plain run shall not pay for it
+    from ..state.server_state import check_state  # only now: a plain run shall not pay for it
     from .base_model import check_model
 
     check_model(model_args)

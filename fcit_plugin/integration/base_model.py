@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
-from ..federation.state import check_tensors
-from .errors import one_line
+from ..errors import one_line, root_cause
+from ..state.server_state import check_tensors
 
 
 def check_model(model_args) -> PretrainedConfig:
@@ -45,14 +45,10 @@ def named(model_args, *kinds: type[Exception]) -> Iterator[None]:
     except (*kinds, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "mismatched" not in str(error):
             raise  # out of memory and the like
-        reason = "its weights and its config.json do not fit" if isinstance(error, RuntimeError) else one_line(_root(error))
+        reason = (
+            "its weights and its config.json do not fit" if isinstance(error, RuntimeError) else one_line(root_cause(error))
+        )
         raise ValueError(
             f"`model_name_or_path` {model_args.model_name_or_path} cannot be loaded: {reason.rstrip('.')}; give a folder "
             "with config.json, tokenizer and safetensors files, or a name on Hugging Face."
         ) from error
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

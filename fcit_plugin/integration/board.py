@@ -1,6 +1,6 @@
 """Seam: ``llamafactory.webui.control`` - LLaMA Board offers a run's output folder as a checkpoint."""
 
-from ..federation.files import MANIFEST
+from ..state.names import MANIFEST
 
 
 def install(control) -> None:

@@ -15,9 +15,9 @@ from transformers import AutoConfig
 from ..adapters.export import fixed_adapter, with_projector, write_adapter
 from ..adapters.lora import State
 from ..arguments import FcitArguments
-from ..federation.state import read_object
 from ..knowledge.activation import Router
 from ..knowledge.bundle import write_router
+from ..state.server_state import read_object
 from ..writing import check_empty
 from .arguments import resolve_model
 from .learnt import Learnt

@@ -12,12 +12,12 @@ from typing import Any
 from llamafactory.extras.constants import TRAINER_LOG
 
 from ..adapters.lora import State, check_keys, check_shapes
-from ..federation.checkpoints import PROGRESS
-from ..federation.earlier import scenario_of
-from ..federation.files import MANIFEST, TOKENS, read_object
-from ..federation.progress import NEEDED, Progress
-from ..federation.state import ServerState, check_state, load_state
 from ..scenario.tasks import Scenario
+from ..state.checkpoints import PROGRESS
+from ..state.names import MANIFEST, TOKENS, read_object
+from ..state.progress import NEEDED, Progress
+from ..state.server_state import ServerState, check_state, load_state
+from ..state.stages_of import scenario_of
 from .agreement import Agreement
 from .datasets import check_tests
 from .recipe import METRICS, TEST_RECORDS, differing

@@ -13,8 +13,8 @@ from typing import Any
 
 import wrapt
 
-from ..arguments.option import nearest
 from ..benchmark.root import data_root
+from ..errors import nearest
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
 _ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")

@@ -10,9 +10,9 @@ from datasets.exceptions import DatasetsError
 from PIL import Image
 
 from ..benchmark.records import IMAGE, BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
+from ..errors import one_line, root_cause
 from .converter import image_path
 from .datasets import dataset_entry, dataset_root, media_root
-from .errors import one_line
 
 #: What LLaMA-Factory, datasets, Arrow, Pillow and our converter raise over a malformed file, record or image.
 _FAILURES = (
@@ -42,16 +42,10 @@ def diagnosed(name: str, data_args, rows: Dataset | None = None) -> Iterator[Non
             raise ValueError(f"Data set `{name}`: {defect}") from error
         if not isinstance(error, (DatasetsError, OSError, ValueError)) or name in str(error):
             raise
-        reason = one_line(_root(error)).rstrip(".")
+        reason = one_line(root_cause(error)).rstrip(".")
         raise ValueError(
             f"The data set `{name}` cannot be used ({reason}); mend its file or its entry in dataset_info.json."
         ) from error
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _file_defect(name: str, data_args) -> str | None:

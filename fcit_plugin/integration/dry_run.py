@@ -20,9 +20,7 @@ from ..adapters.lora import State, only, read_shared
 from ..arguments import FcitArguments
 from ..federation.compression import COMPRESSIONS
 from ..federation.lora_aggregation import Member
-from ..federation.progress import Progress
 from ..federation.server import Program
-from ..federation.state import ServerState
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.sources import source_dimension
@@ -30,6 +28,8 @@ from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
 from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
+from ..state.progress import Progress
+from ..state.server_state import ServerState
 from ..writing import write_json
 from .devices import num_processes, zero_stage
 from .local import LocalTrainer

@@ -19,11 +19,11 @@ from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
-from ..federation.state import ServerState
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.image_tokens import Samples, shown
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
+from ..state.server_state import ServerState
 from .pipeline import Pipeline, Split
 from .scoring import Scoring, scoring
 from .zero import gathering

@@ -6,7 +6,7 @@ from httpx import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
-from ..federation.checkpoints import FOLDER
+from ..state.checkpoints import FOLDER
 
 #: What stays at home: clients' own updates, commits to resume from, and what the trainer leaves out as well.
 KEPT_BACK = ("updates/*", f"{FOLDER}/*", "_*", "*.partial")

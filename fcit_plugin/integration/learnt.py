@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from ..adapters.experts import divide, num_experts
 from ..adapters.base_weights import add_to
+from ..adapters.experts import divide, num_experts
 from ..adapters.lora import ADAPTER, State, check_keys, check_shapes, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
-from ..federation.files import BASE_CHANGE
-from ..federation.state import TOKENS, ServerState, load_state
 from ..knowledge.activation import Router
 from ..knowledge.fixed import fixed_weights
 from ..knowledge.image_tokens import shown, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
+from ..state.names import BASE_CHANGE
+from ..state.server_state import TOKENS, ServerState, load_state
 from .datasets import is_dataset
 from .instructions import without_media
 from .pictures import Pictures, PixelReader

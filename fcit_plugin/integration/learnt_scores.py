@@ -9,7 +9,7 @@ from llamafactory.extras import logging
 from ..adapters.lora import check_keys, check_shapes
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, build_report, table, write_report
-from ..federation.files import MANIFEST
+from ..state.names import MANIFEST
 from .evaluator import Evaluator
 from .learnt import Learnt
 from .recipe import names

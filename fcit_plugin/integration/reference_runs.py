@@ -13,9 +13,9 @@ from typing_extensions import override
 from ..adapters.lora import write_shared
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, build_report, table, write_report
-from ..federation.checkpoints import Checkpoints
 from ..federation.server import Program
 from ..scenario.sampling import sample_clients
+from ..state.checkpoints import Checkpoints
 from .recipe import names
 from .run import FederatedRun
 from .session import Session

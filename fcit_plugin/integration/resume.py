@@ -8,12 +8,12 @@ from typing import Any
 from llamafactory.extras import logging
 from llamafactory.extras.constants import TRAINER_LOG
 
-from ..federation.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
 from ..federation.client_states import ClientStates
-from ..federation.files import read_object
-from ..federation.progress import NEEDED, Progress
-from ..federation.sealed import problems
-from ..federation.state import ServerState, load_state
+from ..state.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
+from ..state.names import read_object
+from ..state.progress import NEEDED, Progress
+from ..state.sealed import problems
+from ..state.server_state import ServerState, load_state
 from .agreement import Agreement
 from .recipe import check_same
 

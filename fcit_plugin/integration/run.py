@@ -12,17 +12,17 @@ from ..evaluation.card import model_card
 from ..evaluation.plots import plot_training_loss
 from ..evaluation.report import build_report, table, write_report
 from ..federation.accounting import spent
-from ..federation.checkpoints import PROGRESS, RECIPE
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
-from ..federation.files import SHARED
 from ..federation.folders import write_update
 from ..federation.grid import InProcessGrid
 from ..federation.kept import KeptReplies
 from ..federation.messages import config_of
-from ..federation.progress import Progress
-from ..federation.server import Traffic, run
-from ..federation.state import ServerState, newly_shared
+from ..federation.server import run
+from ..state.checkpoints import PROGRESS, RECIPE
+from ..state.names import SHARED
+from ..state.progress import Progress, Traffic
+from ..state.server_state import ServerState, newly_shared
 from ..writing import write_bytes, write_json
 from .evaluator import Evaluator, Scores
 from .hub import Hub

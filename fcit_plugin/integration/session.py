@@ -16,16 +16,16 @@ from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
 from ..continual.methods import make_method
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
-from ..federation.checkpoints import PROGRESS, Checkpoints
-from ..federation.files import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOKENS
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
-from ..federation.state import ServerState, check_state, load_state, save_state
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..scenario.settings import get_scenario
+from ..state.checkpoints import PROGRESS, Checkpoints
+from ..state.names import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOKENS
+from ..state.server_state import ServerState, check_state, load_state, save_state
 from .agreement import Agreement
 from .base_model import check_model, named
 from .continuation import Earlier

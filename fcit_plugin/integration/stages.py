@@ -15,12 +15,12 @@ from ..federation.grid import ask
 from ..federation.messages import CONFIG, config_of
 from ..federation.round import configure
 from ..federation.server import Program, RoundFailed, too_few, train_round
-from ..federation.state import ServerState
 from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
+from ..state.server_state import ServerState
 from .dry_run import DrySession, dry_run
-from .local import quiet_transformers
 from .learnt_scores import evaluate_folder
+from .local import quiet_transformers
 from .reference_runs import run_programs
 from .session import Session
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..arguments.option import nearest
+from ..errors import nearest
 
 #: The least value of a key; what is below leads to an error much later, or to a run without a single step.
 _LEAST = {

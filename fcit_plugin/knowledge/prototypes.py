@@ -13,7 +13,6 @@ import numpy as np
 
 from .vectors import unit
 
-
 #: The cosine from which a client's instructions are of one kind, and the fewest that are told as a kind of their own: a
 #: mean over few would tell of single instructions.
 OF_A_CLIENT, FEWEST = 0.7, 5

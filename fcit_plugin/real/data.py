@@ -19,10 +19,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcit_plugin.benchmark.examples import Example, Split, write_all
-from fcit_plugin.real.emoji import CHECKSUMS, GROUPS, read_emoji
-from fcit_plugin.real.fashion import read_fashion
-from fcit_plugin.real.packages import package_file, require
+from ..benchmark.examples import Example, Split, write_all
+from .emoji import CHECKSUMS, GROUPS, read_emoji
+from .fashion import read_fashion
+from .packages import package_file, require
 
 if TYPE_CHECKING:
     import numpy

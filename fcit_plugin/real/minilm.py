@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fcit_plugin.real.packages import package_file
+from .packages import package_file
 
 
 def minilm_path() -> Path:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fcit_plugin.real.packages import require
-from fcit_plugin.writing import write_json
+from ..writing import write_json
+from .packages import require
 
 #: By data set: the generator, its settings, and what it asks for.
 TASKS = {

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcit_plugin.real.packages import package_file, require
-from fcit_plugin.writing import whole_folder
+from ..writing import whole_folder
+from .packages import package_file, require
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase

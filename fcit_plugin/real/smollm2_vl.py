@@ -13,9 +13,9 @@ not been taught to see yet: that is what the first instruction-tuning task does.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcit_plugin.real.packages import package_file, require
-from fcit_plugin.real.smollm2 import TOKEN_IDS, load_text_model, text_config
-from fcit_plugin.writing import whole_folder
+from ..writing import whole_folder
+from .packages import package_file, require
+from .smollm2 import TOKEN_IDS, load_text_model, text_config
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ import tiny
 import wrapt
 
 from fcit_plugin.autoload import SEAMS
-from fcit_plugin.federation.files import MANIFEST
+from fcit_plugin.state.names import MANIFEST
 
 tuner = importlib.import_module("llamafactory.train.tuner")
 parser = importlib.import_module("llamafactory.hparams.parser")

@@ -11,12 +11,13 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
-from fcit_plugin.federation.server import Program, Traffic, first_state, run
-from fcit_plugin.federation.state import newly_shared
+from fcit_plugin.federation.server import Program, first_state, run
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.mini.build import base_model_path
 from fcit_plugin.scenario.settings import get_scenario
+from fcit_plugin.state.progress import Traffic
+from fcit_plugin.state.server_state import newly_shared
 
 
 @pytest.fixture(scope="module")

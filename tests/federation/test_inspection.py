@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fcit_plugin import cli
-from fcit_plugin.federation.checkpoints import Checkpoints
+from fcit_plugin.state.checkpoints import Checkpoints
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def killed(finished):
     folder = finished / "checkpoints"
     shutil.rmtree(folder / "round-0004")
     shutil.copytree(folder / "round-0003" / "subspaces", folder / "round-0003.replies" / "client-1")
-    from fcit_plugin.federation.sealed import seal
+    from fcit_plugin.state.sealed import seal
 
     seal(folder / "round-0003.replies" / "client-1", lambda path: (path / "fcit_update.json").write_text("{}"))
     return finished
@@ -108,7 +108,7 @@ def test_with_no_good_commit_all_that_is_wrong_is_listed(killed, inspect):
 
 
 def test_clients_that_were_left_out_are_listed(finished, inspect):
-    from fcit_plugin.federation.sealed import seal
+    from fcit_plugin.state.sealed import seal
 
     commit = finished / "checkpoints" / "round-0004"
     content = {path: path.read_bytes() for path in commit.rglob("*") if path.is_file() and path.name != "checksums.json"}
@@ -141,7 +141,7 @@ def test_what_is_no_run_is_said(tmp_path, inspect):
 
 def test_it_looks_without_torch(finished):
     script = (
-        "import sys; from fcit_plugin.federation.inspection import inspect; from pathlib import Path;"
+        "import sys; from fcit_plugin.state.inspection import inspect; from pathlib import Path;"
         f"inspect(Path({str(finished)!r})); assert not sys.modules.keys() & {{'torch', 'flwr', 'numpy', 'transformers'}}"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -9,10 +9,10 @@ import torch
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.join import JOIN
 from fcit_plugin.federation.join import join, join_folders
-from fcit_plugin.federation.state import ServerState, load_state, save_state
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
 from fcit_plugin.scenario import Scenario, Task
+from fcit_plugin.state.server_state import ServerState, load_state, save_state
 
 MANIFEST = {
     "base_model": "base",

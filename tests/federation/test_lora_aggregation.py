@@ -10,8 +10,8 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS, Combined, LoraAggregation, Member, Svd, product_error
 from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
-from fcit_plugin.federation.state import load_state, save_state
 from fcit_plugin.hookspecs import hookimpl
+from fcit_plugin.state.server_state import load_state, save_state
 
 A, B = "l.lora_A.weight", "l.lora_B.weight"
 

@@ -15,9 +15,9 @@ from fcit_plugin.federation.lora_aggregation import LoraAggregation
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
 from fcit_plugin.federation.round import configure, fold
 from fcit_plugin.federation.rules import RuleSet
-from fcit_plugin.federation.state import ServerState
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
+from fcit_plugin.state.server_state import ServerState
 
 SHAPES = {"l.lora_A.weight": (2, 3), "l.lora_B.weight": (4, 2)}
 TASKS = ["red", "green", "blue"]

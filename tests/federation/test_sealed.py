@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from crashes import crash_everywhere, in_a_child, limit_file_size, refuse
 
-from fcit_plugin.federation.sealed import CHECKSUMS, clean, discard, problems, seal
+from fcit_plugin.state.sealed import CHECKSUMS, clean, discard, problems, seal
 
 FILES = {"a.json": b'{"a": 1}', "deep/er/b.bin": bytes(range(256)) * 300, "empty": b"", "ä": b"x"}
 

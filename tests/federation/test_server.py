@@ -9,9 +9,10 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import Trained, make_client_app
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import num_bytes
-from fcit_plugin.federation.server import Program, Traffic, first_state, run, run_round
+from fcit_plugin.federation.server import Program, first_state, run, run_round
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
+from fcit_plugin.state.progress import Traffic
 
 BLANK = {"l.lora_A.weight": torch.zeros(2, 3), "l.lora_B.weight": torch.zeros(4, 2)}
 PROJECTOR = {"projector.weight": torch.zeros(5)}

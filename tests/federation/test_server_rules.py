@@ -9,7 +9,7 @@ from fcit_plugin.arguments.server_rule import PARAMETERS
 from fcit_plugin.federation.client import Trained
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
 from fcit_plugin.federation.rules import SERVER_RULES
-from fcit_plugin.federation.state import load_state, save_state
+from fcit_plugin.state.server_state import load_state, save_state
 
 #: Parameters that differ from all defaults.
 KEYS = {

@@ -11,8 +11,8 @@ from flwr.app import Message, MessageType, RecordDict
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, client_token, to_state, update_reply
-from fcit_plugin.federation.state import FORMAT_VERSION, MANIFEST, ServerState, load_state, save_state
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.state.server_state import FORMAT_VERSION, MANIFEST, ServerState, load_state, save_state
 
 SUBSPACE_FILE = "subspaces/1/adapter_model.safetensors"
 

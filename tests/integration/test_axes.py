@@ -15,9 +15,9 @@ from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
 from fcit_plugin.continual.methods import METHODS
-from fcit_plugin.federation.files import BASE_CHANGE
 from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS
 from fcit_plugin.federation.rules import SERVER_RULES
+from fcit_plugin.state.names import BASE_CHANGE
 
 AXES = {
     "fcit_server_rule": sorted(SERVER_RULES),

@@ -10,7 +10,7 @@ from llamafactory.train.tuner import export_model
 from runs import ROOT, differences, fresh_process, infer_args, outcome, report_of, run_recipe
 from safetensors.torch import load_file
 
-from fcit_plugin.federation.checkpoints import Checkpoints
+from fcit_plugin.state.checkpoints import Checkpoints
 
 pytest.importorskip("deepspeed")
 

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from test_export_adapters import fcit_cli, run_docs
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.bundle import write_router
 from fcit_plugin.knowledge.encoders import make_encoder
+from fcit_plugin.state.server_state import load_state
 
 
 @pytest.fixture(scope="module")

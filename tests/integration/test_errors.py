@@ -9,7 +9,7 @@ import pytest
 import tiny
 from forked import HINT, MARK, command
 
-from fcit_plugin.integration.errors import sentence_of
+from fcit_plugin.errors import sentence_of
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ class TestSentence:
         assert sentence_of(caught(make)) is None
 
     def test_the_hook_leaves_them_to_the_one_before(self, monkeypatch):
-        from fcit_plugin.integration import errors
+        from fcit_plugin import errors
 
         seen = []
         monkeypatch.setattr("sys.excepthook", lambda *args: seen.append(args))
@@ -146,14 +146,14 @@ class TestInPlay:
         ],
     )
     def test_by_stage_and_keys(self, given, ours, monkeypatch):
-        from fcit_plugin.integration.errors import watch
+        from fcit_plugin.recipe.watch import watch
 
         monkeypatch.setattr("sys.excepthook", print)
         assert watch(given) is ours
 
     @pytest.mark.parametrize("as_list", [False, True])
     def test_by_an_fcit_folder(self, text_run, tmp_path, monkeypatch, as_list):
-        from fcit_plugin.integration.errors import watch
+        from fcit_plugin.recipe.watch import watch
 
         monkeypatch.setattr("sys.excepthook", print)
         folder = str(text_run)

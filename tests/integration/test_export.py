@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from standin import hub_stand_in
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
 
-from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.serving import load_fcit_folder
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.state.server_state import load_state
 
 SCRIPT = ROOT / "scripts" / "export_check.py"
 IDS = torch.tensor([[1, 7, 9, 11, 13]])

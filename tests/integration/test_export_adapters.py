@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Bert
 
 from fcit_plugin.adapters.export import fixed_adapter, write_adapter
 from fcit_plugin.cli import main
-from fcit_plugin.federation.state import load_state
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.bundle import write_router
 from fcit_plugin.knowledge.encoders import make_encoder
+from fcit_plugin.state.server_state import load_state
 
 IDS = torch.tensor([[1, 7, 9, 11, 13]])
 TEXTS = [f"{instruction} {color}" for instruction, answers in tiny.TASKS.values() for color in answers]

@@ -248,8 +248,8 @@ def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
 
 
 def test_experts_answer_from_the_output_folder_as_in_the_run_and_cannot_be_merged(outputs, text_model, tmp_path):
-    from llamafactory.model import load_model, load_tokenizer
     from llamafactory.hparams import get_infer_args
+    from llamafactory.model import load_model, load_tokenizer
     from runs import infer_args
 
     output = outputs("moe_lora", **MORE["moe_lora"])

@@ -7,7 +7,7 @@ from llamafactory.train.tuner import export_model
 from runs import infer_args, losses_of, report_of, run_recipe, trained_alone, weight_bytes
 from safetensors.torch import load_file
 
-from fcit_plugin.federation.checkpoints import Checkpoints
+from fcit_plugin.state.checkpoints import Checkpoints
 
 pytest.importorskip("bitsandbytes")
 FOUR_BITS = {"quantization_bit": 4, "fcit_stages": [["color"]], "use_cpu": True}

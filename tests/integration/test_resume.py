@@ -14,11 +14,11 @@ from datasets import Dataset, Features, List, Value
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
-from fcit_plugin.federation.checkpoints import Checkpoints
-from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration import session
 from fcit_plugin.integration.pipeline import Split
 from fcit_plugin.integration.recipe import data_fingerprint, deciding_keys
+from fcit_plugin.state.checkpoints import Checkpoints
+from fcit_plugin.state.server_state import load_state
 
 LAST = 4  # two stages of two rounds
 

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from fcit_plugin.federation.folders import read_update
-from fcit_plugin.federation.state import load_state
 from fcit_plugin.scenario.sampling import sample_clients
+from fcit_plugin.state.server_state import load_state
 
 ISSUE_KEYS = {
     "method", "setting", "seed", "stages", "datasets", "accuracy", "zero_shot", "last", "avg", "forgetting", "bwt",

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from fcit_plugin.federation.join import join_folders
-from fcit_plugin.federation.state import load_state
 from fcit_plugin.integration.instructions import KEYWORD
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.state.server_state import load_state
 
 COLOR, LETTER = (f"{tiny.TASKS[task][0]} red" for task in ("color", "letter"))
 #: Its token lies between those of the two subspaces.

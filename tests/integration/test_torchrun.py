@@ -6,7 +6,7 @@ import tiny
 from runs import report_of, run_recipe
 from safetensors.torch import load_file
 
-from fcit_plugin.federation.state import load_state
+from fcit_plugin.state.server_state import load_state
 
 
 def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llava_run, tmp_path, process):

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy
 import pytest
 import yaml
+from PIL import Image
+
 from fcit_plugin.arguments import FcitArguments, check_names
 from fcit_plugin.real import data, emoji, fashion, packages
 from fcit_plugin.real.data import CLOTHES, DIGITS, prepare
 from fcit_plugin.real.minilm import minilm_path
-from PIL import Image
 
 pytestmark = pytest.mark.real
 

@@ -5,6 +5,7 @@ import re
 from datetime import date
 
 import pytest
+
 from fcit_plugin.real import packages
 from fcit_plugin.real.reasoning import TASKS, _distinct, prepare
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
 from fcit_plugin.real import smollm2
 from fcit_plugin.real.smollm2 import load_text_model
 from fcit_plugin.real.smollm2_vl import FEATURE_LAYER, build, load_vision_tower
-from PIL import Image
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 pytestmark = pytest.mark.real
 
@@ -90,11 +91,12 @@ def test_a_finished_folder_is_left_alone(model_folder):
 
 def test_llamafactory_trains_language_layers_only(model_folder, data_folder, tmp_path):
     """LLaMA-Factory's own pipeline gives a finite loss, and LoRA stays out of the vision tower."""
-    from fcit_plugin.integration import templates
     from llamafactory.data import SFTDataCollatorWith4DAttentionMask as Collator
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer, template
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
+
+    from fcit_plugin.integration import templates
 
     templates.install(template)
     args = get_train_args(_sft_arguments(model_folder, data_folder, tmp_path))

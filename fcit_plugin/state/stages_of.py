@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..scenario.tasks import Scenario
-from .files import MANIFEST, read_manifest
+from .names import MANIFEST, read_manifest
 
 
 def earlier_scenario(folder: Path) -> Scenario:

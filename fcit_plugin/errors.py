@@ -1,107 +1,23 @@
-"""Seam: ``llamafactory.launcher`` - bad input ends a run with one sentence on stderr and exit code 1, without a traceback.
+"""What a user is told: bad input ends a run with one sentence on stderr and exit code 1, without a traceback.
 
 The exceptions themselves are left as they are, for those who call LLaMA-Factory from Python: only what the interpreter
 shows of an uncaught one is replaced, and only once an fcit key, an fcit stage or an FCIT folder is in play.
 ``LLAMAFACTORY_VERBOSITY=DEBUG`` brings the traceback back.
 """
 
+import difflib
 import dis
 import errno
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import wrapt
-import yaml
-from omegaconf.errors import OmegaConfBaseException
-
-_KEY_OR_STAGE = re.compile(r"""(?m)^[^#\n]*?(--fcit_|\bfcit_\w+["']?\s*[:=]|\bstage["']?[\s:=]+["']?fcit)""")
-_ADAPTER = re.compile(r"""(?m)^[^#\n]*?\badapter_name_or_path["']?[\s:=]+([^#\n]*)""")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_RECIPE = (".yaml", ".yml", ".json")
-
-
-def install(launcher_module) -> None:
-    """Wrap ``launch``: the first that hears of a command line, and the one that starts torchrun."""
-
-    def wrapper(wrapped, instance, args, kwargs):
-        watch(sys.argv[2:])
-        return wrapped(*args, **kwargs)
-
-    wrapt.wrap_function_wrapper(launcher_module, "launch", wrapper)
-
-
-def watch(given: Mapping[str, Any] | Sequence[str]) -> bool:
-    """End in a sentence from now on, if these arguments have to do with us.
-
-    Args:
-        given: A recipe's keys and values, or command line arguments, the first of which may be a recipe file.
-
-    Returns:
-        Whether they have.
-    """
-    ours = _concerns_fcit(_text(given))
-    if ours:
-        end_in_a_sentence()
-    return ours
-
-
-def _text(given: Mapping[str, Any] | Sequence[str]) -> str:
-    if isinstance(given, Mapping):
-        return "\n".join(f"{key}: {value}" for key, value in given.items())
-    text = " ".join(given)
-    if given and given[0].endswith(_RECIPE):
-        path = Path(given[0])
-        if path.is_file():
-            text += "\n" + path.read_text(encoding="utf-8", errors="replace")
-        elif path.name.startswith("fcit"):  # nothing else is known of a recipe that is not there
-            text += "\nstage: fcit"
-    return text
-
-
-def _concerns_fcit(text: str) -> bool:
-    if _KEY_OR_STAGE.search(text):
-        return True
-    adapters = [part for line in _ADAPTER.findall(text) for part in re.findall(r"""[^\s,"'\[\]]+""", line)]
-    if not adapters:
-        return False
-    from .adapter import is_fcit_folder  # torch: only now
-
-    return any(map(is_fcit_folder, adapters))
-
-
-def read_recipe(read, argv: Sequence[str]) -> Any:
-    """Read a recipe that has to do with us.
-
-    Args:
-        read: LLaMA-Factory's ``read_args``.
-        argv: The command line; a recipe comes first, overrides follow.
-
-    Raises:
-        ValueError: The file cannot be read, or it or an override is no YAML; the sentence names it.
-    """
-    name = argv[0] if argv else ""
-    if name.endswith(".json"):
-        raise ValueError(f"The recipe {name} is JSON, which LLaMA-Factory fails to read; write it as YAML.")
-    try:
-        return read()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        what = f"recipe {name}" if mark and mark.name == str(Path(name).absolute()) else f"command line after {name}"
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"The {what} is no valid YAML: {error.problem}; mend it{where}.") from error
-    except OSError as error:
-        raise ValueError(f"The recipe {name} cannot be read: {error.strerror or error}; check its name.") from error
-    except (TypeError, ValueError, OmegaConfBaseException) as error:
-        reason = one_line(error)
-        raise ValueError(f"The recipe {name} cannot be read: {reason}; it has to be keys and values in UTF-8.") from error
 
 
 def end_in_a_sentence() -> None:
@@ -155,6 +71,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """The error that all others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _was_raised(error: BaseException) -> bool:
     """Whether a ``raise`` statement made the error, and not the interpreter or compiled code on its way."""
     trace = error.__traceback__
@@ -172,3 +95,11 @@ def _tell_torchrun(sentence: str) -> None:
     if path:
         told = {"message": {"message": sentence, "extraInfo": {"timestamp": str(int(time.time()))}}}
         Path(path).write_text(json.dumps(told), encoding="utf-8")
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """What to say about an unknown name: the one probably meant, and all valid ones."""
+    candidates = list(candidates)
+    match = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    hint = f"did you mean `{match[0]}`? " if match else ""
+    return f"{hint}Valid: {', '.join(candidates)}."

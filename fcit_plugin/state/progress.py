@@ -6,7 +6,14 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..evaluation.matrix import AccuracyMatrix
-from .server import Traffic
+
+
+@dataclass
+class Traffic:
+    """Bytes of arrays that travelled, over the whole run."""
+
+    up: int = 0
+    down: int = 0
 
 
 @dataclass

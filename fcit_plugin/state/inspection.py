@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from .checkpoints import PROGRESS, Checkpoints, number_of
-from .files import MANIFEST, read_manifest, read_object
+from .names import MANIFEST, read_manifest, read_object
 from .sealed import differing, problems, sums_of
 
 

@@ -21,17 +21,7 @@ from safetensors.torch import load_file, save
 from ..adapters.lora import State, check_keys, check_shapes
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..writing import write_bytes, write_json
-from .files import (
-    BASE_CHANGE,
-    FORMAT_VERSION,
-    MANIFEST,
-    MEMORY,
-    RULES,
-    SHARED,
-    TOKENS,
-    read_manifest,
-    read_object,
-)
+from .names import BASE_CHANGE, FORMAT_VERSION, MANIFEST, MEMORY, RULES, SHARED, TOKENS, read_manifest, read_object
 
 
 @dataclass

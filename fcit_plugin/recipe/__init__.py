@@ -1,0 +1,1 @@
+"""LLaMA-Factory's keys and ours together: read, filled in, checked against each other."""

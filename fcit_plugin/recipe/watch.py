@@ -1,0 +1,50 @@
+"""Whether a command line or a recipe has to do with us, told before anything of it is parsed."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import end_in_a_sentence
+from ..state.output_folder import is_fcit_folder
+
+_KEY_OR_STAGE = re.compile(r"""(?m)^[^#\n]*?(--fcit_|\bfcit_\w+["']?\s*[:=]|\bstage["']?[\s:=]+["']?fcit)""")
+_ADAPTER = re.compile(r"""(?m)^[^#\n]*?\badapter_name_or_path["']?[\s:=]+([^#\n]*)""")
+_RECIPE = (".yaml", ".yml", ".json")
+
+
+def watch(given: Mapping[str, Any] | Sequence[str]) -> bool:
+    """End in a sentence from now on, if these arguments have to do with us.
+
+    Args:
+        given: A recipe's keys and values, or command line arguments, the first of which may be a recipe file.
+
+    Returns:
+        Whether they have.
+    """
+    ours = _concerns_fcit(_text(given))
+    if ours:
+        end_in_a_sentence()
+    return ours
+
+
+def _text(given: Mapping[str, Any] | Sequence[str]) -> str:
+    if isinstance(given, Mapping):
+        return "\n".join(f"{key}: {value}" for key, value in given.items())
+    text = " ".join(given)
+    if given and given[0].endswith(_RECIPE):
+        path = Path(given[0])
+        if path.is_file():
+            text += "\n" + path.read_text(encoding="utf-8", errors="replace")
+        elif path.name.startswith("fcit"):  # nothing else is known of a recipe that is not there
+            text += "\nstage: fcit"
+    return text
+
+
+def _concerns_fcit(text: str) -> bool:
+    if _KEY_OR_STAGE.search(text):
+        return True
+    adapters = [part for line in _ADAPTER.findall(text) for part in re.findall(r"""[^\s,"'\[\]]+""", line)]
+    if not adapters:
+        return False
+    return any(map(is_fcit_folder, adapters))
