@@ -26,7 +26,7 @@ def fcit_server_rules():
 
 @hookimpl
 def fcit_lora_aggregations():
-    from .federation.lora_aggregation import LORA_AGGREGATIONS
+    from .adapters.aggregation import LORA_AGGREGATIONS
 
     return LORA_AGGREGATIONS
 

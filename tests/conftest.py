@@ -29,8 +29,8 @@ from runs import fresh_process, run_recipe
 from transformers import AutoModelForCausalLM
 
 from fcit_plugin import plugins
-from fcit_plugin.benchmark.layout import LAYOUT
-from fcit_plugin.mini.build import mini_root
+from fcit_plugin.fcit_benchmark.layout import LAYOUT
+from fcit_plugin.samples.mini.build import mini_root
 
 torch.set_num_threads(1)
 

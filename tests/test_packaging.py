@@ -34,7 +34,9 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel):
 
 
 def test_the_data_files_are_in_the_wheel_as_files(wheel):
-    base_model = [str(path.relative_to(PACKAGE)) for path in (PACKAGE / "mini" / "base_model").glob("*") if path.is_file()]
+    base_model = [
+        str(path.relative_to(PACKAGE)) for path in (PACKAGE / "samples" / "mini" / "base_model").glob("*") if path.is_file()
+    ]
     for name in [*DATA, *base_model]:
         assert wheel.read(f"fcit_plugin/{name}") == (PACKAGE / name).read_bytes()
 

@@ -21,10 +21,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..compare.cell_state import state_of
     from ..compare.document import write_document
-    from ..compare.grid import Grid, chosen
+    from ..compare.grid_file import Grid, chosen
     from ..compare.runner import run_cells
-    from ..compare.state import state_of
 
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"`--jobs {args.jobs}`: it takes at least one process.")

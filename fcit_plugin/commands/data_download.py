@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..benchmark.hub import PARTS, download
+    from ..fcit_benchmark.hub import PARTS, download
 
     parts = args.parts.split(",")
     unknown = [part for part in parts if part not in PARTS]

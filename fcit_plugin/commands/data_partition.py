@@ -50,7 +50,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         ValueError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
-    from ..benchmark.root import use_data_root
+    from ..data.root import use_data_root
     from ..integration.datasets import check_datasets
     from ..integration.files import TrainFiles
     from ..integration.partition import partition_options

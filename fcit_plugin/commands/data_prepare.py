@@ -14,8 +14,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..benchmark.layout import choose
-    from ..benchmark.prepare import prepare
+    from ..fcit_benchmark.layout import choose
+    from ..fcit_benchmark.prepare import prepare
 
     root = root_of(args)
     result = prepare(root, args.out, choose(args.datasets), args.drop_broken)

@@ -10,11 +10,11 @@ from .command import Command
 from .listing import add_root, listed, root_of
 
 if TYPE_CHECKING:
-    from ..benchmark.verify import DatasetReport, Report
+    from ..fcit_benchmark.verify import DatasetReport, Report
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from ..benchmark.layout import IMAGES_HOW
+    from ..fcit_benchmark.layout import IMAGES_HOW
 
     add_root(parser)
     parser.add_argument(
@@ -28,8 +28,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..benchmark.layout import choose
-    from ..benchmark.verify import verify
+    from ..fcit_benchmark.layout import choose
+    from ..fcit_benchmark.verify import verify
     from ..writing import write_json
 
     report = verify(root_of(args), choose(args.datasets), args.images)

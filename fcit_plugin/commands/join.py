@@ -14,7 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..federation.join import join_folders
+    from ..serving.join import join_folders
 
     joined = join_folders(args.first, args.second, args.out, args.threshold)
     for j, place in enumerate(joined.places):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..benchmark.records import Defect
+    from ..fcit_benchmark.records import Defect
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 
 def root_of(args: argparse.Namespace) -> Path:
     """The root that ``--root`` names, else the default one."""
-    from ..benchmark.root import data_root
+    from ..data.root import data_root
 
     return args.root.expanduser().absolute() if args.root else data_root()
 

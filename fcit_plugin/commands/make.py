@@ -16,49 +16,49 @@ def _out_and_seed(parser: argparse.ArgumentParser) -> None:
 
 
 def _data_mini(args: argparse.Namespace) -> None:
-    from ..mini.build import build_mini
+    from ..samples.mini.build import build_mini
 
     build_mini(args.out, seed=args.seed)
     _say_written(args)
 
 
 def _data_text(args: argparse.Namespace) -> None:
-    from ..mini.text import write_text_tasks
+    from ..samples.text import write_text_tasks
 
     write_text_tasks(args.out, seed=args.seed)
     _say_written(args)
 
 
 def _data_hard(args: argparse.Namespace) -> None:
-    from ..mini.hard import write_hard_cases
+    from ..samples.hard import write_hard_cases
 
     write_hard_cases(args.out, seed=args.seed)
     _say_written(args)
 
 
 def _data_real(args: argparse.Namespace) -> None:
-    from ..real.data import prepare
+    from ..samples.real.data import prepare
 
     prepare(args.out, seed=args.seed)
     _say_written(args)
 
 
 def _data_reasoning(args: argparse.Namespace) -> None:
-    from ..real.reasoning import prepare
+    from ..samples.real.reasoning import prepare
 
     prepare(args.out, seed=args.seed)
     _say_written(args)
 
 
 def _model_smollm2(args: argparse.Namespace) -> None:
-    from ..real.smollm2 import build
+    from ..samples.real.smollm2 import build
 
     build(args.out)
     _say_written(args)
 
 
 def _model_smollm2_vl(args: argparse.Namespace) -> None:
-    from ..real.smollm2_vl import build
+    from ..samples.real.smollm2_vl import build
 
     build(args.out)
     _say_written(args)

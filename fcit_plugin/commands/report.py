@@ -14,8 +14,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..evaluation.comparison import compare, render
     from ..evaluation.report import read_report, report_file
+    from ..evaluation.side_by_side import compare, render
     from ..evaluation.tables import plain
 
     paths = {os.path.realpath(report_file(path)): path for path in args.runs}  # a run that is named twice counts once
@@ -27,8 +27,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _write(comparisons: Sequence, folder: Path) -> None:
-    from ..evaluation.comparison import render, write_csv
-    from ..evaluation.comparison_plots import plot_curves, plot_finals
+    from ..evaluation.side_by_side import render, write_csv
+    from ..evaluation.side_by_side_plots import plot_curves, plot_finals
     from ..evaluation.tables import markdown
 
     folder.mkdir(parents=True, exist_ok=True)

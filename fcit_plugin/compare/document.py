@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from ..evaluation.comparison import Comparison, Measure, side_by_side, summary_rows
-from ..evaluation.comparison_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.report import Report, read_report
+from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
+from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
-from .grid import Cell, Grid, Table
-from .state import Stand, state_of
+from .cell_state import Stand, state_of
+from .grid_file import Cell, Grid, Table
 
 
 def _over_stages(key: str) -> Measure:

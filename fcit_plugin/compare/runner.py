@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..evaluation.report import read_report
-from .grid import Cell, Grid
-from .state import LOG, RECIPE, Stand, clear, last_line, prepare, state_of
+from .cell_state import LOG, RECIPE, Stand, clear, last_line, prepare, state_of
+from .grid_file import Cell, Grid
 
 #: In place of an exit code.
 NOT_STARTED = -1000

@@ -11,8 +11,8 @@ from ..knowledge.organizer import Organizer, SingleSubspace
 from .terms import BatchTerm, GradientTerm
 
 if TYPE_CHECKING:
+    from ..adapters.aggregation import LoraAggregation
     from ..arguments import FcitArguments
-    from ..federation.lora_aggregation import LoraAggregation
     from ..state.server_state import ServerState
 
 #: Records of arrays by name; in each the keys are those of the subspace and of the shared trainables together.

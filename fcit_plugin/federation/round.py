@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
+from ..adapters.aggregation import LoraAggregation, Member, product_error
 from ..adapters.base_change import grown
 from ..adapters.lora import BOTH, State, only
 from ..continual.method import ContinualMethod
 from ..knowledge.organizer import Assignment, Organizer
 from ..state.server_state import ServerState
-from .lora_aggregation import LoraAggregation, Member, product_error
 from .messages import (
     ARRAYS,
     BASE,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from ..adapters.aggregation import LoraAggregation
 from ..adapters.lora import State, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
@@ -24,7 +25,6 @@ from ..scenario.tasks import Scenario
 from ..state.progress import Traffic
 from ..state.server_state import ServerState
 from .client import work_config
-from .lora_aggregation import LoraAggregation
 from .messages import COMPRESSION, CONFIG, mean_loss, num_bytes
 from .privacy import UpdatePrivacy
 from .round import configure, fold

@@ -20,7 +20,7 @@ from transformers import HfArgumentParser
 
 from .. import autoload
 from ..arguments import EXPORT_KEYS, FCIT_STAGES, ROUTING_KEYS, FcitArguments, check_names, check_stage
-from ..benchmark.root import use_data_root
+from ..data.root import use_data_root
 from ..errors import one_line
 from ..recipe.read import read_recipe
 from ..recipe.watch import watch
@@ -35,13 +35,13 @@ from .values import check_values
 
 
 def _mini() -> str:
-    from ..mini.build import base_model_path
+    from ..samples.mini.build import base_model_path
 
     return str(base_model_path())
 
 
 def _mini_text() -> str:
-    from ..mini.text import text_model_path
+    from ..samples.text import text_model_path
 
     return str(text_model_path())
 

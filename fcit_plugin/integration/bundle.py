@@ -12,11 +12,11 @@ from llamafactory.model import load_model, load_tokenizer
 from llamafactory.train.tuner import export_model
 from transformers import AutoConfig
 
-from ..adapters.export import fixed_adapter, with_projector, write_adapter
 from ..adapters.lora import State
+from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
 from ..knowledge.activation import Router
-from ..knowledge.bundle import write_router
+from ..serving.router_files import write_router
 from ..state.server_state import read_object
 from ..writing import check_empty
 from .arguments import resolve_model

@@ -9,7 +9,7 @@ import json
 import os
 from typing import Any
 
-from ..benchmark.records import IMAGE
+from ..fcit_benchmark.records import IMAGE
 
 RECORD = "_fcit_record"
 """Column with the test record as JSON."""

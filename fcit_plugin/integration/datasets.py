@@ -13,7 +13,7 @@ from typing import Any
 
 import wrapt
 
-from ..benchmark.root import data_root
+from ..data.root import data_root
 from ..errors import nearest
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.

@@ -9,8 +9,8 @@ from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from PIL import Image
 
-from ..benchmark.records import IMAGE, BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
 from ..errors import one_line, root_cause
+from ..fcit_benchmark.records import IMAGE, BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
 from .converter import image_path
 from .datasets import dataset_entry, dataset_root, media_root
 

@@ -15,11 +15,11 @@ from llamafactory.model import load_model
 from torch import nn
 from typing_extensions import override
 
+from ..adapters.aggregation import Member
 from ..adapters.base_change import grown
 from ..adapters.lora import State, only, read_shared
 from ..arguments import FcitArguments
 from ..federation.compression import COMPRESSIONS
-from ..federation.lora_aggregation import Member
 from ..federation.server import Program
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.prototypes import MAX_KINDS

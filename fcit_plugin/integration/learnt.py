@@ -15,10 +15,10 @@ from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
 from ..knowledge.activation import Router
-from ..knowledge.fixed import fixed_weights
 from ..knowledge.image_tokens import shown, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
+from ..serving.fixed_weights import fixed_weights
 from ..state.names import BASE_CHANGE
 from ..state.server_state import TOKENS, ServerState, load_state
 from .datasets import is_dataset
@@ -142,7 +142,7 @@ class Learnt:
         return Router(encoder, self.state.tokens, manifest["activation"], manifest["temperature"], fallback)
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
-        """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.knowledge.fixed.fixed_weights`."""
+        """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""
         datasets = {task["name"]: task["datasets"] for task in self.manifest["scenario"]["tasks"]}
         return fixed_weights(given, self.state.tasks, self.state.tokens.counts, datasets)
 

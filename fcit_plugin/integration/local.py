@@ -40,8 +40,8 @@ from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.image_tokens import shown
 from ..knowledge.prototypes import kinds_of
 from ..plan.work import optimizer_steps
-from ..scenario.memory import earlier_tasks, kept_records
 from ..scenario.partition import Partition
+from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .agreement import Agreement, Deadline

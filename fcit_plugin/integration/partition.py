@@ -1,10 +1,10 @@
 """The partition that a recipe asks for."""
 
 from ..arguments import FcitArguments
-from ..benchmark.layout import PARTITIONS
-from ..benchmark.root import data_root
+from ..data.root import data_root
+from ..fcit_benchmark.layout import PARTITIONS
 from ..scenario.partition import PartitionOptions
-from ..scenario.released import released_folder
+from ..scenario.released_partition import released_folder
 
 
 def partition_options(args: FcitArguments) -> PartitionOptions:

@@ -24,9 +24,9 @@ from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
 
-from ..benchmark.references import Reference, match_references
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
+from ..fcit_benchmark.references import Reference, match_references
 from .converter import RECORD
 from .datasets import TEST, dataset_entry, dataset_root
 from .diagnosis import diagnosed

@@ -118,7 +118,7 @@ def _embedding(model: torch.nn.Module, tokenizer, pooling: str, center: bool) ->
 
 
 def _minilm(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
-    from ..real.minilm import minilm_path
+    from ..samples.real.minilm import minilm_path
 
     return CenteredEncoder(TextEncoder(str(minilm_path()), pooling, model.device), center)
 
@@ -171,7 +171,7 @@ def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Modul
     if name == "embedding":
         return model.get_input_embeddings().weight.shape[1]
     if name == MINILM:
-        from ..real.minilm import minilm_path
+        from ..samples.real.minilm import minilm_path
 
         name = str(minilm_path())
     elif name in registry("identity_encoders"):

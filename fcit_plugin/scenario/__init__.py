@@ -1,9 +1,9 @@
 """Who has which data when: tasks, settings, partitions and client sampling. No torch."""
 
 from .partition import Partition, PartitionOptions, partition
-from .records import Records, Source
 from .sampling import client_seed, sample_clients
 from .settings import SETTINGS, get_scenario
+from .task_records import Records, Source
 from .tasks import Scenario, Task
 
 __all__ = [

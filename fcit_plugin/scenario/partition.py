@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..plugins import registry
-from .records import Records, Source
+from .task_records import Records, Source
 from .tasks import Scenario
 
 #: Partitions that say whose a record is. Nothing is moved in them, so `fcit_min_client_samples` has no say.

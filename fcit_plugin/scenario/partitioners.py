@@ -16,8 +16,8 @@ All of them give out data sets, while a client here is a list of indices into re
 import numpy as np
 
 from .partition import PartitionOptions, raise_sizes
-from .records import Records
-from .released import released
+from .released_partition import released
+from .task_records import Records
 
 
 def quantity(records: Records, options: PartitionOptions, generator: np.random.Generator) -> list[np.ndarray]:

@@ -10,11 +10,11 @@ from matplotlib.image import imread
 from runs import report_of
 from tiny import write_recipe
 
-from fcit_plugin.benchmark.root import use_data_root
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.mini.build import mini_root
+from fcit_plugin.data.root import use_data_root
+from fcit_plugin.samples.mini.build import mini_root
 from fcit_plugin.scenario import SETTINGS
 from fcit_plugin.scenario.partition import PartitionOptions
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from fcit_plugin.cli import main
+from fcit_plugin.compare.cell_state import prepare
 from fcit_plugin.compare.document import last_in_labels
-from fcit_plugin.compare.grid import Grid
-from fcit_plugin.compare.state import prepare
+from fcit_plugin.compare.grid_file import Grid
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 from fcit_plugin.evaluation.report import build_report, write_report
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fcit_plugin.compare.grid import Grid
+from fcit_plugin.compare.cell_state import Stand, state_of
+from fcit_plugin.compare.grid_file import Grid
 from fcit_plugin.compare.runner import Runner, environment
-from fcit_plugin.compare.state import Stand, state_of
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 from fcit_plugin.evaluation.report import build_report
 

@@ -16,7 +16,7 @@ from fcit_plugin.continual.o_lora import Orthogonality
 from fcit_plugin.continual.terms import Pull
 from fcit_plugin.federation.scaffold import GRADIENT, Correction
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
-from fcit_plugin.scenario.memory import earlier_tasks, kept_records
+from fcit_plugin.scenario.replay import earlier_tasks, kept_records
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.server_state import ServerState

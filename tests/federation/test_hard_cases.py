@@ -14,7 +14,7 @@ from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.server import Program, first_state, run
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
-from fcit_plugin.mini.build import base_model_path
+from fcit_plugin.samples.mini.build import base_model_path
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic
 from fcit_plugin.state.server_state import newly_shared

@@ -8,10 +8,10 @@ import torch
 from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
 
 from fcit_plugin.federation.client import OwnToken
-from fcit_plugin.federation.join import join
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import Prototypes
+from fcit_plugin.serving.join import join
 from fcit_plugin.state.names import MANIFEST, read_object
 from fcit_plugin.state.server_state import ServerState, load_state, save_state
 

@@ -9,7 +9,6 @@ from flwr.app import Array, Message, MessageType, RecordDict
 from toy import BLANK, PROJECTOR, noise
 
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.join import join
 from fcit_plugin.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -26,6 +25,7 @@ from fcit_plugin.federation.validation import Bounds, judge_tokens, judge_update
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import MAX_KINDS, Prototypes
+from fcit_plugin.serving.join import join
 from fcit_plugin.state.names import MANIFEST, read_object
 from fcit_plugin.state.server_state import ServerState, load_state, save_state
 

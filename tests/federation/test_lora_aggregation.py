@@ -5,9 +5,9 @@ import pytest
 import torch
 from toy import BLANK, PROJECTOR, D, Toy, bits, start
 
+from fcit_plugin.adapters.aggregation import LORA_AGGREGATIONS, Combined, LoraAggregation, Member, Svd, product_error
 from fcit_plugin.adapters.base_change import change_of
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS, Combined, LoraAggregation, Member, Svd, product_error
 from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
 from fcit_plugin.hookspecs import hookimpl

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcit_plugin.adapters.aggregation import LoraAggregation
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.methods import make_method
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.lora_aggregation import LoraAggregation
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
 from fcit_plugin.federation.round import configure, fold
 from fcit_plugin.federation.rules import RuleSet

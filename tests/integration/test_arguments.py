@@ -8,7 +8,7 @@ import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.benchmark.root import data_root
+from fcit_plugin.data.root import data_root
 
 #: defaults that the issue and the method's description name
 DEFAULTS = {

@@ -14,8 +14,8 @@ import torch
 from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
+from fcit_plugin.adapters.aggregation import LORA_AGGREGATIONS
 from fcit_plugin.continual.methods import METHODS
-from fcit_plugin.federation.lora_aggregation import LORA_AGGREGATIONS
 from fcit_plugin.federation.rules import SERVER_RULES
 from fcit_plugin.state.names import BASE_CHANGE
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from fcit_plugin.cli import main
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.federation.join import join_folders
 from fcit_plugin.integration import session
 from fcit_plugin.scenario.sampling import sample_clients
+from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.checkpoints import Checkpoints
 
 THREE = [["color"], ["letter"], ["number"]]

@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.knowledge.activation import Router
-from fcit_plugin.knowledge.bundle import write_router
 from fcit_plugin.knowledge.encoders import make_encoder
+from fcit_plugin.serving.router_files import write_router
 from fcit_plugin.state.server_state import load_state
 
 

@@ -163,7 +163,7 @@ def test_it_needs_no_weights(text_recipe, text_model, tmp_path):
 
 def test_the_weights_of_the_sentence_encoder_are_not_read(text_recipe, tmp_path, monkeypatch):
     BertConfig(hidden_size=24, num_attention_heads=2).save_pretrained(tmp_path / "encoder")
-    monkeypatch.setattr("fcit_plugin.real.minilm.minilm_path", lambda: tmp_path / "encoder")
+    monkeypatch.setattr("fcit_plugin.samples.real.minilm.minilm_path", lambda: tmp_path / "encoder")
     plan = plan_of(text_recipe("minilm", fcit_identity_encoder="minilm"))
     assert plan["settings"]["identity tokens"] == "minilm, 24 numbers"
 

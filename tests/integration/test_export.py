@@ -21,7 +21,7 @@ from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.state.server_state import load_state
 
-SCRIPT = ROOT / "scripts" / "export_check.py"
+SCRIPT = ROOT / "tools" / "export_check.py"
 IDS = torch.tensor([[1, 7, 9, 11, 13]])
 
 

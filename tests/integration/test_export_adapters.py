@@ -15,11 +15,11 @@ from runs import ROOT, infer_args, weighted_by_peft
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BertConfig, BertModel, set_seed
 
-from fcit_plugin.adapters.export import fixed_adapter, write_adapter
+from fcit_plugin.adapters.peft_folder import fixed_adapter, write_adapter
 from fcit_plugin.cli import main
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
-from fcit_plugin.knowledge.bundle import write_router
 from fcit_plugin.knowledge.encoders import make_encoder
+from fcit_plugin.serving.router_files import write_router
 from fcit_plugin.state.server_state import load_state
 
 IDS = torch.tensor([[1, 7, 9, 11, 13]])

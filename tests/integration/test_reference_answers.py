@@ -7,7 +7,7 @@ import tiny
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
 
-from fcit_plugin.benchmark.root import use_data_root
+from fcit_plugin.data.root import use_data_root
 from fcit_plugin.evaluation.metrics import score
 from fcit_plugin.integration.pipeline import Pipeline
 

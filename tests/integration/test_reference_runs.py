@@ -9,8 +9,8 @@ import yaml
 from runs import ROOT, report_of, run_recipe, weight_bytes
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.evaluation.comparison import compare, summary_rows
 from fcit_plugin.evaluation.report import table
+from fcit_plugin.evaluation.side_by_side import compare, summary_rows
 from fcit_plugin.integration.references import reference_recipe
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.state.checkpoints import FOLDER

@@ -17,11 +17,11 @@ from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, only
 from fcit_plugin.evaluation.report import table
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.join import join_folders
 from fcit_plugin.integration.bundle import export_adapters
 from fcit_plugin.integration.combinations import check_combination
 from fcit_plugin.integration.learnt import Learnt
 from fcit_plugin.integration.session import Session
+from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.server_state import load_state
 

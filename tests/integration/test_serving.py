@@ -14,10 +14,10 @@ from runs import infer_args, run_recipe, weighted_by_peft
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from fcit_plugin.federation.join import join_folders
 from fcit_plugin.integration.instructions import KEYWORD
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.server_state import load_state
 
 COLOR, LETTER = (f"{tiny.TASKS[task][0]} red" for task in ("color", "letter"))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2_5_VLConfig
 
-from fcit_plugin.benchmark.layout import LAYOUT
+from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
@@ -18,7 +18,7 @@ from fcit_plugin.knowledge.image_tokens import ImageEncoder, Samples, TextAndIma
 from fcit_plugin.knowledge.reference_images import reference_images
 from fcit_plugin.knowledge.sources import make_source, source_dimension
 from fcit_plugin.knowledge.vision_tower import VisionTower, check_family, images_by_row
-from fcit_plugin.mini.build import base_model_path, mini_root
+from fcit_plugin.samples.mini.build import base_model_path, mini_root
 
 TEXTS = ["name the color of this square please", "which letter belongs to it", "count how many", "count ?"]
 

@@ -6,8 +6,8 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fcit_plugin.knowledge.activation import activation_weights, cosine_matrix
 from fcit_plugin.knowledge.encoders import make_encoder
-from fcit_plugin.mini.build import base_model_path
-from fcit_plugin.real.packages import MissingPackage
+from fcit_plugin.samples.mini.build import base_model_path
+from fcit_plugin.samples.real.packages import MissingPackage
 
 THRESHOLD, SMALLEST_CLIENT = 0.9, 30
 

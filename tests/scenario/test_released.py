@@ -8,7 +8,7 @@ import pytest
 from tables import Table
 
 from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, get_scenario
-from fcit_plugin.scenario.released import released_folder
+from fcit_plugin.scenario.released_partition import released_folder
 
 N = 4
 SIZE = 12

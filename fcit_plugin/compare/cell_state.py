@@ -1,0 +1,92 @@
+"""What is there of a cell: nothing, a part, its report, or something that was made from other keys."""
+
+import shutil
+from dataclasses import dataclass
+from enum import Enum
+
+import yaml
+
+from ..evaluation.report import REPORT_JSON
+from ..state.checkpoints import FOLDER
+from .grid_file import Cell
+
+#: The recipe that a cell was started with, and what its process said.
+RECIPE, LOG = "recipe.yaml", "log.txt"
+
+
+class Stand(Enum):
+    """How far a cell has come."""
+
+    OPEN = "to run"
+    BEGUN = "to go on"
+    FINISHED = "finished"
+    CHANGED = "made from other keys"
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a cell has come.
+
+    Attributes:
+        stand: in a word.
+        differing: for a changed one the keys in which it differs, each with both values.
+    """
+
+    stand: Stand
+    differing: tuple[str, ...] = ()
+
+
+def state_of(cell: Cell) -> State:
+    """Look into a cell's folder.
+
+    Raises:
+        ValueError: the recipe there cannot be read; the sentence names the file.
+    """
+    file = cell.folder / RECIPE
+    finished = (cell.folder / REPORT_JSON).is_file()
+    begun = any(list(cell.folder.glob(pattern)) for pattern in (FOLDER, f"*/{FOLDER}"))
+    if not file.is_file():
+        return State(Stand.CHANGED, (f"there is no {RECIPE}",)) if finished or begun else State(Stand.OPEN)
+    try:
+        then = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); take the folder away, or use --overwrite.") from error
+    then = then if isinstance(then, dict) else {}
+    differing = tuple(
+        f"`{key}` was {then.get(key)!r} and is {cell.keys.get(key)!r}"
+        for key in sorted(then.keys() | cell.keys.keys())
+        if key != "output_dir" and then.get(key) != cell.keys.get(key)
+    )
+    if differing and (finished or begun):
+        return State(Stand.CHANGED, differing)
+    if finished:
+        return State(Stand.FINISHED)
+    return State(Stand.BEGUN if begun else Stand.OPEN)
+
+
+def prepare(cell: Cell) -> None:
+    """Write the recipe of a cell into its folder."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(cell.keys, sort_keys=False, allow_unicode=True)
+    (cell.folder / RECIPE).write_text(text, encoding="utf-8")
+
+
+def clear(cell: Cell) -> None:
+    """Take a cell's folder away, whatever it was made from.
+
+    Raises:
+        ValueError: it holds something else than a run.
+    """
+    if not cell.folder.exists():
+        return
+    if not any((cell.folder / name).exists() for name in (RECIPE, REPORT_JSON, FOLDER)):
+        raise ValueError(f"{cell.folder} is no folder of a run, so it is not overwritten; name another `output_dir`.")
+    shutil.rmtree(cell.folder)
+
+
+def last_line(cell: Cell) -> str:
+    """The last line that a cell's process said."""
+    file = cell.folder / LOG
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

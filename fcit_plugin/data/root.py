@@ -1,0 +1,38 @@
+"""Where the FCIT benchmark is."""
+
+import os
+from pathlib import Path
+
+from ..fcit_benchmark.layout import INSTRUCTIONS
+
+HUB = "hub"
+"""The value of ``fcit_data_dir`` and FCIT_DATA_DIR that means: fetch what is needed from the Hugging Face hub."""
+
+_root_of_recipe: str | None = None
+
+
+def use_data_root(root: str | None) -> None:
+    """Set the root that a recipe names (``fcit_data_dir``), or None if it names none."""
+    global _root_of_recipe
+    _root_of_recipe = root
+
+
+def data_root(part: str = INSTRUCTIONS) -> Path:
+    """Root of the FCIT benchmark: the recipe's, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use).
+
+    Args:
+        part: Folder that is needed; if the root is the hub's and has it not yet, it is fetched.
+
+    Raises:
+        ValueError: It is the hub's, and the hub cannot be reached.
+    """
+    root = _root_of_recipe or os.environ.get("FCIT_DATA_DIR")
+    if root == HUB:
+        from ..fcit_benchmark.hub import hub_root
+
+        return hub_root(part)
+    if root:
+        return Path(root).expanduser().absolute()
+    from ..samples.mini.build import mini_root
+
+    return mini_root()

@@ -1,0 +1,205 @@
+"""Pictures of several runs side by side."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from os import PathLike
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .plots import GRID, INK, new_figure, plot_accuracy_matrices, save_figure, short_name
+from .report import Report
+from .side_by_side import MEASURES, Comparison, Measure, Spread
+
+# Okabe and Ito's colours, which all kinds of eyes tell apart, without their yellow, which is lost on white;
+# markers say it once more; after the last of them lines are broken and bars are hollow; a group has its colour by its
+# place in the comparison, so that it is the same in curves and in points
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
+_MARKERS = "osD^vPX"
+
+
+def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
+    """Draw the mean score over the data sets seen so far after each stage, a line for each group.
+
+    A band goes one standard deviation to both sides where a group has several runs. A group that has but one stage where
+    others have several (a bound trained on everything at once) is a level line.
+
+    Raises:
+        ValueError: no run was evaluated.
+    """
+    curves = [(i, group.label, group.curve()) for i, group in enumerate(comparison.groups)]
+    curves = [(i, label, curve) for i, label, curve in curves if any(curve)]
+    if not curves:
+        raise ValueError("There is nothing to draw: no run was evaluated.")
+
+    stages, top = max(len(curve) for _, _, curve in curves), 0.0
+    figure, axes = new_figure(max(6.0, 2.5 + 0.6 * stages), 3.8)
+    for i, label, curve in curves:
+        at = [stage for stage, spread in enumerate(curve) if spread]
+        mean, deviation = _means_and_deviations([curve[stage] for stage in at])
+        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+        style = "-" if i < len(_COLOURS) else "--"
+        if len(curve) == 1 < stages:
+            axes.axhline(mean[0], color=colour, linestyle=":", linewidth=1.8, label=label)
+            continue
+        axes.plot(at, mean, color=colour, marker=marker, linestyle=style, markersize=5, linewidth=1.8, label=label)
+        top = max(top, *(mean + deviation))
+        if deviation.any():
+            low, high = np.maximum(mean - deviation, 0), mean + deviation
+            axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.set_xticks(range(stages))
+    axes.set_xlim(-0.25, stages - 0.75)
+    axes.set_xlabel("stage")
+    _finish(figure, axes, top, f"{comparison.setting}: mean score over the data sets seen, after each stage", path)
+
+
+def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
+    """Draw the score of each data set after the last stage, a bar for each group, with its standard deviation.
+
+    The untuned model's scores are grey bars.
+
+    Raises:
+        ValueError: no run was evaluated after its last stage.
+    """
+    bars = [
+        (label, [Spread(scores[name], None) for name in comparison.datasets]) for label, scores in comparison.zero_shot.items()
+    ]
+    untuned = len(bars)
+    bars += [(group.label, [group.final(name) for name in comparison.datasets]) for group in comparison.groups]
+    bars = bars[:untuned] + [(label, finals) for label, finals in bars[untuned:] if any(finals)]
+    if len(bars) == untuned:
+        raise ValueError("There is nothing to draw: no run was evaluated after its last stage.")
+
+    places, top = np.arange(len(comparison.datasets)), 0.0
+    width = 0.84 / len(bars)
+    figure, axes = new_figure(max(6.0, 1.5 + len(places) * max(0.7, 0.12 * len(bars))), 3.8)
+    for i, (label, finals) in enumerate(bars):
+        at = [j for j, spread in enumerate(finals) if spread]
+        mean, deviation = _means_and_deviations([finals[j] for j in at])
+        top = max(top, *(mean + deviation))
+        k = i - untuned
+        colour = "#999999" if k < 0 else _COLOURS[k % len(_COLOURS)]
+        axes.bar(
+            places[at] + (i - (len(bars) - 1) / 2) * width,
+            mean,
+            0.88 * width,
+            color=colour if k < len(_COLOURS) else "white",
+            edgecolor=colour,  # so that 0 is a line and not nothing
+            linewidth=1.0,
+            label=label,
+            yerr=np.where(deviation > 0, deviation, np.nan),
+            error_kw={"elinewidth": 1.0, "capsize": min(2.5, 12 * width), "ecolor": INK},
+        )
+    axes.set_xticks(places, map(short_name, comparison.datasets), rotation=30, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, len(places) - 0.4)
+    _finish(figure, axes, top, f"{comparison.setting}: score of each data set after the last stage", path)
+
+
+def plot_matrices(comparison: Comparison, path: str | PathLike) -> None:
+    """Draw the accuracy matrices of the groups one below the other, each the mean over its runs.
+
+    Raises:
+        ValueError: no run was evaluated.
+    """
+    found = {group.label: group.matrix(comparison.datasets) for group in comparison.groups}
+    means = {label: [[spread and spread.mean for spread in row] for row in rows] for label, rows in found.items()}
+    plot_accuracy_matrices(means, comparison.datasets, path, f"{comparison.setting}: score of each data set after each stage")
+
+
+def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str | PathLike, title: str) -> None:
+    """Draw measures from 0 to 100 of each group: groups across, a bar for each measure, with its standard deviation.
+
+    Raises:
+        ValueError: no group has one of them.
+    """
+    found = {name: [group.spread(measure) for group in comparison.groups] for name, measure in measures.items()}
+    found = {name: spreads for name, spreads in found.items() if any(spreads)}
+    if not found:
+        raise ValueError(f"There is nothing to draw: no run has {' or '.join(measures)}.")
+    at = [i for i in range(len(comparison.groups)) if any(spreads[i] for spreads in found.values())]
+    width, top = 0.84 / len(found), 0.0
+    figure, axes = new_figure(max(6.0, 1.5 + 0.6 * len(at)), 3.8)
+    for j, (name, spreads) in enumerate(found.items()):
+        known = [(place, spreads[i]) for place, i in enumerate(at) if spreads[i]]
+        mean, deviation = _means_and_deviations([spread for _, spread in known])
+        top = max(top, *(mean + deviation))
+        axes.bar(
+            [place + (j - (len(found) - 1) / 2) * width for place, _ in known],
+            mean,
+            0.88 * width,
+            color=_COLOURS[j % len(_COLOURS)],
+            edgecolor=_COLOURS[j % len(_COLOURS)],
+            linewidth=1.0,
+            label=name,
+            yerr=np.where(deviation > 0, deviation, np.nan),
+            error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": INK},
+        )
+    labels = [comparison.groups[i].label for i in at]
+    axes.set_xticks(range(len(at)), labels, rotation=30, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0)
+    _finish(figure, axes, top, f"{comparison.setting}: {title}", path)
+
+
+def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
+    """Draw Last of each group over the megabytes that travelled in one run, both ways together.
+
+    Groups of which nothing travelled (bounds) are left out.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    last = MEASURES["Last"]
+    points = [(i, g.label, g.spread(_megabytes), g.spread(last)) for i, g in enumerate(comparison.groups)]
+    points = [(i, label, sent, last) for i, label, sent, last in points if last and sent and sent.mean > 0]
+    if not points:
+        raise ValueError("There is nothing to draw: no run that sent anything was evaluated.")
+    figure, axes = new_figure(6.0, 3.8)
+    top = 0.0
+    for i, label, sent, last in points:
+        (y,), (deviation,) = _means_and_deviations([last])
+        colour = _COLOURS[i % len(_COLOURS)]
+        axes.errorbar(
+            sent.mean,
+            y,
+            yerr=deviation or None,
+            color=colour,
+            marker=_MARKERS[i % len(_MARKERS)],
+            markerfacecolor=colour if i < len(_COLOURS) else "white",
+            linestyle="none",
+            markersize=7,
+            capsize=2.5,
+            label=label,
+        )
+        top = max(top, y + deviation)
+    axes.set_xlim(0, 1.15 * max(sent.mean for _, _, sent, _ in points))
+    axes.set_xlabel("MB sent and received by clients in one run")
+    _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
+
+
+def _megabytes(report: Report) -> float:
+    return (report["bytes_up"] + report["bytes_down"]) / 1e6
+
+
+def _means_and_deviations(spreads: Sequence[Spread]) -> tuple[np.ndarray, np.ndarray]:
+    """Float64 [n] each; a deviation that is not known is 0."""
+    return np.array([s.mean for s in spreads]), np.array([s.deviation or 0.0 for s in spreads])
+
+
+def _finish(figure: Figure, axes: Axes, top: float, title: str, path: str | PathLike) -> None:
+    axes.set_ylabel("score")
+    axes.set_ylim(-1, 1.02 * max(100.0, top))  # a little below 0, so that what is drawn at 0 is seen
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    letters = 10 * figure.get_figwidth()
+    labels = [textwrap.fill(label, int(letters) - 8) for label in labels]
+    lines = [line for label in labels for line in label.splitlines()]
+    rows = min(len(labels), math.ceil(len(labels) * (max(map(len, lines)) + 8) / letters))
+    figure.legend(handles, labels, loc="outside lower left", ncols=math.ceil(len(labels) / rows), frameon=False)
+    figure.set_figheight(figure.get_figheight() + 0.22 * max(rows, len(lines) - len(labels) + rows))
+    figure.suptitle(title, x=0.02, ha="left")
+    save_figure(figure, path)

@@ -1,0 +1,56 @@
+"""Writes four text-only data sets from the task generators of the PyPI package ``reasoning-gym`` (Apache-2.0, https://arxiv.org/abs/2505.24760)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...writing import write_json
+from .packages import require
+
+#: By data set: the generator, its settings, and what it asks for.
+TASKS = {
+    "reasoning_family": ("family_relationships", {}),  # how two people are related: a word such as mother-in-law
+    "reasoning_syllogism": ("syllogism", {}),  # whether a conclusion follows: Yes or No
+    "reasoning_weekday": ("calendar_arithmetic", {"tasks": ["weekday_of_date"]}),  # the day of the week of a date
+    "reasoning_letters": ("letter_counting", {"max_words": 8}),  # how often a letter occurs: a number
+}
+
+#: Questions to draw for each that is kept: generators repeat themselves.
+_SPARE = 4
+
+
+def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0) -> None:
+    """Writes the data sets, as a user's own text data would stand; the same arguments give the same files.
+
+    Args:
+        out: Folder to write, to be used as ``dataset_dir``.
+        train: Training records per data set.
+        test: Test records per data set; none of their questions occurs in training.
+        seed: Seed of the generators.
+
+    Raises:
+        MissingPackage: ``reasoning-gym`` is not installed.
+        ValueError: A generator has not that many different questions.
+    """
+    require("reasoning_gym", "reasoning-gym")
+    from reasoning_gym import create_dataset
+
+    out = Path(out)
+    info = {}
+    for name, (generator, settings) in TASKS.items():
+        # a generator's record i is drawn from its seed + i
+        drawn = create_dataset(generator, seed=seed * 1_000_000, size=_SPARE * (train + test), **settings)
+        records = _distinct(drawn, train + test, name)
+        for entry, part in ((name, records[:train]), (f"{name}_test", records[train:])):
+            write_json(out / f"{entry}.json", part)
+            info[entry] = {"file_name": f"{entry}.json"}
+    write_json(out / "dataset_info.json", info)
+
+
+def _distinct(drawn: Iterable[dict], count: int, name: str) -> list[dict[str, str]]:
+    """The first records with questions that did not come before."""
+    found: dict[str, str] = {}
+    for record in drawn:
+        found.setdefault(record["question"].strip(), record["answer"])
+        if len(found) == count:
+            return [{"instruction": question, "input": "", "output": answer} for question, answer in found.items()]
+    raise ValueError(f"{count} questions of {name} were asked for, but only {len(found)} different ones were found.")

@@ -1,0 +1,74 @@
+"""What picks an adapter for a prompt, as files: for servers that hold many adapters and know nothing of this plugin.
+
+``router.json`` names the adapters and says how an identity token is made, ``router.safetensors`` holds the numbers, and
+``encoder/`` the tokenizer, and the text encoder if there is one. docs/serving.md shows the few lines that use them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from ..knowledge.activation import Router
+from ..knowledge.embedding import EmbeddingEncoder
+from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
+from ..knowledge.vectors import unit
+from ..writing import write_json
+
+ROUTER_JSON, ROUTER_TENSORS, ENCODER = "router.json", "router.safetensors", "encoder"
+
+
+def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, Any]], base_model: str) -> None:
+    """Write the files.
+
+    Args:
+        folder: The folder, made if missing.
+        router: Encoder and identity tokens.
+        adapters: Name, path and what else is worth knowing of the adapter of each subspace 0..K-1. Those of unused
+            subspaces are left out: no prompt is theirs.
+        base_model: Name or path of the base model.
+
+    Raises:
+        ValueError: The identity encoder cannot be written down.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    used = router.tokens.counts > 0
+    tensors, encoder = _encoder(router.encoder, folder / ENCODER)
+    kinds = router.tokens.kinds
+    rows = router.tokens.tokens[:, None] if kinds is None else [part.means for part in kinds]
+    listed = [(adapter, row) for adapter, row, kept in zip(adapters, rows, used, strict=True) if kept]
+    tensors["tokens"] = torch.from_numpy(unit(np.concatenate([row for _, row in listed]))).float()
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ROUTER_TENSORS)
+    described = {
+        "format_version": 1,
+        "base_model": base_model,
+        "encoder": encoder,
+        "activation": router.mode,
+        "temperature": router.temperature,
+        # once for each of its tokens, so that the nearest token's place is its adapter's
+        "adapters": [dict(adapter) for adapter, row in listed for _ in row],
+    }
+    write_json(folder / ROUTER_JSON, described)
+
+
+def _encoder(encoder: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What an identity encoder needs: tensors, and its description; its tokenizer and model are written to the folder."""
+    inner = encoder.encoder if isinstance(encoder, OncePerText) else encoder
+    if isinstance(inner, EmbeddingEncoder):
+        vectors, rarity = inner.table()
+        inner.tokenizer.save_pretrained(folder)
+        vectors = vectors / vectors.abs().max()  # a cosine does not see it, half precision does
+        return {"vectors": vectors.half(), "rarity": rarity}, {"kind": "table", "folder": ENCODER}
+    if isinstance(inner, TextEncoder) and isinstance(encoder, CenteredEncoder):
+        inner.model.save_pretrained(folder)
+        inner.tokenizer.save_pretrained(folder)
+        center = torch.zeros(inner.model.config.hidden_size) + torch.as_tensor(encoder.center)
+        description = {"pooling": inner.pooling, "max_length": inner.max_length}
+        return {"center": center.float()}, {"kind": "transformer", "folder": ENCODER, **description}
+    raise ValueError(
+        f"The identity encoder {type(inner).__name__} comes from another package and cannot be written into a bundle; "
+        "write the adapters alone (--no-router)."
+    )

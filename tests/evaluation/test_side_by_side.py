@@ -1,0 +1,179 @@
+"""Runs side by side: what belongs together, and numbers worked by hand."""
+
+import csv
+import statistics
+
+import pytest
+
+from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.evaluation.report import build_report
+from fcit_plugin.evaluation.side_by_side import compare, final_rows, render, summary_rows, write_csv
+from fcit_plugin.evaluation.tables import markdown, plain
+
+
+def report(method="disco", seed=1, a=(90.0, 70.0), b=80.0, setting="custom", zero_shot=(10.0, 20.0), **arguments):
+    """A run of two stages: a after both, b after the second."""
+    matrix = AccuracyMatrix(["fcit_a", "fcit_b"])
+    matrix.add(0, {"fcit_a": a[0]})
+    matrix.add(1, {"fcit_a": a[1], "fcit_b": b})
+    return build_report(
+        method=method,
+        setting=setting,
+        seed=seed,
+        stages=[["fcit_a"], ["fcit_b"]],
+        matrix=matrix,
+        zero_shot=dict(zip(("fcit_a", "fcit_b"), zero_shot, strict=True)) if zero_shot else None,
+        bytes_up=2_500_000,
+        bytes_down=1_000_000,
+        assignments=[],
+        seconds={"total": 90.0, "train": 60.0, "evaluate": 30.0},
+        arguments=arguments,
+    )
+
+
+def runs():
+    """Two methods; disco over three seeds."""
+    return {
+        "d1": report(seed=1, a=(90, 70), b=80),
+        "f1": report("fedavg", seed=1, a=(90, 10), b=70),
+        "d3": report(seed=3, a=(86, 64), b=76),
+        "d2": report(seed=2, a=(94, 66), b=94),
+    }
+
+
+def labels(comparison):
+    return [group.label for group in comparison.groups]
+
+
+def test_mean_and_sample_deviation_over_seeds_by_hand():
+    (comparison,) = compare(runs())
+    # disco: Last 75, 80, 70; Avg 82.5, 87, 78; forgetting 20, 28, 22; FWT 70, 79, 66
+    assert summary_rows(comparison) == [
+        ["", "runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "MB sent", "MB received", "minutes"],
+        ["zero-shot", "", "15.00", *[""] * 7],
+        ["fedavg", "1", "40.00", "65.00", "80.00", "-80.00", "65.00", "2.50", "1.00", "1.50"],
+        [
+            *("disco", "3", "75.00 ± 5.00", "82.50 ± 4.50", "23.33 ± 4.16", "-23.33 ± 4.16", "71.67 ± 6.66"),
+            *("2.50 ± 0.00", "1.00 ± 0.00", "1.50 ± 0.00"),
+        ],
+    ]
+    assert final_rows(comparison) == [
+        ["", "a", "b"],
+        ["zero-shot", "10.00", "20.00"],
+        ["fedavg", "10.00", "70.00"],
+        ["disco", "66.67 ± 3.06", "83.33 ± 9.45"],
+    ]
+
+
+def test_curves_over_stages():
+    disco = compare(runs())[0].groups[1]
+    assert [run["seed"] for run in disco.reports] == [1, 2, 3]
+    first, last = disco.curve()
+    assert (first.mean, first.deviation) == (90, statistics.stdev([90, 94, 86]))
+    assert (last.mean, last.deviation) == (75, statistics.stdev([75, 80, 70]))
+
+
+def test_a_stage_that_was_not_evaluated_is_a_gap():
+    gap = report()
+    gap["accuracy"].insert(1, [None, None])
+    curve = compare({"x": gap})[0].groups[0].curve()
+    assert [spread and spread.mean for spread in curve] == [90, None, 75]
+
+
+def test_groups_are_told_apart_by_the_arguments_that_differ():
+    shared = {"learning_rate": 0.1, "fcit_num_clients": 10}
+    (comparison,) = compare(
+        {
+            "1": report(seed=1, **shared, fcit_zero_shot=False),
+            "2": report(seed=2, **shared, fcit_eval_every="round"),
+            "3": report(seed=1, a=(90, 60), **shared, fcit_server_rule="fedadam", seed_of_data=3),
+            "4": report(seed=1, a=(90, 50), learning_rate=0.2, fcit_num_clients=10, fcit_stages=[["a"]]),
+        }
+    )
+    assert labels(comparison) == [
+        'disco, learning_rate=0.2, stages=[["a"]]',
+        "disco, learning_rate=0.1, server_rule=fedadam, seed_of_data=3",
+        "disco, learning_rate=0.1",
+    ]
+    assert [len(group.reports) for group in comparison.groups] == [1, 1, 2]
+
+
+def test_runs_of_one_seed_that_nothing_tells_apart_stand_alone_under_their_names():
+    (comparison,) = compare({"x/one": report(a=(90, 70)), "x/two": report(a=(90, 60)), "x/three": report(seed=2)})
+    assert labels(comparison) == ["disco (x/two)", "disco (x/one)", "disco (x/three)"]
+    assert all(len(group.reports) == 1 for group in comparison.groups)
+
+
+def test_reports_without_arguments_are_not_mixed_with_others():
+    old = report(seed=2, a=(90, 60))
+    del old["arguments"]
+    (comparison,) = compare({"old": old, "new": report(seed=1, learning_rate=0.1)})
+    assert labels(comparison) == ["disco (old)", "disco (new)"]
+
+
+def test_settings_and_data_sets_have_tables_of_their_own():
+    other = report(seed=3)
+    other["datasets"] = ["fcit_a", "fcit_c"]
+    comparisons = compare({"1": report(), "2": report(setting="task_hom"), "3": other, "4": report(seed=2)})
+    assert [(c.setting, c.datasets, len(c.groups[0].reports)) for c in comparisons] == [
+        ("custom", ("fcit_a", "fcit_b"), 2),
+        ("task_hom", ("fcit_a", "fcit_b"), 1),
+        ("custom", ("fcit_a", "fcit_c"), 1),
+    ]
+    assert [c.title for c in comparisons][:2] == ["custom: 2 stages, 2 data sets", "task_hom: 2 stages, 2 data sets"]
+
+
+def test_columns_follow_the_first_run_whatever_the_order_in_another():
+    turned = report("fedavg")
+    turned["datasets"].reverse()
+    turned["accuracy"] = [row[::-1] for row in turned["accuracy"]]
+    (comparison,) = compare({"1": report(), "2": turned})
+    assert final_rows(comparison)[2][1:] == final_rows(comparison)[3][1:] == ["70.00", "80.00"]
+
+
+def test_different_untuned_models_have_a_row_each_and_incomplete_ones_none():
+    (comparison,) = compare({"1": report(), "2": report("fedavg", zero_shot=(0, 10)), "3": report("ewc", zero_shot=None)})
+    assert {label: list(scores.values()) for label, scores in comparison.zero_shot.items()} == {
+        "zero-shot (disco)": [10, 20],
+        "zero-shot (fedavg)": [0, 10],
+    }
+
+
+def test_a_run_without_evaluation_has_only_bytes_and_minutes():
+    blank = report("fedavg", zero_shot=None)
+    blank |= {"accuracy": [], **dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt"))}
+    (comparison,) = compare({"x": blank, "y": report()})
+    assert labels(comparison) == ["fedavg", "disco"]
+    assert summary_rows(comparison)[2] == ["fedavg", "1", *["-"] * 5, "2.50", "1.00", "1.50"]
+    assert final_rows(comparison)[2] == ["fedavg", "-", "-"]
+
+
+def test_tables_for_terminal_and_markdown():
+    comparisons = compare({"1": report(), "2": report(setting="task_hom")})
+    shown = render(comparisons, plain).splitlines()
+    assert shown[0] == "custom: 2 stages, 2 data sets. Mean ± standard deviation over the runs:"
+    assert shown[2].split() == ["runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "MB", "sent", "MB", "received", "minutes"]
+    assert len({len(line) for line in shown[2:6]}) == 1
+    assert shown[shown.index("Score after the last stage:") + 2].split() == ["a", "b"]
+    text = render(comparisons, markdown)
+    assert "\n| zero-shot |  | 15.00 |" in text and "\n| disco | 70.00 | 80.00 |" in text
+    assert text.count("| --- |") == 4
+
+
+def test_csv_has_all_numbers_in_full(tmp_path):
+    comparisons = compare(runs() | {"t": report(setting="task_hom")})
+    write_csv(comparisons, tmp_path / "t.csv")
+    rows = list(csv.DictReader((tmp_path / "t.csv").open(newline="")))
+    assert [(row["setting"], row["method"], row["runs"], row["seeds"]) for row in rows] == [
+        ("custom", "zero-shot", "", ""),
+        ("custom", "fedavg", "1", "1"),
+        ("custom", "disco", "3", "1 2 3"),
+        ("task_hom", "zero-shot", "", ""),
+        ("task_hom", "disco", "1", "1"),
+    ]
+    assert (rows[0]["Last"], rows[0]["fcit_b"], rows[0]["Avg"]) == ("15.0", "20.0", "")
+    assert float(rows[2]["Last"]) == 75
+    assert float(rows[2]["Forgetting deviation"]) == pytest.approx(statistics.stdev([20, 28, 22]))
+    assert float(rows[2]["fcit_a deviation"]) == pytest.approx(statistics.stdev([70, 66, 64]))
+    assert rows[1]["Last deviation"] == ""
+    assert float(rows[2]["minutes"]) == 1.5

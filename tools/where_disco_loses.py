@@ -1,0 +1,200 @@
+"""What a finished DISCO run loses against one that is told the task of each question, and where.
+
+    python tools/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out docs/images/where]
+
+The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights:
+as the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the
+record's task. The first pair of answers differs by interference of other subspaces, the second by wrong routing. What remains
+is no matter of which subspace answers: what was forgotten since the task was learnt last (by the shared projector, for a
+subspace is not touched by others), and what was never learnt. A fourth time the weights come from several tokens for each
+subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records, as `disco_plus` does.
+
+Prints a Markdown table, by data set, and how far training moved the projector; writes a picture of the cosines between the
+instructions of the data sets and the subspaces' identity tokens. For a run of `disco_plus`, which trains as `disco` does, a second
+table has what each of its two parts makes of the same weights: routing by kinds of instructions, and projectors of the subspaces.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from llamafactory.hparams import get_train_args
+from omegaconf import OmegaConf
+
+from fcit_plugin.evaluation.plots import plot_cosines, short_name
+from fcit_plugin.evaluation.report import read_report
+from fcit_plugin.integration.evaluator import Evaluator
+from fcit_plugin.integration.learnt import Learnt
+from fcit_plugin.integration.pictures import Pictures
+from fcit_plugin.integration.session import Session
+from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
+from fcit_plugin.knowledge.image_tokens import shown
+from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
+from fcit_plugin.state.server_state import ServerState
+
+
+class Fixed:
+    """A router that gives every sample the same weights.
+
+    Args:
+        subspace: The one that gets all weight.
+        num_subspaces: K.
+        encoder: Of the run; it is not asked.
+    """
+
+    def __init__(self, subspace: int, num_subspaces: int, encoder) -> None:
+        self.encoder = encoder
+        self._weights = np.eye(num_subspaces, dtype=np.float32)[subspace]
+
+    def weights(self, samples) -> np.ndarray:
+        """Float32 [n, K]."""
+        return np.tile(self._weights, (len(samples), 1))
+
+
+class Nearest:
+    """A router by the nearest prototype of each subspace.
+
+    Args:
+        subspaces: The prototypes of each.
+        encoder: Of the run.
+        temperature: Of the run.
+    """
+
+    def __init__(self, subspaces: list[Prototypes], encoder, temperature: float) -> None:
+        self.subspaces, self.encoder, self.temperature = subspaces, encoder, temperature
+
+    def weights(self, samples) -> np.ndarray:
+        """Float32 [n, K]."""
+        return self.weights_of(self.encoder.encode(samples))
+
+    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
+        """Float32 [n, K] for identity tokens [n, D]."""
+        cosines = nearest_cosines(embedded, self.subspaces)
+        used = np.ones(len(self.subspaces), bool)
+        return weights_of_cosines(cosines, used, mode="softmax", temperature=self.temperature)
+
+
+def main() -> None:
+    """Look at one run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, help="the picture's path, without .png (default: in the run's folder)")
+    given = parser.parse_args()
+    keys = OmegaConf.to_container(OmegaConf.load(given.recipe))
+    folder = Path(keys["output_dir"])
+    with tempfile.TemporaryDirectory() as scratch:
+        again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
+        keys = {key: value for key, value in (keys | again).items() if value is not None}
+        look(Session(*get_train_args(keys)), folder, given.out)
+
+
+def look(session: Session, folder: Path, picture: Path | None) -> None:
+    """Answer, compare, print."""
+    state, args, names = Learnt.read(folder).state, session.args, session.scenario.all_datasets()
+    report = read_report(folder)
+    untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
+    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, {})
+    own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
+    as_run = Router(session.encoder, state.tokens, args.fcit_activation, args.fcit_temperature)
+    nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
+    soft = evaluator.evaluate(state, names, restricted=False, router=as_run).free
+    hard = evaluator.evaluate(state, names, restricted=False, router=nearest).free
+    by_kind = Nearest(all_prototypes(session, report), session.encoder, args.fcit_temperature)
+    kinds = evaluator.evaluate(state, names, restricted=False, router=by_kind).free
+    told, weight, kind_weight, cosines = {}, {}, {}, []
+    for name in names:
+        told_router = Fixed(own[name], len(state.subspaces), session.encoder)
+        told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
+        split = session.pipeline.test(name).head(args.fcit_eval_samples)
+        asked = shown(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
+        embedded = session.encoder.encode(asked)
+        weight[name] = as_run.weights_of(embedded)[:, own[name]]
+        kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
+        cosines.append(cosine_matrix(embedded, state.tokens.tokens).mean(axis=0))
+    learnt = best_after_learning(session.scenario, report)
+    heads = ["as run", "interference", "wrong routing", "told the task", "forgotten", "prototypes", "their weight (least)"]
+    print(f"| data set | subspace | its weight (least) | {' | '.join(heads)} |")
+    print(f"| --- |{' ---: |' * (len(heads) + 2)}")
+    for name in names:
+        figures = row_of(*(part[name] for part in (soft, hard, told, learnt, kinds)))
+        weights = mean_and_least(weight[name]), mean_and_least(kind_weight[name])
+        print(f"| {short_name(name)} | {own[name]} | {weights[0]} | {figures} | {weights[1]} |")
+    figures = row_of(*(np.mean([part[name] for name in names]) for part in (soft, hard, told, learnt, kinds)))
+    both = [np.mean([part.mean() for part in weights.values()]) for weights in (weight, kind_weight)]
+    print(f"| **mean** | | {both[0]:.3f} | {figures} | {both[1]:.3f} |\n")
+    if state.tokens.kinds is not None:
+        print(parts(evaluator, state, names), "\n")
+    for key, tuned in state.shared.items():
+        moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
+        print(f"{key} moved by {moved:.2f} of its norm")
+    path = picture or folder / "where_disco_loses"
+    rows, columns = [short_name(name) for name in names], [str(k) for k in range(len(state.subspaces))]
+    plot_cosines(np.array(cosines), rows, columns, path.with_suffix(".png"))
+    print(f"The cosines are in {path.with_suffix('.png')}.")
+
+
+def parts(evaluator: Evaluator, state: ServerState, names: list[str]) -> str:
+    """What kinds of instructions and projectors of their own do, each alone and both, to the answers of one set of weights."""
+    by_mean = dataclasses.replace(state.tokens, kinds=None)
+    states = {
+        "disco": dataclasses.replace(state, tokens=by_mean, projectors=[]),
+        "with kinds": dataclasses.replace(state, projectors=[]),
+        "with projectors": dataclasses.replace(state, tokens=by_mean),
+        "disco_plus": state,
+    }
+    scores = {name: evaluator.evaluate(state, names, restricted=False).free for name, state in states.items()}
+    lines = [f"| data set | {' | '.join(scores)} |", f"| --- |{' ---: |' * len(scores)}"]
+    for name in names:
+        lines.append(f"| {short_name(name)} | {' | '.join(f'{part[name]:.2f}' for part in scores.values())} |")
+    means = (np.mean(list(part.values())) for part in scores.values())
+    return "\n".join([*lines, f"| **mean** | {' | '.join(f'{mean:.2f}' for mean in means)} |"])
+
+
+def row_of(soft: float, hard: float, told: float, learnt: float, kinds: float) -> str:
+    """The figures of one row."""
+    return " | ".join(f"{x:.2f}" for x in (soft, hard - soft, told - hard, told, learnt - soft, kinds))
+
+
+def mean_and_least(weights: np.ndarray) -> str:
+    """How much of the weight the own subspace gets."""
+    return f"{weights.mean():.3f} ({weights.min():.3f})"
+
+
+def all_prototypes(session: Session, report) -> list[Prototypes]:
+    """The prototypes of each subspace, made of those of all clients that have trained it."""
+    local, number = session.local(), {task.name: i for i, task in enumerate(session.scenario.tasks)}
+    sent: dict[int, list[Prototypes]] = {}
+
+    @cache
+    def embedded(task: int) -> np.ndarray:
+        data = local.task(task)
+        asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
+        return session.encoder.encode(asked)
+
+    for row in report["assignments"]:
+        task = number[row["task"]]
+        sent.setdefault(row["subspace"], []).append(kinds_of(embedded(task)[local.records(row["client"], task)]))
+    return [merged(sent[k]) for k in range(len(sent))]
+
+
+def own_subspace(scenario, tasks, name: str) -> int:
+    """The subspace in which most clients have trained on a data set's task."""
+    wanted = {task.name for task in scenario.tasks if name in task.datasets}
+    return int(np.argmax([sum(count for task, count in counts.items() if task in wanted) for counts in tasks]))
+
+
+def best_after_learning(scenario, report) -> dict[str, float]:
+    """The score of each data set after the last stage that had it."""
+    found = {}
+    for stage, row in enumerate(report["accuracy"]):
+        scores = dict(zip(report["datasets"], row))
+        found |= {name: scores[name] for name in scenario.datasets_of_stage(stage)}
+    return found
+
+
+if __name__ == "__main__":
+    main()
