@@ -42,7 +42,7 @@ def session(output_dir: Path, **changes: Any):
     import yaml
     from llamafactory.hparams import get_train_args
 
-    from fcit_plugin.integration.session import Session
+    from fcit_plugin.engine.session import Session
 
     logging.disable(logging.INFO)
     keys = yaml.safe_load(RECIPE.read_text())

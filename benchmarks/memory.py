@@ -29,8 +29,8 @@ def main() -> None:
             fcit_eval_every="never",
             max_steps=2,
         )
-        from fcit_plugin.integration.local import LocalTrainer
-        from fcit_plugin.integration.run import FederatedRun
+        from fcit_plugin.engine.client_training import LocalTrainer
+        from fcit_plugin.engine.run import FederatedRun
 
         after: list[int] = []
         original = LocalTrainer.train

@@ -62,7 +62,7 @@ def parts() -> dict[str, list]:
 
     from fcit_plugin.federation import client, kept, messages, round, server
     from fcit_plugin.federation.rules import RuleSet
-    from fcit_plugin.integration import local
+    from fcit_plugin.engine import client_training as local
     from fcit_plugin.knowledge.organizer import Organizer
     from fcit_plugin.state.checkpoints import Checkpoints
 
@@ -104,7 +104,7 @@ def main() -> None:
             max_steps=steps,
         )
         from fcit_plugin.federation import server
-        from fcit_plugin.integration.run import FederatedRun
+        from fcit_plugin.engine.run import FederatedRun
 
         run, watch = FederatedRun(found), Stopwatch()
         original, done = server.run_round, []

@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 #: when LLaMA-Factory's is, so that ``import torch`` alone stays cheap.
 SEAMS = {
     "llamafactory.launcher": "fcit_plugin.seams.launcher",
-    "llamafactory.hparams.parser": "fcit_plugin.integration.arguments",
-    "llamafactory.train.sft.workflow": "fcit_plugin.integration.workflow",
-    "llamafactory.train.dpo.workflow": "fcit_plugin.integration.workflow",
-    "llamafactory.train.kto.workflow": "fcit_plugin.integration.workflow",
-    "llamafactory.data.parser": "fcit_plugin.integration.datasets",
-    "llamafactory.data.template": "fcit_plugin.integration.templates",
-    "llamafactory.data.loader": "fcit_plugin.integration.instructions",
-    "llamafactory.model.adapter": "fcit_plugin.integration.adapter",
-    "llamafactory.chat.hf_engine": "fcit_plugin.integration.instructions",
-    "llamafactory.webui.control": "fcit_plugin.integration.board",
+    "llamafactory.hparams.parser": "fcit_plugin.seams.parser",
+    "llamafactory.train.sft.workflow": "fcit_plugin.seams.workflow",
+    "llamafactory.train.dpo.workflow": "fcit_plugin.seams.workflow",
+    "llamafactory.train.kto.workflow": "fcit_plugin.seams.workflow",
+    "llamafactory.data.parser": "fcit_plugin.seams.dataset_list",
+    "llamafactory.data.template": "fcit_plugin.seams.template",
+    "llamafactory.data.loader": "fcit_plugin.seams.messages",
+    "llamafactory.model.adapter": "fcit_plugin.seams.adapter",
+    "llamafactory.chat.hf_engine": "fcit_plugin.seams.messages",
+    "llamafactory.webui.control": "fcit_plugin.seams.board",
 }
 
 #: Seams that could not be put in: LLaMA-Factory module -> what went wrong. An fcit recipe is refused then.
@@ -62,3 +62,13 @@ def _installer(seam: str):
             FAILED[module.__name__] = f"{type(error).__name__}: {error}"
 
     return install
+
+
+def check_seams() -> None:
+    """Refuse an fcit recipe where a seam is missing: it would silently run as plain fine-tuning.
+
+    Raises:
+        ValueError: A seam could not be put in.
+    """
+    for module, error in FAILED.items():
+        raise ValueError(f"This version of LLaMA-Factory cannot be used with fcit keys: {module} does not fit ({error}).")

@@ -8,7 +8,7 @@ from llamafactory.hparams.parser import _INFER_ARGS, _TRAIN_ARGS
 from transformers import HfArgumentParser
 
 from fcit_plugin.arguments import FCIT_STAGES
-from fcit_plugin.integration.arguments import split
+from fcit_plugin.recipe.read import split
 from fcit_plugin.scenario.settings import get_scenario
 
 ROOT = Path(__file__).parents[1]

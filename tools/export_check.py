@@ -46,8 +46,8 @@ def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
 
 def reference(args: argparse.Namespace) -> None:
     """Write inputs and the FCIT model's logits."""
-    from fcit_plugin.integration.arguments import resolve_model
-    from fcit_plugin.integration.learnt import Learnt
+    from fcit_plugin.recipe.embedded import resolve_model
+    from fcit_plugin.serving.trained import Learnt
     from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
 
     learnt = Learnt.read(args.folder)

@@ -40,7 +40,7 @@ torch.set_num_threads(1)
 import flwr.serverapp.strategy  # all imports happen before the first fork  # noqa: F401
 from llamafactory.train.tuner import run_exp
 
-import fcit_plugin.integration.stages  # noqa: F401
+import fcit_plugin.engine.stages  # noqa: F401
 from fcit_plugin.samples.text import text_model_path, write_text_tasks
 
 ROOT = Path(__file__).parents[1]
@@ -56,13 +56,13 @@ SMALL = {
 }
 #: The functions that are the phases of a run.
 PHASES = {
-    "start and resume": ("fcit_plugin.integration.session", "Session.__init__"),
-    "local training": ("fcit_plugin.integration.local", "LocalTrainer.train"),
+    "start and resume": ("fcit_plugin.engine.session", "Session.__init__"),
+    "local training": ("fcit_plugin.engine.client_training", "LocalTrainer.train"),
     "keeping a reply": ("fcit_plugin.federation.kept", "seal"),
     "aggregation": ("fcit_plugin.federation.server", "fold"),
-    "evaluation": ("fcit_plugin.integration.evaluator", "Evaluator.evaluate"),
+    "evaluation": ("fcit_plugin.engine.evaluator", "Evaluator.evaluate"),
     "commit": ("fcit_plugin.state.checkpoints", "Checkpoints.commit"),
-    "writing the results": ("fcit_plugin.integration.run", "FederatedRun._write_results"),
+    "writing the results": ("fcit_plugin.engine.run", "FederatedRun._write_results"),
 }
 ONCE = ("start and resume", "writing the results")
 #: The child kills itself: right before a file operation of a commit or of keeping a reply.

@@ -27,10 +27,10 @@ from omegaconf import OmegaConf
 
 from fcit_plugin.evaluation.plots import plot_cosines, short_name
 from fcit_plugin.evaluation.report import read_report
-from fcit_plugin.integration.evaluator import Evaluator
-from fcit_plugin.integration.learnt import Learnt
-from fcit_plugin.integration.pictures import Pictures
-from fcit_plugin.integration.session import Session
+from fcit_plugin.engine.evaluator import Evaluator
+from fcit_plugin.serving.trained import Learnt
+from fcit_plugin.data.pixels import Pictures
+from fcit_plugin.engine.session import Session
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import shown
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines

@@ -50,10 +50,10 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         ValueError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
+    from ..data.catalogue import check_datasets
+    from ..data.raw_files import TrainFiles
     from ..data.root import use_data_root
-    from ..integration.datasets import check_datasets
-    from ..integration.files import TrainFiles
-    from ..integration.partition import partition_options
+    from ..recipe.partition_options import partition_options
     from ..scenario import Partition, get_scenario
     from ..state.stages_of import earlier_scenario
 

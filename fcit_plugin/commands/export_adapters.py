@@ -27,7 +27,7 @@ def _run(args: argparse.Namespace) -> None:
     from ..autoload import autoload
 
     autoload()  # also where PyTorch's is switched off
-    from ..integration.bundle import export_adapters
+    from ..serving.export_adapters import export_adapters
 
     fcit = None
     if args.weights is not None or args.instruction is not None:

@@ -1,12 +1,15 @@
 """Reading a recipe: the file, or the flags in its place, split into LLaMA-Factory's part and ours."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
 from ..errors import one_line
 
 
@@ -35,3 +38,58 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
     except (TypeError, ValueError, OmegaConfBaseException) as error:
         reason = one_line(error)
         raise ValueError(f"The recipe {name} cannot be read: {reason}; it has to be keys and values in UTF-8.") from error
+
+
+#: Flags behind a recipe on the command line, and the keys that they stand for.
+_FLAGS = {"--dry-run": "fcit_dry_run", "dry-run": "fcit_dry_run"}
+
+
+def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, FcitArguments | None]:
+    """Split what ``read_args`` gave into LLaMA-Factory's part and ours.
+
+    Args:
+        args: The recipe as a dictionary, or command line flags as a list.
+
+    Returns:
+        The rest with the stage of the local training in place of ours, the fcit stage (or None), the fcit arguments (or None).
+
+    Raises:
+        ValueError: A key is unknown, misspelt, or has a value that cannot work.
+    """
+    if isinstance(args, list):
+        args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
+        if isinstance(args, list):
+            return args, None, None
+    args = {_FLAGS.get(key, key): True if key in _FLAGS and value is None else value for key, value in args.items()}
+    ours = {key: value for key, value in args.items() if key.startswith("fcit_")}
+    rest = {key: value for key, value in args.items() if key not in ours}
+    check_names(list(ours))
+    stage = rest.get("stage")
+    if stage not in FCIT_STAGES:
+        if isinstance(stage, str) and stage.startswith("fcit"):
+            nearest = difflib.get_close_matches(stage, FCIT_STAGES, n=1, cutoff=0.0)[0]
+            raise ValueError(f"Unknown `stage: {stage}`; the nearest valid one is `{nearest}`.")
+        stage = None
+    if stage is None and not ours:
+        return args, None, None
+    check_stage(stage, list(ours))
+    fcit = FcitArguments(**ours)
+    if stage is not None:
+        rest["stage"] = fcit.fcit_local_stage
+    return rest, stage, fcit
+
+
+def _flags_to_dict(args: list[str]) -> dict[str, Any]:
+    """Command line flags as a dictionary, typed as in YAML: ``--key value``, ``--key=value``, and ``--key`` for true."""
+    pairs: list[str] = []
+    for part in args:
+        if part.startswith("--"):
+            pairs.append(part[2:] if "=" in part else f"{part[2:]}=true")
+        elif pairs and pairs[-1].endswith("=true"):
+            pairs[-1] = pairs[-1].removesuffix("true") + part
+        else:
+            raise ValueError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"The flags after the command are no valid YAML values: {one_line(error)}; mend them.") from error

@@ -7,7 +7,7 @@ import yaml
 from llamafactory.hparams.parser import _TRAIN_ARGS
 
 from fcit_plugin.compare.grid_file import Grid, chosen
-from fcit_plugin.integration.arguments import split
+from fcit_plugin.recipe.read import split
 from fcit_plugin.scenario.settings import get_scenario
 
 ROOT = Path(__file__).parents[2]

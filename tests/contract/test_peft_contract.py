@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from fcit_plugin.adapters.lora import ADAPTER, fresh_subspace, read_subspace
-from fcit_plugin.integration.session import adapter_config
+from fcit_plugin.engine.session import adapter_config
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.state.server_state import ServerState, save_state
 

@@ -104,7 +104,7 @@ def test_a_second_trainer_on_the_same_model_starts_with_a_fresh_optimizer_and_sc
 def test_the_number_of_steps_is_what_we_count_in_advance(tmp_path, rows, accumulation, epochs):
     from types import SimpleNamespace
 
-    from fcit_plugin.integration.local import LocalTrainer
+    from fcit_plugin.engine.client_training import LocalTrainer
 
     one = trainer(tmp_path, gradient_accumulation_steps=accumulation)
     one.args.num_train_epochs = epochs

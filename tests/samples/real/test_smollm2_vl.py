@@ -96,7 +96,7 @@ def test_llamafactory_trains_language_layers_only(model_folder, data_folder, tmp
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
 
-    from fcit_plugin.integration import templates
+    from fcit_plugin.seams import template as templates
 
     templates.install(template)
     args = get_train_args(_sft_arguments(model_folder, data_folder, tmp_path))

@@ -1,0 +1,349 @@
+"""Data through LLaMA-Factory's own pipeline: each data set is read and tokenised once, clients select indices."""
+
+import contextlib
+import copy
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from datasets import (
+    Dataset,
+    are_progress_bars_disabled,
+    concatenate_datasets,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+from llamafactory.data.processor.processor_utils import greedy_knapsack
+from llamafactory.extras import logging
+from pyarrow.compute import list_value_length
+
+from ..evaluation.answers import Answer
+from ..evaluation.metrics import label_set
+from ..fcit_benchmark.references import Reference, match_references
+from .catalogue import TEST, dataset_entry, dataset_root
+from .converter import RECORD
+from .diagnosis import diagnosed
+from .instructions import without_media
+from .pixels import PixelReader
+from .raw_files import TrainFiles
+
+logger = logging.get_logger(__name__)
+
+#: What LLaMA-Factory calls the two answers of a pair.
+_PAIR = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One data set, train or test.
+
+    Attributes:
+        name: Its name in ``dataset_info.json``.
+        rows: The records in LLaMA-Factory's standard form.
+        features: What its tokenisation gave, one row per record.
+        instructions: First human instruction of each record, without media tags.
+        answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
+    """
+
+    name: str
+    rows: Dataset
+    features: Dataset
+    instructions: list[str]
+    answers: list[Answer]
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    @property
+    def images(self) -> list[list[Any] | None]:
+        """Files of the images of each record."""
+        return list(self.rows["_images"])
+
+    def head(self, count: int | None) -> "Split":
+        """The first records."""
+        if count is None or count >= len(self):
+            return self
+        rows, features = (part.select(range(count)) for part in (self.rows, self.features))
+        return Split(self.name, rows, features, self.instructions[:count], self.answers[:count])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each record that was tokenised, the longest of its sequences, int64."""
+        known = ("input_ids", *(f"{one}_input_ids" for one in _PAIR))
+        columns = [name for name in known if name in self.features.column_names]
+        table = self.features.select_columns(columns).with_format("arrow")[:]
+        return np.max([list_value_length(table[name]).to_numpy() for name in columns], axis=0).astype(np.int64)
+
+
+class Pipeline:
+    """Reads and tokenises data sets with the arguments of a recipe.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        tokenizer_module: What ``load_tokenizer`` returned.
+        processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
+    """
+
+    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str = "sft") -> None:
+        self.processing = processing
+        self.model_args = model_args
+        self.data_args = data_args
+        self.training_args = training_args
+        self.tokenizer_module = tokenizer_module
+        self.tokenizer = tokenizer_module["tokenizer"]
+        self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
+        self.pixels = PixelReader(self.template, tokenizer_module["processor"])
+        self._splits: dict[str, Split] = {}
+        self._files = TrainFiles(data_args.dataset_dir, data_args.max_samples)
+
+    def train(self, name: str) -> Split:
+        """Training records: inputs and labels."""
+        return self._split(name, generate=False)
+
+    def test(self, name: str) -> Split:
+        """Test records: prompts alone, to generate from."""
+        return self._split(name + TEST, generate=True)
+
+    def read(self, train: Iterable[str], test: Iterable[str]) -> None:
+        """Read and tokenise data sets now: what is wrong with one shall be known before a model is loaded.
+
+        Args:
+            train: Data sets whose training records are read.
+            test: Data sets whose test records are.
+        """
+        for name in train:
+            self.train(name)
+        for name in test:
+            self.test(name)
+
+    def label_sets(self, names: Iterable[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
+        """The answers that occur in the training records of each data set, None where they are open.
+
+        Args:
+            names: Data sets whose training records are there.
+            known: The same of data sets trained on before, which they may be among.
+        """
+        found = {name: None if labels is None else list(labels) for name, labels in known.items()}
+        for name in names:
+            if found.get(name, ()) is not None:
+                labels = label_set([*found.get(name, ()), *self.train(name).answers])
+                found[name] = None if labels is None else list(labels)
+        return found
+
+    def count(self, name: str) -> int:
+        """Number of training records; see :class:`fcit_plugin.scenario.Source`."""
+        return len(self.train(name))
+
+    def labels(self, name: str) -> list[str]:
+        """The answer of each training record; see :class:`fcit_plugin.scenario.Source`."""
+        return self.train(name).answers
+
+    def column(self, name: str, column: str) -> list[Any]:
+        """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
+
+        Raises:
+            ValueError: The data set is not in a file, has no such column, or LLaMA-Factory reads other records there.
+        """
+        values = self._files.column(name, column)
+        if len(values) != self.count(name):
+            raise ValueError(
+                f"The data set {name} has {len(values)} records in its file and {self.count(name)} in LLaMA-Factory; its"
+                f" column {column!r} cannot be told apart. Keep it in one JSON file."
+            )
+        return values
+
+    def _split(self, name: str, generate: bool) -> Split:
+        if name not in self._splits:
+            self._splits[name] = self._load(name, generate)
+        return self._splits[name]
+
+    def _load(self, name: str, generate: bool) -> Split:
+        processing = "sft" if generate else self.processing
+        with diagnosed(name, self.data_args), self.training_args.main_process_first(desc="load dataset"):
+            aligned = _get_merged_dataset([name], self.model_args, self.data_args, self.training_args, processing)
+            instructions = _instructions(aligned)
+        _refuse_empty(name, "instruction", instructions)
+        answers = self._references(name, aligned) if generate else None
+        if answers is None:
+            answers = [_answer(response) for response in aligned["_response"]]
+            _refuse_empty(name, "answer", answers)
+        rows = self._rows(aligned)
+        with diagnosed(name, self.data_args, rows), self.training_args.main_process_first(desc="pre-process dataset"):
+            features = self._tokenised(rows, processing, generate, packing=False)
+        if len(features) != len(rows):
+            raise ValueError(
+                f"LLaMA-Factory dropped {len(rows) - len(features)} records of the data set {name} as invalid "
+                "(see its warnings above); mend the file."
+            )
+        self._refuse_cut_images(name, rows, features)
+        return Split(name, aligned, features, instructions, answers)
+
+    def _tokenised(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
+        data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
+        data_args.packing = packing
+        if not workers:
+            data_args.preprocessing_num_workers = None
+        training_args.predict_with_generate = generate
+        return _get_preprocessed_dataset(
+            rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
+        )
+
+    def samples(self, parts: Sequence["Part"]) -> Dataset:
+        """What LLaMA-Factory's trainer takes of a client's records.
+
+        Packing puts several records into one sequence, and KTO sets an answer to another prompt against each: this is done
+        among the client's own records, for nothing of another one may come into its training.
+
+        Args:
+            parts: By task which records are the client's.
+        """
+        if not self.data_args.packing and self.processing != "kto":
+            return _concatenated([task.features.select(records) for task, records in parts])
+        rows = _concatenated([task.rows.select(records) for task, records in parts])
+        with quiet_datasets(), self.training_args.main_process_first(desc="pre-process dataset"):
+            return self._tokenised(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
+
+    def num_samples(self, parts: Sequence["Part"]) -> int:
+        """How many :meth:`samples` there are."""
+        if not self.data_args.packing:
+            return sum(len(records) for _, records in parts)
+        lengths = np.concatenate([task.lengths[records] for task, records in parts]).tolist()
+        at_once = self.data_args.preprocessing_batch_size
+        batches = [lengths[i : i + at_once] for i in range(0, len(lengths), at_once)]
+        return sum(len(greedy_knapsack(batch, self.data_args.cutoff_len)) for batch in batches)
+
+    def _refuse_cut_images(self, name: str, rows: Dataset, features: Dataset) -> None:
+        """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
+
+        Raises:
+            ValueError: The sentence names the record and how many tokens its image takes.
+        """
+        plugin, cutoff = self.template.mm_plugin, self.data_args.cutoff_len
+        if not plugin.image_token or not any(rows["_images"]):
+            return
+        ids = "input_ids" if "input_ids" in features.column_names else f"{_PAIR[0]}_input_ids"
+        lengths = list_value_length(features.with_format("arrow")[:][ids]).to_numpy()
+        token = self.tokenizer.convert_tokens_to_ids(plugin.image_token)
+        for i in np.flatnonzero(lengths >= cutoff).tolist():
+            row = rows[i]
+            messages = plugin.process_messages(
+                row["_prompt"] + row["_response"][:1], row["_images"] or [], [], [], self.tokenizer_module["processor"]
+            )
+            whole = sum(message["content"].count(plugin.image_token) for message in messages)
+            if features[i][ids].count(token) < whole:
+                raise ValueError(
+                    f"`cutoff_len: {cutoff}` cuts record {i} of the data set {name} within its image, which takes {whole} "
+                    "tokens; raise it."
+                )
+
+    def _rows(self, aligned: Dataset) -> Dataset:
+        """The records to tokenise."""
+        return aligned
+
+    def _references(self, name: str, aligned: Dataset) -> list[Reference] | None:
+        """The references of test records that their entry says (``fcit_references``); None if it says none.
+
+        Raises:
+            ValueError: A record has none; the sentence names the file and the record's index.
+        """
+        entry = dataset_entry(name, self.data_args.dataset_dir)
+        source = entry.get("fcit_references")
+        if source is None:
+            return None
+        if RECORD not in aligned.column_names:
+            raise ValueError(f"`fcit_references` of the data set `{name}` needs `formatting: fcit` and test records.")
+        records = [json.loads(record) for record in aligned[RECORD]]
+        root = dataset_root(name, self.data_args.dataset_dir)
+        remedy = "correct `fcit_references` of its entry, or fetch the benchmark's with `fcit-cli data download`"
+        references, defects = match_references(records, entry["file_name"], source, root, remedy)
+        if defects:
+            raise ValueError(f"The data set `{name}` cannot be scored: {defects[0]}")
+        return references
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The training records of one task: those of its data sets, one after the other."""
+
+    splits: tuple[Split, ...]
+
+    def __len__(self) -> int:
+        return sum(len(split) for split in self.splits)
+
+    @cached_property
+    def features(self) -> Dataset:
+        """Tokenised records."""
+        return _concatenated([split.features for split in self.splits])
+
+    @cached_property
+    def rows(self) -> Dataset:
+        """Records in LLaMA-Factory's standard form."""
+        return _concatenated([split.rows for split in self.splits])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each record, int64."""
+        return np.concatenate([split.lengths for split in self.splits])
+
+    @cached_property
+    def instructions(self) -> list[str]:
+        """Instructions, in the same order."""
+        return [text for split in self.splits for text in split.instructions]
+
+    @cached_property
+    def images(self) -> list[list[Any] | None]:
+        """Files of the images of each record."""
+        return [images for split in self.splits for images in split.images]
+
+
+#: A task, and indices of some of its records.
+Part = tuple[TaskData, np.ndarray]
+
+
+def _concatenated(parts: list[Dataset]) -> Dataset:
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+@contextlib.contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Within the block data sets are processed without a progress bar, and without LLaMA-Factory's printed example."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def _answer(response: list[dict[str, str]]) -> str:
+    """The text of an answer; the better one of a pair, and with feedback the one that there is."""
+    return next((turn["content"] for turn in response if turn["content"].strip()), "")
+
+
+def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
+    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise ValueError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
+
+
+def records_of(name: str, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
+    """The instructions of a data set alone, without a run around it, and the files of its images."""
+    reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
+    aligned = _get_merged_dataset([name], model_args, data_args, reading, stage="sft")
+    return _instructions(aligned), list(aligned["_images"])
+
+
+def _instructions(aligned: Dataset) -> list[str]:
+    """The first human instruction of each record, without media tags."""
+    return [without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]

@@ -1,0 +1,103 @@
+"""Training records as they stand in their files, read without a model, a tokenizer or LLaMA-Factory.
+
+LLaMA-Factory's aligned records lose the columns that it does not know; here they are all there, in the same order.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .catalogue import dataset_entry, dataset_root
+
+#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
+_ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "num_samples")
+
+#: Files that the package ``datasets`` reads for us, by their ending; LLaMA-Factory reads them with it too.
+_TABLES = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+
+class TrainFiles:
+    """Implements :class:`fcit_plugin.scenario.Source` on the files that ``dataset_info.json`` names.
+
+    Args:
+        dataset_dir: The recipe's ``dataset_dir``.
+        max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
+    """
+
+    def __init__(self, dataset_dir: str, max_samples: int | None = None) -> None:
+        self.dataset_dir = dataset_dir
+        self.max_samples = max_samples
+        self._last: tuple[str, Sequence[dict[str, Any]]] = ("", ())
+        self._names: dict[tuple[str, str], list[Any]] = {}
+
+    def count(self, dataset: str) -> int:
+        """See :class:`fcit_plugin.scenario.Source`."""
+        return len(self._records(dataset))
+
+    def labels(self, dataset: str) -> list[str]:
+        """See :class:`fcit_plugin.scenario.Source`: the last answer of each record, as LLaMA-Factory finds it."""
+        entry = dataset_entry(dataset, self.dataset_dir)
+        columns = entry.get("columns", {"response": "output", "messages": "conversations"})
+        if entry.get("formatting", "alpaca") == "alpaca":
+            return self.column(dataset, columns.get("response"))
+        content = entry.get("tags", {"content_tag": "value"}).get("content_tag")
+        return [turns[-1][content] for turns in self.column(dataset, columns.get("messages"))]
+
+    def column(self, dataset: str, name: str) -> list[Any]:
+        """See :class:`fcit_plugin.scenario.Source`.
+
+        Raises:
+            ValueError: The data set is not in a file, or a record has no such column.
+        """
+        if (dataset, name) in self._names:
+            return self._names[dataset, name]
+        values = []
+        for index, record in enumerate(self._records(dataset)):
+            if name not in record:
+                raise ValueError(
+                    f"Record {index} of the data set {dataset} ({self._path(dataset)}) has no column {name!r};"
+                    f" it has {', '.join(record)}."
+                )
+            values.append(record[name])
+        if all(isinstance(value, (str, int)) for value in values):  # asked for once per task; whole turns are not kept
+            self._names[dataset, name] = values
+        return values
+
+    def _records(self, dataset: str) -> Sequence[dict[str, Any]]:
+        if self._last[0] != dataset:
+            self._last = (dataset, _read(self._path(dataset)))
+        records = self._last[1]
+        if self.max_samples is None or self.max_samples >= len(records):
+            return records
+        return [records[index] for index in range(self.max_samples)]
+
+    def _path(self, dataset: str) -> Path:
+        entry = dataset_entry(dataset, self.dataset_dir)
+        for key in _ELSEWHERE:
+            if entry.get(key) is not None:
+                raise ValueError(
+                    f"The data set {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
+                    " write them to a JSON file and name it as `file_name`."
+                )
+        path = dataset_root(dataset, self.dataset_dir) / entry["file_name"]
+        if not path.is_file():
+            raise ValueError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
+        return path
+
+
+def _read(path: Path) -> Sequence[dict[str, Any]]:
+    if path.suffix in _TABLES:
+        from datasets import load_dataset
+
+        return load_dataset(_TABLES[path.suffix], data_files=str(path), split="train")
+    text = path.read_text(encoding="utf-8")
+    try:
+        records = (
+            [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+        )
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file: {error}.") from error
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise ValueError(f"{path} must hold a list of records.")
+    return records

@@ -1,0 +1,145 @@
+"""Running a recipe's programs: one for a method, and those of its bounds (``fcit_reference``)."""
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from flwr.app import ConfigRecord
+from llamafactory.extras import logging
+from typing_extensions import override
+
+from ..adapters.lora import write_shared
+from ..evaluation.matrix import AccuracyMatrix
+from ..evaluation.report import Report, build_report, table, write_report
+from ..federation.server import Program
+from ..scenario.sampling import sample_clients
+from ..state.checkpoints import Checkpoints
+from .fingerprint import names
+from .run import FederatedRun
+from .session import Session
+
+logger = logging.get_logger(__name__)
+
+_MEASURES = ("last", "avg", "forgetting", "bwt")
+
+
+@dataclass
+class Untrained(Program):
+    """No stage is trained: all that is left of a run is the evaluation of the untuned model."""
+
+    @property
+    @override
+    def num_stages(self) -> int:
+        return 0
+
+
+@dataclass
+class Alone(Program):
+    """One client takes part in every round, and nobody else.
+
+    Attributes:
+        client: Its number.
+        position: Its place among the selected clients, which the schedule of a heterogeneous setting goes by.
+    """
+
+    client: int
+    position: int
+
+    @override
+    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
+        task = self.scenario.task_of(stage, self.position)
+        return {self.client: self.work_of(stage, round, self.client, task)}
+
+
+def programs(session: Session) -> dict[str, Program]:
+    """The programs of a session's recipe, each by its name; that of a single one is empty."""
+    program, args = session.program, session.args
+    parts = (program.args, program.scenario, program.seed, program.blank)
+    if args.fcit_reference == "zero_shot":
+        return {"": Untrained(*parts)}
+    if args.fcit_reference == "local":
+        clients = sample_clients(args.fcit_num_clients, args.fcit_clients_per_round, seed=program.seed, stage=0, round=0)
+        return {f"client_{client}": Alone(*parts, client, position) for position, client in enumerate(clients)}
+    return {"": program}
+
+
+def run_programs(session: Session) -> None:
+    """``stage: fcit``: run all programs of the recipe."""
+    found = programs(session)
+    if list(found) == [""]:
+        session.program = found[""]
+        FederatedRun(session)()
+    else:
+        _run_apart(session, found)
+
+
+def _run_apart(session: Session, found: dict[str, Program]) -> None:
+    """One run after the other from the same untuned model, each in its own folder, and a report of their mean."""
+    start, base = session.first_state(), session.base_weights
+    runs: list[FederatedRun] = []
+    for name, program in found.items():
+        write_shared(session.model, start.shared)
+        if base is not None:
+            base.write(start.base)
+        runs.append(FederatedRun(_apart(session, program, session.output_dir / name, first=not runs)))
+        runs[-1]()
+    if session.is_main:
+        report = mean_report(session, runs)
+        write_report(report, session.output_dir)
+        print(table(report))
+        logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
+
+
+def _apart(session: Session, program: Program, folder: Path, first: bool) -> Session:
+    """The session for one of several runs on the same model and data; the first one evaluates the untuned model."""
+    own = copy.copy(session)
+    own.program = program
+    own.output_dir = folder
+    own.args = dataclasses.replace(session.args, fcit_zero_shot=session.args.fcit_zero_shot and first)
+    own.training_args = copy.copy(session.training_args)
+    own.training_args.output_dir = str(folder)
+    own.checkpoints = Checkpoints(folder, session.training_args.save_total_limit)
+    own.start = own._find_start()
+    held = own._check_output_dir()
+    if held is not None:
+        own._clear_output_dir(held)
+    return own
+
+
+def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
+    """The mean of runs that had nothing to do with each other; nothing travelled.
+
+    Returns:
+        A report like that of one run, whose assignments name the runs by their number in place of subspaces, and beside
+        it "spread": the standard deviation of each summary over the runs, and "clients": the summaries of each run.
+    """
+    matrices = [run.progress.matrix for run in runs]
+    mean = AccuracyMatrix(matrices[0].datasets)
+    for stage in range(len(matrices[0].rows)):
+        rows = [dict(zip(matrix.datasets, matrix.rows[stage], strict=True)) for matrix in matrices]
+        mean.add(stage, {name: fmean(row[name] for row in rows) for name, a in rows[0].items() if a is not None})
+    seconds = {key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")}
+    given = session.finetuning_args.fcit_given
+    report = build_report(
+        method=given.fcit_reference,
+        reference=given.fcit_reference,
+        setting=given.fcit_setting,
+        seed=session.training_args.seed,
+        stages=[list(session.scenario.datasets_of_stage(t)) for t in range(session.scenario.num_stages)],
+        matrix=mean,
+        zero_shot=runs[0].progress.zero_shot,
+        bytes_up=0,
+        bytes_down=0,
+        assignments=[row | {"subspace": k} for k, run in enumerate(runs) for row in run.progress.assignments],
+        dropped=[row for run in runs for row in run.progress.dropped],
+        seconds={**seconds, "train": seconds["total"] - seconds["evaluate"]},
+        partition=runs[0].local.partition.table(runs[0].local.partition.dealt()),
+        arguments={**names(session.base_model, session.data_args, session.args), **session.keys},
+    )
+    each = [{key: getattr(matrix, key) for key in _MEASURES} for matrix in matrices]
+    report |= {key: fmean(values[key] for values in each) for key in _MEASURES}
+    report["spread"] = {key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES}
+    report["clients"] = {str(run.session.program.client): values for run, values in zip(runs, each, strict=True)}
+    return report

@@ -1,0 +1,304 @@
+"""Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
+
+import contextlib
+import copy
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset
+from flwr.app import ConfigRecord
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from ..adapters.base_weights import BaseWeights
+from ..adapters.lora import (
+    State,
+    lora_parameters,
+    only,
+    read_shared,
+    read_subspace,
+    shared_parameters,
+    training_only,
+    write_shared,
+    write_subspace,
+)
+from ..adapters.stacked import frozen_beside
+from ..arguments import FcitArguments
+from ..continual.method import ContinualMethod
+from ..continual.terms import GradientTerm
+from ..data.pipeline import Part, Pipeline, TaskData
+from ..data.pixels import Pictures, refuse_without_image
+from ..federation.client import OwnToken, Trained
+from ..federation.grid import late
+from ..federation.messages import BASE, WANTS, trained_factors
+from ..federation.privacy import noise_seed, noisy_token
+from ..federation.rules import client_terms
+from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.image_tokens import shown
+from ..knowledge.prototypes import kinds_of
+from ..plan.work import optimizer_steps
+from ..recipe.partition_options import partition_options
+from ..scenario.partition import Partition
+from ..scenario.replay import earlier_tasks, kept_records
+from ..scenario.sampling import client_seed
+from ..scenario.tasks import Scenario
+from .deepspeed import StartFrom, keeping_precision, masters
+from .processes import Agreement, Deadline
+from .trainer_terms import AddTerms, SampleGradients
+from .trainers import LOCAL_STAGES
+
+
+class LocalTrainer:
+    """Implements :class:`fcit_plugin.federation.client.LocalTraining` on one loaded model.
+
+    Args:
+        model: PEFT model whose one adapter is the subspace in training.
+        pipeline: Data.
+        encoder: Identity encoder.
+        scenario: Tasks.
+        method: The continual method.
+        finetuning_args: LLaMA-Factory's fine-tuning arguments.
+        agreement: Of the processes of this run.
+        base_weights: The base weights, where the server changes them.
+        own_datasets: A site's own data sets; None lets the client take its part of the scenario's partition.
+        make_callback: Makes the callback that reports a client's steps.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        pipeline: Pipeline,
+        encoder: IdentityEncoder,
+        scenario: Scenario,
+        method: ContinualMethod,
+        finetuning_args: Any,
+        agreement: Agreement,
+        base_weights: BaseWeights | None = None,
+        own_datasets: list[str] | None = None,
+        make_callback: Callable[[ConfigRecord], TrainerCallback] | None = None,
+    ) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.encoder = encoder
+        self.scenario = scenario
+        self.method = method
+        self.finetuning_args = finetuning_args
+        self.args: FcitArguments = finetuning_args.fcit
+        self.agreement = agreement
+        self.base_weights = base_weights
+        self.own_datasets = own_datasets
+        self.make_callback = make_callback
+        self._tasks: dict[int, TaskData] = {}
+        self._embedded: dict[int, np.ndarray] = {}
+        self._tokens: dict[tuple[int, int], OwnToken] = {}
+        self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
+        self._collator = self.stage.make_collator(pipeline, model)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Who has which records; not asked for where a site has its own."""
+        seed = self.pipeline.training_args.seed
+        return Partition(self.scenario, self.pipeline, partition_options(self.args), seed)
+
+    def task(self, index: int) -> TaskData:
+        """The training records of a task."""
+        if index not in self._tasks:
+            names = self.own_datasets or self.scenario.tasks[index].datasets
+            self._tasks[index] = TaskData(tuple(self.pipeline.train(name) for name in names))
+        return self._tasks[index]
+
+    def records(self, client: int, task: int) -> np.ndarray:
+        """Indices of the client's records in the task, int64, ascending."""
+        if self.own_datasets:
+            return np.arange(len(self.task(task)))
+        return self.partition.parts(task)[client]
+
+    def num_steps(self, config: ConfigRecord, processes: int | None = None) -> int:
+        """Optimizer steps of a client's local training.
+
+        Args:
+            config: The client's work.
+            processes: Processes that share each step; default: those of this run.
+        """
+        args = self.pipeline.training_args
+        return optimizer_steps(
+            self.pipeline.num_samples(self._parts(config)),
+            batch=args.per_device_train_batch_size,
+            processes=processes or args.world_size,
+            accumulation=args.gradient_accumulation_steps,
+            epochs=args.num_train_epochs,
+            max_steps=args.max_steps,
+        )
+
+    def token(self, config: ConfigRecord) -> OwnToken:
+        """Mean identity token over the client's samples, and their kinds if the method wants them."""
+        client, task = config["client"], config["task"]
+        if (client, task) not in self._tokens:  # it is asked for before and with every update
+            self._tokens[client, task] = self._make_token(client, task)
+        return self._tokens[client, task]
+
+    def _make_token(self, client: int, task: int) -> OwnToken:
+        if task not in self._embedded:
+            data = self.task(task)
+            samples = shown(self.encoder, data.instructions, lambda: self._pictures(data))
+            self._embedded[task] = self.encoder.encode(samples)
+        records = self.records(client, task)
+        embedded = self._embedded[task][records]
+        mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
+        if self.args.fcit_identity_noise is not None:
+            seed = noise_seed(self.args, self.pipeline.training_args.seed)
+            mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
+        kinds = kinds_of(embedded) if self.method.tells_kinds else None
+        return OwnToken(mean, len(records), len(records), kinds)
+
+    def _pictures(self, data: TaskData) -> Pictures:
+        for split in data.splits:
+            refuse_without_image(split.name, split.images, self.args.fcit_identity_source)
+        return Pictures(data.images, self.pipeline.pixels)
+
+    def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
+        """Train from the given weights with a fresh optimizer and schedule."""
+        write_subspace(self.model, subspace)
+        write_shared(self.model, shared)
+        if self.base_weights is not None:
+            self.base_weights.write(extras.get(BASE, {}))
+        start = {**subspace, **shared}
+        trainer = self.stage.trainer(
+            model=self.model,
+            args=self._client_args(config),
+            finetuning_args=self.finetuning_args,
+            data_collator=self._collator,
+            train_dataset=self._features(config),
+            **self.pipeline.tokenizer_module,
+        )
+        trainer.batch_terms = self.method.batch_terms(extras)
+        _quiet(trainer)
+        if self.make_callback is not None:
+            trainer.add_callback(self.make_callback(config))
+        timeout = self.args.fcit_client_timeout
+        if timeout is not None:
+            trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
+        factors, others = lora_parameters(self.model), shared_parameters(self.model)
+        weights, trained = {**factors, **others}, {**only(factors, trained_factors(config)), **others}
+        terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
+        if terms:
+            trainer.add_callback(AddTerms(terms, weights))
+        engine = trainer.is_deepspeed_enabled
+        if engine:
+            trainer.add_callback(StartFrom(trained, start))
+        with keeping_precision(weights), frozen_beside(self.model, self.method.beside(extras)):
+            try:
+                with training_only(factors, trained):
+                    loss = trainer.train().training_loss
+                final = masters(trained) if engine else {}
+                measured = self._measured(config, trainer, terms)
+            finally:
+                _tear_down(trainer)
+        final = final or {**read_subspace(self.model), **read_shared(self.model)}
+        moved, others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
+        return Trained(moved, others, float(loss), measured)
+
+    def _features(self, config: ConfigRecord) -> Dataset:
+        """What the trainer takes of the client's records."""
+        return self.pipeline.samples(self._parts(config))
+
+    def _parts(self, config: ConfigRecord) -> list[Part]:
+        """The client's records."""
+        return [(self.task(task), records) for task, records in self.trains_on(config).items()]
+
+    def trains_on(self, config: ConfigRecord) -> dict[int, np.ndarray]:
+        """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
+        client, task = config["client"], config["task"]
+        found = {task: self.records(client, task)}
+        if count := self.method.num_remembered():
+            args, seed = self.args, self.pipeline.training_args.seed
+            earlier = earlier_tasks(
+                self.scenario,
+                num_clients=args.fcit_num_clients,
+                per_round=args.fcit_clients_per_round,
+                num_rounds=args.fcit_num_rounds,
+                seed=seed,
+                client=client,
+                stage=config["stage"],
+            )
+            for other in earlier:
+                if other != task:
+                    found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
+        return found
+
+    def _measured(self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, State]:
+        """The records that the request wants beside the weights."""
+        wants = config.get(WANTS, ())
+        found = {name: state for term in terms for name, state in term.measured().items()}
+        if any(name not in found for name in wants):
+            found |= self.method.measure(SampleGradients(trainer))
+        return {name: found[name] for name in wants}
+
+    def _client_args(self, config: ConfigRecord):
+        """The recipe's training arguments with the client's own seed, and without what the run does itself."""
+        args = copy.copy(self.pipeline.training_args)
+        args.seed = args.data_seed = client_seed(args.seed, config["stage"], config["round"], config["client"])
+        args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
+        args.report_to = []
+        args.disable_tqdm = True
+        args.push_to_hub = False
+        args.resume_from_checkpoint = None
+        return args
+
+
+def _quiet(trainer: Trainer) -> None:
+    """Drop the callbacks that would print, or save the processor, once per client."""
+    from llamafactory.train.callbacks import SaveProcessorCallback
+
+    for callback in (PrinterCallback, SaveProcessorCallback):
+        trainer.remove_callback(callback)
+
+
+def _tear_down(trainer: Trainer) -> None:
+    """Leave no engine, optimizer or hook behind, so that the next client starts clean."""
+    if trainer.is_deepspeed_enabled:
+        from accelerate.state import AcceleratorState
+
+        if trainer.deepspeed is not None:
+            trainer.deepspeed.destroy()
+        trainer.accelerator.free_memory()
+        # a second Accelerator refuses a deepspeed plugin while the first one's state stands
+        AcceleratorState._reset_state(reset_partial_state=False)
+    else:
+        trainer.accelerator.free_memory()
+    # mixed precision wraps the model's forward anew for each Accelerator, and nothing takes it off again
+    for wrapper in ("forward", "_original_forward"):
+        vars(trainer.model).pop(wrapper, None)
+    trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    gc.collect()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Within the block transformers only warns: its info lines would come once per client."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def light_garbage_collection() -> Iterator[None]:
+    """Within the block a collection looks only at what came since.
+
+    Each client's trainer asks for full collections, and walking over the million objects of the imported libraries
+    takes longer than a small client's training.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,201 @@
+"""Going on from a finished run (``adapter_name_or_path`` with ``stage: fcit``): its stages stay, those of the recipe come
+behind them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llamafactory.extras.constants import TRAINER_LOG
+
+from ..adapters.lora import State, check_keys, check_shapes
+from ..data.catalogue import check_tests
+from ..scenario.tasks import Scenario
+from ..state.checkpoints import PROGRESS
+from ..state.names import MANIFEST, TOKENS, read_object
+from ..state.progress import NEEDED, Progress
+from ..state.server_state import ServerState, check_state, load_state
+from ..state.stages_of import scenario_of
+from .fingerprint import METRICS, TEST_RECORDS, differing
+from .processes import Agreement
+
+#: What the recipe must have as the earlier run had it, and where that one's folder says so.
+_IN_MANIFEST = {
+    "template": "template",
+    **{
+        f"fcit_{key}": key
+        for key in ("method", "server_rule", "identity_source", "identity_encoder", "identity_pooling", "identity_center")
+    },
+}
+_IN_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora"}
+#: Without these alike, scores before and after could not be compared.
+_SCORING = ("fcit_eval_samples", "max_new_tokens")
+#: And without these the spent privacy could not be added up.
+_NOISE = ("fcit_dp_noise_multiplier", "fcit_identity_noise")
+_PRIVACY = (
+    *_NOISE,
+    *("fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed"),
+)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A finished run that this one goes on from; its folder is read alone.
+
+    Attributes:
+        folder: Its output folder.
+        manifest: The folder's manifest.
+        scenario: Its stages.
+        progress: What it has measured; nothing of that for a folder that ``fcit-cli join`` has made.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    scenario: Scenario
+    progress: Progress
+
+    @classmethod
+    def read(cls, folder: Path) -> "Earlier":
+        """Read an output folder, without the weights.
+
+        Raises:
+            ValueError: A file is missing or damaged, or the run has not come to its end.
+        """
+        manifest = check_state(folder)
+        scenario = scenario_of(folder, manifest)
+        if not manifest["subspaces"]:
+            raise ValueError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
+        if (folder / PROGRESS).is_file():
+            values = read_object(folder / PROGRESS, NEEDED)
+            return cls(folder, manifest, scenario, Progress.from_dict(values))
+        if "joined" not in manifest:
+            raise ValueError(f"{folder / PROGRESS} is missing, so the run cannot be gone on from; get a whole copy.")
+        return cls(folder, manifest, scenario, Progress())
+
+    @property
+    def rounds(self) -> list[int]:
+        """Rounds of each stage."""
+        return list(self.manifest["rounds"])
+
+    @cached_property
+    def digest(self) -> str:
+        """One short name for what the folder holds."""
+        digest = hashlib.sha256()
+        for name in (MANIFEST, TOKENS, PROGRESS):
+            if (self.folder / name).is_file():
+                digest.update((self.folder / name).read_bytes())
+        return digest.hexdigest()[:16]
+
+    def load(self, agreement: Agreement) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+        """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
+        return agreement.from_main(self._load() if agreement.is_main else None)
+
+    def _load(self) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+        state, _ = load_state(self.folder)
+        path = self.folder / TRAINER_LOG
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return state, Progress.from_dict(self.progress.to_dict()), [json.loads(line) for line in lines]
+
+    def check_recipe(self, parts: Iterable[Any], ours: Mapping[str, Any], evaluates: bool) -> None:
+        """Refuse a recipe that does not fit what was learnt, as far as can be told without the model.
+
+        Args:
+            parts: The argument objects.
+            ours: The recipe's deciding keys (:func:`fcit_plugin.engine.fingerprint.deciding_keys`).
+            evaluates: Whether the run is evaluated.
+
+        Raises:
+            ValueError: One sentence that lists the keys.
+        """
+        parts = tuple(parts)
+        config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha"))
+        values = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
+        found = [
+            f"`{key}` was {held.get(name)!r} and is {values[key]!r}"
+            for held, names in ((self.manifest, _IN_MANIFEST), (config, _IN_ADAPTER))
+            for key, name in names.items()
+            if held.get(name) != values[key]
+        ]
+        before = self.progress.recipes[-1]["arguments"] if self.progress.recipes else {}
+        if evaluates and self.progress.matrix.rows:
+            found += differing(before, ours, parts, _SCORING)
+        if any(keys.get(key) is not None for keys in (before, ours) for key in _NOISE):
+            found += differing(before, ours, parts, _PRIVACY)
+        if found:
+            raise ValueError(
+                f"The run in {self.folder} (`adapter_name_or_path`) cannot be gone on from with this recipe: "
+                f"{'; '.join(found)}; take these back."
+            )
+
+    def check_tests(self, dataset_dir: str) -> None:
+        """Refuse to go on without the test records of what was learnt: nobody could tell what is forgotten.
+
+        Raises:
+            ValueError: The sentence names the data set.
+        """
+        for name in self.scenario.all_datasets():
+            try:
+                check_tests([name], dataset_dir)
+            except ValueError as error:
+                raise ValueError(
+                    f"The run in {self.folder} has learnt `{name}`, and what is kept of it cannot be evaluated: {error} "
+                    "Its training records are not needed; without test records set `fcit_eval_every: never`."
+                ) from error
+
+    def check_data(self, ours: Mapping[str, Any]) -> None:
+        """Refuse other test records or metrics than the scores so far were made with.
+
+        Args:
+            ours: See :func:`fcit_plugin.engine.fingerprint.data_keys`.
+
+        Raises:
+            ValueError: The sentence names the data sets.
+        """
+        before = {key: value for recipe in self.progress.recipes for key, value in recipe["data"].items()}
+        keys = [form.format(name) for name in self.scenario.all_datasets() for form in (TEST_RECORDS, METRICS)]
+        found = differing(before, ours, (), [key for key in keys if key in before and key in ours])
+        if found:
+            raise ValueError(
+                f"Scores cannot go on from those of the run in {self.folder} (`adapter_name_or_path`): {'; '.join(found)}; "
+                "put these back (keys that decide how records are tokenised play a part), or set `fcit_eval_every: never`."
+            )
+
+    def check_model(self, state: ServerState, blank: State, targets: list[str], shared: State, weights: str | None) -> None:
+        """Refuse another base model than the one that the subspaces were trained on.
+
+        Args:
+            state: What :meth:`load` gave.
+            blank: Any subspace of the model.
+            targets: Names of the modules that have one.
+            shared: The model's shared trainables.
+            weights: The base model's fingerprint; None where it has no weights.
+
+        Raises:
+            ValueError: The sentence names what differs.
+        """
+        config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("target_modules",))
+        if sorted(config["target_modules"]) != sorted(targets):
+            raise ValueError(
+                f"`lora_target` gives subspaces on {', '.join(sorted(targets))}, those in {self.folder} "
+                f"(`adapter_name_or_path`) are on {', '.join(sorted(config['target_modules']))}; name these."
+            )
+        if state.shared.keys() != shared.keys():
+            was, now = ("trained" if part else "frozen" for part in (state.shared, shared))
+            raise ValueError(
+                f"The projector was {was} in {self.folder} (`adapter_name_or_path`) and is {now} now; set "
+                f"`freeze_multi_modal_projector: {str(not state.shared).lower()}` as there."
+            )
+        what = f"run {self.folder} (`adapter_name_or_path`)"
+        for subspace in state.subspaces:
+            check_keys(blank, subspace, what)
+            check_shapes(blank, subspace, what)
+        check_shapes(shared, state.shared, what)
+        known = self.manifest.get("base_fingerprint")
+        if weights is not None and known is not None and weights != known:
+            raise ValueError(
+                f"`model_name_or_path` has other weights, or the same in another precision, than the base model of "
+                f"{self.folder} (`adapter_name_or_path`), which was {self.manifest.get('base_model')}; give that one."
+            )

@@ -1,0 +1,378 @@
+"""``fcit_dry_run: true``: everything that a run sets up, on a model without weights, and what it would do from there."""
+
+import contextlib
+import copy
+import io
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from llamafactory.extras import logging
+from llamafactory.model import load_model
+from torch import nn
+from typing_extensions import override
+
+from ..adapters.aggregation import Member
+from ..adapters.base_change import grown
+from ..adapters.lora import State, only, read_shared
+from ..arguments import FcitArguments
+from ..data.pipeline import Pipeline
+from ..federation.compression import COMPRESSIONS
+from ..federation.server import Program
+from ..knowledge.identity_tokens import SubspaceTokens
+from ..knowledge.prototypes import MAX_KINDS
+from ..knowledge.sources import source_dimension
+from ..plan.memory import Batch, Memory, ModelSize, estimate
+from ..plan.plan import DataSummary, Plan
+from ..plan.text import to_text
+from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
+from ..recipe.devices import num_processes, zero_stage
+from ..recipe.partition_options import partition_options
+from ..state.progress import Progress
+from ..state.server_state import ServerState
+from ..writing import write_json
+from .bound_runs import programs
+from .client_training import LocalTrainer
+from .session import Session
+from .trainers import LOCAL_STAGES
+
+logger = logging.get_logger(__name__)
+
+DRY_RUN_JSON = "fcit_dry_run.json"
+#: Records of each data set that are tokenised, spread evenly over it.
+SAMPLE = 32
+
+
+class SamplePipeline(Pipeline):
+    """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
+
+    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str) -> None:
+        data_args = copy.copy(data_args)
+        data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
+        super().__init__(model_args, data_args, training_args, tokenizer_module, processing)
+
+    @override
+    def _rows(self, aligned: Dataset) -> Dataset:
+        if self.data_args.packing:
+            return aligned
+        return aligned.select(np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int))
+
+    @override
+    def _load(self, name: str, generate: bool):
+        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each data set
+            return super()._load(name, generate)
+
+
+class ShapeEncoder:
+    """Stands for an identity encoder of which only the size of the tokens is known.
+
+    Args:
+        dimension: D.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+
+    def encode(self, texts) -> np.ndarray:
+        """Tokens without content, float32 [n, D]."""
+        return np.zeros((len(texts), self.dimension), dtype=np.float32)
+
+
+class DrySession(Session):
+    """A session that changes nothing on disk and whose model has shapes but no weights."""
+
+    @override
+    def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
+        return SamplePipeline(self.model_args, self.data_args, self.training_args, tokenizer_module, self.processing)
+
+    @override
+    def _load_model(self, tokenizer) -> nn.Module:
+        model_args, finetuning_args = copy.copy(self.model_args), copy.copy(self.finetuning_args)
+        model_args.train_from_scratch = True  # from the configuration alone
+        finetuning_args.pure_bf16 = finetuning_args.fcit_aside.get("pure_bf16", False)
+        with torch.device("meta"):
+            return load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
+
+    @override
+    def _make_encoder(self, tokenizer) -> ShapeEncoder:
+        if self.args.fcit_reference == "oracle":
+            return ShapeEncoder(len(self.scenario.tasks))
+        return ShapeEncoder(source_dimension(*self._source(), self.model, tokenizer))
+
+    @property
+    def base_weights(self) -> None:
+        """There are no weights to change."""
+
+    @override
+    def _data_keys(self) -> dict[str, str]:
+        """Most records are not tokenised."""
+        return {}
+
+    @override
+    def _fingerprint(self) -> None:
+        """There are no weights."""
+
+    @override
+    def _find_start(self) -> None:
+        """The plan is that of a whole run."""
+
+    @override
+    def _clear_output_dir(self, held: list[str]) -> None:
+        """A plan takes nothing away."""
+
+
+def dry_run(session: DrySession) -> Plan:
+    """Print the plan of a run and write it to ``output_dir``."""
+    plan = make_plan(session)
+    if session.is_main:
+        write_json(session.output_dir / DRY_RUN_JSON, plan.to_dict())
+        print(to_text(plan))
+        logger.info_rank0(f"The plan is also in {session.output_dir / DRY_RUN_JSON}.")
+    return plan
+
+
+def make_plan(session: DrySession) -> Plan:
+    """Count what the session's run would do."""
+    args, local, aside = session.args, session.local(), session.finetuning_args.fcit_aside
+    processes = num_processes(session.training_args.world_size)
+    evaluates = args.fcit_eval_every != "never"
+    names = session.scenario.all_datasets() if evaluates else session.scenario.datasets_to_train()
+    data = [_summary(session, name, evaluates) for name in names]
+    turns = _turns(session.program)
+    shared = _shapes(read_shared(session.model))
+    compression = COMPRESSIONS.get(args.fcit_update_compression)
+    payload = Payload(_shapes(session.program.blank), _shapes(turns[0]), shared, session.encoder.dimension, compression)
+    found = programs(session)
+    travels = payload if list(found) == [""] else None
+    schedules = {
+        name: _schedule(session, program, local, travels, processes) for name, program in found.items() if program.num_stages
+    }
+    memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
+    given = session.finetuning_args.fcit_given
+    setting = session.scenario.name if session.earlier is not None else given.fcit_setting
+    return Plan(
+        title=f"{given.fcit_reference or given.fcit_method}, {setting}, seed {session.training_args.seed}",
+        settings=_settings(session, payload, processes),
+        data=data,
+        shares=[_share(session, local, index) for index in session.scenario.tasks_to_train()],
+        schedules=schedules,
+        answers=_answers(session, data, found.values()) if evaluates else 0,
+        memory=memory,
+        notes=[
+            *_notes(processes, zero_stage(aside), session.data_args.packing),
+            *_idle(session, schedules),
+            *_by_turns(turns),
+            *_kinds(session.program, session.encoder.dimension),
+        ],
+    )
+
+
+def _shapes(state: State) -> tuple[Shape, ...]:
+    return tuple(tuple(value.shape) for value in state.values())
+
+
+def _turns(program: Program) -> list[State]:
+    """The different sets of factors that clients return, the largest first: one, or A and B where these are trained in turn."""
+    trained = dict.fromkeys(program.aggregation.trains(rounds) for rounds in range(2))
+    found = [only(program.blank, factors) for factors in trained]
+    return sorted(found, key=lambda state: -sum(map(array_bytes, _shapes(state))))
+
+
+def _by_turns(turns: list[State]) -> list[str]:
+    if len(turns) == 1:
+        return []
+    return ["A and B are trained, and returned, in turn: the bytes sent by clients are those of the larger one in every round."]
+
+
+def _kinds(program: Program, dimension: int) -> list[str]:
+    if not program.method.tells_kinds:
+        return []
+    most = array_bytes((MAX_KINDS, dimension)) + array_bytes((MAX_KINDS,), "int64")
+    return [
+        "How many kinds of instructions a client tells is seen with the model's weights and not counted here: "
+        f"up to {2 * most:,} more bytes from each client in a round."
+    ]
+
+
+def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
+    test = None
+    if evaluates:  # counted, not taken: few of the records are tokenised
+        test = min(len(session.pipeline.test(name)), session.args.fcit_eval_samples or sys.maxsize)
+    if name not in session.scenario.datasets_to_train():
+        return DataSummary(name, None, test, [])
+    split = session.pipeline.train(name)
+    return DataSummary(name, len(split), test, split.lengths.tolist())
+
+
+def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
+    sizes = [len(local.records(client, index)) for client in range(session.args.fcit_num_clients)]
+    return TaskShare(session.scenario.tasks[index].name, sizes)
+
+
+def _schedule(session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int) -> Schedule:
+    work = []
+    more = _beside_the_weights(session, program)
+    for stage in range(program.scenario.first_stage, program.num_stages):
+        for round in range(session.args.fcit_num_rounds):
+            for client, config in program.work(stage, round).items():
+                records, steps = len(local.records(client, config["task"])), local.num_steps(config, processes)
+                row = ClientWork(stage, round, client, program.task_name(config), records, steps, *more[stage, round])
+                work.append(row)
+    return Schedule(tuple(work), payload)
+
+
+def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, int], tuple[int, int]]:
+    """Bytes to and from each client beside its weights, by stage and round: the method and the rule play it without values."""
+    shared = read_shared(session.model)
+    update, of_rule = {**program.blank, **shared}, {**_turns(program)[0], **shared}
+    state = ServerState(SubspaceTokens.empty(session.encoder.dimension), shared)
+    method, rules = program.method, program.rules(state)
+    found = {}
+    for state.stage in range(program.num_stages):
+        state.subspaces.append(program.blank)
+        for state.round in range(session.args.fcit_num_rounds):
+            down = [*method.sends(state).values(), state.base, *(of_rule for _ in rules.sends)]
+            wants = method.wants(state.stage, state.round)
+            up = [*(of_rule for _ in rules.wants), *(update for _ in {*wants} - {*rules.wants})]
+            found[state.stage, state.round] = tuple(
+                sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
+            )
+            state.base = _base_after(program, state)
+            state.memory = method.remember(state, state, [{name: update for name in wants}], [1])
+    return found
+
+
+def _base_after(program: Program, state: ServerState) -> State:
+    """Shapes of what was added to the base weights after a round whose clients all reply."""
+    if not program.aggregation.changes_base:
+        return {}
+    count = len(program.work(state.stage, state.round))
+    members = [Member(1 / count, program.blank)] * count
+    combined = program.aggregation.combine(program.blank, program.blank, members, program.blank)
+    return grown(state.base, combined.base)
+
+
+def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
+    """Most answers that all evaluations generate: one a test record; after training one more if it is no label of the set."""
+    args, scenario = session.args, session.scenario
+    earlier = session.earlier.progress if session.earlier is not None else Progress()
+    labels = session.pipeline.label_sets(scenario.datasets_to_train(), earlier.labels)
+    tests = {item.name: item.test for item in data}
+    closed = {name for name in tests if labels.get(name) is not None}
+    times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
+    unknown = tests.keys() - (earlier.zero_shot or {}).keys()
+    answers = sum(tests[name] for name in unknown) if args.fcit_zero_shot else 0
+    for program in found:
+        for stage in range(scenario.first_stage, program.num_stages):
+            seen = scenario.seen_datasets(stage)
+            restricted = {"true": times, "last": int(stage + 1 == program.num_stages), "false": 0}
+            answers += times * sum(tests[name] for name in seen)
+            answers += restricted[args.fcit_eval_restricted] * sum(tests[name] for name in closed.intersection(seen))
+    return answers
+
+
+def model_size(model: nn.Module, bits: int | None) -> ModelSize:
+    """What the memory estimate has to know about a model.
+
+    Args:
+        model: PEFT model, with or without weights.
+        bits: ``quantization_bit``, of the linear layers but the last.
+    """
+    quantized = {
+        id(module.weight) for name, module in model.named_modules()
+        if bits and isinstance(module, nn.Linear) and "lm_head" not in name
+    }  # fmt: skip
+    frozen, trained = 0, []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            trained.append(parameter)
+        elif id(parameter) in quantized:
+            frozen += parameter.numel() * bits // 8
+        else:
+            frozen += parameter.numel() * parameter.itemsize
+    config = model.config.get_text_config()
+    return ModelSize(
+        frozen_bytes=frozen,
+        trained=sum(parameter.numel() for parameter in trained),
+        trained_width=max(parameter.itemsize for parameter in trained),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        vocabulary=config.vocab_size,
+    )
+
+
+def _memory(session: Session, lengths: list[int], processes: int) -> Memory:
+    aside, args = session.finetuning_args.fcit_aside, session.training_args
+    half = args.bf16 or any(aside.get(key) for key in ("fp16", "pure_bf16")) or session.model.dtype.itemsize == 2
+    packing = session.data_args.packing
+    longest = session.data_args.cutoff_len + 1 if packing else max(lengths)  # to which LLaMA-Factory fills a pack up
+    batch = Batch(
+        records=args.per_device_train_batch_size * LOCAL_STAGES[session.args.fcit_local_stage].sequences,
+        tokens=longest + -longest % 8,  # LLaMA-Factory's collator pads to a multiple of 8
+        width=2 if half else 4,
+        checkpointing=not session.model_args.disable_gradient_checkpointing,
+    )
+    size = model_size(session.model, aside.get("quantization_bit"))
+    return estimate(size, batch, processes=processes, zero_stage=zero_stage(aside))
+
+
+def _settings(session: Session, payload: Payload, processes: int) -> dict[str, str]:
+    args, training, tuning = session.args, session.training_args, session.finetuning_args
+    total = sum(p.numel() for p in session.model.parameters() if not p.requires_grad)
+    subspace, shared = (sum(int(np.prod(s)) for s in shapes) for shapes in (payload.subspace, payload.shared))
+    batch = training.per_device_train_batch_size * processes * training.gradient_accumulation_steps
+    rate = training.learning_rate
+    return {
+        "model": f"{session.base_model}, {total / 1e6:,.1f} M parameters, template {session.data_args.template}",
+        "trained": f"{subspace:,} numbers in a subspace (rank {tuning.lora_rank}, alpha {tuning.lora_alpha}, "
+        f"{len(payload.subspace) // 2} layers), {shared:,} shared",
+        "identity tokens": f"{_made_of(args)}, {payload.dimension} numbers",
+        **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
+        "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
+        f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
+        "partition": str(partition_options(args)),
+        "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
+        f"{training.gradient_accumulation_steps})",
+        "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
+        f"shared {args.fcit_projector_learning_rate or rate:g}",
+    }
+
+
+def _made_of(args: FcitArguments) -> str:
+    text = args.fcit_identity_encoder
+    return {"text": text, "image": "vision tower", "both": f"{text} and vision tower"}[args.fcit_identity_source]
+
+
+def _notes(processes: int, stage: int, packing: bool) -> list[str]:
+    guessed = "Activations are an estimate."
+    if not packing:
+        guessed = (
+            f"Token lengths are those of {SAMPLE} records a data set, the rest is not tokenised yet; activations are an "
+            "estimate."
+        )
+    exact = f"Clients, records, steps and bytes are exact, as long as no client fails. {guessed}"
+    notes = [
+        exact,
+        "Which subspace a client trains is found in the run, from its identity token.",
+        "The weights of the base model and of the identity encoder were not read.",
+    ]
+    if stage:
+        notes.append(f"DeepSpeed ZeRO-{stage} over {processes} processes; NPROC_PER_NODE=8 in front counts for 8.")
+    return notes
+
+
+def _idle(session: Session, schedules: Mapping[str, Schedule]) -> list[str]:
+    """Warm-up starts at a learning rate of 0, so who has one step learns nothing."""
+    trainings = [work for schedule in schedules.values() for work in schedule.work]
+    idle = sum(work.steps == 1 and session.training_args.get_warmup_steps(1) > 0 for work in trainings)
+    if not idle:
+        return []
+    note = (
+        f"{idle} of {len(trainings)} local trainings are one step long, and warm-up begins at a learning rate of 0: they "
+        "learn nothing. More epochs or a smaller batch give more steps, `warmup_ratio: 0` lets the one count."
+    )
+    return [note]

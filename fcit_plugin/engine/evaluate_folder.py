@@ -1,0 +1,91 @@
+"""``stage: fcit`` with ``do_train: false``: what a run has learnt, evaluated anew with other keys of inference."""
+
+import json
+import time
+from pathlib import Path
+
+from llamafactory.extras import logging
+
+from ..adapters.lora import check_keys, check_shapes
+from ..evaluation.matrix import AccuracyMatrix
+from ..evaluation.report import Report, build_report, table, write_report
+from ..serving.trained import Learnt
+from ..state.names import MANIFEST
+from .evaluator import Evaluator
+from .fingerprint import names
+from .session import Session, adapter_config
+
+logger = logging.get_logger(__name__)
+
+#: What the recipe has to share with the run: else identity tokens, or subspaces, would mean something else.
+_TOKENS = ("identity_source", "identity_encoder", "identity_pooling", "identity_center")
+_SCALE = ("r", "lora_alpha", "use_rslora")
+
+
+def evaluate_folder(session: Session, folder: Path) -> Report:
+    """Score the subspaces of a folder on the test records of the recipe's data sets; writes and prints a report.
+
+    Only the state at the folder's end is there, so the report has scores after the last stage alone: Last, but neither
+    Avg nor forgetting.
+
+    Args:
+        session: Of a recipe that says how subspaces are activated and what is evaluated.
+        folder: The output folder of a run, or one of its commits.
+
+    Raises:
+        ValueError: The folder was not made by such a recipe; the sentence names the key.
+    """
+    learnt = Learnt.read(folder)
+    _check(session, learnt)
+    args, scenario = session.args, session.scenario
+    every = scenario.all_datasets()
+    labels = session.pipeline.label_sets(every, {})
+    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, labels)
+    evaluator.check(every)
+    begin = time.perf_counter()
+    zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free if args.fcit_zero_shot else None
+    scores = evaluator.evaluate(learnt.state, every, args.fcit_eval_restricted != "false")
+    seconds = round(time.perf_counter() - begin, 2)
+    matrix, before = AccuracyMatrix(), scenario.num_stages - 1
+    matrix.add(before, scores.free)
+    given = session.finetuning_args.fcit_given
+    report = build_report(
+        method=given.fcit_reference or given.fcit_method,
+        reference=given.fcit_reference,
+        setting=given.fcit_setting,
+        seed=session.training_args.seed,
+        stages=[list(scenario.datasets_of_stage(t)) for t in range(scenario.num_stages)],
+        matrix=matrix,
+        restricted=[{}] * before + [scores.restricted],
+        other=[{}] * before + [scores.other],
+        zero_shot=zero_shot,
+        bytes_up=0,
+        bytes_down=0,
+        assignments=[],
+        seconds={"total": seconds, "train": 0.0, "evaluate": seconds},
+        arguments={**names(session.base_model, session.data_args, args), **session.keys},
+    )
+    report |= dict.fromkeys(("avg", "forgetting", "bwt", "fwt"))
+    if session.is_main:
+        write_report(report, session.output_dir)
+        print(table(report))
+        logger.info_rank0(f"{folder} is evaluated; the report is in {session.output_dir}.")
+    return report
+
+
+def _check(session: Session, learnt: Learnt) -> None:
+    for key in _TOKENS:
+        ours, theirs = getattr(session.args, f"fcit_{key}"), learnt.manifest[key]
+        if ours != theirs:
+            raise ValueError(f"`fcit_{key}` is {ours!r}, but {learnt.folder / MANIFEST} has {theirs!r}; give the run's own.")
+    for k, subspace in enumerate(learnt.state.subspaces):
+        what = f"subspace in {learnt.folder}/subspaces/{k}"
+        check_keys(session.program.blank, subspace, what)
+        check_shapes(session.program.blank, subspace, what)
+    file = learnt.folder / "subspaces" / "0" / "adapter_config.json"
+    theirs, ours = json.loads(file.read_text(encoding="utf-8")), adapter_config(session.model)
+    for key in _SCALE:
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {file}; give the run's own."
+            )

@@ -1,0 +1,348 @@
+"""Evaluation by generation: every sample through its own activation, batches of mixed data sets."""
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+from tqdm import tqdm
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from ..adapters.base_weights import BaseWeights
+from ..adapters.lora import write_shared
+from ..adapters.stacked import Activation, activated
+from ..arguments import FcitArguments
+from ..data.pipeline import Pipeline, Split
+from ..data.scoring import Scoring, scoring
+from ..evaluation.answers import Answer
+from ..evaluation.metrics import score
+from ..knowledge.activation import Router
+from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.image_tokens import Samples, shown
+from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
+from ..state.server_state import ServerState
+from .deepspeed import gathering
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores from 0 to 100 by data set.
+
+    Attributes:
+        free: The data set's own metric.
+        restricted: The same with answers restricted to the data set's label set; None where the answers are open.
+        other: By its further metrics: metric and score.
+    """
+
+    free: dict[str, float]
+    restricted: dict[str, float | None]
+    other: dict[str, dict[str, float]]
+
+
+class Evaluator:
+    """Answers the test records of data sets and scores the answers.
+
+    Args:
+        model: PEFT model that also trains.
+        pipeline: Data.
+        encoder: Identity encoder.
+        args: The recipe's fcit keys.
+        generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
+        labels: The label set of each data set, None where answers are open.
+        base_weights: The base weights, where the server changes them.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        pipeline: Pipeline,
+        encoder: IdentityEncoder,
+        args: FcitArguments,
+        generating_args: Any,
+        labels: Mapping[str, Sequence[str] | None],
+        base_weights: BaseWeights | None = None,
+    ) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.encoder = encoder
+        self.args = args
+        self.labels = labels
+        self.base_weights = base_weights
+        self.max_new_tokens = generating_args.max_new_tokens
+        self.batch_size = pipeline.training_args.per_device_eval_batch_size
+        self.stop_ids = pipeline.template.get_stop_token_ids(pipeline.tokenizer)
+        self._collator = SFTDataCollatorWith4DAttentionMask(
+            template=pipeline.template, model=None, pad_to_multiple_of=None, **pipeline.tokenizer_module
+        )
+
+    def evaluate(
+        self, state: ServerState, names: Sequence[str], restricted: bool = True, router: Router | None = None
+    ) -> Scores:
+        """Score the model with the state's subspaces; without any, the untuned model.
+
+        Args:
+            state: Subspaces, tokens and shared trainables.
+            names: Data sets.
+            restricted: Whether to answer from the data sets' own labels too.
+            router: Weighs the subspaces; None for the recipe's activation of the state's identity tokens.
+        """
+        samples = self._samples(names)
+        write_shared(self.model, state.shared)
+        if self.base_weights is not None:
+            self.base_weights.write(state.base)
+        router = router or Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
+        with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
+            rows = [
+                _Row(s.name, i, feature, text)
+                for s in samples
+                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
+            ]
+            free = self._generate(rows, router, activation, "Evaluating")
+            closed = free if restricted else {}
+            tries = {s.name: self._trie(s.name) for s in samples} if closed else {}
+            closed = {key: ids for key, ids in closed.items() if tries[key[0]] is not None}
+            # an answer that is one of the labels already is what restricted decoding would give: it is not decoded again
+            astray = [
+                dataclasses.replace(row, trie=tries[row.name])
+                for row in rows
+                if row.key in closed and not self._is_path(tries[row.name], closed[row.key])
+            ]
+            closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
+        answers, in_labels = self._texts(free), self._texts(closed)
+        return self._on_main(
+            lambda: Scores(
+                {s.name: s.score(s.scoring.main, answers) for s in samples},
+                {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
+                {s.name: {name: s.score(name, answers) for name in s.scoring.also} for s in samples if s.scoring.also},
+            )
+        )
+
+    def check(self, names: Sequence[str]) -> None:
+        """Score the data sets' own answers: what a metric lacks, or cannot read, is better known before the training.
+
+        Args:
+            names: Data sets.
+
+        Raises:
+            ValueError: Answers of a data set cannot be scored; the sentence names it.
+        """
+        samples = self._samples(names)
+
+        def try_all() -> None:
+            for sample in samples:
+                answers = {sample.name: [_as_prediction(answer) for answer in sample.split.answers]}
+                for metric in (sample.scoring.main, *sample.scoring.also):
+                    try:
+                        sample.score(metric, answers)
+                    except ValueError as error:
+                        raise ValueError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
+
+        self._on_main(try_all)
+
+    def _samples(self, names: Sequence[str]) -> list["_Sample"]:
+        dataset_dir, captions = self.pipeline.data_args.dataset_dir, self.args.fcit_caption_metric
+        return [
+            _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), scoring(name, dataset_dir, captions))
+            for name in names
+        ]
+
+    def _on_main(self, compute: Callable[[], Any]) -> Any:
+        """What the main process computes, in all processes: a metric may start a Java machine of 2 GB."""
+        args = self.pipeline.training_args
+        found = [compute() if args.process_index == 0 else None]
+        if args.world_size > 1:
+            dist.broadcast_object_list(found, src=0)
+        return found[0]
+
+    @contextlib.contextmanager
+    def _answering(self, state: ServerState) -> Iterator[Activation | None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            if state.subspaces:
+                with activated(self.model, state.subspaces, state.projectors) as activation, self._gathering():
+                    yield activation
+            else:
+                with self.model.disable_adapter(), self._gathering():
+                    yield None
+        finally:
+            self.model.train(was_training)
+
+    def _gathering(self) -> contextlib.AbstractContextManager[None]:
+        return gathering(self.model, self.pipeline.training_args)
+
+    def _generate(
+        self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
+    ) -> dict[tuple[str, int], list[int]]:
+        """The token ids generated for each row, by data set and number of the record."""
+        rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        args = self.pipeline.training_args
+        mine = range(args.process_index, len(batches), args.world_size)
+        if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
+            rounds = -(-len(batches) // args.world_size)
+            mine = [*mine, *[0] * (rounds - len(mine))]
+        found: dict[tuple[str, int], list[int]] = {}
+        for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
+            batch = batches[number]
+            inputs = self._inputs(batch)
+            if activation is not None:
+                weights = torch.from_numpy(router.weights(self._shown(batch, inputs)))
+                activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
+            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
+        return _gather(found, args.world_size)
+
+    def _shown(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
+        """What the identity encoder is given of the prompts."""
+
+        def pixels() -> list[torch.Tensor | None]:
+            token = self.model.config.image_token_id
+            return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
+
+        return shown(self.encoder, [row.instruction for row in batch], pixels)
+
+    def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
+        """The prompts as the model takes them."""
+        prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
+        inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
+        inputs.pop("labels")
+        device = next(self.model.parameters()).device
+        inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
+        return inputs | media_types(self.model, inputs)
+
+    @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
+    def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
+        length = inputs["input_ids"].shape[1]
+        constraint = {}
+        if batch[0].trie is not None:
+            constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
+                batch[row].trie, ids[length:].tolist(), self.stop_ids
+            )
+        output = self.model.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.stop_ids,
+            pad_token_id=self.pipeline.tokenizer.pad_token_id,
+            use_cache=True,
+            synced_gpus=is_deepspeed_zero3_enabled() and self.pipeline.training_args.world_size > 1,
+            **constraint,
+        )
+        return output[:, length:].tolist()
+
+    def _texts(self, generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
+        """Answers by data set, in the records' order."""
+        answers: dict[str, list[str]] = {}
+        for name, i in sorted(generated):
+            text = self.pipeline.tokenizer.decode(generated[name, i], skip_special_tokens=True)
+            answers.setdefault(name, []).append(self.pipeline.template.remove_thought(text).strip())
+        return answers
+
+    def _is_path(self, trie: dict, ids: list[int]) -> bool:
+        """Whether each of these generated tokens was one that the labels allow."""
+        for token in ids:
+            if token not in trie:
+                return False
+            trie = trie[token]
+            if not trie:
+                return True
+        return len(ids) == self.max_new_tokens  # cut off on its way, as the restricted answer would be
+
+    def _trie(self, name: str) -> dict | None:
+        """The data set's own labels as a prefix tree of token ids; None where the answers are open."""
+        labels = self.labels.get(name)
+        if labels is None:
+            return None
+        root: dict[int, dict] = {}
+        for label in labels:
+            turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": label}]
+            _, ids = self.pipeline.template.encode_oneturn(self.pipeline.tokenizer, turns)
+            ids = [*ids, self.pipeline.tokenizer.eos_token_id]  # some templates leave the end to the training
+            end = next(place for place, token in enumerate(ids) if token in self.stop_ids)
+            node = root
+            for token in ids[: end + 1]:  # what ChatML has after the end of a turn is never generated
+                node = node.setdefault(token, {})
+        return root
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One record to be answered; the labels that its answer is restricted to as a prefix tree, None for any answer."""
+
+    name: str
+    number: int
+    feature: dict[str, Any]
+    instruction: str
+    trie: dict | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.number
+
+
+@dataclass(frozen=True)
+class _Sample:
+    name: str
+    split: Split
+    scoring: Scoring
+
+    def score(self, metric: str, answers: dict[str, list[str]]) -> float:
+        return score(metric, answers[self.name], self.split.answers)
+
+
+def _as_prediction(answer: Answer) -> str:
+    """A text that answers like the reference: itself, the first of several, or a box in words."""
+    if isinstance(answer, str):
+        return answer
+    return answer[0] if answer and isinstance(answer[0], str) else str(list(answer))
+
+
+def media_types(model: torch.nn.Module, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Which prompt tokens stand for an image (1) or a video (2), where the model asks for it.
+
+    Qwen-VL models lay image tokens out in a grid (M-RoPE). In training LLaMA-Factory's collator computes the positions;
+    ``generate`` computes its own, and without these types it would number the image like text.
+    """
+    base = model.get_base_model()
+    wanted = "mm_token_type_ids" in inspect.signature(base.forward).parameters and "mm_token_type_ids" not in inputs
+    if not wanted or not {"image_grid_thw", "video_grid_thw"} & inputs.keys():
+        return {}
+    types = torch.zeros_like(inputs["input_ids"])
+    for value, key in ((1, "image_token_id"), (2, "video_token_id")):
+        types[inputs["input_ids"] == getattr(base.config, key)] = value
+    return {"mm_token_type_ids": types}
+
+
+def _next_ids(trie: dict, so_far: list[int], stop_ids: list[int]) -> list[int]:
+    for token in so_far:
+        trie = trie.get(token, {})
+    return list(trie) or stop_ids[:1]
+
+
+def _gather(found: dict, world_size: int) -> dict:
+    """The answers of all processes."""
+    if world_size == 1:
+        return found
+    parts: list[dict] = [{} for _ in range(world_size)]
+    dist.all_gather_object(parts, found)
+    return {key: answer for part in parts for key, answer in part.items()}
+
+
+@contextlib.contextmanager
+def left_padding(tokenizer) -> Iterator[None]:
+    """Within the block the tokenizer pads on the left, as generation needs."""
+    side = tokenizer.padding_side
+    tokenizer.padding_side = "left"
+    try:
+        yield
+    finally:
+        tokenizer.padding_side = side

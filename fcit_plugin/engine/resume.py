@@ -1,0 +1,120 @@
+"""Where a run begins: at the beginning, or after the last round of an earlier run that was committed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamafactory.extras import logging
+from llamafactory.extras.constants import TRAINER_LOG
+
+from ..federation.client_states import ClientStates
+from ..state.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
+from ..state.names import read_object
+from ..state.progress import NEEDED, Progress
+from ..state.sealed import problems
+from ..state.server_state import ServerState, load_state
+from .fingerprint import check_same
+from .processes import Agreement
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A commit to go on from.
+
+    Attributes:
+        folder: The commit.
+        number: Rounds that it holds.
+        recipe: What it was made with: "keys", "data".
+    """
+
+    folder: Path
+    number: int
+    recipe: dict[str, dict[str, Any]]
+
+    def is_in(self, checkpoints: Checkpoints) -> bool:
+        """Whether it is one of these commits."""
+        return self.folder.resolve().parent == checkpoints.folder.resolve()
+
+    def load(self, agreement: Agreement) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+        """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
+        return agreement.from_main(_load(self.folder) if agreement.is_main else None)
+
+    def client_states(self, agreement: Agreement) -> ClientStates:
+        """What the simulated clients had kept to themselves; read and told in the same way."""
+        states = ClientStates()
+        if agreement.is_main:
+            states.read(self.folder)
+        return agreement.from_main(states)
+
+    def check(self, part: str, ours: dict[str, Any], arguments: tuple[Any, ...] = ()) -> None:
+        """Refuse a recipe that would give other numbers; see :func:`fcit_plugin.engine.fingerprint.check_same`."""
+        check_same(self.recipe[part], ours, arguments, self.folder)
+
+
+def find_start(training_args, stage: str, agreement: Agreement) -> Start | None:
+    """The commit that this run goes on from, None to begin anew. All processes get the same answer.
+
+    LLaMA-Factory's habits: ``resume_from_checkpoint`` says so, with true or a path; without it an output folder that holds
+    an earlier run goes on, unless ``overwrite_output_dir`` is true.
+
+    Raises:
+        ValueError: There is nothing good to go on from.
+    """
+    wanted = _wanted(training_args.resume_from_checkpoint)
+    if stage != "fcit":
+        if wanted:
+            raise ValueError(f"`resume_from_checkpoint` belongs to `stage: fcit`; `stage: {stage}` is one step, run it again.")
+        return None
+    if wanted is False or (wanted is None and training_args.overwrite_output_dir):
+        return None
+    return agreement.from_main(_find(Path(training_args.output_dir), wanted) if agreement.is_main else None)
+
+
+def _wanted(given: Any) -> bool | Path | None:
+    if given is None or isinstance(given, bool):
+        return given
+    return {"true": True, "false": False, "": None}.get(str(given).lower(), Path(given))
+
+
+def _load(folder: Path) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    state, _ = load_state(folder)
+    lines = (folder / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
+    progress = read_object(folder / PROGRESS, NEEDED)
+    return state, Progress.from_dict(progress), [json.loads(line) for line in lines]
+
+
+def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
+    if isinstance(wanted, Path):
+        if (wanted / RECIPE).is_file() or wanted.parent.name == FOLDER:
+            for problem in problems(wanted):
+                raise ValueError(f"`resume_from_checkpoint`: {problem}; name another commit.")
+            logger.info_rank0(f"Resuming from {wanted}.")
+            return _start(wanted)
+        checkpoints = Checkpoints(wanted)
+        if not checkpoints.commits():
+            raise ValueError(f"`resume_from_checkpoint`: {wanted} is neither a commit nor a folder with {FOLDER}/ in it.")
+    else:
+        checkpoints = Checkpoints(output_dir)
+    found = checkpoints.newest_good()
+    for wrong in found.bad.values():
+        logger.warning_rank0(f"{wrong[0]}; this commit is not used.")
+    if found.good is not None:
+        logger.info_rank0(f"Resuming from {found.good}.")
+        if wanted is None:
+            logger.info_rank0("Change `output_dir` or use `overwrite_output_dir` to avoid.")
+        return _start(found.good)
+    if found.bad:
+        raise ValueError(
+            f"None of the {len(found.bad)} commits in {checkpoints.folder} is good; "
+            "set `overwrite_output_dir: true` and take `resume_from_checkpoint` out to begin anew."
+        )
+    if wanted:
+        logger.info_rank0(f"{output_dir} holds no commit to resume from yet; the run begins at the beginning.")
+    return None
+
+
+def _start(folder: Path) -> Start:
+    return Start(folder, number_of(folder), read_object(folder / RECIPE, ("keys", "data")))

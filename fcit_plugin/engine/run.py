@@ -1,0 +1,305 @@
+"""``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+from llamafactory.extras import logging
+
+from ..data.scoring import scoring
+from ..evaluation.card import model_card
+from ..evaluation.plots import plot_training_loss
+from ..evaluation.report import build_report, table, write_report
+from ..federation.accounting import spent
+from ..federation.client import make_client_app
+from ..federation.client_states import ClientStates
+from ..federation.folders import write_update
+from ..federation.grid import InProcessGrid
+from ..federation.kept import KeptReplies
+from ..federation.messages import config_of
+from ..federation.server import run
+from ..state.checkpoints import PROGRESS, RECIPE
+from ..state.names import SHARED
+from ..state.progress import Progress, Traffic
+from ..state.server_state import ServerState, newly_shared
+from ..writing import write_bytes, write_json
+from .client_training import light_garbage_collection, quiet_transformers
+from .evaluator import Evaluator, Scores
+from .fingerprint import digest_of, names
+from .hub import Hub
+from .monitor import Monitor
+from .session import CARD, LOSS_PNG, Session
+
+logger = logging.get_logger(__name__)
+
+
+class FederatedRun:
+    """All stages and rounds, from the beginning or from the session's commit."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.scenario = session.scenario
+        self.args = session.args
+        self.local = session.local(lambda config: self.monitor.client_callback(config))
+        self.recipe = {"keys": session.keys, "data": self._data_keys()}
+        self.untuned = session.first_state()
+        self.clients = ClientStates() if session.start is None else session.start.client_states(session.agreement)
+        if session.start is not None:
+            session.start.check("data", self.recipe["data"])
+            self.state, self.progress, log = session.start.load(session.agreement)
+        elif session.earlier is not None:
+            self.state, self.progress, log = session.earlier.load(session.agreement)
+        else:
+            self.state, self.progress, log = self.untuned, Progress(), None
+        trained = self.scenario.datasets_to_train()
+        self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.evaluator = Evaluator(
+            *(session.model, session.pipeline, session.encoder, session.args, session.generating_args),
+            self.progress.labels,
+            session.base_weights,
+        )
+        if self.args.fcit_eval_every != "never":
+            self.evaluator.check(self.scenario.all_datasets())
+        self.monitor = Monitor(
+            session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
+        )
+        self.progress.add_partition(self.local.partition.table(self.local.partition.dealt()))
+
+    def __call__(self) -> None:
+        """Run what is left of it, then write the results."""
+        session = self.session
+        hub = Hub(session.training_args) if session.training_args.push_to_hub and session.is_main else None
+        self._clock = time.perf_counter() - self.progress.seconds["total"]
+        if session.start is None:
+            self._begin()
+        else:
+            self._go_on()
+        run_digest = digest_of({**self.recipe["keys"], **self.recipe["data"]})
+        kept = KeptReplies(
+            make_client_app(self.local),
+            self._replies,
+            run_digest,
+            self.monitor,
+            session.is_main,
+            session.agreement.from_main,
+        )
+
+        def arrived(request: Message, reply: Message) -> None:
+            kept.arrived(request, reply)
+            self._keep_update(request, reply)
+
+        grid = InProcessGrid(
+            kept,
+            range(self.args.fcit_num_clients),
+            on_reply=arrived,
+            timeout=self.args.fcit_client_timeout,
+            states=self.clients,
+            agree=session.agreement.failure,
+        )
+        with quiet_transformers(), light_garbage_collection():
+            self.state = run(session.program, self.state, grid, self, self.progress.traffic)
+        self.monitor.close()
+        if session.is_main:
+            self._write_results()
+        if hub is not None:
+            logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
+
+    def _begin(self) -> None:
+        arguments = {**self._names(), **self.recipe["keys"]}
+        self.progress.recipes.append({"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]})
+        known = self.progress.zero_shot or {}
+        unknown = [name for name in self.scenario.all_datasets() if name not in known]
+        if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
+            scores = self._evaluate(self.untuned, unknown, restricted=False).free
+            self.progress.zero_shot = {**known, **scores}
+            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.items()})
+        self._commit(self.state)
+
+    def _go_on(self) -> None:
+        session, start = self.session, self.session.start
+        finished = self.state.stage == session.program.num_stages
+        if finished:
+            logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written anew.")
+        if not session.is_main:
+            return
+        if not finished:
+            session.clear_results()
+        if start.is_in(session.checkpoints):
+            session.checkpoints.go_back_to(start.number)
+        else:
+            self._commit(self.state)
+
+    def clients_asked(self, asked: list[dict[str, Any]]) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        if self.args.fcit_identity_noise is not None:  # what their tokens spend
+            self.progress.asked += [row for row in asked if row not in self.progress.asked]
+
+    def reply_dropped(self, dropped: dict[str, Any]) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        self.progress.dropped.append(dropped)
+        self.monitor.warn(
+            f"Stage {dropped['stage']} round {dropped['round']}: client {dropped['client']} is left out: {dropped['reason']}."
+        )
+
+    def round_ended(
+        self,
+        state: ServerState,
+        assignments: list[dict[str, Any]],
+        traffic: Traffic,
+        loss: float,
+        product_error: Mapping[int, float | None],
+    ) -> None:
+        """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        stage, round = assignments[0]["stage"], assignments[0]["round"]
+        self.progress.assignments += assignments
+        errors = [{"stage": stage, "round": round, "subspace": k, "error": e} for k, e in sorted(product_error.items())]
+        self.progress.product_errors += errors
+        scalars = [
+            {
+                "loss": loss,
+                "stage": stage,
+                "subspaces": len(state.subspaces),
+                "bytes_up": traffic.up,
+                "bytes_down": traffic.down,
+            }
+        ]
+        found = {row["subspace"]: row["error"] for row in errors if row["error"] is not None}
+        scalars[0] |= {f"product_error_{k}": error for k, error in found.items()}
+        if found:
+            shown = ", ".join(f"{error:.2g} (subspace {k})" for k, error in found.items())
+            self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
+        for task, k, before, cosine in newly_shared(state, assignments):
+            self.monitor.write(
+                f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
+                f"(cosine {cosine:.2f}, `fcit_similarity_threshold` {self.args.fcit_similarity_threshold:g})."
+            )
+        last_round = round + 1 == self.args.fcit_num_rounds
+        if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
+            last_stage = last_round and stage + 1 == self.scenario.num_stages
+            restricted = self.args.fcit_eval_restricted == "true" or (self.args.fcit_eval_restricted == "last" and last_stage)
+            scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
+            scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
+            scalars.append({f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None})
+            if last_round:
+                self.progress.add_scores(stage, scores.free, scores.restricted, scores.other)
+            mean = sum(scores.free.values()) / len(scores.free)
+            self.monitor.write(
+                f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
+                f"mean score {mean:.2f} over {len(scores.free)} data sets seen."
+            )
+        for values in scalars:
+            self.monitor.scalars(values)
+        self._commit(state)
+
+    def _data_keys(self) -> dict[str, str]:
+        """What lies in folders and decides the numbers."""
+        session = self.session
+        found = {**session.data, "weights of model_name_or_path": session.base_fingerprint}
+        return found if session.earlier is None else {**found, "run in adapter_name_or_path": session.earlier.digest}
+
+    def _names(self) -> dict[str, str]:
+        session = self.session
+        found = names(session.base_model, session.data_args, self.args)
+        return found if session.earlier is None else {**found, "adapter_name_or_path": str(session.earlier.folder)}
+
+    def _number(self, stage: int, round: int) -> int:
+        """Rounds before this one, over all stages."""
+        return sum(self.session.rounds[:stage]) + round
+
+    def _replies(self, stage: int, round: int) -> Path:
+        return self.session.checkpoints.replies(self._number(stage, round))
+
+    def _commit(self, state: ServerState) -> None:
+        self.progress.step = self.monitor.step
+        self.progress.seconds["total"] = time.perf_counter() - self._clock
+        if not self.session.is_main:
+            return
+
+        def write(folder: Path) -> None:
+            write_json(folder / PROGRESS, self.progress.to_dict())
+            write_json(folder / RECIPE, self.recipe)
+            self.monitor.write_log(folder)
+            self.session.save(state, folder)
+            self.clients.write(folder)
+
+        number = self._number(state.stage, state.round)
+        self.session.checkpoints.commit(number, write)
+        self.clients.read(self.session.checkpoints.path(number))
+
+    def _total_steps(self) -> int:
+        earlier = self.session.earlier.progress.step if self.session.earlier is not None else 0
+        return earlier + sum(
+            self.local.num_steps(config)
+            for stage in range(self.scenario.first_stage, self.session.program.num_stages)
+            for round in range(self.args.fcit_num_rounds)
+            for config in self.session.program.work(stage, round).values()
+        )
+
+    def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:
+        start = time.perf_counter()
+        scores = self.evaluator.evaluate(state, list(names), restricted)
+        self.progress.seconds["evaluate"] += time.perf_counter() - start
+        return scores
+
+    def _keep_update(self, request: Message, reply: Message) -> None:
+        config = config_of(request)
+        kept = self.args.fcit_keep_client_updates and "subspace" in config and reply.has_content()
+        if not kept or not self.session.is_main:
+            return
+        name = f"stage{config['stage']}_round{config['round']}_client{config['client']}"
+        write_update(self.session.output_dir / "updates" / name, config, reply)
+
+    def _write_results(self) -> None:
+        """The report, the pictures, the model card, and the state folder, whose manifest comes last."""
+        session, progress = self.session, self.progress
+        output_dir = session.output_dir
+        plot_training_loss(
+            [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
+            output_dir / LOSS_PNG,
+        )
+        seconds = {**progress.seconds, "train": progress.seconds["total"] - progress.seconds["evaluate"]}
+        given = session.finetuning_args.fcit_given
+        report = build_report(
+            method=given.fcit_reference or given.fcit_method,
+            reference=given.fcit_reference,
+            setting=self.scenario.name if session.earlier is not None else given.fcit_setting,
+            seed=session.training_args.seed,
+            stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
+            matrix=progress.matrix,
+            restricted=progress.restricted,
+            other=progress.other,
+            zero_shot=progress.zero_shot,
+            bytes_up=progress.traffic.up,
+            bytes_down=progress.traffic.down,
+            assignments=progress.assignments,
+            dropped=progress.dropped,
+            product_errors=progress.product_errors,
+            privacy=spent(self.args, progress.assignments, progress.asked, self.scenario.num_stages),
+            seconds={key: round(value, 2) for key, value in seconds.items()},
+            partition=progress.partition,
+            arguments={**self._names(), **self.recipe["keys"]},
+            earlier=[{key: recipe[key] for key in ("stage", "arguments")} for recipe in progress.recipes[:-1]],
+        )
+        write_report(report, output_dir)
+        card = model_card(
+            report,
+            session.base_model,
+            session.data_args.template,
+            metrics=self._metrics(report["datasets"]),
+            pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
+            shared=SHARED if self.state.shared else None,
+        )
+        write_bytes(output_dir / CARD, card.encode())
+        write_json(output_dir / PROGRESS, progress.to_dict())
+        session.save(self.state, output_dir)
+        print(table(report))
+        logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
+
+    def _metrics(self, names: Iterable[str]) -> dict[str, str]:
+        """The metric that gives each data set's score."""
+        if self.args.fcit_eval_every == "never":
+            return {}
+        dataset_dir = self.session.data_args.dataset_dir
+        return {name: scoring(name, dataset_dir, self.args.fcit_caption_metric).main for name in names}

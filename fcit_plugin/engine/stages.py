@@ -1,0 +1,142 @@
+"""The three fcit stages: the whole loop (:mod:`.run`), one client of one round, and the aggregator."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from llamafactory.extras import logging
+
+from ..federation.client import make_client_app
+from ..federation.client_states import ClientFolder
+from ..federation.folders import read_update, write_update
+from ..federation.grid import ask
+from ..federation.messages import CONFIG, config_of
+from ..federation.round import configure
+from ..federation.server import Program, RoundFailed, too_few, train_round
+from ..federation.validation import judge_tokens
+from ..knowledge.organizer import Assignment
+from ..state.server_state import ServerState
+from .bound_runs import run_programs
+from .client_training import quiet_transformers
+from .dry_run import DrySession, dry_run
+from .evaluate_folder import evaluate_folder
+from .session import Session
+
+logger = logging.get_logger(__name__)
+
+
+def run_client(session: Session) -> None:
+    """``stage: fcit_client``: train one client for one round and write its update folder to ``output_dir``.
+
+    The client finds its own subspace: the server's state holds the identity tokens, so nothing has to be asked.
+    """
+    args, program = session.args, session.program
+    state = session.load_state()
+    client = args.fcit_client
+    sampled = program.work(state.stage, state.round)
+    if session.own_datasets:
+        task = sampled[client]["task"] if client in sampled else 0
+        config = program.work_of(state.stage, state.round, client, task)
+    elif client in sampled:
+        config = sampled[client]
+    else:
+        raise ValueError(
+            f"Client {client} is not sampled in stage {state.stage}, round {state.round}; "
+            f"the clients of this round are {sorted(sampled)} (`fcit_client`)."
+        )
+    local = session.local()
+    mean = local.token(config).mean
+    own = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
+    k = len(state.subspaces) if own is None else own
+    opened = (k,) if own is None else ()
+    assignment = Assignment({client: k}, {}, opened)
+    rules, fresh = program.rules(state), program.fresh(state.stage)
+    requests = configure(state, rules, assignment, fresh, {client: config}, program.method, program.aggregation)
+    own = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)
+    kept = RecordDict() if own is None else own.read()
+    with quiet_transformers():
+        reply = ask(make_client_app(local), requests[client], kept)
+    if session.is_main:
+        if own is not None:
+            own.write(kept)
+        write_update(session.output_dir, config, reply)
+        logger.info_rank0(f"The update of client {client} is in {session.output_dir}.")
+
+
+def run_aggregate(session: Session) -> None:
+    """``stage: fcit_aggregate``: fold update folders into the server state, and write the next one to ``output_dir``.
+
+    Without ``fcit_state_dir`` it writes the state before the first round.
+    """
+    args, program = session.args, session.program
+    if args.fcit_state_dir is None:
+        session.save(session.first_state(), session.output_dir)
+        logger.info_rank0(f"The first server state is in {session.output_dir}.")
+        return
+    state = session.load_state()
+    updates, reasons = _read_updates(args.fcit_update_dirs or [], program.largest_update(state))
+    work = _work_of(updates, state, program)
+    asked = {
+        client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN)
+        for client, config in work.items()
+    }
+    tokens, dropped = judge_tokens(asked, updates.values(), program.bounds(state))
+    good = [reply for reply in updates.values() if reply.metadata.src_node_id in tokens]
+    done, not_folded = train_round(program, state, work, tokens, lambda requests: good)
+    for client, reason in (dropped | not_folded).items():
+        folders = [folder for folder, reply in updates.items() if reply.metadata.src_node_id == client]
+        reasons.append(f"{', '.join(folders)} of client {client}: {reason}")
+    for reason in reasons:
+        logger.warning_rank0(f"An update is left out: {reason.rstrip('.')}.")
+    if done is None:
+        raise RoundFailed(too_few(program, state, reasons, f"with {len(updates)} readable update folders"))
+    session.save(done.state, session.output_dir)
+    logger.info_rank0(f"{len(done.replies)} updates are folded in; the next server state is in {session.output_dir}.")
+
+
+def _read_updates(folders: list[str], most: int) -> tuple[dict[str, Message], list[str]]:
+    """The replies in update folders, by folder, and why others cannot be read.
+
+    A name that is no folder is the caller's slip and refused; what is in a folder is the client's.
+    """
+    updates, reasons = {}, []
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ValueError(f"`fcit_update_dirs`: {folder} is no folder.")
+        if folder in updates:
+            raise ValueError(f"`fcit_update_dirs`: {folder} appears twice.")
+        try:
+            _, updates[folder] = read_update(Path(folder), most)
+        except ValueError as error:
+            reasons.append(str(error))
+    if not folders:
+        raise ValueError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
+    return updates, reasons
+
+
+def _work_of(updates: Mapping[str, Message], state: ServerState, program: Program) -> dict[int, ConfigRecord]:
+    """What the clients of some updates had to do in this round: only the task is theirs to say, if there is such a one."""
+    sampled, work = program.work(state.stage, state.round), {}
+    for reply in updates.values():
+        client, task = reply.metadata.src_node_id, config_of(reply)["task"]
+        if task not in range(len(program.scenario.tasks)):
+            task = sampled[client]["task"] if client in sampled else 0
+        if client in range(program.args.fcit_num_clients):
+            work[client] = program.work_of(state.stage, state.round, client, int(task))
+    return work
+
+
+def run_stage(stage: str, *llamafactory_args: Any) -> None:
+    """Run an fcit stage with LLaMA-Factory's five argument objects."""
+    if llamafactory_args[3].fcit.fcit_dry_run:
+        dry_run(DrySession(*llamafactory_args))
+        return
+    session = Session(*llamafactory_args)
+    if llamafactory_args[3].fcit_evaluated is not None:
+        evaluate_folder(session, llamafactory_args[3].fcit_evaluated)
+        return
+    {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
+    if dist.is_initialized():
+        dist.barrier()

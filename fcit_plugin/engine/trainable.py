@@ -1,0 +1,51 @@
+"""The weights that a client trains: which layers get LoRA, and whether the projector is unfrozen."""
+
+import torch
+
+from ..errors import nearest
+
+
+def check_targets(model: torch.nn.Module, finetuning_args) -> None:
+    """Refuse keys that name layers which the base model does not have; PEFT would pass over some of several targets.
+
+    Raises:
+        ValueError: A LoRA target matches nothing, or there is no projector; the sentence names the key.
+    """
+    names = [name for name, _ in model.named_modules()]
+    for target in finetuning_args.lora_target:
+        if target != "all" and not any(f".{name}".endswith(f".{target}") for name in names):
+            layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+            raise ValueError(
+                f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}"
+            )
+    if finetuning_args.fcit.fcit_projector_learning_rate is not None and not projectors(model):
+        raise ValueError(
+            "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
+            "has none; take the key out."
+        )
+
+
+def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
+    """Make the multimodal projector trainable, unless the recipe freezes it.
+
+    It is trained in float32, as LLaMA-Factory trains LoRA, also inside a model of half precision; with ``pure_bf16``
+    it stays as it is. DeepSpeed casts the whole model to its own precision, so the hooks look at what is there.
+    """
+    if finetuning_args.freeze_multi_modal_projector:
+        return
+    embedding = model.get_input_embeddings()
+    for projector in projectors(model):
+        projector.requires_grad_(True)
+        if not finetuning_args.pure_bf16 and model.dtype != torch.float32:
+            projector.float()
+            projector.register_forward_pre_hook(lambda module, args: tuple(x.to(next(module.parameters()).dtype) for x in args))
+            projector.register_forward_hook(lambda module, args, output: output.to(embedding.weight.dtype))
+
+
+def projectors(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The multimodal projectors of a model, by LLaMA-Factory's own register; none for a text model."""
+    from llamafactory.model.model_utils.visual import COMPOSITE_MODELS
+
+    composite = COMPOSITE_MODELS.get(getattr(model.config, "model_type", None))
+    keys = tuple(f".{key}" for key in composite.projector_keys) if composite else ()
+    return [module for name, module in model.named_modules() if keys and f".{name}".endswith(keys)]

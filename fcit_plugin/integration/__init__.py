@@ -1,1 +1,0 @@
-"""The seams to LLaMA-Factory. Nothing outside this folder imports its internals."""

@@ -1,0 +1,36 @@
+"""Seam: ``llamafactory.model.adapter.init_adapter``.
+
+Training: the LoRA that LLaMA-Factory makes is the one subspace in training; the projector is unfrozen as
+``freeze_multi_modal_projector: false`` says, which LLaMA-Factory's own LoRA tuning does not heed.
+
+Inference: the output folder of an fcit run as ``adapter_name_or_path`` gives routed subspaces, or a merged model.
+"""
+
+import inspect
+
+import wrapt
+
+from ..engine.trainable import check_targets, unfreeze_projector
+from ..state.output_folder import fcit_folder
+
+
+def install(adapter_module) -> None:
+    """Wrap ``init_adapter``."""
+    signature = inspect.signature(adapter_module.init_adapter)
+
+    def wrapper(wrapped, instance, args, kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        finetuning_args = given["finetuning_args"]
+        folder = fcit_folder(given["model_args"].adapter_name_or_path)
+        if folder is not None:
+            from ..serving.load import load_fcit_folder
+
+            return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)
+        if not getattr(finetuning_args, "fcit_stage", None) or not given["is_trainable"]:
+            return wrapped(*args, **kwargs)
+        check_targets(given["model"], finetuning_args)
+        model = wrapped(*args, **kwargs)
+        unfreeze_projector(model, finetuning_args)
+        return model
+
+    wrapt.wrap_function_wrapper(adapter_module, "init_adapter", wrapper)

@@ -1,0 +1,57 @@
+"""An FCIT output folder as ``adapter_name_or_path``: routed inference for chat, api, predict; merging for export."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.extras import logging
+from llamafactory.model import load_tokenizer
+
+from ..arguments import FcitArguments
+from ..data.instructions import prompt_reader
+from ..data.pixels import PixelReader
+from ..knowledge.activation import Router
+from .routing import Routing
+from .trained import Learnt
+
+logger = logging.get_logger(__name__)
+
+
+def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
+    """Put what a run learnt onto the base model.
+
+    Args:
+        model: The base model.
+        folder: The run's output folder.
+        model_args: LLaMA-Factory's model arguments; with ``export_dir`` the subspaces are merged into the model.
+        finetuning_args: Its fine-tuning arguments, with the fcit keys and the data arguments on them.
+
+    Raises:
+        ValueError: The folder holds no subspace, or does not fit the model.
+    """
+    learnt = Learnt.read(folder)
+    exports = model_args.export_dir is not None
+    if exports and getattr(model, "quantization_method", None) is not None:
+        raise ValueError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
+    learnt.put_shared(model)
+    fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
+    data_args = finetuning_args.fcit_data_args
+    loaded = load_tokenizer(model_args)
+    tokenizer = loaded["tokenizer"]
+    template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    pixels = PixelReader(template, loaded["processor"])
+
+    def router() -> Router:
+        return learnt.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold)
+
+    if exports:
+        weights = learnt.export_weights(fcit, router, model_args, data_args, pixels)
+        logger.info_rank0(f"Merging {len(weights)} subspaces with weights {np.round(weights, 4).tolist()}.")
+        return learnt.merged(model, weights)
+    peft_model, activation = learnt.stacked(model)
+    names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(learnt.state.tasks)]
+    trace = names.__getitem__ if fcit.fcit_trace_activation else None
+    Routing(peft_model, activation, router(), data_args.fcit_instructions, prompt_reader(tokenizer, template), trace)
+    logger.info_rank0(f"Loaded {len(names)} subspaces from {folder}; each request activates its own.")
+    return peft_model

@@ -1,0 +1,114 @@
+"""Routed inference: each request, and each sample of a batch, activates its own subspaces."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from llamafactory.extras import logging
+from peft import PeftModel
+
+from ..adapters.stacked import Activation
+from ..data.instructions import KEYWORD, ROUTING, Instructions
+from ..knowledge.activation import Router
+from ..knowledge.image_tokens import shown
+from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
+
+logger = logging.get_logger(__name__)
+
+_SHOWN = 60
+
+
+class Routing:
+    """Sets the weights of a model's stacked adapter from the instructions, or the images, in the prompts.
+
+    ``generate`` weighs each prompt once; the weights stay until it returns, whatever cache the model has. A forward pass
+    outside of it weighs the rows of its own batch. Both hold for the thread they run in.
+
+    Args:
+        model: The model with the stacked adapter; its ``generate`` and its forward pass are hooked.
+        activation: Takes the weights.
+        router: Makes them.
+        kept: The instructions of prompts made by LLaMA-Factory's data pipeline.
+        read: Reads the instruction back from other token ids.
+        trace: Whether to log the weights of each instruction; a function that names a subspace, None for no.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        activation: Activation,
+        router: Router,
+        kept: Instructions,
+        read: Callable[[Sequence[int]], str],
+        trace: Callable[[int], str] | None = None,
+    ) -> None:
+        self.activation = activation
+        self.router = router
+        self.kept = kept
+        self.read = read
+        self.trace = trace
+        self.model = model
+        self._own = threading.local()
+        self._generate = model.generate
+        model.generate = self.generate
+        setattr(model, ROUTING, self)
+        # PEFT's own forward() goes round the base model's hooks
+        for module in (model, model.get_base_model()):
+            module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own ``generate``, with weights for each prompt; the chat engine names the instructions."""
+        texts = kwargs.pop(KEYWORD, None)
+        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+        if texts is None:
+            texts = self.instructions(ids, kwargs.get("attention_mask"))
+        self._set(texts, ids, kwargs, expands=True)
+        self._own.generating = True
+        try:
+            return self._generate(*args, **kwargs)
+        finally:
+            self._own.generating = False
+
+    def _before_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if getattr(self._own, "generating", False):
+            return
+        cache = kwargs.get("past_key_values")
+        if cache is not None and cache.get_seq_length() > 0:
+            raise RuntimeError("A routed model is decoded by generate(); a single step does not show the instruction.")
+        ids = args[0] if args else kwargs.get("input_ids")
+        texts = self.instructions(ids, kwargs.get("attention_mask"))
+        self._set(texts, ids, kwargs)
+
+    def instructions(self, ids: torch.Tensor | None, mask: torch.Tensor | None) -> list[str]:
+        """The latest user instruction of each row of token ids [batch, length].
+
+        Raises:
+            ValueError: There are no ids, or they cannot be read.
+        """
+        if ids is None:
+            raise ValueError("A routed model needs `input_ids`: embeddings do not show the instruction.")
+        rows = [row[kept.bool()].tolist() for row, kept in zip(ids, _plain(mask, ids), strict=True)]
+        found = [self.kept.recall(row) for row in rows]
+        return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]
+
+    def _set(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
+        weights, image_tokens = self._weights(texts, ids, inputs), image_tokens_by_row(ids, self.model.config)
+        self.activation.set(weights, expands=expands, image_tokens=image_tokens)
+
+    def _weights(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+        def pixels() -> list[torch.Tensor | None]:
+            mask = _plain(inputs.get("attention_mask"), ids)
+            return images_by_row(ids, mask, inputs.get("pixel_values"), self.model.config.image_token_id)
+
+        weights = self.router.weights(shown(self.router.encoder, texts, pixels))
+        for text, row in zip(texts, weights, strict=True) if self.trace else ():
+            parts = [f"{self.trace(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]
+            brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")
+        return torch.from_numpy(weights)
+
+
+def _plain(mask: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:
+    """Which tokens are part of a prompt, [batch, length]; all where no mask, or one of pairs of tokens, says it."""
+    return torch.ones_like(ids) if mask is None or mask.dim() != 2 else mask

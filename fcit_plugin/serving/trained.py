@@ -1,0 +1,167 @@
+"""What a run left in its output folder, and how it gets onto a base model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from ..adapters.base_weights import add_to
+from ..adapters.experts import divide, num_experts
+from ..adapters.lora import ADAPTER, State, check_keys, check_shapes, read_subspace
+from ..adapters.projectors import mean_projector
+from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
+from ..arguments import FcitArguments
+from ..data.catalogue import is_dataset
+from ..data.instructions import without_media
+from ..data.pipeline import records_of
+from ..data.pixels import Pictures, PixelReader
+from ..knowledge.activation import Router
+from ..knowledge.image_tokens import shown, token_width
+from ..knowledge.sources import make_source
+from ..knowledge.vision_tower import check_family
+from ..state.names import BASE_CHANGE
+from ..state.server_state import TOKENS, ServerState, load_state
+from .fixed_weights import fixed_weights
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The state of a finished run (or of one that stopped after some round)."""
+
+    folder: Path
+    state: ServerState
+    manifest: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Learnt":
+        """Read an output folder.
+
+        Raises:
+            ValueError: It is none, or holds no subspace.
+        """
+        state, manifest = load_state(folder)
+        if not state.subspaces:
+            raise ValueError(f"{folder} holds no subspace yet; run at least one round first.")
+        return cls(folder, state, manifest)
+
+    def put_shared(self, model: torch.nn.Module) -> None:
+        """Put the shared trainables into the base model, and what was added to its own weights.
+
+        Raises:
+            ValueError: They are not those of this base model.
+        """
+        self._write(model, self.state.shared)
+        if self.state.base:
+            add_to(model, self.state.base, scale_of(self._lora_config()), str(self.folder / BASE_CHANGE))
+
+    def projector(self, weights: Sequence[float]) -> State:
+        """The shared trainables for fixed weights w [K] of the subspaces."""
+        state = self.state
+        return mean_projector(state.projectors, weights, state.shared) if state.projectors else state.shared
+
+    def _write(self, model: torch.nn.Module, shared: State) -> None:
+        parameters = dict(model.named_parameters())
+        for key, value in shared.items():
+            if key not in parameters or parameters[key].shape != value.shape:
+                raise ValueError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
+            with torch.no_grad():
+                parameters[key].copy_(value)
+
+    def _lora_config(self) -> LoraConfig:
+        return LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0"))
+
+    def stacked(self, model: torch.nn.Module) -> tuple[PeftModel, Activation]:
+        """The base model with all subspaces on it, and the activation that wants weights.
+
+        Raises:
+            ValueError: A subspace does not fit the base model.
+        """
+        peft_model = get_peft_model(model, self._lora_config())
+        if (experts := num_experts(self.state.subspaces[0])) is not None:
+            divide(peft_model, ADAPTER, experts)
+        blank = read_subspace(peft_model)
+        for k, subspace in enumerate(self.state.subspaces):
+            what = f"subspace in {self.folder}/subspaces/{k}"
+            check_keys(blank, subspace, what)
+            check_shapes(blank, subspace, what)
+        return peft_model, attach(peft_model, self.state.subspaces, self.state.projectors)
+
+    def merged(self, model: torch.nn.Module, weights: list[float]) -> torch.nn.Module:
+        """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left.
+
+        Of subspaces with projectors of their own the model gets the mean by these weights.
+        """
+        self.check_plain("be merged into a model's own weights")
+        peft_model, activation = self.stacked(model)
+        if activation.projectors is not None:
+            activation.projectors.remove()
+            self._write(model, self.projector(weights))
+        fold_weights(peft_model, torch.tensor(weights), activation.rank)
+        return peft_model.merge_and_unload(adapter_names=[STACKED])
+
+    def check_plain(self, what: str) -> None:
+        """Refuse what only plain LoRAs can.
+
+        Raises:
+            ValueError: The subspaces have experts.
+        """
+        if num_experts(self.state.subspaces[0]) is not None:
+            raise ValueError(
+                f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed anew for "
+                f"each token: they cannot {what}. Use the folder itself as `adapter_name_or_path` of chat, api or predict."
+            )
+
+    def router(
+        self, model: torch.nn.Module, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
+    ) -> Router:
+        """From instructions, or images, to weights, as in the run's own evaluation.
+
+        Args:
+            model: The base model.
+            tokenizer: Its tokenizer, as the template has fixed it.
+            pixels: Makes pixel values, for tokens of images.
+            fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
+
+        Raises:
+            ValueError: The identity tokens are those of another base model.
+        """
+        manifest = self.manifest
+        source = [manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center")]
+        if source[0] != "text":
+            check_family(model.config, source[0])
+        encoder = make_source(*source, model, tokenizer, pixels)
+        dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
+        if dimension != expected:
+            raise ValueError(
+                f"The identity tokens in {self.folder / TOKENS} have {expected} numbers, those of this base model have "
+                f"{dimension}; give the base model that the run was made with."
+            )
+        return Router(encoder, self.state.tokens, manifest["activation"], manifest["temperature"], fallback)
+
+    def fixed_weights(self, given: str | list | None) -> list[float]:
+        """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""
+        datasets = {task["name"]: task["datasets"] for task in self.manifest["scenario"]["tasks"]}
+        return fixed_weights(given, self.state.tasks, self.state.tokens.counts, datasets)
+
+    def export_weights(
+        self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args, pixels: PixelReader
+    ) -> list[float]:
+        """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a data set activates."""
+        if fcit.fcit_export_weights != "auto":
+            return self.fixed_weights(fcit.fcit_export_weights)
+        given = fcit.fcit_export_instruction
+        texts, images = [without_media(given)], [None]
+        if is_dataset(given, data_args.dataset_dir):
+            texts, images = records_of(given, model_args, data_args)
+        source = self.manifest["identity_source"]
+        if source != "text" and not any(images):
+            raise ValueError(
+                f"`fcit_export_instruction: {given}` shows no image, and {self.folder} was trained with "
+                f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
+            )
+        router = make_router()
+        embedded = router.encoder.encode(shown(router.encoder, texts, lambda: Pictures(images, pixels)))
+        return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

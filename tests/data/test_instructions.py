@@ -1,0 +1,146 @@
+"""The latest instruction of a prompt: exactly where messages become ids, and read back from the ids of any template."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from llamafactory.chat.hf_engine import HuggingfaceEngine
+from llamafactory.data import loader
+from llamafactory.data.template import TEMPLATES
+from llamafactory.hparams import get_train_args
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, latest_instruction, prompt_reader
+
+#: Templates that have nothing in front of a user's message.
+UNMARKED = {"empty", "fewshot", "hunyuan", "paligemma", "yuan"}
+LATEST = "Which letter, please?"
+TURNS = [("user", "first colour"), ("assistant", "red"), ("user", f"<image>\n{LATEST}"), ("assistant", "")]
+
+
+def messages_of(turns):
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def byte_tokenizer(template=None) -> PreTrainedTokenizerFast:
+    """A tokenizer that can write any text: one token per byte, and the tokens that the template names."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    fast.add_tokens(["<image>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>"], special_tokens=True)
+    if template is not None:
+        formats = (template.format_user, template.format_assistant, template.format_system, template.format_prefix)
+        slots = [slot for part in formats for slot in part.slots]
+        fast.add_tokens([slot["token"] for slot in slots if isinstance(slot, dict)], special_tokens=True)
+        template.fix_special_tokens(fast)
+    return fast
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_of_llamafactory_is_read_back_or_refused(name):
+    template = TEMPLATES[name]
+    tokenizer = byte_tokenizer(template)
+    read = prompt_reader(tokenizer, template)
+    prompt, answer = template.encode_oneturn(
+        tokenizer, messages_of([*TURNS[:-1], ("assistant", "a word")]), system="Be helpful."
+    )
+    for ids in (prompt, prompt + answer):  # to generate from, and as trained on
+        if name in UNMARKED:
+            with pytest.raises(ValueError, match="does not mark where a user's turn begins"):
+                read(ids)
+        else:
+            assert read(ids) == LATEST
+
+
+@pytest.mark.parametrize("name", sorted({*TEMPLATES} - UNMARKED))
+def test_one_turn_with_the_templates_own_system_prompt_is_read_back(name):
+    template = copy.copy(TEMPLATES[name])
+    template.default_system = "Be helpful."
+    tokenizer = byte_tokenizer(template)
+    prompt, _ = template.encode_oneturn(tokenizer, messages_of(TURNS[2:]))
+    assert prompt_reader(tokenizer, template)(prompt) == LATEST
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("qwen2_vl", "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>"),
+        ("qwen3_vl", "<|vision_start|><|image_pad|><|vision_end|>"),
+        ("llava", "<image><image><image>"),
+    ],
+)
+def test_the_tokens_of_an_image_are_no_part_of_the_instruction(name, image):
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"], special_tokens=True)
+    messages = messages_of([("user", f"{image}\n{LATEST}"), ("assistant", "")])
+    prompt, _ = TEMPLATES[name].encode_oneturn(tokenizer, messages)
+    assert prompt_reader(tokenizer, TEMPLATES[name])(prompt) == LATEST
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        (TURNS[:1], "first colour"),
+        (TURNS[:3], LATEST),
+        ([*TURNS[:3], ("function", "{}"), ("observation", "42")], LATEST),
+        ([("user", "<video><audio> count ")], "count"),
+        ([("observation", "42")], "42"),
+    ],
+)
+def test_of_messages_the_latest_of_a_user_counts_without_media(turns, expected):
+    assert latest_instruction(messages_of(turns)) == expected
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma", "vicuna", "paligemma", "empty", "yuan", "llama2"])
+@pytest.mark.parametrize("routed", [True, False])
+def test_the_chat_engine_hands_the_instruction_of_the_messages_to_a_routed_model_alone(name, routed):
+    """Also where the ids cannot tell it: a system prompt inside the turn, no marks, marks inside the message."""
+    template = copy.copy(TEMPLATES[name])
+    template.mm_plugin = TEMPLATES["vicuna"].mm_plugin
+    tokenizer = byte_tokenizer(template)
+    model = SimpleNamespace(device="cpu", config=SimpleNamespace(model_type="llama"), **({ROUTING: 1} if routed else {}))
+    generating = {"do_sample": False, "temperature": 1, "top_p": 1, "top_k": 1, "repetition_penalty": 1,
+                  "length_penalty": 1, "skip_special_tokens": True}  # fmt: skip
+    messages = messages_of([*TURNS[:2], ("user", "USER: who says [INST] ?")])
+    arguments, _ = HuggingfaceEngine._process_args(
+        model, tokenizer, None, template, generating, messages, "Be helpful.", input_kwargs={}
+    )
+    assert arguments.get(KEYWORD) == (["USER: who says [INST] ?"] if routed else None)
+
+
+def test_the_data_pipeline_keeps_the_instruction_of_every_prompt(text_keys, text_data, tmp_path):
+    keys = {key: value for key, value in text_keys.items() if not key.startswith("fcit_")}
+    keys |= {"stage": "sft", "dataset": "color", "output_dir": str(tmp_path), "report_to": "none"}
+    _, data_args, training_args, _, _ = get_train_args(keys)
+    training_args.predict_with_generate = True
+    template = copy.copy(TEMPLATES["mistral"])
+    tokenizer = byte_tokenizer(template)
+    rows = [("one", "Be brief."), ("<image>two", "Be kind."), ("three", "")]
+    aligned = Dataset.from_list(
+        [
+            {
+                "_prompt": messages_of([("user", text)]), "_response": messages_of([("assistant", "x")]),
+                "_system": system, "_tools": "", "_images": None, "_videos": None, "_audios": None,
+            }
+            for text, system in rows
+        ]
+    )  # fmt: skip
+
+    def preprocess():
+        return loader._get_preprocessed_dataset(
+            aligned, data_args, training_args, "sft", template, tokenizer, None, is_eval=True
+        )
+
+    template.mm_plugin = TEMPLATES["vicuna"].mm_plugin
+    assert len(preprocess()) == 3, "a plain run is left alone"
+    data_args.fcit_instructions = Instructions()
+    before = Hasher.hash(data_args)
+    found = [data_args.fcit_instructions.recall(row["input_ids"]) for row in preprocess()]
+    assert found == ["one", "two", "three"]
+    assert data_args.fcit_instructions.recall([1, 2, 3]) is None
+    assert Hasher.hash(data_args) == before, "the data cache would be missed"

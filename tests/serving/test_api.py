@@ -1,0 +1,187 @@
+"""LLaMA-Factory's OpenAI-style API and its web chat on an FCIT output folder, as their users reach them."""
+
+import base64
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import tiny
+import torch
+from llamafactory.api.app import create_app
+from llamafactory.chat import ChatModel
+from runs import infer_args
+
+from fcit_plugin.data.instructions import KEYWORD
+
+openai = pytest.importorskip("openai", reason="extra [dev]")
+uvicorn = pytest.importorskip("uvicorn")
+
+GREEDY = {"infer_backend": "huggingface", "max_new_tokens": 4, "do_sample": False}
+QUESTIONS = [f"{tiny.TASKS[task][0]} {color}" for color in tiny.COLORS for task in ("color", "letter")]
+
+
+class Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, app):
+        super().__init__(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+        self.listens = threading.Event()
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets=sockets)
+        self.listens.set()
+
+
+@contextmanager
+def serving(chat_model):
+    """The base URL of LLaMA-Factory's app on a free port of this machine."""
+    server = Server(create_app(chat_model))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert server.listens.wait(timeout=60)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """The environment variables by which LLaMA-Factory's API is set."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"MAX_CONCURRENT": "8", "API_KEY": "sesame", "API_VERBOSE": "0"}.items():
+            patch.setenv(name, value)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def url(settings, text_run, text_keys):
+    with serving(ChatModel(infer_args(text_keys, text_run, **GREEDY))) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url):
+    with openai.OpenAI(base_url=url, api_key="sesame", max_retries=0) as client:
+        yield client
+
+
+def ask(client, text, **more):
+    messages = [{"role": "system", "content": QUESTIONS[0]}, {"role": "user", "content": text}]
+    return client.chat.completions.create(model="any", messages=messages, **more)
+
+
+def answer(client, text):
+    return ask(client, text).choices[0].message.content
+
+
+def stream(client, text):
+    parts = [chunk.choices[0].delta.content or "" for chunk in ask(client, text, stream=True)]
+    assert len(parts) > 2, "it came in one piece"
+    return "".join(parts)
+
+
+def test_eight_requests_of_different_tasks_at_a_time_get_the_answers_that_they_get_alone(client):
+    alone = [answer(client, text) for text in QUESTIONS]
+    assert len(set(alone)) > 2, "all answers are alike, the test says nothing"
+    with ThreadPoolExecutor(2 * len(QUESTIONS)) as pool:
+        for _ in range(2):
+            plain = pool.map(lambda text: answer(client, text), QUESTIONS)
+            streamed = pool.map(lambda text: stream(client, text), QUESTIONS)
+            assert list(plain) == alone
+            assert [text.strip() for text in streamed] == [text.strip() for text in alone]
+
+
+def test_the_latest_instruction_counts_not_the_system_prompt_nor_earlier_turns(client, text_run, text_keys, settings):
+    """Over HTTP, whole and streamed: each answer is that of a chat whose weights are set by hand."""
+    color, letter = QUESTIONS[:2]
+    turns = [
+        {"role": "system", "content": color},
+        {"role": "user", "content": color},
+        {"role": "assistant", "content": "red"},
+        {"role": "user", "content": letter},
+    ]
+    chat = ChatModel(infer_args(text_keys, text_run, **GREEDY))
+
+    def by_hand(instruction):
+        ids, _ = chat.engine.template.encode_oneturn(
+            chat.engine.tokenizer, [*turns[1:], {"role": "assistant", "content": ""}], color
+        )
+        options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, KEYWORD: [instruction]}
+        output = chat.engine.model.generate(input_ids=torch.tensor([ids]), **options)
+        return chat.engine.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True).strip()
+
+    assert by_hand(letter) != by_hand(color), "the test says nothing"
+    whole = client.chat.completions.create(model="any", messages=turns)
+    parts = client.chat.completions.create(model="any", messages=turns, stream=True)
+    assert whole.choices[0].message.content.strip() == by_hand(letter)
+    assert "".join(part.choices[0].delta.content or "" for part in parts).strip() == by_hand(letter)
+
+
+def test_several_answers_to_one_request_are_returned(client):
+    assert len(ask(client, QUESTIONS[0], n=3, temperature=1.0).choices) == 3
+
+
+def test_key_models_and_cross_origin_rules_are_llamafactorys(client, url):
+    assert [model.id for model in client.models.list()] == ["gpt-3.5-turbo"]
+    with openai.OpenAI(base_url=url, api_key="guess", max_retries=0) as other:
+        with pytest.raises(openai.AuthenticationError):
+            answer(other, QUESTIONS[0])
+    asking = {"Origin": "http://elsewhere", "Access-Control-Request-Method": "POST"}
+    allowed = httpx.options(f"{url}/chat/completions", headers=asking)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "http://elsewhere")
+
+
+def test_an_image_in_a_request_is_seen(settings, llava_run, llava_keys, image_data):
+    chat = ChatModel(infer_args(llava_keys, llava_run, image_max_pixels=1024, **GREEDY))
+    with serving(chat) as url, openai.OpenAI(base_url=url, api_key="sesame", max_retries=0) as client:
+        for task in ("color", "letter"):
+            picture = image_data / "datasets" / "green.png"
+            data = base64.b64encode(picture.read_bytes()).decode()
+            content = [
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+                {"type": "text", "text": tiny.TASKS[task][0]},
+            ]
+            found = client.chat.completions.create(model="any", messages=[{"role": "user", "content": content}])
+            message = {"role": "user", "content": f"<image>{tiny.TASKS[task][0]}"}
+            expected = chat.chat([message], images=[str(picture)])[0].response_text
+            assert found.choices[0].message.content == expected
+
+
+def test_web_chat_answers_as_chat_does(text_run, text_keys, tmp_path, monkeypatch, client):
+    pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases do not go with huggingface_hub 1
+    from llamafactory.webui.engine import Engine
+
+    recipe = tiny.write_recipe(tmp_path / "chat.yaml", infer_args(text_keys, text_run, **GREEDY))
+    monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(recipe)])
+    chatter = Engine(pure_chat=True).chatter
+    for text in QUESTIONS[:2]:
+        chatbot, messages, _ = chatter.append([], [], "user", text, escape_html=False)
+        *_, (chatbot, _) = chatter.stream(chatbot, messages, "en", "", "", None, None, None, 4, 1.0, 0.0, True, False, True)
+        assert chatbot[-1]["content"].strip() == answer(client, text).strip()
+
+
+def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypatch, client):
+    """Gradio's own client presses the button of the page that ``llamafactory-cli webchat`` shows."""
+    pytest.importorskip("gradio", exc_type=ImportError)
+    from gradio_client import Client
+    from llamafactory.webui.interface import create_web_demo
+
+    recipe = tiny.write_recipe(tmp_path / "chat.yaml", infer_args(text_keys, text_run, **GREEDY))
+    monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(recipe)])
+    page = create_web_demo().queue()
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        for text in QUESTIONS[:2]:
+            user = Client(page.local_url, verbose=False)
+            chatbot, _ = user.predict([], "user", text, True, api_name="/append")
+            answered = user.predict(chatbot, "en", "", "", None, None, None, 8, 0.7, 0.95, True, True, True, api_name="/stream")
+            expected = answer(client, text).strip()  # of 4 tokens; the page gives 8 at least
+            assert expected and answered[-1]["content"].strip().startswith(expected)
+    finally:
+        page.close()
