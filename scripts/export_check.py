@@ -4,7 +4,7 @@
     python scripts/export_check.py compare EXPORTED reference.safetensors      # also where no plugin is installed
 
 The first writes inputs and the logits of base model and subspaces, active with fixed weights; the second runs the exported
-model on the same inputs and compares. See docs/serving.md.
+model on the same inputs and compares. See docs/guide/serving.md.
 """
 
 import argparse

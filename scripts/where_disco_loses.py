@@ -1,6 +1,6 @@
 """What a finished DISCO run loses against one that is told the task of each question, and where.
 
-    python scripts/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out docs/images/where]
+    python scripts/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out PICTURE]
 
 The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights:
 as the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the

@@ -211,7 +211,7 @@ def table(report: Report) -> str:
     if report["privacy"]:
         total = report["privacy"]["total"]
         blocks.append(
-            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/privacy.md."
+            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/guide/privacy.md."
         )
     return "\n\n".join(blocks)
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from runs import ROOT
 
 from fcit_plugin.cli import main
 from fcit_plugin.compare.grid import Grid
-from fcit_plugin.compare.results import Results
+from fcit_plugin.compare.results import Results, write_runs
 from fcit_plugin.compare.runner import Runner, run_cells
 from fcit_plugin.compare.state import Stand, prepare
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report, write_report
+from fcit_plugin.evaluation.report import REPORT_JSON, build_report
 
 GRID = {
     "base": "base.yaml",
@@ -21,7 +23,7 @@ GRID = {
     "document": "docs/r.md",
     "rows": {"disco": {}, "argmax": {"evaluates": "disco", "fcit_activation": "argmax"}, "ewc": {"learning_rate": 0.1}},
     "seeds": [1, 2],
-    "plots": ["bars"],
+    "plots": [],
 }
 OTHER = {**GRID, "rows": {"disco": {}, "lwf": {}}, "document": "docs/other.md"}
 #: The cells of GRID that have ended, with their Last.
@@ -43,7 +45,7 @@ def leave(cell, last):
         assignments=[], seconds={"total": 1, "train": 1, "evaluate": 0},
     )  # fmt: skip
     prepare(cell)
-    write_report(report, cell.folder)
+    (cell.folder / REPORT_JSON).write_text(json.dumps(report))
 
 
 @pytest.fixture
@@ -85,6 +87,7 @@ def test_a_line_is_the_recipe_and_the_report_of_a_run_and_lines_are_sorted(call,
 
 
 def test_the_document_and_its_pictures_are_those_of_the_folders(call, tmp_path):
+    make_grid(plots=["bars"])
     call("grid.yaml", "--report-only", "--to", "r.jsonl")
     (tmp_path / "docs").rename(tmp_path / "expected")
     (tmp_path / "out").rename(tmp_path / "away")
@@ -198,3 +201,27 @@ def test_a_file_that_is_not_there_is_told(call):
 def test_a_dry_run_refuses_to_write(call, tmp_path):
     assert call("grid.yaml", "--dry-run", "--to", "r.jsonl")[0].startswith("fcit-cli: `--dry-run` writes nothing")
     assert not (tmp_path / "r.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence"), [("mini", "mini"), ("ablations", "mini"), ("hard", "hard"), ("real", "real")], ids=lambda name: name
+)
+def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, evidence, call, tmp_path, monkeypatch):
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).touch())  # drawing takes most of the time
+    grid = f"recipes/compare/{name}.yaml"
+    told, _ = call(grid, "--report-only", "--from", ROOT / "results" / f"{evidence}.jsonl")
+    assert told == 0
+    document = Grid(Path(grid)).document
+    assert document.read_text() == (ROOT / document).read_text()
+    pictures = sorted(path.relative_to(tmp_path) for path in (tmp_path / "docs").rglob("*.png"))
+    assert pictures == sorted(path.relative_to(ROOT) for path in (ROOT / document.parent / "images" / document.stem).iterdir())
+
+
+@pytest.mark.parametrize("name", ["mini", "hard", "real"])
+def test_the_shipped_runs_are_as_they_would_be_written(name, call, tmp_path):
+    """Each of them is there once, in its place, and spelled in one way."""
+    file = ROOT / "results" / f"{name}.jsonl"
+    (tmp_path / "copy.jsonl").write_bytes(file.read_bytes())
+    write_runs(Grid(ROOT / "recipes" / "compare" / f"{name}.yaml"), {}, tmp_path / "copy.jsonl")
+    assert (tmp_path / "copy.jsonl").read_bytes() == file.read_bytes()

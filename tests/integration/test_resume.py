@@ -293,7 +293,7 @@ def test_a_trained_projector_goes_on_to_the_same_bits(llava_keys, llava_run, tmp
 
 
 def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits():
-    """The slow proof of docs/reliability.md in small: three kills of a real process."""
+    """The slow proof of docs/guide/reliability.md in small: three kills of a real process."""
     command = [sys.executable, str(ROOT / "scripts" / "kill_proof.py"), "--kills", "3", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
