@@ -60,9 +60,9 @@ def parts() -> dict[str, list]:
     """The functions of each part."""
     from transformers import Trainer
 
+    from fcit_plugin.engine import client_training as local
     from fcit_plugin.federation import client, kept, messages, round, server
     from fcit_plugin.federation.rules import RuleSet
-    from fcit_plugin.engine import client_training as local
     from fcit_plugin.knowledge.organizer import Organizer
     from fcit_plugin.state.checkpoints import Checkpoints
 
@@ -103,8 +103,8 @@ def main() -> None:
             fcit_eval_every="never",
             max_steps=steps,
         )
-        from fcit_plugin.federation import server
         from fcit_plugin.engine.run import FederatedRun
+        from fcit_plugin.federation import server
 
         run, watch = FederatedRun(found), Stopwatch()
         original, done = server.run_round, []

@@ -24,8 +24,8 @@ def main() -> None:
     stages = {"fcit_setting": "custom", "fcit_stages": [["fcit_clevr_math"], ["fcit_ocrvqa"]]} if args.tiny else {}
     with tempfile.TemporaryDirectory() as folder:
         found = session(Path(folder), **stages, fcit_num_rounds=1, fcit_eval_every="never", fcit_zero_shot=False, max_steps=1)
-        from fcit_plugin.federation.compression import COMPRESSIONS
         from fcit_plugin.engine.run import FederatedRun
+        from fcit_plugin.federation.compression import COMPRESSIONS
         from fcit_plugin.plan.work import Payload
 
         run = FederatedRun(found)

@@ -34,7 +34,7 @@ def test_a_recipe_reads_from_top_to_bottom(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_documents_name_every_recipe(path):
-    assert path.name in (ROOT / "README.md").read_text() + (ROOT / "docs" / "recipes.md").read_text()
+    assert path.name in (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide" / "recipes.md").read_text()
 
 
 def test_every_key_of_the_export_recipe_is_known():
@@ -44,7 +44,7 @@ def test_every_key_of_the_export_recipe_is_known():
 
 
 def test_rivals_differ_from_disco_in_the_method_alone():
-    """What is compared in docs/findings.md is trained in the same way, by as many clients, on the same data."""
+    """What is compared in docs/research/findings.md is trained in the same way, by as many clients, on the same data."""
     disco, fedavg = (yaml.safe_load((ROOT / "recipes" / f"fcit_mini_{m}.yaml").read_text()) for m in ("disco", "fedavg"))
     differing = {key for key in disco.keys() | fedavg.keys() if disco.get(key) != fedavg.get(key)}
     method = {"fcit_method", "fcit_similarity_threshold", "fcit_activation", "fcit_temperature", "fcit_identity_encoder"}

@@ -4,7 +4,7 @@
     python tools/export_check.py compare EXPORTED reference.safetensors      # also where no plugin is installed
 
 The first writes inputs and the logits of base model and subspaces, active with fixed weights; the second runs the exported
-model on the same inputs and compares. See docs/serving.md.
+model on the same inputs and compares. See docs/guide/serving.md.
 """
 
 import argparse
@@ -46,9 +46,9 @@ def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
 
 def reference(args: argparse.Namespace) -> None:
     """Write inputs and the FCIT model's logits."""
+    from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
     from fcit_plugin.recipe.embedded import resolve_model
     from fcit_plugin.serving.trained import Learnt
-    from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
 
     learnt = Learnt.read(args.folder)
     found = {"model_name_or_path": args.model or learnt.manifest["base_model"]}

@@ -4,7 +4,7 @@
 
 Prints for each `fcit_identity_source`, centred and raw: the largest and the mean cosine between the tokens of two tasks
 (300 training samples each), the smallest between two clients of 50 samples of one task, how many test samples are nearest
-to their own task, and the mean weight that they give it. docs/settings.md says what came out.
+to their own task, and the mean weight that they give it. docs/guide/settings.md says what came out.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What a finished DISCO run loses against one that is told the task of each question, and where.
 
-    python tools/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out docs/images/where]
+    python tools/where_disco_loses.py saves/compare/mini/task_hom/beta1/disco/seed1/recipe.yaml [--out PICTURE]
 
 The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights:
 as the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the
@@ -25,15 +25,15 @@ import torch
 from llamafactory.hparams import get_train_args
 from omegaconf import OmegaConf
 
+from fcit_plugin.data.pixels import Pictures
+from fcit_plugin.engine.evaluator import Evaluator
+from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import plot_cosines, short_name
 from fcit_plugin.evaluation.report import read_report
-from fcit_plugin.engine.evaluator import Evaluator
-from fcit_plugin.serving.trained import Learnt
-from fcit_plugin.data.pixels import Pictures
-from fcit_plugin.engine.session import Session
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import shown
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
+from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.state.server_state import ServerState
 
 

@@ -14,6 +14,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--only", action="append", default=[], metavar="PATTERN", help="run cells whose name has a part like this"
     )
     parser.add_argument("--jobs", type=int, help="processes at a time (default: the grid's, or the cores there are)")
+    parser.add_argument(
+        "--from",
+        dest="given",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="results files, such as results/mini.jsonl: the runs in them count as finished",
+    )
+    parser.add_argument("--to", type=Path, metavar="FILE", help="put the finished runs into a results file, a line a run")
     parser.add_argument("--overwrite", action="store_true", help="run cells anew that were made from other keys")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="list the cells and stop")
@@ -21,26 +31,34 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..compare.cell_state import state_of
     from ..compare.document import write_document
     from ..compare.grid_file import Grid, chosen
+    from ..compare.results import Results, read_runs, write_runs
     from ..compare.runner import run_cells
 
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"`--jobs {args.jobs}`: it takes at least one process.")
+    if args.dry_run and args.to:
+        raise ValueError("`--dry-run` writes nothing; leave out `--to`, or take `--report-only` in its place.")
     grid = Grid(args.grid)
+    results = Results(grid, args.given)
+    if args.to and args.to.exists():
+        read_runs(grid, [args.to])  # what is wrong with it is better told before hours of runs than after them
     cells = chosen(grid.cells, args.only)
     if args.dry_run:
         width = max(len(cell.name) for cell in cells)
-        print("\n".join(f"{cell.name:{width}}  {state_of(cell).stand.value}" for cell in cells))
+        print("\n".join(f"{cell.name:{width}}  {results.state_of(cell).stand.value}" for cell in cells))
         print(f"{len(cells)} cells.")
         return 0
     failures = []
     if not args.report_only:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the processes end too
-        failures = run_cells(grid, cells, args.jobs, args.overwrite)
-    missing = write_document(grid)
+        failures = run_cells(grid, cells, args.jobs, args.overwrite, results.state_of)
+    reports = results.reports()
+    missing = write_document(grid, reports)
     print(f"{len(grid.cells) - len(missing)} of {len(grid.cells)} cells are in {grid.document}.")
+    if args.to:
+        print(f"{args.to} has {write_runs(grid, reports, args.to)} runs.")
     for failure in failures:
         print(f"{failure.cell.name} {failure.reason}", file=sys.stderr)
     return 1 if failures else 0
@@ -48,7 +66,7 @@ def _run(args: argparse.Namespace) -> int:
 
 COMPARE = Command(
     "compare",
-    "GRID [--only PATTERN] [--dry-run | --report-only]",
+    "GRID [--only PATTERN] [--from FILE ...] [--to FILE] [--dry-run | --report-only]",
     "run a grid of recipes and write the document that compares them",
     _arguments,
     _run,

@@ -75,10 +75,10 @@ DATA_REAL = Command(
     "data real", "--out DIR", "write the real data sets of recipes/fcit_smollm2.yaml", _out_and_seed, _data_real
 )
 DATA_REASONING = Command(
-    "data reasoning", "--out DIR", "write the real text tasks of benchmarks/real/grid.yaml", _out_and_seed, _data_reasoning
+    "data reasoning", "--out DIR", "write the real text tasks of recipes/compare/real.yaml", _out_and_seed, _data_reasoning
 )
 MODEL_SMOLLM2 = Command(
-    "model smollm2", "--out DIR", "build the real text model of benchmarks/real/grid.yaml", _out, _model_smollm2
+    "model smollm2", "--out DIR", "build the real text model of recipes/compare/real.yaml", _out, _model_smollm2
 )
 MODEL_SMOLLM2_VL = Command(
     "model smollm2-vl",

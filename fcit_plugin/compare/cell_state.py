@@ -1,8 +1,10 @@
 """What is there of a cell: nothing, a part, its report, or something that was made from other keys."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import yaml
 
@@ -51,17 +53,21 @@ def state_of(cell: Cell) -> State:
         then = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read ({error}); take the folder away, or use --overwrite.") from error
-    then = then if isinstance(then, dict) else {}
-    differing = tuple(
-        f"`{key}` was {then.get(key)!r} and is {cell.keys.get(key)!r}"
-        for key in sorted(then.keys() | cell.keys.keys())
-        if key != "output_dir" and then.get(key) != cell.keys.get(key)
-    )
+    differing = differing_keys(cell, then if isinstance(then, dict) else {})
     if differing and (finished or begun):
         return State(Stand.CHANGED, differing)
     if finished:
         return State(Stand.FINISHED)
     return State(Stand.BEGUN if begun else Stand.OPEN)
+
+
+def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys in which a cell differs from the recipe of a run, each with both values; where the run lies is none."""
+    return tuple(
+        f"`{key}` was {then.get(key)!r} and is {cell.keys.get(key)!r}"
+        for key in sorted(then.keys() | cell.keys.keys())
+        if key != "output_dir" and then.get(key) != cell.keys.get(key)
+    )
 
 
 def prepare(cell: Cell) -> None:

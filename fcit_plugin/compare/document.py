@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from ..evaluation.report import Report, read_report
+from ..evaluation.report import Report
 from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
-from .cell_state import Stand, state_of
 from .grid_file import Cell, Grid, Table
 
 
@@ -69,15 +68,17 @@ _LEGEND = (
 )
 
 
-def write_document(grid: Grid) -> list[Cell]:
+def write_document(grid: Grid, reports: Mapping[str, Report]) -> list[Cell]:
     """Write the document and its pictures from the cells that have ended.
+
+    Args:
+        grid: whose document.
+        reports: of the cells that have ended, by name.
 
     Returns:
         The cells that are not in it.
     """
-    found = {cell.name: cell for cell in grid.cells if state_of(cell).stand is Stand.FINISHED}
-    reports = {name: read_report(cell.folder) for name, cell in found.items()}
-    missing = [cell for cell in grid.cells if cell.name not in found]
+    missing = [cell for cell in grid.cells if cell.name not in reports]
     images = grid.document.parent / "images" / grid.document.stem
     blocks = [
         f"# {grid.title}",

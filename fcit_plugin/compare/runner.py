@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..evaluation.report import read_report
-from .cell_state import LOG, RECIPE, Stand, clear, last_line, prepare, state_of
+from .cell_state import LOG, RECIPE, Stand, State, clear, last_line, prepare, state_of
 from .grid_file import Cell, Grid
 
 #: In place of an exit code.
@@ -42,7 +42,13 @@ def default_jobs() -> int:
     return 1 if torch.cuda.is_available() else _cores()
 
 
-def run_cells(grid: Grid, cells: Sequence[Cell], jobs: int | None = None, overwrite: bool = False) -> list[Failure]:
+def run_cells(
+    grid: Grid,
+    cells: Sequence[Cell],
+    jobs: int | None = None,
+    overwrite: bool = False,
+    look: Callable[[Cell], State] = state_of,
+) -> list[Failure]:
     """Run what is not there yet of some cells.
 
     Args:
@@ -50,6 +56,7 @@ def run_cells(grid: Grid, cells: Sequence[Cell], jobs: int | None = None, overwr
         cells: in the order to run them.
         jobs: processes at a time, before what the grid says.
         overwrite: run cells anew that were made from other keys.
+        look: how far a cell has come.
 
     Returns:
         The cells that are not there, each with the reason.
@@ -57,10 +64,12 @@ def run_cells(grid: Grid, cells: Sequence[Cell], jobs: int | None = None, overwr
     Raises:
         ValueError: another process runs cells of this grid.
     """
+    if all(look(cell).stand is Stand.FINISHED for cell in cells):
+        return []
     grid.output_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(grid.output_dir / ".lock", blocking=False):
-            return Runner(jobs or grid.jobs or default_jobs(), overwrite)(cells)
+            return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look)(cells)
     except Timeout:
         raise ValueError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
 
@@ -72,12 +81,20 @@ class Runner:
         jobs: processes at a time; each has its share of the cores as `OMP_NUM_THREADS`.
         overwrite: run cells anew that were made from other keys.
         command: the program, None for LLaMA-Factory's own.
+        look: how far a cell has come. What is evaluated anew is looked for in its folder alone, for it needs the weights.
     """
 
-    def __init__(self, jobs: int, overwrite: bool = False, command: Path | None = None) -> None:
+    def __init__(
+        self,
+        jobs: int,
+        overwrite: bool = False,
+        command: Path | None = None,
+        look: Callable[[Cell], State] = state_of,
+    ) -> None:
         self.jobs = jobs
         self.overwrite = overwrite
         self.command = command or llamafactory_cli()
+        self._look = look
         self.failures: list[Failure] = []
         self._processes: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
@@ -112,7 +129,7 @@ class Runner:
         return self.failures
 
     def _is_to_run(self, cell: Cell) -> bool:
-        state = state_of(cell)
+        state = self._look(cell)
         if state.stand is Stand.CHANGED and not self.overwrite:
             self.failures.append(
                 Failure(cell, f"is made from other keys ({'; '.join(state.differing)}); --overwrite runs it anew.")
@@ -157,7 +174,8 @@ class Runner:
             except ValueError as error:
                 self.failures.append(Failure(cell, str(error)))
         elif code == NOT_STARTED:
-            self.failures.append(Failure(cell, f"was not started, for {cell.evaluates.name} is not there."))
+            reason = f"was not started, for there is no finished run in {cell.evaluates.folder}."
+            self.failures.append(Failure(cell, reason))
         else:
             self.failures.append(Failure(cell, f"ended with {code}: {last_line(cell)}"))
         return f"{cell.name}: {self.failures[-1].reason}"

@@ -1,4 +1,4 @@
-"""Boxes in texts and their overlap, for grounding (docs/metrics.md)."""
+"""Boxes in texts and their overlap, for grounding (docs/reference/metrics.md)."""
 
 import re
 from collections.abc import Sequence

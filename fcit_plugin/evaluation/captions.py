@@ -1,4 +1,4 @@
-"""Scores of captions (docs/metrics.md): ROUGE-L of our own, and those of the COCO caption toolkit."""
+"""Scores of captions (docs/reference/metrics.md): ROUGE-L of our own, and those of the COCO caption toolkit."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The accuracy matrix a[t][i], score of data set i after stage t, and what is read off it (docs/metrics.md)."""
+"""The accuracy matrix a[t][i], score of data set i after stage t, and what is read off it (docs/reference/metrics.md)."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""How the answers to one data set are scored, and the registry of the metrics (docs/metrics.md)."""
+"""How the answers to one data set are scored, and the registry of the metrics (docs/reference/metrics.md)."""
 
 import difflib
 from collections.abc import Callable, Sequence

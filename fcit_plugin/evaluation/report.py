@@ -176,15 +176,24 @@ def read_report(path: str | PathLike) -> Report:
     if not file.is_file():
         raise ValueError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(report, dict):
-            raise ValueError("it is no JSON object")
-        wrong = [key for key, kind in _NEEDED.items() if key not in report or not isinstance(report[key], kind)]
-        if wrong:
-            raise ValueError(f"nothing, or nothing that fits, stands under {', '.join(wrong)}")
-        AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
+        return checked_report(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
+
+
+def checked_report(report: Any) -> Report:
+    """Return what was read as a report, if it has all that a comparison needs.
+
+    Raises:
+        ValueError: it has not; the message is a reason for the caller's sentence.
+        TypeError: its accuracy is no matrix of numbers.
+    """
+    if not isinstance(report, dict):
+        raise ValueError("it is no JSON object")
+    wrong = [key for key, kind in _NEEDED.items() if key not in report or not isinstance(report[key], kind)]
+    if wrong:
+        raise ValueError(f"nothing, or nothing that fits, stands under {', '.join(wrong)}")
+    AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
     return report
 
 
@@ -202,7 +211,7 @@ def table(report: Report) -> str:
     if report["privacy"]:
         total = report["privacy"]["total"]
         blocks.append(
-            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/privacy.md."
+            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/guide/privacy.md."
         )
     return "\n\n".join(blocks)
 

@@ -1,4 +1,4 @@
-"""Records of the released files: reading them, and what can be wrong with one (docs/data.md)."""
+"""Records of the released files: reading them, and what can be wrong with one (docs/guide/data.md)."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Dynamic knowledge organization (DKO): which client trains which subspace (docs/settings.md).
+"""Dynamic knowledge organization (DKO): which client trains which subspace (docs/guide/settings.md).
 
 Two questions are kept apart. `match` is what anyone can answer from the server's public state and one token:
 does a known subspace serve this kind of instruction? `Organizer.assign` then sorts the clients without a match

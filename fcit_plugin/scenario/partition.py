@@ -1,4 +1,4 @@
-"""Dealing the records of the tasks out to the clients (docs/settings.md)."""
+"""Dealing the records of the tasks out to the clients (docs/guide/settings.md)."""
 
 import difflib
 import math

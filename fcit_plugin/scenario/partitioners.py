@@ -21,7 +21,7 @@ from .task_records import Records
 
 
 def quantity(records: Records, options: PartitionOptions, generator: np.random.Generator) -> list[np.ndarray]:
-    """Quantity skew: w ~ Dirichlet(beta over N clients), client k gets floor(w_k n) records (docs/settings.md).
+    """Quantity skew: w ~ Dirichlet(beta over N clients), client k gets floor(w_k n) records (docs/guide/settings.md).
 
     The records that rounding down leaves go one each to the clients with the largest fraction of w_k n
     (ties: the smaller client). The sizes are raised to the minimum before the records are drawn.

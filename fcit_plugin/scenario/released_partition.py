@@ -1,4 +1,4 @@
-"""The partition files of the released benchmark (docs/data.md), matched to the train files record by record."""
+"""The partition files of the released benchmark (docs/guide/data.md), matched to the train files record by record."""
 
 import json
 import logging

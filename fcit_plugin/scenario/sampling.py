@@ -1,4 +1,4 @@
-"""Which clients take part in a round, and the seed of each (docs/settings.md).
+"""Which clients take part in a round, and the seed of each (docs/guide/settings.md).
 
 Every draw depends on its coordinates alone and on nothing drawn before, so a resumed run and a run on
 other machines sample the same clients. The coordinates are the spawn key of a `SeedSequence`: unlike a list

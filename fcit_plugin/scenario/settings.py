@@ -1,4 +1,4 @@
-"""The four settings of the paper by name, and settings of one's own (docs/settings.md)."""
+"""The four settings of the paper by name, and settings of one's own (docs/guide/settings.md)."""
 
 import difflib
 from collections.abc import Sequence

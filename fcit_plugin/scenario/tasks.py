@@ -1,4 +1,4 @@
-"""Tasks and their order in time (docs/settings.md)."""
+"""Tasks and their order in time (docs/guide/settings.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What picks an adapter for a prompt, as files: for servers that hold many adapters and know nothing of this plugin.
 
 ``router.json`` names the adapters and says how an identity token is made, ``router.safetensors`` holds the numbers, and
-``encoder/`` the tokenizer, and the text encoder if there is one. docs/serving.md shows the few lines that use them.
+``encoder/`` the tokenizer, and the text encoder if there is one. docs/guide/serving.md shows the few lines that use them.
 """
 
 from collections.abc import Mapping, Sequence

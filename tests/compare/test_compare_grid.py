@@ -146,7 +146,7 @@ def shipped(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["recipes/compare/mini.yaml", "recipes/compare/ablations.yaml", "recipes/compare/hard.yaml", "benchmarks/real/grid.yaml"],
+    ["recipes/compare/mini.yaml", "recipes/compare/ablations.yaml", "recipes/compare/hard.yaml", "recipes/compare/real.yaml"],
 )
 def test_every_cell_of_the_shipped_grids_is_a_recipe(name, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -113,7 +113,8 @@ def test_what_is_evaluated_waits_for_its_run_and_is_not_started_without_it(run):
     rows = {"bad": {"how": "fails"}, "of_bad": {"evaluates": "bad", "how": "works"}}
     failures, started = run(rows, jobs=2)
     assert started == ["fails"]
-    assert failures["of_bad"] == "was not started, for task_hom/beta1/bad/seed1 is not there."
+    folder = run.cells[0].folder
+    assert failures["of_bad"] == f"was not started, for there is no finished run in {folder}."
 
 
 def test_processes_run_side_by_side_with_their_share_of_the_cores(run):

@@ -1,4 +1,4 @@
-"""docs/recipes.md on data of one's own, followed word by word: two formats of LLaMA-Factory become two stages."""
+"""docs/guide/recipes.md on data of one's own, followed word by word: two formats of LLaMA-Factory become two stages."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from fcit_plugin.federation.messages import METRICS, NUM_EXAMPLES
 
 def blocks():
     """The JSON and the YAML that the section shows."""
-    text = (ROOT / "docs" / "recipes.md").read_text()
+    text = (ROOT / "docs" / "guide" / "recipes.md").read_text()
     section = text.partition("## Your own data")[2].partition("\n## ")[0]
     (info,), (keys,) = (re.findall(rf"```{kind}\n(.*?)```", section, re.DOTALL) for kind in ("json", "yaml"))
     return json.loads(info), keys

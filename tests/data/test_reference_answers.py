@@ -7,9 +7,9 @@ import tiny
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
 
+from fcit_plugin.data.pipeline import Pipeline
 from fcit_plugin.data.root import use_data_root
 from fcit_plugin.evaluation.metrics import score
-from fcit_plugin.data.pipeline import Pipeline
 
 GROUNDING = "instructions/Grounding/test_6000.json"
 FLICKR = "instructions/Flickr30k-cap/val_brief.json"

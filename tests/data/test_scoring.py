@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from runs import report_of, run_recipe
 
-from fcit_plugin.evaluation.captions import COCO_PARTS
 from fcit_plugin.data.scoring import Scoring, check_metrics, scoring
+from fcit_plugin.evaluation.captions import COCO_PARTS
 
 
 def entries(train=(), test=()):

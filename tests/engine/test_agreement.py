@@ -10,10 +10,10 @@ import torch.distributed as dist
 from llamafactory.hparams import get_train_args
 from transformers import TrainerCallback
 
-from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.server import RoundFailed
 from fcit_plugin.engine.processes import Agreement, Deadline
 from fcit_plugin.engine.session import Session
+from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.server import RoundFailed
 
 
 def in_two_processes(folder: Path, work) -> list[str]:

@@ -10,10 +10,10 @@ from runs import ROOT, report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 from transformers import BertConfig
 
+from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.federation.folders import read_update
 from fcit_plugin.federation.messages import METRICS, NUM_EXAMPLES
 from fcit_plugin.recipe.read import split
-from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.scenario.settings import SETTINGS
 
 DEEPSPEED = str(ROOT / "recipes" / "deepspeed" / "ds_z{}_config.json")

@@ -11,10 +11,10 @@ from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams import get_train_args
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fcit_plugin.evaluation.metrics import exact_match, mean_of
-from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.session import Session
+from fcit_plugin.evaluation.metrics import exact_match, mean_of
+from fcit_plugin.hookspecs import hookimpl
 
 #: Answers of one, two and three words; one begins like another, and one is another's beginning.
 LABELS = {"a": "a", "b": "b c", "c": "b d a", "d": "a two"}

@@ -15,10 +15,10 @@ from runs import infer_args, report_of, run_recipe, weight_bytes, weighted_by_pe
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from fcit_plugin.serving.export_adapters import export_adapters
-from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.reference_images import reference_images
+from fcit_plugin.recipe.combinations import check_combination
+from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.names import read_manifest
 from fcit_plugin.state.server_state import load_state

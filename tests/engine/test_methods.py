@@ -16,10 +16,10 @@ from torch.nn.functional import cross_entropy
 from fcit_plugin.adapters.lora import lora_parameters
 from fcit_plugin.adapters.stacked import activated, frozen_beside
 from fcit_plugin.continual.methods import METHODS
-from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.scaffold import GRADIENT
 from fcit_plugin.engine.session import Session
 from fcit_plugin.engine.trainer_terms import SampleGradients
+from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.scaffold import GRADIENT
 
 STAGES = [["color"], ["letter"], ["number"]]
 MORE = {"moe_lora": {"fcit_num_experts": 2}}

@@ -8,9 +8,9 @@ import torch
 from runs import report_of, run_recipe, weighted_by_peft
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fcit_plugin.engine.oracle import TaskEncoder, task_of
 from fcit_plugin.evaluation.metrics import exact_match, mean_of
 from fcit_plugin.hookspecs import hookimpl
-from fcit_plugin.engine.oracle import TaskEncoder, task_of
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.server_state import load_state
 

@@ -5,8 +5,8 @@ import torch
 from flwr.app import ConfigRecord
 from llamafactory.hparams import get_train_args
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.engine.session import Session
+from fcit_plugin.federation.client import work_config
 
 RATE, MU = 0.5, 0.3
 

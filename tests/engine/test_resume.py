@@ -11,10 +11,10 @@ import pytest
 import tiny
 from crashes import in_a_child, limit_file_size
 from datasets import Dataset, Features, List, Value
+from fcit_plugin.integration import session
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
-from fcit_plugin.engine import session
 from fcit_plugin.data.pipeline import Split
 from fcit_plugin.engine.fingerprint import data_fingerprint, deciding_keys
 from fcit_plugin.state.checkpoints import Checkpoints
@@ -293,7 +293,7 @@ def test_a_trained_projector_goes_on_to_the_same_bits(llava_keys, llava_run, tmp
 
 
 def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits():
-    """The slow proof of docs/reliability.md in small: three kills of a real process."""
+    """The slow proof of docs/guide/reliability.md in small: three kills of a real process."""
     command = [sys.executable, str(ROOT / "tools" / "kill_proof.py"), "--kills", "3", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

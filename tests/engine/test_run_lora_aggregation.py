@@ -15,13 +15,13 @@ from transformers import AutoModelForCausalLM
 
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, only
+from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.report import table
 from fcit_plugin.federation.client import work_config
-from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.recipe.combinations import check_combination
-from fcit_plugin.serving.trained import Learnt
-from fcit_plugin.engine.session import Session
+from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
+from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.server_state import load_state
 

@@ -8,8 +8,8 @@ from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
 from runs import report_of
 
-from fcit_plugin.data.raw_files import TrainFiles
 from fcit_plugin.data.pipeline import Pipeline
+from fcit_plugin.data.raw_files import TrainFiles
 
 SITES = ["bonn", "aachen", "celle", "bonn", "bonn", "aachen"]
 ANSWERS = ["red", "green", "blue", "red", "grey", "red"]

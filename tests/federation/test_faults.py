@@ -95,7 +95,7 @@ def test_a_round_with_a_bad_reply_is_the_round_without_that_client(fault, phase,
 
 def test_there_are_many_kinds_of_faults_and_the_documents_list_them_all():
     assert len({fault.name for fault in TABLE}) == len(TABLE) >= 40
-    document = Path(__file__).parents[2] / "docs" / "reliability.md"
+    document = Path(__file__).parents[2] / "docs" / "guide" / "reliability.md"
     assert markdown() in document.read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Ways in which a client's reply can be wrong: the table behind docs/reliability.md.
+"""Ways in which a client's reply can be wrong: the table behind docs/guide/reliability.md.
 
 A fault turns a good reply into the messages that arrive instead, as the hook ``fcit_intercept_reply`` does.
 """
@@ -288,7 +288,7 @@ TABLE = [
 
 
 def markdown() -> str:
-    """The table of docs/reliability.md."""
+    """The table of docs/guide/reliability.md."""
     phases = {BOTH: "query, update", QUERY: "query", TRAIN: "update"}
     rows = [f"| {number} | {fault.name} | {phases[fault.phases]} |" for number, fault in enumerate(TABLE, 1)]
     return "\n".join(["| | a client's reply ... | in answer to |", "| ---: | --- | --- |", *rows])

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from test_export_adapters import fcit_cli, run_docs
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.serving.router_files import write_router
+from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.state.server_state import load_state
 
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from standin import hub_stand_in
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
 
-from fcit_plugin.serving.load import load_fcit_folder
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.serving.load import load_fcit_folder
 from fcit_plugin.state.server_state import load_state
 
 SCRIPT = ROOT / "tools" / "export_check.py"

@@ -138,8 +138,8 @@ def test_a_fixed_weighting_is_one_lora_of_rank_k_r_at_any_scale(peft_model, tmp_
 
 
 def blocks():
-    """The tested Python of docs/serving.md, by name."""
-    text = (ROOT / "docs" / "serving.md").read_text()
+    """The tested Python of docs/guide/serving.md, by name."""
+    text = (ROOT / "docs" / "guide" / "serving.md").read_text()
     return dict(re.findall(r"<!-- tested: ([\w ]+) -->\n```python\n(.*?)```", text, re.DOTALL))
 
 
@@ -150,7 +150,7 @@ def run_docs(folder, *names):
         patch.chdir(folder)
         for name in names:
             assert "fcit" not in blocks()[name]
-            exec(compile(blocks()[name], f"docs/serving.md: {name}", "exec"), found)  # noqa: S102
+            exec(compile(blocks()[name], f"docs/guide/serving.md: {name}", "exec"), found)  # noqa: S102
     return found
 
 

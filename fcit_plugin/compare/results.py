@@ -1,0 +1,137 @@
+"""Finished runs of a grid, from their folders or from results files: what is kept of them without their weights.
+
+A results file has a line for each run, sorted by name: a JSON object with the keys ``run`` (the name of its cell), ``recipe``
+(what it was started with) and ``report``. Grids of one ``output_dir`` share their runs, so they may share a file, too.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.report import Report, checked_report, read_report
+from ..writing import write_bytes
+from .cell_state import Stand, State, differing_keys, state_of
+from .grid_file import Cell, Grid
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of a results file.
+
+    Attributes:
+        run: the name of its cell.
+        recipe: the keys that it was started with.
+        report: what it left.
+    """
+
+    run: str
+    recipe: dict[str, Any]
+    report: Report
+
+
+#: The keys of a line.
+_KEYS = [field.name for field in fields(Run)]
+
+
+class Results:
+    """What there is of a grid's runs: in results files, and in folders for the cells that the files lack.
+
+    Args:
+        grid: whose runs.
+        files: results files; together they hold each run once.
+
+    Raises:
+        ValueError: a file cannot be used; one sentence that names it and the line.
+    """
+
+    def __init__(self, grid: Grid, files: Iterable[Path] = ()) -> None:
+        self._grid = grid
+        runs = read_runs(grid, files)
+        differing = {cell.name: differing_keys(cell, runs[cell.name].recipe) for cell in grid.cells if cell.name in runs}
+        self._changed = {name: keys for name, keys in differing.items() if keys}
+        self._reports = {name: runs[name].report for name, keys in differing.items() if not keys}
+
+    def state_of(self, cell: Cell) -> State:
+        """How far a cell has come; one that the files have from other keys may have been run anew in its folder."""
+        if cell.name in self._reports:
+            return State(Stand.FINISHED)
+        state = state_of(cell)
+        if state.stand is Stand.OPEN and cell.name in self._changed:
+            return State(Stand.CHANGED, self._changed[cell.name])
+        return state
+
+    def reports(self) -> dict[str, Report]:
+        """Return the reports of the cells that are finished, by name, in the grid's order.
+
+        Raises:
+            ValueError: one of them is damaged.
+        """
+        finished = [cell for cell in self._grid.cells if self.state_of(cell).stand is Stand.FINISHED]
+        return {cell.name: self._reports.get(cell.name) or read_report(cell.folder) for cell in finished}
+
+
+def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
+    """Put finished runs into a results file, in place of its lines of the same cells.
+
+    Its other lines stay: cells without a report, and those of other grids with this `output_dir`.
+
+    Args:
+        grid: whose runs.
+        reports: by the name of the cell.
+        file: new, or a results file.
+
+    Returns:
+        How many runs the file has then.
+
+    Raises:
+        ValueError: the file is there and no results file of this grid.
+    """
+    runs = read_runs(grid, [file] if file.exists() else [])
+    runs |= {cell.name: Run(cell.name, cell.keys, reports[cell.name]) for cell in grid.cells if cell.name in reports}
+    lines = [json.dumps(vars(runs[name]), ensure_ascii=False, separators=(",", ":")) for name in sorted(runs)]
+    write_bytes(file, "".join(f"{line}\n" for line in lines).encode())
+    return len(runs)
+
+
+def read_runs(grid: Grid, files: Iterable[Path]) -> dict[str, Run]:
+    """Return the runs of results files by name, those of other grids with this `output_dir` among them.
+
+    Raises:
+        ValueError: a file is missing, a line is no run, a run of another `output_dir`, or there twice; the sentence names
+            the file and the line.
+    """
+    runs: dict[str, Run] = {}
+    places: dict[str, str] = {}
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file} does not exist; name a file that `fcit-cli compare GRID --to FILE` has written.")
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+            place = f"{file}, line {number}"
+            run = _run_of(line, place)
+            folder = Path(str(run.recipe.get("output_dir")))
+            if folder != grid.output_dir / run.run:
+                raise ValueError(
+                    f"{place}: {run.run} is a run of another grid, made in {folder}; {grid.path} has its runs in "
+                    f"{grid.output_dir}, so name the file of those, or change its `output_dir`."
+                )
+            if run.run in runs:
+                raise ValueError(f"{place}: {run.run} stands in {places[run.run]} already; keep one of the two lines.")
+            runs[run.run], places[run.run] = run, place
+    return runs
+
+
+def _run_of(line: bytes, place: str) -> Run:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place} is not valid JSON ({error}); restore the file, or take the line out.") from error
+    try:
+        if not isinstance(value, dict) or set(value) != set(_KEYS):
+            raise ValueError(f"it needs the keys {', '.join(_KEYS)} and no others")
+        if not isinstance(value["run"], str) or not isinstance(value["recipe"], dict):
+            raise ValueError("`run` must be a name, and `recipe` keys and values")
+        return Run(value["run"], value["recipe"], checked_report(value["report"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place} is not a finished run ({error}); restore the file, or take the line out.") from error

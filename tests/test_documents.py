@@ -1,0 +1,100 @@
+"""The Markdown pages: links lead somewhere, the index has every page, every picture is shown."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runs import ROOT
+
+DOCS = ROOT / "docs"
+PICTURES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp")
+#: Folders whose files may name a page of docs/ in a docstring, a comment or a sentence.
+CODE = ("fcit_plugin", "recipes", "scripts", "benchmarks")
+
+
+def sources() -> list[Path]:
+    """The top of the checkout, without what .gitignore names there and hidden folders."""
+    ignored = {name.strip("/") for name in (ROOT / ".gitignore").read_text().split()}
+    return [path for path in ROOT.iterdir() if path.name not in ignored and not path.name.startswith(".")]
+
+
+def pages() -> list[Path]:
+    """All Markdown files of the checkout."""
+    tops = [[top] if top.is_file() else top.rglob("*.md") for top in sources()]
+    return sorted(path for found in tops for path in found if path.suffix == ".md")
+
+
+def prose(text: str) -> str:
+    """A page without blocks of code."""
+    return re.sub(r"^(```|~~~).*?^\1[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def links(page: Path) -> Iterator[str]:
+    """The targets of a page's links and pictures that are not on the web."""
+    text = re.sub(r"`[^`\n]*`", "", prose(page.read_text(encoding="utf-8")))
+    found = re.findall(r"\]\(\s*<?([^)>\s]+)|^\[[^\]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]+)\"", text, re.MULTILINE)
+    for target in ("".join(parts) for parts in found):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def place(page: Path, target: str) -> Path:
+    """The file that a link leads to, which need not be there."""
+    path = target.partition("#")[0]
+    return (page.parent / path).resolve() if path else page
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    made: dict[str, int] = {}
+    for heading in re.findall(r"^#{1,6} +(.+?)[ #]*$", prose(page.read_text(encoding="utf-8")), re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        name = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        made[name] = made.get(name, -1) + 1
+        if made[name]:
+            made[f"{name}-{made[name]}"] = 0
+    return set(made)
+
+
+def test_anchors_are_githubs(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Bounds: `fcit_reference`\n## A-b, c & d!\n## Twice\n```bash\n# no heading\n```\n### Twice ###\n## [Link](x.md)\n"
+    )
+    assert anchors(page) == {"bounds-fcit_reference", "a-b-c--d", "twice", "twice-1", "link"}
+
+
+def test_links_are_found_in_prose_alone(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        '[a](b.md#c) `[d](e)` [![f](g.png)](h.md "i")\n```\n[j](k)\n```\n<img src="l.png">\n[m]: n.md\n[o](https://p)\n'
+    )
+    assert list(links(page)) == ["b.md#c", "g.png", "h.md", "l.png", "n.md"]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page):
+    for target in links(page):
+        there, anchor = place(page, target), target.partition("#")[2]
+        assert there.exists() and there.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_the_index_has_every_page_once():
+    index = DOCS / "index.md"
+    listed = [re.fullmatch(r"- \[[^\]]+\]\((.+?)\): .+", line) for line in index.read_text().splitlines() if line[:1] == "-"]
+    assert sorted(place(index, line[1]) for line in listed) == sorted(set(DOCS.rglob("*.md")) - {index})
+
+
+def test_every_picture_is_shown():
+    shown = {place(page, target) for page in pages() for target in links(page)}
+    pictures = [path for path in DOCS.rglob("*") if path.suffix in PICTURES]
+    assert pictures
+    assert [path for path in pictures if path not in shown] == []
+
+
+def test_pages_that_code_and_recipes_name_are_there():
+    for path in (path for folder in CODE for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".json")):
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), f"{path} names {name}"
