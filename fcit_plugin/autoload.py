@@ -11,6 +11,8 @@ from importlib import import_module
 
 import wrapt
 
+from .errors import FcitError
+
 logger = logging.getLogger(__name__)
 
 #: LLaMA-Factory module -> our module whose ``install(module)`` puts the seam in. Ours is imported only
@@ -68,7 +70,7 @@ def check_seams() -> None:
     """Refuse an fcit recipe where a seam is missing: it would silently run as plain fine-tuning.
 
     Raises:
-        ValueError: A seam could not be put in.
+        FcitError: A seam could not be put in.
     """
     for module, error in FAILED.items():
-        raise ValueError(f"This version of LLaMA-Factory cannot be used with fcit keys: {module} does not fit ({error}).")
+        raise FcitError(f"This version of LLaMA-Factory cannot be used with fcit keys: {module} does not fit ({error}).")

@@ -6,7 +6,6 @@ shows of an uncaught one is replaced, and only once an fcit key, an fcit stage o
 """
 
 import difflib
-import dis
 import errno
 import json
 import os
@@ -17,7 +16,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+#: Libraries that raise ``ValueError`` with a sentence over what stands in a recipe, a dataset or a model folder.
+_CHECK_INPUT = {
+    "accelerate",
+    "datasets",
+    "deepspeed",
+    "huggingface_hub",
+    "llamafactory",
+    "omegaconf",
+    "peft",
+    "transformers",
+    "trl",
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class FcitError(ValueError):
+    """Bad input, said in one sentence that names the file, key, record or client and what to do about it."""
 
 
 def end_in_a_sentence() -> None:
@@ -49,8 +64,8 @@ class _SentenceHook:
 def sentence_of(error: BaseException) -> str | None:
     """What to tell a user about an error, in one line.
 
-    Users' errors are those of files and missing packages, and every ``ValueError`` that somebody wrote a message for,
-    that is, one from a ``raise`` statement.
+    Users' errors are ours (:class:`FcitError`), those of files and missing packages, and a ``ValueError`` of a library that
+    checks what users write.
 
     Returns:
         None for an error that is a programmer's: a traceback says more.
@@ -60,7 +75,7 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.strerror is not None:
         remedy = "free some space and start again" if error.errno in _FULL else "check that path"
         return f"{error.filename or 'A file'}: {error.strerror}; {remedy}."
-    if isinstance(error, (OSError, ImportError)) or (isinstance(error, ValueError) and _was_raised(error)):
+    if isinstance(error, (FcitError, OSError, ImportError)) or (isinstance(error, ValueError) and _is_users(error)):
         line = one_line(error)
         return line if line[-1] in ".?!)" else f"{line}."
     return None
@@ -78,12 +93,12 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _was_raised(error: BaseException) -> bool:
-    """Whether a ``raise`` statement made the error, and not the interpreter or compiled code on its way."""
+def _is_users(error: ValueError) -> bool:
+    """Whether an error that is none of ours was raised by a library that checks what users write."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _CHECK_INPUT
 
 
 def _tell_torchrun(sentence: str) -> None:

@@ -6,6 +6,7 @@ from functools import cache
 import pluggy
 
 from . import hookspecs
+from .errors import FcitError
 
 #: Kinds of things that can be registered; the hook of a kind is ``fcit_<kind>``.
 KINDS = ("partitioners", "methods", "server_rules", "lora_aggregations", "identity_encoders", "metrics")
@@ -36,12 +37,12 @@ def registry(kind: str) -> dict[str, Callable]:
         kind: One of :data:`KINDS`.
 
     Raises:
-        ValueError: Two plugins register the same name.
+        FcitError: Two plugins register the same name.
     """
     found: dict[str, Callable] = {}
     for part in reversed(getattr(manager().hook, f"fcit_{kind}")()):  # pluggy calls the latest first
         for name in part:
             if name in found:
-                raise ValueError(f"Two plugins register {name!r} among the {kind.replace('_', ' ')}; uninstall one.")
+                raise FcitError(f"Two plugins register {name!r} among the {kind.replace('_', ' ')}; uninstall one.")
         found.update(part)
     return found

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .errors import FcitError
+
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -47,7 +49,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         The folder to write into, a hidden sibling, empty.
 
     Raises:
-        ValueError: The folder is there and not empty.
+        FcitError: The folder is there and not empty.
     """
     check_empty(folder)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -66,7 +68,7 @@ def check_empty(folder: Path) -> None:
     """Check that a folder is new or empty.
 
     Raises:
-        ValueError: It is neither.
+        FcitError: It is neither.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; name a new folder.")
+        raise FcitError(f"{folder} is not empty; name a new folder.")

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from forked import HINT, MARK, command
 
-from fcit_plugin.errors import sentence_of
+from fcit_plugin.errors import FcitError, sentence_of
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_verbosity_debug_brings_the_traceback_back(misspelt, tmp_path, level):
     ended = command(["train", misspelt], tmp_path, {"LLAMAFACTORY_VERBOSITY": level})
     assert ended.code == 1
     assert ended.sentences == []
-    assert "Traceback (most recent call last)" in ended.stderr and "ValueError: Unknown key" in ended.stderr
+    assert "Traceback (most recent call last)" in ended.stderr and "FcitError: Unknown key" in ended.stderr
 
 
 def test_flags_in_place_of_a_recipe_end_alike(tmp_path):
@@ -87,7 +87,7 @@ def test_of_several_processes_the_first_speaks_and_each_tells_torchrun(misspelt,
 class TestSentence:
     def test_a_message_of_several_lines_becomes_one(self):
         def fail():
-            raise ValueError("One line,\n  and\tanother.")
+            raise FcitError("One line,\n  and\tanother.")
 
         assert sentence_of(caught(fail)) == "One line, and another."
 
@@ -102,10 +102,16 @@ class TestSentence:
         error = caught(lambda: subprocess.run(["false"], check=True))
         assert "its own message stands above" in sentence_of(error)
 
+    def test_what_llamafactory_refuses_is_a_sentence_too(self):
+        from llamafactory.data.parser import get_dataset_list
+
+        assert "dataset_info.json" in sentence_of(caught(lambda: get_dataset_list(["none"], "no_such_folder")))
+
     @pytest.mark.parametrize(
         "make",
         [
             lambda: {}["key"],
+            lambda: (_ for _ in ()).throw(ValueError("somebody else's")),
             lambda: None + 1,
             lambda: [].pop(),
             lambda: (lambda a, b: 0)(*"ab", "c"),

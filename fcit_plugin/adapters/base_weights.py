@@ -8,6 +8,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from ..errors import FcitError
 from .base_change import change_of, changed_layers
 from .lora import ADAPTER, State
 
@@ -19,7 +20,7 @@ class BaseWeights:
         model: PEFT model whose adapter :data:`.lora.ADAPTER` is on the layers.
 
     Raises:
-        ValueError: A layer's weight cannot be changed: it is quantised, no matrix, or shared with another layer.
+        FcitError: A layer's weight cannot be changed: it is quantised, no matrix, or shared with another layer.
     """
 
     def __init__(self, model: PeftModel) -> None:
@@ -39,14 +40,14 @@ class BaseWeights:
         """Change the model's weights by C; an empty one gives back those that were loaded.
 
         Raises:
-            ValueError: It is that of another model.
+            FcitError: It is that of another model.
         """
         if same(base, self._written):
             return
         layers = set(changed_layers(base))
         for layer in sorted(layers | set(changed_layers(self._written))):
             if layer not in self._weights:
-                raise ValueError(f"The change of the base weights does not fit the model: it has no LoRA layer {layer}.")
+                raise FcitError(f"The change of the base weights does not fit the model: it has no LoRA layer {layer}.")
             weight, loaded = self._weights[layer], self._loaded[layer]
             if layer in layers:
                 put(weight, loaded, base, layer, self._scales[layer])
@@ -66,13 +67,13 @@ def add_to(model: nn.Module, base: State, scale: float, source: str) -> None:
         source: Where C is from.
 
     Raises:
-        ValueError: It does not fit the model, or the model's weights are quantised.
+        FcitError: It does not fit the model, or the model's weights are quantised.
     """
     parameters = dict(model.named_parameters())
     for layer in changed_layers(base):
         weight = parameters.get(f"{layer}.weight")
         if weight is None:
-            raise ValueError(f"The change of the base weights in {source} does not fit this base model: it has no {layer}.")
+            raise FcitError(f"The change of the base weights in {source} does not fit this base model: it has no {layer}.")
         _check(layer, weight, shared=False)
         put(weight, weight.detach().clone(), base, layer, scale)
 
@@ -81,12 +82,12 @@ def put(weight: nn.Parameter, loaded: torch.Tensor, base: State, layer: str, sca
     """W + s C into one weight, in float32 until it takes the weight's dtype.
 
     Raises:
-        ValueError: C has another shape than W.
+        FcitError: C has another shape than W.
     """
     device = weight.device
     change = change_of({key: base[key].to(device) for key in _keys(base, layer)}, layer)
     if change.shape != weight.shape:
-        raise ValueError(
+        raise FcitError(
             f"The change of the base weights does not fit the model: {layer} is {list(change.shape)}, the model has "
             f"{list(weight.shape)}."
         )
@@ -105,12 +106,12 @@ def _keys(base: State, layer: str) -> list[str]:
 
 def _check(layer: str, weight: torch.Tensor, shared: bool) -> None:
     if not weight.is_floating_point() or weight.dim() != 2:
-        raise ValueError(
+        raise FcitError(
             f"The base weight of {layer} cannot be changed: it is quantised or no matrix; take a base model that is not "
             "quantised, or another `fcit_lora_aggregation`."
         )
     if shared:
-        raise ValueError(
+        raise FcitError(
             f"The base weight of {layer} cannot be changed: another layer of the model uses it too; take it out of "
             "`lora_target`, or take another `fcit_lora_aggregation`."
         )

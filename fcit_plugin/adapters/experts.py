@@ -11,6 +11,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from typing_extensions import override
 
+from ..errors import FcitError
 from .lora import State
 
 _ROUTER = ".router.weight"
@@ -46,12 +47,12 @@ def divide(model: nn.Module, adapter: str, num_experts: int) -> None:
         num_experts: E.
 
     Raises:
-        ValueError: The rank cannot be divided into as many experts.
+        FcitError: The rank cannot be divided into as many experts.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer) and adapter in module.lora_A:
             if module.r[adapter] % num_experts:
-                raise ValueError(
+                raise FcitError(
                     f"`lora_rank: {module.r[adapter]}` cannot be divided into {num_experts} experts (`fcit_num_experts`)."
                 )
             module.lora_A[adapter] = Experts(module.lora_A[adapter], num_experts)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import FcitError
+
 #: LLaMA-Factory trains the adapter of this name.
 ADAPTER = "default"
 
@@ -90,11 +92,11 @@ def check_keys(parameters: Mapping[str, torch.Tensor], state: State, what: str) 
     """Refuse a state with other tensors than the model's.
 
     Raises:
-        ValueError: The sentence names some that are missing or too many.
+        FcitError: The sentence names some that are missing or too many.
     """
     if parameters.keys() != state.keys():
         missing, extra = sorted(parameters.keys() - state.keys()), sorted(state.keys() - parameters.keys())
-        raise ValueError(
+        raise FcitError(
             f"The {what} does not fit the model: missing {missing[:3]}, unexpected {extra[:3]}; compare base model and "
             "lora_target."
         )
@@ -104,11 +106,11 @@ def check_shapes(parameters: Mapping[str, torch.Tensor], state: State, what: str
     """Refuse a state whose tensors have other shapes than the model's.
 
     Raises:
-        ValueError: The sentence names the first tensor that does not fit.
+        FcitError: The sentence names the first tensor that does not fit.
     """
     for key, parameter in parameters.items():
         if parameter.shape != state[key].shape:
-            raise ValueError(
+            raise FcitError(
                 f"The {what} does not fit the model: {key} is {list(state[key].shape)}, the model has "
                 f"{list(parameter.shape)}; compare base model and lora_rank."
             )
@@ -137,7 +139,7 @@ def write_subspace(model: nn.Module, state: State) -> None:
     """Put a subspace into the model's adapter.
 
     Raises:
-        ValueError: The keys of the state are not those of the adapter.
+        FcitError: The keys of the state are not those of the adapter.
     """
     _write(lora_parameters(model), state, "subspace")
 
@@ -151,7 +153,7 @@ def write_shared(model: nn.Module, state: State) -> None:
     """Put the shared trainables into the model.
 
     Raises:
-        ValueError: The keys of the state are not those of the model's shared trainables.
+        FcitError: The keys of the state are not those of the model's shared trainables.
     """
     _write(shared_parameters(model), state, "shared trainables")
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import FcitError
 from .lora import State
 
 #: Model types whose projector gives one feature for each image token of the prompt, in the prompts' order.
@@ -35,12 +36,12 @@ def check_one_module(model: nn.Module, keys: Iterable[str]) -> None:
         keys: Names of its parameters that are trained.
 
     Raises:
-        ValueError: The sentence names the parameters.
+        FcitError: The sentence names the parameters.
     """
     keys = sorted(keys)
     path = module_of(keys)
     if sorted(name for name, _ in model.named_parameters() if name.startswith(f"{path}.")) != keys or not path:
-        raise ValueError(
+        raise FcitError(
             f"Subspaces cannot have projectors of their own on this base model, for {', '.join(keys[:3])} (of {len(keys)}) are not "
             "the whole of one module, or have a LoRA on them; train it with `fcit_method: disco`, or with "
             "`freeze_multi_modal_projector: true`."
@@ -55,17 +56,17 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
         keys: Names of its parameters that are trained, its projector's.
 
     Raises:
-        ValueError: The sentence says why.
+        FcitError: The sentence says why.
     """
     advice = "train it with `fcit_method: disco`, or with `freeze_multi_modal_projector: true`."
     if model.config.model_type not in FAMILIES:
-        raise ValueError(
+        raise FcitError(
             f"Subspaces with projectors of their own (`fcit_method: disco_plus`) are for models of the types {', '.join(FAMILIES)}, "
             f"where each image token is one of the projector's features; this one is {model.config.model_type}: {advice}"
         )
     check_one_module(model, keys)
     if any(hasattr(parameter, "ds_id") for parameter in model.get_submodule(module_of(keys)).parameters()):
-        raise ValueError(
+        raise FcitError(
             "ZeRO-3 divides the projector among the processes, and subspaces with projectors of their own (`fcit_method: disco_plus`) "
             f"need it whole; take ZeRO-2, {advice}"
         )
@@ -98,7 +99,7 @@ class OwnProjectors:
         weights_of: Asked in a forward pass for the weights [tokens, K] of so many image tokens.
 
     Raises:
-        ValueError: The projectors are not those of this model, or its weights are not all in memory.
+        FcitError: The projectors are not those of this model, or its weights are not all in memory.
     """
 
     def __init__(self, model: nn.Module, projectors: Sequence[State], weights_of: Callable[[int], torch.Tensor]) -> None:
@@ -106,7 +107,7 @@ class OwnProjectors:
         path = module_of(projectors[0])
         module = model.get_submodule(path)
         if any(parameter.is_meta for parameter in module.parameters()):
-            raise ValueError(
+            raise FcitError(
                 f"The projector {path} is offloaded, and subspaces with projectors of their own need it in memory; load the model "
                 "on devices that hold it all (`device_map`)."
             )

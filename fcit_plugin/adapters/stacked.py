@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from ..errors import FcitError
 from .experts import divide, num_experts
 from .lora import ADAPTER, State, check_keys, check_shapes
 from .projectors import OwnProjectors
@@ -28,10 +29,10 @@ def stack(subspaces: Sequence[State]) -> State:
     """Stack subspaces along the rank: A to [K r, in], B to [out, K r].
 
     Raises:
-        ValueError: There is no subspace.
+        FcitError: There is no subspace.
     """
     if not subspaces:
-        raise ValueError("There is no subspace to stack.")
+        raise FcitError("There is no subspace to stack.")
     return {key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]}
 
 
@@ -70,10 +71,10 @@ class Activation:
             image_tokens: How many each sample has, for subspaces with projectors of their own; None for text alone.
 
         Raises:
-            ValueError: The number of columns is not K.
+            FcitError: The number of columns is not K.
         """
         if weights.dim() != 2 or weights.shape[1] != self.num_subspaces:
-            raise ValueError(f"Activation takes weights [batch, {self.num_subspaces}], got {tuple(weights.shape)}.")
+            raise FcitError(f"Activation takes weights [batch, {self.num_subspaces}], got {tuple(weights.shape)}.")
         self._own.gate = weights.repeat_interleave(self.rank, dim=1).unsqueeze(1)
         self._own.expands = expands
         self._own.weights = weights
@@ -129,7 +130,7 @@ def attach(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[St
         The activation that wants weights before each batch.
 
     Raises:
-        ValueError: The subspaces do not fit the model.
+        FcitError: The subspaces do not fit the model.
     """
     config = model.peft_config[ADAPTER]
     model.add_adapter(STACKED, stacked_config(config, len(subspaces)))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
-from ..errors import nearest
+from ..errors import FcitError, nearest
 from ..plugins import registry
 from .compression import CompressionArguments
 from .continual import ContinualArguments
@@ -77,7 +77,7 @@ class FcitArguments(
     (A dataclass takes the fields of its last base first, hence the order.)
 
     Raises:
-        ValueError: A key has a value that cannot work; the sentence names the key and what to do.
+        FcitError: A key has a value that cannot work; the sentence names the key and what to do.
     """
 
     def __post_init__(self) -> None:
@@ -93,18 +93,18 @@ class FcitArguments(
             value, kinds = getattr(self, name), get_args(hint) or (hint,)
             expected = kinds[0].__name__
             if value is None and type(None) not in kinds:
-                raise ValueError(f"`{name}` has no value; give one of type {expected}, or take the key out.")
+                raise FcitError(f"`{name}` has no value; give one of type {expected}, or take the key out.")
             allowed = {int: int, float: (int, float), bool: bool}.get(kinds[0])
             wrong_bool = isinstance(value, bool) and kinds[0] is not bool
             if value is not None and allowed and (wrong_bool or not isinstance(value, allowed)):
-                raise ValueError(f"`{name}` takes a value of type {expected}, got {value!r}.")
+                raise FcitError(f"`{name}` takes a value of type {expected}, got {value!r}.")
 
     def _check_choices(self) -> None:
         for item in fields(self):
             value, kind = getattr(self, item.name), _REGISTERED.get(item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
             if choices and value is not None and value not in choices:
-                raise ValueError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
+                raise FcitError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and values, as JSON-friendly types."""
@@ -119,13 +119,13 @@ def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
         others: Valid keys beside ours.
 
     Raises:
-        ValueError: One sentence that names the key and the nearest valid one.
+        FcitError: One sentence that names the key and the nearest valid one.
     """
     valid = [*(item.name for item in fields(FcitArguments)), *others]
     for name in names:
         if name not in valid:
             match = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
-            raise ValueError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{match[0]}`.")
+            raise FcitError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{match[0]}`.")
 
 
 #: Keys that mean something in one fcit stage alone, or only without any.
@@ -149,7 +149,7 @@ def check_stage(stage: str | None, names: list[str]) -> None:
         names: The keys given.
 
     Raises:
-        ValueError: One sentence that names the key and the stage it belongs to.
+        FcitError: One sentence that names the key and the stage it belongs to.
     """
     for name in names:
         if name in _ANYWHERE:
@@ -158,4 +158,4 @@ def check_stage(stage: str | None, names: list[str]) -> None:
         if stage not in wanted:
             command = "`llamafactory-cli export`" if name in EXPORT_KEYS else "chat, api, webchat and predict"
             where = " or ".join(f"`stage: {one}`" if one else command for one in wanted)
-            raise ValueError(f"`{name}` belongs to {where}; take it out or change the stage.")
+            raise FcitError(f"`{name}` belongs to {where}; take it out or change the stage.")

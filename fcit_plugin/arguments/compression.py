@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from ..plugins import registry
 from .option import option
 
@@ -24,13 +25,13 @@ class CompressionArguments:
         """Refuse what does not go together."""
         remembers = self.fcit_update_compression == "int8"
         if remembers and not registry("lora_aggregations")[self.fcit_lora_aggregation]().keeps_basis:
-            raise ValueError(
+            raise FcitError(
                 "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
                 f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "
                 "change the aggregation."
             )
         if self.fcit_client_dir is not None and not remembers:
-            raise ValueError(
+            raise FcitError(
                 "`fcit_client_dir` is where a client keeps what `fcit_update_compression: int8` has it carry over, and with "
                 f"{self.fcit_update_compression} there is nothing to keep; take it out."
             )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from .option import option
 
 #: Keys for ``llamafactory-cli export`` of an FCIT folder.
@@ -35,9 +36,9 @@ class InferenceArguments:
     def check(self) -> None:
         """Refuse values that cannot work, alone or together."""
         if (self.fcit_export_weights == "auto") != (self.fcit_export_instruction is not None):
-            raise ValueError(
+            raise FcitError(
                 "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
                 "data set, says which subspaces are merged."
             )
         if self.fcit_fallback_threshold is not None and not -1 <= self.fcit_fallback_threshold <= 1:
-            raise ValueError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {self.fcit_fallback_threshold}.")
+            raise FcitError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {self.fcit_fallback_threshold}.")

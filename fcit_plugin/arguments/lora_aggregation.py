@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from ..plugins import registry
 from .option import option
 
@@ -28,7 +29,7 @@ class LoraAggregationArguments:
         aggregation = registry("lora_aggregations")[self.fcit_lora_aggregation]()
         reason = registry("methods")[self.fcit_method](self).refuses(aggregation)
         if reason is not None:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_method: {self.fcit_method}` {reason}; it does not go with `fcit_lora_aggregation: "
                 f"{self.fcit_lora_aggregation}`, change one of them."
             )
@@ -36,13 +37,13 @@ class LoraAggregationArguments:
             return
         averaging = (*AVERAGING, "scaffold") if aggregation.keeps_basis else AVERAGING
         if self.fcit_server_rule not in averaging:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` takes the mean of the products B A, and "
                 f"`fcit_server_rule: {self.fcit_server_rule}` would do something else to the single numbers of B and A; set "
                 f"`fcit_server_rule` to {' or '.join(averaging)}, or change the aggregation."
             )
         if self.fcit_dp_noise_multiplier is not None:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_dp_noise_multiplier` hides a client in the mean of the factors; `fcit_lora_aggregation: "
                 f"{self.fcit_lora_aggregation}` needs each client's own product. Take factors, ffa or rotate."
             )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from ..plugins import registry
 from .continual import PARAMETERS
 from .option import check_at_least, check_positive, option
@@ -55,18 +56,18 @@ class MethodArguments:
         """Refuse values that cannot work, alone or together, and fill in the method's activation."""
         of_method = registry("methods")[self.fcit_method].activation
         if None not in (of_method, self.fcit_activation) and self.fcit_activation != of_method:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_activation` is {self.fcit_activation!r}, but the subspaces of `fcit_method: {self.fcit_method}` all act "
                 f"alike; take it out, or set it to {of_method}."
             )
         self.fcit_activation = self.fcit_activation or of_method or "softmax"
         for key, default in (("fcit_identity_encoder", "embedding"), ("fcit_identity_pooling", "mean")):
             if self.fcit_identity_source == "image" and getattr(self, key) != default:
-                raise ValueError(
+                raise FcitError(
                     f"`{key}: {getattr(self, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "
                     "out, or set `fcit_identity_source: both`."
                 )
         check_positive(self, "fcit_temperature", "fcit_projector_learning_rate")
         check_at_least(self, 1, "fcit_max_subspaces")
         if not -1 < self.fcit_similarity_threshold <= 1:
-            raise ValueError(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {self.fcit_similarity_threshold}.")
+            raise FcitError(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {self.fcit_similarity_threshold}.")

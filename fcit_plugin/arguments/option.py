@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from ..errors import FcitError
+
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
     """A key: its default, its help, and ``choices`` if only these are valid."""
@@ -16,13 +18,13 @@ def check_at_least(args: Any, least: int, *names: str) -> None:
     """Refuse a number below the least one; None, where the key allows it, means no limit.
 
     Raises:
-        ValueError: One sentence that names the key.
+        FcitError: One sentence that names the key.
     """
     for name in names:
         value = getattr(args, name)
         if value is not None and value < least:
             optional = getattr(type(args), name) is None
-            raise ValueError(
+            raise FcitError(
                 f"`{name}` must be at least {least}{', or left out for no limit' if optional else ''}, got {value}."
             )
 
@@ -31,12 +33,12 @@ def check_positive(args: Any, *names: str) -> None:
     """Refuse what is not greater than 0 or not finite; None, where the key allows it, passes.
 
     Raises:
-        ValueError: One sentence that names the key.
+        FcitError: One sentence that names the key.
     """
     for name in names:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"`{name}` must be greater than 0 and finite, got {value}.")
+            raise FcitError(f"`{name}` must be greater than 0 and finite, got {value}.")
 
 
 def settle_parameters(args: Any, choice: str, what: str, parameters: Mapping[str, Mapping[str, Any]]) -> None:
@@ -51,13 +53,13 @@ def settle_parameters(args: Any, choice: str, what: str, parameters: Mapping[str
         parameters: For each choice the keys that it takes, with its defaults.
 
     Raises:
-        ValueError: One sentence that names the key and the choices that take it.
+        FcitError: One sentence that names the key and the choices that take it.
     """
     chosen = getattr(args, choice)
     for key in sorted({key for keys in parameters.values() for key in keys}):
         owners = [name for name, keys in parameters.items() if key in keys]
         if getattr(args, key) is not None and chosen in set(parameters) - set(owners):
-            raise ValueError(f"`{key}` belongs to `{choice}` {', '.join(owners)}; the {what} is {chosen}.")
+            raise FcitError(f"`{key}` belongs to `{choice}` {', '.join(owners)}; the {what} is {chosen}.")
     for key, default in parameters.get(chosen, {}).items():
         if getattr(args, key) is None:
             setattr(args, key, default)
@@ -72,13 +74,13 @@ def nested_list(key: str, value: Any) -> Any:
     """A list of lists, given as such (YAML) or as JSON text (command line); None passes.
 
     Raises:
-        ValueError: It is none; the sentence names the key.
+        FcitError: It is none; the sentence names the key.
     """
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"`{key}` is not a list of lists in JSON: {error}.") from error
+            raise FcitError(f"`{key}` is not a list of lists in JSON: {error}.") from error
     if value is not None and not (isinstance(value, list) and all(isinstance(row, list) for row in value)):
-        raise ValueError(f"`{key}` must be a list of lists, e.g. [[a], [b]], got {value!r}.")
+        raise FcitError(f"`{key}` must be a list of lists, e.g. [[a], [b]], got {value!r}.")
     return value

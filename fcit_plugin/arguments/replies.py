@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from .option import check_at_least, check_positive, option
 
 
@@ -31,7 +32,7 @@ class ReplyArguments:
         check_at_least(self, 0, "fcit_max_round_retries")
         check_positive(self, "fcit_client_timeout", "fcit_max_update_norm")
         if self.fcit_min_replies > self.fcit_clients_per_round:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_min_replies` ({self.fcit_min_replies}) is larger than "
                 f"`fcit_clients_per_round` ({self.fcit_clients_per_round}); lower it or ask more clients."
             )

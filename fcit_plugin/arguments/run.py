@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from .option import option
 
 
@@ -25,6 +26,6 @@ class RunArguments:
     def check(self) -> None:
         """Refuse values that cannot work together."""
         if self.fcit_reference and self.fcit_eval_every == "never":
-            raise ValueError(
+            raise FcitError(
                 "`fcit_reference` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out."
             )

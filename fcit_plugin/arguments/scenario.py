@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from ..scenario.partitioners import PARTITIONERS
 from .option import check_at_least, check_positive, comma_separated, nested_list, option
 
@@ -57,21 +58,19 @@ class ScenarioArguments:
         check_at_least(self, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
         check_positive(self, "fcit_beta")
         if self.fcit_clients_per_round > self.fcit_num_clients:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_clients_per_round` ({self.fcit_clients_per_round}) is larger than "
                 f"`fcit_num_clients` ({self.fcit_num_clients}); lower it or add clients."
             )
         if self.fcit_setting == "custom" and not self.fcit_stages:
-            raise ValueError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with data set names.")
+            raise FcitError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with data set names.")
         if self.fcit_setting != "custom" and (self.fcit_stages or self.fcit_schedule):
             key = "fcit_stages" if self.fcit_stages else "fcit_schedule"
-            raise ValueError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {self.fcit_setting}.")
+            raise FcitError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {self.fcit_setting}.")
         if self.fcit_partition == "natural" and not self.fcit_partition_column:
-            raise ValueError(
-                "`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client."
-            )
+            raise FcitError("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
         if self.fcit_partition_column and self.fcit_partition in PARTITIONERS and self.fcit_partition != "natural":
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_partition_column` is not used by `fcit_partition: {self.fcit_partition}`; set "
                 "`fcit_partition: natural` or take it out."
             )

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import FcitError
 from .option import check_at_least, check_positive, option, settle_parameters
 
 #: For each rule of our own the keys that it takes, with its defaults. Those of the adaptive rules are OpenFedLLM's for
@@ -69,9 +70,9 @@ class ServerRuleArguments:
             ("fcit_trim_fraction", 0.5),
         ):
             if getattr(self, key) is not None and not 0 <= getattr(self, key) < end:
-                raise ValueError(f"`{key}` must be from 0 to less than {end}, got {getattr(self, key)}.")
+                raise FcitError(f"`{key}` must be from 0 to less than {end}, got {getattr(self, key)}.")
         if self.fcit_clients_per_round < self.robust_from:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_server_rule: {self.fcit_server_rule}` withstands bad clients from {self.robust_from} replies on, as it is "
                 f"set up; `fcit_clients_per_round` is {self.fcit_clients_per_round}. Ask more clients, or change the rule."
             )

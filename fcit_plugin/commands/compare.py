@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ..errors import FcitError
 from .command import Command
 
 
@@ -37,9 +38,9 @@ def _run(args: argparse.Namespace) -> int:
     from ..compare.runner import run_cells
 
     if args.jobs is not None and args.jobs < 1:
-        raise ValueError(f"`--jobs {args.jobs}`: it takes at least one process.")
+        raise FcitError(f"`--jobs {args.jobs}`: it takes at least one process.")
     if args.dry_run and args.to:
-        raise ValueError("`--dry-run` writes nothing; leave out `--to`, or take `--report-only` in its place.")
+        raise FcitError("`--dry-run` writes nothing; leave out `--to`, or take `--report-only` in its place.")
     grid = Grid(args.grid)
     results = Results(grid, args.given)
     if args.to and args.to.exists():

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..errors import FcitError
 from .command import Command
 
 
@@ -22,7 +23,7 @@ def _run(args: argparse.Namespace) -> None:
     parts = args.parts.split(",")
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        raise ValueError(f"`--parts` has no `{unknown[0]}`; it takes {' and '.join(PARTS)}.")
+        raise FcitError(f"`--parts` has no `{unknown[0]}`; it takes {' and '.join(PARTS)}.")
     fetched = download(args.root.expanduser().absolute(), parts)
     for part in sorted(fetched.new.keys() | fetched.kept.keys()):
         print(f"{args.root / part}: {fetched.new[part]:,} files written, {fetched.kept[part]:,} were there and stay.")

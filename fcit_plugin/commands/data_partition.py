@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..errors import FcitError
 from .command import Command
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         keys: The recipe. Keys that do not decide the partition are passed over.
 
     Raises:
-        ValueError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
+        FcitError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
     from ..data.catalogue import check_datasets
@@ -79,7 +80,7 @@ def _keys(given: Sequence[str]) -> dict[str, Any]:
 
     files = [part for part in given if "=" not in part]
     if len(files) > 1:
-        raise ValueError(f"{' and '.join(files)}: name one recipe; keys are given as key=value.")
+        raise FcitError(f"{' and '.join(files)}: name one recipe; keys are given as key=value.")
 
     def read() -> tuple[dict[str, Any], dict[str, Any]]:
         recipe = OmegaConf.load(Path(files[0]).absolute()) if files else OmegaConf.create()

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..errors import FcitError
 from ..evaluation.report import REPORT_JSON
 from ..state.checkpoints import FOLDER
 from .grid_file import Cell
@@ -42,7 +43,7 @@ def state_of(cell: Cell) -> State:
     """Look into a cell's folder.
 
     Raises:
-        ValueError: the recipe there cannot be read; the sentence names the file.
+        FcitError: the recipe there cannot be read; the sentence names the file.
     """
     file = cell.folder / RECIPE
     finished = (cell.folder / REPORT_JSON).is_file()
@@ -52,7 +53,7 @@ def state_of(cell: Cell) -> State:
     try:
         then = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); take the folder away, or use --overwrite.") from error
+        raise FcitError(f"{file} cannot be read ({error}); take the folder away, or use --overwrite.") from error
     differing = differing_keys(cell, then if isinstance(then, dict) else {})
     if differing and (finished or begun):
         return State(Stand.CHANGED, differing)
@@ -81,12 +82,12 @@ def clear(cell: Cell) -> None:
     """Take a cell's folder away, whatever it was made from.
 
     Raises:
-        ValueError: it holds something else than a run.
+        FcitError: it holds something else than a run.
     """
     if not cell.folder.exists():
         return
     if not any((cell.folder / name).exists() for name in (RECIPE, REPORT_JSON, FOLDER)):
-        raise ValueError(f"{cell.folder} is no folder of a run, so it is not overwritten; name another `output_dir`.")
+        raise FcitError(f"{cell.folder} is no folder of a run, so it is not overwritten; name another `output_dir`.")
     shutil.rmtree(cell.folder)
 
 

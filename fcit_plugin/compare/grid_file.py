@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..errors import nearest
+from ..errors import FcitError, nearest
 from ..recipe.read import read_recipe
 from .published import Published
 
@@ -115,7 +115,7 @@ class Grid:
             tables for the seeds that it came to.
 
     Raises:
-        ValueError: one sentence that names the file and the key.
+        FcitError: one sentence that names the file and the key.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,9 +128,9 @@ class Grid:
         base = path.parent / given.base
         self._base = _load(base)
         if self._base.get("stage") != "fcit":
-            raise ValueError(f"{path}: `base` {base} is no recipe with `stage: fcit`; name one.")
+            raise FcitError(f"{path}: `base` {base} is no recipe with `stage: fcit`; name one.")
         if given.jobs is not None and (type(given.jobs) is not int or given.jobs < 1):
-            raise ValueError(f"{path}: `jobs` is a number of processes, at least 1, not {given.jobs!r}.")
+            raise FcitError(f"{path}: `jobs` is a number of processes, at least 1, not {given.jobs!r}.")
         whole = {"rows": list(given.rows), "settings": list(given.settings)}
         whole |= {key: getattr(given, key) for key in ("betas", "seeds", "plots")}
         parts = given.tables or {"all": {"title": given.title}}
@@ -168,7 +168,7 @@ class Grid:
             there = [seed for table in self.tables if row in table.rows for seed in table.seeds]
             for seed in own.get(_SEEDS, []):
                 if there and seed not in there:
-                    raise ValueError(
+                    raise FcitError(
                         f"{self.path}: row {row!r} asks for seed {seed!r}, but the tables that show it have {sorted(set(there))}."
                     )
 
@@ -196,20 +196,20 @@ class Grid:
         kinds = {item.name for item in fields(Table)} - {"name"}
         for key in part:
             if key not in kinds:
-                raise ValueError(f"{where} has an unknown key `{key}`; {nearest(key, sorted(kinds))}")
+                raise FcitError(f"{where} has an unknown key `{key}`; {nearest(key, sorted(kinds))}")
         known = {"rows": list(self._file.rows), "settings": list(self._file.settings), "plots": list(PLOTS)}
         for key, valid in known.items():
             for value in _list(where, key, part[key]):
                 if value not in valid:
-                    raise ValueError(f"{where}: {value!r} is none of the `{key}`; {nearest(str(value), valid)}")
+                    raise FcitError(f"{where}: {value!r} is none of the `{key}`; {nearest(str(value), valid)}")
         for key, kind, what in (("betas", (int, float), "numbers"), ("seeds", int, "whole numbers")):
             values = _list(where, key, part[key])
             if not values or any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
-                raise ValueError(f"{where}: `{key}` is a list of {what}, not {part[key]!r}.")
+                raise FcitError(f"{where}: `{key}` is a list of {what}, not {part[key]!r}.")
         for key in ("rows", "settings", "betas", "seeds"):
             for value in part[key]:
                 if part[key].count(value) > 1:
-                    raise ValueError(f"{where}: {value!r} stands in `{key}` twice; keep it once.")
+                    raise FcitError(f"{where}: {value!r} stands in `{key}` twice; keep it once.")
         lists = {key: tuple(part[key]) for key in ("rows", "settings", "betas", "seeds", "plots")}
         return Table(name, str(part.get("title", name)), str(part.get("about", "")).strip(), **lists)
 
@@ -218,11 +218,11 @@ def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
     """The cells whose name has a part that fits one of the patterns, and those they are evaluated from; else all.
 
     Raises:
-        ValueError: a pattern fits no cell.
+        FcitError: a pattern fits no cell.
     """
     for pattern in patterns:
         if not any(_fits(cell, pattern) for cell in cells):
-            raise ValueError(f"`--only {pattern}` fits no cell; `--dry-run` lists them.")
+            raise FcitError(f"`--only {pattern}` fits no cell; `--dry-run` lists them.")
     fitting = [cell for cell in cells if not patterns or any(_fits(cell, pattern) for pattern in patterns)]
     needed = {cell.evaluates.name for cell in fitting if cell.evaluates} | {cell.name for cell in fitting}
     return [cell for cell in cells if cell.name in needed]
@@ -237,28 +237,28 @@ def _read(path: Path) -> _File:
     items = {item.name: item for item in fields(_File)}
     for key in given:
         if key not in items:
-            raise ValueError(f"{path}: unknown key `{key}`; {nearest(key, items)}")
+            raise FcitError(f"{path}: unknown key `{key}`; {nearest(key, items)}")
     for key in ("base", "output_dir", "document", "rows"):
         if not given.get(key):
-            raise ValueError(f"{path} has no `{key}`; see recipes/compare/mini.yaml.")
+            raise FcitError(f"{path} has no `{key}`; see recipes/compare/mini.yaml.")
     for key in ("rows", "settings", "tables"):
         for name, part in (_mapping(path, key, given.get(key))).items():
             if not isinstance(part, dict):
-                raise ValueError(f"{path}: {name!r} in `{key}` must be keys and values, or {{}}, not {part!r}.")
+                raise FcitError(f"{path}: {name!r} in `{key}` must be keys and values, or {{}}, not {part!r}.")
     common = _mapping(path, "common", given.get("common"))
     parts = [("common", common), *((f"row {name!r}", row) for name, row in given["rows"].items())]
     parts += [(f"setting {name!r}", part) for name, part in (given.get("settings") or {}).items()]
     for where, part in parts:
         for key in _GRIDS_OWN.keys() & part.keys():
             if key != "fcit_setting" or not where.startswith("setting"):
-                raise ValueError(
+                raise FcitError(
                     f"{path}: {where} has `{key}`, which the grid sets for each run; give it in `{_GRIDS_OWN[key]}`."
                 )
     found = _File(**{key: value for key, value in given.items() if value is not None})
     for name, row in found.rows.items():
         of = row.get(_EVALUATES)
         if of is not None and (of not in found.rows or _EVALUATES in found.rows[of]):
-            raise ValueError(f"{path}: row {name!r} evaluates {of!r}, which is no row that is trained.")
+            raise FcitError(f"{path}: row {name!r} evaluates {of!r}, which is no row that is trained.")
         _list(f"{path}: row {name!r}", _SEEDS, row.get(_SEEDS, []))
     return found
 
@@ -266,17 +266,17 @@ def _read(path: Path) -> _File:
 def _load(path: Path) -> dict[str, Any]:
     found = read_recipe(lambda: OmegaConf.to_container(OmegaConf.load(path.absolute())), [str(path)])
     if not isinstance(found, dict):
-        raise ValueError(f"{path} has to be keys and values.")
+        raise FcitError(f"{path} has to be keys and values.")
     return found
 
 
 def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value or {}, dict):
-        raise ValueError(f"{path}: `{key}` must be keys and values, not {value!r}.")
+        raise FcitError(f"{path}: `{key}` must be keys and values, not {value!r}.")
     return value or {}
 
 
 def _list(where: str, key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: `{key}` must be a list, not {value!r}.")
+        raise FcitError(f"{where}: `{key}` must be a list, not {value!r}.")
     return value

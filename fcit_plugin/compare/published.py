@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
+
 
 @dataclass(frozen=True)
 class Published:
@@ -24,7 +26,7 @@ class Published:
         """Return what a grid file says, None if it says nothing.
 
         Raises:
-            ValueError: it is not source, beta and scores; the sentence names the file.
+            FcitError: it is not source, beta and scores; the sentence names the file.
         """
         if given is None:
             return None
@@ -35,7 +37,7 @@ class Published:
             }
             return cls(str(given["source"]), float(given["beta"]), scores)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise FcitError(
                 f"{path}: `published` needs `source`, `beta`, and `scores`: setting, row, measure, number ({error!r})."
             ) from error
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
 from ..evaluation.report import Report, checked_report, read_report
 from ..writing import write_bytes
 from .cell_state import Stand, State, differing_keys, state_of
@@ -43,7 +44,7 @@ class Results:
         files: results files; together they hold each run once.
 
     Raises:
-        ValueError: a file cannot be used; one sentence that names it and the line.
+        FcitError: a file cannot be used; one sentence that names it and the line.
     """
 
     def __init__(self, grid: Grid, files: Iterable[Path] = ()) -> None:
@@ -66,7 +67,7 @@ class Results:
         """Return the reports of the cells that are finished, by name, in the grid's order.
 
         Raises:
-            ValueError: one of them is damaged.
+            FcitError: one of them is damaged.
         """
         finished = [cell for cell in self._grid.cells if self.state_of(cell).stand is Stand.FINISHED]
         return {cell.name: self._reports.get(cell.name) or read_report(cell.folder) for cell in finished}
@@ -86,7 +87,7 @@ def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
         How many runs the file has then.
 
     Raises:
-        ValueError: the file is there and no results file of this grid.
+        FcitError: the file is there and no results file of this grid.
     """
     runs = read_runs(grid, [file] if file.exists() else [])
     runs |= {cell.name: Run(cell.name, cell.keys, reports[cell.name]) for cell in grid.cells if cell.name in reports}
@@ -99,25 +100,25 @@ def read_runs(grid: Grid, files: Iterable[Path]) -> dict[str, Run]:
     """Return the runs of results files by name, those of other grids with this `output_dir` among them.
 
     Raises:
-        ValueError: a file is missing, a line is no run, a run of another `output_dir`, or there twice; the sentence names
+        FcitError: a file is missing, a line is no run, a run of another `output_dir`, or there twice; the sentence names
             the file and the line.
     """
     runs: dict[str, Run] = {}
     places: dict[str, str] = {}
     for file in files:
         if not file.is_file():
-            raise ValueError(f"{file} does not exist; name a file that `fcit-cli compare GRID --to FILE` has written.")
+            raise FcitError(f"{file} does not exist; name a file that `fcit-cli compare GRID --to FILE` has written.")
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
             place = f"{file}, line {number}"
             run = _run_of(line, place)
             folder = Path(str(run.recipe.get("output_dir")))
             if folder != grid.output_dir / run.run:
-                raise ValueError(
+                raise FcitError(
                     f"{place}: {run.run} is a run of another grid, made in {folder}; {grid.path} has its runs in "
                     f"{grid.output_dir}, so name the file of those, or change its `output_dir`."
                 )
             if run.run in runs:
-                raise ValueError(f"{place}: {run.run} stands in {places[run.run]} already; keep one of the two lines.")
+                raise FcitError(f"{place}: {run.run} stands in {places[run.run]} already; keep one of the two lines.")
             runs[run.run], places[run.run] = run, place
     return runs
 
@@ -126,12 +127,12 @@ def _run_of(line: bytes, place: str) -> Run:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place} is not valid JSON ({error}); restore the file, or take the line out.") from error
+        raise FcitError(f"{place} is not valid JSON ({error}); restore the file, or take the line out.") from error
     try:
         if not isinstance(value, dict) or set(value) != set(_KEYS):
-            raise ValueError(f"it needs the keys {', '.join(_KEYS)} and no others")
+            raise FcitError(f"it needs the keys {', '.join(_KEYS)} and no others")
         if not isinstance(value["run"], str) or not isinstance(value["recipe"], dict):
-            raise ValueError("`run` must be a name, and `recipe` keys and values")
+            raise FcitError("`run` must be a name, and `recipe` keys and values")
         return Run(value["run"], value["recipe"], checked_report(value["report"]))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{place} is not a finished run ({error}); restore the file, or take the line out.") from error
+        raise FcitError(f"{place} is not a finished run ({error}); restore the file, or take the line out.") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..errors import FcitError
 from ..evaluation.report import read_report
 from .cell_state import LOG, RECIPE, Stand, State, clear, last_line, prepare, state_of
 from .grid_file import Cell, Grid
@@ -62,7 +63,7 @@ def run_cells(
         The cells that are not there, each with the reason.
 
     Raises:
-        ValueError: another process runs cells of this grid.
+        FcitError: another process runs cells of this grid.
     """
     if all(look(cell).stand is Stand.FINISHED for cell in cells):
         return []
@@ -71,7 +72,7 @@ def run_cells(
         with FileLock(grid.output_dir / ".lock", blocking=False):
             return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look)(cells)
     except Timeout:
-        raise ValueError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
+        raise FcitError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
 
 
 class Runner:
@@ -198,12 +199,12 @@ def llamafactory_cli() -> Path:
     """`llamafactory-cli` of this environment.
 
     Raises:
-        ValueError: there is none.
+        FcitError: there is none.
     """
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which("llamafactory-cli", path=places)
     if found is None:
-        raise ValueError("llamafactory-cli is not on the PATH; activate the environment of LLaMA-Factory.")
+        raise FcitError("llamafactory-cli is not on the PATH; activate the environment of LLaMA-Factory.")
     return Path(found)
 
 

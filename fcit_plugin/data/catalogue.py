@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..errors import nearest
+from ..errors import FcitError, nearest
 from .root import data_root
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
@@ -34,9 +34,9 @@ def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); mend it.") from error
+        raise FcitError(f"{path} cannot be read ({error}); mend it.") from error
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ValueError(f"{path} must be a JSON object with one object for each data set; mend it.")
+        raise FcitError(f"{path} must be a JSON object with one object for each data set; mend it.")
     return entries
 
 
@@ -44,7 +44,7 @@ def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
     """The ``dataset_info.json`` entry of a data set, ours or the user's.
 
     Raises:
-        ValueError: There is none; the sentence names the nearest known data set.
+        FcitError: There is none; the sentence names the nearest known data set.
     """
     known = {**own_datasets(), **users_datasets(dataset_dir)}
     if name in known:
@@ -52,7 +52,7 @@ def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
     path = Path(dataset_dir) / "dataset_info.json"
     users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
-    raise ValueError(
+    raise FcitError(
         f"Unknown data set `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is `{match}`."
     )
 
@@ -83,7 +83,7 @@ def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool, loca
         local_stage: What trains on them: sft, dpo or kto.
 
     Raises:
-        ValueError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
+        FcitError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
     """
     for name in names:
         _check_entry(name, dataset_dir)
@@ -96,7 +96,7 @@ def check_tests(names: Iterable[str], dataset_dir: str) -> None:
     """The same for their test records alone."""
     for name in names:
         if not is_dataset(name + TEST, dataset_dir):
-            raise ValueError(
+            raise FcitError(
                 f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
                 "or set `fcit_eval_every: never`."
             )
@@ -110,31 +110,31 @@ def _check_entry(name: str, dataset_dir: str) -> None:
     if "file_name" in entry:
         check_file(name, entry, dataset_root(name, dataset_dir), users=name in users_datasets(dataset_dir))
     elif not any(key in entry for key in _ELSEWHERE):
-        raise ValueError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
+        raise FcitError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
 
 
 def _check_kind(name: str, dataset_dir: str, local_stage: str) -> None:
     """Refuse records of another kind than the local training takes.
 
     Raises:
-        ValueError: The sentence names the data set.
+        FcitError: The sentence names the data set.
     """
     entry = dataset_entry(name, dataset_dir)
     columns = entry.get("columns", {})
     if local_stage == "kto" and "kto_tag" not in columns:
-        raise ValueError(
+        raise FcitError(
             f"The data set {name} has no column `kto_tag` in dataset_info.json, which says whether an answer is wanted; "
             "`fcit_local_stage: kto` needs it."
         )
     if local_stage == "dpo" and not {"chosen", "rejected"} <= columns.keys():
-        raise ValueError(
+        raise FcitError(
             f"The data set {name} has no columns `chosen` and `rejected` in dataset_info.json; `fcit_local_stage: dpo` needs "
             "them, and `ranking: true`."
         )
     if bool(entry.get("ranking")) != (local_stage == "dpo"):
         has, wants = ("has", "cannot be used with") if entry.get("ranking") else ("lacks", "is needed for")
         what = "test records, which have one answer each" if name.endswith(TEST) else f"`fcit_local_stage: {local_stage}`"
-        raise ValueError(f"The data set {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
+        raise FcitError(f"The data set {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
 
 
 def _check_formatting(name: str, formatting: str) -> None:
@@ -143,7 +143,7 @@ def _check_formatting(name: str, formatting: str) -> None:
     from llamafactory.data.converter import DATASET_CONVERTERS
 
     if formatting not in DATASET_CONVERTERS:
-        raise ValueError(
+        raise FcitError(
             f"`formatting` of the data set {name} in dataset_info.json is {formatting!r}; "
             f"{nearest(str(formatting), DATASET_CONVERTERS)}"
         )
@@ -159,13 +159,13 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
         users: It is the user's own, not the benchmark's.
 
     Raises:
-        ValueError: The sentence names the file and says where files come from.
+        FcitError: The sentence names the file and says where files come from.
     """
     path = root / entry["file_name"]
     if users and not path.exists():
-        raise ValueError(f"The data set {name} has no file {path}; correct its `file_name` in dataset_info.json.")
+        raise FcitError(f"The data set {name} has no file {path}; correct its `file_name` in dataset_info.json.")
     if not users and not path.is_file():
-        raise ValueError(
+        raise FcitError(
             f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
             "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
             f"`fcit-cli data download --root {root}`."

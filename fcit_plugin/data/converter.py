@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any
 
+from ..errors import FcitError
 from ..fcit_benchmark.records import IMAGE
 
 RECORD = "_fcit_record"
@@ -57,13 +58,13 @@ def image_path(folder: str, image: str) -> str:
         image: The record's path, relative to it.
 
     Raises:
-        ValueError: It leads out of the folder, or there is no such file.
+        FcitError: It leads out of the folder, or there is no such file.
     """
     path, root = os.path.join(folder, image), os.path.abspath(folder)
     if os.path.commonpath([root, os.path.abspath(path)]) != root:
-        raise ValueError(f"its image {image} lies outside of the images' folder {folder}")
+        raise FcitError(f"its image {image} lies outside of the images' folder {folder}")
     if not os.path.isfile(path):
-        raise ValueError(
+        raise FcitError(
             f"its image {path} does not exist (`media_dir` is the folder of images; of the benchmark's, "
             "`fcit-cli data verify` says where they are to be had)"
         )
@@ -77,5 +78,5 @@ def _turn(role: str, content: str) -> dict[str, str]:
 def _turns(example: dict[str, Any], column: str, dataset: str) -> list[dict[str, str]]:
     turns = example[column]
     if len(turns) < 2 or len(turns) % 2 or any(t["from"] != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
-        raise ValueError(f"A record of the data set {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}.")
+        raise FcitError(f"A record of the data set {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}.")
     return [_turn(_ROLES[turn["from"]], turn["value"]) for turn in turns]

@@ -9,7 +9,7 @@ from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from PIL import Image
 
-from ..errors import one_line, root_cause
+from ..errors import FcitError, one_line, root_cause
 from ..fcit_benchmark.records import IMAGE, BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
 from .catalogue import dataset_entry, dataset_root, media_root
 from .converter import image_path
@@ -31,7 +31,7 @@ def diagnosed(name: str, data_args, rows: Dataset | None = None) -> Iterator[Non
         rows: The records as LLaMA-Factory has read them, where the block tokenises: their images are looked at.
 
     Raises:
-        ValueError: What is wrong, in one sentence. An error that no file or record explains goes on as it is, for it
+        FcitError: What is wrong, in one sentence. An error that no file or record explains goes on as it is, for it
             may be a programmer's.
     """
     try:
@@ -39,11 +39,11 @@ def diagnosed(name: str, data_args, rows: Dataset | None = None) -> Iterator[Non
     except _FAILURES as error:
         defect = _file_defect(name, data_args) or (_image_defect(rows) if rows is not None else None)
         if defect is not None:
-            raise ValueError(f"Data set `{name}`: {defect}") from error
+            raise FcitError(f"Data set `{name}`: {defect}") from error
         if not isinstance(error, (DatasetsError, OSError, ValueError)) or name in str(error):
             raise
         reason = one_line(root_cause(error)).rstrip(".")
-        raise ValueError(
+        raise FcitError(
             f"The data set `{name}` cannot be used ({reason}); mend its file or its entry in dataset_info.json."
         ) from error
 

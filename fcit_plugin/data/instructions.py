@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..errors import FcitError
+
 #: Name of the attribute under which a routed model carries its :class:`~fcit_plugin.serving.routing.Routing`.
 ROUTING = "fcit_routing"
 #: Name of the keyword argument that hands instructions to a routed model's ``generate``.
@@ -74,7 +76,7 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], str]:
     def read(ids: Sequence[int]) -> str:
         text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if not prefix:
-            raise ValueError(
+            raise FcitError(
                 "The template does not mark where a user's turn begins, so instructions cannot be read back from token "
                 "ids; use chat, api, webchat, or `stage: sft` with `do_predict`, which see the messages."
             )

@@ -24,6 +24,7 @@ from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
 
+from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.references import Reference, match_references
@@ -151,11 +152,11 @@ class Pipeline:
         """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
 
         Raises:
-            ValueError: The data set is not in a file, has no such column, or LLaMA-Factory reads other records there.
+            FcitError: The data set is not in a file, has no such column, or LLaMA-Factory reads other records there.
         """
         values = self._files.column(name, column)
         if len(values) != self.count(name):
-            raise ValueError(
+            raise FcitError(
                 f"The data set {name} has {len(values)} records in its file and {self.count(name)} in LLaMA-Factory; its"
                 f" column {column!r} cannot be told apart. Keep it in one JSON file."
             )
@@ -180,7 +181,7 @@ class Pipeline:
         with diagnosed(name, self.data_args, rows), self.training_args.main_process_first(desc="pre-process dataset"):
             features = self._tokenised(rows, processing, generate, packing=False)
         if len(features) != len(rows):
-            raise ValueError(
+            raise FcitError(
                 f"LLaMA-Factory dropped {len(rows) - len(features)} records of the data set {name} as invalid "
                 "(see its warnings above); mend the file."
             )
@@ -225,7 +226,7 @@ class Pipeline:
         """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
 
         Raises:
-            ValueError: The sentence names the record and how many tokens its image takes.
+            FcitError: The sentence names the record and how many tokens its image takes.
         """
         plugin, cutoff = self.template.mm_plugin, self.data_args.cutoff_len
         if not plugin.image_token or not any(rows["_images"]):
@@ -240,7 +241,7 @@ class Pipeline:
             )
             whole = sum(message["content"].count(plugin.image_token) for message in messages)
             if features[i][ids].count(token) < whole:
-                raise ValueError(
+                raise FcitError(
                     f"`cutoff_len: {cutoff}` cuts record {i} of the data set {name} within its image, which takes {whole} "
                     "tokens; raise it."
                 )
@@ -253,20 +254,20 @@ class Pipeline:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
 
         Raises:
-            ValueError: A record has none; the sentence names the file and the record's index.
+            FcitError: A record has none; the sentence names the file and the record's index.
         """
         entry = dataset_entry(name, self.data_args.dataset_dir)
         source = entry.get("fcit_references")
         if source is None:
             return None
         if RECORD not in aligned.column_names:
-            raise ValueError(f"`fcit_references` of the data set `{name}` needs `formatting: fcit` and test records.")
+            raise FcitError(f"`fcit_references` of the data set `{name}` needs `formatting: fcit` and test records.")
         records = [json.loads(record) for record in aligned[RECORD]]
         root = dataset_root(name, self.data_args.dataset_dir)
         remedy = "correct `fcit_references` of its entry, or fetch the benchmark's with `fcit-cli data download`"
         references, defects = match_references(records, entry["file_name"], source, root, remedy)
         if defects:
-            raise ValueError(f"The data set `{name}` cannot be scored: {defects[0]}")
+            raise FcitError(f"The data set `{name}` cannot be scored: {defects[0]}")
         return references
 
 
@@ -334,7 +335,7 @@ def _answer(response: list[dict[str, str]]) -> str:
 def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
     empty = [i for i, text in enumerate(texts) if not text.strip()]
     if empty:
-        raise ValueError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
+        raise FcitError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
 
 
 def records_of(name: str, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:

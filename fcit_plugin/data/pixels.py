@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from ..errors import FcitError
+
 
 class PixelReader:
     """Makes pixel values as the model gets them in training and in use.
@@ -22,7 +24,7 @@ class PixelReader:
         """Pixel values [m, 3, H, W] of m images: files, or images already read.
 
         Raises:
-            ValueError: The template has no images.
+            FcitError: The template has no images.
         """
         plugin = self.template.mm_plugin
         found = plugin.get_mm_inputs([*images], [], [], [len(images)], [0], [0], [[]], self.processor)
@@ -58,11 +60,11 @@ def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], sour
         source: The ``fcit_identity_source`` that wants them.
 
     Raises:
-        ValueError: The sentence names the data set and the first record.
+        FcitError: The sentence names the data set and the first record.
     """
     for record, given in enumerate(images):
         if not given:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the data set "
                 f"{name} has none; set `fcit_identity_source: text`."
             )

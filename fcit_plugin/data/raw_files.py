@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
 from .catalogue import dataset_entry, dataset_root
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
@@ -48,14 +49,14 @@ class TrainFiles:
         """See :class:`fcit_plugin.scenario.Source`.
 
         Raises:
-            ValueError: The data set is not in a file, or a record has no such column.
+            FcitError: The data set is not in a file, or a record has no such column.
         """
         if (dataset, name) in self._names:
             return self._names[dataset, name]
         values = []
         for index, record in enumerate(self._records(dataset)):
             if name not in record:
-                raise ValueError(
+                raise FcitError(
                     f"Record {index} of the data set {dataset} ({self._path(dataset)}) has no column {name!r};"
                     f" it has {', '.join(record)}."
                 )
@@ -76,13 +77,13 @@ class TrainFiles:
         entry = dataset_entry(dataset, self.dataset_dir)
         for key in _ELSEWHERE:
             if entry.get(key) is not None:
-                raise ValueError(
+                raise FcitError(
                     f"The data set {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
                     " write them to a JSON file and name it as `file_name`."
                 )
         path = dataset_root(dataset, self.dataset_dir) / entry["file_name"]
         if not path.is_file():
-            raise ValueError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
+            raise FcitError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
         return path
 
 
@@ -97,7 +98,7 @@ def _read(path: Path) -> Sequence[dict[str, Any]]:
             [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
         )
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}.") from error
+        raise FcitError(f"{path} is no JSON file: {error}.") from error
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError(f"{path} must hold a list of records.")
+        raise FcitError(f"{path} must hold a list of records.")
     return records

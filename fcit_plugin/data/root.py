@@ -24,7 +24,7 @@ def data_root(part: str = INSTRUCTIONS) -> Path:
         part: Folder that is needed; if the root is the hub's and has it not yet, it is fetched.
 
     Raises:
-        ValueError: It is the hub's, and the hub cannot be reached.
+        FcitError: It is the hub's, and the hub cannot be reached.
     """
     root = _root_of_recipe or os.environ.get("FCIT_DATA_DIR")
     if root == HUB:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..errors import FcitError
 from ..evaluation.captions import COCO
 from ..evaluation.metrics import get_metric
 from .catalogue import TEST, dataset_entry, is_dataset
@@ -33,13 +34,13 @@ def scoring(name: str, dataset_dir: str, caption_metric: str) -> Scoring:
         caption_metric: The recipe's ``fcit_caption_metric``.
 
     Raises:
-        ValueError: A metric is unknown; the sentence names the data set and the nearest metric.
+        FcitError: A metric is unknown; the sentence names the data set and the nearest metric.
     """
     trained = dataset_entry(name, dataset_dir) if is_dataset(name, dataset_dir) else {}  # it may have been long ago
     entry = {**trained, **dataset_entry(name + TEST, dataset_dir)}
     main, also = entry.get("fcit_metric", "exact_match"), entry.get("fcit_also", [])
     if not isinstance(also, list):
-        raise ValueError(f"`fcit_also` of the data set {name} must be a list of metrics, got {also!r}.")
+        raise FcitError(f"`fcit_also` of the data set {name} must be a list of metrics, got {also!r}.")
     if main == CAPTION:
         main = caption_metric
     if main == "coco":
@@ -48,7 +49,7 @@ def scoring(name: str, dataset_dir: str, caption_metric: str) -> Scoring:
         try:
             get_metric(metric)
         except ValueError as error:
-            raise ValueError(f"dataset_info.json, data set `{name}`: {error}") from error
+            raise FcitError(f"dataset_info.json, data set `{name}`: {error}") from error
     return Scoring(main, tuple(dict.fromkeys(also)))
 
 

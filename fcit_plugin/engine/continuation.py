@@ -13,6 +13,7 @@ from llamafactory.extras.constants import TRAINER_LOG
 
 from ..adapters.lora import State, check_keys, check_shapes
 from ..data.catalogue import check_tests
+from ..errors import FcitError
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS
 from ..state.names import MANIFEST, TOKENS, read_object
@@ -62,17 +63,17 @@ class Earlier:
         """Read an output folder, without the weights.
 
         Raises:
-            ValueError: A file is missing or damaged, or the run has not come to its end.
+            FcitError: A file is missing or damaged, or the run has not come to its end.
         """
         manifest = check_state(folder)
         scenario = scenario_of(folder, manifest)
         if not manifest["subspaces"]:
-            raise ValueError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
+            raise FcitError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
         if (folder / PROGRESS).is_file():
             values = read_object(folder / PROGRESS, NEEDED)
             return cls(folder, manifest, scenario, Progress.from_dict(values))
         if "joined" not in manifest:
-            raise ValueError(f"{folder / PROGRESS} is missing, so the run cannot be gone on from; get a whole copy.")
+            raise FcitError(f"{folder / PROGRESS} is missing, so the run cannot be gone on from; get a whole copy.")
         return cls(folder, manifest, scenario, Progress())
 
     @property
@@ -108,7 +109,7 @@ class Earlier:
             evaluates: Whether the run is evaluated.
 
         Raises:
-            ValueError: One sentence that lists the keys.
+            FcitError: One sentence that lists the keys.
         """
         parts = tuple(parts)
         config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha"))
@@ -125,7 +126,7 @@ class Earlier:
         if any(keys.get(key) is not None for keys in (before, ours) for key in _NOISE):
             found += differing(before, ours, parts, _PRIVACY)
         if found:
-            raise ValueError(
+            raise FcitError(
                 f"The run in {self.folder} (`adapter_name_or_path`) cannot be gone on from with this recipe: "
                 f"{'; '.join(found)}; take these back."
             )
@@ -134,13 +135,13 @@ class Earlier:
         """Refuse to go on without the test records of what was learnt: nobody could tell what is forgotten.
 
         Raises:
-            ValueError: The sentence names the data set.
+            FcitError: The sentence names the data set.
         """
         for name in self.scenario.all_datasets():
             try:
                 check_tests([name], dataset_dir)
             except ValueError as error:
-                raise ValueError(
+                raise FcitError(
                     f"The run in {self.folder} has learnt `{name}`, and what is kept of it cannot be evaluated: {error} "
                     "Its training records are not needed; without test records set `fcit_eval_every: never`."
                 ) from error
@@ -152,13 +153,13 @@ class Earlier:
             ours: See :func:`fcit_plugin.engine.fingerprint.data_keys`.
 
         Raises:
-            ValueError: The sentence names the data sets.
+            FcitError: The sentence names the data sets.
         """
         before = {key: value for recipe in self.progress.recipes for key, value in recipe["data"].items()}
         keys = [form.format(name) for name in self.scenario.all_datasets() for form in (TEST_RECORDS, METRICS)]
         found = differing(before, ours, (), [key for key in keys if key in before and key in ours])
         if found:
-            raise ValueError(
+            raise FcitError(
                 f"Scores cannot go on from those of the run in {self.folder} (`adapter_name_or_path`): {'; '.join(found)}; "
                 "put these back (keys that decide how records are tokenised play a part), or set `fcit_eval_every: never`."
             )
@@ -174,17 +175,17 @@ class Earlier:
             weights: The base model's fingerprint; None where it has no weights.
 
         Raises:
-            ValueError: The sentence names what differs.
+            FcitError: The sentence names what differs.
         """
         config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("target_modules",))
         if sorted(config["target_modules"]) != sorted(targets):
-            raise ValueError(
+            raise FcitError(
                 f"`lora_target` gives subspaces on {', '.join(sorted(targets))}, those in {self.folder} "
                 f"(`adapter_name_or_path`) are on {', '.join(sorted(config['target_modules']))}; name these."
             )
         if state.shared.keys() != shared.keys():
             was, now = ("trained" if part else "frozen" for part in (state.shared, shared))
-            raise ValueError(
+            raise FcitError(
                 f"The projector was {was} in {self.folder} (`adapter_name_or_path`) and is {now} now; set "
                 f"`freeze_multi_modal_projector: {str(not state.shared).lower()}` as there."
             )
@@ -195,7 +196,7 @@ class Earlier:
         check_shapes(shared, state.shared, what)
         known = self.manifest.get("base_fingerprint")
         if weights is not None and known is not None and weights != known:
-            raise ValueError(
+            raise FcitError(
                 f"`model_name_or_path` has other weights, or the same in another precision, than the base model of "
                 f"{self.folder} (`adapter_name_or_path`), which was {self.manifest.get('base_model')}; give that one."
             )

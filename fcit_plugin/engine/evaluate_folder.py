@@ -7,6 +7,7 @@ from pathlib import Path
 from llamafactory.extras import logging
 
 from ..adapters.lora import check_keys, check_shapes
+from ..errors import FcitError
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, build_report, table, write_report
 from ..serving.trained import Learnt
@@ -33,7 +34,7 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
         folder: The output folder of a run, or one of its commits.
 
     Raises:
-        ValueError: The folder was not made by such a recipe; the sentence names the key.
+        FcitError: The folder was not made by such a recipe; the sentence names the key.
     """
     learnt = Learnt.read(folder)
     _check(session, learnt)
@@ -77,7 +78,7 @@ def _check(session: Session, learnt: Learnt) -> None:
     for key in _TOKENS:
         ours, theirs = getattr(session.args, f"fcit_{key}"), learnt.manifest[key]
         if ours != theirs:
-            raise ValueError(f"`fcit_{key}` is {ours!r}, but {learnt.folder / MANIFEST} has {theirs!r}; give the run's own.")
+            raise FcitError(f"`fcit_{key}` is {ours!r}, but {learnt.folder / MANIFEST} has {theirs!r}; give the run's own.")
     for k, subspace in enumerate(learnt.state.subspaces):
         what = f"subspace in {learnt.folder}/subspaces/{k}"
         check_keys(session.program.blank, subspace, what)
@@ -86,6 +87,6 @@ def _check(session: Session, learnt: Learnt) -> None:
     theirs, ours = json.loads(file.read_text(encoding="utf-8")), adapter_config(session.model)
     for key in _SCALE:
         if theirs.get(key) != ours.get(key):
-            raise ValueError(
+            raise FcitError(
                 f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {file}; give the run's own."
             )

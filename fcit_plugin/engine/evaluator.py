@@ -19,6 +19,7 @@ from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline, Split
 from ..data.scoring import Scoring, scoring
+from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
 from ..knowledge.activation import Router
@@ -129,7 +130,7 @@ class Evaluator:
             names: Data sets.
 
         Raises:
-            ValueError: Answers of a data set cannot be scored; the sentence names it.
+            FcitError: Answers of a data set cannot be scored; the sentence names it.
         """
         samples = self._samples(names)
 
@@ -140,7 +141,7 @@ class Evaluator:
                     try:
                         sample.score(metric, answers)
                     except ValueError as error:
-                        raise ValueError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
+                        raise FcitError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
 
         self._on_main(try_all)
 

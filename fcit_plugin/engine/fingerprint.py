@@ -16,6 +16,7 @@ from ..adapters.lora import whole_weight
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline, Split
 from ..data.scoring import scoring
+from ..errors import FcitError
 from ..scenario.tasks import Scenario
 
 #: How the keys are called that tell what a data set is tested on, and how it is scored.
@@ -108,11 +109,11 @@ def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterabl
         commit: The commit.
 
     Raises:
-        ValueError: The sentence lists every key that differs, with both values.
+        FcitError: The sentence lists every key that differs, with both values.
     """
     found = differing(saved, ours, parts, saved.keys() | ours.keys())
     if found:
-        raise ValueError(
+        raise FcitError(
             f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(found)}. "
             "Take these back, or begin anew in another `output_dir` or with `overwrite_output_dir: true`."
         )

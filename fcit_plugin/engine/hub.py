@@ -6,6 +6,7 @@ from httpx import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
+from ..errors import FcitError
 from ..state.checkpoints import FOLDER
 
 #: What stays at home: clients' own updates, commits to resume from, and what the trainer leaves out as well.
@@ -22,7 +23,7 @@ class Hub:
             ``hub_token``, ``hub_private_repo``, ``hub_revision``.
 
     Raises:
-        ValueError: The repository cannot be made; the sentence names the key.
+        FcitError: The repository cannot be made; the sentence names the key.
     """
 
     def __init__(self, training_args) -> None:
@@ -33,7 +34,7 @@ class Hub:
         try:
             made = self.api.create_repo(name, private=training_args.hub_private_repo, exist_ok=True)
         except (HTTPError, HFValidationError, OfflineModeIsEnabled) as error:
-            raise ValueError(
+            raise FcitError(
                 f"`push_to_hub: true`: the repository {name} cannot be made ({' '.join(str(error).split())}); check "
                 "`hub_model_id`, `hub_token` and the connection, or take the key out."
             ) from error

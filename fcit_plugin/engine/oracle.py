@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ..data.catalogue import TEST
 from ..data.pipeline import Pipeline, Split
+from ..errors import FcitError
 from ..scenario.tasks import Scenario
 
 
@@ -19,13 +20,13 @@ def task_of(scenario: Scenario) -> dict[str, str]:
     """The name of the task of each data set.
 
     Raises:
-        ValueError: A data set is part of several tasks.
+        FcitError: A data set is part of several tasks.
     """
     found: dict[str, str] = {}
     for task in scenario.tasks:
         for name in task.datasets:
             if name in found:
-                raise ValueError(
+                raise FcitError(
                     f"`fcit_reference: oracle` needs one task for each data set, and {name} is part of two "
                     f"({found[name]}, {task.name}); change `fcit_stages`."
                 )

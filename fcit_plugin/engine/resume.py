@@ -8,6 +8,7 @@ from typing import Any
 from llamafactory.extras import logging
 from llamafactory.extras.constants import TRAINER_LOG
 
+from ..errors import FcitError
 from ..federation.client_states import ClientStates
 from ..state.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
 from ..state.names import read_object
@@ -61,12 +62,12 @@ def find_start(training_args, stage: str, agreement: Agreement) -> Start | None:
     an earlier run goes on, unless ``overwrite_output_dir`` is true.
 
     Raises:
-        ValueError: There is nothing good to go on from.
+        FcitError: There is nothing good to go on from.
     """
     wanted = _wanted(training_args.resume_from_checkpoint)
     if stage != "fcit":
         if wanted:
-            raise ValueError(f"`resume_from_checkpoint` belongs to `stage: fcit`; `stage: {stage}` is one step, run it again.")
+            raise FcitError(f"`resume_from_checkpoint` belongs to `stage: fcit`; `stage: {stage}` is one step, run it again.")
         return None
     if wanted is False or (wanted is None and training_args.overwrite_output_dir):
         return None
@@ -90,12 +91,12 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
     if isinstance(wanted, Path):
         if (wanted / RECIPE).is_file() or wanted.parent.name == FOLDER:
             for problem in problems(wanted):
-                raise ValueError(f"`resume_from_checkpoint`: {problem}; name another commit.")
+                raise FcitError(f"`resume_from_checkpoint`: {problem}; name another commit.")
             logger.info_rank0(f"Resuming from {wanted}.")
             return _start(wanted)
         checkpoints = Checkpoints(wanted)
         if not checkpoints.commits():
-            raise ValueError(f"`resume_from_checkpoint`: {wanted} is neither a commit nor a folder with {FOLDER}/ in it.")
+            raise FcitError(f"`resume_from_checkpoint`: {wanted} is neither a commit nor a folder with {FOLDER}/ in it.")
     else:
         checkpoints = Checkpoints(output_dir)
     found = checkpoints.newest_good()
@@ -107,7 +108,7 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
             logger.info_rank0("Change `output_dir` or use `overwrite_output_dir` to avoid.")
         return _start(found.good)
     if found.bad:
-        raise ValueError(
+        raise FcitError(
             f"None of the {len(found.bad)} commits in {checkpoints.folder} is good; "
             "set `overwrite_output_dir: true` and take `resume_from_checkpoint` out to begin anew."
         )

@@ -19,6 +19,7 @@ from ..data.catalogue import check_datasets
 from ..data.pipeline import Pipeline
 from ..data.pixels import refuse_without_image
 from ..data.scoring import check_metrics
+from ..errors import FcitError
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.server import Program, first_state
@@ -95,7 +96,7 @@ class Session:
         self.keys = deciding_keys(self.arguments, training_args.world_size)
         if self.earlier is not None:
             if make_method(args).num_remembered():
-                raise ValueError(
+                raise FcitError(
                     f"`fcit_method: {args.fcit_method}` trains on records of earlier tasks, which a run that goes on from "
                     "another one does not have; take another method, or train all stages in one run."
                 )
@@ -173,7 +174,7 @@ class Session:
         held += [f"{folder.parent.name}/{folder.name}" for folder in self.checkpoints.commits()[-1:]]
         is_update = self.finetuning_args.fcit_stage == "fcit_client"
         if held and (not self.training_args.overwrite_output_dir or (is_update and held != [DESCRIPTION])):
-            raise ValueError(
+            raise FcitError(
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "
                 + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
             )
@@ -181,7 +182,7 @@ class Session:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.output_dir).close()
         except OSError as error:
-            raise ValueError(
+            raise FcitError(
                 f"`output_dir` {self.output_dir} cannot be written to ({error.strerror}); name a folder of your own."
             ) from error
         return held
@@ -207,7 +208,7 @@ class Session:
         """The server state of ``fcit_state_dir``.
 
         Raises:
-            ValueError: It does not fit the model.
+            FcitError: It does not fit the model.
         """
         folder = Path(self.args.fcit_state_dir)
         state, _ = load_state(folder)
@@ -221,12 +222,12 @@ class Session:
         for key, value in self._deciding().items():
             if manifest.get(key) != value:
                 name = key if key == "seed" else f"fcit_{key}"
-                raise ValueError(
+                raise FcitError(
                     f"`{name}` is {value!r}, but the state {folder} was made with {manifest.get(key)!r}; "
                     "give every site and the server the same recipe."
                 )
         if manifest["stage"] >= self.scenario.num_stages:
-            raise ValueError(
+            raise FcitError(
                 f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in; to go on with "
                 "new tasks, put their stages behind the old ones in `fcit_stages`."
             )

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
+from ..errors import FcitError
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientFolder
 from ..federation.folders import read_update, write_update
@@ -42,7 +43,7 @@ def run_client(session: Session) -> None:
     elif client in sampled:
         config = sampled[client]
     else:
-        raise ValueError(
+        raise FcitError(
             f"Client {client} is not sampled in stage {state.stage}, round {state.round}; "
             f"the clients of this round are {sorted(sampled)} (`fcit_client`)."
         )
@@ -104,15 +105,15 @@ def _read_updates(folders: list[str], most: int) -> tuple[dict[str, Message], li
     updates, reasons = {}, []
     for folder in folders:
         if not Path(folder).is_dir():
-            raise ValueError(f"`fcit_update_dirs`: {folder} is no folder.")
+            raise FcitError(f"`fcit_update_dirs`: {folder} is no folder.")
         if folder in updates:
-            raise ValueError(f"`fcit_update_dirs`: {folder} appears twice.")
+            raise FcitError(f"`fcit_update_dirs`: {folder} appears twice.")
         try:
             _, updates[folder] = read_update(Path(folder), most)
         except ValueError as error:
             reasons.append(str(error))
     if not folders:
-        raise ValueError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
+        raise FcitError("`fcit_update_dirs` names no update folder; there is nothing to aggregate.")
     return updates, reasons
 
 

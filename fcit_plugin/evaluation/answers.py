@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..errors import FcitError
+
 Answer = str | Sequence[str] | Sequence[float]
 """A text, several texts, or the four numbers of a box."""
 
@@ -10,9 +12,9 @@ def texts(answer: Answer) -> list[str]:
     """Return the answer's texts: the one, or the several.
 
     Raises:
-        ValueError: it holds none, or something else.
+        FcitError: it holds none, or something else.
     """
     found = [answer] if isinstance(answer, str) else list(answer)
     if not found or not all(isinstance(text, str) for text in found):
-        raise ValueError(f"The answer {answer!r} is neither a text nor a list of texts.")
+        raise FcitError(f"The answer {answer!r} is neither a text nor a list of texts.")
     return found

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from ..errors import FcitError
+
 # a number that nothing is glued to: 10% and 4px are no coordinates, for nobody said what to divide them by
 _NUMBER = r"(?<![\w.%])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.%])"
 _RUN = re.compile(rf"{_NUMBER}(?:[\s,;]+{_NUMBER})*")
@@ -15,11 +17,11 @@ def iou(prediction: str, answer: str | Sequence[float]) -> float:
     counts as wrong, and so does a box whose corners are the wrong way round, for it holds no area.
 
     Raises:
-        ValueError: the answer holds no box.
+        FcitError: the answer holds no box.
     """
     reference = parse_box(answer) if isinstance(answer, str) else tuple(answer)
     if reference is None or len(reference) != 4 or isinstance(reference[0], str):
-        raise ValueError(f"The answer {answer!r} is no box of four numbers.")
+        raise FcitError(f"The answer {answer!r} is no box of four numbers.")
     box = parse_box(prediction)
     return float(box is not None and _iou(box, reference) > 0.5)
 

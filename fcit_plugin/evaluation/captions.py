@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cache, lru_cache, partial
 
+from ..errors import FcitError
 from .answers import Answer, texts
 
 COCO_PARTS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
@@ -32,7 +33,7 @@ def coco(predictions: Sequence[str], answers: Sequence[Answer]) -> float:
     CIDEr goes up to 10, so this may pass 100.
 
     Raises:
-        ValueError: pycocoevalcap or Java is missing, or the toolkit does not run here; says what to do.
+        FcitError: pycocoevalcap or Java is missing, or the toolkit does not run here; says what to do.
     """
     return sum(coco_part(part, predictions, answers) for part in COCO_PARTS) / len(COCO_PARTS)
 
@@ -41,7 +42,7 @@ def coco_part(part: str, predictions: Sequence[str], answers: Sequence[Answer]) 
     """Return 100 times one of `COCO_PARTS` over the corpus.
 
     Raises:
-        ValueError: as `coco`.
+        FcitError: as `coco`.
     """
     return _coco_scores(tuple(predictions), tuple(tuple(texts(answer)) for answer in answers))[part]
 
@@ -64,7 +65,7 @@ def _coco_scores(predictions: tuple[str, ...], references: tuple[tuple[str, ...]
             cider().compute_score(gts, res)[0],
         ]
     except (OSError, ValueError) as error:  # OSError: no temporary file, Java died; ValueError: it answered nonsense
-        raise ValueError(
+        raise FcitError(
             f"The COCO caption toolkit does not run here ({error}); it needs a Java runtime of version 8 or later, 2 GB "
             "of free memory and the right to write into its package folder."
         ) from error
@@ -79,7 +80,7 @@ def _tokenize(tokenizer, captions: Sequence[Sequence[str]]) -> dict[int, list[st
     given = {i: [{"caption": " ".join(text.split())} for text in texts] for i, texts in enumerate(captions)}
     tokenized = tokenizer.tokenize(given)
     if {i: len(texts) for i, texts in tokenized.items()} != {i: len(texts) for i, texts in given.items()}:
-        raise ValueError("the tokenizer lost captions")
+        raise FcitError("the tokenizer lost captions")
     return tokenized
 
 
@@ -101,12 +102,12 @@ def _toolkit() -> tuple:
         from pycocoevalcap.rouge.rouge import Rouge
         from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
     except ImportError as error:
-        raise ValueError(
+        raise FcitError(
             f"The COCO caption scores need pycocoevalcap and a Java runtime ({error}): "
             f'pip install "fcit-plugin[captions]", {instead}.'
         ) from error
     if shutil.which("java") is None:
-        raise ValueError(
+        raise FcitError(
             f"The COCO caption scores need a Java runtime (8 or later), and there is no `java` on the PATH: "
             f"install one, {instead}."
         )

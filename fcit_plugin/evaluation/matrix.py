@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from statistics import fmean
 
+from ..errors import FcitError
+
 Row = list[float | None]
 
 
@@ -24,13 +26,13 @@ class AccuracyMatrix:
         """Add the scores after `stage`, from 0 to 100. Stages left out in between become empty rows.
 
         Raises:
-            ValueError: the stage was added before or lies before the last one, or a score is not finite.
+            FcitError: the stage was added before or lies before the last one, or a score is not finite.
         """
         if stage < len(self._scores):
-            raise ValueError(f"Stage {stage} cannot be added: the matrix already has {len(self._scores)} stages.")
+            raise FcitError(f"Stage {stage} cannot be added: the matrix already has {len(self._scores)} stages.")
         for dataset, value in scores.items():
             if not math.isfinite(value):
-                raise ValueError(f"The score of {dataset} after stage {stage} is {value}.")
+                raise FcitError(f"The score of {dataset} after stage {stage} is {value}.")
 
         self._scores.extend({} for _ in range(stage - len(self._scores)))
         self._scores.append({dataset: float(value) for dataset, value in scores.items()})
@@ -51,7 +53,7 @@ class AccuracyMatrix:
         """Last = mean over the data sets evaluated after the last stage T of a[T][i]; evaluating all seen is D_T.
 
         Raises:
-            ValueError: nothing was evaluated after the last stage.
+            FcitError: nothing was evaluated after the last stage.
         """
         return fmean(self._last_scores().values())
 
@@ -60,7 +62,7 @@ class AccuracyMatrix:
         """Avg = mean over the stages t of the mean of row t; empty rows are left out.
 
         Raises:
-            ValueError: nothing was evaluated after the last stage.
+            FcitError: nothing was evaluated after the last stage.
         """
         self._last_scores()
         return fmean(fmean(scores.values()) for scores in self._scores if scores)
@@ -73,7 +75,7 @@ class AccuracyMatrix:
         that are new in T can have lost nothing and would only dilute it. 0 if there are none, as with one stage.
 
         Raises:
-            ValueError: nothing was evaluated after the last stage.
+            FcitError: nothing was evaluated after the last stage.
         """
         return self._mean_change(lambda scores: max(scores) - scores[-1])
 
@@ -82,7 +84,7 @@ class AccuracyMatrix:
         """Backward transfer: mean over i of a[T][i] - a[first stage that has i][i], over the same i as `forgetting`.
 
         Raises:
-            ValueError: nothing was evaluated after the last stage.
+            FcitError: nothing was evaluated after the last stage.
         """
         return self._mean_change(lambda scores: scores[-1] - scores[0])
 
@@ -92,7 +94,7 @@ class AccuracyMatrix:
         i runs over the data sets that have both numbers.
 
         Raises:
-            ValueError: there is no such data set.
+            FcitError: there is no such data set.
         """
         gains = [
             column[0] - zero_shot[dataset]
@@ -100,7 +102,7 @@ class AccuracyMatrix:
             if dataset in zero_shot and (column := self._column(dataset))
         ]
         if not gains:
-            raise ValueError("No data set has both a zero-shot score and one after a stage.")
+            raise FcitError("No data set has both a zero-shot score and one after a stage.")
         return fmean(gains)
 
     def to_list(self) -> list[Row]:
@@ -112,7 +114,7 @@ class AccuracyMatrix:
         """Rebuild a matrix from its `datasets` and `to_list`.
 
         Raises:
-            ValueError: a row has not one entry for each data set.
+            FcitError: a row has not one entry for each data set.
         """
         matrix = cls(datasets)
         for stage, row in enumerate(rows):
@@ -128,7 +130,7 @@ class AccuracyMatrix:
 
     def _last_scores(self) -> dict[str, float]:
         if not self._scores or not self._scores[-1]:
-            raise ValueError("The accuracy matrix has no scores after the last stage.")
+            raise FcitError("The accuracy matrix has no scores after the last stage.")
         return self._scores[-1]
 
     def _column(self, dataset: str) -> list[float]:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 
+from ..errors import FcitError
 from ..plugins import registry
 from .answers import Answer, texts
 from .boxes import iou
@@ -55,12 +56,12 @@ def get_metric(name: str) -> Metric:
     """Return a registered metric (hook `fcit_metrics`) by name.
 
     Raises:
-        ValueError: no such metric; names the nearest.
+        FcitError: no such metric; names the nearest.
     """
     metrics = registry("metrics")
     if name not in metrics:
         nearest = difflib.get_close_matches(str(name), metrics, n=1, cutoff=0.0)[0]
-        raise ValueError(f"The metric {name!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(metrics)}.")
+        raise FcitError(f"The metric {name!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(metrics)}.")
     return metrics[name]
 
 
@@ -68,11 +69,11 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) ->
     """Return the score of one data set by a registered metric, from 0 to 100.
 
     Raises:
-        ValueError: unknown metric, no predictions, or not one answer for each prediction.
+        FcitError: unknown metric, no predictions, or not one answer for each prediction.
     """
     rate = get_metric(metric)
     if not predictions or len(predictions) != len(answers):
-        raise ValueError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
+        raise FcitError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
     return rate(predictions, answers)
 
 

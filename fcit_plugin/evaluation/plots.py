@@ -11,6 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..errors import FcitError
 from .matrix import AccuracyMatrix
 
 INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
@@ -21,7 +22,7 @@ def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike, title: st
     """Draw the accuracy matrix as a heat map, stages down, data sets across, blank where not evaluated.
 
     Raises:
-        ValueError: the matrix is empty.
+        FcitError: the matrix is empty.
     """
     rows = np.array(matrix.rows, dtype=np.float64)
     figure, _ = _heat_map(
@@ -48,7 +49,7 @@ def plot_accuracy_matrices(
         title: of the picture.
 
     Raises:
-        ValueError: there is no matrix.
+        FcitError: there is no matrix.
     """
     rows, names = [], []
     for name, matrix in matrices.items():
@@ -74,7 +75,7 @@ def plot_subspaces(
         title: of the picture.
 
     Raises:
-        ValueError: there is no assignment.
+        FcitError: there is no assignment.
     """
     tasks = list(dict.fromkeys(str(entry["task"]) for entry in assignments))
     counts = Counter((str(entry["task"]), entry["subspace"]) for entry in assignments)
@@ -132,7 +133,7 @@ def plot_partition(
         title: of the picture.
 
     Raises:
-        ValueError: there is no entry, or no client.
+        FcitError: there is no entry, or no client.
     """
     cells = np.zeros((max((len(entry["records"]) for entry in partition), default=0), len(partition)))
     for column, entry in enumerate(partition):  # in a run that goes on from another one, clients may have joined
@@ -234,7 +235,7 @@ def _heat_map(
         power: the colour grows with this power of the number.
     """
     if not cells.size:
-        raise ValueError("There is nothing to draw: the table has no cells.")
+        raise FcitError("There is nothing to draw: the table has no cells.")
 
     rows, columns = cells.shape
     width = 1.8 + 0.09 * max(map(len, row_names)) + 0.72 * columns

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from ..errors import FcitError
+
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {"none": "0", **{word: str(number) for number, word in enumerate(_WORDS)}}
 _ARTICLES = {"a", "an", "the"}
@@ -27,10 +29,10 @@ def vqa(prediction: str, answers: Sequence[str]) -> float:
     Question Answering", arXiv 1505.00468, and https://visualqa.org/evaluation.html.
 
     Raises:
-        ValueError: there are fewer than four human answers, with which not even the best prediction could reach 1.
+        FcitError: there are fewer than four human answers, with which not even the best prediction could reach 1.
     """
     if isinstance(answers, str) or len(answers) < 4:
-        raise ValueError(
+        raise FcitError(
             f"The metric vqa needs the answers of several people (VQA v2 has ten, four are the fewest), got {answers!r}; "
             "exact_match does with one."
         )

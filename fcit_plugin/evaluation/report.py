@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ..errors import FcitError
 from ..writing import write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
@@ -170,29 +171,29 @@ def read_report(path: str | PathLike) -> Report:
         path: a run's `output_dir`, or its report file.
 
     Raises:
-        ValueError: there is none, or it is damaged; the sentence names the file.
+        FcitError: there is none, or it is damaged; the sentence names the file.
     """
     file = report_file(path)
     if not file.is_file():
-        raise ValueError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
+        raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
     try:
         return checked_report(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
+        raise FcitError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
 
 
 def checked_report(report: Any) -> Report:
     """Return what was read as a report, if it has all that a comparison needs.
 
     Raises:
-        ValueError: it has not; the message is a reason for the caller's sentence.
+        FcitError: it has not; the message is a reason for the caller's sentence.
         TypeError: its accuracy is no matrix of numbers.
     """
     if not isinstance(report, dict):
-        raise ValueError("it is no JSON object")
+        raise FcitError("it is no JSON object")
     wrong = [key for key, kind in _NEEDED.items() if key not in report or not isinstance(report[key], kind)]
     if wrong:
-        raise ValueError(f"nothing, or nothing that fits, stands under {', '.join(wrong)}")
+        raise FcitError(f"nothing, or nothing that fits, stands under {', '.join(wrong)}")
     AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
     return report
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..errors import FcitError
 from .plots import GRID, INK, new_figure, plot_accuracy_matrices, save_figure, short_name
 from .report import Report
 from .side_by_side import MEASURES, Comparison, Measure, Spread
@@ -27,12 +28,12 @@ def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
     others have several (a bound trained on everything at once) is a level line.
 
     Raises:
-        ValueError: no run was evaluated.
+        FcitError: no run was evaluated.
     """
     curves = [(i, group.label, group.curve()) for i, group in enumerate(comparison.groups)]
     curves = [(i, label, curve) for i, label, curve in curves if any(curve)]
     if not curves:
-        raise ValueError("There is nothing to draw: no run was evaluated.")
+        raise FcitError("There is nothing to draw: no run was evaluated.")
 
     stages, top = max(len(curve) for _, _, curve in curves), 0.0
     figure, axes = new_figure(max(6.0, 2.5 + 0.6 * stages), 3.8)
@@ -61,7 +62,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     The untuned model's scores are grey bars.
 
     Raises:
-        ValueError: no run was evaluated after its last stage.
+        FcitError: no run was evaluated after its last stage.
     """
     bars = [
         (label, [Spread(scores[name], None) for name in comparison.datasets]) for label, scores in comparison.zero_shot.items()
@@ -70,7 +71,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     bars += [(group.label, [group.final(name) for name in comparison.datasets]) for group in comparison.groups]
     bars = bars[:untuned] + [(label, finals) for label, finals in bars[untuned:] if any(finals)]
     if len(bars) == untuned:
-        raise ValueError("There is nothing to draw: no run was evaluated after its last stage.")
+        raise FcitError("There is nothing to draw: no run was evaluated after its last stage.")
 
     places, top = np.arange(len(comparison.datasets)), 0.0
     width = 0.84 / len(bars)
@@ -102,7 +103,7 @@ def plot_matrices(comparison: Comparison, path: str | PathLike) -> None:
     """Draw the accuracy matrices of the groups one below the other, each the mean over its runs.
 
     Raises:
-        ValueError: no run was evaluated.
+        FcitError: no run was evaluated.
     """
     found = {group.label: group.matrix(comparison.datasets) for group in comparison.groups}
     means = {label: [[spread and spread.mean for spread in row] for row in rows] for label, rows in found.items()}
@@ -113,12 +114,12 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
     """Draw measures from 0 to 100 of each group: groups across, a bar for each measure, with its standard deviation.
 
     Raises:
-        ValueError: no group has one of them.
+        FcitError: no group has one of them.
     """
     found = {name: [group.spread(measure) for group in comparison.groups] for name, measure in measures.items()}
     found = {name: spreads for name, spreads in found.items() if any(spreads)}
     if not found:
-        raise ValueError(f"There is nothing to draw: no run has {' or '.join(measures)}.")
+        raise FcitError(f"There is nothing to draw: no run has {' or '.join(measures)}.")
     at = [i for i in range(len(comparison.groups)) if any(spreads[i] for spreads in found.values())]
     width, top = 0.84 / len(found), 0.0
     figure, axes = new_figure(max(6.0, 1.5 + 0.6 * len(at)), 3.8)
@@ -149,13 +150,13 @@ def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
     Groups of which nothing travelled (bounds) are left out.
 
     Raises:
-        ValueError: nothing is left.
+        FcitError: nothing is left.
     """
     last = MEASURES["Last"]
     points = [(i, g.label, g.spread(_megabytes), g.spread(last)) for i, g in enumerate(comparison.groups)]
     points = [(i, label, sent, last) for i, label, sent, last in points if last and sent and sent.mean > 0]
     if not points:
-        raise ValueError("There is nothing to draw: no run that sent anything was evaluated.")
+        raise FcitError("There is nothing to draw: no run that sent anything was evaluated.")
     figure, axes = new_figure(6.0, 3.8)
     top = 0.0
     for i, label, sent, last in points:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
 from .layout import INSTRUCTIONS, DatasetLayout
 from .records import BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
 from .references import Reference, match_references
@@ -36,10 +37,10 @@ def check_root(root: Path) -> None:
     """Refuse a root that is no folder.
 
     Raises:
-        ValueError: It is none.
+        FcitError: It is none.
     """
     if not root.is_dir():
-        raise ValueError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
+        raise FcitError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
 
 
 def download_remedy(root: Path, part: str = INSTRUCTIONS) -> str:

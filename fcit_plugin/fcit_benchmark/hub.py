@@ -17,6 +17,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ..cache import cache_folder
+from ..errors import FcitError
 from .layout import HUB_DATASET, INSTRUCTIONS, LAYOUT, PARTITION_FOLDERS, PARTITIONS
 
 PARTS = {INSTRUCTIONS: "instruction*", PARTITIONS: "partition*"}
@@ -49,11 +50,11 @@ class Fetched:
         """Refuse a part of which there is nothing.
 
         Raises:
-            ValueError: The hub had no file of it.
+            FcitError: The hub had no file of it.
         """
         if not self.new[part] + self.kept[part]:
             seen = f"; it has {', '.join(self.unknown[:3])} ..." if self.unknown else ""
-            raise ValueError(
+            raise FcitError(
                 f"No {part} were found in the Hugging Face data set {HUB_DATASET}{seen}. "
                 f"Look at {URL} and put them into the folder {part} by hand."
             )
@@ -85,7 +86,7 @@ def download(root: Path, parts: Sequence[str]) -> Fetched:
         parts: Keys of :data:`PARTS`.
 
     Raises:
-        ValueError: The hub cannot be reached and the files are not in its cache, or an archive is broken.
+        FcitError: The hub cannot be reached and the files are not in its cache, or an archive is broken.
     """
     snapshot = _snapshot([PARTS[part] for part in parts])
     fetched = Fetched()
@@ -114,7 +115,7 @@ def hub_root(part: str) -> Path:
         part: Key of :data:`PARTS`, fetched on first use.
 
     Raises:
-        ValueError: It cannot be fetched.
+        FcitError: It cannot be fetched.
     """
     root = cache_folder() / "FCIT"
     if not (root / part).is_dir():
@@ -129,7 +130,7 @@ def _snapshot(patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(HUB_DATASET, repo_type="dataset", allow_patterns=patterns))
     except (OSError, httpx.HTTPError) as error:
-        raise ValueError(
+        raise FcitError(
             f"The Hugging Face data set {HUB_DATASET} cannot be fetched ({type(error).__name__}): connect to the network "
             f"(and unset HF_HUB_OFFLINE), or put the files below the root of the benchmark by hand; they are at {URL}."
         ) from error
@@ -152,7 +153,7 @@ def _members(path: Path, name: str) -> Iterator[tuple[str, Opener]]:
                 if not member.is_dir():
                     yield f"{name}/{member.filename}", lambda member=member: archive.open(member)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"The archive {path} is broken ({error}); delete it and fetch it again.") from error
+        raise FcitError(f"The archive {path} is broken ({error}); delete it and fetch it again.") from error
 
 
 def _write(path: Path, source: BinaryIO) -> None:

@@ -5,6 +5,8 @@ Source: the README of the research code (https://github.com/Ghy0501/FCIT, commit
 
 from dataclasses import dataclass
 
+from ..errors import FcitError
+
 HUB_DATASET = "MLLM-CL/FCIT"
 """The Hugging Face data set with the instructions and the partitions."""
 
@@ -186,11 +188,11 @@ def choose(names: str | None) -> list[DatasetLayout]:
     """The data sets that a comma-separated list of keys names; all for None.
 
     Raises:
-        ValueError: A key is unknown.
+        FcitError: A key is unknown.
     """
     if names is None:
         return list(LAYOUT.values())
     unknown = [name for name in names.split(",") if name not in LAYOUT]
     if unknown:
-        raise ValueError(f"The benchmark has no data set `{unknown[0]}`; it has {', '.join(LAYOUT)}.")
+        raise FcitError(f"The benchmark has no data set `{unknown[0]}`; it has {', '.join(LAYOUT)}.")
     return [LAYOUT[name] for name in dict.fromkeys(names.split(","))]

@@ -59,7 +59,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
         broken that is no single record.
 
     Raises:
-        ValueError: The root is no folder, or ``out`` is not empty.
+        FcitError: The root is no folder, or ``out`` is not empty.
     """
     check_root(root)
     out = out.expanduser().absolute()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
+
 IMAGE = "<image>"
 """The image tag in an instruction. Train records carry it, test records do not."""
 
@@ -35,7 +37,7 @@ class Defect:
         return f"{where}: {self.problem}; {self.remedy}."
 
 
-class BrokenFile(ValueError):
+class BrokenFile(FcitError):
     """A file cannot be used at all.
 
     Attributes:

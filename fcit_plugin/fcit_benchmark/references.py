@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..errors import FcitError
 from .records import BrokenFile, Defect, read_json
 
 Reference = list[str] | list[float]
@@ -21,22 +22,22 @@ def read_box(value: Any) -> list[float]:
     """A normalised box (x1, y1, x2, y2) from four numbers or a text with them.
 
     Raises:
-        ValueError: It is none; the message goes on from "the record ..." and says why.
+        FcitError: It is none; the message goes on from "the record ..." and says why.
     """
     if value is None or value == "":
-        raise ValueError("it has no box")
+        raise FcitError("it has no box")
     if isinstance(value, str):
         value = value.strip().removeprefix("[").removesuffix("]").split(",")
     try:
         box = [float(edge) for edge in value]
     except (TypeError, ValueError):
-        raise ValueError(f"its box {value!r} is not made of numbers") from None
+        raise FcitError(f"its box {value!r} is not made of numbers") from None
     if len(box) != 4:
-        raise ValueError(f"its box has {len(box)} numbers and not 4")
+        raise FcitError(f"its box has {len(box)} numbers and not 4")
     if not all(0 <= edge <= 1 for edge in box):
-        raise ValueError(f"its box {box} is not within 0 and 1")
+        raise FcitError(f"its box {box} is not within 0 and 1")
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise ValueError(f"its box {box} has no area; the order is x1, y1, x2, y2")
+        raise FcitError(f"its box {box} has no area; the order is x1, y1, x2, y2")
     return box
 
 

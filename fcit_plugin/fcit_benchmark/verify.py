@@ -83,7 +83,7 @@ def verify(root: Path, layouts: Sequence[DatasetLayout], images: str = "first") 
         images: How closely to look at images, see :data:`fcit_plugin.fcit_benchmark.layout.IMAGES_HOW`.
 
     Raises:
-        ValueError: The root is no folder.
+        FcitError: The root is no folder.
     """
     check_root(root)
     remedy = download_remedy(root)

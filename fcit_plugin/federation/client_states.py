@@ -62,7 +62,7 @@ class ClientFolder:
         """The state after the client's last round before this one.
 
         Raises:
-            ValueError: Its file is damaged.
+            FcitError: Its file is damaged.
         """
         before = self._before()
         if before is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
+from ..errors import FcitError
 from ..state.names import read_object
 from ..state.server_state import check_tensors
 from ..writing import write_bytes, write_json
@@ -34,11 +35,11 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
         The client's configuration (run, stage, round, client, task) and its reply.
 
     Raises:
-        ValueError: A file is missing, corrupt or too large, or does not have the form of an update; the sentence names it.
+        FcitError: A file is missing, corrupt or too large, or does not have the form of an update; the sentence names it.
     """
     for path in (folder / DESCRIPTION, folder / WEIGHTS):
         if most is not None and path.is_file() and path.stat().st_size > most:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes where at most {most} fit.")
+            raise FcitError(f"{path} has {path.stat().st_size} bytes where at most {most} fit.")
     description = read_object(folder / DESCRIPTION, ("config", "metrics"))
     config, metrics = description["config"], description["metrics"]
     check_tensors(folder / WEIGHTS)
@@ -49,4 +50,4 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
         return config, Message(content, reply_to=request)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # Flower's records refuse what is of no good type
-        raise ValueError(f"{folder} does not have the form of an update: {error}.") from error
+        raise FcitError(f"{folder} does not have the form of an update: {error}.") from error

@@ -66,7 +66,7 @@ def client_token(reply: Message) -> ClientToken:
     """The identity token in a reply.
 
     Raises:
-        ValueError: The token is not finite or has no direction; the sentence names the client.
+        FcitError: The token is not finite or has no direction; the sentence names the client.
     """
     metrics, token = reply.content[METRICS], reply.content[TOKEN]
     return ClientToken(

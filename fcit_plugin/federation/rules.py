@@ -29,6 +29,7 @@ from flwr.serverapp.strategy import (
 from ..adapters.lora import State
 from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
+from ..errors import FcitError
 from ..plugins import registry
 from .grid import InProcessGrid
 from .messages import to_state
@@ -186,7 +187,7 @@ class RuleSet:
             parts: Messages with one ArrayRecord and one weight each, at least one, in the order of the clients.
 
         Raises:
-            ValueError: The rule refuses so few replies.
+            FcitError: The rule refuses so few replies.
         """
         least = self._args.robust_from
         if len(parts) < least:
@@ -196,7 +197,7 @@ class RuleSet:
             )
         arrays, _ = self[owner].aggregate_train(number, parts)
         if arrays is None:
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_server_rule: {self._args.fcit_server_rule}` makes nothing of {len(parts)} replies; "
                 "take a rule that does, or ask more clients (`fcit_clients_per_round`)."
             )

@@ -16,6 +16,7 @@ from ..adapters.lora import State, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
+from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
 from ..knowledge.organizer import Assignment
 from ..knowledge.prototypes import MAX_KINDS
@@ -159,7 +160,7 @@ class RunObserver(Protocol):
         ...
 
 
-class RoundFailed(ValueError):
+class RoundFailed(FcitError):
     """Too few clients gave a usable reply, however often they were asked."""
 
 

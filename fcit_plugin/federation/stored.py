@@ -14,6 +14,7 @@ from flwr.app import Array, RecordDict
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from ..errors import FcitError
 from .messages import record_of
 
 _NUMPY = Array(np.zeros(0, np.float32)).stype
@@ -43,17 +44,17 @@ class StoredArray(Array):
         """The array in NumPy's format.
 
         Raises:
-            ValueError: The file is gone or has changed since the data were first read.
+            FcitError: The file is gone or has changed since the data were first read.
         """
         try:
             status = self._path.stat()
             values = _opened(self._path, status.st_ino, status.st_mtime_ns).get_tensor(self._name)
         except OSError as error:
-            raise ValueError(f"{self._path} cannot be read any more ({error.strerror}).") from error
+            raise FcitError(f"{self._path} cannot be read any more ({error.strerror}).") from error
         data = Array(values).data
         digest = hashlib.sha256(data).digest()
         if self._digest not in (None, digest):
-            raise ValueError(f"{self._path} has changed while the round went on; get a sound copy of it.")
+            raise FcitError(f"{self._path} has changed while the round went on; get a sound copy of it.")
         self._digest = digest
         return data
 
@@ -71,14 +72,14 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of a safetensors file, by name; only its head is read.
 
     Raises:
-        ValueError: An array is of a dtype that no update has.
+        FcitError: An array is of a dtype that no update has.
     """
     with safe_open(path, framework="np") as file:
         found = {}
         for name in file.keys():
             entry = file.get_slice(name)
             if entry.get_dtype() not in _DTYPES:
-                raise ValueError(f"{name} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}")
+                raise FcitError(f"{name} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}")
             found[name] = StoredArray(path, name, tuple(entry.get_shape()), _DTYPES[entry.get_dtype()])
         return found
 
@@ -87,7 +88,7 @@ def stored_records(path: Path) -> RecordDict:
     """The array records that :func:`records_bytes` made a file of, left in it.
 
     Raises:
-        ValueError: An array is of a wrong name or dtype.
+        FcitError: An array is of a wrong name or dtype.
     """
     records: dict[str, dict[str, Array]] = {}
     for name, array in sorted(stored_arrays(path).items()):

@@ -14,6 +14,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 
 from ..arguments import FcitArguments
+from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
 from .compression import SCALES, Compression, compression_of, restored
@@ -50,7 +51,7 @@ _KINDS = {ARRAYS: ArrayRecord, SHARED: ArrayRecord, TOKEN: ArrayRecord, METRICS:
 Value = TypeVar("Value")
 
 
-class Unusable(ValueError):
+class Unusable(FcitError):
     """A reply cannot be used; the text says why, of the client as "it"."""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import FcitError
 from .identity_tokens import SubspaceTokens
 from .prototypes import nearest_cosines
 from .vectors import unit
@@ -44,7 +45,7 @@ def activation_weights(
         float32 [n, K].
 
     Raises:
-        ValueError: No subspace is used, or the mode is unknown.
+        FcitError: No subspace is used, or the mode is unknown.
     """
     return weights_of_cosines(cosine_matrix(instructions, tokens), used, mode=mode, temperature=temperature)
 
@@ -59,10 +60,10 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
         temperature: Temperature of the softmax.
 
     Raises:
-        ValueError: No subspace is used, or the mode is unknown.
+        FcitError: No subspace is used, or the mode is unknown.
     """
     if not used.any():
-        raise ValueError("No subspace is in use yet; nothing can be activated.")
+        raise FcitError("No subspace is in use yet; nothing can be activated.")
     masked = np.where(used[None], cosines, -np.inf)
     if mode == "softmax":
         exponent = np.exp((masked - masked.max(axis=1, keepdims=True)) / temperature)
@@ -74,7 +75,7 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
     elif mode == "concat":
         weights = np.broadcast_to(used.astype(np.float64), cosines.shape)
     else:
-        raise ValueError(f"Unknown activation {mode!r}; valid: softmax, argmax, cosine, concat.")
+        raise FcitError(f"Unknown activation {mode!r}; valid: softmax, argmax, cosine, concat.")
     return weights.astype(np.float32)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from ..errors import FcitError
 from ..plugins import registry
 from .embedding import EmbeddingEncoder, reference_instructions
 
@@ -39,7 +40,7 @@ class TextEncoder:
             self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(path)
             if len(self.tokenizer) <= len(self.tokenizer.all_special_ids):  # transformers makes an empty one up
-                raise ValueError("its tokenizer files are missing")
+                raise FcitError("its tokenizer files are missing")
         except (OSError, ValueError, SafetensorError) as error:
             raise _no_encoder(path, error) from error
         text_config = getattr(config, "text_config", config)
@@ -131,7 +132,7 @@ ORACLE = "oracle"
 
 
 def _oracle(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
-    raise ValueError(
+    raise FcitError(
         "The identity tokens of `fcit_reference: oracle` name tasks, and no instruction says which is its own; it is there "
         "to be compared with. One of its subspaces can be exported by its number."
     )
@@ -152,7 +153,7 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
         tokenizer: The base model's tokenizer (for ``embedding``).
 
     Raises:
-        ValueError: The encoder cannot be loaded.
+        FcitError: The encoder cannot be loaded.
     """
     maker = registry("identity_encoders").get(name)
     if maker:
@@ -166,7 +167,7 @@ def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Modul
     The arguments are those of :func:`make_encoder`.
 
     Raises:
-        ValueError: There is no such encoder.
+        FcitError: There is no such encoder.
     """
     if name == "embedding":
         return model.get_input_embeddings().weight.shape[1]

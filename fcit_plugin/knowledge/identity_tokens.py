@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import FcitError
 from .prototypes import Prototypes
 
 
@@ -20,7 +21,7 @@ class ClientToken:
         kinds: the kinds of instructions that the client has, None if it tells the mean alone.
 
     Raises:
-        ValueError: naming the client, if `mean` is no vector, not finite or zero, or a count is below 1.
+        FcitError: naming the client, if `mean` is no vector, not finite or zero, or a count is below 1.
     """
 
     client: int
@@ -37,7 +38,7 @@ class ClientToken:
         object.__setattr__(self, "mean", mean)
         for name in ("count", "num_examples"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Client {self.client} reports {name} {getattr(self, name)}; it must be at least 1.")
+                raise FcitError(f"Client {self.client} reports {name} {getattr(self, name)}; it must be at least 1.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class SubspaceTokens:
         kinds: K times the kinds of instructions that a subspace received; None where clients tell their mean alone.
 
     Raises:
-        ValueError: wrong shapes or dtypes, sums not finite, or a negative count.
+        FcitError: wrong shapes or dtypes, sums not finite, or a negative count.
     """
 
     sums: np.ndarray
@@ -59,15 +60,15 @@ class SubspaceTokens:
 
     def __post_init__(self) -> None:
         if self.sums.dtype != np.float32 or self.counts.dtype != np.int64:
-            raise ValueError(
+            raise FcitError(
                 f"Subspace tokens need float32 sums and int64 counts, not {self.sums.dtype} and {self.counts.dtype}."
             )
         if self.sums.ndim != 2 or self.counts.shape != self.sums.shape[:1]:
-            raise ValueError(f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}.")
+            raise FcitError(f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}.")
         if not np.isfinite(self.sums).all() or (self.counts < 0).any():
-            raise ValueError("Subspace tokens need finite sums and counts of 0 or more.")
+            raise FcitError("Subspace tokens need finite sums and counts of 0 or more.")
         if self.kinds is not None and [kinds.means.shape[1] for kinds in self.kinds] != [self.sums.shape[1]] * len(self.counts):
-            raise ValueError(
+            raise FcitError(
                 "Subspace tokens with kinds of instructions need those of every subspace, of the tokens' dimension."
             )
 
@@ -115,11 +116,11 @@ def check_vector(mean: np.ndarray, whose: str = "given") -> None:
     """Refuse a token that is no vector, not finite or without a direction.
 
     Raises:
-        ValueError: it is one of these; `whose` says whose it is.
+        FcitError: it is one of these; `whose` says whose it is.
     """
     if mean.ndim != 1:
-        raise ValueError(f"The identity token {whose} must be a vector, not an array of shape {mean.shape}.")
+        raise FcitError(f"The identity token {whose} must be a vector, not an array of shape {mean.shape}.")
     if not np.isfinite(mean).all():
-        raise ValueError(f"The identity token {whose} is not finite.")
+        raise FcitError(f"The identity token {whose} is not finite.")
     if not mean.any():
-        raise ValueError(f"The identity token {whose} is zero and has no direction.")
+        raise FcitError(f"The identity token {whose} is zero and has no direction.")

@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..errors import FcitError
 from .identity_tokens import ClientToken, SubspaceTokens, check_vector
 from .linkage import blocks, single_linkage
 from .prototypes import Prototypes, merged
@@ -56,7 +57,7 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
         opened; else None: the client starts from the fresh LoRA initialisation.
 
     Raises:
-        ValueError: `mean` is not finite, zero, or of another dimension than the subspaces.
+        FcitError: `mean` is not finite, zero, or of another dimension than the subspaces.
     """
     mean = np.asarray(mean)
     check_vector(mean)
@@ -78,9 +79,9 @@ class Organizer:
 
     def __init__(self, threshold: float, max_subspaces: int | None, small_share: float = 1e-3) -> None:
         if not -1 <= threshold <= 1:
-            raise ValueError(f"fcit_similarity_threshold is a cosine, from -1 to 1, not {threshold}.")
+            raise FcitError(f"fcit_similarity_threshold is a cosine, from -1 to 1, not {threshold}.")
         if max_subspaces is not None and max_subspaces < 1:
-            raise ValueError(f"fcit_max_subspaces is {max_subspaces}; it must be at least 1, or None for no bound.")
+            raise FcitError(f"fcit_max_subspaces is {max_subspaces}; it must be at least 1, or None for no bound.")
         self.threshold = threshold
         self.max_subspaces = max_subspaces
         self.small_share = small_share
@@ -104,7 +105,7 @@ class Organizer:
             tokens: state of the existing subspaces.
 
         Raises:
-            ValueError: a client appears twice, or its token is of another dimension than the subspaces.
+            FcitError: a client appears twice, or its token is of another dimension than the subspaces.
         """
         clients = _in_order(clients)
         for c in clients:
@@ -170,7 +171,7 @@ class Organizer:
             assignment: of this round and these tokens.
 
         Raises:
-            ValueError: a client appears twice, was never assigned, or its token has another dimension.
+            FcitError: a client appears twice, was never assigned, or its token has another dimension.
         """
         grown = tokens.num_subspaces + len(assignment.opened)
         dimension = tokens.sums.shape[1]
@@ -181,7 +182,7 @@ class Organizer:
         clients = _in_order(clients)
         for c in clients:
             if c.client not in assignment.subspace:
-                raise ValueError(f"Client {c.client} has no subspace in this round's assignment.")
+                raise FcitError(f"Client {c.client} has no subspace in this round's assignment.")
             _check_dimension(c.mean, dimension, f"of client {c.client}")
         owners = np.array([assignment.subspace[c.client] for c in clients], np.int64)
         for block in blocks(len(clients)):
@@ -282,7 +283,7 @@ def _in_order(clients: Iterable[ClientToken]) -> list[ClientToken]:
     ordered = sorted(clients, key=lambda c: c.client)
     for one, other in pairwise(ordered):
         if one.client == other.client:
-            raise ValueError(f"Client {one.client} appears twice in this round.")
+            raise FcitError(f"Client {one.client} appears twice in this round.")
     return ordered
 
 
@@ -293,4 +294,4 @@ def _cosines(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _check_dimension(mean: np.ndarray, dimension: int, whose: str) -> None:
     if len(mean) != dimension:
-        raise ValueError(f"The identity token {whose} has {len(mean)} numbers, those of the subspaces {dimension}.")
+        raise FcitError(f"The identity token {whose} has {len(mean)} numbers, those of the subspaces {dimension}.")

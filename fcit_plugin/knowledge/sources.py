@@ -30,7 +30,7 @@ def make_source(
         read: Makes pixel values as the base model is given them.
 
     Raises:
-        ValueError: The text encoder cannot be loaded.
+        FcitError: The text encoder cannot be loaded.
     """
     if source == "text":
         return make_encoder(name, pooling, center, model, tokenizer)
@@ -44,7 +44,7 @@ def source_dimension(source: str, name: str, pooling: str, center: bool, model: 
     """D of a recipe's identity tokens, from shapes alone; the arguments are those of :func:`make_source`.
 
     Raises:
-        ValueError: There is no such text encoder.
+        FcitError: There is no such text encoder.
     """
     of_text = 0 if source == "image" else token_dimension(name, pooling, center, model, tokenizer)
     return of_text + (0 if source == "text" else tower_width(model.config))

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..errors import FcitError
+
 
 def check_family(config: Any, source: str) -> None:
     """Refuse a base model whose vision tower is not known.
@@ -16,13 +18,13 @@ def check_family(config: Any, source: str) -> None:
         source: The ``fcit_identity_source`` that wants it.
 
     Raises:
-        ValueError: The sentence names the key and the model's type.
+        FcitError: The sentence names the key and the model's type.
     """
     kind = config.model_type
     if kind == "llava" and config.vision_config.model_type == "pixtral":
         kind = "llava with a pixtral tower"  # packs all images into one sequence of patches
     if kind != "llava":
-        raise ValueError(
+        raise FcitError(
             f"`fcit_identity_source: {source}` takes the vision tower of a LLaVA model, and the base model is of type {kind}; "
             "set `fcit_identity_source: text`."
         )
@@ -99,7 +101,7 @@ def images_by_row(
         For each row [m, 3, H, W], None for a row without an image.
 
     Raises:
-        ValueError: There are not equally many image tokens for each image.
+        FcitError: There are not equally many image tokens for each image.
     """
     if pixels is None:
         return [None] * len(ids)
@@ -107,7 +109,7 @@ def images_by_row(
     tokens = marks.sum(dim=1)
     per_image = int(tokens.sum()) // len(pixels)
     if not per_image or (tokens % per_image).any() or int(tokens.sum()) != per_image * len(pixels):
-        raise ValueError(
+        raise FcitError(
             f"{len(pixels)} images do not fit to {tokens.tolist()} image tokens in the rows of a batch; a prompt was cut within "
             "an image, raise `cutoff_len`."
         )

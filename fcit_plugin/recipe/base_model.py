@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
-from ..errors import one_line, root_cause
+from ..errors import FcitError, one_line, root_cause
 from ..state.server_state import check_tensors
 
 
@@ -21,7 +21,7 @@ def check_model(model_args) -> PretrainedConfig:
         Its configuration.
 
     Raises:
-        ValueError: The sentence names the folder or file.
+        FcitError: The sentence names the folder or file.
     """
     from llamafactory.model import load_config  # its module is hooked itself: only now
 
@@ -48,7 +48,7 @@ def named(model_args, *kinds: type[Exception]) -> Iterator[None]:
         reason = (
             "its weights and its config.json do not fit" if isinstance(error, RuntimeError) else one_line(root_cause(error))
         )
-        raise ValueError(
+        raise FcitError(
             f"`model_name_or_path` {model_args.model_name_or_path} cannot be loaded: {reason.rstrip('.')}; give a folder "
             "with config.json, tokenizer and safetensors files, or a name on Hugging Face."
         ) from error

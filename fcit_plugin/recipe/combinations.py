@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..errors import FcitError
 from ..plugins import registry
 from .devices import zero_stage
 from .values import check_template
@@ -31,10 +32,10 @@ def check_combination(
         aside: What a dry run took out of the recipe, see :func:`.devices.set_aside`.
 
     Raises:
-        ValueError: One sentence that names the key.
+        FcitError: One sentence that names the key.
     """
     if data_args.template is None:
-        raise ValueError("The fcit stages need `template`, the chat template of the model, to find instructions again.")
+        raise FcitError("The fcit stages need `template`, the chat template of the model, to find instructions again.")
     check_template(data_args.template)
     refused = {
         "streaming": data_args.streaming,
@@ -52,13 +53,13 @@ def check_combination(
     }
     for key, value in refused.items():
         if value:
-            raise ValueError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
+            raise FcitError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
     _check_method(model_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
-        raise ValueError("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
+        raise FcitError("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_reference:
-        raise ValueError("`fcit_reference` is a bound from the untuned model on; take `adapter_name_or_path` out.")
+        raise FcitError("`fcit_reference` is a bound from the untuned model on; take `adapter_name_or_path` out.")
     _check_folders(training_args.output_dir, fcit, earlier)
 
 
@@ -66,7 +67,7 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
     """Refuse what the continual method, the server rule or the LoRA aggregation cannot train with.
 
     Raises:
-        ValueError: One sentence that names both keys.
+        FcitError: One sentence that names both keys.
     """
     method, rule = registry("methods")[fcit.fcit_method], fcit.fcit_server_rule
     deepspeed, fp16 = training_args.deepspeed or aside.get("deepspeed"), training_args.fp16 or aside.get("fp16")
@@ -77,7 +78,7 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
     if fcit.fcit_method in ("ewc", "o_lora"):
         clashes.append(("fp16", fp16, f"fcit_method: {fcit.fcit_method}", _WHOLE_GRADIENTS))
     if fcit.fcit_method == "moe_lora" and finetuning_args.lora_rank % fcit.fcit_num_experts:
-        raise ValueError(
+        raise FcitError(
             f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {fcit.fcit_num_experts} experts; change it or "
             "`fcit_num_experts`."
         )
@@ -108,7 +109,7 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
         clashes.append(("fcit_identity_noise", fcit.fcit_identity_noise, f"fcit_method: {fcit.fcit_method}", why))
     for key, given, ours, why in clashes:
         if given and why is not None:
-            raise ValueError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
+            raise FcitError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
 
 
 def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) -> None:
@@ -116,22 +117,22 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
         return
     key = "neat_packing" if data_args.neat_packing else "packing"
     if fcit.fcit_local_stage != "sft":
-        raise ValueError(
+        raise FcitError(
             f"`{key}` cannot be used with `fcit_local_stage: {fcit.fcit_local_stage}`, whose answers are compared record by "
             "record; leave it out of the recipe."
         )
     if fcit.fcit_method == "ewc":
-        raise ValueError(
+        raise FcitError(
             f"`{key}` cannot be used with `fcit_method: ewc`, which measures record by record; leave one of them out."
         )
     if (data_args.cutoff_len + 1) % 8:  # LLaMA-Factory has taken one off
-        raise ValueError(
+        raise FcitError(
             f"`cutoff_len` is {data_args.cutoff_len + 1}; with `{key}` it must be a multiple of 8, to which LLaMA-Factory "
             "fills sequences up."
         )
     batch = training_args.per_device_train_batch_size
     if data_args.neat_packing and model_args.flash_attn == "fa2" and batch > 1:
-        raise ValueError(
+        raise FcitError(
             f"`per_device_train_batch_size` is {batch}; `neat_packing` with `flash_attn: fa2` needs 1, and "
             "`gradient_accumulation_steps` for the rest."
         )
@@ -141,11 +142,11 @@ def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -
     taken = {"fcit_state_dir": [fcit.fcit_state_dir], "fcit_update_dirs": fcit.fcit_update_dirs or []}
     taken["adapter_name_or_path"] = [earlier]
     if fcit.fcit_client_dir is not None and Path(fcit.fcit_client_dir).resolve().is_relative_to(Path(output_dir).resolve()):
-        raise ValueError(
+        raise FcitError(
             f"`fcit_client_dir` {fcit.fcit_client_dir} is for the client alone, and `output_dir` {output_dir} goes to the "
             "server; name a folder outside of it."
         )
     for key, folders in taken.items():
         for folder in folders:
             if folder is not None and Path(folder).resolve() == Path(output_dir).resolve():
-                raise ValueError(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")
+                raise FcitError(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")

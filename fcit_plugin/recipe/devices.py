@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
+
 #: Keys that LLaMA-Factory accepts only where DeepSpeed's processes or a GPU are.
 NEED_DEVICES = ("deepspeed", "fp16", "pure_bf16", "quantization_bit")
 
@@ -19,7 +21,7 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
         What was taken out; ``deepspeed`` as the configuration that its file holds.
 
     Raises:
-        ValueError: The DeepSpeed file is missing or no JSON.
+        FcitError: The DeepSpeed file is missing or no JSON.
     """
     aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
     recipe["use_cpu"] = True
@@ -28,7 +30,7 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
         try:
             aside["deepspeed"] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"`deepspeed: {path}` cannot be read as JSON: {error}.") from error
+            raise FcitError(f"`deepspeed: {path}` cannot be read as JSON: {error}.") from error
     return aside
 
 

@@ -5,6 +5,7 @@ from llamafactory.extras.constants import EngineName
 from ..arguments import EXPORT_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
 from ..data.instructions import Instructions
+from ..errors import FcitError
 from ..state.output_folder import fcit_folder
 
 
@@ -19,7 +20,7 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
         The same objects.
 
     Raises:
-        ValueError: A key would be ignored; the sentence names it.
+        FcitError: A key would be ignored; the sentence names it.
     """
     model_args, data_args, finetuning_args = parsed[0], parsed[1], parsed[-2]
     folder = fcit_folder(model_args.adapter_name_or_path)
@@ -28,11 +29,11 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
         if value is None or value is False:
             continue
         if folder is None:
-            raise ValueError(f"`{key}` needs the output folder of an fcit run as `adapter_name_or_path`.")
+            raise FcitError(f"`{key}` needs the output folder of an fcit run as `adapter_name_or_path`.")
         if key in EXPORT_KEYS and model_args.export_dir is None:
-            raise ValueError(f"`{key}` is for `llamafactory-cli export`, which needs `export_dir`.")
+            raise FcitError(f"`{key}` is for `llamafactory-cli export`, which needs `export_dir`.")
         if key in ROUTING_KEYS and model_args.export_dir is not None:
-            raise ValueError(f"`{key}` cannot be used for export: a merged model activates nothing; take it out.")
+            raise FcitError(f"`{key}` cannot be used for export: a merged model activates nothing; take it out.")
     if folder is None:
         return parsed
     check_seams()
@@ -42,12 +43,12 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
     check_model(model_args)
     check_state(folder)
     if len(parsed) == 5 and parsed[2].do_train:
-        raise ValueError(
+        raise FcitError(
             f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and export, not "
             "to train on; take it out of the recipe."
         )
     if model_args.export_dir is None and model_args.infer_backend != EngineName.HF:
-        raise ValueError(
+        raise FcitError(
             f"`infer_backend: {model_args.infer_backend}` knows no subspaces, so {folder} cannot be used with it; take "
             "`infer_backend: huggingface`, or `fcit-cli export-adapters` for adapters that it can load."
         )

@@ -11,7 +11,7 @@ def partition_options(args: FcitArguments) -> PartitionOptions:
     """The recipe's keys of the partition.
 
     Raises:
-        ValueError: Released partition files are asked for that are not there.
+        FcitError: Released partition files are asked for that are not there.
     """
     released = args.fcit_partition == "released"
     return PartitionOptions(

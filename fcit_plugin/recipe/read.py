@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
-from ..errors import one_line
+from ..errors import FcitError, one_line
 
 
 def read_recipe(read, argv: Sequence[str]) -> Any:
@@ -21,23 +21,23 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
         argv: The command line; a recipe comes first, overrides follow.
 
     Raises:
-        ValueError: The file cannot be read, or it or an override is no YAML; the sentence names it.
+        FcitError: The file cannot be read, or it or an override is no YAML; the sentence names it.
     """
     name = argv[0] if argv else ""
     if name.endswith(".json"):
-        raise ValueError(f"The recipe {name} is JSON, which LLaMA-Factory fails to read; write it as YAML.")
+        raise FcitError(f"The recipe {name} is JSON, which LLaMA-Factory fails to read; write it as YAML.")
     try:
         return read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         what = f"recipe {name}" if mark and mark.name == str(Path(name).absolute()) else f"command line after {name}"
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"The {what} is no valid YAML: {error.problem}; mend it{where}.") from error
+        raise FcitError(f"The {what} is no valid YAML: {error.problem}; mend it{where}.") from error
     except OSError as error:
-        raise ValueError(f"The recipe {name} cannot be read: {error.strerror or error}; check its name.") from error
+        raise FcitError(f"The recipe {name} cannot be read: {error.strerror or error}; check its name.") from error
     except (TypeError, ValueError, OmegaConfBaseException) as error:
         reason = one_line(error)
-        raise ValueError(f"The recipe {name} cannot be read: {reason}; it has to be keys and values in UTF-8.") from error
+        raise FcitError(f"The recipe {name} cannot be read: {reason}; it has to be keys and values in UTF-8.") from error
 
 
 #: Flags behind a recipe on the command line, and the keys that they stand for.
@@ -54,7 +54,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
         The rest with the stage of the local training in place of ours, the fcit stage (or None), the fcit arguments (or None).
 
     Raises:
-        ValueError: A key is unknown, misspelt, or has a value that cannot work.
+        FcitError: A key is unknown, misspelt, or has a value that cannot work.
     """
     if isinstance(args, list):
         args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
@@ -68,7 +68,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
     if stage not in FCIT_STAGES:
         if isinstance(stage, str) and stage.startswith("fcit"):
             nearest = difflib.get_close_matches(stage, FCIT_STAGES, n=1, cutoff=0.0)[0]
-            raise ValueError(f"Unknown `stage: {stage}`; the nearest valid one is `{nearest}`.")
+            raise FcitError(f"Unknown `stage: {stage}`; the nearest valid one is `{nearest}`.")
         stage = None
     if stage is None and not ours:
         return args, None, None
@@ -88,8 +88,8 @@ def _flags_to_dict(args: list[str]) -> dict[str, Any]:
         elif pairs and pairs[-1].endswith("=true"):
             pairs[-1] = pairs[-1].removesuffix("true") + part
         else:
-            raise ValueError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
+            raise FcitError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"The flags after the command are no valid YAML values: {one_line(error)}; mend them.") from error
+        raise FcitError(f"The flags after the command are no valid YAML values: {one_line(error)}; mend them.") from error

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..errors import FcitError
 from ..scenario.settings import get_scenario
 from ..state.output_folder import fcit_folder
 from .partition_options import partition_options
@@ -12,7 +13,7 @@ from .partition_options import partition_options
 def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
     """Say for the user what LLaMA-Factory insists on and an fcit stage implies."""
     if args.get("finetuning_type", "lora") != "lora":
-        raise ValueError(
+        raise FcitError(
             f"`finetuning_type: {args['finetuning_type']}` cannot be used with `stage: {stage}`; "
             "subspaces are LoRA adapters, set `finetuning_type: lora`."
         )
@@ -20,34 +21,34 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
     schedule = "`fcit_schedule`" if fcit.fcit_schedule else f"`fcit_setting: {fcit.fcit_setting}`"
     for number, row in enumerate(scenario.schedule):
         if len(row) > fcit.fcit_clients_per_round:
-            raise ValueError(
+            raise FcitError(
                 f"{schedule} gives stage {number} {len(row)} clients, but `fcit_clients_per_round` is "
                 f"{fcit.fcit_clients_per_round}: the last ones would never be used; sample more of them."
             )
     args.setdefault("do_train", True)
     if stage != "fcit" and args.get("push_to_hub"):
-        raise ValueError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
+        raise FcitError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
     if stage == "fcit":
         if args.get("dataset"):
-            raise ValueError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")
+            raise FcitError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")
         args["dataset"] = ",".join(scenario.all_datasets())
         partition_options(fcit)
     else:
         args.setdefault("dataset", ",".join(scenario.all_datasets()))
     if fcit.fcit_client is not None and not 0 <= fcit.fcit_client < fcit.fcit_num_clients:
-        raise ValueError(
+        raise FcitError(
             f"`fcit_client` is {fcit.fcit_client}; with `fcit_num_clients: {fcit.fcit_num_clients}` "
             f"clients are numbered from 0 to {fcit.fcit_num_clients - 1}."
         )
     if stage == "fcit_client" and (fcit.fcit_client is None or fcit.fcit_state_dir is None):
-        raise ValueError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
+        raise FcitError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
     if stage == "fcit_client" and fcit.fcit_update_compression == "int8" and fcit.fcit_client_dir is None:
-        raise ValueError(
+        raise FcitError(
             "`stage: fcit_client` with `fcit_update_compression: int8` needs `fcit_client_dir`: a folder of the client's own, "
             "empty before its first round, for what rounding took from its updates."
         )
     if stage == "fcit_aggregate" and fcit.fcit_update_dirs and fcit.fcit_state_dir is None:
-        raise ValueError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
+        raise FcitError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
 
 
 def earlier_folder(recipe: dict[str, Any], stage: str) -> Path | None:
@@ -61,20 +62,20 @@ def earlier_folder(recipe: dict[str, Any], stage: str) -> Path | None:
         The output folder of the run to go on from, None if there is none.
 
     Raises:
-        ValueError: It is something else, or the stage cannot go on from it.
+        FcitError: It is something else, or the stage cannot go on from it.
     """
     given = recipe.pop("adapter_name_or_path", None)
     if not given:
         return None
     if stage != "fcit":
-        raise ValueError(
+        raise FcitError(
             f"`adapter_name_or_path` belongs to `stage: fcit`; with `stage: {stage}` name the finished folder as "
             "`fcit_state_dir`, and in `fcit_stages` put the new stages behind its own."
         )
     names = given.split(",") if isinstance(given, str) else list(given)
     folder = fcit_folder([name.strip() for name in names])
     if folder is None:
-        raise ValueError(
+        raise FcitError(
             f"`adapter_name_or_path`: {given} is not the output folder of an fcit run, and `stage: fcit` goes on from "
             "nothing else; name one, or take the key out."
         )
@@ -89,21 +90,21 @@ def folder_to_evaluate(recipe: dict[str, Any], stage: str) -> Path | None:
         stage: The fcit stage.
 
     Raises:
-        ValueError: There is no such folder, or the stage does not evaluate.
+        FcitError: There is no such folder, or the stage does not evaluate.
     """
     if recipe.get("do_train", True) is not False:
         return None
     if stage != "fcit":
-        raise ValueError(f"`do_train: false` belongs to `stage: fcit`, which evaluates a folder; `stage: {stage}` trains.")
+        raise FcitError(f"`do_train: false` belongs to `stage: fcit`, which evaluates a folder; `stage: {stage}` trains.")
     given = recipe.pop("adapter_name_or_path", None)
     folder = fcit_folder(given if given is None or isinstance(given, list) else [str(given)])
     if folder is None:
-        raise ValueError(
+        raise FcitError(
             "`do_train: false` evaluates what a run has learnt; name its output folder as `adapter_name_or_path`"
             + (f", {given} is none." if given else ".")
         )
     if folder.resolve() == Path(recipe.get("output_dir", "")).resolve():
-        raise ValueError(
+        raise FcitError(
             f"`output_dir` is the folder that is evaluated ({folder}), whose report it would replace; name another."
         )
     return folder

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..errors import nearest
+from ..errors import FcitError, nearest
 
 #: The least value of a key; what is below leads to an error much later, or to a run without a single step.
 _LEAST = {
@@ -39,7 +39,7 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
         parts: LLaMA-Factory's argument classes.
 
     Raises:
-        ValueError: One sentence that names the key.
+        FcitError: One sentence that names the key.
     """
     for part in parts:
         for name, hint in get_type_hints(part).items():
@@ -48,23 +48,23 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
     for name, least in _LEAST.items():
         value = given.get(name)
         if value is not None and not least <= value < math.inf:
-            raise ValueError(f"`{name}` must be a number from {least} up, got {value}.")
+            raise FcitError(f"`{name}` must be a number from {least} up, got {value}.")
     epochs, steps = given.get("num_train_epochs", 1), given.get("max_steps", -1)
     if not 0 < epochs < math.inf and not steps > 0:
-        raise ValueError(f"`num_train_epochs` must be greater than 0, got {epochs}; nothing would be trained.")
+        raise FcitError(f"`num_train_epochs` must be greater than 0, got {epochs}; nothing would be trained.")
 
 
 def check_template(name: str) -> None:
     """Refuse an unknown chat template, which LLaMA-Factory would look for once the tokenizer is loaded.
 
     Raises:
-        ValueError: One sentence that names the nearest one.
+        FcitError: One sentence that names the nearest one.
     """
     from llamafactory.data.template import TEMPLATES  # its module is hooked itself: only now
 
     if name not in TEMPLATES:
         match = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{match}`.")
+        raise FcitError(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{match}`.")
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -72,11 +72,11 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
     choices = _choices(kinds)
     if choices and value not in choices:
         quotes = " (YAML reads a bare no as false: put it in quotes)" if value is False else ""
-        raise ValueError(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
+        raise FcitError(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
     if len(kinds) == 1 and kinds[0] in _NUMBERS:
         right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
         if not right:
-            raise ValueError(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
+            raise FcitError(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
 
 
 _NUMBERS = {int: int, float: (int, float), bool: bool}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FcitError
 from ..plugins import registry
 from .task_records import Records, Source
 from .tasks import Scenario
@@ -30,7 +31,7 @@ class PartitionOptions:
         released: folder of the released partition files of the setting and beta, if they are asked for.
 
     Raises:
-        ValueError: a number is out of range, or the method is unknown.
+        FcitError: a number is out of range, or the method is unknown.
     """
 
     num_clients: int
@@ -44,13 +45,13 @@ class PartitionOptions:
         partitioners = registry("partitioners")
         if self.method not in partitioners:
             nearest = difflib.get_close_matches(str(self.method), partitioners, n=1, cutoff=0.0)[0]
-            raise ValueError(f"fcit_partition: {self.method!r} is unknown; did you mean {nearest!r}?")
+            raise FcitError(f"fcit_partition: {self.method!r} is unknown; did you mean {nearest!r}?")
         if self.num_clients < 1:
-            raise ValueError(f"fcit_num_clients is {self.num_clients}; it must be at least 1.")
+            raise FcitError(f"fcit_num_clients is {self.num_clients}; it must be at least 1.")
         if self.min_samples < 0:
-            raise ValueError(f"fcit_min_client_samples is {self.min_samples}; it must be 0 or more.")
+            raise FcitError(f"fcit_min_client_samples is {self.min_samples}; it must be 0 or more.")
         if not (math.isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"fcit_beta is {self.beta}; it must be a number above 0.")
+            raise FcitError(f"fcit_beta is {self.beta}; it must be a number above 0.")
 
     def __str__(self) -> str:
         """The method, and what of the other keys it goes by."""
@@ -74,12 +75,12 @@ def partition(records: Records, options: PartitionOptions, seed: int | Sequence[
         N arrays of record indices, int64, each sorted in ascending order.
 
     Raises:
-        ValueError: there are too few records, a client has none, or a partitioner did not deal properly.
+        FcitError: there are too few records, a client has none, or a partitioner did not deal properly.
     """
     given = options.method in AS_GIVEN
     needed = options.num_clients * options.min_samples
     if len(records) < needed and not given:
-        raise ValueError(
+        raise FcitError(
             f"{len(records)} records of the task {records.name} are too few for {options.num_clients} clients"
             f" (fcit_num_clients) with at least {options.min_samples} each (fcit_min_client_samples): {needed} are"
             " needed; lower one of them."
@@ -96,16 +97,16 @@ def _check(parts: list[np.ndarray], records: Records, options: PartitionOptions)
     """Refuse what is no partition: partitioners come from anywhere."""
     method, n = options.method, len(records)
     if len(parts) != options.num_clients:
-        raise ValueError(f"fcit_partition: {method} made {len(parts)} parts for {options.num_clients} clients.")
+        raise FcitError(f"fcit_partition: {method} made {len(parts)} parts for {options.num_clients} clients.")
     dealt = np.concatenate(parts)
     times = np.bincount(dealt, minlength=n) if dealt.size == 0 or 0 <= dealt.min() <= dealt.max() < n else None
     if times is None or times.max(initial=0) > 1:
-        raise ValueError(f"fcit_partition: {method} deals a record of the task {records.name} twice, or one that is not there.")
+        raise FcitError(f"fcit_partition: {method} deals a record of the task {records.name} twice, or one that is not there.")
     if method not in AS_GIVEN and dealt.size < n:
-        raise ValueError(f"fcit_partition: {method} leaves {n - dealt.size} records of the task {records.name} to nobody.")
+        raise FcitError(f"fcit_partition: {method} leaves {n - dealt.size} records of the task {records.name} to nobody.")
     for client, part in enumerate(parts):
         if method in AS_GIVEN and not part.size:
-            raise ValueError(
+            raise FcitError(
                 f"fcit_partition: {method} gives client {client} no record of the task {records.name}; it could not be"
                 " trained on it. Take the client or the task out."
             )

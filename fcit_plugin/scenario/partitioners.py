@@ -15,6 +15,7 @@ All of them give out data sets, while a client here is a list of indices into re
 
 import numpy as np
 
+from ..errors import FcitError
 from .partition import PartitionOptions, raise_sizes
 from .released_partition import released
 from .task_records import Records
@@ -66,24 +67,24 @@ def natural(records: Records, options: PartitionOptions, generator: np.random.Ge
     Clients are numbered in the order of their names over the whole setting, so that one name is one client in every task.
 
     Raises:
-        ValueError: a record names nobody, or the setting does not have N names.
+        FcitError: a record names nobody, or the setting does not have N names.
     """
     key, names = options.column, set()
     for dataset, values in records.column_everywhere(key).items():
         for index, value in enumerate(values):
             if not isinstance(value, (str, int)):
-                raise ValueError(
+                raise FcitError(
                     f"fcit_partition: natural: record {index} of the data set {dataset} names no client in the column"
                     f" {key!r} (fcit_partition_column), it has {value!r}; mend the file."
                 )
         names.update(values)
     if len(names) != options.num_clients:
-        raise ValueError(
+        raise FcitError(
             f"fcit_partition: natural: the column {key!r} (fcit_partition_column) names {len(names)} clients in the data"
             f" sets of the setting; set fcit_num_clients: {len(names)} instead of {options.num_clients}."
         )
     if len({type(name) for name in names}) > 1:
-        raise ValueError(f"The column {key!r} (fcit_partition_column) has numbers and texts; make them all one.")
+        raise FcitError(f"The column {key!r} (fcit_partition_column) has numbers and texts; make them all one.")
     number = {name: client for client, name in enumerate(sorted(names))}
     owner = np.array([number[name] for name in records.column(key)], dtype=np.int64)
     return [np.flatnonzero(owner == client) for client in range(options.num_clients)]

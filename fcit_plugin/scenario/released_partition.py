@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FcitError
 from ..fcit_benchmark.layout import PARTITION_FOLDERS, PARTITIONS
 from .partition import PartitionOptions
 from .task_records import Records
@@ -22,17 +23,17 @@ def released_folder(root: Path, setting: str, beta: float) -> Path:
     """Return the folder with the folders ``Task1``, ``Task2`` ... of a setting and a beta.
 
     Raises:
-        ValueError: nothing was released for the setting or the beta.
+        FcitError: nothing was released for the setting or the beta.
     """
     if setting not in KINDS:
-        raise ValueError(
+        raise FcitError(
             f"fcit_partition: released belongs to the settings {', '.join(KINDS)}; there are no released partitions for"
             f" fcit_setting: {setting}."
         )
     folder = root / PARTITIONS / PARTITION_FOLDERS[KINDS[setting]] / str(float(beta))
     if not folder.is_dir():
         there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
-        raise ValueError(
+        raise FcitError(
             f"fcit_partition: released finds no folder {folder}; "
             + (
                 f"set fcit_beta to one of {', '.join(there)}."
@@ -51,7 +52,7 @@ def released(records: Records, options: PartitionOptions, generator: np.random.G
     research code rounds the clients' shares down.
 
     Raises:
-        ValueError: a file is missing or unreadable, there are more or fewer than N, or one has a record that the train
+        FcitError: a file is missing or unreadable, there are more or fewer than N, or one has a record that the train
             files do not have (any more).
     """
     known = defaultdict(list)
@@ -65,7 +66,7 @@ def released(records: Records, options: PartitionOptions, generator: np.random.G
         for number, record in enumerate(_read(path)):
             index = next(left.get(_content(record, number, path), iter(())), None)
             if index is None:
-                raise ValueError(
+                raise FcitError(
                     f"Record {number} of {path} is not among the train records of the task {records.name}, or more"
                     " often than there; check that instructions and partitions are of one release and that max_samples"
                     " is not set."
@@ -96,12 +97,12 @@ def _client_files(folder: Path, num_clients: int) -> list[Path]:
     there = len(list(folder.glob("client_*.json")))
     for path in paths:
         if not path.is_file():
-            raise ValueError(
+            raise FcitError(
                 f"fcit_partition: released finds no file {path} ({there} client files are there, fcit_num_clients is"
                 f" {num_clients}); fetch the partition again, or set fcit_num_clients to what it was made for."
             )
     if there > num_clients:
-        raise ValueError(f"{folder} has the files of {there} clients; set fcit_num_clients: {there} instead of {num_clients}.")
+        raise FcitError(f"{folder} has the files of {there} clients; set fcit_num_clients: {there} instead of {num_clients}.")
     return paths
 
 
@@ -109,15 +110,15 @@ def _read(path: Path) -> list[Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}; fetch the partition again.") from error
+        raise FcitError(f"{path} is no JSON file: {error}; fetch the partition again.") from error
     if not isinstance(found, list):
-        raise ValueError(f"{path} holds no list of records; fetch the partition again.")
+        raise FcitError(f"{path} holds no list of records; fetch the partition again.")
     return found
 
 
 def _content(record: Any, number: int, path: Path) -> str:
     if not isinstance(record, dict) or not isinstance(record.get("conversations"), list):
-        raise ValueError(f"Record {number} of {path} has no conversations; fetch the partition again.")
+        raise FcitError(f"Record {number} of {path} has no conversations; fetch the partition again.")
     return _key(record.get("image"), record["conversations"])
 
 

@@ -9,6 +9,8 @@ from collections import Counter
 
 import numpy as np
 
+from ..errors import FcitError
+
 _SAMPLE, _CLIENT = 0, 1
 
 
@@ -29,10 +31,10 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
         counts them in. (Sorted, a client's number would go with its task.)
 
     Raises:
-        ValueError: S is not between 1 and N.
+        FcitError: S is not between 1 and N.
     """
     if not 1 <= per_round <= num_clients:
-        raise ValueError(
+        raise FcitError(
             f"fcit_clients_per_round is {per_round}; it must be from 1 to fcit_num_clients, which is {num_clients}."
         )
     first = (_SAMPLE, stage, round)

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
+from ..errors import FcitError
 from .tasks import Scenario, Task
 
 TASKS = tuple(
@@ -85,23 +86,23 @@ def get_scenario(
             setting's tasks in another order.
 
     Raises:
-        ValueError: one sentence that names the key and says what to do.
+        FcitError: one sentence that names the key and says what to do.
     """
     if setting == "custom" and task_order != PAPER:
-        raise ValueError("fcit_task_order does not go with fcit_setting: custom; put fcit_stages into the order you want.")
+        raise FcitError("fcit_task_order does not go with fcit_setting: custom; put fcit_stages into the order you want.")
     if setting in SETTINGS:
         for key, value in (("fcit_stages", stages), ("fcit_schedule", schedule)):
             if value is not None:
-                raise ValueError(f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}.")
+                raise FcitError(f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}.")
         return _reordered(SETTINGS[setting], task_order)
 
     if setting != "custom":
         valid = [*SETTINGS, "custom"]
         nearest = difflib.get_close_matches(str(setting), valid, n=1, cutoff=0.0)[0]
-        raise ValueError(f"fcit_setting: {setting!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(valid)}.")
+        raise FcitError(f"fcit_setting: {setting!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(valid)}.")
 
     if stages is None:
-        raise ValueError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")
+        raise FcitError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")
 
     names = _rows(stages, str, "fcit_stages", "data set names")
     tasks = tuple(Task("+".join(row), row) for row in names)
@@ -120,7 +121,7 @@ def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
     if order == RESEARCH_CODE:
         order = RESEARCH_CODE_ORDERS[scenario.tasks]
     if isinstance(order, str) or sorted(map(str, order)) != sorted(names):
-        raise ValueError(
+        raise FcitError(
             f"fcit_task_order must be {PAPER}, {RESEARCH_CODE}, or a list of these names in any order, each once:"
             f" {', '.join(names)}; not {order!r}."
         )
@@ -132,9 +133,9 @@ def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
 def _rows(value: object, kind: type, key: str, what: str) -> tuple[tuple, ...]:
     """Check that a YAML value is a list of lists of `kind`, and return it as tuples."""
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{key} must be a list with one list of {what} per stage, not {value!r}.")
+        raise FcitError(f"{key} must be a list with one list of {what} per stage, not {value!r}.")
     for stage, row in enumerate(value):
         if not isinstance(row, (list, tuple)) or any(type(entry) is not kind for entry in row):
-            raise ValueError(f"{key}: stage {stage} must be a list of {what}, not {row!r}.")
+            raise FcitError(f"{key}: stage {stage} must be a list of {what}, not {row!r}.")
 
     return tuple(tuple(row) for row in value)

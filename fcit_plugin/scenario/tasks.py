@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import FcitError
+
 
 @dataclass(frozen=True)
 class Task:
@@ -29,7 +31,7 @@ class Scenario:
         first_stage: the stage to begin with; those before it belong to an earlier run that this one goes on from.
 
     Raises:
-        ValueError: a task without data sets, with one data set twice, given twice, or used by no stage; a stage
+        FcitError: a task without data sets, with one data set twice, given twice, or used by no stage; a stage
             without tasks, or with an index that is no task.
     """
 
@@ -41,34 +43,34 @@ class Scenario:
     def __post_init__(self) -> None:
         for index, task in enumerate(self.tasks):
             if not task.datasets:
-                raise ValueError(f"fcit_stages: stage {index} is empty; name at least one data set in it.")
+                raise FcitError(f"fcit_stages: stage {index} is empty; name at least one data set in it.")
             for dataset in task.datasets:
                 if task.datasets.count(dataset) > 1:
-                    raise ValueError(f"fcit_stages: stage {index} names {dataset!r} twice; keep it once.")
+                    raise FcitError(f"fcit_stages: stage {index} names {dataset!r} twice; keep it once.")
             first = next(i for i, other in enumerate(self.tasks) if set(other.datasets) == set(task.datasets))
             if first != index:
-                raise ValueError(
+                raise FcitError(
                     f"fcit_stages: stages {first} and {index} are the same task ({', '.join(task.datasets)}); give it"
                     " once, and let it come back with fcit_schedule."
                 )
 
         for stage, row in enumerate(self.schedule):
             if not row:
-                raise ValueError(f"fcit_schedule: stage {stage} is empty; give at least one task index in it.")
+                raise FcitError(f"fcit_schedule: stage {stage} is empty; give at least one task index in it.")
             for index in row:
                 if not 0 <= index < len(self.tasks):
-                    raise ValueError(
+                    raise FcitError(
                         f"fcit_schedule: stage {stage} asks for task {index}, but the {len(self.tasks)} tasks are"
                         f" numbered from 0 to {len(self.tasks) - 1}; correct the index."
                     )
 
         for index in set(range(len(self.tasks))).difference(*self.schedule):
-            raise ValueError(
+            raise FcitError(
                 f"fcit_schedule: no stage uses task {index} ({', '.join(self.tasks[index].datasets)});"
                 " give it a place in a stage, or take it out of fcit_stages."
             )
         if not self.schedule:
-            raise ValueError("fcit_stages: there is no stage; give at least one list of data sets.")
+            raise FcitError("fcit_stages: there is no stage; give at least one list of data sets.")
 
     @property
     def num_stages(self) -> int:
@@ -126,11 +128,11 @@ class Scenario:
         """Rebuild it from `to_dict`, also after JSON.
 
         Raises:
-            ValueError: it is no valid scenario.
+            FcitError: it is no valid scenario.
         """
         try:
             tasks = tuple(Task(str(task["name"]), tuple(map(str, task["datasets"]))) for task in values["tasks"])
             schedule = tuple(tuple(map(int, row)) for row in values["schedule"])
             return cls(str(values["name"]), tasks, schedule)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"The stages of the earlier run cannot be read: {error!r}.") from error
+            raise FcitError(f"The stages of the earlier run cannot be read: {error!r}.") from error

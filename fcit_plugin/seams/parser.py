@@ -14,6 +14,7 @@ from transformers import HfArgumentParser
 from ..arguments import FCIT_STAGES, FcitArguments, check_names
 from ..autoload import check_seams
 from ..data.root import use_data_root
+from ..errors import FcitError
 from ..recipe.bounds import reference_recipe
 from ..recipe.combinations import check_combination
 from ..recipe.devices import set_aside
@@ -51,7 +52,7 @@ def install(parser_module) -> None:
             return with_folder(wrapped(rest), None)
         check_seams()
         if stage in FCIT_STAGES and wrapped.__name__ == "get_infer_args":
-            raise ValueError(
+            raise FcitError(
                 f"`stage: {stage}` is for `llamafactory-cli train`; take it and the fcit keys out, and name the run's "
                 "folder as `adapter_name_or_path`."
             )

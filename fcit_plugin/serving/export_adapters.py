@@ -16,6 +16,7 @@ from ..adapters.lora import State
 from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
 from ..data.pixels import PixelReader
+from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..recipe.embedded import resolve_model
 from ..state.server_state import read_object
@@ -52,31 +53,31 @@ def export_adapters(
         dataset_dir: Where ``fcit_export_instruction`` finds data sets.
 
     Raises:
-        ValueError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot
+        FcitError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot
             be written down.
     """
     learnt = Learnt.read(folder)
     learnt.check_plain("be written as LoRA adapters")
     if with_router and learnt.manifest["identity_source"] != "text":
-        raise ValueError(
+        raise FcitError(
             f"{folder} was trained with `fcit_identity_source: {learnt.manifest['identity_source']}`, and router.json knows "
             "instructions alone; write the adapters alone (--no-router), or use the folder itself with chat and api."
         )
     for target in filter(None, (out, base_copy)):
         check_empty(target)
     if learnt.state.base and base_copy is None:
-        raise ValueError(
+        raise FcitError(
             f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "
             "for a copy of the base model with the change in it."
         )
     if learnt.state.shared and not learnt.state.projectors and base_copy is None and not adapters_only:
         names = ", ".join(sorted({key.rpartition(".")[0] for key in learnt.state.shared}))
-        raise ValueError(
+        raise FcitError(
             f"{folder} holds shared trainables beside the subspaces ({names}), which a LoRA adapter cannot hold; give "
             "--base-copy DIR for a copy of the base model with them in it, or --adapters-only to leave them out."
         )
     if base_copy is not None and not (learnt.state.shared or learnt.state.base):
-        raise ValueError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
+        raise FcitError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
     keys = {"model_name_or_path": model or learnt.manifest["base_model"], "template": learnt.manifest["template"]}
     resolve_model(keys)
     given = {"dataset_dir": dataset_dir} if dataset_dir else {}

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..errors import FcitError
+
 
 def fixed_weights(
     given: str | list | None,
@@ -23,7 +25,7 @@ def fixed_weights(
         datasets: The data sets of each task, by the task's name.
 
     Raises:
-        ValueError: It is none of these, or names a data set that several subspaces took in.
+        FcitError: It is none of these, or names a data set that several subspaces took in.
     """
     count = len(tasks)
     if given is None or given == "mean":
@@ -40,12 +42,12 @@ def fixed_weights(
         return _one(*holders, count)
     if holders:
         found = ", ".join(f"{k} ({clients} clients)" for k, clients in holders.items())
-        raise ValueError(
+        raise FcitError(
             f"`fcit_export_weights: {given}` is not one subspace, for several took in that data set: {found}; "
             "give one of these numbers, a list of weights, or auto."
         )
     names = sorted({name for row in tasks for task in row for name in (task, *datasets.get(task, ()))})
-    raise ValueError(
+    raise FcitError(
         f"`fcit_export_weights` is {given!r}; give mean, auto, a subspace from 0 to {count - 1}, "
         f"a list of {count} weights, or a data set that the run learnt ({', '.join(names) or 'it names none'})."
     )

@@ -11,6 +11,7 @@ import numpy as np
 from ..adapters.lora import State, check_keys, check_shapes
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
+from ..errors import FcitError
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
@@ -53,7 +54,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
         threshold: Cosine at which two identity tokens are of one kind; None: the first run's.
 
     Raises:
-        ValueError: The folders cannot be joined, or ``out`` holds something.
+        FcitError: The folders cannot be joined, or ``out`` holds something.
     """
     check_empty(out)
     (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
@@ -65,12 +66,12 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
         _check_alike(first, values, second, others, keys)
     for folder, state in ((first, one), (second, other)):
         if state.base:
-            raise ValueError(
+            raise FcitError(
                 f"{folder} has changed the base weights (`fcit_lora_aggregation`), so its subspaces are of another base model "
                 "than those of the other run; the two cannot be joined."
             )
     if one.shared.keys() != other.shared.keys():
-        raise ValueError(
+        raise FcitError(
             f"Of {first} and {second} only one has trained weights beside the subspaces (a projector), or others; "
             "what the subspaces were trained on differs, they cannot be joined."
         )
@@ -81,7 +82,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     args = FcitArguments(fcit_method=manifest["method"], fcit_similarity_threshold=threshold)
     method = make_method(args)
     if not method.joinable:
-        raise ValueError(
+        raise FcitError(
             f"{first} was trained with `fcit_method: {args.fcit_method}`, whose subspaces belong to stages of their own run; "
             "such runs cannot be joined."
         )
@@ -172,7 +173,7 @@ def _mean(states: Sequence[State], weights: Sequence[int]) -> State:
 
 def _adapter_config(folder: Path, state: ServerState) -> dict[str, Any]:
     if not state.subspaces:
-        raise ValueError(f"{folder} holds no subspace yet; run at least one round first.")
+        raise FcitError(f"{folder} holds no subspace yet; run at least one round first.")
     config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
     targets = config["target_modules"]
     return {**config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
@@ -181,7 +182,7 @@ def _adapter_config(folder: Path, state: ServerState) -> dict[str, Any]:
 def _check_alike(first: Path, values: Mapping[str, Any], second: Path, others: Mapping[str, Any], keys: Sequence[str]) -> None:
     for key in keys:
         if values.get(key) != others.get(key):
-            raise ValueError(
+            raise FcitError(
                 f"{first} and {second} cannot be joined: {key} is {values.get(key)!r} in the first and "
                 f"{others.get(key)!r} in the second."
             )

@@ -11,6 +11,7 @@ from llamafactory.model import load_tokenizer
 from ..arguments import FcitArguments
 from ..data.instructions import prompt_reader
 from ..data.pixels import PixelReader
+from ..errors import FcitError
 from ..knowledge.activation import Router
 from .routing import Routing
 from .trained import Learnt
@@ -28,12 +29,12 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
         finetuning_args: Its fine-tuning arguments, with the fcit keys and the data arguments on them.
 
     Raises:
-        ValueError: The folder holds no subspace, or does not fit the model.
+        FcitError: The folder holds no subspace, or does not fit the model.
     """
     learnt = Learnt.read(folder)
     exports = model_args.export_dir is not None
     if exports and getattr(model, "quantization_method", None) is not None:
-        raise ValueError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
+        raise FcitError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
     learnt.put_shared(model)
     fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
     data_args = finetuning_args.fcit_data_args

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..knowledge.embedding import EmbeddingEncoder
 from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
@@ -32,7 +33,7 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         base_model: Name or path of the base model.
 
     Raises:
-        ValueError: The identity encoder cannot be written down.
+        FcitError: The identity encoder cannot be written down.
     """
     folder.mkdir(parents=True, exist_ok=True)
     used = router.tokens.counts > 0
@@ -68,7 +69,7 @@ def _encoder(encoder: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[
         center = torch.zeros(inner.model.config.hidden_size) + torch.as_tensor(encoder.center)
         description = {"pooling": inner.pooling, "max_length": inner.max_length}
         return {"center": center.float()}, {"kind": "transformer", "folder": ENCODER, **description}
-    raise ValueError(
+    raise FcitError(
         f"The identity encoder {type(inner).__name__} comes from another package and cannot be written into a bundle; "
         "write the adapters alone (--no-router)."
     )

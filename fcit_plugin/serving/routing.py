@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from ..adapters.stacked import Activation
 from ..data.instructions import KEYWORD, ROUTING, Instructions
+from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..knowledge.image_tokens import shown
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
@@ -84,10 +85,10 @@ class Routing:
         """The latest user instruction of each row of token ids [batch, length].
 
         Raises:
-            ValueError: There are no ids, or they cannot be read.
+            FcitError: There are no ids, or they cannot be read.
         """
         if ids is None:
-            raise ValueError("A routed model needs `input_ids`: embeddings do not show the instruction.")
+            raise FcitError("A routed model needs `input_ids`: embeddings do not show the instruction.")
         rows = [row[kept.bool()].tolist() for row, kept in zip(ids, _plain(mask, ids), strict=True)]
         found = [self.kept.recall(row) for row in rows]
         return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]

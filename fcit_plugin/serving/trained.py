@@ -18,6 +18,7 @@ from ..data.catalogue import is_dataset
 from ..data.instructions import without_media
 from ..data.pipeline import records_of
 from ..data.pixels import Pictures, PixelReader
+from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..knowledge.image_tokens import shown, token_width
 from ..knowledge.sources import make_source
@@ -40,18 +41,18 @@ class Learnt:
         """Read an output folder.
 
         Raises:
-            ValueError: It is none, or holds no subspace.
+            FcitError: It is none, or holds no subspace.
         """
         state, manifest = load_state(folder)
         if not state.subspaces:
-            raise ValueError(f"{folder} holds no subspace yet; run at least one round first.")
+            raise FcitError(f"{folder} holds no subspace yet; run at least one round first.")
         return cls(folder, state, manifest)
 
     def put_shared(self, model: torch.nn.Module) -> None:
         """Put the shared trainables into the base model, and what was added to its own weights.
 
         Raises:
-            ValueError: They are not those of this base model.
+            FcitError: They are not those of this base model.
         """
         self._write(model, self.state.shared)
         if self.state.base:
@@ -66,7 +67,7 @@ class Learnt:
         parameters = dict(model.named_parameters())
         for key, value in shared.items():
             if key not in parameters or parameters[key].shape != value.shape:
-                raise ValueError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
+                raise FcitError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
             with torch.no_grad():
                 parameters[key].copy_(value)
 
@@ -77,7 +78,7 @@ class Learnt:
         """The base model with all subspaces on it, and the activation that wants weights.
 
         Raises:
-            ValueError: A subspace does not fit the base model.
+            FcitError: A subspace does not fit the base model.
         """
         peft_model = get_peft_model(model, self._lora_config())
         if (experts := num_experts(self.state.subspaces[0])) is not None:
@@ -106,10 +107,10 @@ class Learnt:
         """Refuse what only plain LoRAs can.
 
         Raises:
-            ValueError: The subspaces have experts.
+            FcitError: The subspaces have experts.
         """
         if num_experts(self.state.subspaces[0]) is not None:
-            raise ValueError(
+            raise FcitError(
                 f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed anew for "
                 f"each token: they cannot {what}. Use the folder itself as `adapter_name_or_path` of chat, api or predict."
             )
@@ -126,7 +127,7 @@ class Learnt:
             fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
 
         Raises:
-            ValueError: The identity tokens are those of another base model.
+            FcitError: The identity tokens are those of another base model.
         """
         manifest = self.manifest
         source = [manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center")]
@@ -135,7 +136,7 @@ class Learnt:
         encoder = make_source(*source, model, tokenizer, pixels)
         dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
-            raise ValueError(
+            raise FcitError(
                 f"The identity tokens in {self.folder / TOKENS} have {expected} numbers, those of this base model have "
                 f"{dimension}; give the base model that the run was made with."
             )
@@ -158,7 +159,7 @@ class Learnt:
             texts, images = records_of(given, model_args, data_args)
         source = self.manifest["identity_source"]
         if source != "text" and not any(images):
-            raise ValueError(
+            raise FcitError(
                 f"`fcit_export_instruction: {given}` shows no image, and {self.folder} was trained with "
                 f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
             )

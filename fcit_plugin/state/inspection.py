@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ..errors import FcitError
 from .checkpoints import PROGRESS, Checkpoints, number_of
 from .names import MANIFEST, read_manifest, read_object
 from .sealed import differing, problems, sums_of
@@ -34,13 +35,13 @@ def inspect(output_dir: Path) -> Inspection:
     """Look at a run, finished or not, or at a state folder.
 
     Raises:
-        ValueError: The folder is neither.
+        FcitError: The folder is neither.
     """
     checkpoints, found = Checkpoints(output_dir), Inspection()
     commits = {folder: problems(folder) for folder in checkpoints.commits()}
     has_results = (output_dir / MANIFEST).is_file()
     if not commits and not has_results:
-        raise ValueError(f"{output_dir} holds no run: neither a commit in {checkpoints.folder} nor {MANIFEST}.")
+        raise FcitError(f"{output_dir} holds no run: neither a commit in {checkpoints.folder} nor {MANIFEST}.")
     good = max((folder for folder, wrong in commits.items() if not wrong), key=number_of, default=None)
     manifest, progress = {}, {}
     if good is not None or has_results:

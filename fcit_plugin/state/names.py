@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcitError
+
 MANIFEST = "fcit_manifest.json"
 TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
@@ -19,12 +21,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a state folder.
 
     Raises:
-        ValueError: It is missing, no JSON, or of a newer format.
+        FcitError: It is missing, no JSON, or of a newer format.
     """
     path = folder / MANIFEST
     version = read_object(path, ("format_version",))["format_version"]
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ValueError(
+        raise FcitError(
             f"{path} has format version {version}, this fcit-plugin reads up to {FORMAT_VERSION}; upgrade fcit-plugin."
         )
     manifest = read_object(path, ("stage", "round", "subspaces", "shared"))
@@ -35,16 +37,16 @@ def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """A JSON file that holds an object with these keys.
 
     Raises:
-        ValueError: It is missing, no JSON, or lacks a key; the sentence names it.
+        FcitError: It is missing, no JSON, or lacks a key; the sentence names it.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in keys if key not in value] if isinstance(value, dict) else keys
         if missing:
-            raise ValueError(f"{', '.join(missing)} missing")
+            raise FcitError(f"{', '.join(missing)} missing")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(
+        raise FcitError(
             f"{path} cannot be read, so {path.parent} is no FCIT folder: {reason}; name one that a run has left."
         ) from error
     return value

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import FcitError
 from .checkpoints import Checkpoints
 from .names import MANIFEST, TOKENS
 
@@ -10,13 +11,13 @@ def fcit_folder(adapters: list[str] | None) -> Path | None:
     """The output folder of an fcit run among the adapters, if there is one.
 
     Raises:
-        ValueError: There are other adapters beside it, or the run has not come to its end.
+        FcitError: There are other adapters beside it, or the run has not come to its end.
     """
     found = [Path(adapter) for adapter in adapters or [] if is_fcit_folder(adapter) or _commit_in(adapter)]
     if found and len(adapters) > 1:
-        raise ValueError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
+        raise FcitError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
     if found and not is_fcit_folder(found[0]):
-        raise ValueError(
+        raise FcitError(
             f"`adapter_name_or_path`: the run in {found[0]} has not come to its end; let it go on, or name what it has "
             f"reached: {_commit_in(found[0])}."
         )

@@ -19,6 +19,7 @@ from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import load_file, save
 
 from ..adapters.lora import State, check_keys, check_shapes
+from ..errors import FcitError
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..writing import write_bytes, write_json
 from .names import BASE_CHANGE, FORMAT_VERSION, MANIFEST, MEMORY, RULES, SHARED, TOKENS, read_manifest, read_object
@@ -152,7 +153,7 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
         The state and the whole manifest.
 
     Raises:
-        ValueError: The folder is no state folder, is of a newer format, or a file in it is missing or corrupt;
+        FcitError: The folder is no state folder, is of a newer format, or a file in it is missing or corrupt;
             the sentence names the file.
     """
     manifest = read_manifest(folder)
@@ -184,9 +185,9 @@ def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
         tokens = SubspaceTokens.from_arrays(arrays)
     except (KeyError, ValueError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-        raise ValueError(f"{path} holds no identity tokens: {missing}; get a sound copy of it.") from error
+        raise FcitError(f"{path} holds no identity tokens: {missing}; get a sound copy of it.") from error
     if tokens.num_subspaces != count:
-        raise ValueError(
+        raise FcitError(
             f"{path} holds {tokens.num_subspaces} tokens for {count} subspaces in {folder / MANIFEST}; "
             "the files do not belong together."
         )
@@ -200,7 +201,7 @@ def check_state(folder: Path) -> dict[str, Any]:
         The manifest.
 
     Raises:
-        ValueError: As :func:`load_state` does.
+        FcitError: As :func:`load_state` does.
     """
     manifest = read_manifest(folder)
     _load_tokens(folder, manifest)
@@ -220,7 +221,7 @@ def check_tensors(path: Path) -> None:
     """Refuse a safetensors file that is missing, cut off or none, by its head.
 
     Raises:
-        ValueError: The sentence names it.
+        FcitError: The sentence names it.
     """
     with _damage(path), safe_open(path, framework="np"):
         pass
@@ -230,18 +231,18 @@ def check_finite(path: Path, tensors: Mapping[str, Any]) -> None:
     """Refuse weights that are not numbers.
 
     Raises:
-        ValueError: The sentence names the file and the tensor.
+        FcitError: The sentence names the file and the tensor.
     """
     for name, value in tensors.items():
         if not torch.isfinite(torch.as_tensor(value)).all():
-            raise ValueError(f"{path} holds values that are not finite in {name}; use a state from before they came up.")
+            raise FcitError(f"{path} holds values that are not finite in {name}; use a state from before they came up.")
 
 
 def load_tensors(path: Path, load=load_file) -> dict[str, Any]:
     """Tensors of a safetensors file.
 
     Raises:
-        ValueError: The file is missing or corrupt; the sentence names it.
+        FcitError: The file is missing or corrupt; the sentence names it.
     """
     with _damage(path):
         return load(path)
@@ -252,4 +253,4 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is missing or corrupt: {error}; get a sound copy of it.") from error
+        raise FcitError(f"{path} is missing or corrupt: {error}; get a sound copy of it.") from error

@@ -19,6 +19,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...errors import FcitError
 from ..write import Example, Split, write_all
 from .emoji import CHECKSUMS, GROUPS, read_emoji
 from .fashion import read_fashion
@@ -66,7 +67,7 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
     Raises:
         MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
         OSError: The Debian package or a package of npm cannot be fetched.
-        ValueError: More examples are asked for than there are.
+        FcitError: More examples are asked for than there are.
     """
     import numpy
 
@@ -175,4 +176,4 @@ def _labelled(
 
 def _check(wanted: int, there: int, what: str) -> None:
     if wanted > there:
-        raise ValueError(f"{wanted} {what} were asked for, but there are only {there}.")
+        raise FcitError(f"{wanted} {what} were asked for, but there are only {there}.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...errors import FcitError
 from ...writing import write_json
 from .packages import require
 
@@ -29,7 +30,7 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0) -> None
 
     Raises:
         MissingPackage: ``reasoning-gym`` is not installed.
-        ValueError: A generator has not that many different questions.
+        FcitError: A generator has not that many different questions.
     """
     require("reasoning_gym", "reasoning-gym")
     from reasoning_gym import create_dataset
@@ -53,4 +54,4 @@ def _distinct(drawn: Iterable[dict], count: int, name: str) -> list[dict[str, st
         found.setdefault(record["question"].strip(), record["answer"])
         if len(found) == count:
             return [{"instruction": question, "input": "", "output": answer} for question, answer in found.items()]
-    raise ValueError(f"{count} questions of {name} were asked for, but only {len(found)} different ones were found.")
+    raise FcitError(f"{count} questions of {name} were asked for, but only {len(found)} different ones were found.")

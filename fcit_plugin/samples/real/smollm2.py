@@ -21,7 +21,7 @@ def build(out: Path) -> None:
 
     Raises:
         MissingPackage: One of the packages that it is made of is not installed.
-        ValueError: The folder holds something else.
+        FcitError: The folder holds something else.
     """
     out = Path(out)
     if (out / "config.json").is_file():

@@ -52,7 +52,7 @@ def build(out: Path) -> None:
 
     Raises:
         MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
-        ValueError: The folder holds something else.
+        FcitError: The folder holds something else.
     """
     out = Path(out)
     if (out / "config.json").is_file():
