@@ -7,7 +7,6 @@ import difflib
 import json
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import wrapt
 
 from ..arguments.option import nearest
 from ..benchmark.root import data_root
+from ..shipped import shipped
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
 _ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
@@ -57,7 +57,7 @@ def _install_converter(converter_module) -> None:
 @cache
 def own_datasets() -> dict[str, dict[str, Any]]:
     """The entries of our own ``dataset_info.json``, by name."""
-    return json.loads((files("fcit_plugin") / "dataset_info" / "dataset_info.json").read_text(encoding="utf-8"))
+    return json.loads((shipped("dataset_info") / "dataset_info.json").read_text(encoding="utf-8"))
 
 
 def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
