@@ -1,3 +1,3 @@
 """Federated continual instruction tuning for LLaMA-Factory."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -17,6 +17,7 @@ os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
 import json
 import logging
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,21 @@ from fcit_plugin.samples.mini.build import mini_root
 torch.set_num_threads(1)
 
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
+#: Seconds that each test file takes; a fixture of the session counts for the first file that asks for it.
+SECONDS: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Adds up the seconds of a file's tests, their set-up and tear-down included, of all workers."""
+    SECONDS[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Lists the slowest files, where there were many."""
+    if len(SECONDS) > 10:
+        terminalreporter.section(f"ten slowest of {len(SECONDS)} files, which took {SECONDS.total():.0f} s")
+        for name, seconds in SECONDS.most_common(10):
+            terminalreporter.write_line(f"{seconds:6.1f} s  {name}")
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ import difflib
 import json
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError, nearest
+from ..shipped import shipped
 from .root import data_root
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
@@ -21,7 +21,7 @@ TEST = "_test"
 @cache
 def own_datasets() -> dict[str, dict[str, Any]]:
     """The entries of our own ``dataset_info.json``, by name."""
-    return json.loads((files("fcit_plugin") / "dataset_info" / "dataset_info.json").read_text(encoding="utf-8"))
+    return json.loads((shipped("dataset_info") / "dataset_info.json").read_text(encoding="utf-8"))
 
 
 def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:

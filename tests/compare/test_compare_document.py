@@ -12,6 +12,8 @@ from fcit_plugin.compare.grid_file import Grid
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 from fcit_plugin.evaluation.report import build_report, write_report
 
+pytestmark = pytest.mark.thorough
+
 GRID = {
     "base": "base.yaml",
     "title": "Rivals",

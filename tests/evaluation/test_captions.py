@@ -108,6 +108,7 @@ def meteor():
     captions._toolkit.cache_clear()
 
 
+@pytest.mark.thorough
 def test_coco_scores_are_the_toolkits_and_their_mean_the_specs_score(meteor, monkeypatch):
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider

@@ -13,6 +13,8 @@ from fcit_plugin import plugins
 from fcit_plugin.federation.server import RoundFailed
 from fcit_plugin.hookspecs import hookimpl
 
+pytestmark = pytest.mark.thorough
+
 #: Keys that some faults need; honest clients of the toy are far within them.
 KEYS = {"fcit_max_client_samples": 100, "fcit_max_update_norm": 1e4}
 #: One that shares a subspace, one alone in a known one, one that opens a new one, one between two other new ones.

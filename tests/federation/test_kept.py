@@ -10,6 +10,8 @@ from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.kept import KEPT, KeptReplies
 from fcit_plugin.federation.server import run
 
+pytestmark = pytest.mark.thorough
+
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing of the round is left but the files."""

@@ -228,6 +228,7 @@ def distance(rule, attack, **keys):
     return max((w - optimum(kind)).abs().max().item() for kind in (0, 1) for w in state.subspaces[kind].values())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("attack", ["sign-flipped", "scaled", "a wall of one number"])
 def test_a_fifth_of_the_clients_cheats_and_robust_rules_hold_where_the_average_falls(attack):
     honest = distance("fedavg", "none")

@@ -107,6 +107,7 @@ def on_the_edge(clients, state, threshold):
     return any(abs(cosine(mean, row) - threshold) < 1e-12 for mean in means for row in means + state.tokens.tolist())
 
 
+@pytest.mark.thorough
 @settings(max_examples=2000, deadline=None)
 @given(rounds())
 def test_assignment_equals_brute_force(case):

@@ -75,6 +75,7 @@ def test_commits_are_ordered_by_number_also_beyond_the_zeros_of_the_name(tmp_pat
     assert checkpoints.newest_good().good.name == "round-10000"
 
 
+@pytest.mark.thorough
 def test_a_kill_before_any_file_operation_of_a_commit_leaves_the_last_commit_or_the_new_one(tmp_path):
     """Real kills: each try is a process that dies before its first file operation, its second, and so on."""
     checkpoints = committed(tmp_path)

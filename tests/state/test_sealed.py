@@ -70,6 +70,7 @@ def test_several_damaged_files_are_all_named(folder):
     assert [problem.split(" ")[0] for problem in problems(folder)] == [str(folder / "a.json"), str(folder / "empty")]
 
 
+@pytest.mark.thorough
 def test_a_kill_before_any_file_operation_leaves_the_old_folder_or_the_new_one(folder):
     new = {"a.json": b"[]", "other/c": b"c" * 5000}
     ends = []
@@ -91,6 +92,7 @@ def test_a_kill_before_any_file_operation_leaves_the_old_folder_or_the_new_one(f
     assert ends.count(None) <= 1, "there is one moment in which the old folder has lost its name and the new has none yet"
 
 
+@pytest.mark.thorough
 def test_a_kill_before_any_file_operation_of_a_first_writing_leaves_nothing_or_all_of_it(tmp_path):
     folder = tmp_path / "here" / "sealed"
 
