@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..writing import write_json
+from ..files import write_json
 from .lora import State
 from .projectors import module_of
 from .stacked import stack

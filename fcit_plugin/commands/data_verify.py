@@ -30,7 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from ..fcit_benchmark.layout import choose
     from ..fcit_benchmark.verify import verify
-    from ..writing import write_json
+    from ..files import write_json
 
     report = verify(root_of(args), choose(args.datasets), args.images)
     if args.json:

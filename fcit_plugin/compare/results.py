@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import FcitError
 from ..evaluation.report import Report, checked_report, read_report
-from ..writing import write_bytes
+from ..files import write_bytes
 from .cell_state import Stand, State, differing_keys, state_of
 from .grid_file import Cell, Grid
 

@@ -22,6 +22,7 @@ from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline
 from ..federation.compression import COMPRESSIONS
 from ..federation.server import Program
+from ..files import write_json
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.sources import source_dimension
@@ -33,7 +34,6 @@ from ..recipe.devices import num_processes, zero_stage
 from ..recipe.partition_options import partition_options
 from ..state.progress import Progress
 from ..state.server_state import ServerState
-from ..writing import write_json
 from .bound_runs import programs
 from .client_training import LocalTrainer
 from .session import Session

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
-from ..writing import write_bytes, writing
+from ..files import write_bytes, writing
 
 logger = logging.get_logger(__name__)
 

@@ -20,11 +20,11 @@ from ..federation.grid import InProcessGrid
 from ..federation.kept import KeptReplies
 from ..federation.messages import config_of
 from ..federation.server import run
+from ..files import write_bytes, write_json
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
-from ..writing import write_bytes, write_json
 from .client_training import light_garbage_collection, quiet_transformers
 from .evaluator import Evaluator, Scores
 from .fingerprint import digest_of, names

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..errors import FcitError
-from ..writing import write_bytes
+from ..files import write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .tables import markdown, plain

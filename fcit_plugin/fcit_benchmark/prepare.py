@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..writing import check_empty, write_json
+from ..files import check_empty, write_json
 from .check import CheckedFile, check_root, check_test, check_train, download_remedy
 from .images import check_images
 from .layout import DatasetLayout

@@ -6,9 +6,9 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from ..errors import FcitError
+from ..files import write_bytes, write_json
 from ..state.names import read_object
 from ..state.server_state import check_tensors
-from ..writing import write_bytes, write_json
 from .messages import CONFIG, METRICS, work_of
 from .stored import records_bytes, stored_records
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from flwr.app import Context, Message, MessageType, RecordDict
 
+from ..files import write_bytes, write_json
 from ..state.names import read_object
 from ..state.sealed import problems, seal
-from ..writing import write_bytes, write_json
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
 from .messages import CONFIG, config_of

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..cache import cache_folder
-from ..writing import whole_folder, write_json
+from ..files import whole_folder, write_json
 from .mini.build import base_model_path
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..writing import write_json
+from ..files import write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image

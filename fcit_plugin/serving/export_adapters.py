@@ -17,10 +17,10 @@ from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
 from ..data.pixels import PixelReader
 from ..errors import FcitError
+from ..files import check_empty
 from ..knowledge.activation import Router
 from ..recipe.embedded import resolve_model
 from ..state.server_state import read_object
-from ..writing import check_empty
 from .router_files import write_router
 from .trained import Learnt
 

@@ -12,13 +12,13 @@ from ..adapters.lora import State, check_keys, check_shapes
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
 from ..errors import FcitError
+from ..files import check_empty
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
 from ..state.names import read_object
 from ..state.server_state import ServerState, load_state, save_state
 from ..state.stages_of import scenario_of
-from ..writing import check_empty
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens.
 _ALIKE = (

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from ..errors import FcitError
+from ..files import write_json
 from ..knowledge.activation import Router
 from ..knowledge.embedding import EmbeddingEncoder
 from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
 from ..knowledge.vectors import unit
-from ..writing import write_json
 
 ROUTER_JSON, ROUTER_TENSORS, ENCODER = "router.json", "router.safetensors", "encoder"
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save
 
 from ..adapters.lora import State, check_keys, check_shapes
 from ..errors import FcitError
+from ..files import write_bytes, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
-from ..writing import write_bytes, write_json
 from .names import BASE_CHANGE, FORMAT_VERSION, MANIFEST, MEMORY, RULES, SHARED, TOKENS, read_manifest, read_object
 
 

@@ -8,12 +8,12 @@ import torch
 from crashes import crash_everywhere
 
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.files import write_json
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.state.checkpoints import Checkpoints, number_of
 from fcit_plugin.state.progress import NEEDED, Progress, Traffic
 from fcit_plugin.state.sealed import CHECKSUMS, problems, seal
 from fcit_plugin.state.server_state import ServerState, load_state, save_state
-from fcit_plugin.writing import write_json
 
 
 def state_of(number):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ...cache import cache_folder
 from ...fcit_benchmark.layout import LAYOUT, DatasetLayout
-from ...writing import whole_folder, write_json
+from ...files import whole_folder, write_json
 from .drawing import CANVAS
 from .tasks import TASKS, Sample
 

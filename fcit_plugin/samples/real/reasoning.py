@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...errors import FcitError
-from ...writing import write_json
+from ...files import write_json
 from .packages import require
 
 #: By data set: the generator, its settings, and what it asks for.

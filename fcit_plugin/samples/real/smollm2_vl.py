@@ -13,7 +13,7 @@ not been taught to see yet: that is what the first instruction-tuning task does.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...writing import whole_folder
+from ...files import whole_folder
 from .packages import package_file, require
 from .smollm2 import TOKEN_IDS, load_text_model, text_config
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fcit_plugin.writing import whole_folder, write_json
+from fcit_plugin.files import whole_folder, write_json
 
 
 def test_a_folder_appears_when_its_block_ends_even_where_an_empty_one_stands(tmp_path):
