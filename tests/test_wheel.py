@@ -71,17 +71,21 @@ def installed(wheel_path, tmp_path_factory) -> Path:
     return python
 
 
+def without_the_checkout() -> dict[str, str]:
+    """An environment whose Python does not find the checkout, which may stand in PYTHONPATH."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 def run(*arguments, cwd=None) -> None:
     """Runs pip."""
     command = [sys.executable, "-m", "pip", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=without_the_checkout(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def outside(folder: Path, *command) -> str:
     """What a command prints in a folder from which the checkout cannot be seen."""
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run([*map(str, command)], cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run([*map(str, command)], cwd=folder, env=without_the_checkout(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
