@@ -2,9 +2,9 @@
 
 import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # 2 or more must pass too
 os.environ.update(
     HF_HUB_OFFLINE="1",
-    OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
@@ -33,7 +33,7 @@ from fcit_plugin import plugins
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.samples.mini.build import mini_root
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
 #: Seconds that each test file takes; a fixture of the session counts for the first file that asks for it.

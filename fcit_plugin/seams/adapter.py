@@ -10,6 +10,7 @@ import inspect
 
 import wrapt
 
+from ..adapters.four_bits import keep_unpacked
 from ..engine.trainable import check_targets, unfreeze_projector
 from ..state.output_folder import fcit_folder
 
@@ -25,10 +26,12 @@ def install(adapter_module) -> None:
         if folder is not None:
             from ..serving.load import load_fcit_folder
 
+            keep_unpacked(given["model"], trains=False)
             return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)
         if not getattr(finetuning_args, "fcit_stage", None) or not given["is_trainable"]:
             return wrapped(*args, **kwargs)
         check_targets(given["model"], finetuning_args)
+        keep_unpacked(given["model"], trains=True)
         model = wrapped(*args, **kwargs)
         unfreeze_projector(model, finetuning_args)
         return model

@@ -11,11 +11,11 @@ import pytest
 import tiny
 from crashes import in_a_child, limit_file_size
 from datasets import Dataset, Features, List, Value
-from fcit_plugin.integration import session
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
 from fcit_plugin.data.pipeline import Split
+from fcit_plugin.engine import session
 from fcit_plugin.engine.fingerprint import data_fingerprint, deciding_keys
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.server_state import load_state

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 #: What Python tells its audit hooks right before it does them.
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
@@ -17,6 +19,7 @@ def in_a_child(work: Callable[[], None]) -> int | None:
     if pid == 0:
         code = 1
         try:
+            torch.set_num_threads(1)  # a fork has none of OpenMP's other threads, and would wait for them for ever
             work()
             code = 0
         finally:

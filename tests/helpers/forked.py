@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 MARK = "fcit-plugin: "
 HINT = " (LLAMAFACTORY_VERBOSITY=DEBUG shows the traceback)"
 
@@ -51,6 +53,7 @@ def command(
         code = 70  # the test's own fault
         try:
             signal.alarm(120)  # by default it ends the process
+            torch.set_num_threads(1)  # a fork has none of OpenMP's other threads, and would wait for them for ever
             for number, path in enumerate(paths, start=1):
                 file = path.open("wb")
                 os.dup2(file.fileno(), number)
