@@ -11,6 +11,7 @@ from .autoload import autoload
 from .commands import COMMANDS
 from .commands.command import make_parser, usage_lines
 from .errors import end_in_a_sentence
+from .plugins import blame
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
         # children of torchrun have no fcit-cli in front of them: PyTorch's autoload has to serve them
         os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
         autoload()
-        end_in_a_sentence()
+        end_in_a_sentence(blame)
         from llamafactory.cli import main as llamafactory_main
 
         llamafactory_main()

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -35,23 +35,30 @@ class FcitError(ValueError):
     """Bad input, said in one sentence that names the file, key, record or client and what to do about it."""
 
 
-def end_in_a_sentence() -> None:
-    """Let an uncaught user's error end the process with one sentence from now on."""
+def end_in_a_sentence(blame: Callable[[BaseException], str | None] = lambda error: None) -> None:
+    """Let an uncaught user's error end the process with one sentence from now on.
+
+    Args:
+        blame: Says of any other error whose code it came from, as a sentence that is shown behind the traceback.
+    """
     if not isinstance(sys.excepthook, _SentenceHook):
-        sys.excepthook = _SentenceHook(sys.excepthook)
+        sys.excepthook = _SentenceHook(sys.excepthook, blame)
 
 
 class _SentenceHook:
     """A ``sys.excepthook``; the interpreter's exit code is 1 whatever the hook does."""
 
-    def __init__(self, otherwise) -> None:
+    def __init__(self, otherwise: Callable, blame: Callable[[BaseException], str | None]) -> None:
         self.otherwise = otherwise
+        self.blame = blame
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         verbose = os.environ.get("LLAMAFACTORY_VERBOSITY", "").upper() == "DEBUG"
         sentence = None if verbose else sentence_of(error)
         if sentence is None:
             self.otherwise(kind, error, trace)
+            if (blamed := self.blame(error)) is not None:
+                print(f"fcit-plugin: {blamed}", file=sys.stderr)
             return
         _tell_torchrun(sentence)
         if os.environ.get("RANK", "0") == "0":  # the other processes end alike, once is enough

@@ -8,6 +8,7 @@ from fcit_plugin import plugins
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.evaluation.metrics import mean_of, score
 from fcit_plugin.hookspecs import hookimpl
+from fcit_plugin.parts import KINDS
 from fcit_plugin.scenario import PartitionOptions, partition
 
 
@@ -29,7 +30,7 @@ class ThirdParty:
         return {"all_to_first": all_to_first}
 
 
-@pytest.mark.parametrize("kind", plugins.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_own_parts_come_through_the_hooks(kind):
     assert plugins.registry(kind)
 

@@ -35,7 +35,7 @@ print(json.dumps({
     "autoloaded": autoloaded,
     "modules": sorted({module.__file__ for name, module in sys.modules.items() if name.startswith("fcit_plugin")}),
     "shipped": [str(shipped("recipes") / "fcit_mini_disco.yaml"), str(shipped("dataset_info") / "dataset_info.json")],
-    "method": plugins.registry("methods")["disco"].__name__,
+    "method": plugins.registry("methods")["disco"].load().__name__,
 }))
 """
 

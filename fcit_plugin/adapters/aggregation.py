@@ -7,7 +7,7 @@ What the clients learnt is the product B_c A_c, and p_c is each one's share of t
 is not the product of the mean factors; the ways below differ in what they do about that.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -204,13 +204,3 @@ def product_error(combined: Combined, members: Sequence[Member]) -> float | None
             yield total((1.0, part) for part in parts), total(products_of(members, keys))
 
     return relative_error(layers())
-
-
-LORA_AGGREGATIONS: Mapping[str, Callable[[], LoraAggregation]] = {
-    "factors": LoraAggregation,
-    "ffa": Ffa,
-    "rotate": Rotate,
-    "svd": Svd,
-    "exact": Exact,
-    "stack": Stack,
-}

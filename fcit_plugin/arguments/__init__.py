@@ -3,24 +3,27 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from ..errors import FcitError, nearest
+from ..parts import KINDS, Part
 from ..plugins import registry
+from .aliases import current_keys, use_current_values
 from .compression import CompressionArguments
-from .continual import ContinualArguments
 from .evaluation import EvaluationArguments
 from .folders import FolderArguments
 from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
+from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments
 from .method import MethodArguments
+from .option import check_types
 from .privacy import PrivacyArguments
 from .replies import ReplyArguments
 from .run import RunArguments
 from .scenario import ScenarioArguments
 from .server_rule import ServerRuleArguments
 
-__all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage"]
+__all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage", "current_keys"]
 
 #: The LLaMA-Factory stages that the plugin adds, and what each does.
 FCIT_STAGES = {
@@ -33,7 +36,6 @@ FCIT_STAGES = {
 _GROUPS = (
     ScenarioArguments,
     MethodArguments,
-    ContinualArguments,
     ServerRuleArguments,
     ReplyArguments,
     PrivacyArguments,
@@ -45,14 +47,10 @@ _GROUPS = (
     InferenceArguments,
 )
 
-#: Keys whose values are registered names (:mod:`fcit_plugin.plugins`), and of which kind. Not in the fields' metadata,
-#: for LLaMA-Factory's argument parser hands that to argparse.
-_REGISTERED = {
-    "fcit_method": "methods",
-    "fcit_partition": "partitioners",
-    "fcit_server_rule": "server_rules",
-    "fcit_lora_aggregation": "lora_aggregations",
-    "fcit_caption_metric": "metrics",
+#: Keys whose values are registered names, and of which kind; an encoder may be a folder or a name on a hub instead. Not in
+#: the fields' metadata, for LLaMA-Factory's argument parser hands that to argparse.
+_REGISTERED = {choice: kind for kind, (choice, _) in KINDS.items() if choice and kind != "identity_encoders"} | {
+    "fcit_caption_metric": "metrics"
 }
 
 
@@ -67,7 +65,6 @@ class FcitArguments(
     PrivacyArguments,
     ReplyArguments,
     ServerRuleArguments,
-    ContinualArguments,
     MethodArguments,
     ScenarioArguments,
 ):
@@ -76,28 +73,34 @@ class FcitArguments(
     They stand beside LLaMA-Factory's own keys, which keep their meaning for each client's local training.
     (A dataclass takes the fields of its last base first, hence the order.)
 
+    What is made is an instance of :meth:`joined`, the subclass that has the keys of all registered parts too, as
+    :class:`pathlib.Path` makes a path of the system's kind.
+
     Raises:
         FcitError: A key has a value that cannot work; the sentence names the key and what to do.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "FcitArguments":
+        """An instance of :meth:`joined`."""
+        return super().__new__(cls.joined() if cls is FcitArguments else cls)
+
+    @staticmethod
+    def joined() -> "type[FcitArguments]":
+        """The class of all keys: ours, and those of every registered part."""
+        return join(FcitArguments, part_keys())
+
     def __post_init__(self) -> None:
+        use_current_values(self)
         for group in _GROUPS:
             group.parse(self)
-        self._check_types()
+        check_types(self)
         self._check_choices()
+        self._settle_parts()
         for group in _GROUPS:
             group.check(self)
-
-    def _check_types(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():  # HfArgumentParser changes the types of the fields
-            value, kinds = getattr(self, name), get_args(hint) or (hint,)
-            expected = kinds[0].__name__
-            if value is None and type(None) not in kinds:
-                raise FcitError(f"`{name}` has no value; give one of type {expected}, or take the key out.")
-            allowed = {int: int, float: (int, float), bool: bool}.get(kinds[0])
-            wrong_bool = isinstance(value, bool) and kinds[0] is not bool
-            if value is not None and allowed and (wrong_bool or not isinstance(value, allowed)):
-                raise FcitError(f"`{name}` takes a value of type {expected}, got {value!r}.")
+        for kind in PARTS_WITH_KEYS:
+            if (options := self.options(kind)) is not None:
+                options.check(self)
 
     def _check_choices(self) -> None:
         for item in fields(self):
@@ -105,6 +108,40 @@ class FcitArguments(
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
             if choices and value is not None and value not in choices:
                 raise FcitError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
+
+    def _settle_parts(self) -> None:
+        """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""
+        for key in part_keys().values():
+            if getattr(self, key.name) is not None and self.part(key.kind).name not in key.owners:
+                choice, _ = KINDS[key.kind]
+                what = key.kind.removesuffix("s").rpartition("_")[2]
+                raise FcitError(
+                    f"`{key.name}` belongs to `{choice}` {', '.join(key.owners)}; the {what} is {getattr(self, choice)}."
+                )
+        for kind in PARTS_WITH_KEYS:
+            if (options := self.options(kind)) is not None:
+                options.complete(self)
+                for item in fields(options):
+                    setattr(self, item.name, getattr(options, item.name))
+
+    def part(self, kind: str) -> Part:
+        """The registered part that the recipe chooses.
+
+        Args:
+            kind: One of :data:`fcit_plugin.parts.KINDS` that a key chooses from.
+        """
+        choice, part = KINDS[kind]
+        name = getattr(self, choice)
+        found = registry(kind).get(name)
+        return found if found is not None else part(name, name=name)  # an encoder may be a folder or a name on a hub
+
+    def options(self, kind: str) -> Any:
+        """The keys of the part that the recipe chooses, as an instance of its own class; None if it has none."""
+        options = self.part(kind).options
+        if options is None:
+            return None
+        given = {item.name: getattr(self, item.name) for item in fields(options)}
+        return options(**{name: value for name, value in given.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and values, as JSON-friendly types."""
@@ -121,7 +158,7 @@ def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
     Raises:
         FcitError: One sentence that names the key and the nearest valid one.
     """
-    valid = [*(item.name for item in fields(FcitArguments)), *others]
+    valid = [*(item.name for item in fields(FcitArguments.joined())), *others]
     for name in names:
         if name not in valid:
             match = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)

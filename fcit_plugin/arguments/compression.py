@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from ..errors import FcitError
-from ..plugins import registry
 from .option import option
 
 
@@ -24,7 +23,7 @@ class CompressionArguments:
     def check(self) -> None:
         """Refuse what does not go together."""
         remembers = self.fcit_update_compression == "int8"
-        if remembers and not registry("lora_aggregations")[self.fcit_lora_aggregation]().keeps_basis:
+        if remembers and not self.part("lora_aggregations").load()().keeps_basis:
             raise FcitError(
                 "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
                 f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "

@@ -6,9 +6,6 @@ from ..errors import FcitError
 from ..plugins import registry
 from .option import option
 
-#: Server rules whose result is the mean of the replies, weighted by their examples.
-AVERAGING = ("fedavg", "fedprox")
-
 
 @dataclass
 class LoraAggregationArguments:
@@ -26,8 +23,8 @@ class LoraAggregationArguments:
 
     def check(self) -> None:
         """Refuse what does not go together."""
-        aggregation = registry("lora_aggregations")[self.fcit_lora_aggregation]()
-        reason = registry("methods")[self.fcit_method](self).refuses(aggregation)
+        aggregation = self.part("lora_aggregations").load()()
+        reason = self.part("methods").load()(self).refuses(aggregation)
         if reason is not None:
             raise FcitError(
                 f"`fcit_method: {self.fcit_method}` {reason}; it does not go with `fcit_lora_aggregation: "
@@ -35,7 +32,11 @@ class LoraAggregationArguments:
             )
         if not aggregation.averages_products:
             return
-        averaging = (*AVERAGING, "scaffold") if aggregation.keeps_basis else AVERAGING
+        averaging = [
+            name
+            for name, rule in registry("server_rules").items()
+            if rule.averages and (aggregation.keeps_basis or not rule.remembers_numbers)
+        ]
         if self.fcit_server_rule not in averaging:
             raise FcitError(
                 f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` takes the mean of the products B A, and "

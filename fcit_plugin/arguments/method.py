@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from ..errors import FcitError
 from ..plugins import registry
-from .continual import PARAMETERS
 from .option import check_at_least, check_positive, option
+
+#: The method that does nothing against forgetting; bounds have it.
+SEQUENTIAL = "sequential"
 
 
 @dataclass
@@ -22,13 +24,13 @@ class MethodArguments:
     )
     fcit_method: str = option(
         "disco",
-        f"Continual method: {', '.join(PARAMETERS)} (fedavg: sequential tuning of one LoRA), or a registered one.",
+        "Continual method: what is done against forgetting (`fcit-cli plugins` lists them, with their keys).",
     )
     fcit_similarity_threshold: float = option(0.9, "Cosine at which a client's identity token matches a subspace.")
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
     fcit_activation: str | None = option(
         None,
-        "How an instruction weights the subspaces at inference (default: softmax; o_lora: concat).",
+        "How an instruction weights the subspaces at inference (default: the method's own, else softmax).",
         choices=["softmax", "argmax", "cosine", "concat"],
     )
     fcit_temperature: float = option(0.05, "Temperature of the softmax activation.")
@@ -54,7 +56,7 @@ class MethodArguments:
 
     def check(self) -> None:
         """Refuse values that cannot work, alone or together, and fill in the method's activation."""
-        of_method = registry("methods")[self.fcit_method].activation
+        of_method = registry("methods")[self.fcit_method].load().activation
         if None not in (of_method, self.fcit_activation) and self.fcit_activation != of_method:
             raise FcitError(
                 f"`fcit_activation` is {self.fcit_activation!r}, but the subspaces of `fcit_method: {self.fcit_method}` all act "

@@ -1,17 +1,166 @@
-"""What the groups of keys have in common: one option, and checks that several of them need."""
+"""What keys are made of: one option, the options of a part, and checks that several keys need."""
 
+import enum
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import field, fields
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..errors import FcitError
+from ..errors import FcitError, nearest
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
-def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A key: its default, its help, and ``choices`` if only these are valid."""
-    return field(default=default, metadata={"help": help, **metadata})
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A key: its default, its help, and which values are valid.
+
+    Args:
+        default: Its value where a recipe does not name it.
+        help: What it is for, in a sentence.
+        choices: The only valid values.
+        least: The least valid number.
+        above: The number that a valid one is greater than.
+        below: The number that a valid one is less than.
+    """
+    limits = {"least": least, "above": above, "below": below}
+    metadata: dict[str, Any] = {"help": help}
+    if choices is not None:
+        metadata["choices"] = list(choices)
+    if any(limit is not None for limit in limits.values()):
+        metadata[_LIMITS] = limits
+    return field(default=default, metadata=metadata)
+
+
+_LIMITS = "limits"
+
+
+class Options:
+    """The keys that belong to one registered part (:class:`fcit_plugin.parts.Part`): the base of a dataclass whose fields they are.
+
+    Their names begin with ``fcit_``; types, choices and limits are checked when one is made.
+
+    Raises:
+        FcitError: A key has a value that cannot work; the sentence names it.
+    """
+
+    def __post_init__(self) -> None:
+        """Check each key by itself."""
+        check_types(self)
+        check_limits(self)
+
+    def complete(self, args: "FcitArguments") -> None:
+        """Give keys that the recipe left out values which depend on other keys."""
+
+    def check(self, args: "FcitArguments") -> None:
+        """Refuse what does not go with other keys of ours.
+
+        Raises:
+            FcitError: The sentence names both keys.
+        """
+
+    def check_training(self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
+        """Refuse what does not go with LLaMA-Factory's keys.
+
+        Args:
+            model_args, data_args, training_args, finetuning_args: LLaMA-Factory's argument objects.
+
+        Raises:
+            FcitError: The sentence names both keys.
+        """
+
+
+def check_types(keys: Any) -> None:
+    """Refuse values of another type than the key's, and None where the key needs a value.
+
+    Args:
+        keys: An instance of a dataclass of keys.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    for name, hint in get_type_hints(type(keys)).items():  # HfArgumentParser changes the types of the fields
+        value = getattr(keys, name)
+        kinds = get_args(hint) or (hint,)
+        if value is None and NoneType not in kinds:
+            raise FcitError(f"`{name}` has no value; give one of type {kinds[0].__name__}, or take the key out.")
+        if value is not None:
+            check_type(name, value, hint)
+
+
+def check_limits(keys: Any) -> None:
+    """Refuse numbers outside of the limits that the keys' options name, and values that are none of their choices.
+
+    Args:
+        keys: An instance of a dataclass of keys.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    for item in fields(keys):
+        value, limits = getattr(keys, item.name), item.metadata.get(_LIMITS, {})
+        choices = item.metadata.get("choices")
+        if value is None:
+            continue
+        if choices and value not in choices:
+            raise FcitError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
+        if limits.get("above") == 0 and limits.get("below") is None:
+            check_positive(keys, item.name)
+        elif limits and not _within(value, **limits):
+            raise FcitError(f"`{item.name}` must be {_limits_in_words(**limits)}, got {value}.")
+
+
+def _within(value: float, least: float | None, above: float | None, below: float | None) -> bool:
+    return (
+        math.isfinite(value)
+        and (least is None or value >= least)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+
+
+def _limits_in_words(least: float | None, above: float | None, below: float | None) -> str:
+    if below is None:
+        return f"at least {least:g}" if least is not None else f"greater than {above:g}"
+    return f"from {least:g} to less than {below:g}" if least is not None else f"greater than {above:g} and less than {below:g}"
+
+
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Refuse a value that a type hint does not allow; None is not looked at.
+
+    Raises:
+        FcitError: One sentence that names the key.
+    """
+    kinds = [kind for kind in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) if kind is not NoneType]
+    choices = _choices(kinds)
+    if choices and value not in choices:
+        quotes = " (YAML reads a bare no as false: put it in quotes)" if value is False else ""
+        raise FcitError(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
+    if len(kinds) == 1 and kinds[0] in _NUMBERS:
+        right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
+        if not right:
+            raise FcitError(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
+
+
+_NUMBERS: dict[Any, Any] = {int: int, float: (int, float), bool: bool}
+
+
+def _choices(kinds: Sequence[Any]) -> list[str]:
+    """The values of an enumeration or of a literal; transformers writes the former as "enumeration or str"."""
+    if len(kinds) == 1 and get_origin(kinds[0]) is Literal:
+        return list(get_args(kinds[0]))
+    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+    return [member.value for member in enums[0]] if enums and set(kinds) <= {enums[0], str} else []
 
 
 def check_at_least(args: Any, least: int, *names: str) -> None:
@@ -39,30 +188,6 @@ def check_positive(args: Any, *names: str) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
             raise FcitError(f"`{name}` must be greater than 0 and finite, got {value}.")
-
-
-def settle_parameters(args: Any, choice: str, what: str, parameters: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse parameters of another choice than the one made, and fill in the defaults of its own.
-
-    A registered choice of others, which is not among ``parameters``, may take any of the keys.
-
-    Args:
-        args: The keys.
-        choice: Key of the choice.
-        what: What is chosen, in a word.
-        parameters: For each choice the keys that it takes, with its defaults.
-
-    Raises:
-        FcitError: One sentence that names the key and the choices that take it.
-    """
-    chosen = getattr(args, choice)
-    for key in sorted({key for keys in parameters.values() for key in keys}):
-        owners = [name for name, keys in parameters.items() if key in keys]
-        if getattr(args, key) is not None and chosen in set(parameters) - set(owners):
-            raise FcitError(f"`{key}` belongs to `{choice}` {', '.join(owners)}; the {what} is {chosen}.")
-    for key, default in parameters.get(chosen, {}).items():
-        if getattr(args, key) is None:
-            setattr(args, key, default)
 
 
 def comma_separated(text: str) -> list[str]:

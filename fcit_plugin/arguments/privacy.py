@@ -5,7 +5,6 @@ from importlib.util import find_spec
 
 from ..errors import FcitError
 from .option import check_positive, option
-from .server_rule import ROBUST
 
 
 @dataclass
@@ -40,7 +39,7 @@ class PrivacyArguments:
                 f"`fcit_dp_delta` must be less than 1 / `fcit_num_clients` ({1 / self.fcit_num_clients:g}), "
                 f"got {self.fcit_dp_delta}: else giving away one client's update would count as private."
             )
-        if self.fcit_dp_clipping_norm is not None and self.fcit_server_rule in ROBUST:
+        if self.fcit_dp_clipping_norm is not None and self.part("server_rules").robust_from is not None:
             raise FcitError(
                 f"`fcit_dp_clipping_norm` goes with rules that average; `fcit_server_rule` is {self.fcit_server_rule}, "
                 "whose result one client can change by more than its share."

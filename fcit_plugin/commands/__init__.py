@@ -4,7 +4,19 @@ A new verb is one module with a :class:`Command` and one line here. A module imp
 ``fcit-cli help`` stays quick.
 """
 
-from . import compare, data_download, data_partition, data_prepare, data_verify, export_adapters, inspect, join, make, report
+from . import (
+    compare,
+    data_download,
+    data_partition,
+    data_prepare,
+    data_verify,
+    export_adapters,
+    inspect,
+    join,
+    make,
+    plugins,
+    report,
+)
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -24,5 +36,6 @@ COMMANDS: tuple[Command, ...] = (
     inspect.INSPECT,
     export_adapters.EXPORT_ADAPTERS,
     join.JOIN,
+    plugins.PLUGINS,
 )
 """All verbs, in the order in which the usage shows them."""

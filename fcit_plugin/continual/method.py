@@ -1,7 +1,7 @@
 """What a continual method may change; by itself it is sequential federated tuning of one LoRA."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -33,27 +33,30 @@ class TrainedModel(Protocol):
         ...
 
 
-class ContinualMethod:
-    """Sequential tuning of one LoRA by all clients (``fcit_method: fedavg``), and the base of all other methods.
+OptionsT = TypeVar("OptionsT")
+
+
+class ContinualMethod(Generic[OptionsT]):
+    """The base of all methods: one LoRA that all clients tune, with nothing against forgetting.
 
     The same object serves the server's side and the client's; it holds no state. What the server has to remember is
     in :attr:`fcit_plugin.state.server_state.ServerState.memory`, what a client has to know is sent to it.
 
     Args:
         args: The recipe's keys.
+
+    Attributes:
+        options: The method's own keys, an instance of the options of its part.
     """
 
     #: How the subspaces act at inference, where the method leaves no choice.
     activation: str | None = None
+    #: Whether identity tokens decide who trains which subspace.
+    organizes_by_tokens = False
     #: Whether subspaces of two runs that have tokens of one kind may become one (``fcit-cli join``).
     joinable = True
-    #: What the method does that DeepSpeed cannot train with; None if it can.
-    no_deepspeed: str | None = None
     #: Whether a subspace acts as the product of its factors, B A.
     acts_as_product = True
-    #: What the method does that only fits supervised local training; None if any does.
-    only_supervised: str | None = None
-
     #: Whether clients tell their kinds of instructions beside the mean token, for activation by the nearest kind.
     tells_kinds = False
 
@@ -62,6 +65,7 @@ class ContinualMethod:
 
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
+        self.options: OptionsT = args.options("methods")
 
     # the server's side
 

@@ -1,31 +1,34 @@
-"""The continual methods that are there, by the name that ``fcit_method`` takes."""
+"""The continual methods that are there, by the name that ``fcit_method`` takes; no torch."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..arguments.method import SEQUENTIAL
+from ..parts import Part
 from ..plugins import registry
-from .disco import Disco, DiscoPlus
-from .ewc import Ewc
-from .lwf import Lwf
-from .method import ContinualMethod
-from .moe_lora import MoeLora
-from .o_lora import OLora
-from .replay import Replay
+from .disco.options import DISCO, DISCO_PLUS
+from .ewc.options import EWC
+from .lwf.options import LWF
+from .moe_lora.options import MOE_LORA
+from .o_lora.options import O_LORA
+from .replay.options import REPLAY
 
 if TYPE_CHECKING:
     from ..arguments import FcitArguments
+    from .method import ContinualMethod
 
-METHODS: dict[str, type[ContinualMethod]] = {
-    "disco": Disco,
-    "disco_plus": DiscoPlus,
-    "fedavg": ContinualMethod,
-    "ewc": Ewc,
-    "lwf": Lwf,
-    "o_lora": OLora,
-    "moe_lora": MoeLora,
-    "replay": Replay,
+METHODS: Mapping[str, Part] = {
+    "disco": DISCO,
+    "disco_plus": DISCO_PLUS,
+    SEQUENTIAL: Part("fcit_plugin.continual.sequential:Sequential"),
+    "ewc": EWC,
+    "lwf": LWF,
+    "o_lora": O_LORA,
+    "moe_lora": MOE_LORA,
+    "replay": REPLAY,
 }
 
 
-def make_method(args: "FcitArguments") -> ContinualMethod:
+def make_method(args: "FcitArguments") -> "ContinualMethod":
     """The method of a recipe."""
-    return registry("methods")[args.fcit_method](args)
+    return registry("methods")[args.fcit_method].load()(args)

@@ -62,7 +62,7 @@ def get_metric(name: str) -> Metric:
     if name not in metrics:
         nearest = difflib.get_close_matches(str(name), metrics, n=1, cutoff=0.0)[0]
         raise FcitError(f"The metric {name!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(metrics)}.")
-    return metrics[name]
+    return metrics[name].load()
 
 
 def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) -> float:

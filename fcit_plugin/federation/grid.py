@@ -8,10 +8,15 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from ..plugins import manager
+from ..errors import FcitError
+from ..plugins import blame, manager
 from .client_states import ClientStates
 
 logger = logging.getLogger(__name__)
+
+
+#: What a mistake in a plugin's code raises, and data or a machine hardly ever do.
+PROGRAMMERS = (AttributeError, ImportError, NameError, NotImplementedError, TypeError)
 
 
 class InProcessGrid(Grid):
@@ -90,6 +95,8 @@ class InProcessGrid(Grid):
         try:
             replies = arriving(message, ask(self._client_app, message, state))
         except Exception as error:  # here trust ends: whatever one client's code raises, the others go on
+            if isinstance(error, PROGRAMMERS) and (blamed := blame(error)) is not None:
+                raise FcitError(blamed) from error  # no client can help it: every one of them would fail so
             logger.debug(f"Client {node} failed.", exc_info=True)
             failure = str(error) if isinstance(error, (ValueError, TimeoutError)) else f"{type(error).__name__}: {error}"
         if failure is None and self._timeout is not None and self._clock() - start > self._timeout:

@@ -7,10 +7,11 @@ Krum's distances in float64, and Multi-Krum's number of replies from how many th
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import (
     FedAdagrad,
@@ -30,7 +31,6 @@ from ..adapters.lora import State
 from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
-from ..plugins import registry
 from .grid import InProcessGrid
 from .messages import to_state
 from .scaffold import CORRECTION, Correction, Scaffold
@@ -39,10 +39,24 @@ logger = logging.getLogger(__name__)
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
 
+_KIND = "server_rules"
 #: Under this name Flower's FedProx tells clients the weight of its term.
 PROXIMAL_MU = "proximal-mu"
 #: Every participant of a round has been sampled already: a strategy takes all nodes that it sees.
 ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+
+
+@runtime_checkable
+class RemembersItself(Protocol):
+    """A strategy that says what it remembers from round to round."""
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """What it remembers, by names of its own."""
+        ...
+
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take up what an earlier instance remembered, from :meth:`state`."""
+        ...
 
 
 class OwnStepsFedAdam(FedAdam):
@@ -81,6 +95,13 @@ class AllButMalicious(MultiKrum):
         self.num_nodes_to_select = max(1, len(replies) - self.num_malicious_nodes)
         return super().aggregate_train(server_round, replies)
 
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Nothing: how many it selects is told anew in each round."""
+        return {}
+
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Nothing to take up."""
+
 
 def _in_float64(replies: Iterable[Message]) -> list[Message]:
     for reply in replies:
@@ -89,29 +110,72 @@ def _in_float64(replies: Iterable[Message]) -> list[Message]:
     return list(replies)
 
 
+def fedavg(args: FcitArguments) -> Strategy:
+    """McMahan et al. 2017, arXiv 1602.05629."""
+    return FedAvg(**ALL_NODES)
+
+
+def fedprox(args: FcitArguments) -> Strategy:
+    """Li et al. 2020, arXiv 1812.06127."""
+    return FedProx(**ALL_NODES, proximal_mu=args.options(_KIND).fcit_proximal_mu)
+
+
+def scaffold(args: FcitArguments) -> Strategy:
+    """Karimireddy et al. 2020, arXiv 1910.06378 (:mod:`.scaffold`)."""
+    return Scaffold(**ALL_NODES, num_clients=args.fcit_num_clients)
+
+
+def fedavgm(args: FcitArguments) -> Strategy:
+    """Hsu et al. 2019, arXiv 1909.06335."""
+    options = args.options(_KIND)
+    return FedAvgM(
+        **ALL_NODES, server_learning_rate=options.fcit_server_learning_rate, server_momentum=options.fcit_server_momentum
+    )
+
+
+def fedadam(args: FcitArguments) -> Strategy:
+    """Reddi et al. 2021, arXiv 2003.00295."""
+    return OwnStepsFedAdam(**_moments(args))
+
+
+def fedyogi(args: FcitArguments) -> Strategy:
+    """Reddi et al. 2021, arXiv 2003.00295."""
+    return FedYogi(**_moments(args))
+
+
+def fedadagrad(args: FcitArguments) -> Strategy:
+    """Reddi et al. 2021, arXiv 2003.00295."""
+    return FedAdagrad(**_adaptive(args))
+
+
+def fedmedian(args: FcitArguments) -> Strategy:
+    """Yin et al. 2018, arXiv 1803.01498."""
+    return FedMedian(**ALL_NODES)
+
+
+def trimmed_mean(args: FcitArguments) -> Strategy:
+    """Yin et al. 2018, arXiv 1803.01498."""
+    return FedTrimmedAvg(**ALL_NODES, beta=args.options(_KIND).fcit_trim_fraction)
+
+
+def krum(args: FcitArguments) -> Strategy:
+    """Blanchard et al. 2017, arXiv 1703.02757."""
+    return Float64Krum(**ALL_NODES, num_malicious_nodes=args.options(_KIND).fcit_num_malicious)
+
+
+def multi_krum(args: FcitArguments) -> Strategy:
+    """Blanchard et al. 2017, arXiv 1703.02757."""
+    return AllButMalicious(**ALL_NODES, num_malicious_nodes=args.options(_KIND).fcit_num_malicious)
+
+
 def _adaptive(args: FcitArguments) -> dict[str, float]:
-    return {**ALL_NODES, "eta": args.fcit_server_learning_rate, "tau": args.fcit_server_tau}
+    options = args.options(_KIND)
+    return {**ALL_NODES, "eta": options.fcit_server_learning_rate, "tau": options.fcit_server_tau}
 
 
 def _moments(args: FcitArguments) -> dict[str, float]:
-    return {**_adaptive(args), "beta_1": args.fcit_server_beta1, "beta_2": args.fcit_server_beta2}
-
-
-SERVER_RULES: dict[str, Callable[[FcitArguments], Strategy]] = {
-    "fedavg": lambda args: FedAvg(**ALL_NODES),
-    "fedprox": lambda args: FedProx(**ALL_NODES, proximal_mu=args.fcit_proximal_mu),
-    "scaffold": lambda args: Scaffold(**ALL_NODES, num_clients=args.fcit_num_clients),
-    "fedavgm": lambda args: FedAvgM(
-        **ALL_NODES, server_learning_rate=args.fcit_server_learning_rate, server_momentum=args.fcit_server_momentum
-    ),
-    "fedadam": lambda args: OwnStepsFedAdam(**_moments(args)),
-    "fedyogi": lambda args: FedYogi(**_moments(args)),
-    "fedadagrad": lambda args: FedAdagrad(**_adaptive(args)),
-    "fedmedian": lambda args: FedMedian(**ALL_NODES),
-    "trimmed_mean": lambda args: FedTrimmedAvg(**ALL_NODES, beta=args.fcit_trim_fraction),
-    "krum": lambda args: Float64Krum(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
-    "multi_krum": lambda args: AllButMalicious(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
-}
+    options = args.options(_KIND)
+    return {**_adaptive(args), "beta_1": options.fcit_server_beta1, "beta_2": options.fcit_server_beta2}
 
 
 def client_terms(config: ConfigRecord, start: State, extras: Mapping[str, State]) -> list[GradientTerm]:
@@ -145,7 +209,7 @@ class RuleSet:
 
     def __init__(self, args: FcitArguments, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         self._args = args
-        self._make = functools.partial(registry("server_rules")[args.fcit_server_rule], args)
+        self._make = functools.partial(args.part(_KIND).load(), args)
         self._instances: dict[str, Strategy] = {}
         self._arrays = dict(arrays or {})
 
@@ -221,16 +285,35 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
+def _equal(value: Any, other: Any) -> bool:
+    same = type(value) is type(other) and value == other
+    return bool(same.all()) if isinstance(same, torch.Tensor) else bool(same)
+
+
 #: Set anew by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
 _OF_THE_ROUND = "current_arrays"
 
 
 def _memory(rule: Strategy, fresh: Strategy) -> dict[str, np.ndarray]:
-    """The arrays and numbers on a strategy that a fresh one has not: ``name``, ``name/key`` or ``name[index]``."""
+    """What a strategy remembers: what its ``state()`` gives, otherwise the arrays and numbers on it that a fresh one has not.
+
+    Returns:
+        Arrays by ``name``, ``name/key`` or ``name[index]``.
+
+    Raises:
+        FcitError: It remembers something that this does not find.
+    """
+    if isinstance(rule, RemembersItself):
+        return dict(rule.state())
     found: dict[str, Any] = {}
     for name, value in vars(rule).items():
         if name == _OF_THE_ROUND:
             continue
+        if isinstance(value, (bool, int, str, torch.Tensor)) and not _equal(value, vars(fresh).get(name)):
+            raise FcitError(
+                f"The server rule {type(rule).__name__} remembers `{name}`, which is a {type(value).__name__}, and only arrays, "
+                "dictionaries and lists of arrays, and floats are kept; give the rule `state()` and `load_state()`."
+            )
         if isinstance(value, dict):
             found |= {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
         elif isinstance(value, list):
@@ -242,6 +325,10 @@ def _memory(rule: Strategy, fresh: Strategy) -> dict[str, np.ndarray]:
 
 def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
     """Put back what :func:`_memory` took off; list entries come in the order of their index."""
+    if isinstance(rule, RemembersItself):
+        if arrays:
+            rule.load_state(arrays)
+        return
     lists: dict[str, dict[int, np.ndarray]] = {}
     dicts: dict[str, dict[str, np.ndarray]] = {}
     for key, value in arrays.items():

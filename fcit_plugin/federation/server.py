@@ -20,7 +20,6 @@ from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
 from ..knowledge.organizer import Assignment
 from ..knowledge.prototypes import MAX_KINDS
-from ..plugins import registry
 from ..scenario.sampling import sample_clients
 from ..scenario.tasks import Scenario
 from ..state.progress import Traffic
@@ -64,7 +63,7 @@ class Program:
     @cached_property
     def aggregation(self) -> LoraAggregation:
         """What becomes of the clients' LoRA factors."""
-        return registry("lora_aggregations")[self.args.fcit_lora_aggregation]()
+        return self.args.part("lora_aggregations").load()()
 
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""

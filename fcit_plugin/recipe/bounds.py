@@ -5,11 +5,12 @@ from typing import Any
 
 from ..arguments import FcitArguments
 from ..arguments.compression import CompressionArguments
-from ..arguments.continual import ContinualArguments
+from ..arguments.joined import part_keys
+from ..arguments.method import SEQUENTIAL
 from ..arguments.privacy import PrivacyArguments
 from ..arguments.replies import ReplyArguments
 from ..arguments.server_rule import ServerRuleArguments
-from ..knowledge.encoders import ORACLE
+from ..knowledge.identity_encoders import ORACLE
 from ..scenario.settings import get_scenario
 
 #: LLaMA-Factory's own defaults.
@@ -25,7 +26,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
       does on average, and at least once with its ``num_train_epochs``: one training of E max(1, R S T / (N K)) epochs
       (R rounds of S out of N clients in each of T stages, K tasks), or of R S T times ``max_steps``.
     - local: as in the recipe, but clients keep one LoRA of their own and nothing is averaged.
-    - oracle: disco (or disco_plus) with identity tokens that name the task (:mod:`.oracle`); the server's rules stay the recipe's.
+    - oracle: a method that organizes by identity tokens, with tokens that name the task; the server's rules stay the recipe's.
 
     Args:
         recipe: LLaMA-Factory's keys; changed in place.
@@ -35,18 +36,15 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
         The fcit keys of the bound.
     """
     if fcit.fcit_reference == "oracle":
-        own = {item.name: item.default for item in dataclasses.fields(ContinualArguments)}
-        method = (
-            fcit.fcit_method if fcit.fcit_method == "disco_plus" else "disco"
-        )  # the bound of what keeps projectors keeps them
-        own |= {"fcit_method": method, "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
-        own |= {"fcit_identity_noise": None}
+        own = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
+        own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
-    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, CompressionArguments, ContinualArguments)
+    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, CompressionArguments)
     alone = {item.name: item.default for group in server for item in dataclasses.fields(group)}
-    alone |= {"fcit_method": "fedavg", "fcit_max_subspaces": None, "fcit_activation": None}
+    alone |= {**_no_keys_of("methods"), **_no_keys_of("server_rules")}
+    alone |= {"fcit_method": SEQUENTIAL, "fcit_max_subspaces": None, "fcit_activation": None}
     if fcit.fcit_reference == "zero_shot":
         return dataclasses.replace(fcit, **alone, fcit_zero_shot=True)
     if fcit.fcit_reference == "local":
@@ -74,3 +72,14 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
         fcit_partition="iid",
         fcit_min_client_samples=1,
     )
+
+
+def _no_keys_of(kind: str) -> dict[str, None]:
+    """The keys of all parts of a kind, left out."""
+    return {key.name: None for key in part_keys().values() if key.kind == kind}
+
+
+def _organizing_method(fcit: FcitArguments) -> str:
+    """The recipe's method where it organizes subspaces by identity tokens, otherwise the default, which does."""
+    default = next(item.default for item in dataclasses.fields(fcit) if item.name == "fcit_method")
+    return fcit.fcit_method if fcit.part("methods").load().organizes_by_tokens else default

@@ -1,17 +1,16 @@
 """Which of LLaMA-Factory's options, and which keys of ours, cannot go together in an fcit stage."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..arguments.joined import PARTS_WITH_KEYS
 from ..errors import FcitError
-from ..plugins import registry
+from ..parts import KINDS
 from .devices import zero_stage
 from .values import check_template
-
-#: What some methods and rules do to a client's training.
-_WHOLE_GRADIENTS = "adds to gradients, which must be whole and not scaled"
 
 
 def check_combination(
@@ -54,7 +53,7 @@ def check_combination(
     for key, value in refused.items():
         if value:
             raise FcitError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
-    _check_method(model_args, training_args, finetuning_args, fcit, aside or {})
+    _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise FcitError("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
@@ -63,67 +62,61 @@ def check_combination(
     _check_folders(training_args.output_dir, fcit, earlier)
 
 
-def _check_method(model_args, training_args, finetuning_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
-    """Refuse what the continual method, the server rule or the LoRA aggregation cannot train with.
+def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
+    """Refuse what the chosen method, server rule, LoRA aggregation or encoder cannot be combined with.
 
     Raises:
         FcitError: One sentence that names both keys.
     """
-    method, rule = registry("methods")[fcit.fcit_method], fcit.fcit_server_rule
-    deepspeed, fp16 = training_args.deepspeed or aside.get("deepspeed"), training_args.fp16 or aside.get("fp16")
-    clashes = [("deepspeed", deepspeed, f"fcit_method: {fcit.fcit_method}", method.no_deepspeed)]
-    if rule in ("fedprox", "scaffold"):
-        clashes.append(("deepspeed", deepspeed, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
-        clashes.append(("fp16", fp16, f"fcit_server_rule: {rule}", _WHOLE_GRADIENTS))
-    if fcit.fcit_method in ("ewc", "o_lora"):
-        clashes.append(("fp16", fp16, f"fcit_method: {fcit.fcit_method}", _WHOLE_GRADIENTS))
-    if fcit.fcit_method == "moe_lora" and finetuning_args.lora_rank % fcit.fcit_num_experts:
-        raise FcitError(
-            f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {fcit.fcit_num_experts} experts; change it or "
-            "`fcit_num_experts`."
-        )
-    supervised = fcit.fcit_local_stage == "sft"
-    clashes.append(("fcit_local_stage", not supervised, f"fcit_method: {fcit.fcit_method}", method.only_supervised))
-    if fcit.fcit_method == "lwf":
-        why = "takes the model's logits, which this loss keeps to itself"
-        clashes.append(("use_asft_loss", finetuning_args.use_asft_loss, "fcit_method: lwf", why))
-    if fcit.fcit_dp_clipping_norm is not None:
-        why = "has clients send more than their clipped update"
-        clashes.append(("fcit_dp_clipping_norm", fcit.fcit_method == "ewc", "fcit_method: ewc", why))
-        clashes.append(("fcit_dp_clipping_norm", rule == "scaffold", "fcit_server_rule: scaffold", why))
     engine = getattr(training_args, "hf_deepspeed_config", None)
     zero3 = engine.is_zero3() if engine is not None else zero_stage(aside) == 3
-    if registry("lora_aggregations")[fcit.fcit_lora_aggregation]().changes_base:
-        ours = f"fcit_lora_aggregation: {fcit.fcit_lora_aggregation}"
-        why = "changes the base weights, which ZeRO-3 divides among the processes"
-        clashes.append(("deepspeed", zero3, ours, why))
-        why = "changes the base weights, which are not there in full precision"
-        clashes.append(("quantization_bit", model_args.quantization_bit or aside.get("quantization_bit"), ours, why))
-        why = "changes the base weights, which preferences are compared with"
-        clashes.append(("fcit_local_stage", not supervised, ours, why))
-    if fcit.fcit_identity_source != "text":
+    parts = (model_args, data_args, training_args, finetuning_args, fcit)
+
+    def given(key: str) -> bool:
+        if key == "deepspeed_zero3":
+            return zero3
+        if key in aside:
+            return bool(aside[key])
+        return any(getattr(part, key, None) not in (None, False, _default(part, key)) for part in parts)
+
+    for kind in PARTS_WITH_KEYS:
+        part = fcit.part(kind)
+        choice, _ = KINDS[kind]
+        for key, why in part.cannot_go_with.items():
+            if given(key):
+                _refuse(_shown(key, data_args), f"{choice}: {part.name}", why)
+        if (options := fcit.options(kind)) is not None:
+            options.check_training(model_args, data_args, training_args, finetuning_args)
+    if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
-        clashes.append(("deepspeed", zero3, f"fcit_identity_source: {fcit.fcit_identity_source}", why))
-    if method.tells_kinds:
-        why = "has clients tell their kinds of instructions, without noise"
-        clashes.append(("fcit_identity_noise", fcit.fcit_identity_noise, f"fcit_method: {fcit.fcit_method}", why))
-    for key, given, ours, why in clashes:
-        if given and why is not None:
-            raise FcitError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
+        _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)
+
+
+def _default(part: Any, key: str) -> Any:
+    """The default of a key, if this is the dataclass that has it."""
+    defaults = {item.name: item.default for item in dataclasses.fields(part)}
+    return defaults.get(key)
+
+
+def _shown(key: str, data_args) -> str:
+    """The key by the name under which the recipe has it."""
+    if key == "packing" and data_args.neat_packing:
+        return "neat_packing"  # LLaMA-Factory packs for both
+    return "deepspeed" if key == "deepspeed_zero3" else key
+
+
+def _refuse(key: str, ours: str, why: str) -> None:
+    raise FcitError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
 
 
 def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) -> None:
     if not data_args.packing:
         return
-    key = "neat_packing" if data_args.neat_packing else "packing"
+    key = _shown("packing", data_args)
     if fcit.fcit_local_stage != "sft":
         raise FcitError(
             f"`{key}` cannot be used with `fcit_local_stage: {fcit.fcit_local_stage}`, whose answers are compared record by "
             "record; leave it out of the recipe."
-        )
-    if fcit.fcit_method == "ewc":
-        raise FcitError(
-            f"`{key}` cannot be used with `fcit_method: ewc`, which measures record by record; leave one of them out."
         )
     if (data_args.cutoff_len + 1) % 8:  # LLaMA-Factory has taken one off
         raise FcitError(

@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage
+from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage, current_keys
 from ..errors import FcitError, one_line
 
 
@@ -61,6 +61,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
         if isinstance(args, list):
             return args, None, None
     args = {_FLAGS.get(key, key): True if key in _FLAGS and value is None else value for key, value in args.items()}
+    args = current_keys(args)
     ours = {key: value for key, value in args.items() if key.startswith("fcit_")}
     rest = {key: value for key, value in args.items() if key not in ours}
     check_names(list(ours))

@@ -4,13 +4,12 @@ For the fcit stages alone; a recipe of another stage is LLaMA-Factory's own busi
 """
 
 import difflib
-import enum
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, get_type_hints
 
-from ..errors import FcitError, nearest
+from ..arguments.option import check_type
+from ..errors import FcitError
 
 #: The least value of a key; what is below leads to an error much later, or to a run without a single step.
 _LEAST = {
@@ -44,7 +43,7 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
     for part in parts:
         for name, hint in get_type_hints(part).items():
             if given.get(name) is not None:
-                _check_type(name, given[name], hint)
+                check_type(name, given[name], hint)
     for name, least in _LEAST.items():
         value = given.get(name)
         if value is not None and not least <= value < math.inf:
@@ -65,26 +64,3 @@ def check_template(name: str) -> None:
     if name not in TEMPLATES:
         match = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
         raise FcitError(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{match}`.")
-
-
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    kinds = [kind for kind in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) if kind is not NoneType]
-    choices = _choices(kinds)
-    if choices and value not in choices:
-        quotes = " (YAML reads a bare no as false: put it in quotes)" if value is False else ""
-        raise FcitError(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
-    if len(kinds) == 1 and kinds[0] in _NUMBERS:
-        right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
-        if not right:
-            raise FcitError(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
-
-
-_NUMBERS = {int: int, float: (int, float), bool: bool}
-
-
-def _choices(kinds: Sequence[Any]) -> list[str]:
-    """The values of an enumeration or of a literal; transformers writes the former as "enumeration or str"."""
-    if len(kinds) == 1 and get_origin(kinds[0]) is Literal:
-        return list(get_args(kinds[0]))
-    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
-    return [member.value for member in enums[0]] if enums and set(kinds) <= {enums[0], str} else []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import end_in_a_sentence
+from ..plugins import blame
 from ..state.output_folder import is_fcit_folder
 
 _KEY_OR_STAGE = re.compile(r"""(?m)^[^#\n]*?(--fcit_|\bfcit_\w+["']?\s*[:=]|\bstage["']?[\s:=]+["']?fcit)""")
@@ -24,7 +25,7 @@ def watch(given: Mapping[str, Any] | Sequence[str]) -> bool:
     """
     ours = _concerns_fcit(_text(given))
     if ours:
-        end_in_a_sentence()
+        end_in_a_sentence(blame)
     return ours
 
 

@@ -86,7 +86,9 @@ def partition(records: Records, options: PartitionOptions, seed: int | Sequence[
             " needed; lower one of them."
         )
     generator = np.random.default_rng(seed)
-    parts = [np.asarray(part, np.int64) for part in registry("partitioners")[options.method](records, options, generator)]
+    parts = [
+        np.asarray(part, np.int64) for part in registry("partitioners")[options.method].load()(records, options, generator)
+    ]
     _check(parts, records, options)
     if not given:
         parts = top_up(parts, options.min_samples, generator)

@@ -41,7 +41,7 @@ def install(parser_module) -> None:
         given = parser_module.read_args(*args, **kwargs)
         if isinstance(given, list) and ("-h" in given or "--help" in given):
             known = parser_module._TRAIN_ARGS if wrapped.__name__ == "get_train_args" else parser_module._INFER_ARGS
-            HfArgumentParser([*known, FcitArguments]).parse_args_into_dataclasses(given)  # prints and exits
+            HfArgumentParser([*known, FcitArguments.joined()]).parse_args_into_dataclasses(given)  # prints and exits
         rest, stage, fcit = split(given)
         if stage is not None and wrapped.__name__ == "get_train_args":
             check_names(rest, (name for part in parser_module._TRAIN_ARGS for name in part.__dataclass_fields__))

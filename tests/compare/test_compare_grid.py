@@ -17,7 +17,7 @@ GRID = {
     "base": "base.yaml",
     "output_dir": "saves/grid",
     "document": "docs/grid.md",
-    "rows": {"a": {"fcit_method": "fedavg"}, "b": {}},
+    "rows": {"a": {"fcit_method": "sequential"}, "b": {}},
 }
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from fcit_plugin.adapters.experts import Experts
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.continual.lwf import Distillation
+from fcit_plugin.continual.lwf.method import Distillation
 from fcit_plugin.continual.method import record
-from fcit_plugin.continual.methods import METHODS, make_method
-from fcit_plugin.continual.o_lora import Orthogonality
+from fcit_plugin.continual.methods import make_method
+from fcit_plugin.continual.o_lora.method import Orthogonality
 from fcit_plugin.continual.terms import Pull
 from fcit_plugin.federation.scaffold import GRADIENT, Correction
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
@@ -183,9 +183,3 @@ def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_trai
     assert np.array_equal(kept, kept_records(records, 7, seed=4, client=2, task=1))
     assert not np.array_equal(kept, kept_records(records, 7, seed=4, client=3, task=1))
     assert np.array_equal(kept_records(records, 99, seed=4, client=2, task=1), records)
-
-
-def test_all_methods_of_our_own_have_their_keys_listed():
-    from fcit_plugin.arguments.continual import PARAMETERS
-
-    assert METHODS.keys() == PARAMETERS.keys()

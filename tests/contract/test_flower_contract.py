@@ -28,7 +28,7 @@ from flwr.supercore.differential_privacy import compute_clip_model_update, compu
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
-from fcit_plugin.federation.rules import SERVER_RULES
+from fcit_plugin.federation.server_rules import SERVER_RULES
 
 ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
 NODES = [0, 3, 4, 8, 9]
@@ -104,9 +104,10 @@ def test_fedavg_sums_in_the_order_of_the_replies_so_that_we_must_sort_them():
 def test_other_strategies_run_two_rounds_unchanged_in_a_rule_set(make, monkeypatch):
     from fcit_plugin.federation.messages import to_state
     from fcit_plugin.federation.rules import RuleSet
+    from fcit_plugin.parts import ServerRule
     from fcit_plugin.plugins import registry
 
-    monkeypatch.setitem(registry("server_rules"), "other", lambda args: make())
+    monkeypatch.setitem(registry("server_rules"), "other", ServerRule(lambda args: make()))
     rules = RuleSet(FcitArguments(fcit_server_rule="other"))
     start = record(1.0, 2.0)
     for round in (1, 2):
@@ -121,10 +122,10 @@ def test_other_strategies_run_two_rounds_unchanged_in_a_rule_set(make, monkeypat
 
 
 def test_our_own_rules_take_all_nodes_it_sees():
-    for name, make in SERVER_RULES.items():
+    for name, rule in SERVER_RULES.items():
         args = FcitArguments(fcit_server_rule=name)
-        assert len(configured(make(args), NODES)) == len(NODES)
-        assert len(configured(make(args), [1])) == 1
+        assert len(configured(rule.load()(args), NODES)) == len(NODES)
+        assert len(configured(rule.load()(args), [1])) == 1
 
 
 def test_a_reply_comes_from_the_node_that_the_request_went_to():
@@ -238,7 +239,7 @@ def test_trimmed_mean_trims_nobody_where_its_share_of_the_replies_is_less_than_o
 def test_krum_loses_small_differences_of_large_weights_in_float32_so_that_we_give_it_float64():
     values = [(1000.0 + d, 1000.0) for d in (0.0, 0.001, 0.0021, 0.09, 0.0032)]
     args = FcitArguments(fcit_server_rule="krum", fcit_num_malicious=1)
-    assert after_round(SERVER_RULES["krum"](args), 1, *values)[0][0] == np.float32(1000.001)
+    assert after_round(SERVER_RULES["krum"].load()(args), 1, *values)[0][0] == np.float32(1000.001)
     distances = compute_distances([record(*value) for value in values])
     exact = np.square(np.subtract.outer(*[np.array([value[0] for value in values])] * 2))
     assert np.abs(distances - exact).max() > exact.max()

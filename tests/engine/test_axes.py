@@ -14,9 +14,9 @@ import torch
 from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
-from fcit_plugin.adapters.aggregation import LORA_AGGREGATIONS
+from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.continual.methods import METHODS
-from fcit_plugin.federation.rules import SERVER_RULES
+from fcit_plugin.federation.server_rules import SERVER_RULES
 from fcit_plugin.state.names import BASE_CHANGE
 
 AXES = {
@@ -24,7 +24,7 @@ AXES = {
     "fcit_lora_aggregation": sorted(LORA_AGGREGATIONS),
     "fcit_method": sorted(METHODS),
 }
-DEFAULTS = {"fcit_server_rule": "fedavg", "fcit_lora_aggregation": "factors", "fcit_method": "fedavg"}
+DEFAULTS = {"fcit_server_rule": "fedavg", "fcit_lora_aggregation": "factors", "fcit_method": "sequential"}
 MORE = {
     "moe_lora": {"fcit_num_experts": 2},
     "trimmed_mean": {"fcit_trim_fraction": 0.4},

@@ -134,12 +134,12 @@ def test_it_refuses_what_the_run_refuses_in_the_same_words(text_recipe, name):
         ({"fcit_server_rule": "fedprox"}, 2, "`deepspeed` cannot be used with `fcit_server_rule: fedprox`"),
         ({"fcit_server_rule": "fedprox", "fp16": True}, None, "`fp16` cannot be used with `fcit_server_rule: fedprox`"),
         (
-            {"fcit_method": "fedavg", "fcit_lora_aggregation": "exact"},
+            {"fcit_method": "sequential", "fcit_lora_aggregation": "exact"},
             3,
             "`deepspeed` cannot be used with `fcit_lora_aggregation",
         ),
         (
-            {"fcit_method": "fedavg", "fcit_lora_aggregation": "exact", "quantization_bit": 4},
+            {"fcit_method": "sequential", "fcit_lora_aggregation": "exact", "quantization_bit": 4},
             None,
             "`quantization_bit` cannot be used",
         ),

@@ -40,14 +40,14 @@ SCENARIOS = {
     "two rounds of one stage": {"fcit_stages": [["color"]], "fcit_num_rounds": 2},
     "two stages of one round": {"fcit_num_rounds": 1},
     "two tasks at once": {"fcit_num_rounds": 1, "fcit_schedule": [[0, 1], [1, 0]]},
-    "fedavg": {"fcit_num_rounds": 1, "fcit_method": "fedavg"},
+    "fedavg": {"fcit_num_rounds": 1, "fcit_method": "sequential"},
     "rotate": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "rotate"},
     "exact": {
-        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "fedavg"},
+        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "sequential"},
         "fcit_lora_aggregation": "exact",
     },
     "stack": {
-        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "fedavg"},
+        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "sequential"},
         "fcit_lora_aggregation": "stack",
     },
     "svd": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "svd"},
@@ -168,7 +168,7 @@ def test_an_update_holds_only_what_may_leave_a_client(carrier):
     [
         ({"seed": 7}, "`seed` is 7, but the state .* was made with 42"),
         ({"fcit_identity_center": False}, "`fcit_identity_center` is False, but the state .* was made with True"),
-        ({"fcit_method": "fedavg"}, "`fcit_method` is 'fedavg', but the state .* was made with 'disco'"),
+        ({"fcit_method": "sequential"}, "`fcit_method` is 'fedavg', but the state .* was made with 'disco'"),
     ],
 )
 def test_a_site_with_another_recipe_than_the_server_is_refused(text_recipe, run, tmp_path, changes, sentence):

@@ -64,7 +64,7 @@ class TestCentralized:
     def test_it_is_the_run_that_a_recipe_of_one_client_describes(self, llava_recipe):
         both = {"freeze_multi_modal_projector": False, "fcit_eval_restricted": False}
         found = run_recipe(llava_recipe("key", **both, fcit_reference="centralized"))
-        at_length = {"lora_rank": 8, "lora_alpha": 16, "num_train_epochs": 4 / 3, "fcit_method": "fedavg"}
+        at_length = {"lora_rank": 8, "lora_alpha": 16, "num_train_epochs": 4 / 3, "fcit_method": "sequential"}
         at_length |= {"fcit_stages": [["color", "letter"]], "fcit_num_clients": 1, "fcit_clients_per_round": 1}
         expected = run_recipe(llava_recipe("length", **both, **at_length, fcit_num_rounds=1))
         assert weights_of(found) == weights_of(expected)
@@ -127,7 +127,7 @@ class TestLocal:
     def test_a_federation_of_one_client_is_that_client_alone(self, text_recipe):
         one = {"fcit_num_clients": 1, "fcit_clients_per_round": 1, "fcit_eval_restricted": False}
         alone = run_recipe(text_recipe("alone", **one, fcit_reference="local"))
-        expected = run_recipe(text_recipe("fedavg", **one, fcit_method="fedavg"))
+        expected = run_recipe(text_recipe("fedavg", **one, fcit_method="sequential"))
         assert weights_of(alone / "client_0") == weights_of(expected)
         report, other = report_of(alone), report_of(expected)
         for key in ("accuracy", "zero_shot", "last", "avg", "forgetting", "bwt", "fwt"):

@@ -87,7 +87,7 @@ COMBINATIONS = {
     "scaffold": {"fcit_server_rule": "scaffold"},
     "clipping": {"fcit_dp_clipping_norm": 0.05},
     "rotate": {"fcit_lora_aggregation": "rotate"},
-    "exact": {"fcit_lora_aggregation": "exact", "fcit_method": "fedavg"},
+    "exact": {"fcit_lora_aggregation": "exact", "fcit_method": "sequential"},
 }
 
 
@@ -106,7 +106,7 @@ def test_it_goes_with_rules_clipping_and_aggregations(text_recipe, tmp_path, wit
 
 @pytest.mark.parametrize("aggregation", ["svd", "stack"])
 def test_residuals_of_factors_that_begin_anew_in_each_round_are_refused(aggregation):
-    keys = {"fcit_lora_aggregation": aggregation, "fcit_method": "fedavg"}
+    keys = {"fcit_lora_aggregation": aggregation, "fcit_method": "sequential"}
     FcitArguments(**keys, fcit_update_compression="bf16")
     with pytest.raises(ValueError, match=f"`fcit_update_compression: int8` .* `fcit_lora_aggregation: {aggregation}`"):
         FcitArguments(**keys, fcit_update_compression="int8")

@@ -86,7 +86,7 @@ def runs(text_keys, tmp_path_factory):
         if name not in done:
             keys = text_keys | {
                 "fcit_lora_aggregation": name,
-                "fcit_method": "fedavg",
+                "fcit_method": "sequential",
                 "fcit_stages": [["color"]],
                 "fcit_num_rounds": 3,
                 "fcit_eval_samples": 2,
@@ -244,7 +244,7 @@ def test_a_run_that_changed_the_base_weights_cannot_be_joined(runs, tmp_path):
     ],
 )
 def test_base_weights_that_cannot_be_changed_are_refused_before_anything_is_loaded(text_keys, changes, words):
-    clashing = text_keys | {"fcit_lora_aggregation": "exact", "fcit_method": "fedavg"}
+    clashing = text_keys | {"fcit_lora_aggregation": "exact", "fcit_method": "sequential"}
     model_args, data_args, training_args, finetuning_args, _ = get_train_args(clashing)
     given = {"is_zero3": lambda: "deepspeed" in changes}
     training_args.hf_deepspeed_config = type("Config", (), {"is_zero3": lambda self: given["is_zero3"]()})()

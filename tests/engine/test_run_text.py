@@ -184,7 +184,7 @@ def test_evaluation_follows_its_keys(text_recipe, run, changes, rows, zero_shot)
 
 
 def test_fedavg_is_one_subspace_trained_on_and_on(text_recipe, run):
-    output = run(text_recipe(fcit_method="fedavg"))
+    output = run(text_recipe(fcit_method="sequential"))
     report = report_of(output)
     assert report["method"] == "fedavg"
     assert {row["subspace"] for row in report["assignments"]} == {0}
@@ -201,7 +201,7 @@ def test_a_heterogeneous_schedule_opens_a_subspace_for_each_kind_of_task(text_re
 def test_overwriting_a_run_leaves_nothing_of_the_old_one(text_recipe, run):
     keys = text_recipe(fcit_eval_every="never")
     run(keys)
-    output = run(keys | {"fcit_method": "fedavg", "overwrite_output_dir": True})
+    output = run(keys | {"fcit_method": "sequential", "overwrite_output_dir": True})
     assert [path.name for path in (output / "subspaces").iterdir()] == ["0"]
     lines = log_of(output)
     assert len(lines) == lines[-1]["total_steps"]

@@ -5,8 +5,9 @@ import pytest
 import torch
 from toy import BLANK, PROJECTOR, D, Toy, bits, start
 
-from fcit_plugin.adapters.aggregation import LORA_AGGREGATIONS, Combined, LoraAggregation, Member, Svd, product_error
+from fcit_plugin.adapters.aggregation import Combined, Exact, LoraAggregation, Member, Svd, product_error
 from fcit_plugin.adapters.base_change import change_of
+from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
@@ -20,7 +21,7 @@ class Recorded(Toy):
     """A toy federation of one subspace for all that keeps what travels."""
 
     def __init__(self, **changes):
-        super().__init__(**{"fcit_method": "fedavg", **changes})
+        super().__init__(**{"fcit_method": "sequential", **changes})
         self.pairs = []
         self.grid._on_reply = lambda request, reply: self.pairs.append((request, reply)) if ARRAYS in reply.content else None
 
@@ -219,7 +220,7 @@ def test_the_residual_of_n_clients_has_rank_n_minus_1_times_r():
     shapes = {A: (2, 30), B: (40, 2)}
     drawn = [{key: torch.randn(shape, generator=generator) for key, shape in shapes.items()} for _ in range(3)]
     members = [Member(share, one) for share, one in zip((0.5, 0.3, 0.2), drawn, strict=True)]
-    found = LORA_AGGREGATIONS["exact"]().combine(drawn[0], drawn[0], members, drawn[0])
+    found = Exact().combine(drawn[0], drawn[0], members, drawn[0])
     left, right = found.base["l"]
     assert (left.shape, right.shape) == ((40, 4), (4, 30))
     assert torch.linalg.matrix_rank(left @ right) == 4
@@ -345,8 +346,14 @@ def test_a_registered_aggregation_is_a_value_of_the_key(register):
         ({"fcit_lora_aggregation": "stack", "fcit_method": "o_lora"}, ["several subspaces", "stack"]),
         ({"fcit_lora_aggregation": "exact", "fcit_method": "lwf"}, ["lwf", "not the base weights"]),
         ({"fcit_lora_aggregation": "stack", "fcit_method": "ewc"}, ["ewc", "basis"]),
-        ({"fcit_lora_aggregation": "stack", "fcit_method": "fedavg", "fcit_server_rule": "scaffold"}, ["stack", "scaffold"]),
-        ({"fcit_lora_aggregation": "exact", "fcit_method": "fedavg", "fcit_server_rule": "fedadam"}, ["fedprox or scaffold"]),
+        (
+            {"fcit_lora_aggregation": "stack", "fcit_method": "sequential", "fcit_server_rule": "scaffold"},
+            ["stack", "scaffold"],
+        ),
+        (
+            {"fcit_lora_aggregation": "exact", "fcit_method": "sequential", "fcit_server_rule": "fedadam"},
+            ["fedprox or scaffold"],
+        ),
         ({"fcit_lora_aggregation": "ffa", "fcit_method": "moe_lora"}, ["moe_lora", "not trained", "ffa"]),
         ({"fcit_lora_aggregation": "ffa", "fcit_method": "o_lora"}, ["o_lora", "not trained", "ffa"]),
     ],

@@ -11,6 +11,7 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.grid import InProcessGrid
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_record, to_state
 from fcit_plugin.federation.rules import RuleSet
+from fcit_plugin.parts import ServerRule
 from fcit_plugin.plugins import registry
 
 ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
@@ -49,7 +50,7 @@ def one_round(rule, number, start, generator):
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one_that_lives_on(name, monkeypatch, tmp_path):
-    monkeypatch.setitem(registry("server_rules"), name, lambda args: RULES[name]())
+    monkeypatch.setitem(registry("server_rules"), name, ServerRule(lambda args: RULES[name]()))
     ends = {}
     for through_files in (False, True):
         generator = np.random.default_rng(7)
@@ -69,7 +70,7 @@ def test_a_rule_that_goes_through_a_file_after_every_round_gives_the_bits_of_one
 
 
 def test_momenta_move_what_comes_out_so_that_losing_them_would_show(monkeypatch):
-    monkeypatch.setitem(registry("server_rules"), "FedAdam", lambda args: RULES["FedAdam"]())
+    monkeypatch.setitem(registry("server_rules"), "FedAdam", ServerRule(lambda args: RULES["FedAdam"]()))
     generator = np.random.default_rng(7)
     weights = drawn(generator)
     rules = RuleSet(keys("FedAdam"))
@@ -82,7 +83,7 @@ def test_momenta_move_what_comes_out_so_that_losing_them_would_show(monkeypatch)
 
 
 def test_owners_keep_apart_and_those_without_a_turn_keep_what_they_had(monkeypatch):
-    monkeypatch.setitem(registry("server_rules"), "FedAdam", lambda args: RULES["FedAdam"]())
+    monkeypatch.setitem(registry("server_rules"), "FedAdam", ServerRule(lambda args: RULES["FedAdam"]()))
     rules = RuleSet(keys("FedAdam"))
     for owner, seed in ((1, 1), (10, 2), (RuleSet.SHARED, 3)):
         one_round(rules[owner], 1, drawn(np.random.default_rng(0)), np.random.default_rng(seed))

@@ -147,7 +147,7 @@ def test_a_heterogeneous_schedule_gives_tasks_by_the_order_of_sampling():
 
 
 def test_fedavg_has_one_subspace_over_all_stages_and_no_cosines():
-    one = Federation([["a"], ["b"]], fcit_method="fedavg").run()
+    one = Federation([["a"], ["b"]], fcit_method="sequential").run()
     assert {row["subspace"] for row in one.listener.rows} == {0}
     assert {row["cosine"] for row in one.listener.rows} == {None}
     assert len(one.end.subspaces) == 1

@@ -3,21 +3,20 @@
 from torch import nn
 from typing_extensions import override
 
-from ..adapters.lora import ADAPTER
-from .method import ContinualMethod
+from ...adapters.lora import ADAPTER
+from ..method import ContinualMethod
+from .options import MoeLoraOptions
 
 
-class MoeLora(ContinualMethod):
+class MoeLora(ContinualMethod[MoeLoraOptions]):
     """MoELoRA as in CoIN (Chen et al. 2024, arXiv 2403.08350, section 4): the rank of one LoRA in experts.
 
-    A router in each layer weighs the experts for each token (:mod:`..adapters.experts`); it is averaged over the clients
+    A router in each layer weighs the experts for each token (:mod:`...adapters.experts`); it is averaged over the clients
     like the factors. There is no loss for a balanced load, as there.
     """
 
     joinable = False
     acts_as_product = False
-    no_deepspeed = "puts its routers in after the model is loaded, where ZeRO-3 does not see them"
-    only_supervised = "changes the adapter's layers, which the reference model switches off"
 
     @override
     def refuses(self, aggregation) -> str | None:
@@ -26,6 +25,6 @@ class MoeLora(ContinualMethod):
 
     @override
     def prepare(self, model: nn.Module) -> None:
-        from ..adapters.experts import divide  # only now: recipes are checked without PEFT
+        from ...adapters.experts import divide  # only now: recipes are checked without PEFT
 
-        divide(model, ADAPTER, self.args.fcit_num_experts)
+        divide(model, ADAPTER, self.options.fcit_num_experts)

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 import torch
 from typing_extensions import override
 
-from ..adapters.lora import State
-from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
-from ..knowledge.organizer import Assignment, Organizer
-from .method import ContinualMethod, Extras
-from .terms import GradientTerm, Weights
+from ...adapters.lora import State
+from ...knowledge.identity_tokens import ClientToken, SubspaceTokens
+from ...knowledge.organizer import Assignment, Organizer
+from ..method import ContinualMethod, Extras
+from ..terms import GradientTerm, Weights
+from .options import OLoraOptions
 
 _EARLIER = "earlier"
 
 
-class OLora(ContinualMethod):
+class OLora(ContinualMethod[OLoraOptions]):
     """O-LoRA (Wang et al. 2023, arXiv 2310.14152): orthogonal subspace learning.
 
     Each stage t trains a LoRA of its own; those of earlier stages are frozen and act beside it, at inference all act with
@@ -26,8 +27,6 @@ class OLora(ContinualMethod):
 
     activation = "concat"
     joinable = False
-    no_deepspeed = "adds to gradients, which must be whole and not scaled"
-    only_supervised = "keeps earlier subspaces acting, which the reference model lacks"
 
     @override
     def organizer(self, stage: int) -> Organizer:
@@ -49,7 +48,7 @@ class OLora(ContinualMethod):
     @override
     def terms(self, sent: Extras) -> list[GradientTerm]:
         earlier = self.beside(sent)
-        return [Orthogonality(earlier, self.args.fcit_o_lora_lambda)] if earlier else []
+        return [Orthogonality(earlier, self.options.fcit_o_lora_lambda)] if earlier else []
 
 
 class Orthogonality(GradientTerm):

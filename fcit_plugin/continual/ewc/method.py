@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import torch
 from typing_extensions import override
 
-from ..adapters.lora import State
-from .method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
-from .terms import GradientTerm, Pull
+from ...adapters.lora import State
+from ..method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
+from ..terms import GradientTerm, Pull
+from .options import EwcOptions
 
 FISHER, ANCHOR = "fisher", "anchor"
 
 
-class Ewc(ContinualMethod):
+class Ewc(ContinualMethod[EwcOptions]):
     """Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796), with the Fisher information of all clients.
 
     In the last round of a stage each client measures the diagonal of the empirical Fisher information on its own records,
@@ -26,9 +27,6 @@ class Ewc(ContinualMethod):
 
         lambda/2 sum_i F_i (w_i - a_i)^2.
     """
-
-    no_deepspeed = "adds to gradients, which must be whole and not scaled"
-    only_supervised = "measures how likely the answers are"
 
     @override
     def wants(self, stage: int, round: int) -> tuple[str, ...]:
@@ -55,13 +53,13 @@ class Ewc(ContinualMethod):
 
     @override
     def terms(self, sent: Extras) -> list[GradientTerm]:
-        return [Pull(sent[ANCHOR], self.args.fcit_ewc_lambda, sent[FISHER])] if FISHER in sent else []
+        return [Pull(sent[ANCHOR], self.options.fcit_ewc_lambda, sent[FISHER])] if FISHER in sent else []
 
     @override
     def measure(self, model: TrainedModel) -> Extras:
         sums = {key: torch.zeros_like(weight, dtype=torch.float32) for key, weight in model.weights.items()}
         count = 0
-        for _ in model.sample_gradients(self.args.fcit_ewc_samples):
+        for _ in model.sample_gradients(self.options.fcit_ewc_samples):
             count += 1
             for key, weight in model.weights.items():
                 if weight.grad is not None:

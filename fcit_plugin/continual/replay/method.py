@@ -2,10 +2,11 @@
 
 from typing_extensions import override
 
-from .method import ContinualMethod
+from ..method import ContinualMethod
+from .options import ReplayOptions
 
 
-class Replay(ContinualMethod):
+class Replay(ContinualMethod[ReplayOptions]):
     """A client trains on its task's records and on m records of each task that it has worked on in earlier stages.
 
     Experience replay (Chaudhry et al. 2019, arXiv 1902.10486). An upper reference, not a rival: it breaks the rule of the
@@ -14,4 +15,4 @@ class Replay(ContinualMethod):
 
     @override
     def num_remembered(self) -> int:
-        return self.args.fcit_replay_samples
+        return self.options.fcit_replay_samples

@@ -3,14 +3,16 @@
 from torch import nn
 from typing_extensions import override
 
-from ..adapters.lora import shared_parameters
-from ..adapters.projectors import check_projector
-from ..knowledge.organizer import Organizer
-from .method import ContinualMethod
+from ...adapters.lora import shared_parameters
+from ...adapters.projectors import check_projector
+from ...knowledge.organizer import Organizer
+from ..method import ContinualMethod
 
 
 class Disco(ContinualMethod):
-    """Clients are assigned to subspaces by the identity token of their instructions (:mod:`..knowledge.organizer`)."""
+    """Clients are assigned to subspaces by the identity token of their instructions (:mod:`...knowledge.organizer`)."""
+
+    organizes_by_tokens = True
 
     @override
     def organizer(self, stage: int) -> Organizer:
@@ -21,13 +23,13 @@ class DiscoPlus(Disco):
     """DISCO whose subspaces are found by each kind of instruction that they serve, and see with the projector they were trained with.
 
     A client covers its instructions by kinds and sends the mean u_j and the size q_j of each beside its mean token; the server
-    merges what a subspace's clients have sent (:mod:`..knowledge.prototypes`). At inference
+    merges what a subspace's clients have sent (:mod:`...knowledge.prototypes`). At inference
 
         w = softmax_k ( max_j cos(u, u_kj) / temperature ),
 
     so that a subspace is found by each of its kinds, and not by their mean alone. The server also keeps for each subspace the shared
     projector as it was after the last round that trained the subspace, and images are seen through these
-    (:mod:`..adapters.projectors`): what others make of the projector later does not touch it. Training stays DISCO's to the bit.
+    (:mod:`...adapters.projectors`): what others make of the projector later does not touch it. Training stays DISCO's to the bit.
     """
 
     tells_kinds = True

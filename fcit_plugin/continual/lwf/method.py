@@ -8,15 +8,16 @@ from torch.func import functional_call
 from torch.nn.functional import kl_div, log_softmax
 from typing_extensions import override
 
-from ..adapters.lora import State
-from .method import ContinualMethod, Extras, flat, record
-from .terms import BatchTerm, Weights
+from ...adapters.lora import State
+from ..method import ContinualMethod, Extras, flat, record
+from ..terms import BatchTerm, Weights
+from .options import LwfOptions
 
 TEACHER = "teacher"
 _IGNORED = -100
 
 
-class Lwf(ContinualMethod):
+class Lwf(ContinualMethod[LwfOptions]):
     """Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282): distilled from the model of the stage's start.
 
     The server keeps the weights with which a stage begins, and sends them along. A client adds to its loss
@@ -26,9 +27,6 @@ class Lwf(ContinualMethod):
     as a mean over the tokens of the answers (the paper's equation 2, with the factor T^2 of Hinton et al. 2015, arXiv
     1503.02531, that keeps the size of the gradient).
     """
-
-    no_deepspeed = "runs the model with the weights of the stage's start too, which an engine would not gather"
-    only_supervised = "takes the model's logits for the answers"
 
     @override
     def sends(self, state) -> Extras:
@@ -47,8 +45,8 @@ class Lwf(ContinualMethod):
 
     @override
     def batch_terms(self, sent: Extras) -> list[BatchTerm]:
-        args = self.args
-        return [Distillation(sent[TEACHER], args.fcit_lwf_alpha, args.fcit_lwf_temperature)] if TEACHER in sent else []
+        options = self.options
+        return [Distillation(sent[TEACHER], options.fcit_lwf_alpha, options.fcit_lwf_temperature)] if TEACHER in sent else []
 
 
 class Distillation(BatchTerm):

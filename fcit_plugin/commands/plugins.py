@@ -1,0 +1,28 @@
+"""``fcit-cli plugins``: what is registered, by whom, with which keys."""
+
+import argparse
+
+from .command import Command, usage_lines
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..arguments.joined import in_words, part_keys
+    from ..parts import KINDS
+    from ..plugins import registry
+
+    keys = part_keys().values()
+    for kind, (choice, _) in KINDS.items():
+        print(kind.replace("_", " ") + (f", chosen by {choice}" if choice else ""))
+        rows = []
+        for name, part in registry(kind).items():
+            own = [f"{key.name} ({in_words(key.owners[name])})" for key in keys if key.kind == kind and name in key.owners]
+            rows.append((name, ": ".join([part.package, *([", ".join(own)] if own else [])])))
+        print("\n".join(usage_lines(rows, column=20)) + "\n")
+    return 0
+
+
+PLUGINS = Command("plugins", "", "list methods, rules and other parts, who registered them, and their keys", _arguments, _run)

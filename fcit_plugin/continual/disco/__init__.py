@@ -1,0 +1,1 @@
+"""DISCO: dynamic knowledge organization, a subspace for each kind of instruction (arXiv 2503.12897)."""

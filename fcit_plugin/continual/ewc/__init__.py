@@ -1,0 +1,1 @@
+"""EWC: weights that mattered for earlier stages are held where they were (:mod:`.method`, :mod:`.options`)."""

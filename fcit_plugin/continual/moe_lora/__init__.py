@@ -1,0 +1,1 @@
+"""MoELoRA: one LoRA as a mixture of experts."""

@@ -1,0 +1,1 @@
+"""Replay: clients keep some records of earlier tasks."""

@@ -1,0 +1,7 @@
+"""Sequential tuning: nothing is done against forgetting."""
+
+from .method import ContinualMethod
+
+
+class Sequential(ContinualMethod):
+    """All clients of all stages tune one LoRA, one stage after the other: what every method is measured against."""

@@ -1,0 +1,73 @@
+"""What is registered: a part that a key chooses by name, with the keys, defaults and refusals that are its own.
+
+Nothing here imports torch or Flower, and a part may name what makes it as text: so the keys of all parts are known before
+any of them is loaded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered method, rule, aggregation, partitioner, encoder or metric.
+
+    Attributes:
+        make: The class or function; or where it is, as ``"package.module:name"``, imported when it is first used.
+        options: A dataclass (:class:`fcit_plugin.arguments.option.Options`) of the keys that belong to this part; None if
+            it has none. A key may belong to several parts of a kind, each with a default of its own.
+        cannot_go_with: Keys that a recipe with this part must leave at their default, and why, as the end of a sentence
+            that begins with the part and "which": ``{"fp16": "adds to gradients, which must not be scaled"}``.
+        name: The name by which it is chosen; the registry fills it in.
+        package: Who registered it, with version; the registry fills it in.
+    """
+
+    make: str | Callable[..., Any]
+    options: type | None = None
+    cannot_go_with: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    package: str = ""
+
+    def load(self) -> Any:
+        """The class or function itself."""
+        if not isinstance(self.make, str):
+            return self.make
+        module, _, name = self.make.partition(":")
+        return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True)
+class ServerRule(Part):
+    """A registered server rule.
+
+    Attributes:
+        averages: Its result is the mean of the replies, weighted by their examples.
+        remembers_numbers: It remembers something of single numbers of A and B, which must mean the same in every round.
+        robust_from: Fewest replies with which it withstands what its options (or None) set it up for; None for a rule that
+            promises nothing.
+    """
+
+    averages: bool = False
+    remembers_numbers: bool = False
+    robust_from: Callable[[Any], int] | None = None
+
+
+#: For each kind of parts the key that chooses one, None where records of a dataset do, and the class of its parts.
+KINDS: Mapping[str, tuple[str | None, type[Part]]] = {
+    "partitioners": ("fcit_partition", Part),
+    "methods": ("fcit_method", Part),
+    "server_rules": ("fcit_server_rule", ServerRule),
+    "lora_aggregations": ("fcit_lora_aggregation", Part),
+    "identity_encoders": ("fcit_identity_encoder", Part),
+    "metrics": (None, Part),
+}
+
+
+def as_part(kind: str, registered: Any) -> Part:
+    """What a hook returned, as a part: a class or function may carry ``options`` and ``cannot_go_with`` itself."""
+    if isinstance(registered, Part):
+        return registered
+    _, part = KINDS[kind]
+    return part(registered, getattr(registered, "options", None), getattr(registered, "cannot_go_with", {}))
