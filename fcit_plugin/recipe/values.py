@@ -3,14 +3,13 @@
 For the fcit stages alone; a recipe of another stage is LLaMA-Factory's own business.
 """
 
-import difflib
 import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..errors import FcitError, nearest
+from ..errors import FcitError, closest, nearest
 
 #: The least value of a key; what is below leads to an error much later, or to a run without a single step.
 _LEAST = {
@@ -63,8 +62,9 @@ def check_template(name: str) -> None:
     from llamafactory.data.template import TEMPLATES  # its module is hooked itself: only now
 
     if name not in TEMPLATES:
-        match = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
-        raise FcitError(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{match}`.")
+        raise FcitError(
+            f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{closest(name, TEMPLATES)}`."
+        )
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
