@@ -25,7 +25,7 @@ SEAMS = {
     "llamafactory.train.kto.workflow": "fcit_plugin.seams.workflow",
     "llamafactory.data.parser": "fcit_plugin.seams.dataset_list",
     "llamafactory.data.template": "fcit_plugin.seams.template",
-    "llamafactory.data.loader": "fcit_plugin.seams.messages",
+    "llamafactory.data.loader": "fcit_plugin.seams.loader",
     "llamafactory.model.adapter": "fcit_plugin.seams.adapter",
     "llamafactory.chat.hf_engine": "fcit_plugin.seams.messages",
     "llamafactory.webui.control": "fcit_plugin.seams.board",

@@ -119,6 +119,11 @@ def _tell_torchrun(sentence: str) -> None:
         Path(path).write_text(json.dumps(told), encoding="utf-8")
 
 
+def closest(name: str, candidates: Iterable[str]) -> str:
+    """The one of several names that is most like a given one, however unlike that is."""
+    return difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.0)[0]
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """What to say about an unknown name: the one probably meant, and all valid ones."""
     candidates = list(candidates)

@@ -1,11 +1,10 @@
 """Every ``fcit_*`` key of a recipe: its type, its default, its help, its checks; a group of keys a module."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import FcitError, nearest
+from ..errors import FcitError, closest, nearest
 from ..parts import KINDS, Part
 from ..plugins import registry
 from .aliases import current_keys, use_current_values
@@ -161,8 +160,7 @@ def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
     valid = [*(item.name for item in fields(FcitArguments.joined())), *others]
     for name in names:
         if name not in valid:
-            match = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
-            raise FcitError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{match[0]}`.")
+            raise FcitError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{closest(name, valid)}`.")
 
 
 #: Keys that mean something in one fcit stage alone, or only without any.

@@ -51,9 +51,8 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         FcitError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
-    from ..data.catalogue import check_datasets
+    from ..data.catalogue import Catalogue
     from ..data.raw_files import TrainFiles
-    from ..data.root import use_data_root
     from ..recipe.partition_options import partition_options
     from ..scenario import Partition, get_scenario
     from ..state.stages_of import earlier_scenario
@@ -62,12 +61,12 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     others = {key: keys.get(key, default) for key, default in _OTHERS.items()}
     check_names(ours)
     args = FcitArguments(**ours)
-    use_data_root(args.fcit_data_dir)
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
     if others["adapter_name_or_path"]:
         scenario = earlier_scenario(Path(others["adapter_name_or_path"])).followed_by(scenario)
-    check_datasets(scenario.datasets_to_train(), others["dataset_dir"], with_test=False)
-    source = TrainFiles(others["dataset_dir"], others["max_samples"])
+    catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir)
+    catalogue.check(scenario.datasets_to_train(), with_test=False)
+    source = TrainFiles(catalogue, others["max_samples"])
     return Partition(scenario, source, partition_options(args), others["seed"])
 
 

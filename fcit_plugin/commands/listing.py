@@ -23,9 +23,9 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 
 def root_of(args: argparse.Namespace) -> Path:
     """The root that ``--root`` names, else the default one."""
-    from ..data.root import data_root
+    from ..data.root import benchmark_root
 
-    return args.root.expanduser().absolute() if args.root else data_root()
+    return args.root.expanduser().absolute() if args.root else benchmark_root()
 
 
 def listed(defects: "Sequence[Defect]", show: int | None = None) -> list[str]:

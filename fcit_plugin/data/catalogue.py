@@ -1,18 +1,21 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
-import difflib
 import json
 from collections.abc import Iterable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import FcitError, nearest
+from ..arguments import FcitArguments
+from ..errors import FcitError, closest, nearest
+from ..fcit_benchmark.layout import IMAGES
 from ..shipped import shipped
-from .root import data_root
+from .root import benchmark_root
+from .scoring import Scoring, scoring
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
-_ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 
 #: Suffix of the name of a data set's test records.
 TEST = "_test"
@@ -24,8 +27,15 @@ def own_datasets() -> dict[str, dict[str, Any]]:
     return json.loads((shipped("dataset_info") / "dataset_info.json").read_text(encoding="utf-8"))
 
 
-def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
-    """The entries of the user's own ``dataset_info.json``, which go before ours; none if there is no such file."""
+def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The entries of the user's own ``dataset_info.json``, which go before ours; none if there is no such file.
+
+    Args:
+        dataset_dir: The file's folder, or, as LLaMA-Factory takes it too, the entries themselves.
+
+    Raises:
+        FcitError: The file is no JSON object of objects.
+    """
     if isinstance(dataset_dir, dict):
         return dataset_dir
     path = Path(dataset_dir) / "dataset_info.json"
@@ -40,86 +50,130 @@ def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def dataset_entry(name: str, dataset_dir: str) -> dict[str, Any]:
-    """The ``dataset_info.json`` entry of a data set, ours or the user's.
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The data sets that a recipe may name, the plugin's and the user's, whose ``dataset_info.json`` is read once.
 
-    Raises:
-        FcitError: There is none; the sentence names the nearest known data set.
+    Attributes:
+        dataset_dir: The recipe's ``dataset_dir``: folder of the user's ``dataset_info.json``, or its entries.
+        data_root: The recipe's ``fcit_data_dir``, see :func:`fcit_plugin.data.root.benchmark_root`.
+        media_dir: The recipe's ``media_dir``: folder of the images of the user's data sets.
+        caption_metric: The recipe's ``fcit_caption_metric``.
     """
-    known = {**own_datasets(), **users_datasets(dataset_dir)}
-    if name in known:
-        return known[name]
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    path = Path(dataset_dir) / "dataset_info.json"
-    users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
-    raise FcitError(
-        f"Unknown data set `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is `{match}`."
-    )
+
+    dataset_dir: str | dict[str, dict[str, Any]]
+    data_root: str | None = None
+    media_dir: str | None = None
+    caption_metric: str = FcitArguments.fcit_caption_metric
+
+    @classmethod
+    def of(cls, data_args, args: FcitArguments) -> "Catalogue":
+        """The catalogue of a recipe.
+
+        Args:
+            data_args: LLaMA-Factory's data arguments.
+            args: Ours.
+        """
+        return cls(data_args.dataset_dir, args.fcit_data_dir, data_args.media_dir, args.fcit_caption_metric)
+
+    @cached_property
+    def _users(self) -> dict[str, dict[str, Any]]:
+        return users_datasets(self.dataset_dir)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._users or name in own_datasets()
+
+    def is_users(self, name: str) -> bool:
+        """Whether the data set is the user's, not the benchmark's."""
+        return name in self._users
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """The ``dataset_info.json`` entry of a data set.
+
+        Raises:
+            FcitError: There is none; the sentence names the nearest known data set.
+        """
+        known = {**own_datasets(), **self._users}
+        if name in known:
+            return known[name]
+        users = "in the entries given as `dataset_dir`"
+        if not isinstance(self.dataset_dir, dict):
+            path = Path(self.dataset_dir) / "dataset_info.json"
+            users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
+        raise FcitError(
+            f"Unknown data set `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is "
+            f"`{closest(name, known)}`."
+        )
+
+    @property
+    def benchmark(self) -> Path:
+        """Root of the FCIT benchmark."""
+        return benchmark_root(self.data_root)
+
+    def root(self, name: str) -> Path:
+        """The folder that paths in a data set's entry are relative to: the user's, or the root of the benchmark."""
+        return Path(self.dataset_dir) if self.is_users(name) else self.benchmark
+
+    def media_root(self, name: str) -> str | None:
+        """The folder that the images of a data set are in: the user's ``media_dir``, or the benchmark's."""
+        return self.media_dir if self.is_users(name) else str(self.benchmark / IMAGES)
+
+    def metrics(self, name: str) -> Scoring:
+        """By which metrics answers are scored; the entry of the test records goes before that of the training records.
+
+        Raises:
+            FcitError: A metric is unknown; the sentence names the data set and the nearest metric.
+        """
+        trained = self.entry(name) if name in self else {}  # it may have been long ago
+        return scoring(name, {**trained, **self.entry(name + TEST)}, self.caption_metric)
+
+    def check(self, names: Iterable[str], with_test: bool, local_stage: str = "sft") -> None:
+        """Refuse data sets that cannot be read, as far as their entries tell, before anything is loaded.
+
+        Args:
+            names: The data sets.
+            with_test: Their test records are read as well.
+            local_stage: What trains on them: sft, dpo or kto.
+
+        Raises:
+            FcitError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
+        """
+        for name in names:
+            self._check_entry(name, local_stage)
+            if with_test:
+                self.check_tests([name])
+
+    def check_tests(self, names: Iterable[str]) -> None:
+        """The same for their test records alone."""
+        for name in names:
+            if name + TEST not in self:
+                raise FcitError(
+                    f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
+                    "or set `fcit_eval_every: never`."
+                )
+            self._check_entry(name + TEST, "sft")
+
+    def check_metrics(self, names: Iterable[str]) -> None:
+        """Refuse data sets with unknown metrics, before anything is loaded; see :meth:`metrics`."""
+        for name in names:
+            self.metrics(name)
+
+    def _check_entry(self, name: str, local_stage: str) -> None:
+        entry = self.entry(name)
+        _check_formatting(name, entry.get("formatting", "alpaca"))
+        if "file_name" in entry:
+            check_file(name, entry, self.root(name), self.is_users(name))
+        elif not any(key in entry for key in ELSEWHERE):
+            raise FcitError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
+        _check_kind(name, entry, local_stage)
 
 
-def is_dataset(name: str, dataset_dir: str) -> bool:
-    """Whether a data set of this name is known, ours or the user's."""
-    return name in own_datasets() or name in users_datasets(dataset_dir)
-
-
-def dataset_root(name: str, dataset_dir: str) -> Path:
-    """The folder that paths in a data set's entry are relative to: the user's, or the root of the benchmark."""
-    return Path(dataset_dir) if name in users_datasets(dataset_dir) else data_root()
-
-
-def media_root(name: str, data_args) -> str:
-    """The folder that the images of a data set are in: the user's ``media_dir``, or the benchmark's."""
-    users = name in users_datasets(data_args.dataset_dir)
-    return data_args.media_dir if users else str(data_root() / "datasets")
-
-
-def check_datasets(names: Iterable[str], dataset_dir: str, with_test: bool, local_stage: str = "sft") -> None:
-    """Refuse data sets that cannot be read, as far as their entries tell, before anything is loaded.
-
-    Args:
-        names: The data sets.
-        dataset_dir: Where the user's ``dataset_info.json`` is.
-        with_test: Their test records are read as well.
-        local_stage: What trains on them: sft, dpo or kto.
-
-    Raises:
-        FcitError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
-    """
-    for name in names:
-        _check_entry(name, dataset_dir)
-        _check_kind(name, dataset_dir, local_stage)
-        if with_test:
-            check_tests([name], dataset_dir)
-
-
-def check_tests(names: Iterable[str], dataset_dir: str) -> None:
-    """The same for their test records alone."""
-    for name in names:
-        if not is_dataset(name + TEST, dataset_dir):
-            raise FcitError(
-                f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
-                "or set `fcit_eval_every: never`."
-            )
-        _check_entry(name + TEST, dataset_dir)
-        _check_kind(name + TEST, dataset_dir, "sft")
-
-
-def _check_entry(name: str, dataset_dir: str) -> None:
-    entry = dataset_entry(name, dataset_dir)
-    _check_formatting(name, entry.get("formatting", "alpaca"))
-    if "file_name" in entry:
-        check_file(name, entry, dataset_root(name, dataset_dir), users=name in users_datasets(dataset_dir))
-    elif not any(key in entry for key in _ELSEWHERE):
-        raise FcitError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
-
-
-def _check_kind(name: str, dataset_dir: str, local_stage: str) -> None:
+def _check_kind(name: str, entry: dict[str, Any], local_stage: str) -> None:
     """Refuse records of another kind than the local training takes.
 
     Raises:
         FcitError: The sentence names the data set.
     """
-    entry = dataset_entry(name, dataset_dir)
     columns = entry.get("columns", {})
     if local_stage == "kto" and "kto_tag" not in columns:
         raise FcitError(
@@ -170,3 +224,20 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
             "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
             f"`fcit-cli data download --root {root}`."
         )
+
+
+def find_in_benchmark(attributes, name: str, root: Path) -> None:
+    """Say where the file and the images of one of the plugin's data sets are, which LLaMA-Factory takes for the user's.
+
+    Args:
+        attributes: LLaMA-Factory's form of the data set's entry; changed in place.
+        name: The data set.
+        root: Root of the benchmark.
+
+    Raises:
+        FcitError: There is no such file.
+    """
+    entry = own_datasets()[name]
+    check_file(name, entry, root, users=False)
+    attributes.dataset_name = str(root / entry["file_name"])
+    attributes.media_root = str(root / IMAGES)

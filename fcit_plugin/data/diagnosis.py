@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import FcitError, one_line, root_cause
 from ..fcit_benchmark.records import IMAGE, BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
-from .catalogue import dataset_entry, dataset_root, media_root
+from .catalogue import Catalogue
 from .converter import image_path
 
 #: What LLaMA-Factory, datasets, Arrow, Pillow and our converter raise over a malformed file, record or image.
@@ -22,12 +22,12 @@ _FAILURES = (
 
 
 @contextlib.contextmanager
-def diagnosed(name: str, data_args, rows: Dataset | None = None) -> Iterator[None]:
+def diagnosed(name: str, catalogue: Catalogue, rows: Dataset | None = None) -> Iterator[None]:
     """Within the block a data set is read or tokenised; if that fails, the file and record that it fails on are named.
 
     Args:
         name: The data set.
-        data_args: LLaMA-Factory's data arguments.
+        catalogue: Has it.
         rows: The records as LLaMA-Factory has read them, where the block tokenises: their images are looked at.
 
     Raises:
@@ -37,7 +37,7 @@ def diagnosed(name: str, data_args, rows: Dataset | None = None) -> Iterator[Non
     try:
         yield
     except _FAILURES as error:
-        defect = _file_defect(name, data_args) or (_image_defect(rows) if rows is not None else None)
+        defect = _file_defect(name, catalogue) or (_image_defect(rows) if rows is not None else None)
         if defect is not None:
             raise FcitError(f"Data set `{name}`: {defect}") from error
         if not isinstance(error, (DatasetsError, OSError, ValueError)) or name in str(error):
@@ -48,20 +48,19 @@ def diagnosed(name: str, data_args, rows: Dataset | None = None) -> Iterator[Non
         ) from error
 
 
-def _file_defect(name: str, data_args) -> str | None:
+def _file_defect(name: str, catalogue: Catalogue) -> str | None:
     """What is wrong with the data set's JSON file, or with the first record that something is wrong with."""
-    entry = dataset_entry(name, data_args.dataset_dir)
+    entry = catalogue.entry(name)
     file = entry.get("file_name", "")
     if not file.endswith(".json"):
         return None
-    root = dataset_root(name, data_args.dataset_dir)
     try:
-        records = read_records(root, file, "write it anew")
+        records = read_records(catalogue.root(name), file)
     except BrokenFile as error:
-        return str(error)
+        return str(error.defect("write it anew"))
     if entry.get("formatting") != "fcit":
         return None
-    folder = media_root(name, data_args)
+    folder = catalogue.media_root(name)
     for i, record in enumerate(records):
         for kind, problem in _faults(record, entry, folder):
             return str(Defect(kind, file, i, problem))

@@ -19,7 +19,7 @@ from datasets import (
     enable_progress_bars,
 )
 from llamafactory.data import get_template_and_fix_tokenizer
-from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+from llamafactory.data.loader import _get_preprocessed_dataset
 from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
@@ -27,13 +27,15 @@ from pyarrow.compute import list_value_length
 from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
+from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import Reference, match_references
-from .catalogue import TEST, dataset_entry, dataset_root
+from .catalogue import TEST, Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed
 from .instructions import without_media
 from .pixels import PixelReader
 from .raw_files import TrainFiles
+from .reading import aligned_records
 
 logger = logging.get_logger(__name__)
 
@@ -91,10 +93,20 @@ class Pipeline:
         data_args: Its data arguments.
         training_args: Its training arguments.
         tokenizer_module: What ``load_tokenizer`` returned.
+        catalogue: The data sets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
     """
 
-    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str = "sft") -> None:
+    def __init__(
+        self,
+        model_args,
+        data_args,
+        training_args,
+        tokenizer_module: dict[str, Any],
+        catalogue: Catalogue,
+        processing: str = "sft",
+    ) -> None:
+        self.catalogue = catalogue
         self.processing = processing
         self.model_args = model_args
         self.data_args = data_args
@@ -104,7 +116,7 @@ class Pipeline:
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
-        self._files = TrainFiles(data_args.dataset_dir, data_args.max_samples)
+        self._files = TrainFiles(catalogue, data_args.max_samples)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -169,8 +181,8 @@ class Pipeline:
 
     def _load(self, name: str, generate: bool) -> Split:
         processing = "sft" if generate else self.processing
-        with diagnosed(name, self.data_args), self.training_args.main_process_first(desc="load dataset"):
-            aligned = _get_merged_dataset([name], self.model_args, self.data_args, self.training_args, processing)
+        with diagnosed(name, self.catalogue), self.training_args.main_process_first(desc="load dataset"):
+            aligned = aligned_records(self.catalogue, name, self.model_args, self.data_args, self.training_args)
             instructions = _instructions(aligned)
         _refuse_empty(name, "instruction", instructions)
         answers = self._references(name, aligned) if generate else None
@@ -178,7 +190,7 @@ class Pipeline:
             answers = [_answer(response) for response in aligned["_response"]]
             _refuse_empty(name, "answer", answers)
         rows = self._rows(aligned)
-        with diagnosed(name, self.data_args, rows), self.training_args.main_process_first(desc="pre-process dataset"):
+        with diagnosed(name, self.catalogue, rows), self.training_args.main_process_first(desc="pre-process dataset"):
             features = self._tokenised(rows, processing, generate, packing=False)
         if len(features) != len(rows):
             raise FcitError(
@@ -256,16 +268,18 @@ class Pipeline:
         Raises:
             FcitError: A record has none; the sentence names the file and the record's index.
         """
-        entry = dataset_entry(name, self.data_args.dataset_dir)
+        entry = self.catalogue.entry(name)
         source = entry.get("fcit_references")
         if source is None:
             return None
         if RECORD not in aligned.column_names:
             raise FcitError(f"`fcit_references` of the data set `{name}` needs `formatting: fcit` and test records.")
         records = [json.loads(record) for record in aligned[RECORD]]
-        root = dataset_root(name, self.data_args.dataset_dir)
-        remedy = "correct `fcit_references` of its entry, or fetch the benchmark's with `fcit-cli data download`"
-        references, defects = match_references(records, entry["file_name"], source, root, remedy)
+        try:
+            references, defects = match_references(records, entry["file_name"], source, self.catalogue.root(name))
+        except BrokenFile as error:
+            remedy = "correct `fcit_references` of its entry, or fetch the benchmark's with `fcit-cli data download`"
+            raise FcitError(str(error.defect(remedy))) from error
         if defects:
             raise FcitError(f"The data set `{name}` cannot be scored: {defects[0]}")
         return references
@@ -338,10 +352,10 @@ def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
         raise FcitError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
 
 
-def records_of(name: str, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
+def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
     """The instructions of a data set alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
-    aligned = _get_merged_dataset([name], model_args, data_args, reading, stage="sft")
+    aligned = aligned_records(catalogue, name, model_args, data_args, reading)
     return _instructions(aligned), list(aligned["_images"])
 
 

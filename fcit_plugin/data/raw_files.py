@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
-from .catalogue import dataset_entry, dataset_root
+from .catalogue import ELSEWHERE, Catalogue
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
-_ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "num_samples")
+_NOT_THE_FILES = (*ELSEWHERE, "num_samples")
 
 #: Files that the package ``datasets`` reads for us, by their ending; LLaMA-Factory reads them with it too.
 _TABLES = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
@@ -22,12 +22,12 @@ class TrainFiles:
     """Implements :class:`fcit_plugin.scenario.Source` on the files that ``dataset_info.json`` names.
 
     Args:
-        dataset_dir: The recipe's ``dataset_dir``.
+        catalogue: The recipe's data sets.
         max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
     """
 
-    def __init__(self, dataset_dir: str, max_samples: int | None = None) -> None:
-        self.dataset_dir = dataset_dir
+    def __init__(self, catalogue: Catalogue, max_samples: int | None = None) -> None:
+        self.catalogue = catalogue
         self.max_samples = max_samples
         self._last: tuple[str, Sequence[dict[str, Any]]] = ("", ())
         self._names: dict[tuple[str, str], list[Any]] = {}
@@ -38,7 +38,7 @@ class TrainFiles:
 
     def labels(self, dataset: str) -> list[str]:
         """See :class:`fcit_plugin.scenario.Source`: the last answer of each record, as LLaMA-Factory finds it."""
-        entry = dataset_entry(dataset, self.dataset_dir)
+        entry = self.catalogue.entry(dataset)
         columns = entry.get("columns", {"response": "output", "messages": "conversations"})
         if entry.get("formatting", "alpaca") == "alpaca":
             return self.column(dataset, columns.get("response"))
@@ -74,14 +74,14 @@ class TrainFiles:
         return [records[index] for index in range(self.max_samples)]
 
     def _path(self, dataset: str) -> Path:
-        entry = dataset_entry(dataset, self.dataset_dir)
-        for key in _ELSEWHERE:
+        entry = self.catalogue.entry(dataset)
+        for key in _NOT_THE_FILES:
             if entry.get(key) is not None:
                 raise FcitError(
                     f"The data set {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
                     " write them to a JSON file and name it as `file_name`."
                 )
-        path = dataset_root(dataset, self.dataset_dir) / entry["file_name"]
+        path = self.catalogue.root(dataset) / entry["file_name"]
         if not path.is_file():
             raise FcitError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
         return path

@@ -8,25 +8,18 @@ from ..fcit_benchmark.layout import INSTRUCTIONS
 HUB = "hub"
 """The value of ``fcit_data_dir`` and FCIT_DATA_DIR that means: fetch what is needed from the Hugging Face hub."""
 
-_root_of_recipe: str | None = None
 
-
-def use_data_root(root: str | None) -> None:
-    """Set the root that a recipe names (``fcit_data_dir``), or None if it names none."""
-    global _root_of_recipe
-    _root_of_recipe = root
-
-
-def data_root(part: str = INSTRUCTIONS) -> Path:
-    """Root of the FCIT benchmark: the recipe's, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use).
+def benchmark_root(given: str | None = None, part: str = INSTRUCTIONS) -> Path:
+    """Root of the FCIT benchmark: the given one, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use).
 
     Args:
+        given: The recipe's ``fcit_data_dir``; None if it names none.
         part: Folder that is needed; if the root is the hub's and has it not yet, it is fetched.
 
     Raises:
         FcitError: It is the hub's, and the hub cannot be reached.
     """
-    root = _root_of_recipe or os.environ.get("FCIT_DATA_DIR")
+    root = given or os.environ.get("FCIT_DATA_DIR")
     if root == HUB:
         from ..fcit_benchmark.hub import hub_root
 

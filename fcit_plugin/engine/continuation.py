@@ -12,7 +12,7 @@ from typing import Any
 from llamafactory.extras.constants import TRAINER_LOG
 
 from ..adapters.lora import State, check_keys, check_shapes
-from ..data.catalogue import check_tests
+from ..data.catalogue import Catalogue
 from ..errors import FcitError
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS
@@ -131,7 +131,7 @@ class Earlier:
                 f"{'; '.join(found)}; take these back."
             )
 
-    def check_tests(self, dataset_dir: str) -> None:
+    def check_tests(self, catalogue: Catalogue) -> None:
         """Refuse to go on without the test records of what was learnt: nobody could tell what is forgotten.
 
         Raises:
@@ -139,7 +139,7 @@ class Earlier:
         """
         for name in self.scenario.all_datasets():
             try:
-                check_tests([name], dataset_dir)
+                catalogue.check_tests([name])
             except ValueError as error:
                 raise FcitError(
                     f"The run in {self.folder} has learnt `{name}`, and what is kept of it cannot be evaluated: {error} "

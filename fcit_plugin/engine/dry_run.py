@@ -49,10 +49,10 @@ SAMPLE = 32
 class SamplePipeline(Pipeline):
     """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
 
-    def __init__(self, model_args, data_args, training_args, tokenizer_module: dict[str, Any], processing: str) -> None:
+    def __init__(self, model_args, data_args, *args) -> None:
         data_args = copy.copy(data_args)
         data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
-        super().__init__(model_args, data_args, training_args, tokenizer_module, processing)
+        super().__init__(model_args, data_args, *args)
 
     @override
     def _rows(self, aligned: Dataset) -> Dataset:
@@ -86,7 +86,8 @@ class DrySession(Session):
 
     @override
     def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
-        return SamplePipeline(self.model_args, self.data_args, self.training_args, tokenizer_module, self.processing)
+        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module, self.catalogue, self.processing)
+        return SamplePipeline(*parts)
 
     @override
     def _load_model(self, tokenizer) -> nn.Module:

@@ -18,7 +18,7 @@ from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline, Split
-from ..data.scoring import Scoring, scoring
+from ..data.scoring import Scoring
 from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
@@ -146,9 +146,8 @@ class Evaluator:
         self._on_main(try_all)
 
     def _samples(self, names: Sequence[str]) -> list["_Sample"]:
-        dataset_dir, captions = self.pipeline.data_args.dataset_dir, self.args.fcit_caption_metric
         return [
-            _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), scoring(name, dataset_dir, captions))
+            _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), self.pipeline.catalogue.metrics(name))
             for name in names
         ]
 

@@ -15,7 +15,6 @@ import torch
 from ..adapters.lora import whole_weight
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline, Split
-from ..data.scoring import scoring
 from ..errors import FcitError
 from ..scenario.tasks import Scenario
 
@@ -68,7 +67,7 @@ def data_keys(pipeline: Pipeline, scenario: Scenario, args: FcitArguments) -> di
     """What decides about each data set: the number of its records with a sum over them, and how it is scored."""
     found = {f"data set {name}": data_fingerprint(pipeline.train(name)) for name in scenario.datasets_to_train()}
     for name in scenario.all_datasets() if args.fcit_eval_every != "never" else ():
-        metrics = scoring(name, pipeline.data_args.dataset_dir, args.fcit_caption_metric)
+        metrics = pipeline.catalogue.metrics(name)
         found[TEST_RECORDS.format(name)] = data_fingerprint(pipeline.test(name))
         found[METRICS.format(name)] = ", ".join([metrics.main, *metrics.also])
     return found

@@ -8,7 +8,6 @@ from typing import Any
 from flwr.app import Message
 from llamafactory.extras import logging
 
-from ..data.scoring import scoring
 from ..evaluation.card import model_card
 from ..evaluation.plots import plot_training_loss
 from ..evaluation.report import build_report, table, write_report
@@ -301,5 +300,4 @@ class FederatedRun:
         """The metric that gives each data set's score."""
         if self.args.fcit_eval_every == "never":
             return {}
-        dataset_dir = self.session.data_args.dataset_dir
-        return {name: scoring(name, dataset_dir, self.args.fcit_caption_metric).main for name in names}
+        return {name: self.session.catalogue.metrics(name).main for name in names}

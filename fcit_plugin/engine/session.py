@@ -15,10 +15,9 @@ from .. import __version__
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared, read_subspace
 from ..continual.methods import make_method
-from ..data.catalogue import check_datasets
+from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
 from ..data.pixels import refuse_without_image
-from ..data.scoring import check_metrics
 from ..errors import FcitError
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
@@ -82,11 +81,12 @@ class Session:
         self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
         evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
         trained = self.own_datasets or self.scenario.datasets_to_train()
-        check_datasets(trained, data_args.dataset_dir, evaluates, args.fcit_local_stage)
+        self.catalogue = Catalogue.of(data_args, args)
+        self.catalogue.check(trained, evaluates, args.fcit_local_stage)
         if self.earlier is not None and evaluates:
-            self.earlier.check_tests(data_args.dataset_dir)
+            self.earlier.check_tests(self.catalogue)
         if evaluates:
-            check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
+            self.catalogue.check_metrics(self.scenario.all_datasets())
         if args.fcit_state_dir is not None:
             self._check_recipe(Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
         config = check_model(model_args)
@@ -129,7 +129,7 @@ class Session:
             self._clear_output_dir(held)
 
     def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
-        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module, self.processing)
+        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module, self.catalogue, self.processing)
         return TaskPipeline(self.scenario, *parts) if self.args.fcit_reference == "oracle" else Pipeline(*parts)
 
     @property

@@ -1,9 +1,8 @@
 """How the answers to one data set are scored, and the registry of the metrics (docs/reference/metrics.md)."""
 
-import difflib
 from collections.abc import Callable, Sequence
 
-from ..errors import FcitError
+from ..errors import FcitError, closest
 from ..plugins import registry
 from .answers import Answer, texts
 from .boxes import iou
@@ -60,8 +59,9 @@ def get_metric(name: str) -> Metric:
     """
     metrics = registry("metrics")
     if name not in metrics:
-        nearest = difflib.get_close_matches(str(name), metrics, n=1, cutoff=0.0)[0]
-        raise FcitError(f"The metric {name!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(metrics)}.")
+        raise FcitError(
+            f"The metric {name!r} is unknown; did you mean {closest(str(name), metrics)!r}? Valid are {', '.join(metrics)}."
+        )
     return metrics[name].load()
 
 

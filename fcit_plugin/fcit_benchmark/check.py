@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
-from .layout import INSTRUCTIONS, DatasetLayout
+from .layout import PARTITIONS, DatasetLayout
 from .records import BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
 from .references import Reference, match_references
 
@@ -43,43 +43,42 @@ def check_root(root: Path) -> None:
         raise FcitError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
 
 
-def download_remedy(root: Path, part: str = INSTRUCTIONS) -> str:
-    """What to do where a file of the instructions or the partitions is missing."""
-    return f"fetch it with `fcit-cli data download --root {root}{'' if part == INSTRUCTIONS else f' --parts {part}'}`"
+def download_remedy(root: Path, file: str) -> str:
+    """What to do where a file, or a folder, of the instructions or the partitions is missing."""
+    parts = f" --parts {PARTITIONS}" if file.startswith(f"{PARTITIONS}/") else ""
+    return f"fetch it with `fcit-cli data download --root {root}{parts}`"
 
 
-def check_train(root: Path, file: str, remedy: str) -> CheckedFile:
+def check_train(root: Path, file: str) -> CheckedFile:
     """Check a train or partition file.
 
     Args:
         root: Root of the benchmark.
         file: Path below it.
-        remedy: What to do if the file is missing.
     """
     checked = CheckedFile(file)
     try:
-        checked.records = read_records(root, file, remedy)
+        checked.records = read_records(root, file)
     except BrokenFile as error:
-        checked.defects.append(error.defect)
+        checked.defects.append(error.defect(download_remedy(root, file)))
     for i, record in enumerate(checked.records):
         checked.defects += [Defect(kind, file, i, problem) for kind, problem in faults_of_train(record)]
     checked.references = [None] * len(checked.records)
     return checked
 
 
-def check_test(root: Path, layout: DatasetLayout, remedy: str) -> CheckedFile:
+def check_test(root: Path, layout: DatasetLayout) -> CheckedFile:
     """Check the test file of a data set, and its caption file if it has one.
 
     Args:
         root: Root of the benchmark.
         layout: The data set.
-        remedy: What to do if a file is missing.
     """
     checked = CheckedFile(layout.test_path)
     try:
-        checked.records = read_records(root, layout.test_path, remedy)
+        checked.records = read_records(root, layout.test_path)
     except BrokenFile as error:
-        checked.defects.append(error.defect)
+        checked.defects.append(error.defect(download_remedy(root, error.file)))
         return checked
     for i, record in enumerate(checked.records):
         faults = faults_of_test(record, with_answer=not layout.references)
@@ -90,11 +89,11 @@ def check_test(root: Path, layout: DatasetLayout, remedy: str) -> CheckedFile:
     checked.references = [None] * len(checked.records)
     if layout.references:
         try:
-            checked.references, defects = match_references(checked.records, checked.file, layout.references, root, remedy)
+            checked.references, defects = match_references(checked.records, checked.file, layout.references, root)
             checked.defects += defects
             checked.defects += _texts_for_boxes(checked, layout.box_column)
         except BrokenFile as error:
-            checked.defects.append(error.defect)
+            checked.defects.append(error.defect(download_remedy(root, error.file)))
     return checked
 
 

@@ -44,7 +44,6 @@ def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[Partit
         root: Root of the benchmark.
         layouts: The data sets.
     """
-    remedy = download_remedy(root, PARTITIONS)
     folders = [
         (kind, path)
         for kind, folder in PARTITION_FOLDERS.items()
@@ -52,13 +51,13 @@ def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[Partit
         if path.is_dir()
     ]
     found = [
-        _read(root, kind, path, layouts, remedy)
+        _read(root, kind, path, layouts)
         for kind, path in tqdm(folders, desc="Partitions", unit="task", leave=False, disable=None)
     ]
     return [p for p in found if p.datasets or p.defects]
 
 
-def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout], remedy: str) -> Partition:
+def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout]) -> Partition:
     partition = Partition(kind, path.parent.name, path.name, path.relative_to(root).as_posix())
     absent = []
     for client in range(PARTITION_CLIENTS):
@@ -66,7 +65,7 @@ def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout], r
         if not (root / file).is_file():
             absent.append(str(client))
             continue
-        checked = check_train(root, file, remedy)
+        checked = check_train(root, file)
         partition.clients += 1
         partition.records += len(checked.records)
         partition.defects += checked.defects
@@ -76,5 +75,7 @@ def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout], r
         }
     if absent:
         problem = f"the files of {len(absent)} of {PARTITION_CLIENTS} clients are not there ({', '.join(absent)})"
-        partition.defects.append(Defect("missing file", partition.folder, None, problem, remedy))
+        partition.defects.append(
+            Defect("missing file", partition.folder, None, problem, download_remedy(root, partition.folder))
+        )
     return partition

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..files import check_empty, write_json
-from .check import CheckedFile, check_root, check_test, check_train, download_remedy
+from .check import CheckedFile, check_root, check_test, check_train
 from .images import check_images
 from .layout import DatasetLayout
 from .records import IMAGE, Defect
@@ -87,8 +87,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
 
 
 def _convert(root: Path, out: Path, layout: DatasetLayout, result: Prepared) -> dict[str, dict[str, Any]]:
-    remedy = download_remedy(root)
-    train, test = check_train(root, layout.train_path, remedy), check_test(root, layout, remedy)
+    train, test = check_train(root, layout.train_path), check_test(root, layout)
     _, defects = check_images(
         root,
         {checked.file: checked.records for checked in (train, test)},

@@ -40,57 +40,66 @@ class Defect:
 class BrokenFile(FcitError):
     """A file cannot be used at all.
 
-    Attributes:
-        defect: What is wrong with it.
+    Args:
+        kind: See :class:`Defect`.
+        file: File relative to the root of the benchmark.
+        problem: What is wrong with it.
     """
 
-    def __init__(self, defect: Defect) -> None:
-        super().__init__(str(defect))
-        self.defect = defect
+    def __init__(self, kind: str, file: str, problem: str) -> None:
+        super().__init__(f"{file}: {problem}.")
+        self.kind, self.file, self.problem = kind, file, problem
+
+    def defect(self, remedy: str) -> Defect:
+        """The same with what to do.
+
+        Args:
+            remedy: How to get the file.
+        """
+        remedy = remedy if self.kind == "missing file" else f"delete it and {remedy}"
+        return Defect(self.kind, self.file, None, self.problem, remedy)
 
 
-def read_json(root: Path, file: str, remedy: str) -> Any:
+def read_json(root: Path, file: str) -> Any:
     """The content of a JSON file.
 
     Args:
         root: Root of the benchmark.
         file: Path below it.
-        remedy: What to do to get the file.
 
     Raises:
         BrokenFile: It is not there, empty, cut off, or no JSON; with the position.
     """
     path = root / file
     if not path.is_file():
-        raise BrokenFile(Defect("missing file", file, None, "the file is not there", remedy))
-    again = f"delete it and {remedy}"
+        raise BrokenFile("missing file", file, "the file is not there")
     content = path.read_bytes()
     if not content.strip():
-        raise BrokenFile(Defect("empty file", file, None, "the file is empty", again))
+        raise BrokenFile("empty file", file, "the file is empty")
     try:
         return json.loads(content)
     except UnicodeDecodeError as error:
         problem = f"it is no UTF-8 text at byte {error.start}"
-        raise BrokenFile(Defect("invalid JSON", file, None, problem, again)) from error
+        raise BrokenFile("invalid JSON", file, problem) from error
     except json.JSONDecodeError as error:
         cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
         fault = "it is cut off" if cut_off else f"it is no JSON ({error.msg})"
         problem = f"{fault} at line {error.lineno}, column {error.colno} (character {error.pos})"
-        raise BrokenFile(Defect("invalid JSON", file, None, problem, again)) from error
+        raise BrokenFile("invalid JSON", file, problem) from error
 
 
-def read_records(root: Path, file: str, remedy: str) -> list[Any]:
+def read_records(root: Path, file: str) -> list[Any]:
     """The records of a train, test or partition file.
 
     Raises:
         BrokenFile: The file cannot be read, is no list, or has no records.
     """
-    records = read_json(root, file, remedy)
+    records = read_json(root, file)
     if not isinstance(records, list):
         problem = f"it holds a JSON {json_kind(records)} and no list of records"
-        raise BrokenFile(Defect("invalid JSON", file, None, problem, f"delete it and {remedy}"))
+        raise BrokenFile("invalid JSON", file, problem)
     if not records:
-        raise BrokenFile(Defect("empty file", file, None, "it has no records", f"delete it and {remedy}"))
+        raise BrokenFile("empty file", file, "it has no records")
     return records
 
 

@@ -68,7 +68,7 @@ class Captions:
         self.defects: list[Defect] = []
         self._captions: dict[str, list[str]] = {}
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-            raise BrokenFile(Defect("captions", file, None, "it holds no COCO `annotations`", "fetch the file again"))
+            raise BrokenFile("captions", file, "it holds no COCO `annotations`")
         for i, note in enumerate(content["annotations"]):
             self._add(i, note)
         self._ids_of_path: dict[str, set[str]] = {}
@@ -119,23 +119,20 @@ def _by_number(record: dict[str, Any]) -> str | None:
     return str(int(digits)) if digits.isdecimal() else None
 
 
-def read_captions(root: Path, file: str, remedy: str) -> Captions:
+def read_captions(root: Path, file: str) -> Captions:
     """The captions of a COCO file.
 
     Args:
         root: Folder that the path is relative to.
         file: Path of the file.
-        remedy: What to do to get the file.
 
     Raises:
         BrokenFile: The file cannot be read.
     """
-    return Captions(read_json(root, file, remedy), file)
+    return Captions(read_json(root, file), file)
 
 
-def match_references(
-    records: Sequence[Any], file: str, source: str, root: Path, remedy: str
-) -> tuple[list[Reference | None], list[Defect]]:
+def match_references(records: Sequence[Any], file: str, source: str, root: Path) -> tuple[list[Reference | None], list[Defect]]:
     """The reference of each test record, None for those that have none, and what is wrong.
 
     Args:
@@ -144,7 +141,6 @@ def match_references(
         source: ``fcit_references`` of the data set's entry: a column of the records with a box or a list of texts, or a
             COCO caption file (``*.json``).
         root: Folder that a caption file is relative to.
-        remedy: What to do to get the caption file.
 
     Raises:
         BrokenFile: The caption file cannot be read.
@@ -153,7 +149,7 @@ def match_references(
     defects: list[Defect] = []
     real = [i for i, record in enumerate(records) if isinstance(record, dict)]
     if source.endswith(".json"):
-        captions = read_captions(root, source, remedy)
+        captions = read_captions(root, source)
         defects += captions.defects
         for i, found in zip(real, captions.match([records[i] for i in real]), strict=True):
             references[i] = found

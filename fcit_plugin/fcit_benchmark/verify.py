@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .check import CheckedFile, check_root, check_test, check_train, download_remedy
+from .check import CheckedFile, check_root, check_test, check_train
 from .images import check_images, images_of
 from .layout import DatasetLayout
 from .partitions import Partition, find_partitions
@@ -86,12 +86,11 @@ def verify(root: Path, layouts: Sequence[DatasetLayout], images: str = "first") 
         FcitError: The root is no folder.
     """
     check_root(root)
-    remedy = download_remedy(root)
     reports = []
     with tqdm(unit="image", leave=False, disable=None) as bar:
         for layout in layouts:
             bar.set_description(layout.key)
-            report = DatasetReport(layout, check_train(root, layout.train_path, remedy), check_test(root, layout, remedy))
+            report = DatasetReport(layout, check_train(root, layout.train_path), check_test(root, layout))
             report.defects += report.train.defects + report.test.defects
             _look_at_images(root, report, images, bar)
             reports.append(report)

@@ -1,7 +1,7 @@
 """The partition that a recipe asks for."""
 
 from ..arguments import FcitArguments
-from ..data.root import data_root
+from ..data.root import benchmark_root
 from ..fcit_benchmark.layout import PARTITIONS
 from ..scenario.partition import PartitionOptions
 from ..scenario.released_partition import released_folder
@@ -20,5 +20,7 @@ def partition_options(args: FcitArguments) -> PartitionOptions:
         beta=args.fcit_beta,
         min_samples=args.fcit_min_client_samples,
         column=args.fcit_partition_column,
-        released=released_folder(data_root(PARTITIONS), args.fcit_setting, args.fcit_beta) if released else None,
+        released=released_folder(benchmark_root(args.fcit_data_dir, PARTITIONS), args.fcit_setting, args.fcit_beta)
+        if released
+        else None,
     )

@@ -1,6 +1,5 @@
 """Reading a recipe: the file, or the flags in its place, split into LLaMA-Factory's part and ours."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage, current_keys
-from ..errors import FcitError, one_line
+from ..errors import FcitError, closest, one_line
 
 
 def read_recipe(read, argv: Sequence[str]) -> Any:
@@ -68,8 +67,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
     stage = rest.get("stage")
     if stage not in FCIT_STAGES:
         if isinstance(stage, str) and stage.startswith("fcit"):
-            nearest = difflib.get_close_matches(stage, FCIT_STAGES, n=1, cutoff=0.0)[0]
-            raise FcitError(f"Unknown `stage: {stage}`; the nearest valid one is `{nearest}`.")
+            raise FcitError(f"Unknown `stage: {stage}`; the nearest valid one is `{closest(stage, FCIT_STAGES)}`.")
         stage = None
     if stage is None and not ours:
         return args, None, None

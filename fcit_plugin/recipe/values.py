@@ -3,13 +3,12 @@
 For the fcit stages alone; a recipe of another stage is LLaMA-Factory's own business.
 """
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 from ..arguments.option import check_type
-from ..errors import FcitError
+from ..errors import FcitError, closest
 
 #: The least value of a key; what is below leads to an error much later, or to a run without a single step.
 _LEAST = {
@@ -62,5 +61,7 @@ def check_template(name: str) -> None:
     from llamafactory.data.template import TEMPLATES  # its module is hooked itself: only now
 
     if name not in TEMPLATES:
-        match = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
-        raise FcitError(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{match}`.")
+        raise FcitError(
+            f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{closest(name, TEMPLATES)}`."
+        )
+

@@ -1,6 +1,5 @@
 """Dealing the records of the tasks out to the clients (docs/guide/settings.md)."""
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FcitError
+from ..errors import FcitError, closest
 from ..plugins import registry
 from .task_records import Records, Source
 from .tasks import Scenario
@@ -44,8 +43,9 @@ class PartitionOptions:
     def __post_init__(self) -> None:
         partitioners = registry("partitioners")
         if self.method not in partitioners:
-            nearest = difflib.get_close_matches(str(self.method), partitioners, n=1, cutoff=0.0)[0]
-            raise FcitError(f"fcit_partition: {self.method!r} is unknown; did you mean {nearest!r}?")
+            raise FcitError(
+                f"fcit_partition: {self.method!r} is unknown; did you mean {closest(str(self.method), partitioners)!r}?"
+            )
         if self.num_clients < 1:
             raise FcitError(f"fcit_num_clients is {self.num_clients}; it must be at least 1.")
         if self.min_samples < 0:

@@ -1,9 +1,8 @@
 """The four settings of the paper by name, and settings of one's own (docs/guide/settings.md)."""
 
-import difflib
 from collections.abc import Sequence
 
-from ..errors import FcitError
+from ..errors import FcitError, closest
 from .tasks import Scenario, Task
 
 TASKS = tuple(
@@ -98,8 +97,10 @@ def get_scenario(
 
     if setting != "custom":
         valid = [*SETTINGS, "custom"]
-        nearest = difflib.get_close_matches(str(setting), valid, n=1, cutoff=0.0)[0]
-        raise FcitError(f"fcit_setting: {setting!r} is unknown; did you mean {nearest!r}? Valid are {', '.join(valid)}.")
+        raise FcitError(
+            f"fcit_setting: {setting!r} is unknown; did you mean {closest(str(setting), valid)!r}? "
+            f"Valid are {', '.join(valid)}."
+        )
 
     if stages is None:
         raise FcitError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")

@@ -1,14 +1,15 @@
 """Seam: ``llamafactory.data.parser`` - the FCIT data sets are known whatever ``dataset_dir`` the user has.
 
+Where they are, :mod:`fcit_plugin.seams.loader` finds out: names come here without the recipe's other keys.
 Also the converter for ``formatting: fcit``, which reads the two record layouts of the released benchmark.
 """
 
-from typing import Any
-
 import wrapt
 
-from ..data.catalogue import check_file, own_datasets, users_datasets
-from ..data.root import data_root
+from ..data.catalogue import own_datasets, users_datasets
+
+#: Attribute of LLaMA-Factory's ``DatasetAttr`` with the name of a data set of ours that is not located yet.
+NAME = "fcit_dataset"
 
 
 def install(parser_module) -> None:
@@ -18,18 +19,17 @@ def install(parser_module) -> None:
         return _dataset_list(wrapped, *args, **kwargs)
 
     def _dataset_list(wrapped, dataset_names, dataset_dir):
-        ours = {name: own_datasets()[name] for name in dataset_names or [] if name in own_datasets()}
+        ours = set(dataset_names or ()) & own_datasets().keys()
         if ours:
-            ours = {name: entry for name, entry in ours.items() if name not in users_datasets(dataset_dir)}
+            ours -= users_datasets(dataset_dir).keys()
         if not ours:
             return wrapped(dataset_names, dataset_dir)
-        return [_attributes(name, ours[name]) if name in ours else wrapped([name], dataset_dir)[0] for name in dataset_names]
+        theirs = iter(wrapped([name for name in dataset_names if name not in ours], dataset_dir))
+        return [_attributes(wrapped, name) if name in ours else next(theirs) for name in dataset_names]
 
-    def _attributes(name: str, entry: dict[str, Any]):
-        check_file(name, entry, data_root(), users=False)
-        attributes = parser_module.DatasetAttr("file", dataset_name=str(data_root() / entry["file_name"]))
-        attributes.join(entry)
-        attributes.media_root = str(data_root() / "datasets")
+    def _attributes(wrapped, name: str):
+        (attributes,) = wrapped([name], own_datasets())
+        setattr(attributes, NAME, name)
         return attributes
 
     wrapt.wrap_function_wrapper(parser_module, "get_dataset_list", wrapper)

@@ -13,7 +13,6 @@ from transformers import HfArgumentParser
 
 from ..arguments import FCIT_STAGES, FcitArguments, check_names
 from ..autoload import check_seams
-from ..data.root import use_data_root
 from ..errors import FcitError
 from ..recipe.bounds import reference_recipe
 from ..recipe.combinations import check_combination
@@ -47,7 +46,6 @@ def install(parser_module) -> None:
             check_names(rest, (name for part in parser_module._TRAIN_ARGS for name in part.__dataclass_fields__))
         given_model = rest.get("model_name_or_path") if isinstance(rest, dict) else None
         resolve_model(rest)
-        use_data_root(fcit.fcit_data_dir if fcit else None)
         if fcit is None:
             return with_folder(wrapped(rest), None)
         check_seams()
@@ -67,6 +65,7 @@ def install(parser_module) -> None:
             fcit = reference_recipe(rest, fcit)
         aside = set_aside(rest) if fcit.fcit_dry_run else {}
         parsed = wrapped(rest)
+        parsed[1].fcit_data_dir = fcit.fcit_data_dir  # for the loader, which sees the data arguments alone
         finetuning_args = parsed[-2]
         if stage in FCIT_STAGES:
             check_combination(*parsed[:4], fcit, earlier, aside)

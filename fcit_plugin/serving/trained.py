@@ -14,7 +14,7 @@ from ..adapters.lora import ADAPTER, State, check_keys, check_shapes, read_subsp
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
-from ..data.catalogue import is_dataset
+from ..data.catalogue import Catalogue
 from ..data.instructions import without_media
 from ..data.pipeline import records_of
 from ..data.pixels import Pictures, PixelReader
@@ -155,8 +155,9 @@ class Learnt:
             return self.fixed_weights(fcit.fcit_export_weights)
         given = fcit.fcit_export_instruction
         texts, images = [without_media(given)], [None]
-        if is_dataset(given, data_args.dataset_dir):
-            texts, images = records_of(given, model_args, data_args)
+        catalogue = Catalogue.of(data_args, fcit)
+        if given in catalogue:
+            texts, images = records_of(given, catalogue, model_args, data_args)
         source = self.manifest["identity_source"]
         if source != "text" and not any(images):
             raise FcitError(

@@ -13,17 +13,9 @@ from tiny import write_recipe
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.data.root import use_data_root
 from fcit_plugin.samples.mini.build import mini_root
 from fcit_plugin.scenario import SETTINGS
 from fcit_plugin.scenario.partition import PartitionOptions
-
-
-@pytest.fixture(autouse=True)
-def no_data_root():
-    """The verb sets the root of its recipe for the process."""
-    yield
-    use_data_root(None)
 
 
 def verb(*arguments):

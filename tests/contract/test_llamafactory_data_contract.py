@@ -25,7 +25,26 @@ class TestData:
         found = [getattr(attributes, name) for name in ("formatting", "messages", "images", "prompt", "response")]
         assert found == ["fcit", "c", "i", "p", "r"]
         assert (attributes.ranking, attributes.load_from, str(attributes)) == (False, "file", "x.json")
-        attributes.media_root = "/somewhere"
+        attributes.media_root, attributes.fcit_dataset = "/somewhere", "x"
+
+    def test_get_dataset_list_takes_entries_in_place_of_a_folder(self):
+        from llamafactory.data.parser import get_dataset_list
+
+        entries = {"x": {"file_name": "x.json", "columns": {"prompt": "p"}}, "y": {"hf_hub_url": "someone/y"}}
+        found = get_dataset_list(["y", "x"], entries)
+        assert [(one.load_from, one.dataset_name, one.prompt) for one in found] == [
+            ("hf_hub", "someone/y", "instruction"), ("file", "x.json", "p")
+        ]  # fmt: skip
+
+    def test_the_data_arguments_take_an_attribute_along_to_where_a_data_set_is_read(self, loaded, monkeypatch):
+        from llamafactory.data import loader
+
+        (model_args, data_args, training_args, *_), module, template = loaded
+        data_args.fcit_data_dir = "/somewhere"
+        seen, load = [], loader._load_single_dataset
+        monkeypatch.setattr(loader, "_load_single_dataset", lambda *given: seen.append(given[2].fcit_data_dir) or load(*given))
+        loader.get_dataset(template, model_args, data_args, training_args, stage="sft", **module)
+        assert seen == ["/somewhere"]
 
     def test_a_file_data_set_may_have_an_absolute_path(self, loaded, text_data):
         from llamafactory.data.loader import _load_single_dataset
@@ -54,12 +73,10 @@ class TestData:
         assert [set(turn) for turn in found[0]["_prompt"]] == [{"role", "content"}]
         assert [turn["role"] for turn in found[0]["_prompt"] + found[0]["_response"]] == ["user", "assistant"]
 
-    def test_merging_and_preprocessing_take_these_arguments(self):
+    def test_reading_and_preprocessing_take_these_arguments(self):
         from llamafactory.data import loader
 
-        assert names(loader._get_merged_dataset)[:5] == [
-            "dataset_names", "model_args", "data_args", "training_args", "stage"
-        ]  # fmt: skip
+        assert names(loader._load_single_dataset) == ["dataset_attr", "model_args", "data_args", "training_args"]
         assert names(loader._get_preprocessed_dataset) == [
             "dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The FCIT data sets in a plain ``stage: sft`` run: known whatever ``dataset_dir`` is, with FCIT_DATA_DIR and no fcit key."""
+"""The FCIT data sets in a plain ``stage: sft`` run: known whatever ``dataset_dir`` is, from FCIT_DATA_DIR or `fcit_data_dir`."""
 
 import json
 
@@ -10,18 +10,32 @@ from llamafactory.model import load_tokenizer
 
 
 @pytest.fixture
-def load(llava_model, image_data, tmp_path, small_mini, monkeypatch):
-    """What LLaMA-Factory's own ``get_dataset`` gives a plain run: texts of the records by split."""
+def parse(llava_model, image_data, tmp_path, small_mini, monkeypatch):
+    """LLaMA-Factory's arguments of a plain run, with FCIT_DATA_DIR set."""
     monkeypatch.setenv("FCIT_DATA_DIR", str(small_mini))
 
     def run(**changes):
         keys = tiny.recipe(llava_model, image_data, tmp_path / "out", stage="sft", **changes)
-        keys = {key: value for key, value in keys.items() if not key.startswith("fcit_")}
-        model_args, data_args, training_args, finetuning_args, _ = get_train_args(keys)
-        assert not hasattr(finetuning_args, "fcit_stage")
-        module = load_tokenizer(model_args)
-        template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
-        return get_dataset(template, model_args, data_args, training_args, stage="sft", **module)
+        return get_train_args({key: value for key, value in keys.items() if key in changes or not key.startswith("fcit_")})
+
+    return run
+
+
+def loaded(model_args, data_args, training_args, *_):
+    """What LLaMA-Factory's own ``get_dataset`` gives a plain run: its records by split."""
+    module = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
+    return get_dataset(template, model_args, data_args, training_args, stage="sft", **module)
+
+
+@pytest.fixture
+def load(parse):
+    """The same of a recipe without any fcit key."""
+
+    def run(**changes):
+        arguments = parse(**changes)
+        assert not hasattr(arguments[3], "fcit_stage")
+        return loaded(*arguments)
 
     return run
 
@@ -59,3 +73,12 @@ def test_a_root_without_the_file_is_named(load, tmp_path, monkeypatch):
     monkeypatch.setenv("FCIT_DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=f"{tmp_path}/instructions/ArxivQA/train_4w.json.*data download --root {tmp_path}"):
         load(dataset="fcit_arxivqa")
+
+
+def test_each_recipe_reads_from_its_own_root(parse, small_mini, roots):
+    """All three are parsed before the first is read: what one names is nothing to the others."""
+    rows = json.loads((small_mini / "instructions/ArxivQA/train_4w.json").read_text())
+    one, two = (parse(dataset="fcit_arxivqa", fcit_data_dir=str(root)) for root in roots)
+    neither = parse(dataset="fcit_arxivqa")
+    for arguments, root, count in [(two, roots[1], 2), (neither, small_mini, len(rows)), (one, roots[0], 1)]:
+        assert images(loaded(*arguments)["train_dataset"]) == [str(root / "datasets" / row["image"]) for row in rows[:count]]

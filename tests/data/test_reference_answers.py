@@ -7,8 +7,8 @@ import tiny
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
 
+from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.pipeline import Pipeline
-from fcit_plugin.data.root import use_data_root
 from fcit_plugin.evaluation.metrics import score
 
 GROUNDING = "instructions/Grounding/test_6000.json"
@@ -21,18 +21,17 @@ def read(path):
 
 
 @pytest.fixture
-def load_test(llava_model, image_data, tmp_path, monkeypatch):
+def load_test(llava_model, image_data, tmp_path):
     """Reads the test records of a data set with the tiny LLaVA's processor."""
 
     def load(root, name, **changes):
         keys = tiny.recipe(llava_model, image_data, tmp_path / "out", stage="sft", dataset="color", **changes)
         keys = {key: value for key, value in keys.items() if not key.startswith("fcit_")}
         model_args, data_args, training_args, *_ = get_train_args(keys)
-        monkeypatch.setenv("FCIT_DATA_DIR", str(root))
-        return Pipeline(model_args, data_args, training_args, load_tokenizer(model_args)).test(name)
+        catalogue = Catalogue(data_args.dataset_dir, str(root), data_args.media_dir)
+        return Pipeline(model_args, data_args, training_args, load_tokenizer(model_args), catalogue).test(name)
 
-    yield load
-    use_data_root(None)
+    return load
 
 
 @pytest.fixture

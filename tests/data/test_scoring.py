@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from runs import report_of, run_recipe
 
-from fcit_plugin.data.scoring import Scoring, check_metrics, scoring
+from fcit_plugin.data.catalogue import Catalogue
+from fcit_plugin.data.scoring import Scoring
 from fcit_plugin.evaluation.captions import COCO_PARTS
 
 
@@ -28,15 +29,15 @@ def entries(train=(), test=()):
     ],
 )
 def test_the_entries_name_the_metrics_and_that_of_the_test_records_goes_first(train, test, expected):
-    assert scoring("a", entries(train, test), "rouge_l") == expected
+    assert Catalogue(entries(train, test)).metrics("a") == expected
 
 
 def test_caption_is_what_the_recipe_says_and_the_parts_of_coco_stand_beside_it():
     info = entries(test={"fcit_metric": "caption", "fcit_also": ["rouge_l"]})
-    assert scoring("a", info, "anls") == Scoring("anls", ("rouge_l",))
+    assert Catalogue(info, caption_metric="anls").metrics("a") == Scoring("anls", ("rouge_l",))
     parts = tuple(f"coco_{part}" for part in COCO_PARTS)
-    assert scoring("a", info, "coco") == Scoring("coco", ("rouge_l", *parts))
-    assert scoring("fcit_flickr30k", {}, "coco") == Scoring("coco", parts)
+    assert Catalogue(info, caption_metric="coco").metrics("a") == Scoring("coco", ("rouge_l", *parts))
+    assert Catalogue({}, caption_metric="coco").metrics("fcit_flickr30k") == Scoring("coco", parts)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_caption_is_what_the_recipe_says_and_the_parts_of_coco_stand_beside_it()
 )
 def test_unknown_metrics_are_refused(test, message):
     with pytest.raises(ValueError, match=message):
-        check_metrics(["a"], entries(test=test), "rouge_l")
+        Catalogue(entries(test=test)).check_metrics(["a"])
 
 
 @pytest.fixture

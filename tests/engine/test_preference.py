@@ -11,6 +11,7 @@ from llamafactory.model import load_tokenizer
 from runs import losses_of, report_of, run_recipe, trained_alone
 from safetensors.torch import load_file
 
+from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.pipeline import Pipeline, TaskData
 
 ENTRIES = {
@@ -109,7 +110,9 @@ def test_a_whole_run_opens_a_subspace_for_each_task_and_is_evaluated(stage, pref
 def test_feedback_is_set_against_answers_of_the_same_client_alone(preference_recipe):
     """KTO scores each prompt with an answer to another one; in LLaMA-Factory that of the record before it."""
     model_args, data_args, training_args, *_ = get_train_args(preference_recipe("kto"))
-    pipeline = Pipeline(model_args, data_args, training_args, load_tokenizer(model_args), "kto")
+    pipeline = Pipeline(
+        model_args, data_args, training_args, load_tokenizer(model_args), Catalogue(data_args.dataset_dir), "kto"
+    )
     task = TaskData((pipeline.train("color_kto"),))
     answers = [row["output"] for row in records("kto", "color", 12)]
     own = np.array([1, 4, 10])

@@ -8,6 +8,7 @@ from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
 from runs import report_of
 
+from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.pipeline import Pipeline
 from fcit_plugin.data.raw_files import TrainFiles
 
@@ -78,14 +79,14 @@ def pipeline(formats, text_model, tmp_path_factory):
             "max_samples": max_samples,
         }
         model_args, data_args, training_args, *_ = get_train_args(keys)
-        return Pipeline(model_args, data_args, training_args, load_tokenizer(model_args))
+        return Pipeline(model_args, data_args, training_args, load_tokenizer(model_args), Catalogue(str(formats)))
 
     return make
 
 
 @pytest.mark.parametrize("max_samples", [None, 4, 100])
 def test_files_and_llamafactory_give_the_same_records_in_the_same_order(formats, pipeline, max_samples):
-    made, files = pipeline(max_samples), TrainFiles(str(formats), max_samples)
+    made, files = pipeline(max_samples), TrainFiles(Catalogue(str(formats)), max_samples)
     for name in json.loads((formats / "dataset_info.json").read_text()):
         assert files.count(name) == made.count(name) == min(max_samples or 6, 6)
         assert files.labels(name) == made.labels(name) == ANSWERS[:max_samples]
@@ -110,7 +111,7 @@ def test_what_has_no_column_is_refused(formats, tmp_path, entry, words):
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "dataset_info.json").write_text(json.dumps({"x": entry}))
     with pytest.raises(ValueError) as caught:
-        TrainFiles(str(tmp_path)).column("x", "hospital")
+        TrainFiles(Catalogue(str(tmp_path))).column("x", "hospital")
     assert [word for word in words if word not in str(caught.value)] == []
 
 

@@ -145,7 +145,7 @@ def test_files_that_are_there_stay_and_the_cache_serves_when_offline(online, tmp
 
 
 def test_the_root_called_hub_has_what_is_needed_on_first_use(online, small_mini, tmp_path):
-    code = "from fcit_plugin.data.root import data_root as root; print(root(), root('partitioned_data'))"
+    code = "from fcit_plugin.data.root import benchmark_root as root; print(root(), root(None, 'partitioned_data'))"
     env = online | {"FCIT_DATA_DIR": "hub", "FCIT_CACHE": str(tmp_path / "cache")}
     shown = fresh_process(["python", "-c", code], env).stdout.split()
     assert shown == [str(tmp_path / "cache" / "FCIT")] * 2

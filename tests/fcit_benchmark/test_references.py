@@ -47,7 +47,7 @@ class TestBox:
     ],
 )
 def test_a_column_holds_texts_or_a_box(value, reference, tmp_path):
-    found, defects = match_references([{"answers": value}], "t.json", "answers", tmp_path, "")
+    found, defects = match_references([{"answers": value}], "t.json", "answers", tmp_path)
     assert found == [reference]
     assert len(defects) == (reference is None)
 

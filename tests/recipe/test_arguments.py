@@ -8,7 +8,6 @@ import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.data.root import data_root
 
 #: defaults that the issue and the method's description name
 DEFAULTS = {
@@ -265,14 +264,6 @@ def test_keys_that_the_stage_would_ignore_are_refused(text_recipe, changes, sent
 def test_an_fcit_stage_is_for_training_alone(text_recipe):
     with pytest.raises(ValueError, match="`stage: fcit` is for `llamafactory-cli train`"):
         get_infer_args({"model_name_or_path": "unused", "template": "vicuna", "stage": "fcit"})
-
-
-def test_the_data_root_of_one_recipe_does_not_stay_for_the_next(text_recipe, tmp_path, monkeypatch):
-    monkeypatch.setenv("FCIT_DATA_DIR", str(tmp_path / "environment"))
-    get_train_args(text_recipe(fcit_data_dir=str(tmp_path / "recipe")))
-    assert data_root() == tmp_path / "recipe"
-    get_train_args(text_recipe())
-    assert data_root() == tmp_path / "environment"
 
 
 def test_misspelt_flags_are_named(text_recipe):

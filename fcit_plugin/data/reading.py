@@ -1,0 +1,23 @@
+"""A data set's records through LLaMA-Factory's own reader, wherever its catalogue says that they are."""
+
+from datasets import Dataset
+from llamafactory.data.loader import _load_single_dataset
+from llamafactory.data.parser import get_dataset_list
+
+from .catalogue import Catalogue, find_in_benchmark
+
+
+def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
+    """The records of a data set in LLaMA-Factory's standard form.
+
+    Args:
+        catalogue: Has the data set.
+        name: Its name.
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+    """
+    (attributes,) = get_dataset_list([name], {name: catalogue.entry(name)})
+    if not catalogue.is_users(name):
+        find_in_benchmark(attributes, name, catalogue.benchmark)
+    return _load_single_dataset(attributes, model_args, data_args, training_args)
