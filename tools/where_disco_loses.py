@@ -29,7 +29,7 @@ from fcit_plugin.data.pixels import Pictures
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import plot_cosines, short_name
-from fcit_plugin.evaluation.report import read_report
+from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import shown
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
@@ -95,7 +95,7 @@ def main() -> None:
 def look(session: Session, folder: Path, picture: Path | None) -> None:
     """Answer, compare, print."""
     state, args, names = Learnt.read(folder).state, session.args, session.scenario.all_datasets()
-    report = read_report(folder)
+    report = Report.read(folder)
     untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
     evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, {})
     own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
@@ -175,7 +175,7 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
         asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
         return session.encoder.encode(asked)
 
-    for row in report["assignments"]:
+    for row in report.assignments:
         task = number[row["task"]]
         sent.setdefault(row["subspace"], []).append(kinds_of(embedded(task)[local.records(row["client"], task)]))
     return [merged(sent[k]) for k in range(len(sent))]
@@ -190,9 +190,9 @@ def own_subspace(scenario, tasks, name: str) -> int:
 def best_after_learning(scenario, report) -> dict[str, float]:
     """The score of each data set after the last stage that had it."""
     found = {}
-    for stage, row in enumerate(report["accuracy"]):
-        scores = dict(zip(report["datasets"], row))
-        found |= {name: scores[name] for name in scenario.datasets_of_stage(stage)}
+    for stage in range(len(report.accuracy)):
+        scores = report.scores_after(stage)
+        found |= {name: scores[name] for name in scenario.datasets_of_stage(stage) if name in scores}
     return found
 
 

@@ -14,12 +14,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..evaluation.report import read_report, report_file
+    from ..evaluation.report import Report, report_file
     from ..evaluation.side_by_side import compare, render
     from ..evaluation.tables import plain
 
     paths = {os.path.realpath(report_file(path)): path for path in args.runs}  # a run that is named twice counts once
-    comparisons = compare({name: read_report(name) for name in paths.values()})
+    comparisons = compare({name: Report.read(name) for name in paths.values()})
     print(render(comparisons, plain))
     if args.out:
         _write(comparisons, args.out)
@@ -35,7 +35,7 @@ def _write(comparisons: Sequence, folder: Path) -> None:
     (folder / "table.md").write_text(render(comparisons, markdown) + "\n", encoding="utf-8")
     write_csv(comparisons, folder / "table.csv")
     for number, comparison in enumerate(comparisons):
-        if all(report["last"] is None for group in comparison.groups for report in group.reports):
+        if all(report.last is None for group in comparison.groups for report in group.reports):
             continue
         suffix = f"_{number + 1}" if len(comparisons) > 1 else ""
         plot_curves(comparison, folder / f"curves{suffix}.png")

@@ -11,14 +11,14 @@ from ..evaluation.tables import Rows, markdown
 from .grid_file import Cell, Grid, Table
 
 
-def _over_stages(key: str) -> Measure:
+def _over_stages(measure: Measure) -> Measure:
     """What is measured from stage to stage: nothing of a run that has but one."""
-    return lambda report: report[key] if len(_evaluated(report)) > 1 else None
+    return lambda report: measure(report) if len(_evaluated(report)) > 1 else None
 
 
 def _evaluated(report: Report) -> list[int]:
     """The stages after which there are scores."""
-    return [stage for stage, row in enumerate(report["accuracy"]) if any(score is not None for score in row)]
+    return [stage for stage, row in enumerate(report.accuracy) if any(score is not None for score in row)]
 
 
 def last_in_labels(report: Report) -> float | None:
@@ -26,31 +26,31 @@ def last_in_labels(report: Report) -> float | None:
 
     None of a run that was not evaluated in this way.
     """
-    rows = report.get("accuracy_restricted") or [[]]
-    if all(score is None for score in rows[-1]) or not report["accuracy"]:
+    rows = report.accuracy_restricted or [[]]
+    if all(score is None for score in rows[-1]) or not report.accuracy:
         return None
-    scores = [free if own is None else own for own, free in zip(rows[-1], report["accuracy"][-1], strict=True)]
+    scores = [free if own is None else own for own, free in zip(rows[-1], report.accuracy[-1], strict=True)]
     return fmean(score for score in scores if score is not None)
 
 
 def _subspaces(report: Report) -> float | None:
     """How many subspaces the run opened; a bound's LoRA is none."""
-    used = {row["subspace"] for row in report["assignments"]}
-    return float(len(used)) if used and report.get("reference") in (None, "oracle") else None
+    used = {row["subspace"] for row in report.assignments}
+    return float(len(used)) if used and report.reference in (None, "oracle") else None
 
 
 #: The columns: name -> number of a run, None where it has none.
 COLUMNS: dict[str, Measure] = {
-    "Last": lambda report: report["last"],
+    "Last": lambda report: report.last,
     "Last in labels": last_in_labels,
-    "Avg": _over_stages("avg"),
-    "Forgetting": _over_stages("forgetting"),
-    "BWT": _over_stages("bwt"),
+    "Avg": _over_stages(lambda report: report.avg),
+    "Forgetting": _over_stages(lambda report: report.forgetting),
+    "BWT": _over_stages(lambda report: report.bwt),
     "subspaces": _subspaces,
-    "MB up": lambda report: report["bytes_up"] / 1e6,
-    "MB down": lambda report: report["bytes_down"] / 1e6,
-    "s training": lambda report: report["seconds"]["train"],
-    "s evaluation": lambda report: report["seconds"]["evaluate"],
+    "MB up": lambda report: report.bytes_up / 1e6,
+    "MB down": lambda report: report.bytes_down / 1e6,
+    "s training": lambda report: report.seconds["train"],
+    "s evaluation": lambda report: report.seconds["evaluate"],
 }
 
 #: Of these the mean is enough.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
-from ..evaluation.report import Report, checked_report, read_report
+from ..evaluation.report import Report
 from ..files import write_bytes
 from .cell_state import Stand, State, differing_keys, state_of
 from .grid_file import Cell, Grid
@@ -30,6 +30,10 @@ class Run:
     run: str
     recipe: dict[str, Any]
     report: Report
+
+    def to_line(self) -> str:
+        """Return it as JSON without a line break."""
+        return json.dumps({**vars(self), "report": self.report.to_dict()}, ensure_ascii=False, separators=(",", ":"))
 
 
 #: The keys of a line.
@@ -70,7 +74,7 @@ class Results:
             FcitError: one of them is damaged.
         """
         finished = [cell for cell in self._grid.cells if self.state_of(cell).stand is Stand.FINISHED]
-        return {cell.name: self._reports.get(cell.name) or read_report(cell.folder) for cell in finished}
+        return {cell.name: self._reports.get(cell.name) or Report.read(cell.folder) for cell in finished}
 
 
 def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
@@ -91,7 +95,7 @@ def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
     """
     runs = read_runs(grid, [file] if file.exists() else [])
     runs |= {cell.name: Run(cell.name, cell.keys, reports[cell.name]) for cell in grid.cells if cell.name in reports}
-    lines = [json.dumps(vars(runs[name]), ensure_ascii=False, separators=(",", ":")) for name in sorted(runs)]
+    lines = [runs[name].to_line() for name in sorted(runs)]
     write_bytes(file, "".join(f"{line}\n" for line in lines).encode())
     return len(runs)
 
@@ -133,6 +137,6 @@ def _run_of(line: bytes, place: str) -> Run:
             raise FcitError(f"it needs the keys {', '.join(_KEYS)} and no others")
         if not isinstance(value["run"], str) or not isinstance(value["recipe"], dict):
             raise FcitError("`run` must be a name, and `recipe` keys and values")
-        return Run(value["run"], value["recipe"], checked_report(value["report"]))
-    except (TypeError, ValueError) as error:
+        return Run(value["run"], value["recipe"], Report.from_dict(value["report"]))
+    except FcitError as error:
         raise FcitError(f"{place} is not a finished run ({error}); restore the file, or take the line out.") from error

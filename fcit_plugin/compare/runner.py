@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..errors import FcitError
-from ..evaluation.report import read_report
+from ..evaluation.report import Report
 from .cell_state import LOG, RECIPE, Stand, State, clear, last_line, prepare, state_of
 from .grid_file import Cell, Grid
 
@@ -190,8 +190,8 @@ class Runner:
 
 
 def _scores(cell: Cell) -> str:
-    report = read_report(cell.folder)
-    shown = {"Last": report["last"], "Avg": report["avg"]}
+    report = Report.read(cell.folder)
+    shown = {"Last": report.last, "Avg": report.avg}
     return "   ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
 
 

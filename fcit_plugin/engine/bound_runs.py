@@ -12,11 +12,12 @@ from typing_extensions import override
 
 from ..adapters.lora import write_shared
 from ..evaluation.matrix import AccuracyMatrix
-from ..evaluation.report import Report, build_report, table, write_report
+from ..evaluation.report import Report, table
 from ..federation.server import Program
 from ..scenario.sampling import sample_clients
 from ..state.checkpoints import Checkpoints
-from .fingerprint import names
+from ..state.progress import Progress
+from .report import report_of
 from .run import FederatedRun
 from .session import Session
 
@@ -87,7 +88,7 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
         runs[-1]()
     if session.is_main:
         report = mean_report(session, runs)
-        write_report(report, session.output_dir)
+        report.write(session.output_dir)
         print(table(report))
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
 
@@ -120,26 +121,18 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
     for stage in range(len(matrices[0].rows)):
         rows = [dict(zip(matrix.datasets, matrix.rows[stage], strict=True)) for matrix in matrices]
         mean.add(stage, {name: fmean(row[name] for row in rows) for name, a in rows[0].items() if a is not None})
-    seconds = {key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")}
-    given = session.finetuning_args.fcit_given
-    report = build_report(
-        method=given.fcit_reference,
-        reference=given.fcit_reference,
-        setting=given.fcit_setting,
-        seed=session.training_args.seed,
-        stages=[list(session.scenario.datasets_of_stage(t)) for t in range(session.scenario.num_stages)],
-        matrix=mean,
+    measured = Progress(
         zero_shot=runs[0].progress.zero_shot,
-        bytes_up=0,
-        bytes_down=0,
+        matrix=mean,
         assignments=[row | {"subspace": k} for k, run in enumerate(runs) for row in run.progress.assignments],
         dropped=[row for run in runs for row in run.progress.dropped],
-        seconds={**seconds, "train": seconds["total"] - seconds["evaluate"]},
+        seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
         partition=runs[0].local.partition.table(runs[0].local.partition.dealt()),
-        arguments={**names(session.base_model, session.data_args, session.args), **session.keys},
     )
     each = [{key: getattr(matrix, key) for key in _MEASURES} for matrix in matrices]
-    report |= {key: fmean(values[key] for values in each) for key in _MEASURES}
-    report["spread"] = {key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES}
-    report["clients"] = {str(run.session.program.client): values for run, values in zip(runs, each, strict=True)}
-    return report
+    return dataclasses.replace(
+        report_of(session, measured),
+        **{key: fmean(values[key] for values in each) for key in _MEASURES},
+        spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES},
+        clients={str(run.session.program.client): values for run, values in zip(runs, each, strict=True)},
+    )

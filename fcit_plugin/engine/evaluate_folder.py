@@ -1,5 +1,6 @@
 """``stage: fcit`` with ``do_train: false``: what a run has learnt, evaluated anew with other keys of inference."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -8,12 +9,12 @@ from llamafactory.extras import logging
 
 from ..adapters.lora import check_keys, check_shapes
 from ..errors import FcitError
-from ..evaluation.matrix import AccuracyMatrix
-from ..evaluation.report import Report, build_report, table, write_report
+from ..evaluation.report import Report, table
 from ..serving.trained import Learnt
 from ..state.names import MANIFEST
+from ..state.progress import Progress
 from .evaluator import Evaluator
-from .fingerprint import names
+from .report import report_of
 from .session import Session, adapter_config
 
 logger = logging.get_logger(__name__)
@@ -44,31 +45,15 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, labels)
     evaluator.check(every)
     begin = time.perf_counter()
-    zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free if args.fcit_zero_shot else None
+    progress = Progress()
+    if args.fcit_zero_shot:
+        progress.zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free
     scores = evaluator.evaluate(learnt.state, every, args.fcit_eval_restricted != "false")
-    seconds = round(time.perf_counter() - begin, 2)
-    matrix, before = AccuracyMatrix(), scenario.num_stages - 1
-    matrix.add(before, scores.free)
-    given = session.finetuning_args.fcit_given
-    report = build_report(
-        method=given.fcit_reference or given.fcit_method,
-        reference=given.fcit_reference,
-        setting=given.fcit_setting,
-        seed=session.training_args.seed,
-        stages=[list(scenario.datasets_of_stage(t)) for t in range(scenario.num_stages)],
-        matrix=matrix,
-        restricted=[{}] * before + [scores.restricted],
-        other=[{}] * before + [scores.other],
-        zero_shot=zero_shot,
-        bytes_up=0,
-        bytes_down=0,
-        assignments=[],
-        seconds={"total": seconds, "train": 0.0, "evaluate": seconds},
-        arguments={**names(session.base_model, session.data_args, args), **session.keys},
-    )
-    report |= dict.fromkeys(("avg", "forgetting", "bwt", "fwt"))
+    progress.add_scores(scenario.num_stages - 1, scores.free, scores.restricted, scores.other)
+    progress.seconds = dict.fromkeys(("total", "evaluate"), time.perf_counter() - begin)
+    report = dataclasses.replace(report_of(session, progress), avg=None, forgetting=None, bwt=None, fwt=None)
     if session.is_main:
-        write_report(report, session.output_dir)
+        report.write(session.output_dir)
         print(table(report))
         logger.info_rank0(f"{folder} is evaluated; the report is in {session.output_dir}.")
     return report

@@ -10,7 +10,7 @@ from llamafactory.extras import logging
 
 from ..evaluation.card import model_card
 from ..evaluation.plots import plot_training_loss
-from ..evaluation.report import build_report, table, write_report
+from ..evaluation.report import table
 from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
@@ -26,9 +26,10 @@ from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
 from .evaluator import Evaluator, Scores
-from .fingerprint import digest_of, names
+from .fingerprint import digest_of
 from .hub import Hub
 from .monitor import Monitor
+from .report import named_arguments, report_of
 from .session import CARD, LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
@@ -106,7 +107,7 @@ class FederatedRun:
             logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
 
     def _begin(self) -> None:
-        arguments = {**self._names(), **self.recipe["keys"]}
+        arguments = named_arguments(self.session)
         self.progress.recipes.append({"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]})
         known = self.progress.zero_shot or {}
         unknown = [name for name in self.scenario.all_datasets() if name not in known]
@@ -198,11 +199,6 @@ class FederatedRun:
         found = {**session.data, "weights of model_name_or_path": session.base_fingerprint}
         return found if session.earlier is None else {**found, "run in adapter_name_or_path": session.earlier.digest}
 
-    def _names(self) -> dict[str, str]:
-        session = self.session
-        found = names(session.base_model, session.data_args, self.args)
-        return found if session.earlier is None else {**found, "adapter_name_or_path": str(session.earlier.folder)}
-
     def _number(self, stage: int, round: int) -> int:
         """Rounds before this one, over all stages."""
         return sum(self.session.rounds[:stage]) + round
@@ -258,35 +254,14 @@ class FederatedRun:
             [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
             output_dir / LOSS_PNG,
         )
-        seconds = {**progress.seconds, "train": progress.seconds["total"] - progress.seconds["evaluate"]}
-        given = session.finetuning_args.fcit_given
-        report = build_report(
-            method=given.fcit_reference or given.fcit_method,
-            reference=given.fcit_reference,
-            setting=self.scenario.name if session.earlier is not None else given.fcit_setting,
-            seed=session.training_args.seed,
-            stages=[list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
-            matrix=progress.matrix,
-            restricted=progress.restricted,
-            other=progress.other,
-            zero_shot=progress.zero_shot,
-            bytes_up=progress.traffic.up,
-            bytes_down=progress.traffic.down,
-            assignments=progress.assignments,
-            dropped=progress.dropped,
-            product_errors=progress.product_errors,
-            privacy=spent(self.args, progress.assignments, progress.asked, self.scenario.num_stages),
-            seconds={key: round(value, 2) for key, value in seconds.items()},
-            partition=progress.partition,
-            arguments={**self._names(), **self.recipe["keys"]},
-            earlier=[{key: recipe[key] for key in ("stage", "arguments")} for recipe in progress.recipes[:-1]],
-        )
-        write_report(report, output_dir)
+        privacy = spent(self.args, progress.assignments, progress.asked, self.scenario.num_stages)
+        report = report_of(session, progress, privacy)
+        report.write(output_dir)
         card = model_card(
             report,
             session.base_model,
             session.data_args.template,
-            metrics=self._metrics(report["datasets"]),
+            metrics=self._metrics(report.datasets),
             pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
             shared=SHARED if self.state.shared else None,
         )

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from .report import MATRIX_PNG, PARTITION_PNG, SUBSPACES_PNG, SUMMARY, Report, markdown_table, title
+from .report import MATRIX_PNG, PARTITION_PNG, SUBSPACES_PNG, Report, markdown_table
 
 TAGS = ("fcit", "federated-learning", "continual-learning", "llama-factory", "lora")
 
@@ -26,7 +26,7 @@ def model_card(
     """Return README.md for the output directory.
 
     Args:
-        report: from `build_report`.
+        report: of the run.
         base_model: name or path of the model that was tuned.
         template: LLaMA-Factory's chat template of the run.
         metrics: the metric that scored each data set; a data set that it lacks goes by "score".
@@ -38,9 +38,9 @@ def model_card(
         library_name="peft",
         pipeline_tag=pipeline_tag,
         tags=list(TAGS),
-        datasets=report["datasets"] or None,
-        metrics=sorted({metrics.get(name, "score") for name in _last_scores(report)}) or None,
-        model_name=f"fcit-{report['method']}-{report['setting']}",
+        datasets=report.datasets or None,
+        metrics=sorted({metrics.get(name, "score") for name in report.final_scores}) or None,
+        model_name=f"fcit-{report.method}-{report.setting}",
         eval_results=_results(report, metrics, pipeline_tag) or None,
     )
     if not data.eval_results:
@@ -57,12 +57,6 @@ def _is_hub_id(name: str) -> bool:
     return "/" in name and not Path(name).exists()
 
 
-def _last_scores(report: Report) -> dict[str, float]:
-    """The scores after the last stage that was evaluated, by data set."""
-    row = report["accuracy"][-1] if report["accuracy"] else []
-    return {name: score for name, score in zip(report["datasets"], row) if score is not None}
-
-
 def _results(report: Report, metrics: Mapping[str, str], task: str) -> list[EvalResult]:
     """Each data set's score after the last stage, and the summaries over all of them."""
     results = [
@@ -71,35 +65,35 @@ def _results(report: Report, metrics: Mapping[str, str], task: str) -> list[Eval
             dataset_type=name,
             dataset_name=name,
             metric_type=metrics.get(name, "score"),
-            metric_name=f"{metrics.get(name, 'score')} after stage {len(report['accuracy']) - 1}",
+            metric_name=f"{metrics.get(name, 'score')} after stage {len(report.accuracy) - 1}",
             metric_value=round(score, 2),
         )
-        for name, score in _last_scores(report).items()
+        for name, score in report.final_scores.items()
     ]
-    of_all: dict[str, Any] = {"task_type": task, "dataset_type": "fcit", "dataset_name": f"FCIT, {report['setting']}"}
+    of_all: dict[str, Any] = {"task_type": task, "dataset_type": "fcit", "dataset_name": f"FCIT, {report.setting}"}
     results += [
-        EvalResult(**of_all, metric_type=key, metric_name=name, metric_value=round(report[key], 2))
-        for key, name in SUMMARY.items()
-        if report[key] is not None
+        EvalResult(**of_all, metric_type=name.lower(), metric_name=name, metric_value=round(value, 2))
+        for name, value in report.summaries.items()
+        if value is not None
     ]
     return results
 
 
 def _text(report: Report, base_model: str, template: str, shared: str | None) -> str:
-    num_clients = len({entry["client"] for entry in report["assignments"]})
-    subspaces = sorted({entry["subspace"] for entry in report["assignments"]})
-    pictures = [f"![Score after each stage]({MATRIX_PNG})"] if report["accuracy"] else []
+    num_clients = len({entry["client"] for entry in report.assignments})
+    subspaces = sorted({entry["subspace"] for entry in report.assignments})
+    pictures = [f"![Score after each stage]({MATRIX_PNG})"] if report.accuracy else []
     pictures += [f"![Which tasks went to which subspace]({SUBSPACES_PNG})"] if subspaces else []
-    pictures += [f"![Records of each client, task by task]({PARTITION_PNG})"] if report["partition"] else []
-    up, down = (f"{report[key] / 1e6:,.1f} MB" for key in ("bytes_up", "bytes_down"))
+    pictures += [f"![Records of each client, task by task]({PARTITION_PNG})"] if report.partition else []
+    up, down = (f"{number / 1e6:,.1f} MB" for number in (report.bytes_up, report.bytes_down))
     beside = f" (of a base model that has the weights in `{shared}`)" if shared else ""
     parts = [
-        f"# {title(report)}",
+        f"# {report.title}",
         f"LoRA subspaces for `{base_model}`, made by federated continual instruction tuning (FCIT) with the method\n"
-        f"`{report['method']}`. Clients send adapter weights, identity tokens and counts; their data stays with them.",
+        f"`{report.method}`. Clients send adapter weights, identity tokens and counts; their data stays with them.",
         "| stages | clients that took part | subspaces | sent by clients | received by clients |\n"
         "| ---: | ---: | ---: | ---: | ---: |\n"
-        f"| {len(report['stages'])} | {num_clients} | {len(subspaces)} | {up} | {down} |",
+        f"| {len(report.stages)} | {num_clients} | {len(subspaces)} | {up} | {down} |",
         "## Results",
         markdown_table(report),
         *pictures,

@@ -118,6 +118,8 @@ class AccuracyMatrix:
         """
         matrix = cls(datasets)
         for stage, row in enumerate(rows):
+            if len(row) != len(datasets):
+                raise FcitError(f"After stage {stage} there are {len(row)} scores, but {len(datasets)} data sets.")
             matrix.add(stage, {name: a for name, a in zip(datasets, row, strict=True) if a is not None})
         return matrix
 

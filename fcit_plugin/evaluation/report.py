@@ -1,12 +1,13 @@
-"""The report of a run: one dictionary, and its forms as JSON, CSV, pictures and tables."""
+"""The report of a run: what it has measured, and its forms as JSON, CSV, pictures and tables."""
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from types import UnionType
+from typing import Any, TypedDict, get_args, get_origin, is_typeddict
 
 from ..errors import FcitError
 from ..files import write_bytes
@@ -14,205 +15,247 @@ from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .tables import markdown, plain
 
-Report = dict[str, Any]
-
 REPORT_JSON = "fcit_report.json"
 MATRIX_CSV = "accuracy_matrix.csv"
 MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
 
-SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
-
-#: What a report must have to be compared with others, in every version.
-_NEEDED = {
-    "method": str,
-    "setting": str,
-    "seed": int,
-    "stages": list,
-    "datasets": list,
-    "accuracy": list,
-    "zero_shot": dict,
-    "bytes_up": int,
-    "bytes_down": int,
-    "seconds": dict,
-    **dict.fromkeys(SUMMARY, float | int | None),
-}
+#: Keys that only the mean of several runs has.
+_OF_A_MEAN = ("spread", "clients")
 
 
-def build_report(
-    *,
-    method: str,
-    setting: str,
-    seed: int,
-    stages: Sequence[Sequence[str]],
-    matrix: AccuracyMatrix,
-    restricted: Sequence[Mapping[str, float | None]] | None = None,
-    other: Sequence[Mapping[str, Mapping[str, float]]] | None = None,
-    zero_shot: Mapping[str, float] | None = None,
-    bytes_up: int,
-    bytes_down: int,
-    assignments: Iterable[Mapping[str, Any]],
-    dropped: Iterable[Mapping[str, Any]] = (),
-    product_errors: Iterable[Mapping[str, Any]] = (),
-    privacy: Mapping[str, Any] | None = None,
-    seconds: Mapping[str, float],
-    partition: Sequence[Mapping[str, Any]] = (),
-    arguments: Mapping[str, Any] | None = None,
-    reference: str | None = None,
-    earlier: Sequence[Mapping[str, Any]] = (),
-) -> Report:
-    """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
+class Assignment(TypedDict):
+    """Which subspace a client trained in a round; the cosine is None with a method that needs none."""
 
-    Args:
+    stage: int
+    round: int
+    client: int
+    subspace: int
+    cosine: float | None
+    task: str
+
+
+class Absence(TypedDict):
+    """A client that was left out of a round, and why."""
+
+    stage: int
+    round: int
+    client: int
+    reason: str
+
+
+class ProductError(TypedDict):
+    """Relative error of what became of a subspace's products in a round, None where it is not defined."""
+
+    stage: int
+    round: int
+    subspace: int
+    error: float | None
+
+
+class Share(TypedDict):
+    """How many records of a data set each client has, one number per client."""
+
+    task: str
+    dataset: str
+    records: list[int]
+
+
+class Seconds(TypedDict):
+    """Wall-clock time in all, and its parts."""
+
+    total: float
+    train: float
+    evaluate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything about a run that is worth keeping, as plain JSON values. The order of the fields is that of the file.
+
+    Attributes:
         method: continual method, `fcit_method`.
+        reference: `fcit_reference` if the run is a bound that methods are compared with, not a method.
         setting: `fcit_setting`.
         seed: seed of the run.
-        stages: the data sets of each stage.
-        matrix: scores after each stage; may be empty if nothing was evaluated.
-        restricted: per row of the matrix the scores with answers restricted to the data set's own labels,
-            None (or absent) for a data set with open answers.
-        other: per row of the matrix the scores by further metrics: data set -> metric -> score.
-        zero_shot: scores of the untuned model, if it was evaluated.
-        bytes_up: bytes from the clients to the server.
-        bytes_down: bytes from the server to the clients.
-        assignments: entries with the keys stage, round, client, subspace, cosine and task. A cosine that is NaN
-            or None, as with a method that needs none, becomes null.
-        dropped: clients that were left out of a round: entries with the keys stage, round, client and reason.
-        product_errors: relative errors of what became of a subspace's products: entries with the keys stage, round,
-            subspace and error, the last None where it is not defined.
-        privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
-        seconds: total, train and evaluate.
-        partition: who has how many records of what: entries with the keys task, dataset and records, the last with one
-            number per client.
-        reference: `fcit_reference` if the run is a bound that methods are compared with, not a method.
         arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
         earlier: of a run that goes on from others, those: entries with the keys stage (its first one) and arguments.
-
-    Returns:
-        A dictionary with the keys method, reference, setting, seed, arguments, earlier, stages, datasets, accuracy,
-        accuracy_restricted, scores_other, zero_shot, last, avg, forgetting, bwt, fwt, bytes_up, bytes_down, assignments,
-        dropped, product_errors, privacy, partition and seconds.
-        `accuracy` is [stage][data set] with None where not evaluated; the five summaries are None where there is nothing
-        to summarise. `last` of the reference zero_shot is the mean over `zero_shot`.
+        stages: the data sets of each stage.
+        datasets: names of the columns of the matrices.
+        accuracy: scores after each stage [stage][data set], None where not evaluated; may be empty.
+        accuracy_restricted: the same with answers restricted to the data set's own labels, None too for open answers.
+        scores_other: after each stage the scores by further metrics: data set -> metric -> score.
+        zero_shot: scores of the untuned model, if it was evaluated.
+        last: summary, as :class:`AccuracyMatrix` defines it; None, like the next four, where there is nothing to summarise.
+            Of the reference zero_shot it is the mean over `zero_shot`.
+        avg: summary.
+        forgetting: summary.
+        bwt: summary.
+        fwt: summary.
+        bytes_up: bytes from the clients to the server.
+        bytes_down: bytes from the server to the clients.
+        assignments: who trained which subspace, one entry per client and round.
+        dropped: clients that were left out of a round.
+        product_errors: one entry per subspace and round.
+        privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
+        partition: who has how many records of what.
+        seconds: wall-clock time.
+        spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
+        clients: of a mean of several runs: the summaries of each, by its client.
     """
-    datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
-    # a run that goes on from another one may not be evaluated itself
-    evaluated = matrix.rows != [] and len(matrix.rows) == len(stages)
-    zero_shot = zero_shot or {}
-    untuned = fmean(zero_shot.values()) if reference == "zero_shot" else None
-    return {
-        "method": method,
-        "reference": reference,
-        "setting": setting,
-        "seed": int(seed),
-        "arguments": dict(arguments or {}),
-        "earlier": [dict(run) for run in earlier],
-        "stages": [list(stage) for stage in stages],
-        "datasets": datasets,
-        "accuracy": [row + [None] * (len(datasets) - len(row)) for row in matrix.rows],
-        "accuracy_restricted": [[_number(row.get(name)) for name in datasets] for row in restricted or ()],
-        "scores_other": [{name: dict(scores) for name, scores in row.items()} for row in other or ()],
-        "zero_shot": {name: float(zero_shot[name]) for name in datasets if name in zero_shot},
-        "last": matrix.last if evaluated else untuned,
-        "avg": matrix.avg if evaluated else None,
-        "forgetting": matrix.forgetting if evaluated else None,
-        "bwt": matrix.bwt if evaluated else None,
-        "fwt": matrix.fwt(zero_shot) if evaluated and zero_shot else None,
-        "bytes_up": int(bytes_up),
-        "bytes_down": int(bytes_down),
-        "assignments": [
-            {key: int(entry[key]) for key in ("stage", "round", "client", "subspace")}
-            | {"cosine": _number(entry["cosine"]), "task": str(entry["task"])}
-            for entry in assignments
-        ],
-        "dropped": [
-            {key: int(entry[key]) for key in ("stage", "round", "client")} | {"reason": str(entry["reason"])}
-            for entry in dropped
-        ],
-        "product_errors": [
-            {key: int(entry[key]) for key in ("stage", "round", "subspace")} | {"error": _number(entry["error"])}
-            for entry in product_errors
-        ],
-        "privacy": None if privacy is None else dict(privacy),
-        "partition": [
-            {"task": str(row["task"]), "dataset": str(row["dataset"]), "records": [int(count) for count in row["records"]]}
-            for row in partition
-        ],
-        "seconds": {key: float(seconds[key]) for key in ("total", "train", "evaluate")},
-    }
+
+    method: str
+    reference: str | None = None
+    setting: str
+    seed: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[list[str]]
+    datasets: list[str]
+    accuracy: list[Row]
+    accuracy_restricted: list[Row] = field(default_factory=list)
+    scores_other: list[dict[str, dict[str, float]]] = field(default_factory=list)
+    zero_shot: dict[str, float]
+    last: float | None
+    avg: float | None
+    forgetting: float | None
+    bwt: float | None
+    fwt: float | None
+    bytes_up: int
+    bytes_down: int
+    assignments: list[Assignment] = field(default_factory=list)
+    dropped: list[Absence] = field(default_factory=list)
+    product_errors: list[ProductError] = field(default_factory=list)
+    privacy: dict[str, Any] | None = None
+    partition: list[Share] = field(default_factory=list)
+    seconds: Seconds
+    spread: dict[str, float | None] | None = None
+    clients: dict[str, dict[str, float]] | None = None
+
+    @property
+    def title(self) -> str:
+        """What the run is called in tables, pictures and its model card."""
+        return f"FCIT: {self.method}, {self.setting}, seed {self.seed}"
+
+    @property
+    def matrix(self) -> AccuracyMatrix:
+        """`accuracy` as a matrix."""
+        return AccuracyMatrix.from_list(self.datasets, self.accuracy)
+
+    @property
+    def summaries(self) -> dict[str, float | None]:
+        """The five summaries by the names that people know them by; a name in small letters is its key."""
+        return {"Last": self.last, "Avg": self.avg, "Forgetting": self.forgetting, "BWT": self.bwt, "FWT": self.fwt}
+
+    @property
+    def final_scores(self) -> dict[str, float]:
+        """The scores after the last stage that was evaluated, by data set; empty if none was."""
+        return self.scores_after(len(self.accuracy) - 1)
+
+    def scores_after(self, stage: int) -> dict[str, float]:
+        """Return the scores after a stage by data set, without those that were not evaluated."""
+        row = self.accuracy[stage] if 0 <= stage < len(self.accuracy) else []
+        return {name: score for name, score in zip(self.datasets, row, strict=False) if score is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the report file."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {key: value for key, value in values.items() if key not in _OF_A_MEAN or value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Report":
+        """Rebuild a report from `to_dict`, also after JSON. A key that not every report needs may be missing.
+
+        Raises:
+            FcitError: it is no report; the message is a reason for the caller's sentence.
+        """
+        if not isinstance(values, dict):
+            raise FcitError("it is no JSON object")
+        items = {item.name: item for item in fields(cls)}
+        wrong = [key for key, item in items.items() if key in values and not _fits(values[key], item.type)]
+        wrong += [key for key, item in items.items() if key not in values and item.default is item.default_factory is MISSING]
+        if wrong:
+            raise FcitError(f"nothing, or nothing that fits, stands under {', '.join(sorted(wrong, key=list(items).index))}")
+        unknown = [str(key) for key in values if key not in items]
+        if unknown:
+            raise FcitError(f"it has more than this version of fcit-plugin knows: {', '.join(unknown)}")
+        report = cls(**values)
+        for rows in (report.accuracy, report.accuracy_restricted):
+            AccuracyMatrix.from_list(report.datasets, rows)
+        return report
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> "Report":
+        """Return the report of a run.
+
+        Args:
+            path: a run's `output_dir`, or its report file.
+
+        Raises:
+            FcitError: there is none, or it is damaged; the sentence names the file.
+        """
+        file = report_file(path)
+        if not file.is_file():
+            raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
+        try:
+            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise FcitError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
+
+    def write(self, output_dir: str | PathLike[str]) -> None:
+        """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        matrix = self.matrix
+        matrix.to_csv(folder / MATRIX_CSV)
+        if matrix.rows:
+            plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{self.title}: score after each stage")
+        if self.assignments:
+            plot_subspaces(self.assignments, folder / SUBSPACES_PNG)
+        if self.partition:
+            plot_partition(self.partition, folder / PARTITION_PNG)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
 
 
-def write_report(report: Report, output_dir: str | PathLike) -> None:
-    """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
-    folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    matrix = AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
-    matrix.to_csv(folder / MATRIX_CSV)
-    if matrix.rows:
-        plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{title(report)}: score after each stage")
-    if report["assignments"]:
-        plot_subspaces(report["assignments"], folder / SUBSPACES_PNG)
-    if report["partition"]:
-        plot_partition(report["partition"], folder / PARTITION_PNG)
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is of a type, down to its entries."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if kind is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if kind is list:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+    if is_typeddict(hint):
+        keys = hint.__annotations__
+        return isinstance(value, dict) and all(key in value and _fits(value[key], part) for key, part in keys.items())
+    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
 
 
-def report_file(path: str | PathLike) -> Path:
+def report_file(path: str | PathLike[str]) -> Path:
     """Return the report file of a run that is named by its `output_dir` or by that file."""
     return Path(path) / REPORT_JSON if Path(path).is_dir() else Path(path)
 
 
-def read_report(path: str | PathLike) -> Report:
-    """Return the report of a run, of this version or an earlier one.
-
-    Args:
-        path: a run's `output_dir`, or its report file.
-
-    Raises:
-        FcitError: there is none, or it is damaged; the sentence names the file.
-    """
-    file = report_file(path)
-    if not file.is_file():
-        raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
-    try:
-        return checked_report(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise FcitError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
-
-
-def checked_report(report: Any) -> Report:
-    """Return what was read as a report, if it has all that a comparison needs.
-
-    Raises:
-        FcitError: it has not; the message is a reason for the caller's sentence.
-        TypeError: its accuracy is no matrix of numbers.
-    """
-    if not isinstance(report, dict):
-        raise FcitError("it is no JSON object")
-    wrong = [key for key, kind in _NEEDED.items() if key not in report or not isinstance(report[key], kind)]
-    if wrong:
-        raise FcitError(f"nothing, or nothing that fits, stands under {', '.join(wrong)}")
-    AccuracyMatrix.from_list(report["datasets"], report["accuracy"])
-    return report
-
-
 def table(report: Report) -> str:
     """Return the table printed at the end of a run: stages down, data sets across, and the summary below."""
-    blocks = [title(report)]
+    blocks = [report.title]
     for heading, rows in _tables(report):
         blocks.append(f"{heading}:\n{plain(rows)}")
-    blocks.append("   ".join(f"{name} {value}" for name, value in _summary(report).items()))
-    if report["dropped"]:
-        blocks.append(f"{len(report['dropped'])} times a client was left out of a round: see dropped in {REPORT_JSON}.")
-    errors = [entry["error"] for entry in report.get("product_errors", ()) if entry["error"] is not None]
+    blocks.append("   ".join(f"{name} {value}" for name, value in _summary_cells(report).items()))
+    if report.dropped:
+        blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
+    errors = [entry["error"] for entry in report.product_errors if entry["error"] is not None]
     if errors:
         blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")
-    if report["privacy"]:
-        total = report["privacy"]["total"]
+    if report.privacy:
+        total = report.privacy["total"]
         blocks.append(
-            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report['privacy']['delta']:g}; see docs/guide/privacy.md."
+            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report.privacy['delta']:g}; see docs/guide/privacy.md."
         )
     return "\n\n".join(blocks)
 
@@ -222,7 +265,7 @@ def markdown_table(report: Report) -> str:
     blocks = []
     for heading, rows in _tables(report):
         blocks.append(f"{heading}:\n\n{markdown(rows)}")
-    summary = _summary(report)
+    summary = _summary_cells(report)
     lines = (summary.keys(), ["---:"] * len(summary), summary.values())
     blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(blocks)
@@ -230,38 +273,29 @@ def markdown_table(report: Report) -> str:
 
 def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     """The score tables that hold any score, as text cells, header row first."""
-    names = report["datasets"]
-    zero_shot = [("untuned", [report["zero_shot"].get(name) for name in names])]
+    names = report.datasets
+    untuned: list[tuple[str, Row]] = [("untuned", [report.zero_shot.get(name) for name in names])]
     tables = {
-        "Score": zero_shot + _stages(report["accuracy"]),
-        "Score with answers restricted to the data set's own labels": _stages(report["accuracy_restricted"]),
+        "Score": untuned + _name_stages(report.accuracy),
+        "Score with answers restricted to the data set's own labels": _name_stages(report.accuracy_restricted),
     }
     header = ["", *map(short_name, names)]
     filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}
     return [(heading, [header, *([name, *map(_cell, row)] for name, row in rows)]) for heading, rows in filled.items() if rows]
 
 
-def _stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+def _name_stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     return [(f"stage {stage}", row) for stage, row in enumerate(rows)]
 
 
-def _summary(report: Report) -> dict[str, str]:
-    spread = report.get("spread", {})  # over clients that learned alone
-    return {
-        name: _cell(report[key]) + (f" ± {_cell(spread[key])}" if spread.get(key) is not None else "")
-        for key, name in SUMMARY.items()
-    }
-
-
-def title(report: Report) -> str:
-    """Return what the run is called in tables, pictures and its model card."""
-    return f"FCIT: {report['method']}, {report['setting']}, seed {report['seed']}"
+def _summary_cells(report: Report) -> dict[str, str]:
+    cells = {name: _cell(value) for name, value in report.summaries.items()}
+    for name in cells:
+        deviation = (report.spread or {}).get(name.lower())  # over clients that learned alone
+        if deviation is not None:
+            cells[name] += f" ± {_cell(deviation)}"
+    return cells
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _number(value: float | None) -> float | None:
-    """Turn any number into a float for JSON, which knows no NaN."""
-    return None if value is None or not math.isfinite(value) else float(value)

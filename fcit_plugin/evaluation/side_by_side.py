@@ -16,14 +16,14 @@ Measure = Callable[[Report], float | None]
 
 #: The columns of a comparison: name -> number of a run, None where it has none.
 MEASURES: dict[str, Measure] = {
-    "Last": lambda report: report["last"],
-    "Avg": lambda report: report["avg"],
-    "Forgetting": lambda report: report["forgetting"],
-    "BWT": lambda report: report["bwt"],
-    "FWT": lambda report: report["fwt"],
-    "MB sent": lambda report: report["bytes_up"] / 1e6,
-    "MB received": lambda report: report["bytes_down"] / 1e6,
-    "minutes": lambda report: report["seconds"]["total"] / 60,
+    "Last": lambda report: report.last,
+    "Avg": lambda report: report.avg,
+    "Forgetting": lambda report: report.forgetting,
+    "BWT": lambda report: report.bwt,
+    "FWT": lambda report: report.fwt,
+    "MB sent": lambda report: report.bytes_up / 1e6,
+    "MB received": lambda report: report.bytes_down / 1e6,
+    "minutes": lambda report: report.seconds["total"] / 60,
 }
 
 #: Arguments that tell no runs apart: what differs between seeds, what has a place of its own, what moves no score.
@@ -65,22 +65,25 @@ class Group:
 
     def final(self, dataset: str) -> Spread | None:
         """Return mean and deviation of a data set's score after the last stage."""
-        return self.spread(lambda report: _final(report).get(dataset))
+        return self.spread(lambda report: report.final_scores.get(dataset))
 
     def matrix(self, datasets: Sequence[str]) -> list[list[Spread | None]]:
         """Return mean and deviation of the score of each data set after each stage."""
-
-        def after(report: Report, stage: int) -> dict[str, float | None]:
-            row = report["accuracy"][stage] if stage < len(report["accuracy"]) else [None] * len(report["datasets"])
-            return dict(zip(report["datasets"], row, strict=True))
-
-        stages = max(len(report["accuracy"]) for report in self.reports)
-        return [[self.spread(lambda r, t=t, name=name: after(r, t)[name]) for name in datasets] for t in range(stages)]
+        return [[self._score(stage, name) for name in datasets] for stage in range(self._num_stages)]
 
     def curve(self) -> list[Spread | None]:
         """Return, stage by stage, mean and deviation of the mean score over the data sets seen so far."""
-        stages = max(len(report["accuracy"]) for report in self.reports)
-        return [self.spread(lambda report, stage=stage: _seen_mean(report, stage)) for stage in range(stages)]
+        return [self._seen_mean(stage) for stage in range(self._num_stages)]
+
+    @property
+    def _num_stages(self) -> int:
+        return max(len(report.accuracy) for report in self.reports)
+
+    def _score(self, stage: int, dataset: str) -> Spread | None:
+        return self.spread(lambda report: report.scores_after(stage).get(dataset))
+
+    def _seen_mean(self, stage: int) -> Spread | None:
+        return self.spread(lambda report: fmean(seen.values()) if (seen := report.scores_after(stage)) else None)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """Setting and size."""
-        stages = max(len(report["stages"]) for group in self.groups for report in group.reports)
+        stages = max(len(report.stages) for group in self.groups for report in group.reports)
         return f"{self.setting}: {_count(stages, 'stage')}, {_count(len(self.datasets), 'data set')}"
 
 
@@ -116,7 +119,7 @@ def compare(reports: Mapping[str, Report]) -> list[Comparison]:
     """
     tables: dict[Any, dict[str, Report]] = {}
     for name, report in reports.items():
-        tables.setdefault((report["setting"], frozenset(report["datasets"])), {})[name] = report
+        tables.setdefault((report.setting, frozenset(report.datasets)), {})[name] = report
     return [_comparison(members) for members in tables.values()]
 
 
@@ -128,9 +131,9 @@ def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]]) -> Compar
         groups: reports of runs that differ in the seed alone, by label; at least one report each. If the untuned model is
             among them it has no other row.
     """
-    made = [Group(label, tuple(sorted(reports, key=lambda r: r["seed"]))) for label, reports in groups.items()]
-    datasets = made[0].reports[0]["datasets"]
-    has_own = any(report.get("reference") == "zero_shot" for group in made for report in group.reports)
+    made = [Group(label, tuple(sorted(reports, key=lambda r: r.seed))) for label, reports in groups.items()]
+    datasets = made[0].reports[0].datasets
+    has_own = any(report.reference == "zero_shot" for group in made for report in group.reports)
     return Comparison(setting, tuple(datasets), tuple(made), {} if has_own else _zero_shot(made, datasets))
 
 
@@ -182,34 +185,34 @@ def write_csv(comparisons: Sequence[Comparison], path: str | PathLike) -> None:
             for group in comparison.groups:
                 found = {name: group.spread(measure) for name, measure in MEASURES.items()}
                 found |= {name: group.final(name) for name in comparison.datasets}
-                seeds = " ".join(str(report["seed"]) for report in group.reports)
+                seeds = " ".join(str(report.seed) for report in group.reports)
                 writer.writerow([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
 
 
 def _comparison(reports: Mapping[str, Report]) -> Comparison:
     by_recipe: dict[str, dict[str, Report]] = {}
     for name, report in reports.items():
-        recipe = [report["method"], report["stages"], _arguments(report)]
+        recipe = [report.method, report.stages, _arguments(report)]
         by_recipe.setdefault(json.dumps(recipe, sort_keys=True), {})[name] = report
     parts: list[dict[str, Report]] = []
     for members in by_recipe.values():
-        seeds = [report["seed"] for report in members.values()]
+        seeds = [report.seed for report in members.values()]
         parts += [members] if len(set(seeds)) == len(seeds) else [{name: report} for name, report in members.items()]
 
     labels = [_label(next(iter(part.values())), list(reports.values())) for part in parts]
     groups = []
     for part, label in zip(parts, labels, strict=True):
         told = label if labels.count(label) == 1 else f"{label} ({next(iter(part))})"
-        groups.append(Group(told, tuple(sorted(part.values(), key=lambda report: report["seed"]))))
+        groups.append(Group(told, tuple(sorted(part.values(), key=lambda report: report.seed))))
     groups.sort(key=lambda group: (last.mean if (last := group.spread(MEASURES["Last"])) else -1.0, group.label))
 
     first = next(iter(reports.values()))
-    return Comparison(first["setting"], tuple(first["datasets"]), tuple(groups), _zero_shot(groups, first["datasets"]))
+    return Comparison(first.setting, tuple(first.datasets), tuple(groups), _zero_shot(groups, first.datasets))
 
 
 def _arguments(report: Report) -> dict[str, Any]:
-    """The arguments that tell runs apart; reports of version 0.1 have none."""
-    return {key: value for key, value in report.get("arguments", {}).items() if key not in _ASIDE}
+    """The arguments that tell runs apart."""
+    return {key: value for key, value in report.arguments.items() if key not in _ASIDE}
 
 
 def _label(report: Report, among: Sequence[Report]) -> str:
@@ -217,11 +220,11 @@ def _label(report: Report, among: Sequence[Report]) -> str:
 
     A bound differs from methods in much that it does not choose, so it is told from runs of its own kind alone.
     """
-    peers = [other for other in among if other.get("reference") == report.get("reference")]
+    peers = [other for other in among if other.reference == report.reference]
     told = [arguments for other in peers if (arguments := _arguments(other))]
     own = _arguments(report)
     differing = [key for key, value in own.items() if any(other.get(key) != value for other in told)]
-    return ", ".join([report["method"], *(f"{key.removeprefix('fcit_')}={_plain(own[key])}" for key in differing)])
+    return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_plain(own[key])}" for key in differing)])
 
 
 def _zero_shot(groups: Sequence[Group], datasets: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -229,24 +232,14 @@ def _zero_shot(groups: Sequence[Group], datasets: Sequence[str]) -> dict[str, di
     found: dict[tuple[float, ...], list[str]] = {}
     for group in groups:
         for report in group.reports:
-            if set(report["zero_shot"]) >= set(datasets):
-                scores = tuple(report["zero_shot"][name] for name in datasets)
+            if set(report.zero_shot) >= set(datasets):
+                scores = tuple(report.zero_shot[name] for name in datasets)
                 found.setdefault(scores, []).append(group.label)
     only = len(found) == 1
     return {
         "zero-shot" if only else f"zero-shot ({'; '.join(dict.fromkeys(labels))})": dict(zip(datasets, scores, strict=True))
         for scores, labels in found.items()
     }
-
-
-def _final(report: Report) -> dict[str, float | None]:
-    return dict(zip(report["datasets"], report["accuracy"][-1], strict=True)) if report["accuracy"] else {}
-
-
-def _seen_mean(report: Report, stage: int) -> float | None:
-    row = report["accuracy"][stage] if stage < len(report["accuracy"]) else []
-    scores = [score for score in row if score is not None]
-    return fmean(scores) if scores else None
 
 
 def _numbers(found: Mapping[str, Spread | None], names: Sequence[str]) -> list[float | str]:

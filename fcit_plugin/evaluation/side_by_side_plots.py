@@ -181,7 +181,7 @@ def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
 
 
 def _megabytes(report: Report) -> float:
-    return (report["bytes_up"] + report["bytes_down"]) / 1e6
+    return (report.bytes_up + report.bytes_down) / 1e6
 
 
 def _means_and_deviations(spreads: Sequence[Spread]) -> tuple[np.ndarray, np.ndarray]:

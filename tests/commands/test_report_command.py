@@ -3,10 +3,9 @@
 import json
 
 import pytest
+from reports import matrix_of, report_with
 
 from fcit_plugin.cli import main
-from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report, write_report
 
 
 @pytest.fixture
@@ -27,14 +26,8 @@ def outputs(tmp_path):
     """Output folders of two seeds of one method and of one run in another setting."""
     folders = []
     for name, setting, seed, last in (("one", "custom", 1, 60), ("two", "custom", 2, 80), ("het", "task_het", 1, 50)):
-        matrix = AccuracyMatrix()
-        matrix.add(0, {"a": last})
-        report = build_report(
-            method="disco", setting=setting, seed=seed, stages=[["a"]], matrix=matrix, zero_shot={"a": 5}, bytes_up=1,
-            bytes_down=1, assignments=[], seconds={"total": 60, "train": 30, "evaluate": 30},
-        )  # fmt: skip
         folders.append(tmp_path / name)
-        write_report(report, folders[-1])
+        report_with(matrix_of({"a": last}), [["a"]], setting=setting, seed=seed, zero_shot={"a": 5}).write(folders[-1])
     return folders
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from matplotlib.figure import Figure
+from reports import matrix_of, report_with
 from runs import ROOT
 
 from fcit_plugin.cli import main
@@ -14,8 +15,7 @@ from fcit_plugin.compare.cell_state import Stand, prepare
 from fcit_plugin.compare.grid_file import Grid
 from fcit_plugin.compare.results import Results, write_runs
 from fcit_plugin.compare.runner import Runner, run_cells
-from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import REPORT_JSON, build_report
+from fcit_plugin.evaluation.report import REPORT_JSON
 
 GRID = {
     "base": "base.yaml",
@@ -38,14 +38,9 @@ def make_grid(name="grid", **changes):
 
 def leave(cell, last):
     """Leave in a cell's folder what its run would."""
-    matrix = AccuracyMatrix()
-    matrix.add(0, {"fcit_ä": last})
-    report = build_report(
-        method="disco", setting="task_hom", seed=cell.seed, stages=[["fcit_ä"]], matrix=matrix, bytes_up=1, bytes_down=1,
-        assignments=[], seconds={"total": 1, "train": 1, "evaluate": 0},
-    )  # fmt: skip
+    report = report_with(matrix_of({"fcit_ä": last}), [["fcit_ä"]], setting="task_hom", seed=cell.seed)
     prepare(cell)
-    (cell.folder / REPORT_JSON).write_text(json.dumps(report))
+    (cell.folder / REPORT_JSON).write_text(json.dumps(report.to_dict()))
 
 
 @pytest.fixture
@@ -138,7 +133,7 @@ def test_a_line_from_other_keys_is_told_until_the_cell_is_run_anew(call, lines, 
     }
     leave(grid.cells[0], 70.0)
     assert results.state_of(grid.cells[0]).stand is Stand.FINISHED
-    assert {name: report["last"] for name, report in results.reports().items()} == {grid.cells[0].name: 70.0}
+    assert {name: report.last for name, report in results.reports().items()} == {grid.cells[0].name: 70.0}
 
 
 def test_only_what_the_file_lacks_is_run(call, lines, tmp_path):

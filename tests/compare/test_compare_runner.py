@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from reports import matrix_of, report_with
 
 from fcit_plugin.compare.cell_state import Stand, state_of
 from fcit_plugin.compare.grid_file import Grid
 from fcit_plugin.compare.runner import Runner, environment
-from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report
 
 STAND_IN = """#!{python}
 import json, os, pathlib, sys, time
@@ -43,14 +42,9 @@ if recipe["how"] == "breaks off":
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
-    matrix = AccuracyMatrix()
-    matrix.add(0, {"a": 50})
-    report = build_report(
-        method="disco", setting="custom", seed=1, stages=[["a"]], matrix=matrix, bytes_up=1, bytes_down=1,
-        assignments=[], seconds={"total": 1, "train": 1, "evaluate": 0},
-    )  # fmt: skip
+    report = report_with(matrix_of({"a": 50}), [["a"]])
     path = tmp_path_factory.mktemp("bin") / "llamafactory-cli"
-    path.write_text(STAND_IN.format(python=sys.executable, report=json.dumps(report)))
+    path.write_text(STAND_IN.format(python=sys.executable, report=json.dumps(report.to_dict())))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, only
 from fcit_plugin.engine.session import Session
-from fcit_plugin.evaluation.report import table
+from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
@@ -109,7 +109,7 @@ def subspaces_of(output_dir):
 def test_factors_have_an_error_and_the_report_tells_it(runs):
     _, output_dir = runs("factors")
     report = report_of(output_dir)
-    assert "Relative error of the averaged products: mean 0." in table(report)
+    assert "Relative error of the averaged products: mean 0." in table(Report.read(output_dir))
     assert [(row["stage"], row["round"], row["subspace"]) for row in report["product_errors"]] == [(0, r, 0) for r in range(3)]
     assert all(0.001 < error < 2 for error in errors_of(report))
 

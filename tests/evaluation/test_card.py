@@ -3,14 +3,14 @@
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from test_report import arguments, empty
+from reports import two_stages, unmeasured
 
 from fcit_plugin.evaluation.card import model_card
-from fcit_plugin.evaluation.report import build_report, markdown_table
+from fcit_plugin.evaluation.report import markdown_table
 
 
 def card_of(report=None, base="llava-hf/llava-1.5-7b-hf", **more):
-    report = build_report(**arguments()) if report is None else report
+    report = two_stages() if report is None else report
     return model_card(report, base, "llava", **{"metrics": {"fcit_a": "exact_match", "fcit_b": "coco"}, **more})
 
 
@@ -60,7 +60,7 @@ def test_a_base_model_that_is_no_repository_is_named_in_the_text_alone(tmp_path,
 
 
 def test_table_pictures_and_how_to_load():
-    report = build_report(**arguments())
+    report = two_stages()
     card = card_of(report, shared="shared.safetensors")
     assert markdown_table(report) in card
     for picture in ("accuracy_matrix", "subspaces", "partition"):
@@ -72,6 +72,6 @@ def test_table_pictures_and_how_to_load():
 
 
 def test_without_evaluation_there_are_no_results():
-    card = ModelCard(card_of(empty(), metrics={}), ignore_metadata_errors=False)
+    card = ModelCard(card_of(unmeasured(), metrics={}), ignore_metadata_errors=False)
     assert card.data.eval_results is None and card.data.metrics is None
     assert "model-index" not in card.content and ".png" not in card.content

@@ -1,142 +1,107 @@
 """The report and all its forms."""
 
 import json
+from dataclasses import replace
 
-import numpy as np
+import pytest
+from reports import two_stages, unmeasured
+from runs import ROOT
 
-from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report, markdown_table, read_report, table, write_report
+from fcit_plugin.errors import FcitError
+from fcit_plugin.evaluation.report import Report, markdown_table, table
 
-
-def arguments():
-    matrix = AccuracyMatrix()
-    matrix.add(0, {"fcit_a": 90.0})
-    matrix.add(1, {"fcit_a": np.float32(70), "fcit_b": 80.0})
-    entry = {"task": "a", "cosine": 0.5, "subspace": np.int64(0), "round": 0, "client": 4, "stage": 0}
-    return {
-        "method": "disco",
-        "setting": "custom",
-        "seed": 3,
-        "arguments": {"learning_rate": 0.1},
-        "stages": [("fcit_a",), ("fcit_b", "fcit_a")],
-        "matrix": matrix,
-        "restricted": [{"fcit_a": None}, {"fcit_a": None, "fcit_b": 85.0}],
-        "other": [{"fcit_a": {"substring": 95.0}}, {}],
-        "zero_shot": {"fcit_b": 20.0, "fcit_a": 10.0},
-        "bytes_up": np.int64(2_500_000),
-        "bytes_down": 4_000_000,
-        "assignments": [entry, entry | {"stage": 1, "client": 5, "subspace": 1, "cosine": float("nan"), "task": "b"}],
-        "seconds": {"evaluate": 1, "total": 3.5, "train": 2.5},
-        "partition": [{"records": np.array([5, 7]), "dataset": "fcit_a", "task": "a"}],
-    }
+LEFT_OUT = {"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}
 
 
-DROPPED = {"stage": 1, "round": np.int64(0), "client": 7, "reason": "it gave no reply"}
+@pytest.mark.parametrize("name", ["mini", "hard", "real"])
+def test_the_reports_of_the_shipped_runs_come_back_as_the_same_json(name):
+    lines = (ROOT / "results" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines
+    for line in lines:
+        values = json.loads(line)["report"]
+        assert json.dumps(Report.from_dict(values).to_dict()) == json.dumps(values)
 
 
-def empty():
-    nothing = {"matrix": AccuracyMatrix(), "restricted": [], "zero_shot": None, "assignments": [], "partition": []}
-    return build_report(**arguments() | nothing)
+def test_a_mean_of_runs_comes_back_too():
+    report = replace(two_stages(), spread={"last": 1.5, "avg": None}, clients={"4": {"last": 75.0}})
+    values = json.loads(json.dumps(report.to_dict()))
+    assert list(values)[-2:] == ["spread", "clients"]
+    assert Report.from_dict(values) == report
+    assert "Last 75.00 ± 1.50   Avg 82.50   " in table(report)
 
 
-def test_report_is_plain_json_with_the_numbers_of_the_matrix():
-    report = build_report(**arguments(), dropped=[DROPPED])
-    assert report == {
-        "method": "disco",
-        "reference": None,
-        "setting": "custom",
-        "seed": 3,
-        "arguments": {"learning_rate": 0.1},
-        "earlier": [],
-        "stages": [["fcit_a"], ["fcit_b", "fcit_a"]],
-        "datasets": ["fcit_a", "fcit_b"],
-        "accuracy": [[90.0, None], [70.0, 80.0]],
-        "accuracy_restricted": [[None, None], [None, 85.0]],
-        "scores_other": [{"fcit_a": {"substring": 95.0}}, {}],
-        "zero_shot": {"fcit_a": 10.0, "fcit_b": 20.0},
-        "last": 75.0,
-        "avg": 82.5,
-        "forgetting": 20.0,
-        "bwt": -20.0,
-        "fwt": 70.0,
-        "bytes_up": 2_500_000,
-        "bytes_down": 4_000_000,
-        "assignments": [
-            {"stage": 0, "round": 0, "client": 4, "subspace": 0, "cosine": 0.5, "task": "a"},
-            {"stage": 1, "round": 0, "client": 5, "subspace": 1, "cosine": None, "task": "b"},
-        ],
-        "dropped": [{"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}],
-        "product_errors": [],
-        "privacy": None,
-        "partition": [{"task": "a", "dataset": "fcit_a", "records": [5, 7]}],
-        "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},
-    }
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
+def test_a_report_needs_no_more_than_a_comparison_does():
+    needed = "method setting seed stages datasets accuracy zero_shot last avg forgetting bwt fwt bytes_up bytes_down seconds"
+    values = two_stages().to_dict()
+    report = Report.from_dict({key: values[key] for key in needed.split()})
+    assert (report.arguments, report.assignments, report.reference) == ({}, [], None)
+    for key in needed.split():
+        with pytest.raises(FcitError, match=f"stands under {key}$"):
+            Report.from_dict({name: value for name, value in values.items() if name != key})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": "3"}, "stands under seed$"),
+        ({"seed": True}, "stands under seed$"),
+        ({"last": "75"}, "stands under last$"),
+        ({"accuracy": [[90, "x"]], "stages": None}, "stands under stages, accuracy$"),
+        ({"accuracy": [[90.0]]}, "After stage 0 there are 1 scores, but 2 data sets"),
+        ({"accuracy": [[90.0, float("nan")]]}, "The score of fcit_b after stage 0 is nan"),
+        ({"accuracy_restricted": [[None] * 3]}, "After stage 0 there are 3 scores, but 2 data sets"),
+        ({"seconds": {"total": 1.0}}, "stands under seconds$"),
+        ({"assignments": [{"stage": 0}]}, "stands under assignments$"),
+        ({"partition": [{"task": "a", "dataset": "b", "records": [0.5]}]}, "stands under partition$"),
+        ({"mood": "good"}, "knows: mood$"),
+    ],
+)
+def test_what_is_no_report_is_told_by_its_key(changes, message):
+    with pytest.raises(FcitError, match=message):
+        Report.from_dict(two_stages().to_dict() | changes)
+
+
+def test_scores_by_data_set():
+    report = two_stages()
+    assert [report.scores_after(stage) for stage in range(3)] == [{"fcit_a": 90}, {"fcit_a": 70, "fcit_b": 80}, {}]
+    assert report.final_scores == report.scores_after(1)
 
 
 def test_the_table_says_what_privacy_was_spent_where_noise_was_added():
     spent = {"delta": 1e-5, "total": {"epsilon": 3.25}}
-    report = build_report(**arguments(), privacy=spent)
-    assert report["privacy"] == spent
+    report = two_stages(privacy=spent)
+    assert report.privacy == spent
     assert "Privacy spent: epsilon 3.25 at delta 1e-05" in table(report)
-    assert "Privacy" not in table(build_report(**arguments()))
+    assert "Privacy" not in table(two_stages())
 
 
 def test_the_table_says_how_often_clients_were_left_out_if_any_was():
-    assert "1 times a client was left out" in table(build_report(**arguments(), dropped=[DROPPED]))
-    assert "left out" not in table(build_report(**arguments()))
-
-
-def test_key_order_is_fixed():
-    report = build_report(**dict(reversed(arguments().items())))
-    assert json.dumps(report) == json.dumps(build_report(**arguments()))
-    assert list(report)[:5] == ["method", "reference", "setting", "seed", "arguments"]
-    assert list(report["zero_shot"]) == ["fcit_a", "fcit_b"]
-
-
-def test_without_evaluation_there_are_no_summaries():
-    report = empty()
-    assert report["datasets"] == ["fcit_a", "fcit_b"]
-    assert (report["accuracy"], report["zero_shot"]) == ([], {})
-    assert [report[key] for key in ("last", "avg", "forgetting", "bwt", "fwt")] == [None] * 5
-
-
-def test_last_of_the_untuned_model_is_its_mean_where_it_is_the_run():
-    nothing = {"matrix": AccuracyMatrix(), "restricted": [], "assignments": [], "partition": []}
-    report = build_report(**arguments() | nothing, reference="zero_shot")
-    assert (report["reference"], report["last"], report["avg"]) == ("zero_shot", 15.0, None)
-
-
-def test_data_sets_of_stages_that_were_not_reached_are_empty_columns():
-    given = arguments()
-    given["stages"] = [*given["stages"], ["fcit_c"]]
-    report = build_report(**given)
-    assert report["datasets"] == ["fcit_a", "fcit_b", "fcit_c"]
-    assert report["accuracy"] == [[90.0, None, None], [70.0, 80.0, None]]
+    assert "1 times a client was left out" in table(two_stages(dropped=[LEFT_OUT]))
+    assert "left out" not in table(two_stages())
 
 
 def test_files(tmp_path):
-    report = build_report(**arguments())
+    report = two_stages()
     for folder in ("one", "two"):
-        write_report(report, tmp_path / folder)
+        report.write(tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == ["accuracy_matrix.csv", "accuracy_matrix.png", "fcit_report.json", "partition.png", "subspaces.png"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     text = (tmp_path / "one" / "fcit_report.json").read_text()
-    assert json.loads(text) == report
+    assert json.loads(text) == report.to_dict()
     assert text.startswith('{\n  "method": "disco",\n')
-    assert read_report(tmp_path / "one") == read_report(tmp_path / "one" / "fcit_report.json") == report
+    assert Report.read(tmp_path / "one") == Report.read(tmp_path / "one" / "fcit_report.json") == report
     assert (tmp_path / "one" / "accuracy_matrix.csv").read_text() == "stage,fcit_a,fcit_b\n0,90.0,\n1,70.0,80.0\n"
 
 
 def test_files_without_evaluation(tmp_path):
-    write_report(empty(), tmp_path)
+    unmeasured().write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_matrix.csv", "fcit_report.json"]
 
 
 def test_table():
-    assert table(build_report(**arguments())).splitlines() == [
+    assert table(two_stages()).splitlines() == [
         "FCIT: disco, custom, seed 3",
         "",
         "Score:",
@@ -157,11 +122,11 @@ def test_table():
 
 def test_table_without_evaluation():
     expected = ["FCIT: disco, custom, seed 3", "", "Last -   Avg -   Forgetting -   BWT -   FWT -"]
-    assert table(empty()).splitlines() == expected
+    assert table(unmeasured()).splitlines() == expected
 
 
 def test_markdown_table():
-    lines = markdown_table(build_report(**arguments())).splitlines()
+    lines = markdown_table(two_stages()).splitlines()
     assert lines[:7] == [
         "Score:",
         "",

@@ -2,33 +2,34 @@
 
 import csv
 import statistics
+from dataclasses import replace
 
 import pytest
+from reports import matrix_of, report_with
 
-from fcit_plugin.evaluation.matrix import AccuracyMatrix
-from fcit_plugin.evaluation.report import build_report
 from fcit_plugin.evaluation.side_by_side import compare, final_rows, render, summary_rows, write_csv
 from fcit_plugin.evaluation.tables import markdown, plain
+from fcit_plugin.state.progress import Traffic
 
 
 def report(method="disco", seed=1, a=(90.0, 70.0), b=80.0, setting="custom", zero_shot=(10.0, 20.0), **arguments):
     """A run of two stages: a after both, b after the second."""
-    matrix = AccuracyMatrix(["fcit_a", "fcit_b"])
-    matrix.add(0, {"fcit_a": a[0]})
-    matrix.add(1, {"fcit_a": a[1], "fcit_b": b})
-    return build_report(
-        method=method,
+    return report_with(
+        matrix_of({"fcit_a": a[0]}, {"fcit_a": a[1], "fcit_b": b}),
+        [["fcit_a"], ["fcit_b"]],
+        method,
         setting=setting,
         seed=seed,
-        stages=[["fcit_a"], ["fcit_b"]],
-        matrix=matrix,
-        zero_shot=dict(zip(("fcit_a", "fcit_b"), zero_shot, strict=True)) if zero_shot else None,
-        bytes_up=2_500_000,
-        bytes_down=1_000_000,
-        assignments=[],
-        seconds={"total": 90.0, "train": 60.0, "evaluate": 30.0},
         arguments=arguments,
+        zero_shot=dict(zip(("fcit_a", "fcit_b"), zero_shot, strict=True)) if zero_shot else None,
+        traffic=Traffic(2_500_000, 1_000_000),
+        seconds={"total": 90.0, "evaluate": 30.0},
     )
+
+
+def unevaluated(report):
+    """The same run, of which only traffic and time are known."""
+    return replace(report, accuracy=[], **dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt")))
 
 
 def runs():
@@ -67,7 +68,7 @@ def test_mean_and_sample_deviation_over_seeds_by_hand():
 
 def test_curves_over_stages():
     disco = compare(runs())[0].groups[1]
-    assert [run["seed"] for run in disco.reports] == [1, 2, 3]
+    assert [run.seed for run in disco.reports] == [1, 2, 3]
     first, last = disco.curve()
     assert (first.mean, first.deviation) == (90, statistics.stdev([90, 94, 86]))
     assert (last.mean, last.deviation) == (75, statistics.stdev([75, 80, 70]))
@@ -75,7 +76,7 @@ def test_curves_over_stages():
 
 def test_a_stage_that_was_not_evaluated_is_a_gap():
     gap = report()
-    gap["accuracy"].insert(1, [None, None])
+    gap.accuracy.insert(1, [None, None])
     curve = compare({"x": gap})[0].groups[0].curve()
     assert [spread and spread.mean for spread in curve] == [90, None, 75]
 
@@ -105,15 +106,12 @@ def test_runs_of_one_seed_that_nothing_tells_apart_stand_alone_under_their_names
 
 
 def test_reports_without_arguments_are_not_mixed_with_others():
-    old = report(seed=2, a=(90, 60))
-    del old["arguments"]
-    (comparison,) = compare({"old": old, "new": report(seed=1, learning_rate=0.1)})
+    (comparison,) = compare({"old": report(seed=2, a=(90, 60)), "new": report(seed=1, learning_rate=0.1)})
     assert labels(comparison) == ["disco (old)", "disco (new)"]
 
 
 def test_settings_and_data_sets_have_tables_of_their_own():
-    other = report(seed=3)
-    other["datasets"] = ["fcit_a", "fcit_c"]
+    other = replace(report(seed=3), datasets=["fcit_a", "fcit_c"])
     comparisons = compare({"1": report(), "2": report(setting="task_hom"), "3": other, "4": report(seed=2)})
     assert [(c.setting, c.datasets, len(c.groups[0].reports)) for c in comparisons] == [
         ("custom", ("fcit_a", "fcit_b"), 2),
@@ -125,8 +123,7 @@ def test_settings_and_data_sets_have_tables_of_their_own():
 
 def test_columns_follow_the_first_run_whatever_the_order_in_another():
     turned = report("fedavg")
-    turned["datasets"].reverse()
-    turned["accuracy"] = [row[::-1] for row in turned["accuracy"]]
+    turned = replace(turned, datasets=turned.datasets[::-1], accuracy=[row[::-1] for row in turned.accuracy])
     (comparison,) = compare({"1": report(), "2": turned})
     assert final_rows(comparison)[2][1:] == final_rows(comparison)[3][1:] == ["70.00", "80.00"]
 
@@ -140,9 +137,7 @@ def test_different_untuned_models_have_a_row_each_and_incomplete_ones_none():
 
 
 def test_a_run_without_evaluation_has_only_bytes_and_minutes():
-    blank = report("fedavg", zero_shot=None)
-    blank |= {"accuracy": [], **dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt"))}
-    (comparison,) = compare({"x": blank, "y": report()})
+    (comparison,) = compare({"x": unevaluated(report("fedavg", zero_shot=None)), "y": report()})
     assert labels(comparison) == ["fedavg", "disco"]
     assert summary_rows(comparison)[2] == ["fedavg", "1", *["-"] * 5, "2.50", "1.00", "1.50"]
     assert final_rows(comparison)[2] == ["fedavg", "-", "-"]

@@ -1,11 +1,12 @@
 """Pictures of runs side by side: what is drawn. How they look was judged by eye."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from test_side_by_side import report, runs
+from test_side_by_side import report, runs, unevaluated
 
 from fcit_plugin.evaluation.side_by_side import MEASURES, compare, side_by_side
 from fcit_plugin.evaluation.side_by_side_plots import plot_bars, plot_curves, plot_finals, plot_matrices, plot_traffic
@@ -36,7 +37,7 @@ def test_matrices_are_the_mean_scores_of_each_data_set_after_each_stage_one_grou
         for stage in range(2):
             row = names.index(f"{group.label}, stage {stage}")
             for column, name in enumerate(comparison.datasets):
-                scores = [report["accuracy"][stage][report["datasets"].index(name)] for report in group.reports]
+                scores = [report.accuracy[stage][report.datasets.index(name)] for report in group.reports]
                 expected = None if None in scores else sum(scores) / len(scores)
                 assert shown.get((row, column)) == (expected if expected is None else pytest.approx(expected, abs=0.05))
 
@@ -80,7 +81,7 @@ def test_scores_above_100_are_not_cut_off(tmp_path, figures):
 
 
 def test_without_evaluation_there_is_nothing_to_draw(tmp_path):
-    blank = report() | {"accuracy": [], "last": None}
+    blank = unevaluated(report())
     for draw in (plot_curves, plot_finals):
         with pytest.raises(ValueError, match="nothing to draw: no run was evaluated"):
             draw(compare({"x": blank})[0], tmp_path / "p.png")
@@ -89,8 +90,7 @@ def test_without_evaluation_there_is_nothing_to_draw(tmp_path):
 
 def bound():
     """A run that has all data at once."""
-    found = report("centralized", seed=1)
-    return found | {"accuracy": [[95.0, 85.0]], "last": 90.0, "bytes_up": 0, "bytes_down": 0}
+    return replace(report("centralized", seed=1), accuracy=[[95.0, 85.0]], last=90.0, bytes_up=0, bytes_down=0)
 
 
 def beside_a_bound():
@@ -106,7 +106,7 @@ def test_groups_that_are_known_keep_their_order_and_their_zero_shot():
         ("centralized", 1),
     ]
     assert comparison.zero_shot == {"zero-shot": {"fcit_a": 10.0, "fcit_b": 20.0}}
-    untuned = report("zero_shot") | {"reference": "zero_shot"}
+    untuned = replace(report("zero_shot"), reference="zero_shot")
     assert side_by_side("custom", {"disco": [report()], "zero_shot": [untuned]}).zero_shot == {}
 
 
@@ -118,7 +118,7 @@ def test_a_bound_of_one_stage_is_a_level_line(tmp_path, figures):
 
 
 def test_bars_of_measures_stand_over_their_groups(tmp_path, figures):
-    measures = {"Last": MEASURES["Last"], "x": lambda report: 30.0 if report["method"] == "disco" else None}
+    measures = {"Last": MEASURES["Last"], "x": lambda report: 30.0 if report.method == "disco" else None}
     plot_bars(beside_a_bound(), measures, tmp_path / "b.png", "two measures")
     axes = figures[0].axes[0]
     heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers if hasattr(bars, "patches")}

@@ -1,0 +1,38 @@
+"""The report of a session's run, and what tells that run apart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..evaluation.report import Report
+from ..state.progress import Progress
+from ..state.report import make_report
+from .fingerprint import names
+from .session import Session
+
+
+def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] | None = None) -> Report:
+    """Return the report of what a session has measured.
+
+    Args:
+        session: of the recipe.
+        progress: what was measured.
+        privacy: what it has spent, from `federation.accounting`; None without noise.
+    """
+    given, scenario = session.finetuning_args.fcit_given, session.scenario
+    return make_report(
+        progress,
+        method=given.fcit_reference or given.fcit_method,
+        reference=given.fcit_reference,
+        setting=scenario.name if session.earlier is not None else given.fcit_setting,
+        seed=session.training_args.seed,
+        stages=[scenario.datasets_of_stage(t) for t in range(scenario.num_stages)],
+        arguments=named_arguments(session),
+        privacy=privacy,
+    )
+
+
+def named_arguments(session: Session) -> dict[str, Any]:
+    """The keys that decide the run's numbers, and what it starts from by the names that those have in the recipe."""
+    found = names(session.base_model, session.data_args, session.args)
+    earlier = {} if session.earlier is None else {"adapter_name_or_path": str(session.earlier.folder)}
+    return {**found, **earlier, **session.keys}

@@ -1,0 +1,89 @@
+"""The report of a run, from its progress."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from ..evaluation.report import Absence, Assignment, ProductError, Report, Share
+from .progress import Progress
+
+
+def make_report(
+    progress: Progress,
+    *,
+    method: str,
+    reference: str | None = None,
+    setting: str,
+    seed: int,
+    stages: Sequence[Sequence[str]],
+    arguments: Mapping[str, Any],
+    privacy: Mapping[str, Any] | None = None,
+) -> Report:
+    """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
+
+    Args:
+        progress: what the run has measured. A cosine or an error that is NaN becomes None. The last of its recipes is the
+            run's own, the others are those that it goes on from.
+        method: see :class:`Report`, as all others.
+        reference: none for a method.
+        setting: its name.
+        seed: of the run.
+        stages: the data sets of each stage; those of stages that were not reached are empty columns.
+        arguments: what decides the run's numbers.
+        privacy: None without noise.
+    """
+    matrix, zero_shot = progress.matrix, progress.zero_shot or {}
+    datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
+    # a run that goes on from another one may not be evaluated itself
+    evaluated = matrix.rows != [] and len(matrix.rows) == len(stages)
+    untuned = fmean(zero_shot.values()) if reference == "zero_shot" else None
+    total, evaluate = progress.seconds["total"], progress.seconds["evaluate"]
+    return Report(
+        method=method,
+        reference=reference,
+        setting=setting,
+        seed=seed,
+        arguments=dict(arguments),
+        earlier=[{key: recipe[key] for key in ("stage", "arguments")} for recipe in progress.recipes[:-1]],
+        stages=[list(stage) for stage in stages],
+        datasets=datasets,
+        accuracy=[row + [None] * (len(datasets) - len(row)) for row in matrix.rows],
+        accuracy_restricted=[[_finite(row.get(name)) for name in datasets] for row in progress.restricted],
+        scores_other=[{name: dict(scores) for name, scores in row.items()} for row in progress.other],
+        zero_shot={name: zero_shot[name] for name in datasets if name in zero_shot},
+        last=matrix.last if evaluated else untuned,
+        avg=matrix.avg if evaluated else None,
+        forgetting=matrix.forgetting if evaluated else None,
+        bwt=matrix.bwt if evaluated else None,
+        fwt=matrix.fwt(zero_shot) if evaluated and zero_shot else None,
+        bytes_up=progress.traffic.up,
+        bytes_down=progress.traffic.down,
+        assignments=[
+            Assignment(
+                stage=row["stage"],
+                round=row["round"],
+                client=row["client"],
+                subspace=row["subspace"],
+                cosine=_finite(row["cosine"]),
+                task=row["task"],
+            )
+            for row in progress.assignments
+        ],
+        dropped=[
+            Absence(stage=row["stage"], round=row["round"], client=row["client"], reason=row["reason"])
+            for row in progress.dropped
+        ],
+        product_errors=[
+            ProductError(stage=row["stage"], round=row["round"], subspace=row["subspace"], error=_finite(row["error"]))
+            for row in progress.product_errors
+        ],
+        privacy=None if privacy is None else dict(privacy),
+        partition=[Share(task=row["task"], dataset=row["dataset"], records=list(row["records"])) for row in progress.partition],
+        seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """None for a number that JSON does not know."""
+    return None if value is None or not math.isfinite(value) else value
