@@ -26,12 +26,12 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from ..adapters.lora import State
+from ..adapters.lora import Tensors
 from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
 from ..plugins import registry
-from .grid import InProcessGrid
+from .in_process_grid import InProcessGrid
 from .messages import to_state
 from .scaffold import CORRECTION, Correction, Scaffold
 
@@ -45,7 +45,7 @@ PROXIMAL_MU = "proximal-mu"
 ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
 
 
-class OwnStepsFedAdam(FedAdam):
+class PerSubspaceFedAdam(FedAdam):
     """FedAdam whose bias correction counts the updates of its own subspace.
 
     Flower corrects by the number of the server's round; a subspace that opens late, or rests, has made fewer updates.
@@ -72,7 +72,7 @@ class Float64Krum(Krum):
         return super().aggregate_train(server_round, _in_float64(replies))
 
 
-class AllButMalicious(MultiKrum):
+class SelectBenignMultiKrum(MultiKrum):
     """Multi-Krum that averages all replies but the ``num_malicious_nodes`` worst ones, in float64."""
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
@@ -104,17 +104,17 @@ SERVER_RULES: dict[str, Callable[[FcitArguments], Strategy]] = {
     "fedavgm": lambda args: FedAvgM(
         **ALL_NODES, server_learning_rate=args.fcit_server_learning_rate, server_momentum=args.fcit_server_momentum
     ),
-    "fedadam": lambda args: OwnStepsFedAdam(**_moments(args)),
+    "fedadam": lambda args: PerSubspaceFedAdam(**_moments(args)),
     "fedyogi": lambda args: FedYogi(**_moments(args)),
     "fedadagrad": lambda args: FedAdagrad(**_adaptive(args)),
     "fedmedian": lambda args: FedMedian(**ALL_NODES),
     "trimmed_mean": lambda args: FedTrimmedAvg(**ALL_NODES, beta=args.fcit_trim_fraction),
     "krum": lambda args: Float64Krum(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
-    "multi_krum": lambda args: AllButMalicious(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
+    "multi_krum": lambda args: SelectBenignMultiKrum(**ALL_NODES, num_malicious_nodes=args.fcit_num_malicious),
 }
 
 
-def client_terms(config: ConfigRecord, start: State, extras: Mapping[str, State]) -> list[GradientTerm]:
+def client_terms(config: ConfigRecord, start: Tensors, extras: Mapping[str, Tensors]) -> list[GradientTerm]:
     """What a server rule has its clients add to the gradients of their training.
 
     Args:
@@ -178,7 +178,7 @@ class RuleSet:
         """
         return list(self[owner].configure_train(number, arrays, ConfigRecord(), InProcessGrid(None, nodes)))
 
-    def aggregate(self, owner: int | str, number: int, parts: Sequence[Message]) -> State:
+    def aggregate(self, owner: int | str, number: int, parts: Sequence[Message]) -> Tensors:
         """What one owner's rule makes of its clients' weights.
 
         Args:

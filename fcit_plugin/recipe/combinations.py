@@ -104,7 +104,7 @@ def _check_method(model_args, training_args, finetuning_args, fcit: FcitArgument
     if fcit.fcit_identity_source != "text":
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         clashes.append(("deepspeed", zero3, f"fcit_identity_source: {fcit.fcit_identity_source}", why))
-    if method.tells_kinds:
+    if method.reports_kinds:
         why = "has clients tell their kinds of instructions, without noise"
         clashes.append(("fcit_identity_noise", fcit.fcit_identity_noise, f"fcit_method: {fcit.fcit_method}", why))
     for key, given, ours, why in clashes:
