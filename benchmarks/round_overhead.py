@@ -61,7 +61,7 @@ def parts() -> dict[str, list]:
     from transformers import Trainer
 
     from fcit_plugin.engine import client_training as local
-    from fcit_plugin.federation import client, kept, messages, round, server
+    from fcit_plugin.federation import client, messages, reply_cache, round, server
     from fcit_plugin.federation.rules import RuleSet
     from fcit_plugin.knowledge.organizer import Organizer
     from fcit_plugin.state.checkpoints import Checkpoints
@@ -79,10 +79,10 @@ def parts() -> dict[str, list]:
         ],
         "serialisation": [
             *((owner, "to_state") for owner in (client, round) if hasattr(owner, "to_state")),
-            (client, "update_reply"), (server, "num_bytes"), (messages, "to_record"), (kept, "request_digest"),
+            (client, "update_reply"), (server, "num_bytes"), (messages, "to_record"), (reply_cache, "request_digest"),
         ],
         "judging": [(server, "judge_tokens"), (server, "judge_updates")],
-        "replies kept": [(kept.KeptReplies, "arrived")],
+        "replies kept": [(reply_cache.ReplyCache, "arrived")],
         "organizing": [(Organizer, "assign"), (Organizer, "update")],
         "aggregating": [(RuleSet, "aggregate")],
         "commit": [(Checkpoints, "commit")],

@@ -9,7 +9,7 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.evaluation.metrics import mean_of, score
 from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.parts import KINDS
-from fcit_plugin.scenario import PartitionOptions, partition
+from fcit_plugin.scenario import PartitionOptions, deal
 
 
 def count(predictions, answers):
@@ -46,9 +46,9 @@ def test_a_registered_partitioner_is_a_valid_value_of_its_key(register):
         FcitArguments(fcit_partition="all_to_first")
     register(ThirdParty())
     assert FcitArguments(fcit_partition="all_to_first").fcit_partition == "all_to_first"
-    parts = partition(one_task(a=10), PartitionOptions(3, "all_to_first", min_samples=0), 0)
+    parts = deal(one_task(a=10), PartitionOptions(3, "all_to_first", min_samples=0), 0)
     assert [len(part) for part in parts] == [10, 0, 0]
-    topped = partition(one_task(a=10), PartitionOptions(3, "all_to_first", min_samples=2), 0)
+    topped = deal(one_task(a=10), PartitionOptions(3, "all_to_first", min_samples=2), 0)
     assert [len(part) for part in topped] == [6, 2, 2]
     assert sorted(np.concatenate(topped).tolist()) == list(range(10))
 
@@ -71,7 +71,7 @@ def test_a_registered_partitioner_that_does_not_deal_properly_is_refused(registe
 
     register(Wrong())
     with pytest.raises(ValueError, match=words):
-        partition(one_task(a=10), PartitionOptions(3, "wrong", min_samples=0), 0)
+        deal(one_task(a=10), PartitionOptions(3, "wrong", min_samples=0), 0)
 
 
 def test_a_name_that_is_taken_is_refused(register):

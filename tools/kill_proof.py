@@ -58,7 +58,7 @@ SMALL = {
 PHASES = {
     "start and resume": ("fcit_plugin.engine.session", "Session.__init__"),
     "local training": ("fcit_plugin.engine.client_training", "LocalTrainer.train"),
-    "keeping a reply": ("fcit_plugin.federation.kept", "seal"),
+    "keeping a reply": ("fcit_plugin.federation.reply_cache", "seal"),
     "aggregation": ("fcit_plugin.federation.server", "fold"),
     "evaluation": ("fcit_plugin.engine.evaluator", "Evaluator.evaluate"),
     "commit": ("fcit_plugin.state.checkpoints", "Checkpoints.commit"),

@@ -31,7 +31,7 @@ from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import plot_cosines, short_name
 from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
-from fcit_plugin.knowledge.image_tokens import shown
+from fcit_plugin.knowledge.image_tokens import encoder_inputs
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
 from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.state.server_state import ServerState
@@ -110,7 +110,7 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
         told_router = Fixed(own[name], len(state.subspaces), session.encoder)
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
-        asked = shown(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
         embedded = session.encoder.encode(asked)
         weight[name] = as_run.weights_of(embedded)[:, own[name]]
         kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
@@ -172,7 +172,7 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
     @cache
     def embedded(task: int) -> np.ndarray:
         data = local.task(task)
-        asked = shown(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
         return session.encoder.encode(asked)
 
     for row in report.assignments:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .lora import BOTH, State
-from .products import Pair, layer_keys, pair_of, relative_error, total, truncated
+from .lora import BOTH, Tensors
+from .products import Pair, layer_keys, pair_of, relative_error, sum_of_pairs, truncated
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Combined:
+class AggregationResult:
     """What became of the clients' factors.
 
     Attributes:
@@ -39,7 +39,7 @@ class Combined:
         base: What is added to the base weights beside, as L [out, k] and R [k, in] by layer, without LoRA's scale.
     """
 
-    subspace: State
+    subspace: Tensors
     base: Mapping[str, Pair] = field(default_factory=dict)
 
 
@@ -68,16 +68,16 @@ class LoraAggregation:
         """
         return BOTH
 
-    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
+    def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
         """The next factors of a subspace.
 
         Args:
             start: The factors that the clients began from.
             averaged: What the server rule made of theirs.
             members: The clients, at least one, in the order of their numbers.
-            anew: Freshly drawn factors with B = 0.
+            fresh: Freshly drawn factors with B = 0.
         """
-        return Combined(averaged)
+        return AggregationResult(averaged)
 
 
 class Ffa(LoraAggregation):
@@ -121,17 +121,17 @@ class Svd(LoraAggregation):
     averages_products = True
     keeps_basis = False
 
-    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
+    def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
         """See :meth:`LoraAggregation.combine`."""
         combined = {}
         for b, a in layer_keys(start).values():
             rank, products = start[a].shape[0], products_of(members, (b, a))
             length = sum(share * right.square().sum() for share, (_, right) in products).div(rank).sqrt()
-            u, s, vt = truncated(total(products), rank)
+            u, s, vt = truncated(sum_of_pairs(products), rank)
             length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
             combined[a] = _as(start[a], length * vt)
             combined[b] = _as(start[b], u * s / length)
-        return Combined(combined)
+        return AggregationResult(combined)
 
 
 class Exact(LoraAggregation):
@@ -149,7 +149,7 @@ class Exact(LoraAggregation):
     averages_products = True
     changes_base = True
 
-    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
+    def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
         """See :meth:`LoraAggregation.combine`."""
         subspace, residual = {}, {}
         for layer, keys in layer_keys(start).items():
@@ -157,8 +157,8 @@ class Exact(LoraAggregation):
             b, a = (sum(share * found[side] for share, found in products) for side in range(2))
             subspace |= {key: _as(start[key], mean) for key, mean in zip(keys, (b, a), strict=True)}
             if others:
-                residual[layer] = total((share, (left - b, right - last[1])) for share, (left, right) in others)
-        return Combined(subspace, residual)
+                residual[layer] = sum_of_pairs((share, (left - b, right - last[1])) for share, (left, right) in others)
+        return AggregationResult(subspace, residual)
 
 
 class Stack(LoraAggregation):
@@ -174,9 +174,11 @@ class Stack(LoraAggregation):
     keeps_basis = False
     changes_base = True
 
-    def combine(self, start: State, averaged: State, members: Sequence[Member], anew: State) -> Combined:
+    def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
         """See :meth:`LoraAggregation.combine`."""
-        return Combined(anew, {layer: total(products_of(members, keys)) for layer, keys in layer_keys(start).items()})
+        return AggregationResult(
+            fresh, {layer: sum_of_pairs(products_of(members, keys)) for layer, keys in layer_keys(start).items()}
+        )
 
 
 def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -191,7 +193,7 @@ def products_of(members: Sequence[Member], keys: tuple[str, str]) -> list[tuple[
     return [(member.share, pair_of(member.factors, keys)) for member in members]
 
 
-def product_error(combined: Combined, members: Sequence[Member]) -> float | None:
+def product_error(combined: AggregationResult, members: Sequence[Member]) -> float | None:
     """How far a subspace is from what its clients learnt: ||B A - sum_c p_c B_c A_c||_F / ||sum_c p_c B_c A_c||_F.
 
     Over all layers, with what the base weights got counted to B A; see :func:`..adapters.products.relative_error`. With a
@@ -201,6 +203,6 @@ def product_error(combined: Combined, members: Sequence[Member]) -> float | None
     def layers() -> Iterator[tuple[Pair, Pair]]:
         for layer, keys in layer_keys(combined.subspace).items():
             parts = [pair_of(combined.subspace, keys), *([combined.base[layer]] if layer in combined.base else [])]
-            yield total((1.0, part) for part in parts), total(products_of(members, keys))
+            yield sum_of_pairs((1.0, part) for part in parts), sum_of_pairs(products_of(members, keys))
 
     return relative_error(layers())

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from .lora import State
-from .products import Pair, total
+from .lora import Tensors
+from .products import Pair, sum_of_pairs
 
 #: What PEFT puts in front of a layer's name.
 _PEFT = "base_model.model."
 
 
-def grown(base: State, more: Mapping[str, Pair]) -> State:
+def add_pairs(base: Tensors, more: Mapping[str, Pair]) -> Tensors:
     """C + L R of every layer.
 
     Args:
@@ -28,7 +28,7 @@ def grown(base: State, more: Mapping[str, Pair]) -> State:
         name = layer.removeprefix(_PEFT)
         left, right = f"{name}.B", f"{name}.A"
         if left in found:
-            pair = total([(1.0, (found.pop(left).double(), found.pop(right).double())), (1.0, pair)])
+            pair = sum_of_pairs([(1.0, (found.pop(left).double(), found.pop(right).double())), (1.0, pair)])
         whole = found.pop(f"{name}.weight", None)
         if whole is None and sum(part.numel() for part in pair) < pair[0].shape[0] * pair[1].shape[1]:
             found[left], found[right] = (part.float().contiguous() for part in pair)
@@ -37,12 +37,12 @@ def grown(base: State, more: Mapping[str, Pair]) -> State:
     return found
 
 
-def changed_layers(base: State) -> Iterator[str]:
+def changed_layers(base: Tensors) -> Iterator[str]:
     """The names of the layers, each once."""
     return (key.removesuffix(end) for key in sorted(base) for end in (".A", ".weight") if key.endswith(end))
 
 
-def change_of(base: State, layer: str) -> torch.Tensor:
+def change_of(base: Tensors, layer: str) -> torch.Tensor:
     """C [out, in] of one layer, float32."""
     whole = base.get(f"{layer}.weight")
     return base[f"{layer}.B"] @ base[f"{layer}.A"] if whole is None else whole

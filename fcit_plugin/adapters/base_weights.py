@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import FcitError
 from .base_change import change_of, changed_layers
-from .lora import ADAPTER, State
+from .lora import ADAPTER, Tensors
 
 
 class BaseWeights:
@@ -34,15 +34,15 @@ class BaseWeights:
                 _check(layer, weight, shared=uses[id(weight)] > 1)
                 self._weights[layer], self._scales[layer] = weight, module.scaling[ADAPTER]
         self._loaded = {layer: weight.detach().to("cpu", copy=True) for layer, weight in self._weights.items()}
-        self._written: State = {}
+        self._written: Tensors = {}
 
-    def write(self, base: State) -> None:
+    def write(self, base: Tensors) -> None:
         """Change the model's weights by C; an empty one gives back those that were loaded.
 
         Raises:
             FcitError: It is that of another model.
         """
-        if same(base, self._written):
+        if equal(base, self._written):
             return
         layers = set(changed_layers(base))
         for layer in sorted(layers | set(changed_layers(self._written))):
@@ -50,14 +50,14 @@ class BaseWeights:
                 raise FcitError(f"The change of the base weights does not fit the model: it has no LoRA layer {layer}.")
             weight, loaded = self._weights[layer], self._loaded[layer]
             if layer in layers:
-                put(weight, loaded, base, layer, self._scales[layer])
+                write_weight(weight, loaded, base, layer, self._scales[layer])
             else:
                 with torch.no_grad():
                     weight.copy_(loaded)
         self._written = dict(base)
 
 
-def add_to(model: nn.Module, base: State, scale: float, source: str) -> None:
+def add_to(model: nn.Module, base: Tensors, scale: float, source: str) -> None:
     """Change the weights of a model without adapters, for good.
 
     Args:
@@ -75,10 +75,10 @@ def add_to(model: nn.Module, base: State, scale: float, source: str) -> None:
         if weight is None:
             raise FcitError(f"The change of the base weights in {source} does not fit this base model: it has no {layer}.")
         _check(layer, weight, shared=False)
-        put(weight, weight.detach().clone(), base, layer, scale)
+        write_weight(weight, weight.detach().clone(), base, layer, scale)
 
 
-def put(weight: nn.Parameter, loaded: torch.Tensor, base: State, layer: str, scale: float) -> None:
+def write_weight(weight: nn.Parameter, loaded: torch.Tensor, base: Tensors, layer: str, scale: float) -> None:
     """W + s C into one weight, in float32 until it takes the weight's dtype.
 
     Raises:
@@ -95,12 +95,12 @@ def put(weight: nn.Parameter, loaded: torch.Tensor, base: State, layer: str, sca
         weight.copy_(loaded.to(device, torch.float32) + scale * change)
 
 
-def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+def equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     """Whether two states hold the same numbers."""
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def _keys(base: State, layer: str) -> list[str]:
+def _keys(base: Tensors, layer: str) -> list[str]:
     return [key for key in (f"{layer}.A", f"{layer}.B", f"{layer}.weight") if key in base]
 
 

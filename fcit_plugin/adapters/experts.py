@@ -12,7 +12,7 @@ from torch import nn
 from typing_extensions import override
 
 from ..errors import FcitError
-from .lora import State
+from .lora import Tensors
 
 _ROUTER = ".router.weight"
 
@@ -58,6 +58,6 @@ def divide(model: nn.Module, adapter: str, num_experts: int) -> None:
             module.lora_A[adapter] = Experts(module.lora_A[adapter], num_experts)
 
 
-def num_experts(subspace: State) -> int | None:
+def num_experts(subspace: Tensors) -> int | None:
     """E of a subspace; None if it is a plain LoRA."""
     return next((len(value) for key, value in subspace.items() if key.endswith(_ROUTER)), None)

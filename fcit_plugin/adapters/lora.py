@@ -17,7 +17,7 @@ from ..errors import FcitError
 #: LLaMA-Factory trains the adapter of this name.
 ADAPTER = "default"
 
-State = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 #: The two factors of a layer, whose LoRA is s B A.
 BOTH = "AB"
@@ -28,7 +28,7 @@ def factor_of(key: str) -> str:
     return "A" if ".lora_A." in key or ".lora_embedding_A" in key else "B"
 
 
-def only(state: Mapping[str, Any], factors: str) -> dict[str, Any]:
+def select_factors(state: Mapping[str, Any], factors: str) -> dict[str, Any]:
     """The part of a subspace that is of these factors ("A", "B" or "AB")."""
     return {key: value for key, value in state.items() if factor_of(key) in factors}
 
@@ -72,7 +72,7 @@ def whole_weight(weight: torch.Tensor) -> Iterator[torch.Tensor]:
         yield weight
 
 
-def _read(parameters: dict[str, nn.Parameter]) -> State:
+def _read(parameters: dict[str, nn.Parameter]) -> Tensors:
     with _whole(parameters, write=False):
         return {
             k: p.detach().to("meta" if p.is_meta else "cpu", torch.float32, copy=True).contiguous()
@@ -80,7 +80,7 @@ def _read(parameters: dict[str, nn.Parameter]) -> State:
         }
 
 
-def _write(parameters: dict[str, nn.Parameter], state: State, what: str) -> None:
+def _write(parameters: dict[str, nn.Parameter], state: Tensors, what: str) -> None:
     check_keys(parameters, state, what)
     with _whole(parameters, write=True), torch.no_grad():
         check_shapes(parameters, state, what)
@@ -88,7 +88,7 @@ def _write(parameters: dict[str, nn.Parameter], state: State, what: str) -> None
             parameter.copy_(state[key])
 
 
-def check_keys(parameters: Mapping[str, torch.Tensor], state: State, what: str) -> None:
+def check_keys(parameters: Mapping[str, torch.Tensor], state: Tensors, what: str) -> None:
     """Refuse a state with other tensors than the model's.
 
     Raises:
@@ -102,7 +102,7 @@ def check_keys(parameters: Mapping[str, torch.Tensor], state: State, what: str) 
         )
 
 
-def check_shapes(parameters: Mapping[str, torch.Tensor], state: State, what: str) -> None:
+def check_shapes(parameters: Mapping[str, torch.Tensor], state: Tensors, what: str) -> None:
     """Refuse a state whose tensors have other shapes than the model's.
 
     Raises:
@@ -130,12 +130,12 @@ def training_only(factors: Mapping[str, nn.Parameter], trained: Mapping[str, nn.
             parameter.requires_grad_(True)
 
 
-def read_subspace(model: nn.Module) -> State:
+def read_subspace(model: nn.Module) -> Tensors:
     """The adapter's factors A [r, in] and B [out, r] of every target layer, float32 copies on the CPU."""
     return _read(lora_parameters(model))
 
 
-def write_subspace(model: nn.Module, state: State) -> None:
+def write_subspace(model: nn.Module, state: Tensors) -> None:
     """Put a subspace into the model's adapter.
 
     Raises:
@@ -144,12 +144,12 @@ def write_subspace(model: nn.Module, state: State) -> None:
     _write(lora_parameters(model), state, "subspace")
 
 
-def read_shared(model: nn.Module) -> State:
+def read_shared(model: nn.Module) -> Tensors:
     """Trainable parameters that are no LoRA factors (the multimodal projector), float32 copies on the CPU."""
     return _read(shared_parameters(model))
 
 
-def write_shared(model: nn.Module, state: State) -> None:
+def write_shared(model: nn.Module, state: Tensors) -> None:
     """Put the shared trainables into the model.
 
     Raises:
@@ -158,7 +158,7 @@ def write_shared(model: nn.Module, state: State) -> None:
     _write(shared_parameters(model), state, "shared trainables")
 
 
-def fresh_subspace(like: State, seed: int) -> State:
+def fresh_subspace(like: Tensors, seed: int) -> Tensors:
     """The LoRA initialisation that a new subspace begins from: A uniform as in PEFT, B = 0.
 
     Drawn on the CPU from the seed alone, so that every site gets the same numbers on any device.
@@ -169,6 +169,6 @@ def fresh_subspace(like: State, seed: int) -> State:
     """
     generator = torch.Generator().manual_seed(seed)
     fresh = {key: torch.zeros_like(value) for key, value in like.items()}
-    for key in sorted(only(fresh, "A")):
+    for key in sorted(select_factors(fresh, "A")):
         nn.init.kaiming_uniform_(fresh[key], a=math.sqrt(5), generator=generator)
     return fresh

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import save_file
 
 from ..files import write_json
-from .lora import State
+from .lora import Tensors
 from .projectors import module_of
 from .stacked import stack
 
 
 def fixed_adapter(
-    subspaces: Sequence[State], weights: Sequence[float], config: Mapping[str, Any]
-) -> tuple[State, dict[str, Any]]:
+    subspaces: Sequence[Tensors], weights: Sequence[float], config: Mapping[str, Any]
+) -> tuple[Tensors, dict[str, Any]]:
     """One LoRA of rank K r that is sum_k w_k s B_k A_k, exactly.
 
     Args:
@@ -45,7 +45,7 @@ def fixed_adapter(
     return state, {**config, "r": rank, "lora_alpha": int(alpha), "use_rslora": False, "lora_dropout": 0.0}
 
 
-def with_projector(state: State, config: Mapping[str, Any], projector: State) -> tuple[State, dict[str, Any]]:
+def with_projector(state: Tensors, config: Mapping[str, Any], projector: Tensors) -> tuple[Tensors, dict[str, Any]]:
     """A LoRA that brings its projector along, as PEFT's ``modules_to_save``.
 
     Args:
@@ -57,7 +57,7 @@ def with_projector(state: State, config: Mapping[str, Any], projector: State) ->
     return {**state, **beside}, {**config, "modules_to_save": [module_of(projector)]}
 
 
-def write_adapter(folder: Path, state: State, config: Mapping[str, Any], base_model: str) -> None:
+def write_adapter(folder: Path, state: Tensors, config: Mapping[str, Any], base_model: str) -> None:
     """Write a PEFT folder.
 
     Args:

@@ -32,7 +32,7 @@ def pair_of(state: Mapping[str, torch.Tensor], keys: tuple[str, str]) -> Pair:
     return left, right
 
 
-def total(parts: Iterable[tuple[float, Pair]]) -> Pair:
+def sum_of_pairs(parts: Iterable[tuple[float, Pair]]) -> Pair:
     """sum_i w_i L_i R_i as one pair."""
     parts = list(parts)
     left = torch.cat([weight * left for weight, (left, _) in parts], dim=1)
@@ -73,7 +73,7 @@ def relative_error(layers: Iterable[tuple[Pair, Pair]]) -> float | None:
     """
     difference = norm = 0.0
     for found, target in layers:
-        left, right = total([(1.0, target), (-1.0, found)])
+        left, right = sum_of_pairs([(1.0, target), (-1.0, found)])
         gram, k = (left.T @ left) * (right @ right.T), target[0].shape[1]
         difference += gram.sum().item()
         norm += gram[:k, :k].sum().item()

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..errors import FcitError
-from .lora import State
+from .lora import Tensors
 
 #: Model types whose projector gives one feature for each image token of the prompt, in the prompts' order.
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl")
@@ -72,7 +72,7 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
         )
 
 
-def mean_projector(projectors: Sequence[State], weights: Sequence[float], shared: State) -> State:
+def mean_projector(projectors: Sequence[Tensors], weights: Sequence[float], shared: Tensors) -> Tensors:
     """One projector for fixed weights w [K]: the mean of the weights, exact where one subspace has all weight.
 
     Args:
@@ -102,7 +102,7 @@ class OwnProjectors:
         FcitError: The projectors are not those of this model, or its weights are not all in memory.
     """
 
-    def __init__(self, model: nn.Module, projectors: Sequence[State], weights_of: Callable[[int], torch.Tensor]) -> None:
+    def __init__(self, model: nn.Module, projectors: Sequence[Tensors], weights_of: Callable[[int], torch.Tensor]) -> None:
         check_one_module(model, projectors[0])
         path = module_of(projectors[0])
         module = model.get_submodule(path)
@@ -134,7 +134,7 @@ class OwnProjectors:
         return mixed.to(output.dtype).view_as(output)
 
 
-def _copy_of(module: nn.Module, state: State) -> nn.Module:
+def _copy_of(module: nn.Module, state: Tensors) -> nn.Module:
     """A module of its own with these weights, without what accelerate has hung on the model's."""
     from accelerate.hooks import remove_hook_from_module  # recipes are checked without it
 

@@ -18,14 +18,14 @@ from torch import nn
 
 from ..errors import FcitError
 from .experts import divide, num_experts
-from .lora import ADAPTER, State, check_keys, check_shapes
+from .lora import ADAPTER, Tensors, check_keys, check_shapes
 from .projectors import OwnProjectors
 
 #: Name of the stacked adapter inside the PEFT model.
 STACKED = "fcit_stacked"
 
 
-def stack(subspaces: Sequence[State]) -> State:
+def stack(subspaces: Sequence[Tensors]) -> Tensors:
     """Stack subspaces along the rank: A to [K r, in], B to [out, K r].
 
     Raises:
@@ -118,7 +118,7 @@ class Activation:
         return middle * gate
 
 
-def attach(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[State] = ()) -> Activation:
+def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[Tensors] = ()) -> Activation:
     """Add the stacked adapter to a model whose adapter :data:`ADAPTER` has the subspaces' shape, and use it.
 
     Args:
@@ -147,7 +147,7 @@ def attach(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[St
     return activation
 
 
-def _fill(model: PeftModel, subspaces: Sequence[State]) -> None:
+def _fill(model: PeftModel, subspaces: Sequence[Tensors]) -> None:
     """Write subspaces into the stacked adapter."""
     parameters = {
         name.replace(f".{STACKED}.", "."): parameter for name, parameter in model.named_parameters() if f".{STACKED}." in name
@@ -177,7 +177,7 @@ def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
 
 
 @contextlib.contextmanager
-def frozen_beside(model: PeftModel, subspaces: Sequence[State]) -> Iterator[None]:
+def frozen_beside(model: PeftModel, subspaces: Sequence[Tensors]) -> Iterator[None]:
     """Within the block these subspaces act beside the one in training, each with weight 1, and are not trained."""
     if not subspaces:
         yield
@@ -196,7 +196,7 @@ def frozen_beside(model: PeftModel, subspaces: Sequence[State]) -> Iterator[None
 
 
 @contextlib.contextmanager
-def activated(model: PeftModel, subspaces: Sequence[State], projectors: Sequence[State] = ()) -> Iterator[Activation]:
+def activated(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[Tensors] = ()) -> Iterator[Activation]:
     """Within the block the model answers through all subspaces; afterwards it trains as before."""
     trainable = _trainable(model)
     was_training = model.training

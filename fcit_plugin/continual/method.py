@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import torch
 from torch import nn
 
-from ..adapters.lora import State
+from ..adapters.lora import Tensors
 from ..knowledge.organizer import Organizer, SingleSubspace
 from .terms import BatchTerm, GradientTerm
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..state.server_state import ServerState
 
 #: Records of arrays by name; in each the keys are those of the subspace and of the shared trainables together.
-Extras = Mapping[str, State]
+Extras = Mapping[str, Tensors]
 
 
 class TrainedModel(Protocol):
@@ -40,7 +40,7 @@ class ContinualMethod(Generic[OptionsT]):
     """The base of all methods: one LoRA that all clients tune, with nothing against forgetting.
 
     The same object serves the server's side and the client's; it holds no state. What the server has to remember is
-    in :attr:`fcit_plugin.state.server_state.ServerState.memory`, what a client has to know is sent to it.
+    in :attr:`fcit_plugin.state.server_state.ServerState.method_state`, what a client has to know is sent to it.
 
     Args:
         args: The recipe's keys.
@@ -58,7 +58,7 @@ class ContinualMethod(Generic[OptionsT]):
     #: Whether a subspace acts as the product of its factors, B A.
     acts_as_product = True
     #: Whether clients tell their kinds of instructions beside the mean token, for activation by the nearest kind.
-    tells_kinds = False
+    reports_kinds = False
 
     #: Whether each subspace keeps the projector that it was trained with last, to answer with it.
     keeps_projectors = False
@@ -83,7 +83,7 @@ class ContinualMethod(Generic[OptionsT]):
 
     def remember(
         self, before: "ServerState", after: "ServerState", measured: Sequence[Extras], examples: Sequence[int]
-    ) -> State:
+    ) -> Tensors:
         """The server's memory after a round.
 
         Args:
@@ -92,7 +92,7 @@ class ContinualMethod(Generic[OptionsT]):
             measured: For each client what it sent beside its weights, in the clients' order.
             examples: n_c of each client.
         """
-        return before.memory
+        return before.method_state
 
     def ends_stage(self, round: int) -> bool:
         """Whether a round is the last one of its stage."""
@@ -111,7 +111,7 @@ class ContinualMethod(Generic[OptionsT]):
     def prepare(self, model: nn.Module) -> None:
         """Change the model that trains, once, after it was loaded."""
 
-    def beside(self, sent: Extras) -> list[State]:
+    def frozen_subspaces(self, sent: Extras) -> list[Tensors]:
         """Frozen subspaces that act beside the one in training, with weight 1."""
         return []
 
@@ -132,17 +132,17 @@ class ContinualMethod(Generic[OptionsT]):
         return 0
 
 
-def flat(name: str, state: State) -> State:
+def flat(name: str, state: Tensors) -> Tensors:
     """A record as part of a flat memory."""
     return {f"{name}/{key}": value for key, value in state.items()}
 
 
-def record(name: str, memory: State) -> State:
+def record(name: str, memory: Tensors) -> Tensors:
     """The record that :func:`flat` has put into a memory; empty if there is none."""
     return {key.removeprefix(f"{name}/"): value for key, value in memory.items() if key.startswith(f"{name}/")}
 
 
-def weighted_mean(states: Sequence[State], weights: Sequence[int]) -> State:
+def weighted_mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
     """sum n_c S_c / sum n_c, summed in float64, as float32."""
     total = sum(weights)
     return {

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ..adapters.lora import State
+from ..adapters.lora import Tensors
 
 Weights = Mapping[str, nn.Parameter]
 
@@ -23,7 +23,7 @@ class GradientTerm(ABC):
     def add(self, weights: Weights) -> None:
         """Called before each step with the trained weights, whose ``grad`` is that of the loss."""
 
-    def measured(self) -> Mapping[str, State]:
+    def measured(self) -> Mapping[str, Tensors]:
         """What was measured over the training and is to be sent to the server, by the name of its record."""
         return {}
 
@@ -55,7 +55,7 @@ class Pull(GradientTerm):
         stiffness: f for each number; None means 1.
     """
 
-    def __init__(self, anchor: State, strength: float, stiffness: State | None = None) -> None:
+    def __init__(self, anchor: Tensors, strength: float, stiffness: Tensors | None = None) -> None:
         self.anchor = anchor
         self.strength = strength
         self.stiffness = stiffness

@@ -17,11 +17,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import (
-    State,
+    Tensors,
     lora_parameters,
-    only,
     read_shared,
     read_subspace,
+    select_factors,
     shared_parameters,
     training_only,
     write_shared,
@@ -33,13 +33,13 @@ from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
 from ..data.pixels import Pictures, refuse_without_image
-from ..federation.client import OwnToken, Trained
-from ..federation.grid import late
+from ..federation.client import OwnToken, TrainingResult
+from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, WANTS, trained_factors
 from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
-from ..knowledge.image_tokens import shown
+from ..knowledge.image_tokens import encoder_inputs
 from ..knowledge.prototypes import kinds_of
 from ..plan.work import optimizer_steps
 from ..recipe.partition_options import partition_options
@@ -145,7 +145,7 @@ class LocalTrainer:
     def _make_token(self, client: int, task: int) -> OwnToken:
         if task not in self._embedded:
             data = self.task(task)
-            samples = shown(self.encoder, data.instructions, lambda: self._pictures(data))
+            samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pictures(data))
             self._embedded[task] = self.encoder.encode(samples)
         records = self.records(client, task)
         embedded = self._embedded[task][records]
@@ -153,7 +153,7 @@ class LocalTrainer:
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
-        kinds = kinds_of(embedded) if self.method.tells_kinds else None
+        kinds = kinds_of(embedded) if self.method.reports_kinds else None
         return OwnToken(mean, len(records), len(records), kinds)
 
     def _pictures(self, data: TaskData) -> Pictures:
@@ -161,7 +161,7 @@ class LocalTrainer:
             refuse_without_image(split.name, split.images, self.args.fcit_identity_source)
         return Pictures(data.images, self.pipeline.pixels)
 
-    def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
+    def train(self, config: ConfigRecord, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         """Train from the given weights with a fresh optimizer and schedule."""
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
@@ -182,16 +182,16 @@ class LocalTrainer:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
         if timeout is not None:
-            trainer.add_callback(Deadline(timeout, self.agreement, late(timeout), time.monotonic))
+            trainer.add_callback(Deadline(timeout, self.agreement, timeout_message(timeout), time.monotonic))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
-        weights, trained = {**factors, **others}, {**only(factors, trained_factors(config)), **others}
+        weights, trained = {**factors, **others}, {**select_factors(factors, trained_factors(config)), **others}
         terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
         if terms:
             trainer.add_callback(AddTerms(terms, weights))
         engine = trainer.is_deepspeed_enabled
         if engine:
             trainer.add_callback(StartFrom(trained, start))
-        with keeping_precision(weights), frozen_beside(self.model, self.method.beside(extras)):
+        with keeping_precision(weights), frozen_beside(self.model, self.method.frozen_subspaces(extras)):
             try:
                 with training_only(factors, trained):
                     loss = trainer.train().training_loss
@@ -201,7 +201,7 @@ class LocalTrainer:
                 _tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
         moved, others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
-        return Trained(moved, others, float(loss), measured)
+        return TrainingResult(moved, others, float(loss), measured)
 
     def _features(self, config: ConfigRecord) -> Dataset:
         """What the trainer takes of the client's records."""
@@ -231,7 +231,7 @@ class LocalTrainer:
                     found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
         return found
 
-    def _measured(self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, State]:
+    def _measured(self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, Tensors]:
         """The records that the request wants beside the weights."""
         wants = config.get(WANTS, ())
         found = {name: state for term in terms for name, state in term.measured().items()}

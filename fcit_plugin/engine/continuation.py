@@ -11,7 +11,7 @@ from typing import Any
 
 from llamafactory.extras.constants import TRAINER_LOG
 
-from ..adapters.lora import State, check_keys, check_shapes
+from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..data.catalogue import Catalogue
 from ..errors import FcitError
 from ..scenario.tasks import Scenario
@@ -164,7 +164,7 @@ class Earlier:
                 "put these back (keys that decide how records are tokenised play a part), or set `fcit_eval_every: never`."
             )
 
-    def check_model(self, state: ServerState, blank: State, targets: list[str], shared: State, weights: str | None) -> None:
+    def check_model(self, state: ServerState, blank: Tensors, targets: list[str], shared: Tensors, weights: str | None) -> None:
         """Refuse another base model than the one that the subspaces were trained on.
 
         Args:

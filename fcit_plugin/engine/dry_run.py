@@ -16,8 +16,8 @@ from torch import nn
 from typing_extensions import override
 
 from ..adapters.aggregation import Member
-from ..adapters.base_change import grown
-from ..adapters.lora import State, only, read_shared
+from ..adapters.base_change import add_pairs
+from ..adapters.lora import Tensors, read_shared, select_factors
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline
 from ..federation.compression import COMPRESSIONS
@@ -171,25 +171,25 @@ def make_plan(session: DrySession) -> Plan:
     )
 
 
-def _shapes(state: State) -> tuple[Shape, ...]:
+def _shapes(state: Tensors) -> tuple[Shape, ...]:
     return tuple(tuple(value.shape) for value in state.values())
 
 
-def _turns(program: Program) -> list[State]:
+def _turns(program: Program) -> list[Tensors]:
     """The different sets of factors that clients return, the largest first: one, or A and B where these are trained in turn."""
     trained = dict.fromkeys(program.aggregation.trains(rounds) for rounds in range(2))
-    found = [only(program.blank, factors) for factors in trained]
+    found = [select_factors(program.blank, factors) for factors in trained]
     return sorted(found, key=lambda state: -sum(map(array_bytes, _shapes(state))))
 
 
-def _by_turns(turns: list[State]) -> list[str]:
+def _by_turns(turns: list[Tensors]) -> list[str]:
     if len(turns) == 1:
         return []
     return ["A and B are trained, and returned, in turn: the bytes sent by clients are those of the larger one in every round."]
 
 
 def _kinds(program: Program, dimension: int) -> list[str]:
-    if not program.method.tells_kinds:
+    if not program.method.reports_kinds:
         return []
     most = array_bytes((MAX_KINDS, dimension)) + array_bytes((MAX_KINDS,), "int64")
     return [
@@ -242,18 +242,18 @@ def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, i
                 sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
             )
             state.base = _base_after(program, state)
-            state.memory = method.remember(state, state, [{name: update for name in wants}], [1])
+            state.method_state = method.remember(state, state, [{name: update for name in wants}], [1])
     return found
 
 
-def _base_after(program: Program, state: ServerState) -> State:
+def _base_after(program: Program, state: ServerState) -> Tensors:
     """Shapes of what was added to the base weights after a round whose clients all reply."""
     if not program.aggregation.changes_base:
         return {}
     count = len(program.work(state.stage, state.round))
     members = [Member(1 / count, program.blank)] * count
     combined = program.aggregation.combine(program.blank, program.blank, members, program.blank)
-    return grown(state.base, combined.base)
+    return add_pairs(state.base, combined.base)
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:

@@ -24,7 +24,7 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
-from ..knowledge.image_tokens import Samples, shown
+from ..knowledge.image_tokens import Samples, encoder_inputs
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from ..state.server_state import ServerState
 from .deepspeed import gathering
@@ -192,19 +192,19 @@ class Evaluator:
             batch = batches[number]
             inputs = self._inputs(batch)
             if activation is not None:
-                weights = torch.from_numpy(router.weights(self._shown(batch, inputs)))
+                weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
                 activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
             found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
         return _gather(found, args.world_size)
 
-    def _shown(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
+    def _encoder_inputs(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
         """What the identity encoder is given of the prompts."""
 
         def pixels() -> list[torch.Tensor | None]:
             token = self.model.config.image_token_id
             return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
 
-        return shown(self.encoder, [row.instruction for row in batch], pixels)
+        return encoder_inputs(self.encoder, [row.instruction for row in batch], pixels)
 
     def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
         """The prompts as the model takes them."""

@@ -95,15 +95,15 @@ class Monitor:
         self._append([entry])
 
     def mark(self) -> tuple[int, int]:
-        """See :class:`fcit_plugin.federation.kept.Journal`."""
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
         return self.step, len(self.log)
 
     def since(self, mark: tuple[int, int]) -> dict[str, Any]:
-        """See :class:`fcit_plugin.federation.kept.Journal`."""
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
         return {"steps": self.step - mark[0], "log": self.log[mark[1] :]}
 
     def replay(self, entries: dict[str, Any]) -> None:
-        """See :class:`fcit_plugin.federation.kept.Journal`."""
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
         self.step += entries["steps"]
         self._bar.update(entries["steps"])
         if self._main:

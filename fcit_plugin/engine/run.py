@@ -15,9 +15,9 @@ from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
 from ..federation.folders import write_update
-from ..federation.grid import InProcessGrid
-from ..federation.kept import KeptReplies
+from ..federation.in_process_grid import InProcessGrid
 from ..federation.messages import config_of
+from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
 from ..files import write_bytes, write_json
 from ..state.checkpoints import PROGRESS, RECIPE
@@ -77,7 +77,7 @@ class FederatedRun:
         else:
             self._go_on()
         run_digest = digest_of({**self.recipe["keys"], **self.recipe["data"]})
-        kept = KeptReplies(
+        kept = ReplyCache(
             make_client_app(self.local),
             self._replies,
             run_digest,

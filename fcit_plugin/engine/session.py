@@ -29,7 +29,7 @@ from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, named
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
-from ..state.names import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOKENS
+from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.server_state import ServerState, check_state, load_state, save_state
 from .client_training import LocalTrainer
 from .continuation import Earlier
@@ -42,7 +42,7 @@ from .trainers import LOCAL_STAGES
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, BASE_CHANGE, RULES, MEMORY, PROGRESS, REPORT_JSON, MATRIX_CSV),
+    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, BASE_CHANGE, RULES, METHOD_STATE, PROGRESS, REPORT_JSON, MATRIX_CSV),
     *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
 )
 

@@ -12,7 +12,7 @@ from ..errors import FcitError
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientFolder
 from ..federation.folders import read_update, write_update
-from ..federation.grid import ask
+from ..federation.in_process_grid import ask
 from ..federation.messages import CONFIG, config_of
 from ..federation.round import configure
 from ..federation.server import Program, RoundFailed, too_few, train_round

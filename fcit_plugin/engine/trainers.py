@@ -22,7 +22,7 @@ from ..continual.terms import BatchTerm
 from ..data.pipeline import Pipeline
 
 
-class OwnRateOfShared:
+class ProjectorLearningRateMixin:
     """For LLaMA-Factory's trainers: a learning rate of their own for the shared trainables."""
 
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
@@ -70,7 +70,7 @@ class BatchTerms:
         return (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1) / num_items_in_batch
 
 
-class BaseIsReference:
+class NoReferenceModelMixin:
     """For trainers that compare with a reference model: that is the model itself with the subspace switched off.
 
     So LLaMA-Factory does with LoRA. A projector in training is part of both.
@@ -137,20 +137,20 @@ LOCAL_STAGES: Mapping[str, LocalStage] = MappingProxyType(
         "sft": LocalStage(
             "sft",
             (_TRAINERS.format("sft"), "CustomSeq2SeqTrainer"),
-            (OwnRateOfShared, BatchTerms),
+            (ProjectorLearningRateMixin, BatchTerms),
             SFTDataCollatorWith4DAttentionMask,
         ),
         "dpo": LocalStage(
             "rm",
             (_TRAINERS.format("dpo"), "CustomDPOTrainer"),
-            (OwnRateOfShared, BaseIsReference),
+            (ProjectorLearningRateMixin, NoReferenceModelMixin),
             PairwiseDataCollatorWithPadding,
             sequences=2,
         ),
         "kto": LocalStage(
             "kto",
             (_TRAINERS.format("kto"), "CustomKTOTrainer"),
-            (OwnRateOfShared, BaseIsReference),
+            (ProjectorLearningRateMixin, NoReferenceModelMixin),
             KTODataCollatorWithPadding,
         ),
     }

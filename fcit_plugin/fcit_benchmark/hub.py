@@ -33,7 +33,7 @@ Opener = Callable[[], AbstractContextManager[BinaryIO]]
 
 
 @dataclass
-class Fetched:
+class DownloadResult:
     """What became of the files of the hub.
 
     Attributes:
@@ -78,7 +78,7 @@ def place_of(path: str) -> str | None:
     return None
 
 
-def download(root: Path, parts: Sequence[str]) -> Fetched:
+def download(root: Path, parts: Sequence[str]) -> DownloadResult:
     """Fetch parts of the benchmark; files that are there already stay as they are.
 
     Args:
@@ -89,7 +89,7 @@ def download(root: Path, parts: Sequence[str]) -> Fetched:
         FcitError: The hub cannot be reached and the files are not in its cache, or an archive is broken.
     """
     snapshot = _snapshot([PARTS[part] for part in parts])
-    fetched = Fetched()
+    fetched = DownloadResult()
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".download.lock"), tqdm(unit="file", desc=HUB_DATASET, leave=False, disable=None) as bar:
         for name, open_file in _files(snapshot):

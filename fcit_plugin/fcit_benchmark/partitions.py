@@ -13,7 +13,7 @@ from .records import Defect
 
 
 @dataclass
-class Partition:
+class ReleasedPartition:
     """One task's partition at one beta.
 
     Attributes:
@@ -37,7 +37,7 @@ class Partition:
     defects: list[Defect] = field(default_factory=list)
 
 
-def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[Partition]:
+def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[ReleasedPartition]:
     """All partitions with records of the data sets; none if there is no folder ``partitioned_data``.
 
     Args:
@@ -57,8 +57,8 @@ def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[Partit
     return [p for p in found if p.datasets or p.defects]
 
 
-def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout]) -> Partition:
-    partition = Partition(kind, path.parent.name, path.name, path.relative_to(root).as_posix())
+def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout]) -> ReleasedPartition:
+    partition = ReleasedPartition(kind, path.parent.name, path.name, path.relative_to(root).as_posix())
     absent = []
     for client in range(PARTITION_CLIENTS):
         file = f"{partition.folder}/client_{client}.json"

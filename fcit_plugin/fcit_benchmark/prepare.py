@@ -21,7 +21,7 @@ _COLUMNS = {"messages": "conversations", "images": "images"}
 
 
 @dataclass
-class Prepared:
+class PrepareResult:
     """What became of the files.
 
     Attributes:
@@ -42,7 +42,7 @@ class Prepared:
         return {file: sorted(records) for file, records in found.items()}
 
 
-def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken: bool = False) -> Prepared:
+def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken: bool = False) -> PrepareResult:
     """Convert data sets; nothing is written unless all of it can be.
 
     Each gets two files in ``out``, ``<key>.json`` and ``<key>_test.json``, and two entries in its ``dataset_info.json``. Test
@@ -64,7 +64,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
     check_root(root)
     out = out.expanduser().absolute()
     check_empty(out)
-    result = Prepared()
+    result = PrepareResult()
     partial = out.parent / f".{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -77,7 +77,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
                 bar.update(result.written[layout.key] + result.written[f"{layout.key}_test"])
         write_json(partial / DATASET_INFO, entries)
         if any(d.record is None or not drop_broken for d in result.defects):
-            return Prepared(defects=result.defects)
+            return PrepareResult(defects=result.defects)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -86,7 +86,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
     return result
 
 
-def _convert(root: Path, out: Path, layout: DatasetLayout, result: Prepared) -> dict[str, dict[str, Any]]:
+def _convert(root: Path, out: Path, layout: DatasetLayout, result: PrepareResult) -> dict[str, dict[str, Any]]:
     train, test = check_train(root, layout.train_path), check_test(root, layout)
     _, defects = check_images(
         root,

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from .check import CheckedFile, check_root, check_test, check_train
 from .images import check_images, images_of
 from .layout import DatasetLayout
-from .partitions import Partition, find_partitions
+from .partitions import ReleasedPartition, find_partitions
 from .records import Defect
 
 
@@ -33,7 +33,7 @@ class DatasetReport:
     test: CheckedFile
     images: int = 0
     images_found: int | None = None
-    partitions: list[Partition] = field(default_factory=list)
+    partitions: list[ReleasedPartition] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ class Report:
 
     root: Path
     datasets: list[DatasetReport]
-    partitions: list[Partition]
+    partitions: list[ReleasedPartition]
 
     @property
     def defects(self) -> list[Defect]:

@@ -7,14 +7,14 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from ..adapters.lora import State, only
+from ..adapters.lora import Tensors, select_factors
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import Prototypes
 from .compression import compress_update
 from .messages import ARRAYS, SHARED, config_of, extras_of, to_state, token_reply, trained_factors, update_reply
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """What local training gives.
 
     Attributes:
@@ -24,10 +24,10 @@ class Trained(NamedTuple):
         extras: What else was asked for (:data:`.messages.WANTS`), by the name of its record.
     """
 
-    subspace: State
-    shared: State
+    subspace: Tensors
+    shared: Tensors
     loss: float
-    extras: Mapping[str, State] = {}
+    extras: Mapping[str, Tensors] = {}
 
 
 class OwnToken(NamedTuple):
@@ -53,7 +53,7 @@ class LocalTraining(Protocol):
         """The client's identity token."""
         ...
 
-    def train(self, config: ConfigRecord, subspace: State, shared: State, extras: Mapping[str, State]) -> Trained:
+    def train(self, config: ConfigRecord, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         """Train from the given weights, with what the method and the server rule sent beside them.
 
         Of the subspace only the factors that the configuration names (:func:`.messages.trained_factors`) are trained.
@@ -82,7 +82,7 @@ def make_client_app(local: LocalTraining) -> ClientApp:
         config = config_of(message)
         shared = to_state(message.content[SHARED]) if SHARED in message.content else {}
         trained = local.train(config, to_state(message.content[ARRAYS]), shared, extras_of(message))
-        subspace = only(trained.subspace, trained_factors(config))
+        subspace = select_factors(trained.subspace, trained_factors(config))
         return update_reply(message, subspace, trained.shared, token_of(config), trained.loss, trained.extras)
 
     return app

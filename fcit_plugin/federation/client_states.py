@@ -14,7 +14,7 @@ from ..files import write_bytes
 from ..state.server_state import check_tensors
 from .stored import records_bytes, stored_records
 
-#: Folder in a commit, and file in a kept reply (:mod:`.kept`).
+#: Folder in a commit, and file in a kept reply (:mod:`.reply_cache`).
 FOLDER, FILE = "clients_private", "client_private.safetensors"
 
 

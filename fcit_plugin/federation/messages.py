@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from ..adapters.lora import BOTH, State, factor_of
+from ..adapters.lora import BOTH, Tensors, factor_of
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import Prototypes
 
@@ -32,7 +32,7 @@ COMPRESSION, OPENS = "compression", "opens"
 WORK_KEYS = ("run", "stage", "round", "client", "task")
 
 
-def to_record(state: State) -> ArrayRecord:
+def to_record(state: Tensors) -> ArrayRecord:
     """A state as float32 arrays (Flower's arrays take no bfloat16).
 
     The keys are sorted: some of Flower's strategies pair arrays by position, and a state that was read from a file
@@ -49,7 +49,7 @@ def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
     return record
 
 
-def to_state(record: Mapping[str, Array]) -> State:
+def to_state(record: Mapping[str, Array]) -> Tensors:
     """The state in a record, float32: some of Flower's strategies return float64."""
     return {key: torch.from_numpy(np.array(array.numpy(), dtype=np.float32)) for key, array in record.items()}
 
@@ -87,11 +87,11 @@ def token_reply(message: Message, token: ClientToken) -> Message:
 
 def update_reply(
     message: Message,
-    subspace: State,
-    shared: State,
+    subspace: Tensors,
+    shared: Tensors,
     token: ClientToken,
     loss: float,
-    extras: Mapping[str, State] | None = None,
+    extras: Mapping[str, Tensors] | None = None,
 ) -> Message:
     """All that leaves a client: its one subspace, the shared trainables, its identity token and its counts.
 
@@ -126,7 +126,7 @@ def part_of(reply: Message, request: Message, name: str, wanted: Sequence[str] =
     return Message(content, reply_to=request)
 
 
-def extras_of(message: Message) -> dict[str, State]:
+def extras_of(message: Message) -> dict[str, Tensors]:
     """What travels in a message beside weights and token, by the name of its record."""
     own = (ARRAYS, SHARED, TOKEN)
     return {name: to_state(record) for name, record in message.content.array_records.items() if name not in own}

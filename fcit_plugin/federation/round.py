@@ -12,8 +12,8 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from ..adapters.aggregation import LoraAggregation, Member, product_error
-from ..adapters.base_change import grown
-from ..adapters.lora import BOTH, State, only
+from ..adapters.base_change import add_pairs
+from ..adapters.lora import BOTH, Tensors, select_factors
 from ..continual.method import ContinualMethod
 from ..knowledge.organizer import Assignment, Organizer
 from ..state.server_state import ServerState
@@ -44,7 +44,7 @@ def configure(
     state: ServerState,
     rules: RuleSet,
     assignment: Assignment,
-    fresh: State,
+    fresh: Tensors,
     configs: Mapping[int, ConfigRecord],
     method: ContinualMethod,
     aggregation: LoraAggregation,
@@ -64,7 +64,7 @@ def configure(
     """
     messages: dict[int, Message] = {}
     shared = to_record(state.shared)
-    beside: dict[int, dict[str, State]] = {client: {} for client in assignment.subspace}
+    beside: dict[int, dict[str, Tensors]] = {client: {} for client in assignment.subspace}
     if state.shared:
         for message in rules.configure(RuleSet.SHARED, state.round + 1, shared, sorted(assignment.subspace)):
             beside[message.metadata.dst_node_id] = extras_of(message)
@@ -79,7 +79,7 @@ def configure(
         more = {WANTS: wants} if wants else {}
         if trains != BOTH:
             more |= {TRAINS: trains, **({OF_TRAINED: sorted(rules.wants)} if rules.wants else {})}
-        for message in rules.configure(_owner(k, trains), state.round + 1, to_record(only(start, trains)), nodes):
+        for message in rules.configure(_owner(k, trains), state.round + 1, to_record(select_factors(start, trains)), nodes):
             node = message.metadata.dst_node_id
             config = ConfigRecord({**message.content[CONFIG], **configs[node], "subspace": k, **more})
             if COMPRESSION in config and k in assignment.opened:
@@ -101,7 +101,7 @@ def _owner(k: int, trains: str) -> int | str:
 class _Factors(Mapping):
     """A client's factors, each read when it is asked for: what it returned, and of the rest what it began from."""
 
-    def __init__(self, start: State, returned: ArrayRecord) -> None:
+    def __init__(self, start: Tensors, returned: ArrayRecord) -> None:
         self._start, self._returned = start, returned
 
     def __getitem__(self, key: str) -> torch.Tensor:
@@ -115,7 +115,7 @@ class _Factors(Mapping):
 
 
 @dataclasses.dataclass(frozen=True)
-class Folded:
+class FoldResult:
     """What came of a round's replies.
 
     Attributes:
@@ -134,15 +134,15 @@ def fold(
     rules: RuleSet,
     organizer: Organizer,
     assignment: Assignment,
-    fresh: State,
+    fresh: Tensors,
     requests: Mapping[int, Message],
     replies: Sequence[Message],
     tasks: Mapping[int, str],
     method: ContinualMethod,
     aggregation: LoraAggregation,
-    anew: Callable[[], State],
+    anew: Callable[[], Tensors],
     privacy: UpdatePrivacy | None = None,
-) -> Folded:
+) -> FoldResult:
     """Fold the replies into the state: each subspace over its own replies, the shared trainables over all.
 
     Args:
@@ -160,13 +160,13 @@ def fold(
         privacy: Clips the updates, and makes a noisy one of them.
     """
 
-    def aggregate(owner: int | str, name: str, members: Sequence[int], rule: int | str) -> State:
+    def aggregate(owner: int | str, name: str, members: Sequence[int], rule: int | str) -> Tensors:
         parts = [part_of(by_client[client], requests[client], name, rules.wants) for client in members]
         if hidden:
             parts = [privacy.release(parts, requests[members[0]], state.stage, state.round, owner)]
         return rules.aggregate(rule, state.round + 1, parts)
 
-    def member(client: int, total: int, start: State) -> Member:
+    def member(client: int, total: int, start: Tensors) -> Member:
         reply = by_client[client]
         return Member(reply.content[METRICS][NUM_EXAMPLES] / total, _Factors(start, reply.content[ARRAYS]))
 
@@ -190,7 +190,7 @@ def fold(
         total = sum(by_client[client].content[METRICS][NUM_EXAMPLES] for client in clients)
         members = [member(client, total, start) for client in clients]
         combined = aggregation.combine(start, averaged, members, begin)
-        subspaces[k], base = combined.subspace, grown(base, combined.base)
+        subspaces[k], base = combined.subspace, add_pairs(base, combined.base)
         rounds[k] += 1
         if not hidden and method.acts_as_product:
             errors[k] = product_error(combined, members)
@@ -209,4 +209,4 @@ def fold(
     after = dataclasses.replace(state, **changed, base=base, rules=rules.to_arrays())
     measured = [extras_of(reply) for reply in replies]
     examples = [int(reply.content[METRICS][NUM_EXAMPLES]) for reply in replies]
-    return Folded(dataclasses.replace(after, memory=method.remember(state, after, measured, examples)), errors)
+    return FoldResult(dataclasses.replace(after, method_state=method.remember(state, after, measured, examples)), errors)

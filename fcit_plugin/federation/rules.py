@@ -27,11 +27,11 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from ..adapters.lora import State
+from ..adapters.lora import Tensors
 from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
-from .grid import InProcessGrid
+from .in_process_grid import InProcessGrid
 from .messages import to_state
 from .scaffold import CORRECTION, Correction, Scaffold
 
@@ -59,7 +59,7 @@ class RemembersItself(Protocol):
         ...
 
 
-class OwnStepsFedAdam(FedAdam):
+class PerSubspaceFedAdam(FedAdam):
     """FedAdam whose bias correction counts the updates of its own subspace.
 
     Flower corrects by the number of the server's round; a subspace that opens late, or rests, has made fewer updates.
@@ -86,7 +86,7 @@ class Float64Krum(Krum):
         return super().aggregate_train(server_round, _in_float64(replies))
 
 
-class AllButMalicious(MultiKrum):
+class SelectBenignMultiKrum(MultiKrum):
     """Multi-Krum that averages all replies but the ``num_malicious_nodes`` worst ones, in float64."""
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
@@ -135,7 +135,7 @@ def fedavgm(args: FcitArguments) -> Strategy:
 
 def fedadam(args: FcitArguments) -> Strategy:
     """Reddi et al. 2021, arXiv 2003.00295."""
-    return OwnStepsFedAdam(**_moments(args))
+    return PerSubspaceFedAdam(**_moments(args))
 
 
 def fedyogi(args: FcitArguments) -> Strategy:
@@ -165,7 +165,7 @@ def krum(args: FcitArguments) -> Strategy:
 
 def multi_krum(args: FcitArguments) -> Strategy:
     """Blanchard et al. 2017, arXiv 1703.02757."""
-    return AllButMalicious(**ALL_NODES, num_malicious_nodes=args.options(_KIND).fcit_num_malicious)
+    return SelectBenignMultiKrum(**ALL_NODES, num_malicious_nodes=args.options(_KIND).fcit_num_malicious)
 
 
 def _adaptive(args: FcitArguments) -> dict[str, float]:
@@ -178,7 +178,7 @@ def _moments(args: FcitArguments) -> dict[str, float]:
     return {**_adaptive(args), "beta_1": options.fcit_server_beta1, "beta_2": options.fcit_server_beta2}
 
 
-def client_terms(config: ConfigRecord, start: State, extras: Mapping[str, State]) -> list[GradientTerm]:
+def client_terms(config: ConfigRecord, start: Tensors, extras: Mapping[str, Tensors]) -> list[GradientTerm]:
     """What a server rule has its clients add to the gradients of their training.
 
     Args:
@@ -242,7 +242,7 @@ class RuleSet:
         """
         return list(self[owner].configure_train(number, arrays, ConfigRecord(), InProcessGrid(None, nodes)))
 
-    def aggregate(self, owner: int | str, number: int, parts: Sequence[Message]) -> State:
+    def aggregate(self, owner: int | str, number: int, parts: Sequence[Message]) -> Tensors:
         """What one owner's rule makes of its clients' weights.
 
         Args:

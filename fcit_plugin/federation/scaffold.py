@@ -24,7 +24,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from typing_extensions import override
 
-from ..adapters.lora import State
+from ..adapters.lora import Tensors
 from ..continual.terms import GradientTerm, Weights
 
 #: Records: what the server sends, c - c_i, and what a client answers, its mean gradient.
@@ -86,7 +86,7 @@ class Correction(GradientTerm):
         correction: c - c_i.
     """
 
-    def __init__(self, correction: State) -> None:
+    def __init__(self, correction: Tensors) -> None:
         self.correction = correction
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = 0
@@ -102,6 +102,6 @@ class Correction(GradientTerm):
             weight.grad.add_(self.correction[key].to(weight))
 
     @override
-    def measured(self) -> Mapping[str, State]:
+    def measured(self) -> Mapping[str, Tensors]:
         mean = {key: torch.zeros_like(value) for key, value in self.correction.items()}
         return {GRADIENT: mean | {key: (total / self._steps).cpu() for key, total in self._sums.items()}}

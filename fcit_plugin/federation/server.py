@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from ..adapters.aggregation import LoraAggregation
-from ..adapters.lora import State, fresh_subspace
+from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
@@ -53,7 +53,7 @@ class Program:
     args: FcitArguments
     scenario: Scenario
     seed: int
-    blank: State
+    blank: Tensors
 
     @cached_property
     def method(self) -> ContinualMethod:
@@ -69,11 +69,11 @@ class Program:
         """The server rules of the next round, with what they remember of the rounds before."""
         return RuleSet.from_arrays(self.args, state.rules)
 
-    def fresh(self, stage: int) -> State:
+    def fresh(self, stage: int) -> Tensors:
         """The initialisation of all subspaces that open in a stage."""
         return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + stage)
 
-    def anew(self, state: ServerState) -> State:
+    def fresh_after_round(self, state: ServerState) -> Tensors:
         """The initialisation of a LoRA that begins anew after a round; another one in each round."""
         number = state.stage * self.args.fcit_num_rounds + state.round
         return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + 500_009 + number)
@@ -113,14 +113,14 @@ class Program:
 
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""
-        return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.tells_kinds)
+        return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.reports_kinds)
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""
         wants = {*self.method.wants(state.stage, state.round), *self.rules(state).wants}
         numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values())) * (1 + len(wants))
         dimension = state.tokens.sums.shape[1]
-        numbers += dimension + (MAX_KINDS * (dimension + 2) if self.method.tells_kinds else 0)
+        numbers += dimension + (MAX_KINDS * (dimension + 2) if self.method.reports_kinds else 0)
         return 4 * numbers + 2**20
 
     def task_name(self, config: ConfigRecord) -> str:
@@ -154,7 +154,7 @@ class RunObserver(Protocol):
             assignments: Who trained which subspace.
             traffic: Bytes so far.
             loss: The clients' mean loss.
-            product_error: See :class:`.round.Folded`.
+            product_error: See :class:`.round.FoldResult`.
         """
         ...
 
@@ -240,14 +240,14 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
 
 
 @dataclass(frozen=True)
-class Done:
+class RoundResult:
     """A round that is done.
 
     Attributes:
         state: The state after it, which already points at the next one.
         assignment: Who trained which subspace.
         replies: The replies that were folded in.
-        product_error: See :class:`.round.Folded`.
+        product_error: See :class:`.round.FoldResult`.
     """
 
     state: ServerState
@@ -262,7 +262,7 @@ def train_round(
     work: Mapping[int, ConfigRecord],
     tokens: Mapping[int, ClientToken],
     train: Callable[[Mapping[int, Message]], Iterable[Message]],
-) -> tuple[Done | None, dict[int, str]]:
+) -> tuple[RoundResult | None, dict[int, str]]:
     """What a round is once the identity tokens are known, in this process or by folders: assign, train, fold, advance.
 
     Clients whose update cannot be used leave no trace: the others are assigned and folded as if those had never been
@@ -296,10 +296,10 @@ def train_round(
         rules, assignment, requests = prepare(good)
     replies = list(good.values())
     tasks = {client: program.task_name(work[client]) for client in good}
-    parts = (program.method, program.aggregation, lambda: program.anew(state), program.privacy)
+    parts = (program.method, program.aggregation, lambda: program.fresh_after_round(state), program.privacy)
     folded = fold(state, rules, organizer, assignment, fresh, requests, replies, tasks, *parts)
     folded.state.advance(program.args.fcit_num_rounds)
-    return Done(folded.state, assignment, replies, folded.product_error), dropped
+    return RoundResult(folded.state, assignment, replies, folded.product_error), dropped
 
 
 def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: str) -> str:
@@ -313,7 +313,7 @@ def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: 
     )
 
 
-def first_state(dimension: int, shared: State) -> ServerState:
+def first_state(dimension: int, shared: Tensors) -> ServerState:
     """The state before the first round.
 
     Args:

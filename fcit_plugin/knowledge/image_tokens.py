@@ -92,7 +92,7 @@ class TextAndImageEncoder:
         return (np.concatenate(halves, axis=1) / np.sqrt(2)).astype(np.float32)
 
 
-def shown(
+def encoder_inputs(
     encoder: "IdentityEncoder | ImageEncoder | TextAndImageEncoder",
     texts: Sequence[str],
     pixels: Callable[[], Sequence[torch.Tensor | None]],
@@ -109,4 +109,4 @@ def shown(
 
 def token_width(encoder: "IdentityEncoder | ImageEncoder | TextAndImageEncoder") -> int:
     """D, the length of an encoder's tokens."""
-    return encoder.encode(shown(encoder, ["."], lambda: [None])).shape[1]
+    return encoder.encode(encoder_inputs(encoder, ["."], lambda: [None])).shape[1]

@@ -64,4 +64,3 @@ def check_template(name: str) -> None:
         raise FcitError(
             f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{closest(name, TEMPLATES)}`."
         )
-

@@ -1,6 +1,6 @@
 """Who has which data when: tasks, settings, partitions and client sampling. No torch."""
 
-from .partition import Partition, PartitionOptions, partition
+from .partition import Partition, PartitionOptions, deal
 from .sampling import client_seed, sample_clients
 from .settings import SETTINGS, get_scenario
 from .task_records import Records, Source
@@ -15,7 +15,7 @@ __all__ = [
     "Source",
     "Task",
     "client_seed",
+    "deal",
     "get_scenario",
-    "partition",
     "sample_clients",
 ]

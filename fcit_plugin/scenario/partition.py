@@ -60,7 +60,7 @@ class PartitionOptions:
         return f"{self.method}{beta}{at_least}"
 
 
-def partition(records: Records, options: PartitionOptions, seed: int | Sequence[int]) -> list[np.ndarray]:
+def deal(records: Records, options: PartitionOptions, seed: int | Sequence[int]) -> list[np.ndarray]:
     """Deal the records of one task out to the N clients, no record to two.
 
     Every record gets a client, and every client at least `min_samples` records: who has fewer is topped up from
@@ -136,9 +136,9 @@ class Partition:
         return Records(self.scenario, task, self.source)
 
     def parts(self, task: int) -> list[np.ndarray]:
-        """The record indices of each client in a task, as :func:`partition` gives them."""
+        """The record indices of each client in a task, as :func:`deal` gives them."""
         if task not in self._parts:
-            self._parts[task] = partition(self.records(task), self.options, [self.seed, task])
+            self._parts[task] = deal(self.records(task), self.options, [self.seed, task])
         return self._parts[task]
 
     def dealt(self) -> list[int]:

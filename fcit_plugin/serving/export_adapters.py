@@ -12,7 +12,7 @@ from llamafactory.model import load_model, load_tokenizer
 from llamafactory.train.tuner import export_model
 from transformers import AutoConfig
 
-from ..adapters.lora import State
+from ..adapters.lora import Tensors
 from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
 from ..data.pixels import PixelReader
@@ -111,7 +111,7 @@ def export_adapters(
             "The adapters are without the projectors that the subspaces were trained with, and will answer otherwise."
         )
 
-    def write(name: str, state: State, config: dict[str, Any], weights: Sequence[float]) -> None:
+    def write(name: str, state: Tensors, config: dict[str, Any], weights: Sequence[float]) -> None:
         parts = with_projector(state, config, learnt.projector(weights)) if complete else (state, config)
         write_adapter(out / name, *parts, base_model)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..adapters.lora import State, check_keys, check_shapes
+from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
 from ..errors import FcitError
@@ -160,7 +160,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     return Joined(state, places, len(first.subspaces))
 
 
-def _mean(states: Sequence[State], weights: Sequence[int]) -> State:
+def _mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
     """Weighted mean of tensors with the same keys; a single one stays bit-identical."""
     if len(states) == 1 or sum(weights) == 0:
         return states[0]

@@ -12,7 +12,7 @@ from ..adapters.stacked import Activation
 from ..data.instructions import KEYWORD, ROUTING, Instructions
 from ..errors import FcitError
 from ..knowledge.activation import Router
-from ..knowledge.image_tokens import shown
+from ..knowledge.image_tokens import encoder_inputs
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 
 logger = logging.get_logger(__name__)
@@ -102,7 +102,7 @@ class Routing:
             mask = _plain(inputs.get("attention_mask"), ids)
             return images_by_row(ids, mask, inputs.get("pixel_values"), self.model.config.image_token_id)
 
-        weights = self.router.weights(shown(self.router.encoder, texts, pixels))
+        weights = self.router.weights(encoder_inputs(self.router.encoder, texts, pixels))
         for text, row in zip(texts, weights, strict=True) if self.trace else ():
             parts = [f"{self.trace(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]
             brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

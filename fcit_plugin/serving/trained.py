@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
-from ..adapters.lora import ADAPTER, State, check_keys, check_shapes, read_subspace
+from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
@@ -20,7 +20,7 @@ from ..data.pipeline import records_of
 from ..data.pixels import Pictures, PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
-from ..knowledge.image_tokens import shown, token_width
+from ..knowledge.image_tokens import encoder_inputs, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..state.names import BASE_CHANGE
@@ -58,12 +58,12 @@ class Learnt:
         if self.state.base:
             add_to(model, self.state.base, scale_of(self._lora_config()), str(self.folder / BASE_CHANGE))
 
-    def projector(self, weights: Sequence[float]) -> State:
+    def projector(self, weights: Sequence[float]) -> Tensors:
         """The shared trainables for fixed weights w [K] of the subspaces."""
         state = self.state
         return mean_projector(state.projectors, weights, state.shared) if state.projectors else state.shared
 
-    def _write(self, model: torch.nn.Module, shared: State) -> None:
+    def _write(self, model: torch.nn.Module, shared: Tensors) -> None:
         parameters = dict(model.named_parameters())
         for key, value in shared.items():
             if key not in parameters or parameters[key].shape != value.shape:
@@ -165,5 +165,5 @@ class Learnt:
                 f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
             )
         router = make_router()
-        embedded = router.encoder.encode(shown(router.encoder, texts, lambda: Pictures(images, pixels)))
+        embedded = router.encoder.encode(encoder_inputs(router.encoder, texts, lambda: Pictures(images, pixels)))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

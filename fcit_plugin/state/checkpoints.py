@@ -22,7 +22,7 @@ DEFAULT_LIMIT = 2
 
 
 @dataclass(frozen=True)
-class Found:
+class NewestCommit:
     """What there is to go on from.
 
     Attributes:
@@ -50,14 +50,14 @@ class Checkpoints:
         """The commits, oldest first, whether they are good or not."""
         return _numbered(self.folder, r"round-(\d+)")
 
-    def newest_good(self) -> Found:
+    def newest_good(self) -> NewestCommit:
         """The commit to go on from; what is wrong with newer ones."""
         bad: dict[Path, list[str]] = {}
         for folder in reversed(self.commits()):
             if not (wrong := problems(folder)):
-                return Found(folder, bad)
+                return NewestCommit(folder, bad)
             bad[folder] = wrong
-        return Found(None, bad)
+        return NewestCommit(None, bad)
 
     def path(self, number: int) -> Path:
         """The commit after ``number`` rounds."""

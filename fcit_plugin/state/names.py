@@ -12,7 +12,7 @@ TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
 BASE_CHANGE = "base_change.safetensors"
 RULES = "server_rules.safetensors"
-MEMORY = "method_memory.safetensors"
+METHOD_STATE = "method_state.safetensors"
 #: Rises when the folder's form changes so that an older plugin cannot read it.
 FORMAT_VERSION = 5
 

@@ -18,11 +18,11 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import load_file, save
 
-from ..adapters.lora import State, check_keys, check_shapes
+from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
 from ..files import write_bytes, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
-from .names import BASE_CHANGE, FORMAT_VERSION, MANIFEST, MEMORY, RULES, SHARED, TOKENS, read_manifest, read_object
+from .names import BASE_CHANGE, FORMAT_VERSION, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS, read_manifest, read_object
 
 
 @dataclass
@@ -37,7 +37,7 @@ class ServerState:
         round: Number of the next round within its stage.
         tasks: For each subspace the tasks whose clients it took in, by name with the number of assignments.
         rules: What the server rules remember (:meth:`fcit_plugin.federation.rules.RuleSet.to_arrays`).
-        memory: What the continual method remembers (:meth:`fcit_plugin.continual.method.ContinualMethod.remember`).
+        method_state: What the continual method remembers (:meth:`fcit_plugin.continual.method.ContinualMethod.remember`).
         rounds: For each subspace the number of rounds that it was trained in.
         base: What was added to the base weights (:mod:`fcit_plugin.adapters.base_change`); empty for most methods.
         projectors: For each subspace the shared trainables after the round that trained it last, where the method keeps
@@ -45,16 +45,16 @@ class ServerState:
     """
 
     tokens: SubspaceTokens
-    shared: State
-    subspaces: list[State] = field(default_factory=list)
+    shared: Tensors
+    subspaces: list[Tensors] = field(default_factory=list)
     stage: int = 0
     round: int = 0
     tasks: list[dict[str, int]] = field(default_factory=list)
     rules: dict[str, np.ndarray] = field(default_factory=dict)
-    memory: State = field(default_factory=dict)
+    method_state: Tensors = field(default_factory=dict)
     rounds: Counter[int] = field(default_factory=Counter)
-    base: State = field(default_factory=dict)
-    projectors: list[State] = field(default_factory=list)
+    base: Tensors = field(default_factory=dict)
+    projectors: list[Tensors] = field(default_factory=list)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
@@ -107,8 +107,8 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         write_bytes(folder / SHARED, save(state.shared, metadata={"format": "pt"}))
     if state.rules:
         write_bytes(folder / RULES, numpy_bytes(state.rules))
-    if state.memory:
-        write_bytes(folder / MEMORY, save(state.memory))
+    if state.method_state:
+        write_bytes(folder / METHOD_STATE, save(state.method_state))
     if state.base:
         write_bytes(folder / BASE_CHANGE, save(state.base))
     own = {
@@ -128,7 +128,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         "shared": SHARED if state.shared else None,
         "projectors": bool(state.projectors),
         "server_rules": RULES if state.rules else None,
-        "method_memory": MEMORY if state.memory else None,
+        "method_state": METHOD_STATE if state.method_state else None,
         "base_change": BASE_CHANGE if state.base else None,
         "tokens": TOKENS,
     }
@@ -163,9 +163,9 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     own = [path.with_name(SHARED) for path in files] if manifest.get("projectors") else []
     projectors = [load_tensors(path) for path in own]
     tokens = _load_tokens(folder, manifest)
-    memory = load_tensors(folder / MEMORY) if manifest.get("method_memory") else {}
+    method_state = load_tensors(folder / METHOD_STATE) if manifest.get("method_state") else {}
     base = load_tensors(folder / BASE_CHANGE) if manifest.get("base_change") else {}
-    checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / MEMORY, memory))
+    checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / METHOD_STATE, method_state))
     for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces), *zip(own, projectors)):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
@@ -175,7 +175,7 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
         check_keys(shared, projector, f"projector in {path}")
         check_shapes(shared, projector, f"projector in {path}")
     where = (manifest["stage"], manifest["round"])
-    return ServerState(tokens, shared, subspaces, *where, tasks, rules, memory, rounds, base, projectors), manifest
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors), manifest
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
@@ -210,7 +210,7 @@ def check_state(folder: Path) -> dict[str, Any]:
         read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))
         if manifest.get("projectors"):
             check_tensors(folder / entry["folder"] / SHARED)
-    parts = {SHARED: "shared", RULES: "server_rules", MEMORY: "method_memory", BASE_CHANGE: "base_change"}
+    parts = {SHARED: "shared", RULES: "server_rules", METHOD_STATE: "method_state", BASE_CHANGE: "base_change"}
     for name, there in parts.items():
         if manifest.get(there):
             check_tensors(folder / name)

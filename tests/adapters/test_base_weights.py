@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from fcit_plugin.adapters.base_change import change_of, changed_layers, grown
+from fcit_plugin.adapters.base_change import add_pairs, change_of, changed_layers
 from fcit_plugin.adapters.base_weights import BaseWeights, add_to
 
 LAYER = "model.layers.0.mlp.gate_proj"
@@ -22,7 +22,7 @@ def test_a_change_grows_as_factors_while_these_are_smaller_and_is_whole_from_the
     base, expected, forms = {}, torch.zeros(OUT, IN, dtype=torch.float64), []
     for seed in range(5):
         left, right = pair(seed, 6)
-        base = grown(base, {f"base_model.model.{LAYER}": (left, right)})
+        base = add_pairs(base, {f"base_model.model.{LAYER}": (left, right)})
         expected += left @ right
         torch.testing.assert_close(change_of(base, LAYER).double(), expected, rtol=1e-5, atol=1e-6)
         assert list(changed_layers(base)) == [LAYER]
@@ -32,9 +32,9 @@ def test_a_change_grows_as_factors_while_these_are_smaller_and_is_whole_from_the
 
 
 def test_growing_leaves_what_was_there_alone():
-    base = grown({}, {LAYER: pair(0, 2)})
+    base = add_pairs({}, {LAYER: pair(0, 2)})
     before = {key: value.clone() for key, value in base.items()}
-    grown(base, {LAYER: pair(1, 2)})
+    add_pairs(base, {LAYER: pair(1, 2)})
     assert base.keys() == before.keys() and all(torch.equal(base[key], before[key]) for key in base)
 
 
@@ -50,7 +50,7 @@ def test_the_model_gets_w_plus_s_c_however_often_it_is_written_and_w_back(peft_m
     weights = BaseWeights(model)
     for seed in range(3):
         left, right = pair(seed, 3)
-        weights.write(grown({}, {LAYER: (left, right)}))
+        weights.write(add_pairs({}, {LAYER: (left, right)}))
         expected = (weight(loaded).double() + 2.0 * left @ right).to(dtype)
         torch.testing.assert_close(layer.base_layer.weight, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
     weights.write({})
@@ -58,7 +58,7 @@ def test_the_model_gets_w_plus_s_c_however_often_it_is_written_and_w_back(peft_m
 
 
 def test_a_model_without_a_lora_gets_the_same_weights(peft_model, text_model):
-    base = grown({}, {LAYER: pair(0, 3), "model.layers.1.mlp.down_proj": pair(1, 3, IN, OUT)})
+    base = add_pairs({}, {LAYER: pair(0, 3), "model.layers.1.mlp.down_proj": pair(1, 3, IN, OUT)})
     trained, plain = peft_model(), AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32)
     BaseWeights(trained).write(base)
     add_to(plain, base, 2.0, "a folder")
@@ -68,13 +68,13 @@ def test_a_model_without_a_lora_gets_the_same_weights(peft_model, text_model):
 
 def test_what_does_not_fit_is_refused(peft_model, text_model):
     model, plain = peft_model(), AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32)
-    other = grown({}, {"model.layers.9.mlp.gate_proj": pair(0, 3)})
+    other = add_pairs({}, {"model.layers.9.mlp.gate_proj": pair(0, 3)})
     with pytest.raises(ValueError, match="it has no LoRA layer model.layers.9"):
         BaseWeights(model).write(other)
     with pytest.raises(ValueError, match="in a folder does not fit this base model: it has no model.layers.9"):
         add_to(plain, other, 2.0, "a folder")
     with pytest.raises(ValueError, match=r"gate_proj is \[64, 16\], the model has \[64, 32\]"):
-        BaseWeights(model).write(grown({}, {LAYER: pair(0, 3, OUT, 16)}))
+        BaseWeights(model).write(add_pairs({}, {LAYER: pair(0, 3, OUT, 16)}))
 
 
 def test_weights_that_cannot_be_changed_are_refused(peft_model):

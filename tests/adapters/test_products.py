@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcit_plugin.adapters.products import layer_keys, pair_of, relative_error, total, truncated
+from fcit_plugin.adapters.products import layer_keys, pair_of, relative_error, sum_of_pairs, truncated
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -25,7 +25,7 @@ def pair(seed, out, k, columns):
 @given(SIZES, st.integers(1, 4), st.integers(0, 100))
 def test_the_total_is_the_weighted_sum(sizes, count, seed):
     parts = [(0.5 + i, pair(seed + 10 * i, *sizes)) for i in range(count)]
-    torch.testing.assert_close(dense(total(parts)), sum(weight * dense(one) for weight, one in parts))
+    torch.testing.assert_close(dense(sum_of_pairs(parts)), sum(weight * dense(one) for weight, one in parts))
 
 
 @settings(max_examples=80, deadline=None)

@@ -1,6 +1,5 @@
 """The document of a grid: what stands in which table, and what is told of runs that are not there."""
 
-
 import pytest
 import yaml
 from reports import matrix_of, report_with

@@ -154,13 +154,13 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_summed_over_the
     key, shared = "l.lora_A.weight", "p.weight"
     fisher = [{"fisher": {key: torch.full((2, 5), f), shared: torch.full((1,), f)}} for f in (1.0, 4.0)]
     state = ServerState(SubspaceTokens.empty(2), {shared: torch.tensor([3.0])}, [{key: torch.full((2, 5), 9.0)}], round=1)
-    state.memory = method.remember(state, state, fisher, [1, 2])
-    state.memory = method.remember(state, state, fisher[:1], [5])
-    assert torch.equal(record("fisher", state.memory)[key], torch.full((2, 5), (1 + 2 * 4) / 3 + 1))
-    assert torch.equal(record("anchor", state.memory)[key], state.subspaces[0][key])
-    assert torch.equal(record("anchor", state.memory)[shared], state.shared[shared])
+    state.method_state = method.remember(state, state, fisher, [1, 2])
+    state.method_state = method.remember(state, state, fisher[:1], [5])
+    assert torch.equal(record("fisher", state.method_state)[key], torch.full((2, 5), (1 + 2 * 4) / 3 + 1))
+    assert torch.equal(record("anchor", state.method_state)[key], state.subspaces[0][key])
+    assert torch.equal(record("anchor", state.method_state)[shared], state.shared[shared])
     state.round = 0
-    assert method.remember(state, state, [{}], [1]) is state.memory, "in the middle of a stage nothing changes"
+    assert method.remember(state, state, [{}], [1]) is state.method_state, "in the middle of a stage nothing changes"
 
 
 def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_train():

@@ -26,7 +26,7 @@ from flwr.serverapp.strategy.multikrum import compute_distances
 from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
 from fcit_plugin.federation.server_rules import SERVER_RULES
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from fcit_plugin.adapters.base_change import change_of, changed_layers
-from fcit_plugin.adapters.lora import factor_of, lora_parameters, only
+from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
 from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.federation.client import work_config
@@ -51,7 +51,7 @@ def test_a_client_trains_the_factors_it_is_told_and_returns_these(session, facto
     both, _, loss, _ = local.train(CONFIG, start, {}, {})
     alone, _, same_loss, _ = local.train(ConfigRecord({**CONFIG, "trains": factors}), start, {}, {})
     assert loss == same_loss
-    assert alone.keys() == only(start, factors).keys() and both.keys() == start.keys()
+    assert alone.keys() == select_factors(start, factors).keys() and both.keys() == start.keys()
     assert all(torch.equal(alone[key], both[key]) and not torch.equal(alone[key], start[key]) for key in alone)
     parameters = lora_parameters(session.model)
     assert all(torch.equal(parameters[key], start[key]) for key in start.keys() - alone.keys())
@@ -137,7 +137,7 @@ def test_svd_keeps_a_as_long_as_the_clients_and_errs_little(runs):
     errors = errors_of(report_of(output_dir))
     assert all(0 < error < 1 for error in errors)
     for state in subspaces_of(output_dir):
-        for key, value in only(state, "A").items():
+        for key, value in select_factors(state, "A").items():
             assert 0.1 < value.norm(dim=1).mean() < 3, key
 
 
@@ -171,7 +171,7 @@ def test_ffa_halves_what_clients_send(runs):
     by_factors, by_ffa = (report_of(runs(name)[1]) for name in ("factors", "ffa"))
     assert by_ffa["bytes_down"] == by_factors["bytes_down"]
     fresh = subspaces_of(runs("ffa")[1])[0]
-    a = sum(128 + 4 * value.numel() for value in only(fresh, "A").values())
+    a = sum(128 + 4 * value.numel() for value in select_factors(fresh, "A").values())
     assert by_factors["bytes_up"] - by_ffa["bytes_up"] == 2 * 3 * a
 
 

@@ -10,8 +10,8 @@ from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.client_states import FOLDER, ClientFolder, ClientStates
 from fcit_plugin.federation.compression import RESIDUAL
-from fcit_plugin.federation.grid import InProcessGrid
-from fcit_plugin.federation.kept import KeptReplies
+from fcit_plugin.federation.in_process_grid import InProcessGrid
+from fcit_plugin.federation.reply_cache import ReplyCache
 
 
 def whole_run(states=None, toy=None, rounds=3, state=None):
@@ -105,7 +105,7 @@ def kept_run(folder, states, die_at=None):
     made = {}
 
     def wrap(app):
-        made["app"] = KeptReplies(app, lambda stage, round: folder / f"{stage}-{round}.replies", "this run", Silent())
+        made["app"] = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}.replies", "this run", Silent())
         return made["app"]
 
     grid = {"states": states, "on_reply": lambda *pair: made["app"].arrived(*pair)}

@@ -12,7 +12,7 @@ from test_faults import PLACES, intercepting
 from toy import BLANK, PROJECTOR, TOKENS, Local, Toy, bits, noise, start
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import Trained, work_config
+from fcit_plugin.federation.client import TrainingResult, work_config
 from fcit_plugin.federation.client_states import ClientStates
 from fcit_plugin.federation.compression import COMPRESSIONS, RESIDUAL, SCALES, compress_update, restored
 from fcit_plugin.federation.folders import read_update, write_update
@@ -349,7 +349,7 @@ def test_error_feedback_brings_the_shared_weights_nearer_to_what_clients_learnt(
     class Steady(Local):
         def train(self, config, subspace, shared, extras):
             step = noise(1 + config["client"], subspace | shared)
-            return Trained(*({k: v + step[k] for k, v in part.items()} for part in (subspace, shared)), 0.5)
+            return TrainingResult(*({k: v + step[k] for k, v in part.items()} for part in (subspace, shared)), 0.5)
 
     def after(name, states, rounds=30):
         toy, state = Toy(local=Steady(), grid={"states": states}, fcit_num_rounds=99, **config(name)), start()

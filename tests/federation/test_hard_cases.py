@@ -5,12 +5,12 @@ A client's token is the mean over the instructions that it holds, encoded by FCI
 
 import numpy as np
 import pytest
-from toy import BLANK, PROJECTOR, Heard
+from toy import BLANK, PROJECTOR, RecordingObserver
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import Trained, make_client_app
-from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.client import TrainingResult, make_client_app
+from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.server import Program, first_state, run
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
@@ -26,7 +26,7 @@ def encoder():
     return make_encoder("embedding", "mean", True, model, AutoTokenizer.from_pretrained(base_model_path()))
 
 
-class HeardOfSharing(Heard):
+class SharingRecorder(RecordingObserver):
     """Also which tasks came to the subspaces of others."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Holds:
         return self.encoder.encode(texts).mean(axis=0), len(texts), len(texts)
 
     def train(self, config, subspace, shared, extras):
-        return Trained(subspace, shared, 0.0)
+        return TrainingResult(subspace, shared, 0.0)
 
 
 class Federation:
@@ -65,7 +65,7 @@ class Federation:
             **{"fcit_clients_per_round": 3} | changes,
         )
         program = Program(args, get_scenario("custom", args.fcit_stages, args.fcit_schedule), 7, BLANK)
-        heard, grid = HeardOfSharing(), InProcessGrid(make_client_app(Holds(encoder, texts)), range(clients))
+        heard, grid = SharingRecorder(), InProcessGrid(make_client_app(Holds(encoder, texts)), range(clients))
         start = first_state(encoder.encode(["."]).shape[1], PROJECTOR)
         self.state = run(program, start, grid, heard, Traffic())
         self.rows, self.shared, self.encoder = heard.rows, heard.shared, encoder

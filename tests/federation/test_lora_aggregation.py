@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import BLANK, PROJECTOR, D, Toy, bits, start
 
-from fcit_plugin.adapters.aggregation import Combined, Exact, LoraAggregation, Member, Svd, product_error
+from fcit_plugin.adapters.aggregation import AggregationResult, Exact, LoraAggregation, Member, Svd, product_error
 from fcit_plugin.adapters.base_change import change_of
 from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.arguments import FcitArguments
@@ -149,7 +149,7 @@ def test_svd_is_never_farther_from_the_mean_product_than_the_factors():
         members = three(seed)
         averaged = {key: sum(m.share * m.factors[key] for m in members) for key in BLANK}
         found = Svd().combine(BLANK, averaged, members, BLANK)
-        assert product_error(found, members) < product_error(Combined(averaged), members)
+        assert product_error(found, members) < product_error(AggregationResult(averaged), members)
 
 
 def three(seed, b=1.0):
@@ -314,8 +314,8 @@ def test_noise_hides_the_error_too():
 
 
 class Halved(LoraAggregation):
-    def combine(self, start, averaged, members, anew):
-        return Combined({key: value / 2 for key, value in averaged.items()})
+    def combine(self, start, averaged, members, fresh):
+        return AggregationResult({key: value / 2 for key, value in averaged.items()})
 
 
 def test_a_registered_aggregation_is_a_value_of_the_key(register):

@@ -8,7 +8,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedMed
 from safetensors.numpy import load_file, save_file
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_record, to_state
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.parts import ServerRule

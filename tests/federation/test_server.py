@@ -6,8 +6,8 @@ import torch
 from flwr.app import MessageType
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import Trained, make_client_app
-from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.client import TrainingResult, make_client_app
+from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import num_bytes
 from fcit_plugin.federation.server import Program, first_state, run, run_round
 from fcit_plugin.scenario.sampling import sample_clients
@@ -33,7 +33,7 @@ class AddsItsNumber:
     def train(self, config, subspace, shared, extras):
         self.trained.append((config["stage"], config["round"], config["client"], config["subspace"]))
         step = config["client"] + 1
-        return Trained({k: v + step for k, v in subspace.items()}, {k: v + step for k, v in shared.items()}, 1.0)
+        return TrainingResult({k: v + step for k, v in subspace.items()}, {k: v + step for k, v in shared.items()}, 1.0)
 
 
 class Listener:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import D, Toy, bits, start
 
-from fcit_plugin.federation.client import Trained
+from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
 from fcit_plugin.federation.server_rules import SERVER_RULES
 from fcit_plugin.state.server_state import load_state, save_state
@@ -194,7 +194,7 @@ class Quadratic:
         }
         if client < 4:
             honest = {key: self.attack(subspace[key], value) for key, value in honest.items()}
-        return Trained(honest, shared, 0.1)
+        return TrainingResult(honest, shared, 0.1)
 
 
 def optimum(kind):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import Trained, make_client_app
-from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.client import TrainingResult, make_client_app
+from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import WANTS
 from fcit_plugin.federation.server import Program, run_round
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
@@ -46,11 +46,11 @@ class Local:
         step = noise(1 + config["client"] + 100 * config["round"], subspace | shared)
         measured = {name: noise(500 + config["client"], subspace | shared) for name in config.get(WANTS, ())}
         new = ({key: value + step[key] for key, value in part.items()} for part in (subspace, shared))
-        return Trained(*new, 0.5, measured)
+        return TrainingResult(*new, 0.5, measured)
 
 
 @dataclass
-class Heard:
+class RecordingObserver:
     """What an observer heard."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Toy:
         self.program = Program(args, get_scenario("custom", args.fcit_stages, args.fcit_schedule), 3, BLANK)
         work, absent = self.program.work, set(without)
         self.program.work = lambda *at: {c: config for c, config in work(*at).items() if c not in absent}
-        self.local, self.heard, self.traffic = local or Local(), Heard(), Traffic()
+        self.local, self.heard, self.traffic = local or Local(), RecordingObserver(), Traffic()
         self.grid = InProcessGrid(wrap(make_client_app(self.local)), range(len(TOKENS)), **(grid or {}))
 
     def round(self, state: ServerState | None = None) -> ServerState:
@@ -125,7 +125,7 @@ def bits(state: ServerState) -> dict[str, Any]:
         "shared": {key: value.numpy().tobytes() for key, value in sorted(state.shared.items())},
         "tokens": {key: value.tobytes() for key, value in state.tokens.to_arrays().items()},
         "rules": {key: value.tobytes() for key, value in sorted(state.rules.items())},
-        "memory": {key: value.numpy().tobytes() for key, value in sorted(state.memory.items())},
+        "method state": {key: value.numpy().tobytes() for key, value in sorted(state.method_state.items())},
         "projectors": [{key: value.numpy().tobytes() for key, value in sorted(part.items())} for part in state.projectors],
         "tasks": state.tasks,
         "rounds": state.rounds,

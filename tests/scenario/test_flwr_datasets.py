@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tables import answers, one_task
 
-from fcit_plugin.scenario import PartitionOptions, partition
+from fcit_plugin.scenario import PartitionOptions, deal
 
 partitioners = pytest.importorskip("flwr_datasets.partitioner", reason="flwr-datasets is in the extra [dev]")
 datasets = pytest.importorskip("datasets")
@@ -25,7 +25,7 @@ def their_dirichlet(column, num_clients, beta, seed, minimum=0):
 
 
 def ours(column, num_clients, beta, seed):
-    return partition(answers(column), PartitionOptions(num_clients, "label", beta, min_samples=0), seed)
+    return deal(answers(column), PartitionOptions(num_clients, "label", beta, min_samples=0), seed)
 
 
 @pytest.mark.parametrize("beta", [0.3, 3.0])
@@ -46,7 +46,7 @@ def test_natural_equals_theirs():
     column = [f"site {i * i % 7}" for i in range(60)]
     sites = sorted(set(column))
     record = [{"answer": site} for site in column]
-    mine = partition(one_task(a=record), PartitionOptions(len(sites), "natural", column="answer"), 0)
+    mine = deal(one_task(a=record), PartitionOptions(len(sites), "natural", column="answer"), 0)
     assert [part.tolist() for part in mine] == [
         part.tolist() for part in theirs(partitioners.NaturalIdPartitioner(partition_by="column"), column)
     ]

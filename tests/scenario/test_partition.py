@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Counts, Table, one_task
 
-from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, Scenario, Task, partition
+from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, Scenario, Task, deal
 from fcit_plugin.scenario.partition import raise_sizes, top_up
 
 #: Train records of the released benchmark. Those with a round number say so in their file names (4w = 40,000); the others
@@ -30,8 +30,8 @@ RELEASED = {
 }
 
 
-def deal(records, *, seed=0, **options):
-    return partition(records, PartitionOptions(**({"num_clients": 5, "min_samples": 0} | options)), seed)
+def parts_of(records, *, seed=0, **options):
+    return deal(records, PartitionOptions(**({"num_clients": 5, "min_samples": 0} | options)), seed)
 
 
 def sizes(parts):
@@ -59,14 +59,14 @@ def cases(draw):
 @given(cases())
 def test_every_record_goes_to_exactly_one_client_and_the_minimum_is_kept(case):
     records, options = case
-    parts = deal(records, **options)
+    parts = parts_of(records, **options)
     assert len(parts) == options["num_clients"]
     assert all(part.dtype == np.int64 and (np.diff(part) > 0).all() for part in parts)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(records)))
     assert min(map(len, parts)) >= options["min_samples"]
     if options["method"] == "iid":
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert [part.tolist() for part in parts] == [part.tolist() for part in deal(records, **options)]
+    assert [part.tolist() for part in parts] == [part.tolist() for part in parts_of(records, **options)]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_every_record_goes_to_exactly_one_client_and_the_minimum_is_kept(case):
 )
 def test_partitions_of_earlier_versions_come_again_bit_for_bit(method, n, num_clients, beta, minimum, seed, digest):
     """Digests made at commit 77a3f1f: numbers that were published rest on these partitions."""
-    parts = deal(one_task(a=n), method=method, num_clients=num_clients, beta=beta, min_samples=minimum, seed=seed)
+    parts = parts_of(one_task(a=n), method=method, num_clients=num_clients, beta=beta, min_samples=minimum, seed=seed)
     bits = b"".join(part.astype("<i8").tobytes() for part in parts)
     assert hashlib.sha256(bits).hexdigest()[:16] == digest
 
 
 def test_seeds_repeat_and_differ():
     def draw(seed):
-        return [part.tolist() for part in deal(one_task(a=300), min_samples=2, seed=seed)]
+        return [part.tolist() for part in parts_of(one_task(a=300), min_samples=2, seed=seed)]
 
     assert draw(3) == draw(3) == draw([3])
     assert draw([3, 1]) != draw(3) != draw(4)
@@ -185,5 +185,5 @@ def test_topping_up_draws_which_records_move():
 def test_errors_name_numbers_and_keys(change, words):
     case = {"records": one_task(a=1000), "num_clients": 5, "min_samples": 20} | change
     with pytest.raises(ValueError) as caught:
-        deal(case.pop("records"), **case)
+        parts_of(case.pop("records"), **case)
     assert [word for word in words if word not in str(caught.value)] == []

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from tables import Table, answers, one_task
 
-from fcit_plugin.scenario import Partition, PartitionOptions, Scenario, Task, partition
+from fcit_plugin.scenario import Partition, PartitionOptions, Scenario, Task, deal
 
 
-def deal(records, *, seed=0, **options):
-    return partition(records, PartitionOptions(**({"num_clients": 5, "min_samples": 0} | options)), seed)
+def parts_of(records, *, seed=0, **options):
+    return deal(records, PartitionOptions(**({"num_clients": 5, "min_samples": 0} | options)), seed)
 
 
 def sizes(parts):
@@ -28,7 +28,7 @@ def dirichlet_variance(num_clients, beta, group=np.inf):
 @pytest.mark.parametrize("beta", [0.5, 1.0, 5.0])
 def test_quantity_shares_vary_as_dirichlet_shares_do(beta):
     records = one_task(a=40_000)
-    drawn = [sizes(deal(records, num_clients=50, beta=beta, seed=seed)) for seed in range(60)]
+    drawn = [sizes(parts_of(records, num_clients=50, beta=beta, seed=seed)) for seed in range(60)]
     assert np.var(np.array(drawn) / 40_000) == pytest.approx(dirichlet_variance(50, beta), rel=0.15)
     assert np.mean(drawn) == 800
 
@@ -45,7 +45,7 @@ def test_label_and_mixture_skew_follow_the_dirichlet_multinomial(method, beta):
         which = np.arange(groups * of_each) // of_each
     shares = []
     for seed in range(10):
-        parts = deal(records, method=method, num_clients=num_clients, beta=beta, seed=seed)
+        parts = parts_of(records, method=method, num_clients=num_clients, beta=beta, seed=seed)
         shares += [np.bincount(which[part], minlength=groups) / of_each for part in parts]
     assert np.var(shares) == pytest.approx(dirichlet_variance(num_clients, beta, of_each), rel=0.1)
 
@@ -55,7 +55,7 @@ def test_a_larger_beta_is_closer_to_even(method):
     records = one_task(**{name: [{"answer": name + "12"[i % 2]} for i in range(500)] for name in "abcd"})
     spread = []
     for beta in (0.1, 1.0, 10.0, 1000.0):
-        parts = [deal(records, method=method, num_clients=10, beta=beta, seed=seed) for seed in range(5)]
+        parts = [parts_of(records, method=method, num_clients=10, beta=beta, seed=seed) for seed in range(5)]
         spread.append(np.mean([np.std(sizes(one)) for one in parts]))
     assert spread == sorted(spread, reverse=True)
     assert spread[0] > 5 * spread[-1]
@@ -65,7 +65,7 @@ def test_clients_of_a_small_beta_see_few_answers_where_equal_parts_see_all():
     records = answers([str(i % 10) for i in range(2000)])
 
     def answers_seen(**options):
-        return np.mean([len(np.unique(part % 10)) for part in deal(records, num_clients=20, **options)])
+        return np.mean([len(np.unique(part % 10)) for part in parts_of(records, num_clients=20, **options)])
 
     assert answers_seen(method="iid") == 10
     assert answers_seen(method="label", beta=0.05) < 5
@@ -73,14 +73,14 @@ def test_clients_of_a_small_beta_see_few_answers_where_equal_parts_see_all():
 
 
 def test_answers_that_occur_once_go_to_all_clients_alike():
-    drawn = np.array([sizes(deal(answers([str(i) for i in range(1000)]), method="label", seed=s)) for s in range(40)])
+    drawn = np.array([sizes(parts_of(answers([str(i) for i in range(1000)]), method="label", seed=s)) for s in range(40)])
     assert drawn.mean(axis=0) == pytest.approx([200] * 5, rel=0.03)
     # n independent choices of 1 of N with probabilities that are equal in the mean are a multinomial: n (1 - 1/N) / N
     assert drawn.var() == pytest.approx(1000 * 0.2 * 0.8, rel=0.35)
 
 
 def test_quantity_is_the_floor_of_the_drawn_shares_plus_at_most_one():
-    parts = deal(one_task(a=40_000), num_clients=50, beta=0.5, seed=[7, 3])
+    parts = parts_of(one_task(a=40_000), num_clients=50, beta=0.5, seed=[7, 3])
     w = np.random.default_rng([7, 3]).dirichlet(np.full(50, 0.5))
     extra = np.array(sizes(parts)) - np.floor(w * 40_000)
     fraction = w * 40_000 - np.floor(w * 40_000)
@@ -89,14 +89,14 @@ def test_quantity_is_the_floor_of_the_drawn_shares_plus_at_most_one():
 
 
 def test_the_hard_case_of_the_paper_reaches_the_minimum():
-    drawn = sizes(deal(one_task(a=40_000), num_clients=50, beta=0.5, min_samples=50))
+    drawn = sizes(parts_of(one_task(a=40_000), num_clients=50, beta=0.5, min_samples=50))
     assert (min(drawn), sum(drawn)) == (50, 40_000)
 
 
 @pytest.mark.parametrize("method", ["iid", "label", "mixture"])
 def test_records_are_shuffled_before_they_are_dealt_out(method):
     records = one_task(a=[{"answer": "same"}] * 1000)
-    first = deal(records, method=method, num_clients=2, beta=100.0)[0]
+    first = parts_of(records, method=method, num_clients=2, beta=100.0)[0]
     assert first.max() > 900
     assert 0.3 < np.mean(first < 500) < 0.7
 

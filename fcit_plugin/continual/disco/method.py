@@ -32,7 +32,7 @@ class DiscoPlus(Disco):
     (:mod:`...adapters.projectors`): what others make of the projector later does not touch it. Training stays DISCO's to the bit.
     """
 
-    tells_kinds = True
+    reports_kinds = True
     keeps_projectors = True
 
     @override

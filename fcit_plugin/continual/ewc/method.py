@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from typing_extensions import override
 
-from ...adapters.lora import State
+from ...adapters.lora import Tensors
 from ..method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
 from ..terms import GradientTerm, Pull
 from .options import EwcOptions
@@ -34,14 +34,14 @@ class Ewc(ContinualMethod[EwcOptions]):
 
     @override
     def sends(self, state) -> Extras:
-        return {name: record(name, state.memory) for name in (FISHER, ANCHOR)} if state.memory else {}
+        return {name: record(name, state.method_state) for name in (FISHER, ANCHOR)} if state.method_state else {}
 
     @override
-    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> State:
+    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> Tensors:
         if not self.ends_stage(before.round):
-            return before.memory
+            return before.method_state
         fisher = weighted_mean([extras[FISHER] for extras in measured], examples)
-        for key, earlier in record(FISHER, before.memory).items():
+        for key, earlier in record(FISHER, before.method_state).items():
             fisher[key] = fisher[key] + earlier
         return {**flat(FISHER, fisher), **flat(ANCHOR, {**after.subspaces[0], **after.shared})}
 

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn.functional import kl_div, log_softmax
 from typing_extensions import override
 
-from ...adapters.lora import State
+from ...adapters.lora import Tensors
 from ..method import ContinualMethod, Extras, flat, record
 from ..terms import BatchTerm, Weights
 from .options import LwfOptions
@@ -30,12 +30,12 @@ class Lwf(ContinualMethod[LwfOptions]):
 
     @override
     def sends(self, state) -> Extras:
-        return {TEACHER: record(TEACHER, state.memory)} if state.memory else {}
+        return {TEACHER: record(TEACHER, state.method_state)} if state.method_state else {}
 
     @override
-    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> State:
+    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> Tensors:
         ends = self.ends_stage(before.round)
-        return flat(TEACHER, {**after.subspaces[0], **after.shared}) if ends else before.memory
+        return flat(TEACHER, {**after.subspaces[0], **after.shared}) if ends else before.method_state
 
     @override
     def refuses(self, aggregation) -> str | None:
@@ -58,7 +58,7 @@ class Distillation(BatchTerm):
         temperature: T.
     """
 
-    def __init__(self, teacher: State, alpha: float, temperature: float) -> None:
+    def __init__(self, teacher: Tensors, alpha: float, temperature: float) -> None:
         self.teacher = teacher
         self.alpha = alpha
         self.temperature = temperature

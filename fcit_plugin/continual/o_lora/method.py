@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from typing_extensions import override
 
-from ...adapters.lora import State
+from ...adapters.lora import Tensors
 from ...knowledge.identity_tokens import ClientToken, SubspaceTokens
 from ...knowledge.organizer import Assignment, Organizer
 from ..method import ContinualMethod, Extras
@@ -30,14 +30,14 @@ class OLora(ContinualMethod[OLoraOptions]):
 
     @override
     def organizer(self, stage: int) -> Organizer:
-        return OneOfStage(stage)
+        return StageOrganizer(stage)
 
     @override
     def sends(self, state) -> Extras:
         return {f"{_EARLIER}-{k}": state.subspaces[k] for k in range(min(state.stage, len(state.subspaces)))}
 
     @override
-    def beside(self, sent: Extras) -> list[State]:
+    def frozen_subspaces(self, sent: Extras) -> list[Tensors]:
         return [sent[f"{_EARLIER}-{k}"] for k in range(len(sent)) if f"{_EARLIER}-{k}" in sent]
 
     @override
@@ -47,7 +47,7 @@ class OLora(ContinualMethod[OLoraOptions]):
 
     @override
     def terms(self, sent: Extras) -> list[GradientTerm]:
-        earlier = self.beside(sent)
+        earlier = self.frozen_subspaces(sent)
         return [Orthogonality(earlier, self.options.fcit_o_lora_lambda)] if earlier else []
 
 
@@ -59,7 +59,7 @@ class Orthogonality(GradientTerm):
         strength: lambda.
     """
 
-    def __init__(self, earlier: Sequence[State], strength: float) -> None:
+    def __init__(self, earlier: Sequence[Tensors], strength: float) -> None:
         self.strength = strength
         keys = [key for key in earlier[0] if ".lora_A." in key]
         self._rows = {key: torch.cat([state[key] for state in earlier]) for key in keys}
@@ -73,7 +73,7 @@ class Orthogonality(GradientTerm):
                 weight.grad.add_(torch.sign(weight.detach() @ rows.T) @ rows, alpha=self.strength)
 
 
-class OneOfStage(Organizer):
+class StageOrganizer(Organizer):
     """Everyone trains the subspace of the stage.
 
     Args:

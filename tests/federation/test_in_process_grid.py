@@ -6,7 +6,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fcit_plugin.federation.grid import InProcessGrid
+from fcit_plugin.federation.in_process_grid import InProcessGrid
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_client_that_raises_is_answered_for_and_the_others_go_on(app, calls):
 
 
 def test_the_traceback_of_a_client_goes_to_the_debug_log(app, caplog):
-    with caplog.at_level("DEBUG", logger="fcit_plugin.federation.grid"):
+    with caplog.at_level("DEBUG", logger="fcit_plugin.federation.in_process_grid"):
         InProcessGrid(app, range(20)).send_and_receive(messages(13))
     assert "client 13 is broken" in caplog.text and "Traceback" in caplog.text
 

@@ -51,7 +51,7 @@ class _Latest:
     notes: dict[str, Any]
 
 
-class KeptReplies:
+class ReplyCache:
     """A client app that answers with a kept reply where it has the right one, and else asks the clients and keeps.
 
     A reply is the right one if it answers the same request, weights and all, of the same run, and its client had kept the

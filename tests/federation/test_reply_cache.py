@@ -6,8 +6,8 @@ import torch
 from test_server import Federation
 
 from fcit_plugin.federation.client import make_client_app
-from fcit_plugin.federation.grid import InProcessGrid
-from fcit_plugin.federation.kept import KEPT, KeptReplies
+from fcit_plugin.federation.in_process_grid import InProcessGrid
+from fcit_plugin.federation.reply_cache import KEPT, ReplyCache
 from fcit_plugin.federation.server import run
 
 pytestmark = pytest.mark.thorough
@@ -48,7 +48,7 @@ class Run:
             return train(config, subspace, shared, extras)
 
         local.train = dying
-        app = KeptReplies(make_client_app(local), lambda stage, round: folder / f"{stage}-{round}", name, self.notes)
+        app = ReplyCache(make_client_app(local), lambda stage, round: folder / f"{stage}-{round}", name, self.notes)
         self.federation.grid = InProcessGrid(app, range(6), on_reply=app.arrived)
         self.run = lambda: run(
             self.federation.program,

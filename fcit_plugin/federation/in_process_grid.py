@@ -100,7 +100,7 @@ class InProcessGrid(Grid):
             logger.debug(f"Client {node} failed.", exc_info=True)
             failure = str(error) if isinstance(error, (ValueError, TimeoutError)) else f"{type(error).__name__}: {error}"
         if failure is None and self._timeout is not None and self._clock() - start > self._timeout:
-            failure = late(self._timeout)
+            failure = timeout_message(self._timeout)
         failure = self._agree(failure)
         if failure is not None:
             replies = [Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, failure), reply_to=message)]
@@ -137,6 +137,6 @@ def arriving(request: Message, reply: Message | None) -> list[Message]:
     return [] if reply is None else [reply]
 
 
-def late(timeout: float) -> str:
+def timeout_message(timeout: float) -> str:
     """What is said of a client that takes too long."""
     return f"it took longer than {timeout:g} s (`fcit_client_timeout`)"
