@@ -70,12 +70,12 @@ def part_keys() -> dict[str, PartKey]:
     return found
 
 
-def _check_name(item: Field, package: str) -> None:
+def _check_name(item: Field[Any], package: str) -> None:
     if not item.name.startswith("fcit_"):
         raise FcitError(f"{package} registers the key `{item.name}`; keys of the plugin begin with `fcit_`, rename it.")
 
 
-def _default(item: Field) -> Any:
+def _default(item: Field[Any]) -> Any:
     return item.default_factory() if item.default_factory is not MISSING else item.default
 
 

@@ -9,7 +9,7 @@ from ...knowledge.organizer import Organizer
 from ..method import ContinualMethod
 
 
-class Disco(ContinualMethod):
+class Disco(ContinualMethod[None]):
     """Clients are assigned to subspaces by the identity token of their instructions (:mod:`...knowledge.organizer`)."""
 
     organizes_by_tokens = True

@@ -1,11 +1,16 @@
 """MoELoRA: one LoRA as a mixture of experts."""
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 from typing_extensions import override
 
 from ...adapters.lora import ADAPTER
 from ..method import ContinualMethod
 from .options import MoeLoraOptions
+
+if TYPE_CHECKING:
+    from ...adapters.aggregation import LoraAggregation
 
 
 class MoeLora(ContinualMethod[MoeLoraOptions]):
@@ -19,7 +24,7 @@ class MoeLora(ContinualMethod[MoeLoraOptions]):
     acts_as_product = False
 
     @override
-    def refuses(self, aggregation) -> str | None:
+    def refuses(self, aggregation: "LoraAggregation") -> str | None:
         trains_a = any("A" in aggregation.trains(rounds) for rounds in range(2))
         return super().refuses(aggregation) if trains_a else "has its routers beside the factors A, which are not trained"
 
