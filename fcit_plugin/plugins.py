@@ -46,7 +46,7 @@ def _load(entry: EntryPoint) -> Any:
         return entry.load()
     except Exception as error:  # whatever a stranger's module raises, who it was is what helps
         raise FcitError(
-            f"The plugin `{entry.name}` of {_package(entry.name)} cannot be imported: {_what(error)}; fix or uninstall it."
+            f"The plugin `{entry.name}` of {source(entry.name)} cannot be imported: {_what(error)}; fix or uninstall it."
         ) from error
 
 
@@ -63,7 +63,7 @@ def _check_hooks(name: str, plugin: Any) -> None:
         if callable(function) and marked and found not in hooks and not isinstance(function, type):
             code = inspect.unwrap(function).__code__
             raise FcitError(
-                f"The plugin `{name}` of {_package(name)} has a function `{found}` ({code.co_filename}:{code.co_firstlineno}), "
+                f"The plugin `{name}` of {source(name)} has a function `{found}` ({code.co_filename}:{code.co_firstlineno}), "
                 f"which is not a hook; {nearest(found, hooks)}"
             )
 
@@ -80,7 +80,7 @@ def registry(kind: str) -> dict[str, Part]:
     """
     found: dict[str, Part] = {}
     for implementation in getattr(manager().hook, f"fcit_{kind}").get_hookimpls():
-        package = _package(implementation.plugin_name)
+        package = source(implementation.plugin_name)
         for name, registered in _ask(implementation.function, kind, package).items():
             if name in found:
                 raise FcitError(f"Two plugins register {name!r} among the {kind.replace('_', ' ')}; uninstall one.")
@@ -92,7 +92,7 @@ def _ask(hook: Any, kind: str, package: str) -> Mapping[str, Any]:
     try:
         given = hook()
     except Exception as error:
-        if package == _package(BUILTIN):
+        if package == source(BUILTIN):
             raise
         raise FcitError(f"The hook `fcit_{kind}` of {package} failed: {_what(error)}; fix or uninstall it.") from error
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
@@ -111,7 +111,7 @@ def blame(error: BaseException) -> str | None:
         name = packages.get(str(frame.f_globals.get("__name__")).partition(".")[0])
         if name is not None:
             where = f"{frame.f_code.co_filename}:{line}"
-            return f"The plugin `{name}` of {_package(name)} failed at {where} with {type(error).__name__}: {error}."
+            return f"The plugin `{name}` of {source(name)} failed at {where} with {type(error).__name__}: {error}."
     return None
 
 
@@ -124,7 +124,7 @@ def _module(plugin: Any) -> str:
 
 
 @cache
-def _package(name: str) -> str:
+def source(name: str) -> str:
     """The package of a registered plugin, with its version; the plugin's name where it is not from a package."""
     (dist,) = {entry.dist for entry in entry_points(group=hookspecs.PROJECT, name=name)} or {None}
     return f"{dist.name} {dist.version}" if dist is not None else name
@@ -137,4 +137,4 @@ def _what(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-__all__ = ["BUILTIN", "KINDS", "blame", "manager", "registry"]
+__all__ = ["BUILTIN", "KINDS", "blame", "manager", "registry", "source"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import FcitError
+from ..parts import ServerRule
 from ..plugins import registry
 from .option import option
 
