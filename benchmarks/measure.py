@@ -31,9 +31,9 @@ def resident() -> int:
 def show(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
     texts = [list(map(str, head)), *([f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for row in texts:
-        print("  ".join(text.rjust(width) for text, width in zip(row, widths)), flush=True)
+        print("  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)), flush=True)
 
 
 def session(output_dir: Path, **changes: Any):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .command import Command, usage_lines
+from .command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,12 +17,11 @@ def _run(args: argparse.Namespace) -> int:
     keys = part_keys().values()
     for kind, (choice, _) in KINDS.items():
         print(kind.replace("_", " ") + (f", chosen by {choice}" if choice else ""))
-        rows = []
         for name, part in registry(kind).items():
             own = [f"{key.name} ({in_words(key.owners[name])})" for key in keys if key.kind == kind and name in key.owners]
-            rows.append((name, ": ".join([part.package, *([", ".join(own)] if own else [])])))
-        print("\n".join(usage_lines(rows, column=20)) + "\n")
+            print(f"  {name:<16}  {part.package:<20}  {', '.join(own)}".rstrip())
+        print()
     return 0
 
 
-PLUGINS = Command("plugins", "", "list methods, rules and other parts, who registered them, and their keys", _arguments, _run)
+PLUGINS = Command("plugins", "list methods, rules and other parts, who registered them, and their keys", _arguments, _run)

@@ -130,9 +130,13 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         partition=runs[0].local.partition.table(runs[0].local.partition.dealt()),
     )
     each = [{key: getattr(matrix, key) for key in _MEASURES} for matrix in matrices]
+    means = {key: fmean(values[key] for values in each) for key in _MEASURES}
     return dataclasses.replace(
         report_of(session, measured),
-        **{key: fmean(values[key] for values in each) for key in _MEASURES},
+        last=means["last"],
+        avg=means["avg"],
+        forgetting=means["forgetting"],
+        bwt=means["bwt"],
         spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES},
         clients={str(run.session.program.client): values for run, values in zip(runs, each, strict=True)},
     )

@@ -192,6 +192,7 @@ def raise_sizes(sizes: np.ndarray, min_samples: int) -> np.ndarray:
 
     Args:
         sizes: int64 [N], sum at least N * min_samples.
+        min_samples: the least number of records of a client.
 
     Returns:
         int64 [N], the same sum, no entry below `min_samples`.
@@ -205,7 +206,7 @@ def raise_sizes(sizes: np.ndarray, min_samples: int) -> np.ndarray:
         else:
             too_high = middle
 
-    topped = np.clip(sizes, min_samples, level)
+    topped: np.ndarray = np.clip(sizes, min_samples, level)
     cut = np.flatnonzero(sizes > level)
     topped[cut[: sizes.sum() - topped.sum()]] += 1
     return topped
