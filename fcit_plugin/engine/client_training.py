@@ -88,7 +88,7 @@ class LocalTrainer:
         self.scenario = scenario
         self.method = method
         self.finetuning_args = finetuning_args
-        self.args: FcitArguments = finetuning_args.fcit
+        self.args: FcitArguments = finetuning_args.fcit_request.args
         self.agreement = agreement
         self.base_weights = base_weights
         self.own_datasets = own_datasets

@@ -93,7 +93,7 @@ class DrySession(Session):
     def _load_model(self, tokenizer) -> nn.Module:
         model_args, finetuning_args = copy.copy(self.model_args), copy.copy(self.finetuning_args)
         model_args.train_from_scratch = True  # from the configuration alone
-        finetuning_args.pure_bf16 = finetuning_args.fcit_aside.get("pure_bf16", False)
+        finetuning_args.pure_bf16 = self.request.aside.get("pure_bf16", False)
         with torch.device("meta"):
             return load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
 
@@ -137,7 +137,7 @@ def dry_run(session: DrySession) -> Plan:
 
 def make_plan(session: DrySession) -> Plan:
     """Count what the session's run would do."""
-    args, local, aside = session.args, session.local(), session.finetuning_args.fcit_aside
+    args, local, aside = session.args, session.local(), session.request.aside
     processes = num_processes(session.training_args.world_size)
     evaluates = args.fcit_eval_every != "never"
     names = session.scenario.all_datasets() if evaluates else session.scenario.datasets_to_train()
@@ -152,7 +152,7 @@ def make_plan(session: DrySession) -> Plan:
         name: _schedule(session, program, local, travels, processes) for name, program in found.items() if program.num_stages
     }
     memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
-    given = session.finetuning_args.fcit_given
+    given = session.request.given
     setting = session.scenario.name if session.earlier is not None else given.fcit_setting
     return Plan(
         title=f"{given.fcit_reference or given.fcit_method}, {setting}, seed {session.training_args.seed}",
@@ -307,7 +307,7 @@ def model_size(model: nn.Module, bits: int | None) -> ModelSize:
 
 
 def _memory(session: Session, lengths: list[int], processes: int) -> Memory:
-    aside, args = session.finetuning_args.fcit_aside, session.training_args
+    aside, args = session.request.aside, session.training_args
     half = args.bf16 or any(aside.get(key) for key in ("fp16", "pure_bf16")) or session.model.dtype.itemsize == 2
     packing = session.data_args.packing
     longest = session.data_args.cutoff_len + 1 if packing else max(lengths)  # to which LLaMA-Factory fills a pack up

@@ -27,6 +27,7 @@ from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, named
+from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
@@ -54,32 +55,34 @@ class Session:
         model_args: LLaMA-Factory's model arguments.
         data_args: Its data arguments.
         training_args: Its training arguments.
-        finetuning_args: Its fine-tuning arguments, with the fcit arguments on them.
+        finetuning_args: Its fine-tuning arguments, with the request on them.
         generating_args: Its generating arguments.
     """
 
     def __init__(self, model_args, data_args, training_args, finetuning_args, generating_args) -> None:
         logging.getLogger("flwr").setLevel(logging.WARNING)  # it would log every message
-        self.args = finetuning_args.fcit
+        request: Request = finetuning_args.fcit_request
+        self.request = request
+        self.args = request.args
         self.model_args = model_args
         self.data_args = data_args
         self.training_args = training_args
         self.finetuning_args = finetuning_args
         self.generating_args = generating_args
         self.output_dir = Path(training_args.output_dir)
-        self.base_model = finetuning_args.fcit_base_model
+        self.base_model = request.base_model
         self.agreement = Agreement()
         self.is_main = training_args.process_index == 0
         args = self.args
         self.scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
         self.rounds = [args.fcit_num_rounds] * self.scenario.num_stages
-        folder = finetuning_args.fcit_earlier
+        folder = request.earlier
         self.earlier = Earlier.read(folder) if folder is not None else None
         if self.earlier is not None:
             self.scenario = self.earlier.scenario.followed_by(self.scenario)
             self.rounds = self.earlier.rounds + self.rounds
-        self.own_datasets = list(data_args.dataset) if finetuning_args.fcit_own_data else []
-        evaluates = finetuning_args.fcit_stage == "fcit" and args.fcit_eval_every != "never"
+        self.own_datasets = list(data_args.dataset) if request.own_data else []
+        evaluates = request.stage == "fcit" and args.fcit_eval_every != "never"
         trained = self.own_datasets or self.scenario.datasets_to_train()
         self.catalogue = Catalogue.of(data_args, args)
         self.catalogue.check(trained, evaluates, args.fcit_local_stage)
@@ -107,7 +110,7 @@ class Session:
         with named(model_args, OSError, ValueError):
             tokenizer_module = load_tokenizer(model_args)
         self.pipeline = self._make_pipeline(tokenizer_module)
-        if finetuning_args.fcit_stage == "fcit":
+        if request.stage == "fcit":
             self.pipeline.read(trained, self.scenario.all_datasets() if evaluates else ())
             if args.fcit_identity_source != "text":
                 for name in trained:
@@ -161,7 +164,7 @@ class Session:
         return args.fcit_identity_source, *encoder
 
     def _find_start(self) -> Start | None:
-        start = find_start(self.training_args, self.finetuning_args.fcit_stage, self.agreement)
+        start = find_start(self.training_args, self.request.stage, self.agreement)
         if start is not None:
             start.check("keys", self.keys, self.arguments)
         return start
@@ -172,7 +175,7 @@ class Session:
             return None
         held = [name for name in (MANIFEST, DESCRIPTION) if (self.output_dir / name).exists()]
         held += [f"{folder.parent.name}/{folder.name}" for folder in self.checkpoints.commits()[-1:]]
-        is_update = self.finetuning_args.fcit_stage == "fcit_client"
+        is_update = self.request.stage == "fcit_client"
         if held and (not self.training_args.overwrite_output_dir or (is_update and held != [DESCRIPTION])):
             raise FcitError(
                 f"`output_dir` {self.output_dir} already holds the results of a run ({held[0]}); "

@@ -28,7 +28,8 @@ def install(adapter_module) -> None:
 
             keep_unpacked(given["model"], trains=False)
             return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)
-        if not getattr(finetuning_args, "fcit_stage", None) or not given["is_trainable"]:
+        request = getattr(finetuning_args, "fcit_request", None)
+        if request is None or request.stage is None or not given["is_trainable"]:
             return wrapped(*args, **kwargs)
         check_targets(given["model"], finetuning_args)
         keep_unpacked(given["model"], trains=True)

@@ -4,6 +4,8 @@ Here a data set meets the data arguments, on which the parser's seam has put tha
 is in :mod:`fcit_plugin.seams.messages`.
 """
 
+import inspect
+
 import wrapt
 
 from ..data.catalogue import find_in_benchmark
@@ -15,14 +17,15 @@ from .dataset_list import NAME
 def install(loader_module) -> None:
     """Wrap the function that reads one data set, and the one that makes token ids."""
 
-    def wrapper(wrapped, instance, args, kwargs):
-        return _load(wrapped, *args, **kwargs)
+    signature = inspect.signature(loader_module._load_single_dataset)
 
-    def _load(wrapped, dataset_attr, model_args, data_args, training_args):
-        name = getattr(dataset_attr, NAME, None)
+    def wrapper(wrapped, instance, args, kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        name = getattr(given["dataset_attr"], NAME, None)
         if name is not None:
-            find_in_benchmark(dataset_attr, name, benchmark_root(getattr(data_args, "fcit_data_dir", None)))
-        return wrapped(dataset_attr, model_args, data_args, training_args)
+            request = getattr(given["data_args"], "fcit_request", None)
+            find_in_benchmark(given["dataset_attr"], name, benchmark_root(request.data_dir if request is not None else None))
+        return wrapped(*args, **kwargs)
 
     wrapt.wrap_function_wrapper(loader_module, "_load_single_dataset", wrapper)
     messages.install(loader_module)

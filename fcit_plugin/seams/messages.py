@@ -5,6 +5,8 @@ prompts, earlier turns, tool results and the expanded tokens of images are no pa
 are read back from their ids (:func:`prompt_reader`).
 """
 
+import inspect
+
 import wrapt
 
 from ..data.instructions import KEYWORD, ROUTING, latest_instruction
@@ -16,11 +18,13 @@ def install(module) -> None:
 
 
 def _install_engine(engine_module) -> None:
+    signature = inspect.signature(engine_module.HuggingfaceEngine._process_args)
+
     def wrapper(wrapped, instance, args, kwargs):
-        model, messages = args[0], args[5]
-        text = latest_instruction(messages)
+        given = signature.bind(*args, **kwargs).arguments
+        text = latest_instruction(given["messages"])
         generate_arguments, prompt_length = wrapped(*args, **kwargs)
-        if hasattr(model, ROUTING):
+        if hasattr(given["model"], ROUTING):
             generate_arguments[KEYWORD] = [text]
         return generate_arguments, prompt_length
 
@@ -28,10 +32,13 @@ def _install_engine(engine_module) -> None:
 
 
 def _install_loader(loader_module) -> None:
+    signature = inspect.signature(loader_module._get_preprocessed_dataset)
+
     def wrapper(wrapped, instance, args, kwargs):
-        found = wrapped(*args, **kwargs)
-        aligned, data_args = args[0], args[1]
-        kept = getattr(data_args, "fcit_instructions", None)
+        given = signature.bind(*args, **kwargs).arguments
+        found, aligned = wrapped(*args, **kwargs), given["dataset"]
+        request = getattr(given["data_args"], "fcit_request", None)
+        kept = request.instructions if request is not None else None
         # LLaMA-Factory drops records that it finds invalid, and packs; the rest is read back from the ids then
         if kept is not None and found is not None and len(found) == len(aligned):
             for ids, prompt in zip(found["input_ids"], aligned["_prompt"], strict=True):

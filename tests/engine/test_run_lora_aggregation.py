@@ -250,5 +250,5 @@ def test_base_weights_that_cannot_be_changed_are_refused_before_anything_is_load
     training_args.hf_deepspeed_config = type("Config", (), {"is_zero3": lambda self: given["is_zero3"]()})()
     model_args.quantization_bit = changes.get("quantization_bit")
     with pytest.raises(ValueError) as caught:
-        check_combination(model_args, data_args, training_args, finetuning_args, finetuning_args.fcit)
+        check_combination(model_args, data_args, training_args, finetuning_args, finetuning_args.fcit_request.args)
     assert all(word in str(caught.value) for word in words), caught.value
