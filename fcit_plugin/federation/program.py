@@ -14,6 +14,7 @@ from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
 from ..knowledge.prototypes import MAX_KINDS
 from ..scenario.sampling import sample_clients
+from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
 from .client import work_config
@@ -62,12 +63,12 @@ class Program:
 
     def fresh(self, stage: int) -> Tensors:
         """The initialisation of all subspaces that open in a stage."""
-        return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + stage)
+        return fresh_subspace(self.blank, seed=seed_of_stage(self.seed, stage))
 
     def fresh_after_round(self, state: ServerState) -> Tensors:
         """The initialisation of a LoRA that begins anew after a round; another one in each round."""
         number = state.stage * self.args.fcit_num_rounds + state.round
-        return fresh_subspace(self.blank, seed=self.seed * 1_000_003 + 500_009 + number)
+        return fresh_subspace(self.blank, seed=seed_after_round(self.seed, number))
 
     @cached_property
     def run_id(self) -> str:
