@@ -13,7 +13,7 @@ from typing_extensions import override
 from ..adapters.lora import write_shared
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, table
-from ..federation.server import Program
+from ..federation.program import Program
 from ..scenario.sampling import sample_clients
 from ..state.checkpoints import Checkpoints
 from ..state.progress import Progress

@@ -21,7 +21,7 @@ from ..adapters.lora import Tensors, read_shared, select_factors
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline
 from ..federation.compression import COMPRESSIONS
-from ..federation.server import Program
+from ..federation.program import Program
 from ..files import write_json
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.prototypes import MAX_KINDS

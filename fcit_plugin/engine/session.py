@@ -21,7 +21,8 @@ from ..data.pixels import refuse_without_image
 from ..errors import FcitError
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
-from ..federation.server import Program, first_state
+from ..federation.program import Program
+from ..federation.server import first_state
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source

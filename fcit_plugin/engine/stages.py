@@ -14,8 +14,9 @@ from ..federation.client_states import ClientFolder
 from ..federation.folders import read_update, write_update
 from ..federation.in_process_grid import ask
 from ..federation.messages import CONFIG, config_of
-from ..federation.round import configure
-from ..federation.server import Program, RoundFailed, too_few, train_round
+from ..federation.program import Program
+from ..federation.round import Round
+from ..federation.server import RoundFailed, too_few, train_round
 from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
 from ..recipe.request import Request
@@ -50,19 +51,17 @@ def run_client(session: Session) -> None:
         )
     local = session.local()
     mean = local.token(config).mean
-    own = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
-    k = len(state.subspaces) if own is None else own
-    opened = (k,) if own is None else ()
-    assignment = Assignment({client: k}, {}, opened)
-    rules, fresh = program.rules(state), program.fresh(state.stage)
-    requests = configure(state, rules, assignment, fresh, {client: config}, program.method, program.aggregation)
-    own = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)
-    kept = RecordDict() if own is None else own.read()
+    known = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
+    k = len(state.subspaces) if known is None else known
+    assignment = Assignment({client: k}, {}, (k,) if known is None else ())
+    request = Round(program, state, assignment, {client: config}).requests[client]
+    folder = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)
+    kept = RecordDict() if folder is None else folder.read()
     with quiet_transformers():
-        reply = ask(make_client_app(local), requests[client], kept)
+        reply = ask(make_client_app(local), request, kept)
     if session.is_main:
-        if own is not None:
-            own.write(kept)
+        if folder is not None:
+            folder.write(kept)
         write_update(session.output_dir, config, reply)
         logger.info_rank0(f"The update of client {client} is in {session.output_dir}.")
 

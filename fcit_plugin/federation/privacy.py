@@ -17,9 +17,8 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
 
 from ..arguments import FcitArguments
+from ..scenario.streams import Stream, generator
 from .messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED, returned
-
-_UPDATE, _TOKEN = 2, 3  # spawn keys of `scenario.sampling` begin with 0 and 1
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,12 @@ class UpdatePrivacy:
             owner: The subspace, or anything that is no number for the shared trainables.
         """
         where = (stage, round, 0, owner) if isinstance(owner, int) else (stage, round, 1)
-        generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_UPDATE, *where)))
+        drawn = generator(self.seed, Stream.UPDATE_NOISE, *where)
         deviation = compute_stdv(self.noise_multiplier, self.clipping_norm, len(parts))
         released = {}
         for key in sorted(parts[0].content[ARRAYS]):
             mean = np.mean([part.content[ARRAYS][key].numpy() for part in parts], axis=0, dtype=np.float64)
-            released[key] = Array((mean + generator.normal(0.0, deviation, mean.shape)).astype(np.float32))
+            released[key] = Array((mean + drawn.normal(0.0, deviation, mean.shape)).astype(np.float32))
         content = RecordDict({ARRAYS: ArrayRecord(released), METRICS: MetricRecord({NUM_EXAMPLES: 1})})
         return Message(content, reply_to=request)
 
@@ -97,9 +96,9 @@ def noisy_token(mean: np.ndarray, deviation: float, seed: int, client: int, task
     Returns:
         float32 [D]; the same for the same client and task.
     """
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_TOKEN, client, task)))
     direction = mean.astype(np.float64) / np.linalg.norm(mean.astype(np.float64))
-    return (direction + generator.normal(0.0, deviation, mean.shape)).astype(np.float32)
+    noise = generator(seed, Stream.TOKEN_NOISE, client, task).normal(0.0, deviation, mean.shape)
+    return (direction + noise).astype(np.float32)
 
 
 def noise_seed(args: FcitArguments, seed: int) -> int:

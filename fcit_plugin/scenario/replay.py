@@ -3,9 +3,8 @@
 import numpy as np
 
 from .sampling import sample_clients
+from .streams import Stream, generator
 from .tasks import Scenario
-
-_KEPT = 4  # spawn keys of `sampling` begin with 0 and 1, those of `federation.privacy` with 2 and 3
 
 
 def earlier_tasks(
@@ -38,5 +37,4 @@ def kept_records(records: np.ndarray, count: int, *, seed: int, client: int, tas
     Returns:
         Some of the indices, int64, ascending.
     """
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_KEPT, client, task)))
-    return np.sort(generator.permutation(records)[:count])
+    return np.sort(generator(seed, Stream.KEPT_RECORDS, client, task).permutation(records)[:count])

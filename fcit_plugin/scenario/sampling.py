@@ -1,17 +1,9 @@
-"""Which clients take part in a round, and the seed of each (docs/guide/settings.md).
-
-Every draw depends on its coordinates alone and on nothing drawn before, so a resumed run and a run on
-other machines sample the same clients. The coordinates are the spawn key of a `SeedSequence`: unlike a list
-of seeds, where [7] and [7, 0] are one and the same, different coordinates give independent streams.
-"""
+"""Which clients take part in a round, and the seed of each (docs/guide/settings.md)."""
 
 from collections import Counter
 
-import numpy as np
-
 from ..errors import FcitError
-
-_SAMPLE, _CLIENT = 0, 1
+from .streams import Stream, generator, sequence
 
 
 def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, round: int, attempt: int = 0) -> tuple[int, ...]:
@@ -37,13 +29,11 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
         raise FcitError(
             f"fcit_clients_per_round is {per_round}; it must be from 1 to fcit_num_clients, which is {num_clients}."
         )
-    first = (_SAMPLE, stage, round)
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=first))
-    drawn = tuple(generator.choice(num_clients, size=per_round, replace=False).tolist())
+    where = (Stream.CLIENTS_OF_ROUND, stage, round)
+    drawn = tuple(generator(seed, *where).choice(num_clients, size=per_round, replace=False).tolist())
     asked = Counter(drawn)
     for further in range(1, attempt + 1):
-        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*first, further)))
-        order = generator.permutation(num_clients).tolist()
+        order = generator(seed, *where, further).permutation(num_clients).tolist()
         drawn = tuple(sorted(order, key=lambda client: asked[client])[:per_round])
         asked.update(drawn)
     return drawn
@@ -51,5 +41,4 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
 
 def client_seed(seed: int, stage: int, round: int, client: int) -> int:
     """Return the seed of one client's local training in one round, from 0 to 2^31 - 1."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(_CLIENT, stage, round, client))
-    return int(sequence.generate_state(1)[0]) >> 1
+    return int(sequence(seed, Stream.CLIENT_SEED, stage, round, client).generate_state(1)[0]) >> 1

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
 from fcit_plugin.federation.in_process_grid import InProcessGrid
-from fcit_plugin.federation.server import Program, first_state, run
+from fcit_plugin.federation.program import Program
+from fcit_plugin.federation.server import first_state, run
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.samples.mini.build import base_model_path

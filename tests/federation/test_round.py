@@ -8,20 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcit_plugin.adapters.aggregation import LoraAggregation
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.methods import make_method
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.messages import ARRAYS, SHARED, config_of, to_state, update_reply
-from fcit_plugin.federation.round import configure, fold
+from fcit_plugin.federation.program import Program
+from fcit_plugin.federation.round import Round
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
+from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.server_state import ServerState
 
 SHAPES = {"l.lora_A.weight": (2, 3), "l.lora_B.weight": (4, 2)}
 TASKS = ["red", "green", "blue"]
-FACTORS = LoraAggregation()
 
 
 def weights(seed, shapes=SHAPES):
@@ -48,19 +47,18 @@ def token(client, kind, examples):
     return ClientToken(client=client, mean=mean, count=examples, num_examples=examples)
 
 
-class Round:
+class Answered:
     """A round whose clients answer with random weights; ``kinds`` is client -> (direction, examples)."""
 
     def __init__(self, state, kinds, method="disco"):
-        self.state, self.kinds = state, kinds
-        self.rules = RuleSet(FcitArguments())
-        self.method = make_method(FcitArguments(fcit_method=method))
-        self.organizer = self.method.organizer(0)
+        args = FcitArguments(fcit_setting="custom", fcit_stages=[[name] for name in TASKS], fcit_method=method)
+        program = Program(args, get_scenario("custom", args.fcit_stages), 0, weights(99))
+        self.state, self.kinds, self.fresh = state, kinds, program.fresh(0)
+        self.organizer = program.method.organizer(0)
         self.tokens = {c: token(c, kind, n) for c, (kind, n) in kinds.items()}
-        self.fresh = weights(99)
         self.assignment = self.organizer.assign(list(self.tokens.values()), state.tokens)
-        configs = {c: work_config("r", 0, 0, c, kind) for c, (kind, _) in kinds.items()}
-        self.requests = configure(state, self.rules, self.assignment, self.fresh, configs, self.method, FACTORS)
+        self.round = Round(program, state, self.assignment, {c: program.work_of(0, 0, c, kinds[c][0]) for c in kinds})
+        self.requests = self.round.requests
         self.answers = {c: weights(c) for c in kinds}
         self.shared = {c: weights(c + 30, {"projector.weight": (2, 2)}) for c in kinds if state.shared}
         self.replies = [
@@ -68,10 +66,7 @@ class Round:
         ]
 
     def fold(self, replies=None):
-        tasks = {c: TASKS[kind] for c, (kind, _) in self.kinds.items()}
-        replies = self.replies if replies is None else replies
-        given = (self.state, self.rules, self.organizer, self.assignment, self.fresh, self.requests, replies, tasks)
-        return fold(*given, self.method, FACTORS, dict).state
+        return self.round.fold(self.replies if replies is None else replies).state
 
     def mean(self, states, clients, key):
         total = sum(self.kinds[c][1] for c in clients)
@@ -97,7 +92,7 @@ MIXED = {4: (0, 7), 1: (1, 3), 7: (0, 100), 2: (2, 5), 9: (2, 11)}
 
 
 def test_replies_in_any_order_give_the_same_bits():
-    one = Round(state_of(2), MIXED)
+    one = Answered(state_of(2), MIXED)
     expected = one.fold()
     for order in itertools.permutations(one.replies):
         assert same_state(one.fold(order), expected)
@@ -108,7 +103,7 @@ def test_replies_in_any_order_give_the_same_bits():
 def test_random_rounds_are_weighted_averages_whatever_the_order(data):
     clients = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=6, unique=True))
     kinds = {c: (data.draw(st.integers(0, 2)), data.draw(st.integers(1, 1000))) for c in clients}
-    one = Round(state_of(data.draw(st.integers(0, 3))), kinds)
+    one = Answered(state_of(data.draw(st.integers(0, 3))), kinds)
     after = one.fold(data.draw(st.permutations(one.replies)))
     assert same_state(after, one.fold())
     for k in set(one.assignment.subspace.values()):
@@ -120,7 +115,7 @@ def test_random_rounds_are_weighted_averages_whatever_the_order(data):
 
 @pytest.mark.parametrize("missing", [[], [7], [4, 7], [2, 9], [1]])
 def test_each_subspace_and_the_projector_are_the_weighted_average_of_who_replied(missing):
-    one = Round(state_of(2), MIXED)
+    one = Answered(state_of(2), MIXED)
     present = [c for c in MIXED if c not in missing]
     after = one.fold([r for r in one.replies if r.metadata.src_node_id in present])
     for k, members in {0: [4, 7], 1: [1], 2: [2, 9]}.items():
@@ -137,7 +132,7 @@ def test_each_subspace_and_the_projector_are_the_weighted_average_of_who_replied
 
 
 def test_a_subspace_without_clients_stays_bit_identical_with_its_token():
-    one = Round(state_of(3), {3: (1, 8)})
+    one = Answered(state_of(3), {3: (1, 8)})
     after = one.fold()
     for k in (0, 2):
         assert same_bits(after.subspaces[k], one.state.subspaces[k])
@@ -147,23 +142,23 @@ def test_a_subspace_without_clients_stays_bit_identical_with_its_token():
 
 
 def test_nothing_changes_without_any_reply():
-    one = Round(state_of(3), {3: (1, 8)})
+    one = Answered(state_of(3), {3: (1, 8)})
     assert same_state(one.fold([]), one.state)
 
 
 def test_folding_leaves_the_state_before_the_round_alone():
-    one = Round(state_of(2), MIXED)
+    one = Answered(state_of(2), MIXED)
     one.fold()
     assert same_state(one.state, state_of(2))
 
 
 def test_one_reply_alone_is_taken_over_up_to_rounding():
-    one = Round(state_of(0), {5: (0, 17)})
+    one = Answered(state_of(0), {5: (0, 17)})
     torch.testing.assert_close(one.fold().subspaces[0], one.answers[5], rtol=1e-6, atol=1e-7)
 
 
 def test_clients_of_an_opened_subspace_start_fresh_and_others_from_their_subspace():
-    one = Round(state_of(2), MIXED)
+    one = Answered(state_of(2), MIXED)
     assert one.assignment.subspace == {1: 1, 2: 2, 4: 0, 7: 0, 9: 2}
     for client, k in one.assignment.subspace.items():
         start = one.fresh if k == 2 else one.state.subspaces[k]
@@ -176,18 +171,18 @@ def test_clients_of_an_opened_subspace_start_fresh_and_others_from_their_subspac
 
 
 def test_without_shared_trainables_none_travel_and_none_are_kept():
-    one = Round(state_of(1, with_shared=False), MIXED)
+    one = Answered(state_of(1, with_shared=False), MIXED)
     assert all(SHARED not in request.content for request in one.requests.values())
     assert one.fold().shared == {}
 
 
 def test_tasks_of_a_subspace_are_counted():
-    assert Round(state_of(2), MIXED).fold().tasks == [{"old": 1, "red": 2}, {"old": 1, "green": 1}, {"blue": 2}]
+    assert Answered(state_of(2), MIXED).fold().tasks == [{"old": 1, "red": 2}, {"old": 1, "green": 1}, {"blue": 2}]
 
 
 @pytest.mark.parametrize("num_subspaces", [0, 1])
 def test_fedavg_keeps_one_subspace_that_is_the_average_of_all(num_subspaces):
-    one = Round(state_of(num_subspaces), MIXED, method="fedavg")
+    one = Answered(state_of(num_subspaces), MIXED, method="fedavg")
     assert isinstance(one.organizer, SingleSubspace)
     assert set(one.assignment.subspace.values()) == {0}
     assert one.assignment.opened == ((0,) if num_subspaces == 0 else ())

@@ -9,7 +9,8 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
 from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import num_bytes
-from fcit_plugin.federation.server import Program, first_state, run, run_round
+from fcit_plugin.federation.program import Program
+from fcit_plugin.federation.server import first_state, run, run_round
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic

@@ -12,7 +12,8 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
 from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import WANTS
-from fcit_plugin.federation.server import Program, run_round
+from fcit_plugin.federation.program import Program
+from fcit_plugin.federation.server import run_round
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic

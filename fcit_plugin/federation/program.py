@@ -1,0 +1,120 @@
+"""What a run's stages share: its scenario, the parts of its method, and who takes part when."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+from flwr.app import ConfigRecord
+
+from ..adapters.aggregation import LoraAggregation
+from ..adapters.lora import Tensors, fresh_subspace
+from ..arguments import FcitArguments
+from ..continual.method import ContinualMethod
+from ..continual.methods import make_method
+from ..knowledge.prototypes import MAX_KINDS
+from ..scenario.sampling import sample_clients
+from ..scenario.streams import seed_after_round, seed_of_stage
+from ..scenario.tasks import Scenario
+from ..state.server_state import ServerState
+from .client import work_config
+from .messages import COMPRESSION
+from .privacy import UpdatePrivacy
+from .rules import RuleSet
+from .validation import Bounds
+
+#: Keys that tell one run from another, beside the seed.
+_IDENTITY = (
+    *("fcit_setting", "fcit_task_order", "fcit_stages", "fcit_schedule"),
+    *("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_method", "fcit_server_rule"),
+    *("fcit_lora_aggregation", "fcit_local_stage"),
+)
+
+
+@dataclass
+class Program:
+    """What all three fcit stages share: the scenario, the method's parts, and who takes part when.
+
+    Attributes:
+        args: The recipe's fcit keys.
+        scenario: Tasks and schedule.
+        seed: Seed of the run.
+        blank: Any subspace of the model; gives keys and shapes.
+    """
+
+    args: FcitArguments
+    scenario: Scenario
+    seed: int
+    blank: Tensors
+
+    @cached_property
+    def method(self) -> ContinualMethod:
+        """The continual method."""
+        return make_method(self.args)
+
+    @cached_property
+    def aggregation(self) -> LoraAggregation:
+        """What becomes of the clients' LoRA factors."""
+        return self.args.part("lora_aggregations").load()()
+
+    def rules(self, state: ServerState) -> RuleSet:
+        """The server rules of the next round, with what they remember of the rounds before."""
+        return RuleSet.from_arrays(self.args, state.rules)
+
+    def fresh(self, stage: int) -> Tensors:
+        """The initialisation of all subspaces that open in a stage."""
+        return fresh_subspace(self.blank, seed=seed_of_stage(self.seed, stage))
+
+    def fresh_after_round(self, state: ServerState) -> Tensors:
+        """The initialisation of a LoRA that begins anew after a round; another one in each round."""
+        number = state.stage * self.args.fcit_num_rounds + state.round
+        return fresh_subspace(self.blank, seed=seed_after_round(self.seed, number))
+
+    @cached_property
+    def run_id(self) -> str:
+        """What every request and reply of a run names; runs of one recipe, at whatever sites, have the same."""
+        args = self.args.to_dict()
+        identity = {"seed": self.seed, **{key: args[key] for key in _IDENTITY}}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def num_stages(self) -> int:
+        """T, the number of stages that are trained."""
+        return self.scenario.num_stages
+
+    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
+        """The clients sampled for a round, each with its task; other ones in a further attempt at it."""
+        num_clients, per_round = self.args.fcit_num_clients, self.args.fcit_clients_per_round
+        clients = sample_clients(num_clients, per_round, seed=self.seed, stage=stage, round=round, attempt=attempt)
+        return {
+            client: self.work_of(stage, round, client, self.scenario.task_of(stage, position))
+            for position, client in enumerate(clients)
+        }
+
+    def work_of(self, stage: int, round: int, client: int, task: int) -> ConfigRecord:
+        """What one client has to know."""
+        config = work_config(self.run_id, stage, round, client, task)
+        if self.args.fcit_update_compression != "none":
+            config[COMPRESSION] = self.args.fcit_update_compression
+        return config
+
+    @property
+    def privacy(self) -> UpdatePrivacy | None:
+        """What is done to updates for their clients' privacy, None if nothing."""
+        return UpdatePrivacy.from_args(self.args, self.seed)
+
+    def bounds(self, state: ServerState) -> Bounds:
+        """What a reply may hold at most."""
+        return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.reports_kinds)
+
+    def largest_update(self, state: ServerState) -> int:
+        """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""
+        wants = {*self.method.wants(state.stage, state.round), *self.rules(state).wants}
+        numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values())) * (1 + len(wants))
+        dimension = state.tokens.sums.shape[1]
+        numbers += dimension + (MAX_KINDS * (dimension + 2) if self.method.reports_kinds else 0)
+        return 4 * numbers + 2**20
+
+    def task_name(self, config: ConfigRecord) -> str:
+        """Name of the task that a client works on."""
+        return self.scenario.tasks[config["task"]].name
