@@ -23,8 +23,10 @@ from ..recipe.request import Request
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .client_training import quiet_transformers
-from .dry_run import DrySession, dry_run
+from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
+from .open_dry_session import open_dry_session
+from .open_session import open_session
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -138,9 +140,9 @@ def run_stage(request: Request, model_args: Any, data_args: Any, training_args: 
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
     if request.args.fcit_dry_run:
-        dry_run(DrySession(*given))
+        dry_run(open_dry_session(*given))
         return
-    session = Session(*given)
+    session = open_session(*given)
     if request.evaluated is not None:
         evaluate_folder(session, request.evaluated)
         return

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from fcit_plugin.adapters.lora import lora_parameters
 from fcit_plugin.adapters.stacked import activated, frozen_beside
 from fcit_plugin.continual.methods import METHODS
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.trainer_terms import SampleGradients
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.scaffold import GRADIENT
@@ -99,7 +99,7 @@ def test_o_lora_is_orthogonal_to_the_earlier_stages_if_it_is_told_strongly_enoug
 
 
 def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(text_recipe):
-    session = Session(*get_train_args(text_recipe(fcit_eval_every="never", lora_dropout=0.0)))
+    session = open_session(*get_train_args(text_recipe(fcit_eval_every="never", lora_dropout=0.0)))
     model, fresh = session.model, [session.program.fresh(k) for k in range(3)]
     for k, state in enumerate(fresh):
         generator = torch.Generator().manual_seed(k)
@@ -181,7 +181,7 @@ def test_scaffold_measures_the_mean_gradient_and_steps_against_it(text_recipe):
         fcit_eval_every="never",
         fcit_server_rule="scaffold",
     )
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     session.training_args.max_steps = steps = 3
     local, start = session.local(), session.program.fresh(0)
     generator = torch.Generator().manual_seed(0)
@@ -198,7 +198,7 @@ def test_scaffold_measures_the_mean_gradient_and_steps_against_it(text_recipe):
 
 def test_sample_gradients_are_those_of_single_records(text_recipe):
     keys = text_recipe(fcit_eval_every="never", fcit_method="ewc", lora_dropout=0.3)
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     local, start = session.local(), session.program.fresh(0)
     seen = []
 
@@ -234,7 +234,7 @@ def test_sample_gradients_are_those_of_single_records(text_recipe):
 
 def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
     keys = text_recipe(fcit_eval_every="never", fcit_method="replay", fcit_replay_samples=2, fcit_stages=STAGES)
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     local = session.local()
     for client in range(3):
         for stage in range(3):

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.federation.client import work_config
 from fcit_plugin.recipe.combinations import check_combination
@@ -39,7 +39,7 @@ def session(text_recipe):
         lora_dropout=0.0,
         max_steps=1,
     )
-    return Session(*get_train_args(keys))
+    return open_session(*get_train_args(keys))
 
 
 @pytest.mark.parametrize("factors", ["A", "B"])
