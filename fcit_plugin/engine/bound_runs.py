@@ -4,13 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from flwr.app import ConfigRecord
 from llamafactory.extras import logging
 from typing_extensions import override
 
 from ..adapters.lora import write_shared
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, table
+from ..federation.messages import ClientConfig
 from ..federation.program import Program
 from ..scenario.sampling import sample_clients
 from ..state.progress import Progress
@@ -47,7 +47,7 @@ class Alone(Program):
     position: int
 
     @override
-    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
+    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ClientConfig]:
         task = self.scenario.task_of(stage, self.position)
         return {self.client: self.work_of(stage, round, self.client, task)}
 

@@ -129,7 +129,7 @@ def _schedule(session: Session, program: Program, local: LocalTrainer, payload: 
     for stage in range(program.scenario.first_stage, program.num_stages):
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
-                records, steps = len(local.records(client, config["task"])), local.num_steps(config, processes)
+                records, steps = len(local.records(client, config.task)), local.num_steps(config, processes)
                 row = ClientWork(stage, round, client, program.task_name(config), records, steps, *more[stage, round])
                 work.append(row)
     return Schedule(tuple(work), payload)

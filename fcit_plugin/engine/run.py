@@ -16,7 +16,7 @@ from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import config_of
+from ..federation.messages import config_of, config_record
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
 from ..files import write_bytes, write_json
@@ -240,11 +240,11 @@ class FederatedRun:
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)
-        kept = self.args.fcit_keep_client_updates and "subspace" in config and reply.has_content()
+        kept = self.args.fcit_keep_client_updates and config.subspace is not None and reply.has_content()
         if not kept or not self.session.is_main:
             return
-        name = f"stage{config['stage']}_round{config['round']}_client{config['client']}"
-        write_update(self.session.output_dir / "updates" / name, config, reply)
+        name = f"stage{config.stage}_round{config.round}_client{config.client}"
+        write_update(self.session.output_dir / "updates" / name, config_record(request), reply)
 
     def _write_results(self) -> None:
         """The report, the pictures, the model card, and the state folder, whose manifest comes last."""

@@ -90,6 +90,8 @@ class InProcessGrid(Grid):
 
     def _deliver(self, message: Message) -> list[Message]:
         """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes."""
+        if self._client_app is None:
+            raise RuntimeError("A grid to sample from has no clients to ask.")
         node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
         state = self._states.of(node)
         try:

@@ -8,7 +8,7 @@ import functools
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
 from .in_process_grid import InProcessGrid
-from .messages import to_state
+from .messages import ClientConfig, to_state
 from .scaffold import CORRECTION, Correction, Scaffold
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,25 @@ _KIND = "server_rules"
 #: Under this name Flower's FedProx tells clients the weight of its term.
 PROXIMAL_MU = "proximal-mu"
 #: Every participant of a round has been sampled already: a strategy takes all nodes that it sees.
-ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+ALL_NODES: "AllNodes" = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+
+
+class AllNodes(TypedDict):
+    """How many nodes a strategy takes."""
+
+    fraction_train: float
+    min_train_nodes: int
+    min_available_nodes: int
+
+
+class _Adaptive(AllNodes):
+    eta: float
+    tau: float
+
+
+class _Moments(_Adaptive):
+    beta_1: float
+    beta_2: float
 
 
 @runtime_checkable
@@ -168,17 +186,17 @@ def multi_krum(args: FcitArguments) -> Strategy:
     return SelectBenignMultiKrum(**ALL_NODES, num_malicious_nodes=args.options(_KIND).fcit_num_malicious)
 
 
-def _adaptive(args: FcitArguments) -> dict[str, float]:
+def _adaptive(args: FcitArguments) -> _Adaptive:
     options = args.options(_KIND)
     return {**ALL_NODES, "eta": options.fcit_server_learning_rate, "tau": options.fcit_server_tau}
 
 
-def _moments(args: FcitArguments) -> dict[str, float]:
+def _moments(args: FcitArguments) -> _Moments:
     options = args.options(_KIND)
     return {**_adaptive(args), "beta_1": options.fcit_server_beta1, "beta_2": options.fcit_server_beta2}
 
 
-def client_terms(config: ConfigRecord, start: Tensors, extras: Mapping[str, Tensors]) -> list[GradientTerm]:
+def client_terms(config: ClientConfig, start: Tensors, extras: Mapping[str, Tensors]) -> list[GradientTerm]:
     """What a server rule has its clients add to the gradients of their training.
 
     Args:
@@ -187,8 +205,9 @@ def client_terms(config: ConfigRecord, start: Tensors, extras: Mapping[str, Tens
         extras: The records that were sent beside them.
     """
     terms: list[GradientTerm] = []
-    if PROXIMAL_MU in config:
-        terms.append(Pull(start, float(config[PROXIMAL_MU])))
+    mu = config.of_rule.get(PROXIMAL_MU)
+    if isinstance(mu, (int, float)):
+        terms.append(Pull(start, float(mu)))
     if CORRECTION in extras:
         terms.append(Correction(extras[CORRECTION]))
     return terms
@@ -341,5 +360,5 @@ def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
             setattr(rule, key, value if value.ndim else value.item())
     for name, entries in lists.items():
         setattr(rule, name, [entries[i] for i in sorted(entries)])
-    for name, entries in dicts.items():
-        setattr(rule, name, entries)
+    for name, by_key in dicts.items():
+        setattr(rule, name, by_key)

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.processes import Deadline, Processes
-from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.server import RoundFailed
 
 
@@ -90,8 +90,8 @@ class FailsInSecondStep(TrainerCallback):
 
 def test_a_client_that_fails_in_its_training_leaves_nothing_to_the_next_one(text_recipe):
     session = open_session(*get_train_args(text_recipe(fcit_eval_every="never")))
-    configs = {client: work_config("run", 0, 0, client, 0) for client in (0, 1)}
-    local = session.local(lambda config: FailsInSecondStep() if config["client"] == 1 else TrainerCallback())
+    configs = {client: ClientConfig("run", 0, 0, client, 0) for client in (0, 1)}
+    local = session.local(lambda config: FailsInSecondStep() if config.client == 1 else TrainerCallback())
     start = session.program.fresh(0)
     before = local.train(configs[0], start, {}, {})
     with pytest.raises(RuntimeError, match="out of memory"):

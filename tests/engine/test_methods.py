@@ -7,7 +7,6 @@ import shutil
 import pytest
 import tiny
 import torch
-from flwr.app import ConfigRecord
 from llamafactory.hparams import get_train_args
 from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
@@ -18,7 +17,7 @@ from fcit_plugin.adapters.stacked import activated, frozen_beside
 from fcit_plugin.continual.methods import METHODS
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.trainer_terms import SampleGradients
-from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.scaffold import GRADIENT
 
 STAGES = [["color"], ["letter"], ["number"]]
@@ -187,7 +186,7 @@ def test_scaffold_measures_the_mean_gradient_and_steps_against_it(text_recipe):
     generator = torch.Generator().manual_seed(0)
     zero = {key: torch.zeros_like(value) for key, value in start.items()}
     shift = {key: 0.01 * torch.randn(value.shape, generator=generator) for key, value in start.items()}
-    config = ConfigRecord({**work_config("run", 0, 0, 0, 0), "wants": [GRADIENT]})
+    config = ClientConfig("run", 0, 0, 0, 0, wants=(GRADIENT,))
     plain, corrected = (local.train(config, start, {}, {"correction": given}) for given in (zero, shift))
     for trained, given in ((plain, zero), (corrected, shift)):
         for key, y in trained.subspace.items():
@@ -212,7 +211,7 @@ def test_sample_gradients_are_those_of_single_records(text_recipe):
 
     module.SampleGradients, original = Looks, module.SampleGradients
     try:
-        config = ConfigRecord({**work_config("run", 0, 0, 1, 0), "wants": ["fisher"]})
+        config = ClientConfig("run", 0, 0, 1, 0, wants=("fisher",))
         trained = local.train(config, start, {}, {})
     finally:
         module.SampleGradients = original
@@ -238,7 +237,7 @@ def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
     local = session.local()
     for client in range(3):
         for stage in range(3):
-            config = work_config("run", stage, 0, client, stage)
+            config = ClientConfig("run", stage, 0, client, stage)
             own, sampled = (
                 len(local.records(client, stage)),
                 [{client for r in range(2) for client in session.program.work(t, r)} for t in range(stage)],

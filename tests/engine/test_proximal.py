@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord
 from llamafactory.hparams import get_train_args
 
 from fcit_plugin.engine.open_session import open_session
-from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.messages import ClientConfig
 
 RATE, MU = 0.5, 0.3
 
@@ -26,8 +26,8 @@ def test_each_step_goes_back_by_rate_times_mu_of_the_way_so_far(text_recipe, acc
     )
     session = open_session(*get_train_args(keys))
     local, start = session.local(), session.program.fresh(0)
-    plain = work_config("run", 0, 0, 0, 0)
-    held = ConfigRecord({**plain, "proximal-mu": MU})
+    plain = ClientConfig("run", 0, 0, 0, 0)
+    held = ClientConfig("run", 0, 0, 0, 0, of_rule=ConfigRecord({"proximal-mu": MU}))
 
     def after(steps, config):
         session.training_args.max_steps = steps

@@ -7,10 +7,10 @@ from safetensors.numpy import load_file
 from test_compression import config, request_of
 from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.client_states import FOLDER, ClientFolder, ClientStates
 from fcit_plugin.federation.compression import RESIDUAL
 from fcit_plugin.federation.in_process_grid import InProcessGrid
+from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.reply_cache import ReplyCache
 
 
@@ -147,7 +147,7 @@ def state(value):
 
 
 def of_round(folder, stage, round, client=3, run="r"):
-    return ClientFolder(folder, work_config(run, stage, round, client, 0))
+    return ClientFolder(folder, ClientConfig(run, stage, round, client, 0))
 
 
 def held(folder, *where, **who):

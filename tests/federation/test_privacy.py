@@ -11,12 +11,12 @@ from scipy.special import comb, logsumexp
 from scipy.stats import kstest, norm
 from toy import BLANK, PROJECTOR, Toy, bits, noise, start
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.messages import (
     ARRAYS,
     METRICS,
     NUM_EXAMPLES,
     SHARED,
+    ClientConfig,
     config_of,
     to_record,
     to_state,
@@ -37,7 +37,9 @@ KEYS = {"fcit_dp_clipping_norm": 2.0}
 def exchanged(moved):
     """A request and a reply whose every number moved by ``moved``."""
     sent, shared = noise(0, BLANK), noise(1, PROJECTOR)
-    content = RecordDict({"config": work_config("r", 0, 0, 4, 0), ARRAYS: to_record(sent), SHARED: to_record(shared)})
+    content = RecordDict(
+        {"config": ClientConfig("r", 0, 0, 4, 0).to_record(), ARRAYS: to_record(sent), SHARED: to_record(shared)}
+    )
     request = Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
     token = ClientToken(4, np.ones(3, np.float32), 9, 70)
     trained = [{key: value + moved for key, value in part.items()} for part in (sent, shared)]
@@ -93,7 +95,7 @@ def test_a_round_with_clipping_alone_is_the_plain_mean_of_clipped_updates():
     clipped = {}
     for request, reply in heard:
         update = change(request, reply)
-        clipped[config_of(request)["client"]] = update * min(1, 2 / update.norm().item())
+        clipped[config_of(request).client] = update * min(1, 2 / update.norm().item())
     sizes = [BLANK[key].numel() for key in sorted(BLANK)]
     owner = {row["client"]: row["subspace"] for row in toy.heard.rows}
     assert all(value.norm() > 1.99 for value in clipped.values())

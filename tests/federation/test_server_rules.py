@@ -8,6 +8,7 @@ from toy import D, Toy, bits, start
 from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
 from fcit_plugin.federation.server_rules import SERVER_RULES
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.state.server_state import load_state, save_state
 
 #: Parameters that differ from all defaults.
@@ -182,11 +183,11 @@ class Quadratic:
 
     def token(self, config):
         mean = np.zeros(D, np.float32)
-        mean[config["client"] % 2] = 1
-        return mean, 5, 10
+        mean[config.client % 2] = 1
+        return ClientToken(config.client, mean, 5, 10)
 
     def train(self, config, subspace, shared, extras):
-        client = config["client"]
+        client = config.client
         generator = torch.Generator().manual_seed(1000 + client)
         honest = {
             key: value + 0.5 * (optimum(client % 2) + 0.05 * torch.randn(value.shape, generator=generator) - value)

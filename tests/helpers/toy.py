@@ -11,10 +11,9 @@ import torch
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
 from fcit_plugin.federation.in_process_grid import InProcessGrid
-from fcit_plugin.federation.messages import WANTS
 from fcit_plugin.federation.program import Program
 from fcit_plugin.federation.server import run_round
-from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic
 from fcit_plugin.state.server_state import ServerState
@@ -40,12 +39,12 @@ class Local:
     """Local training that adds noise of the client's own; its token says what kind of client it is."""
 
     def token(self, config):
-        client = config["client"]
-        return np.array(TOKENS[client], np.float32), 10 + client, 20 + client
+        client = config.client
+        return ClientToken(client, TOKENS[client], 10 + client, 20 + client)
 
     def train(self, config, subspace, shared, extras):
-        step = noise(1 + config["client"] + 100 * config["round"], subspace | shared)
-        measured = {name: noise(500 + config["client"], subspace | shared) for name in config.get(WANTS, ())}
+        step = noise(1 + config.client + 100 * config.round, subspace | shared)
+        measured = {name: noise(500 + config.client, subspace | shared) for name in config.wants}
         new = ({key: value + step[key] for key, value in part.items()} for part in (subspace, shared))
         return TrainingResult(*new, 0.5, measured)
 
