@@ -21,9 +21,12 @@ class Recorded(Toy):
     """A toy federation of one subspace for all that keeps what travels."""
 
     def __init__(self, **changes):
-        super().__init__(**{"fcit_method": "sequential", **changes})
+        super().__init__(on_reply=self.record, **{"fcit_method": "sequential", **changes})
         self.pairs = []
-        self.grid._on_reply = lambda request, reply: self.pairs.append((request, reply)) if ARRAYS in reply.content else None
+
+    def record(self, request, reply):
+        if ARRAYS in reply.content:
+            self.pairs.append((request, reply))
 
     def round(self, state=None):
         self.pairs.clear()

@@ -81,19 +81,23 @@ def test_the_weight_of_a_clipped_reply_is_1_and_the_reply_itself_is_left_alone()
     assert clipped.metadata.src_node_id == 4
 
 
-def updates_of(toy):
-    """What the clients of a toy were sent and sent back in its next round, in the order of their numbers."""
-    heard = []
-    toy.grid._on_reply = lambda request, reply: heard.append((request, reply)) if ARRAYS in reply.content else None
-    return heard
+class Recorded(Toy):
+    """A toy federation that keeps what clients were sent and sent back, in the order of their numbers."""
+
+    def __init__(self, **changes):
+        super().__init__(on_reply=self.record, **changes)
+        self.pairs = []
+
+    def record(self, request, reply):
+        if ARRAYS in reply.content:
+            self.pairs.append((request, reply))
 
 
 def test_a_round_with_clipping_alone_is_the_plain_mean_of_clipped_updates():
-    toy = Toy(**KEYS)
-    heard, before = updates_of(toy), start()
+    toy, before = Recorded(**KEYS), start()
     after = toy.round(before)
     clipped = {}
-    for request, reply in heard:
+    for request, reply in toy.pairs:
         update = change(request, reply)
         clipped[config_of(request).client] = update * min(1, 2 / update.norm().item())
     sizes = [BLANK[key].numel() for key in sorted(BLANK)]

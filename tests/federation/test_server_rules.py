@@ -106,9 +106,12 @@ class Recorded(Toy):
     """A toy federation that keeps every update that arrives."""
 
     def __init__(self, **changes):
-        super().__init__(**changes)
+        super().__init__(on_reply=self.record, **changes)
         self.updates = []
-        self.grid._on_reply = lambda request, reply: self.updates.append(reply) if ARRAYS in reply.content else None
+
+    def record(self, request, reply):
+        if ARRAYS in reply.content:
+            self.updates.append(reply)
 
 
 def absent(toy, clients):

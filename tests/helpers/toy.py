@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from flwr.app import Message
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
@@ -79,6 +80,7 @@ class Toy:
         without: Clients that are never asked.
         local: Local training.
         wrap: Makes the client app that the grid calls out of the clients' own.
+        on_reply: Called with each request and each reply that arrives.
         grid: Further arguments of the grid.
         changes: Keys of the recipe.
     """
@@ -88,6 +90,7 @@ class Toy:
         without: Iterable[int] = (),
         local: Any = None,
         wrap: Callable[[Any], Any] = lambda app: app,
+        on_reply: Callable[[Message, Message], None] = lambda request, reply: None,
         grid: dict[str, Any] | None = None,
         **changes: Any,
     ) -> None:
@@ -104,7 +107,8 @@ class Toy:
         work, absent = self.program.work, set(without)
         self.program.work = lambda *at: {c: config for c, config in work(*at).items() if c not in absent}
         self.local, self.heard, self.traffic = local or Local(), RecordingObserver(), Traffic()
-        self.grid = InProcessGrid(wrap(make_client_app(self.local)), range(len(TOKENS)), **(grid or {}))
+        app = wrap(make_client_app(self.local))
+        self.grid = InProcessGrid(app, range(len(TOKENS)), on_reply=on_reply, **(grid or {}))
 
     def round(self, state: ServerState | None = None) -> ServerState:
         """One round."""
