@@ -51,9 +51,7 @@ class Mas(ContinualMethod[MasOptions]):
         return {IMPORTANCE: {key: (total / count).cpu() for key, total in sums.items()}}
 
     @override
-    def remember(
-        self, before: ServerState, after: ServerState, measured: Sequence[Extras], examples: Sequence[int]
-    ) -> Tensors:
+    def remember(self, before: ServerState, after: ServerState, measured: Sequence[Extras], examples: Sequence[int]) -> Tensors:
         if not self.ends_stage(before.round):
             return before.method_state
         importance = weighted_mean([extras[IMPORTANCE] for extras in measured], examples)

@@ -46,9 +46,7 @@ class ClippedMean(FedAvg):
         return super().configure_train(server_round, arrays, config, grid)
 
     @override
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         replies = list(replies)
         updates = [self._update(reply) for reply in replies]
         lengths = [np.sqrt(sum(np.square(part).sum() for part in update.values())) for update in updates]
