@@ -202,8 +202,8 @@ def test_sample_gradients_are_those_of_single_records(text_recipe):
     seen = []
 
     class Looks(SampleGradients):
-        def sample_gradients(self, count):
-            for _ in super().sample_gradients(count):
+        def sample_gradients(self, count, of=None):
+            for _ in super().sample_gradients(count, of):
                 seen.append({key: weight.grad.clone() for key, weight in self.weights.items()})
                 yield
 
@@ -229,6 +229,30 @@ def test_sample_gradients_are_those_of_single_records(text_recipe):
     fisher = {key: sum(g[key] ** 2 for g in expected) / len(expected) for key in parameters}
     for key, value in trained.extras["fisher"].items():
         torch.testing.assert_close(value, fisher[key], rtol=1e-3, atol=1e-9)
+
+
+def test_sample_gradients_of_a_number_made_of_the_outputs_see_the_answers_tokens_alone(text_recipe, monkeypatch):
+    def energy(logits):
+        return logits.square().sum(dim=-1).mean()
+
+    def measure(method, model):
+        seen.extend({k: w.grad.clone() for k, w in model.weights.items()} for _ in model.sample_gradients(5, of=energy))
+        return {"fisher": {key: torch.zeros_like(weight) for key, weight in model.weights.items()}}
+
+    monkeypatch.setattr("fcit_plugin.continual.ewc.method.Ewc.measure", measure)
+    session = Session(*get_train_args(text_recipe(fcit_eval_every="never", fcit_method="ewc", lora_dropout=0.3)))
+    local, seen = session.local(), []
+    config = ConfigRecord({**work_config("run", 0, 0, 1, 0), "wants": ["fisher"]})
+    local.train(config, session.program.fresh(0), {}, {})
+    model, expected = session.model.eval(), []
+    parameters = lora_parameters(model)
+    for feature in local._features(config):
+        length = sum(label != -100 for label in feature["labels"])
+        answer = model(torch.tensor([feature["input_ids"]])).logits[0, -length - 1 : -1]
+        expected.append(dict(zip(parameters, torch.autograd.grad(energy(answer), list(parameters.values())), strict=True)))
+    assert len(seen) == 5 < len(expected)
+    for gradient in seen:
+        assert any(all(torch.allclose(gradient[k], other[k], rtol=1e-3, atol=1e-6) for k in gradient) for other in expected)
 
 
 def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
