@@ -10,21 +10,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from flwr.app import Array, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Array, Message, MessageType, RecordDict
 from measure import arguments, resident, show
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.folders import read_update, write_update
-from fcit_plugin.federation.messages import ARRAYS, CONFIG, part_of, record_of, to_record, update_reply
+from fcit_plugin.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    ClientConfig,
+    config_record,
+    part_of,
+    record_of,
+    to_record,
+    update_reply,
+)
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 
 def request(sent: dict[str, torch.Tensor], client: int) -> Message:
     """What a client was sent."""
-    config: ConfigRecord = work_config("benchmark", 0, 0, client, 0)
-    return Message(RecordDict({ARRAYS: to_record(sent), CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN)
+    config = ClientConfig("benchmark", 0, 0, client, 0)
+    return Message(
+        RecordDict({ARRAYS: to_record(sent), CONFIG: config.to_record()}), dst_node_id=client, message_type=MessageType.TRAIN
+    )
 
 
 def main() -> None:
@@ -38,7 +48,7 @@ def main() -> None:
             asked = request(sent, client)
             trained = {key: torch.from_numpy(rng.standard_normal(len(value), np.float32)) for key, value in sent.items()}
             token = ClientToken(client, np.ones(8), 1, 1 + client)
-            write_update(Path(folder) / str(client), asked.content[CONFIG], update_reply(asked, trained, {}, token, 0.0))
+            write_update(Path(folder) / str(client), config_record(asked), update_reply(asked, trained, {}, token, 0.0))
         asked = request(sent, 0)
         for count in [1, *counts]:  # the first one warms up
             found = {}

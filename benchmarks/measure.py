@@ -42,8 +42,8 @@ def session(output_dir: Path, **changes: Any):
     import yaml
     from llamafactory.hparams import get_train_args
 
-    from fcit_plugin.engine.session import Session
+    from fcit_plugin.engine.open_session import open_session
 
     logging.disable(logging.INFO)
     keys = yaml.safe_load(RECIPE.read_text())
-    return Session(*get_train_args({**keys, "disable_tqdm": True, "output_dir": str(output_dir), **changes}))
+    return open_session(*get_train_args({**keys, "disable_tqdm": True, "output_dir": str(output_dir), **changes}))

@@ -55,10 +55,10 @@ SMALL = {
 }
 #: The functions that are the phases of a run.
 PHASES = {
-    "start and resume": ("fcit_plugin.engine.session", "Session.__init__"),
+    "start and resume": ("fcit_plugin.engine.open_session", "read_setup"),
     "local training": ("fcit_plugin.engine.client_training", "LocalTrainer.train"),
     "keeping a reply": ("fcit_plugin.federation.reply_cache", "seal"),
-    "aggregation": ("fcit_plugin.federation.server", "fold"),
+    "aggregation": ("fcit_plugin.federation.round", "Round.fold"),
     "evaluation": ("fcit_plugin.engine.evaluator", "Evaluator.evaluate"),
     "commit": ("fcit_plugin.state.checkpoints", "Checkpoints.commit"),
     "writing the results": ("fcit_plugin.engine.run", "FederatedRun._write_results"),

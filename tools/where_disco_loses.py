@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 
 from fcit_plugin.data.pixels import Pictures
 from fcit_plugin.engine.evaluator import Evaluator
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.report import Report
@@ -90,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
         keys = {key: value for key, value in (keys | again).items() if value is not None}
-        look(Session(*get_train_args(keys)), folder, given.out)
+        look(open_session(*get_train_args(keys)), folder, given.out)
 
 
 def look(session: Session, folder: Path, picture: Path | None) -> None:

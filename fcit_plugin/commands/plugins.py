@@ -12,7 +12,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from ..arguments.joined import in_words, part_keys
     from ..parts import KINDS
-    from ..plugins import registry
+    from ..plugins import manager, registry, source
 
     keys = part_keys().values()
     for kind, (choice, _) in KINDS.items():
@@ -21,6 +21,9 @@ def _run(args: argparse.Namespace) -> int:
             own = [f"{key.name} ({in_words(key.owners[name])})" for key in keys if key.kind == kind and name in key.owners]
             print(f"  {name:<16}  {part.package:<20}  {', '.join(own)}".rstrip())
         print()
+    intercepting = [source(found.plugin_name) for found in manager().hook.fcit_intercept_reply.get_hookimpls()]
+    if intercepting:
+        print(f"replies of clients are intercepted by {', '.join(intercepting)}\n")
     return 0
 
 

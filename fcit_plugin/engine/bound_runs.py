@@ -1,22 +1,20 @@
 """Running a recipe's programs: one for a method, and those of its bounds (``fcit_reference``)."""
 
-import copy
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 
-from flwr.app import ConfigRecord
 from llamafactory.extras import logging
 from typing_extensions import override
 
 from ..adapters.lora import write_shared
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, table
+from ..federation.messages import ClientConfig
 from ..federation.program import Program
 from ..scenario.sampling import sample_clients
-from ..state.checkpoints import Checkpoints
 from ..state.progress import Progress
+from .open_session import fork_session
 from .report import report_of
 from .run import FederatedRun
 from .session import Session
@@ -49,7 +47,7 @@ class Alone(Program):
     position: int
 
     @override
-    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
+    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ClientConfig]:
         task = self.scenario.task_of(stage, self.position)
         return {self.client: self.work_of(stage, round, self.client, task)}
 
@@ -70,8 +68,7 @@ def run_programs(session: Session) -> None:
     """``stage: fcit``: run all programs of the recipe."""
     found = programs(session)
     if list(found) == [""]:
-        session.program = found[""]
-        FederatedRun(session)()
+        FederatedRun(dataclasses.replace(session, program=found[""]))()
     else:
         _run_apart(session, found)
 
@@ -84,29 +81,13 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
         write_shared(session.model, start.shared)
         if base is not None:
             base.write(start.base)
-        runs.append(FederatedRun(_apart(session, program, session.output_dir / name, first=not runs)))
+        runs.append(FederatedRun(fork_session(session, program, session.output_dir / name, first=not runs)))
         runs[-1]()
     if session.is_main:
         report = mean_report(session, runs)
         report.write(session.output_dir)
         print(table(report))
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
-
-
-def _apart(session: Session, program: Program, folder: Path, first: bool) -> Session:
-    """The session for one of several runs on the same model and data; the first one evaluates the untuned model."""
-    own = copy.copy(session)
-    own.program = program
-    own.output_dir = folder
-    own.args = dataclasses.replace(session.args, fcit_zero_shot=session.args.fcit_zero_shot and first)
-    own.training_args = copy.copy(session.training_args)
-    own.training_args.output_dir = str(folder)
-    own.checkpoints = Checkpoints(folder, session.training_args.save_total_limit)
-    own.start = own._find_start()
-    held = own._check_output_dir()
-    if held is not None:
-        own._clear_output_dir(held)
-    return own
 
 
 def mean_report(session: Session, runs: list[FederatedRun]) -> Report:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from flwr.app import ConfigRecord
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
@@ -33,12 +32,13 @@ from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
 from ..data.pixels import Pictures, refuse_without_image
-from ..federation.client import OwnToken, TrainingResult
+from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
-from ..federation.messages import BASE, WANTS, trained_factors
+from ..federation.messages import BASE, ClientConfig
 from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.image_tokens import encoder_inputs
 from ..knowledge.prototypes import kinds_of
 from ..plan.work import optimizer_steps
@@ -48,7 +48,7 @@ from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .deepspeed import StartFrom, keeping_precision, masters
-from .processes import Agreement, Deadline
+from .processes import Deadline, Processes
 from .trainer_terms import AddTerms, SampleGradients
 from .trainers import LOCAL_STAGES
 
@@ -77,10 +77,10 @@ class LocalTrainer:
         scenario: Scenario,
         method: ContinualMethod,
         finetuning_args: Any,
-        agreement: Agreement,
+        agreement: Processes,
         base_weights: BaseWeights | None = None,
         own_datasets: list[str] | None = None,
-        make_callback: Callable[[ConfigRecord], TrainerCallback] | None = None,
+        make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -95,7 +95,7 @@ class LocalTrainer:
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
-        self._tokens: dict[tuple[int, int], OwnToken] = {}
+        self._tokens: dict[tuple[int, int], ClientToken] = {}
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
 
@@ -118,7 +118,7 @@ class LocalTrainer:
             return np.arange(len(self.task(task)))
         return self.partition.parts(task)[client]
 
-    def num_steps(self, config: ConfigRecord, processes: int | None = None) -> int:
+    def num_steps(self, config: ClientConfig, processes: int | None = None) -> int:
         """Optimizer steps of a client's local training.
 
         Args:
@@ -135,14 +135,14 @@ class LocalTrainer:
             max_steps=args.max_steps,
         )
 
-    def token(self, config: ConfigRecord) -> OwnToken:
+    def token(self, config: ClientConfig) -> ClientToken:
         """Mean identity token over the client's samples, and their kinds if the method wants them."""
-        client, task = config["client"], config["task"]
+        client, task = config.client, config.task
         if (client, task) not in self._tokens:  # it is asked for before and with every update
             self._tokens[client, task] = self._make_token(client, task)
         return self._tokens[client, task]
 
-    def _make_token(self, client: int, task: int) -> OwnToken:
+    def _make_token(self, client: int, task: int) -> ClientToken:
         if task not in self._embedded:
             data = self.task(task)
             samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pictures(data))
@@ -154,14 +154,14 @@ class LocalTrainer:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
         kinds = kinds_of(embedded) if self.method.reports_kinds else None
-        return OwnToken(mean, len(records), len(records), kinds)
+        return ClientToken(client, mean, len(records), len(records), kinds)
 
     def _pictures(self, data: TaskData) -> Pictures:
         for split in data.splits:
             refuse_without_image(split.name, split.images, self.args.fcit_identity_source)
         return Pictures(data.images, self.pipeline.pixels)
 
-    def train(self, config: ConfigRecord, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
+    def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         """Train from the given weights with a fresh optimizer and schedule."""
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
@@ -184,7 +184,7 @@ class LocalTrainer:
         if timeout is not None:
             trainer.add_callback(Deadline(timeout, self.agreement, timeout_message(timeout), time.monotonic))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
-        weights, trained = {**factors, **others}, {**select_factors(factors, trained_factors(config)), **others}
+        weights, trained = {**factors, **others}, {**select_factors(factors, config.trains), **others}
         terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
         if terms:
             trainer.add_callback(AddTerms(terms, weights))
@@ -203,17 +203,17 @@ class LocalTrainer:
         moved, others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
         return TrainingResult(moved, others, float(loss), measured)
 
-    def _features(self, config: ConfigRecord) -> Dataset:
+    def _features(self, config: ClientConfig) -> Dataset:
         """What the trainer takes of the client's records."""
         return self.pipeline.samples(self._parts(config))
 
-    def _parts(self, config: ConfigRecord) -> list[Part]:
+    def _parts(self, config: ClientConfig) -> list[Part]:
         """The client's records."""
         return [(self.task(task), records) for task, records in self.trains_on(config).items()]
 
-    def trains_on(self, config: ConfigRecord) -> dict[int, np.ndarray]:
+    def trains_on(self, config: ClientConfig) -> dict[int, np.ndarray]:
         """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
-        client, task = config["client"], config["task"]
+        client, task = config.client, config.task
         found = {task: self.records(client, task)}
         if count := self.method.num_remembered():
             args, seed = self.args, self.pipeline.training_args.seed
@@ -224,25 +224,24 @@ class LocalTrainer:
                 num_rounds=args.fcit_num_rounds,
                 seed=seed,
                 client=client,
-                stage=config["stage"],
+                stage=config.stage,
             )
             for other in earlier:
                 if other != task:
                     found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
         return found
 
-    def _measured(self, config: ConfigRecord, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, Tensors]:
+    def _measured(self, config: ClientConfig, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, Tensors]:
         """The records that the request wants beside the weights."""
-        wants = config.get(WANTS, ())
         found = {name: state for term in terms for name, state in term.measured().items()}
-        if any(name not in found for name in wants):
+        if any(name not in found for name in config.wants):
             found |= self.method.measure(SampleGradients(trainer))
-        return {name: found[name] for name in wants}
+        return {name: found[name] for name in config.wants}
 
-    def _client_args(self, config: ConfigRecord):
+    def _client_args(self, config: ClientConfig):
         """The recipe's training arguments with the client's own seed, and without what the run does itself."""
         args = copy.copy(self.pipeline.training_args)
-        args.seed = args.data_seed = client_seed(args.seed, config["stage"], config["round"], config["client"])
+        args.seed = args.data_seed = client_seed(args.seed, config.stage, config.round, config.client)
         args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
         args.report_to = []
         args.disable_tqdm = True

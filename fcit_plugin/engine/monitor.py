@@ -7,13 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ConfigRecord
 from llamafactory.extras import logging
 from llamafactory.extras.constants import TRAINER_LOG
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
+from ..federation.messages import ClientConfig
 from ..files import write_bytes, writing
 
 logger = logging.get_logger(__name__)
@@ -58,21 +58,21 @@ class Monitor:
         self._reporters = [cls() for cls in get_reporting_integration_callbacks(training_args.report_to)]
         self._tell("on_train_begin")
 
-    def client_callback(self, config: ConfigRecord) -> TrainerCallback:
+    def client_callback(self, config: ClientConfig) -> TrainerCallback:
         """The callback that reports one client's local training."""
         return _ClientCallback(self, config)
 
-    def client_step(self, config: ConfigRecord, loss: float | None) -> None:
+    def client_step(self, config: ClientConfig, loss: float | None) -> None:
         """One optimizer step of a client is done."""
         self.step += 1
-        shown = {"client": config["client"], "subspace": config["subspace"]}
+        shown = {"client": config.client, "subspace": config.subspace}
         if loss is not None:
             shown["loss"] = f"{loss:.4f}"
-        self._bar.set_description(f"Stage {config['stage']} round {config['round']}", refresh=False)
+        self._bar.set_description(f"Stage {config.stage} round {config.round}", refresh=False)
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(1)
 
-    def client_log(self, config: ConfigRecord, logs: dict[str, Any]) -> None:
+    def client_log(self, config: ClientConfig, logs: dict[str, Any]) -> None:
         """A client's trainer logged a loss: the same line that LLaMA-Factory writes, with stage, round and client."""
         if not self._main:
             return
@@ -87,10 +87,10 @@ class Monitor:
             "percentage": round(self.step / max(self.total_steps, 1) * 100, 2),
             "elapsed_time": str(timedelta(seconds=int(elapsed))),
             "remaining_time": str(timedelta(seconds=int(remaining))),
-            "stage": config["stage"],
-            "round": config["round"],
-            "client": config["client"],
-            "subspace": config["subspace"],
+            "stage": config.stage,
+            "round": config.round,
+            "client": config.client,
+            "subspace": config.subspace,
         }
         self._append([entry])
 
@@ -154,7 +154,7 @@ def _lines(entries: Sequence[dict[str, Any]]) -> str:
 
 
 class _ClientCallback(TrainerCallback):
-    def __init__(self, monitor: Monitor, config: ConfigRecord) -> None:
+    def __init__(self, monitor: Monitor, config: ClientConfig) -> None:
         self.monitor = monitor
         self.config = config
         self.loss: float | None = None

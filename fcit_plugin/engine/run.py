@@ -16,7 +16,7 @@ from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import config_of
+from ..federation.messages import config_of, config_record
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
 from ..files import write_bytes, write_json
@@ -45,12 +45,12 @@ class FederatedRun:
         self.local = session.local(lambda config: self.monitor.client_callback(config))
         self.recipe = {"keys": session.keys, "data": self._data_keys()}
         self.untuned = session.first_state()
-        self.clients = ClientStates() if session.start is None else session.start.client_states(session.agreement)
+        self.clients = ClientStates() if session.start is None else session.start.client_states(session.processes)
         if session.start is not None:
             session.start.check("data", self.recipe["data"])
-            self.state, self.progress, log = session.start.load(session.agreement)
+            self.state, self.progress, log = session.start.load(session.processes)
         elif session.earlier is not None:
-            self.state, self.progress, log = session.earlier.load(session.agreement)
+            self.state, self.progress, log = session.earlier.load(session.processes)
         else:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
@@ -83,7 +83,7 @@ class FederatedRun:
             run_digest,
             self.monitor,
             session.is_main,
-            session.agreement.from_main,
+            session.processes.from_main,
         )
 
         def arrived(request: Message, reply: Message) -> None:
@@ -96,7 +96,7 @@ class FederatedRun:
             on_reply=arrived,
             timeout=self.args.fcit_client_timeout,
             states=self.clients,
-            agree=session.agreement.failure,
+            agree=session.processes.failure,
         )
         with quiet_transformers(), light_garbage_collection():
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)
@@ -240,11 +240,11 @@ class FederatedRun:
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)
-        kept = self.args.fcit_keep_client_updates and "subspace" in config and reply.has_content()
+        kept = self.args.fcit_keep_client_updates and config.subspace is not None and reply.has_content()
         if not kept or not self.session.is_main:
             return
-        name = f"stage{config['stage']}_round{config['round']}_client{config['client']}"
-        write_update(self.session.output_dir / "updates" / name, config, reply)
+        name = f"stage{config.stage}_round{config.round}_client{config.client}"
+        write_update(self.session.output_dir / "updates" / name, config_record(request), reply)
 
     def _write_results(self) -> None:
         """The report, the pictures, the model card, and the state folder, whose manifest comes last."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
 from ..errors import FcitError
@@ -13,7 +13,7 @@ from ..federation.client import make_client_app
 from ..federation.client_states import ClientFolder
 from ..federation.folders import read_update, write_update
 from ..federation.in_process_grid import ask
-from ..federation.messages import CONFIG, config_of
+from ..federation.messages import CONFIG, ClientConfig, config_record
 from ..federation.program import Program
 from ..federation.round import Round
 from ..federation.server import RoundFailed, too_few, train_round
@@ -23,8 +23,10 @@ from ..recipe.request import Request
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .client_training import quiet_transformers
-from .dry_run import DrySession, dry_run
+from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
+from .open_dry_session import open_dry_session
+from .open_session import open_session
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -40,7 +42,7 @@ def run_client(session: Session) -> None:
     client = args.fcit_client
     sampled = program.work(state.stage, state.round)
     if session.own_datasets:
-        task = sampled[client]["task"] if client in sampled else 0
+        task = sampled[client].task if client in sampled else 0
         config = program.work_of(state.stage, state.round, client, task)
     elif client in sampled:
         config = sampled[client]
@@ -62,7 +64,7 @@ def run_client(session: Session) -> None:
     if session.is_main:
         if folder is not None:
             folder.write(kept)
-        write_update(session.output_dir, config, reply)
+        write_update(session.output_dir, config.to_record(), reply)
         logger.info_rank0(f"The update of client {client} is in {session.output_dir}.")
 
 
@@ -80,7 +82,7 @@ def run_aggregate(session: Session) -> None:
     updates, reasons = _read_updates(args.fcit_update_dirs or [], program.largest_update(state))
     work = _work_of(updates, state, program)
     asked = {
-        client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.TRAIN)
+        client: Message(RecordDict({CONFIG: config.to_record()}), dst_node_id=client, message_type=MessageType.TRAIN)
         for client, config in work.items()
     }
     tokens, dropped = judge_tokens(asked, updates.values(), program.bounds(state))
@@ -117,13 +119,13 @@ def _read_updates(folders: list[str], most: int) -> tuple[dict[str, Message], li
     return updates, reasons
 
 
-def _work_of(updates: Mapping[str, Message], state: ServerState, program: Program) -> dict[int, ConfigRecord]:
+def _work_of(updates: Mapping[str, Message], state: ServerState, program: Program) -> dict[int, ClientConfig]:
     """What the clients of some updates had to do in this round: only the task is theirs to say, if there is such a one."""
     sampled, work = program.work(state.stage, state.round), {}
     for reply in updates.values():
-        client, task = reply.metadata.src_node_id, config_of(reply)["task"]
-        if task not in range(len(program.scenario.tasks)):
-            task = sampled[client]["task"] if client in sampled else 0
+        client, task = reply.metadata.src_node_id, config_record(reply)["task"]
+        if not isinstance(task, int) or task not in range(len(program.scenario.tasks)):
+            task = sampled[client].task if client in sampled else 0
         if client in range(program.args.fcit_num_clients):
             work[client] = program.work_of(state.stage, state.round, client, int(task))
     return work
@@ -138,9 +140,9 @@ def run_stage(request: Request, model_args: Any, data_args: Any, training_args: 
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
     if request.args.fcit_dry_run:
-        dry_run(DrySession(*given))
+        dry_run(open_dry_session(*given))
         return
-    session = Session(*given)
+    session = open_session(*given)
     if request.evaluated is not None:
         evaluate_folder(session, request.evaluated)
         return

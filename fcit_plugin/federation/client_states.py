@@ -8,10 +8,11 @@ it goes nowhere. A real site keeps them in a folder of its own (:class:`ClientFo
 import re
 from pathlib import Path
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import RecordDict
 
 from ..files import write_bytes
 from ..state.server_state import check_tensors
+from .messages import ClientConfig
 from .stored import records_bytes, stored_records
 
 #: Folder in a commit, and file in a kept reply (:mod:`.reply_cache`).
@@ -54,9 +55,9 @@ class ClientFolder:
         config: What the client has to do: run, client, stage, round.
     """
 
-    def __init__(self, folder: Path, config: ConfigRecord) -> None:
-        self._folder = folder / str(config["run"]) / f"client-{config['client']}"
-        self._now = (int(config["stage"]), int(config["round"]))
+    def __init__(self, folder: Path, config: ClientConfig) -> None:
+        self._folder = folder / config.run / f"client-{config.client}"
+        self._now = (config.stage, config.round)
 
     def read(self) -> RecordDict:
         """The state after the client's last round before this one.

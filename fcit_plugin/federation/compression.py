@@ -24,19 +24,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Array, Context, Message, RecordDict
+import torch
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from typing_extensions import override
 
-from .messages import ARRAYS, COMPRESSION, OPENS, SHARED, config_of, record_of, returned
+from .messages import ARRAYS, SHARED, arrays_of, config_of, record_in, record_of, returned, weight_names
 
 #: Record with the scales of the compressed records, float32 [tensors], by their names.
 SCALES = "scales"
 #: Record of a client's own state with its residuals, by ``subspace/tensor`` or ``shared/tensor``.
 RESIDUAL = "residual"
-
-#: What is not finite is for the server to refuse, by name; nobody has to be warned of it here.
-_QUIET = {"invalid": "ignore", "over": "ignore"}
 
 #: From float32 numbers to those that travel and their scale, and back.
 Encode = Callable[[np.ndarray], tuple[np.ndarray, np.float32]]
@@ -68,14 +66,11 @@ class Compression:
 
 
 def _to_bf16(change: np.ndarray) -> tuple[np.ndarray, np.float32]:
-    """The upper halves of float32 numbers, rounded to nearest, ties to even; NaN stays NaN."""
-    bits = np.ascontiguousarray(change, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16
-    return np.where(np.isnan(change), 0x7FC0, rounded).astype(np.uint16).reshape(change.shape), np.float32(1)
+    return torch.as_tensor(change).to(torch.bfloat16).contiguous().view(torch.uint16).numpy(), np.float32(1)
 
 
 def _from_bf16(numbers: np.ndarray, scale: np.float32) -> np.ndarray:
-    return (numbers.astype(np.uint32) << 16).view(np.float32)
+    return torch.from_numpy(numbers).view(torch.bfloat16).float().numpy()
 
 
 def _to_int8(change: np.ndarray) -> tuple[np.ndarray, np.float32]:
@@ -99,13 +94,18 @@ COMPRESSIONS: Mapping[str, Compression] = {
 
 def compression_of(request: Message) -> Compression | None:
     """How the reply to a request is compressed; None if it is not."""
-    name = config_of(request).get(COMPRESSION)
+    name = config_of(request).compression
     return None if name is None else COMPRESSIONS[name]
 
 
-@np.errstate(**_QUIET)
-def _sent(trained: Array, sent: Array, residual: Array | None, compression: Compression) -> tuple[np.ndarray, ...]:
-    """What travels of one tensor, its scale, and what rounding leaves."""
+@np.errstate(invalid="ignore", over="ignore")
+def _sent(
+    trained: Array, sent: Array, residual: Array | None, compression: Compression
+) -> tuple[np.ndarray, np.float32, np.ndarray]:
+    """What travels of one tensor, its scale, and what rounding leaves.
+
+    What is not finite is for the server to refuse, by name; nobody has to be warned of it here.
+    """
     change = np.asarray(trained.numpy() - sent.numpy())
     if residual is not None and tuple(residual.shape) == change.shape:
         change += residual.numpy()
@@ -116,22 +116,24 @@ def _sent(trained: Array, sent: Array, residual: Array | None, compression: Comp
 def compress_update(request: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """A Flower mod for a client's training: its reply holds the compressed change in place of the weights.
 
-    Only where the request asks for it (:data:`.messages.COMPRESSION`); then error feedback's residual is in ``context.state``.
+    Only where the request asks for it; then error feedback's residual is in ``context.state``.
     """
     reply = call_next(request, context)
     compression = compression_of(request)
     if compression is None or reply.has_error():
         return reply
     config = config_of(request)
-    residuals: dict[str, Array] = dict(context.state.get(RESIDUAL, {}))
+    residuals: dict[str, Array] = {}
+    if RESIDUAL in context.state:
+        residuals.update(record_in(context.state, RESIDUAL, ArrayRecord))
     scales: dict[str, Array] = {}
-    for name in [name for name in (ARRAYS, SHARED) if name in reply.content]:
-        owner = SHARED if name == SHARED else config["subspace"]
-        kept = compression.feedback and not (name == ARRAYS and config.get(OPENS, False))
-        numbers, of_record = {}, []
-        for key, trained in sorted(reply.content[name].items()):
+    for name in weight_names(reply):
+        owner = SHARED if name == SHARED else config.subspace
+        kept = compression.feedback and not (name == ARRAYS and config.opens)
+        numbers, of_record, sent = {}, [], arrays_of(request, name)
+        for key, trained in sorted(arrays_of(reply, name).items()):
             residual = residuals.get(f"{owner}/{key}") if kept else None
-            values, scale, left = _sent(trained, request.content[name][key], residual, compression)
+            values, scale, left = _sent(trained, sent[key], residual, compression)
             numbers[key] = Array(values)
             of_record.append(scale)
             if kept and np.isfinite(left).all():
@@ -160,12 +162,12 @@ class RestoredArray(Array):
         self._sent, self._change, self._scale, self._compression = sent, change, scale, compression
 
     @override
-    @np.errstate(**_QUIET)
+    @np.errstate(invalid="ignore", over="ignore")
     def numpy(self) -> np.ndarray:
         return np.asarray(self._sent.numpy() + self._compression.decode(self._change.numpy(), self._scale))
 
     @property
-    def data(self) -> bytes:
+    def data(self) -> bytes:  # type: ignore[override]  # Flower's is a field, and nobody sets this one
         """The array in NumPy's format."""
         return Array(self.numpy()).data
 
@@ -179,10 +181,10 @@ def restored(reply: Message, request: Message, compression: Compression) -> Mess
         compression: What :func:`compression_of` gives for the request.
     """
     content = RecordDict({name: record for name, record in reply.content.items() if name != SCALES})
-    for name in [name for name in (ARRAYS, SHARED) if name in request.content]:
+    for name in weight_names(request):
         keys = sorted(returned(request, name))
-        scales = reply.content[SCALES][name].numpy() if compression.scaled else np.ones(len(keys), np.float32)
-        sent, got = request.content[name], reply.content[name]
+        scales = arrays_of(reply, SCALES)[name].numpy() if compression.scaled else np.ones(len(keys), np.float32)
+        sent, got = arrays_of(request, name), arrays_of(reply, name)
         content[name] = record_of(
             {key: RestoredArray(sent[key], got[key], scale, compression) for key, scale in zip(keys, scales, strict=True)}
         )

@@ -9,7 +9,7 @@ from ..errors import FcitError
 from ..files import write_bytes, write_json
 from ..state.names import read_object
 from ..state.server_state import check_tensors
-from .messages import CONFIG, METRICS, work_of
+from .messages import CONFIG, METRICS, metrics_of, work_of
 from .stored import records_bytes, stored_records
 
 DESCRIPTION = "fcit_update.json"
@@ -19,7 +19,7 @@ WEIGHTS = "fcit_update.safetensors"
 def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
     """Write a client's reply as an update folder; the description comes last."""
     write_bytes(folder / WEIGHTS, records_bytes(reply.content))
-    write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(reply.content[METRICS])})
+    write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(metrics_of(reply))})
 
 
 def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], Message]:

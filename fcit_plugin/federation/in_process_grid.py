@@ -90,15 +90,19 @@ class InProcessGrid(Grid):
 
     def _deliver(self, message: Message) -> list[Message]:
         """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes."""
+        if self._client_app is None:
+            raise RuntimeError("A grid to sample from has no clients to ask.")
         node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
         state = self._states.of(node)
         try:
             replies = arriving(message, ask(self._client_app, message, state))
         except Exception as error:  # here trust ends: whatever one client's code raises, the others go on
-            if isinstance(error, PROGRAMMERS) and (blamed := blame(error)) is not None:
+            blamed = blame(error)
+            if isinstance(error, PROGRAMMERS) and blamed is not None:
                 raise FcitError(blamed) from error  # no client can help it: every one of them would fail so
             logger.debug(f"Client {node} failed.", exc_info=True)
-            failure = str(error) if isinstance(error, (ValueError, TimeoutError)) else f"{type(error).__name__}: {error}"
+            said = isinstance(error, (ValueError, TimeoutError))
+            failure = str(error) if said else blamed or f"{type(error).__name__}: {error}"
         if failure is None and self._timeout is not None and self._clock() - start > self._timeout:
             failure = timeout_message(self._timeout)
         failure = self._agree(failure)

@@ -1,7 +1,13 @@
-"""What travels between server and clients, as Flower records, and its size in bytes."""
+"""What travels between server and clients, as Flower records, and its size in bytes.
 
-from collections.abc import Mapping, Sequence
+Flower's records take many types of values. What ours hold is read here, by types: :class:`ClientConfig` is a request's
+configuration, :func:`arrays_of` and the other functions give single records.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +21,12 @@ from ..knowledge.prototypes import Prototypes
 BASE = "base"
 #: Names of the records in a message.
 ARRAYS, SHARED, TOKEN, CONFIG, METRICS = "arrays", "shared", "token", "config", "metrics"
-#: In the record of a token: the means of a client's kinds of instructions, and how many instructions are of each.
-KIND_MEANS, KIND_COUNTS = "kind-means", "kind-counts"
+#: In the record of a token: the mean, the means of a client's kinds of instructions, and how many instructions are of each.
+MEAN, KIND_MEANS, KIND_COUNTS = "mean", "kind-means", "kind-counts"
 #: Scalars in a reply; the first is its weight, under the name that Flower's strategies look for.
 NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
+#: Key of the configuration with the number of the client's subspace.
+SUBSPACE = "subspace"
 #: Key of the configuration that lists the records which a client must send beside its weights. A method and a server
 #: rule may want some, and send some; in each the keys are those of the subspace and of the shared trainables together.
 WANTS = "wants"
@@ -30,6 +38,129 @@ TRAINS, OF_TRAINED = "trains", "wants-of-trained"
 COMPRESSION, OPENS = "compression", "opens"
 #: What tells one client's work in one round from any other; a reply repeats it.
 WORK_KEYS = ("run", "stage", "round", "client", "task")
+
+RecordT = TypeVar("RecordT", ArrayRecord, MetricRecord, ConfigRecord)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """What a client has to know.
+
+    Attributes:
+        run: Which run it is (:attr:`.program.Program.run_id`).
+        stage: Where that is.
+        round: Where that is, counted in the stage.
+        client: Which client this is for.
+        task: Index of the task to work on.
+        subspace: Number of the subspace to train; None where none is assigned, as in a query.
+        trains: The LoRA factors to train and return: "AB", "A" or "B".
+        wants: Names of the records to send beside the weights.
+        of_trained: Those of them that hold the trained factors alone.
+        compression: How to compress the weights in the reply, None: not at all.
+        opens: Whether the update may open its subspace, whose number is not settled then.
+        of_rule: What the server rule tells its clients, by its own keys.
+    """
+
+    run: str
+    stage: int
+    round: int
+    client: int
+    task: int
+    subspace: int | None = None
+    trains: str = BOTH
+    wants: tuple[str, ...] = ()
+    of_trained: tuple[str, ...] = ()
+    compression: str | None = None
+    opens: bool = False
+    of_rule: ConfigRecord = field(default_factory=ConfigRecord)
+
+    def to_record(self) -> ConfigRecord:
+        """The configuration as it travels; what is as usual is left out."""
+        optional = {
+            COMPRESSION: self.compression,
+            SUBSPACE: self.subspace,
+            WANTS: list(self.wants) or None,
+            TRAINS: None if self.trains == BOTH else self.trains,
+            OF_TRAINED: list(self.of_trained) or None,
+            OPENS: self.opens or None,
+        }
+        more = {key: value for key, value in optional.items() if value is not None}
+        return ConfigRecord({**self.of_rule, **{key: getattr(self, key) for key in WORK_KEYS}, **more})
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> "ClientConfig":
+        """Read what :meth:`to_record` has written.
+
+        Raises:
+            KeyError: A key is missing.
+            TypeError: A value is of another type; the sentence names the key.
+        """
+        known = (*WORK_KEYS, SUBSPACE, TRAINS, WANTS, OF_TRAINED, COMPRESSION, OPENS)
+        return cls(
+            run=_read(record, "run", str),
+            stage=_read(record, "stage", int),
+            round=_read(record, "round", int),
+            client=_read(record, "client", int),
+            task=_read(record, "task", int),
+            subspace=_read(record, SUBSPACE, int) if SUBSPACE in record else None,
+            trains=_read(record, TRAINS, str) if TRAINS in record else BOTH,
+            wants=tuple(_read(record, WANTS, list)) if WANTS in record else (),
+            of_trained=tuple(_read(record, OF_TRAINED, list)) if OF_TRAINED in record else (),
+            compression=_read(record, COMPRESSION, str) if COMPRESSION in record else None,
+            opens=_read(record, OPENS, bool) if OPENS in record else False,
+            of_rule=ConfigRecord({key: value for key, value in record.items() if key not in known}),
+        )
+
+
+def _read(record: ConfigRecord | MetricRecord, key: str, *kinds: type[Value]) -> Value:
+    value = record[key]
+    if not isinstance(value, kinds):
+        raise TypeError(f"`{key}` is of type {type(value).__name__}, not {' or '.join(kind.__name__ for kind in kinds)}")
+    return value
+
+
+def record_in(content: RecordDict, name: str, kind: type[RecordT]) -> RecordT:
+    """The record of a name.
+
+    Raises:
+        KeyError: There is none.
+        TypeError: It is of another kind.
+    """
+    record = content[name]
+    if not isinstance(record, kind):
+        raise TypeError(f"the record {name} is of type {type(record).__name__}, not {kind.__name__}")
+    return record
+
+
+def arrays_of(message: Message, name: str = ARRAYS) -> ArrayRecord:
+    """The array record of a name in a message, see :func:`record_in`."""
+    return record_in(message.content, name, ArrayRecord)
+
+
+def metrics_of(message: Message) -> MetricRecord:
+    """The scalars in a reply, see :func:`record_in`."""
+    return record_in(message.content, METRICS, MetricRecord)
+
+
+def config_record(message: Message) -> ConfigRecord:
+    """The configuration in a message as it is, see :func:`record_in`; in a reply its values may be anything."""
+    return record_in(message.content, CONFIG, ConfigRecord)
+
+
+def config_of(request: Message) -> ClientConfig:
+    """The configuration in a request."""
+    return ClientConfig.from_record(config_record(request))
+
+
+def weight_names(message: Message) -> list[str]:
+    """Names of the records with weights that a message has: :data:`ARRAYS` and :data:`SHARED`."""
+    return [name for name in (ARRAYS, SHARED) if name in message.content]
+
+
+def num_examples(reply: Message) -> int:
+    """n_c, the reply's weight."""
+    return _read(metrics_of(reply), NUM_EXAMPLES, int)
 
 
 def to_record(state: Tensors) -> ArrayRecord:
@@ -56,7 +187,7 @@ def to_state(record: Mapping[str, Array]) -> Tensors:
 
 def token_record(token: ClientToken) -> ArrayRecord:
     """An identity token as a record: the mean, and the kinds of instructions if the client tells them."""
-    arrays = {"mean": np.ascontiguousarray(token.mean, dtype=np.float32)}
+    arrays = {MEAN: np.ascontiguousarray(token.mean, dtype=np.float32)}
     if token.kinds is not None:
         arrays |= {KIND_MEANS: token.kinds.means, KIND_COUNTS: token.kinds.counts}
     return ArrayRecord({key: Array(np.ascontiguousarray(array)) for key, array in arrays.items()})
@@ -68,12 +199,12 @@ def client_token(reply: Message) -> ClientToken:
     Raises:
         FcitError: The token is not finite or has no direction; the sentence names the client.
     """
-    metrics, token = reply.content[METRICS], reply.content[TOKEN]
+    token = arrays_of(reply, TOKEN)
     return ClientToken(
         client=reply.metadata.src_node_id,
-        mean=token["mean"].numpy(),
-        count=int(metrics[TOKEN_COUNT]),
-        num_examples=int(metrics[NUM_EXAMPLES]),
+        mean=token[MEAN].numpy(),
+        count=_read(metrics_of(reply), TOKEN_COUNT, int),
+        num_examples=num_examples(reply),
         kinds=Prototypes(token[KIND_MEANS].numpy(), token[KIND_COUNTS].numpy()) if KIND_MEANS in token else None,
     )
 
@@ -81,7 +212,7 @@ def client_token(reply: Message) -> ClientToken:
 def token_reply(message: Message, token: ClientToken) -> Message:
     """The reply to a query for a client's identity token."""
     metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})
-    content = RecordDict({TOKEN: token_record(token), METRICS: metrics, CONFIG: work_of(config_of(message))})
+    content = RecordDict({TOKEN: token_record(token), METRICS: metrics, CONFIG: work_of(config_record(message))})
     return Message(content, reply_to=message)
 
 
@@ -99,7 +230,7 @@ def update_reply(
     """
     metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count, LOSS: loss})
     content = RecordDict({ARRAYS: to_record(subspace), TOKEN: token_record(token), METRICS: metrics})
-    content[CONFIG] = work_of(config_of(message))
+    content[CONFIG] = work_of(config_record(message))
     if shared:
         content[SHARED] = to_record(shared)
     for name, extra in (extras or {}).items():
@@ -120,9 +251,10 @@ def part_of(reply: Message, request: Message, name: str, wanted: Sequence[str] =
         wanted: Records beside the weights that the strategy wants (:attr:`.rules.RuleSet.wants`): their part of these keys.
     """
     keys = returned(request, name)
-    content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: reply.content[METRICS][NUM_EXAMPLES]})})
+    content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: num_examples(reply)})})
     for record, source in ((ARRAYS, name), *((extra, extra) for extra in wanted)):
-        content[record] = record_of({key: reply.content[source][key] for key in keys})
+        arrays = arrays_of(reply, source)
+        content[record] = record_of({key: arrays[key] for key in keys})
     return Message(content, reply_to=request)
 
 
@@ -130,11 +262,6 @@ def extras_of(message: Message) -> dict[str, Tensors]:
     """What travels in a message beside weights and token, by the name of its record."""
     own = (ARRAYS, SHARED, TOKEN)
     return {name: to_state(record) for name, record in message.content.array_records.items() if name not in own}
-
-
-def wanted(message: Message) -> tuple[str, ...]:
-    """Names of the records that a request wants beside the weights."""
-    return tuple(config_of(message).get(WANTS, ()))
 
 
 def returned(request: Message, name: str) -> list[str]:
@@ -145,14 +272,9 @@ def returned(request: Message, name: str) -> list[str]:
         name: :data:`ARRAYS`, :data:`SHARED`, or a record that is wanted beside them.
     """
     config = config_of(request)
-    factors = BOTH if name in wanted(request) and name not in config.get(OF_TRAINED, ()) else trained_factors(config)
-    own = () if name == SHARED else [key for key in request.content[ARRAYS] if factor_of(key) in factors]
-    return [*own, *(() if name == ARRAYS else request.content.get(SHARED, ()))]
-
-
-def trained_factors(config: ConfigRecord) -> str:
-    """The LoRA factors that a client trains: "AB", "A" or "B"."""
-    return config.get(TRAINS, BOTH)
+    factors = BOTH if name in config.wants and name not in config.of_trained else config.trains
+    own = [] if name == SHARED else [key for key in arrays_of(request) if factor_of(key) in factors]
+    return [*own, *(arrays_of(request, SHARED) if name != ARRAYS and SHARED in request.content else ())]
 
 
 def work_of(config: ConfigRecord) -> ConfigRecord:
@@ -160,16 +282,15 @@ def work_of(config: ConfigRecord) -> ConfigRecord:
     return ConfigRecord({key: config[key] for key in WORK_KEYS})
 
 
-def config_of(message: Message) -> ConfigRecord:
-    """The configuration in a message."""
-    return message.content[CONFIG]
-
-
-def mean_loss(replies: Sequence[Message]) -> float:
+def mean_loss(replies: Collection[Message]) -> float:
     """Mean training loss of some clients, weighted by their examples."""
-    metrics = [reply.content[METRICS] for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id)]
-    total = sum(metric[NUM_EXAMPLES] for metric in metrics)
-    return sum(metric[LOSS] * metric[NUM_EXAMPLES] for metric in metrics) / total
+    replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+    total = sum(map(num_examples, replies))
+    return sum(_loss(reply) * num_examples(reply) for reply in replies) / total
+
+
+def _loss(reply: Message) -> float:
+    return float(_read(metrics_of(reply), LOSS, int, float))
 
 
 def num_bytes(message: Message) -> int:

@@ -18,7 +18,7 @@ from flwr.supercore.differential_privacy import compute_clip_model_update, compu
 
 from ..arguments import FcitArguments
 from ..scenario.streams import Stream, generator
-from .messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED, returned
+from .messages import ARRAYS, METRICS, NUM_EXAMPLES, arrays_of, metrics_of, returned, weight_names
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class UpdatePrivacy:
 
         An update within the norm keeps its bits.
         """
-        names = [name for name in (ARRAYS, SHARED) if name in request.content]
+        names = weight_names(request)
         keys = [(name, key) for name in names for key in returned(request, name)]
-        sent = [request.content[name][key].numpy().astype(np.float64) for name, key in keys]
-        trained = [reply.content[name][key].numpy().astype(np.float64) for name, key in keys]
+        sent = [arrays_of(request, name)[key].numpy().astype(np.float64) for name, key in keys]
+        trained = [arrays_of(reply, name)[key].numpy().astype(np.float64) for name, key in keys]
         content = RecordDict(dict(reply.content))
-        content[METRICS] = MetricRecord({**reply.content[METRICS], NUM_EXAMPLES: 1})
+        content[METRICS] = MetricRecord({**metrics_of(reply), NUM_EXAMPLES: 1})
         if get_norm([new - old for new, old in zip(trained, sent, strict=True)]) > self.clipping_norm:
             compute_clip_model_update(trained, sent, self.clipping_norm)
             clipped = dict(zip(keys, trained, strict=True))
@@ -76,8 +76,8 @@ class UpdatePrivacy:
         drawn = generator(self.seed, Stream.UPDATE_NOISE, *where)
         deviation = compute_stdv(self.noise_multiplier, self.clipping_norm, len(parts))
         released = {}
-        for key in sorted(parts[0].content[ARRAYS]):
-            mean = np.mean([part.content[ARRAYS][key].numpy() for part in parts], axis=0, dtype=np.float64)
+        for key in sorted(arrays_of(parts[0])):
+            mean = np.mean([arrays_of(part)[key].numpy() for part in parts], axis=0, dtype=np.float64)
             released[key] = Array((mean + drawn.normal(0.0, deviation, mean.shape)).astype(np.float32))
         content = RecordDict({ARRAYS: ArrayRecord(released), METRICS: MetricRecord({NUM_EXAMPLES: 1})})
         return Message(content, reply_to=request)

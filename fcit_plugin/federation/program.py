@@ -5,8 +5,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
-from flwr.app import ConfigRecord
-
 from ..adapters.aggregation import LoraAggregation
 from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
@@ -17,8 +15,7 @@ from ..scenario.sampling import sample_clients
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
-from .client import work_config
-from .messages import COMPRESSION
+from .messages import ClientConfig
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
 from .validation import Bounds
@@ -82,7 +79,7 @@ class Program:
         """T, the number of stages that are trained."""
         return self.scenario.num_stages
 
-    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ConfigRecord]:
+    def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ClientConfig]:
         """The clients sampled for a round, each with its task; other ones in a further attempt at it."""
         num_clients, per_round = self.args.fcit_num_clients, self.args.fcit_clients_per_round
         clients = sample_clients(num_clients, per_round, seed=self.seed, stage=stage, round=round, attempt=attempt)
@@ -91,12 +88,10 @@ class Program:
             for position, client in enumerate(clients)
         }
 
-    def work_of(self, stage: int, round: int, client: int, task: int) -> ConfigRecord:
+    def work_of(self, stage: int, round: int, client: int, task: int) -> ClientConfig:
         """What one client has to know."""
-        config = work_config(self.run_id, stage, round, client, task)
-        if self.args.fcit_update_compression != "none":
-            config[COMPRESSION] = self.args.fcit_update_compression
-        return config
+        compression = None if self.args.fcit_update_compression == "none" else self.args.fcit_update_compression
+        return ClientConfig(self.run_id, stage, round, client, task, compression=compression)
 
     @property
     def privacy(self) -> UpdatePrivacy | None:
@@ -115,6 +110,6 @@ class Program:
         numbers += dimension + (MAX_KINDS * (dimension + 2) if self.method.reports_kinds else 0)
         return 4 * numbers + 2**20
 
-    def task_name(self, config: ConfigRecord) -> str:
+    def task_name(self, config: ClientConfig) -> str:
         """Name of the task that a client works on."""
-        return self.scenario.tasks[config["task"]].name
+        return self.scenario.tasks[config.task].name

@@ -15,7 +15,7 @@ from ..state.names import read_object
 from ..state.sealed import problems, seal
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
-from .messages import CONFIG, config_of
+from .messages import config_of, config_record
 from .stored import records_bytes, stored_records
 
 #: What a kept reply holds beside the update folder's own files.
@@ -88,7 +88,7 @@ class ReplyCache:
         if message.metadata.message_type != MessageType.TRAIN:
             return self._app(message, context)
         config = config_of(message)
-        folder = self._folder(config["stage"], config["round"]) / f"client-{config['client']}"
+        folder = self._folder(config.stage, config.round) / f"client-{config.client}"
         digest = request_digest(message, self._run, context.state)
         kept = self._from_main(self._read(folder, digest) if self._writes else None)
         if kept is not None:
@@ -114,7 +114,7 @@ class ReplyCache:
             return
 
         def write(folder: Path) -> None:
-            write_update(folder, config_of(request), latest.reply)
+            write_update(folder, config_record(request), latest.reply)
             if latest.state:
                 write_bytes(folder / FILE, records_bytes(latest.state))
             write_json(folder / KEPT, latest.notes)
@@ -149,5 +149,5 @@ def request_digest(message: Message, run: str, state: RecordDict) -> str:
         for key, array in sorted(record.items()):
             digest.update(f"{name}/{key}/{array.dtype}/{array.shape}".encode())
             digest.update(array.data)
-    digest.update(json.dumps(dict(message.content[CONFIG]), sort_keys=True).encode())
+    digest.update(json.dumps(dict(config_record(message)), sort_keys=True).encode())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 
 from ..adapters.aggregation import Member, product_error
 from ..adapters.base_change import add_pairs
@@ -19,17 +19,14 @@ from ..state.server_state import ServerState
 from .messages import (
     ARRAYS,
     BASE,
-    COMPRESSION,
     CONFIG,
-    METRICS,
-    NUM_EXAMPLES,
-    OF_TRAINED,
-    OPENS,
     SHARED,
-    TRAINS,
-    WANTS,
+    ClientConfig,
+    arrays_of,
     client_token,
+    config_record,
     extras_of,
+    num_examples,
     part_of,
     record_of,
     to_record,
@@ -68,7 +65,7 @@ class Round:
         work: What the clients have to know, each with its task; clients that are not assigned are passed over.
     """
 
-    def __init__(self, program: Program, state: ServerState, assignment: Assignment, work: Mapping[int, ConfigRecord]) -> None:
+    def __init__(self, program: Program, state: ServerState, assignment: Assignment, work: Mapping[int, ClientConfig]) -> None:
         self._program, self._state, self._assignment, self._work = program, state, assignment, work
         self._rules = program.rules(state)
         self._fresh = program.fresh(state.stage)
@@ -88,22 +85,27 @@ class Round:
         of_method = {name: to_record(extra) for name, extra in method.sends(state).items()}
         if state.base:
             of_method[BASE] = to_record(state.base)
-        wants = sorted({*method.wants(state.stage, state.round), *rules.wants})
+        wants = tuple(sorted({*method.wants(state.stage, state.round), *rules.wants}))
         for k in sorted(set(assignment.subspace.values())):
             nodes = sorted(client for client, subspace in assignment.subspace.items() if subspace == k)
             start = self._fresh if k in assignment.opened else state.subspaces[k]
             trains, arrays = self._trains(k), to_record(start)
-            more = {WANTS: wants} if wants else {}
-            if trains != BOTH:
-                more |= {TRAINS: trains, **({OF_TRAINED: sorted(rules.wants)} if rules.wants else {})}
+            of_trained = () if trains == BOTH else tuple(sorted(rules.wants))
             trained = to_record(select_factors(start, trains))
             for message in rules.configure(_owner(k, trains), state.round + 1, trained, nodes):
                 node = message.metadata.dst_node_id
-                config = ConfigRecord({**message.content[CONFIG], **self._work[node], "subspace": k, **more})
-                if COMPRESSION in config and k in assignment.opened:
-                    config[OPENS] = True
-                weights = record_of({**arrays, **message.content[ARRAYS]})
-                content = RecordDict({ARRAYS: weights, CONFIG: config, **of_method})
+                work = self._work[node]
+                config = dataclasses.replace(
+                    work,
+                    subspace=k,
+                    trains=trains,
+                    wants=wants,
+                    of_trained=of_trained,
+                    opens=work.compression is not None and k in assignment.opened,
+                    of_rule=config_record(message),
+                )
+                weights = record_of({**arrays, **arrays_of(message)})
+                content = RecordDict({ARRAYS: weights, CONFIG: config.to_record(), **of_method})
                 if state.shared:
                     content[SHARED] = shared
                 for name, extra in extras_of(message).items():
@@ -152,9 +154,7 @@ class Round:
             base=base,
             projectors=self._projectors(shared, trained) if method.keeps_projectors and shared else [],
         )
-        measured = [extras_of(reply) for reply in replies]
-        examples = [int(reply.content[METRICS][NUM_EXAMPLES]) for reply in replies]
-        remembered = method.remember(state, after, measured, examples)
+        remembered = method.remember(state, after, [*map(extras_of, replies)], [*map(num_examples, replies)])
         return FoldResult(dataclasses.replace(after, method_state=remembered), errors)
 
     def _trains(self, k: int) -> str:
@@ -198,10 +198,8 @@ def _owner(k: int, trains: str) -> int | str:
 
 def _members(start: Tensors, updates: Collection[Message]) -> list[Member]:
     """The clients of a subspace, each with its share n_c / n of the examples."""
-    total = sum(update.content[METRICS][NUM_EXAMPLES] for update in updates)
-    return [
-        Member(update.content[METRICS][NUM_EXAMPLES] / total, _Factors(start, update.content[ARRAYS])) for update in updates
-    ]
+    total = sum(map(num_examples, updates))
+    return [Member(num_examples(update) / total, _Factors(start, arrays_of(update))) for update in updates]
 
 
 class _Factors(Mapping[str, torch.Tensor]):

@@ -8,7 +8,7 @@ import functools
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
 from .in_process_grid import InProcessGrid
-from .messages import to_state
+from .messages import ClientConfig, to_state
 from .scaffold import CORRECTION, Correction, Scaffold
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,25 @@ _KIND = "server_rules"
 #: Under this name Flower's FedProx tells clients the weight of its term.
 PROXIMAL_MU = "proximal-mu"
 #: Every participant of a round has been sampled already: a strategy takes all nodes that it sees.
-ALL_NODES = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+ALL_NODES: "AllNodes" = {"fraction_train": 1.0, "min_train_nodes": 1, "min_available_nodes": 1}
+
+
+class AllNodes(TypedDict):
+    """How many nodes a strategy takes."""
+
+    fraction_train: float
+    min_train_nodes: int
+    min_available_nodes: int
+
+
+class _Adaptive(AllNodes):
+    eta: float
+    tau: float
+
+
+class _Moments(_Adaptive):
+    beta_1: float
+    beta_2: float
 
 
 @runtime_checkable
@@ -168,17 +186,17 @@ def multi_krum(args: FcitArguments) -> Strategy:
     return SelectBenignMultiKrum(**ALL_NODES, num_malicious_nodes=args.options(_KIND).fcit_num_malicious)
 
 
-def _adaptive(args: FcitArguments) -> dict[str, float]:
+def _adaptive(args: FcitArguments) -> _Adaptive:
     options = args.options(_KIND)
     return {**ALL_NODES, "eta": options.fcit_server_learning_rate, "tau": options.fcit_server_tau}
 
 
-def _moments(args: FcitArguments) -> dict[str, float]:
+def _moments(args: FcitArguments) -> _Moments:
     options = args.options(_KIND)
     return {**_adaptive(args), "beta_1": options.fcit_server_beta1, "beta_2": options.fcit_server_beta2}
 
 
-def client_terms(config: ConfigRecord, start: Tensors, extras: Mapping[str, Tensors]) -> list[GradientTerm]:
+def client_terms(config: ClientConfig, start: Tensors, extras: Mapping[str, Tensors]) -> list[GradientTerm]:
     """What a server rule has its clients add to the gradients of their training.
 
     Args:
@@ -187,8 +205,9 @@ def client_terms(config: ConfigRecord, start: Tensors, extras: Mapping[str, Tens
         extras: The records that were sent beside them.
     """
     terms: list[GradientTerm] = []
-    if PROXIMAL_MU in config:
-        terms.append(Pull(start, float(config[PROXIMAL_MU])))
+    mu = config.of_rule.get(PROXIMAL_MU)
+    if isinstance(mu, (int, float)):
+        terms.append(Pull(start, float(mu)))
     if CORRECTION in extras:
         terms.append(Correction(extras[CORRECTION]))
     return terms
@@ -285,11 +304,6 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
-def _equal(value: Any, other: Any) -> bool:
-    same = type(value) is type(other) and value == other
-    return bool(same.all()) if isinstance(same, torch.Tensor) else bool(same)
-
-
 #: Set anew by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
 _OF_THE_ROUND = "current_arrays"
 
@@ -309,18 +323,45 @@ def _memory(rule: Strategy, fresh: Strategy) -> dict[str, np.ndarray]:
     for name, value in vars(rule).items():
         if name == _OF_THE_ROUND:
             continue
-        if isinstance(value, (bool, int, str, torch.Tensor)) and not _equal(value, vars(fresh).get(name)):
-            raise FcitError(
-                f"The server rule {type(rule).__name__} remembers `{name}`, which is a {type(value).__name__}, and only arrays, "
-                "dictionaries and lists of arrays, and floats are kept; give the rule `state()` and `load_state()`."
-            )
-        if isinstance(value, dict):
-            found |= {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
-        elif isinstance(value, list):
-            found |= {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, np.ndarray)}
-        elif isinstance(value, np.ndarray) or (isinstance(value, float) and value != vars(fresh).get(name)):
-            found[name] = value
+        before = vars(fresh).get(name)
+        if isinstance(value, float):
+            found |= {name: value} if value != before else {}
+        else:
+            found |= _arrays(name, value)
+            if _differ(_others(value), _others(before)):
+                raise FcitError(
+                    f"The server rule {type(rule).__module__}.{type(rule).__name__} remembers `{name}`, which is a "
+                    f"{type(value).__name__}, and only arrays, dictionaries and lists of arrays, and floats are kept; give the "
+                    "rule `state()` and `load_state()`."
+                )
     return {key: np.array(value) for key, value in found.items()}
+
+
+def _arrays(name: str, value: Any) -> dict[str, np.ndarray]:
+    """The arrays that an attribute is or has."""
+    if isinstance(value, dict):
+        return {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
+    if isinstance(value, list):
+        return {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, np.ndarray)}
+    return {name: value} if isinstance(value, np.ndarray) else {}
+
+
+def _others(value: Any) -> Any:
+    """What :func:`_arrays` leaves of an attribute; None for nothing."""
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if not isinstance(item, np.ndarray)} or None
+    if isinstance(value, list):
+        return [item for item in value if not isinstance(item, np.ndarray)] or None
+    return None if isinstance(value, np.ndarray) else value
+
+
+def _differ(value: Any, fresh: Any) -> bool:
+    """Whether something was remembered; of objects that can only be compared with themselves it cannot be told."""
+    if type(value) is not type(fresh):
+        return value is not None
+    if isinstance(value, torch.Tensor):
+        return not torch.equal(value, fresh)
+    return type(value).__eq__ is not object.__eq__ and value != fresh
 
 
 def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
@@ -341,5 +382,5 @@ def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
             setattr(rule, key, value if value.ndim else value.item())
     for name, entries in lists.items():
         setattr(rule, name, [entries[i] for i in sorted(entries)])
-    for name, entries in dicts.items():
-        setattr(rule, name, entries)
+    for name, by_key in dicts.items():
+        setattr(rule, name, by_key)

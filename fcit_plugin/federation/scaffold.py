@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from ..adapters.lora import Tensors
 from ..continual.terms import GradientTerm, Weights
+from .messages import arrays_of
 
 #: Records: what the server sends, c - c_i, and what a client answers, its mean gradient.
 CORRECTION, GRADIENT = "correction", "mean_gradient"
@@ -62,7 +63,9 @@ class Scaffold(FedAvg):
         changes: dict[str, np.ndarray] = {}
         for reply in replies:
             client = reply.metadata.src_node_id
-            for key, array in reply.content.pop(GRADIENT).items():
+            gradient = arrays_of(reply, GRADIENT)
+            del reply.content[GRADIENT]
+            for key, array in gradient.items():
                 new = array.numpy()
                 changes[key] = changes.get(key, 0.0) + (new.astype(np.float64) - self._own(client, key, array))
                 self.controls[f"{client}/{key}"] = new

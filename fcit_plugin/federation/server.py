@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from ..adapters.lora import Tensors
@@ -14,7 +14,7 @@ from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
 from ..knowledge.organizer import Assignment
 from ..state.progress import Traffic
 from ..state.server_state import ServerState
-from .messages import CONFIG, mean_loss, num_bytes
+from .messages import CONFIG, ClientConfig, mean_loss, num_bytes
 from .program import Program
 from .round import Round
 from .validation import judge_tokens, judge_updates
@@ -101,7 +101,7 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
     for attempt in range(attempts):
         work = program.work(stage, round, attempt)
         queries = {
-            client: Message(RecordDict({CONFIG: config}), dst_node_id=client, message_type=MessageType.QUERY)
+            client: Message(RecordDict({CONFIG: config.to_record()}), dst_node_id=client, message_type=MessageType.QUERY)
             for client, config in work.items()
         }
         observer.clients_asked(
@@ -151,7 +151,7 @@ class RoundResult:
 def train_round(
     program: Program,
     state: ServerState,
-    work: Mapping[int, ConfigRecord],
+    work: Mapping[int, ClientConfig],
     tokens: Mapping[int, ClientToken],
     train: Callable[[Mapping[int, Message]], Iterable[Message]],
 ) -> tuple[RoundResult | None, dict[int, str]]:

@@ -40,7 +40,7 @@ class StoredArray(Array):
         self._digest: bytes | None = None
 
     @property
-    def data(self) -> bytes:
+    def data(self) -> bytes:  # type: ignore[override]  # Flower's is a field, and nobody sets this one
         """The array in NumPy's format.
 
         Raises:

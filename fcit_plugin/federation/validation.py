@@ -24,6 +24,7 @@ from .messages import (
     KIND_COUNTS,
     KIND_MEANS,
     LOSS,
+    MEAN,
     METRICS,
     NUM_EXAMPLES,
     SHARED,
@@ -31,11 +32,14 @@ from .messages import (
     TOKEN_COUNT,
     WORK_KEYS,
     array_header,
+    arrays_of,
     client_token,
     config_of,
+    config_record,
+    metrics_of,
     num_bytes,
     returned,
-    wanted,
+    weight_names,
 )
 
 #: Bounds that hold whatever the recipe says, far beyond anything honest: within them no sum, square or product that the
@@ -130,16 +134,16 @@ def judge_updates(
 
     def judge(request: Message, reply: Message) -> Message:
         client = reply.metadata.src_node_id
-        weights, compression = {ARRAYS, SHARED} & set(request.content), compression_of(request)
+        names, wants, compression = weight_names(request), config_of(request).wants, compression_of(request)
         scales = {SCALES} if compression is not None and compression.scaled else set()
-        _check_records(reply, weights | scales | {TOKEN, METRICS, CONFIG, *wanted(request)})
+        _check_records(reply, scales | {TOKEN, METRICS, CONFIG, *names, *wants})
         _check_size(reply, request, bounds)
         _check_same(_read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT, LOSS}), tokens[client])
         if compression is not None:
-            _check_compressed(sorted(weights), request, reply, compression)
+            _check_compressed(names, request, reply, compression)
             reply = restored(reply, request, compression)
-        norms[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in sorted(weights)))
-        for name in wanted(request):
+        norms[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in names))
+        for name in wants:
             _check_extra(name, request, reply)
         if norms[client] > bounds.max_norm:
             raise Unusable(f"its update has norm {norms[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
@@ -167,28 +171,35 @@ def _without_odd_ones(
 
 def _read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
     """The identity token and the counts in a reply whose records are of the right kind."""
-    scalars = reply.content[METRICS]
+    scalars = metrics_of(reply)
     if set(scalars) != names:
         raise Unusable(f"it reports {_listed(scalars)}, not {_listed(names)}")
-    for name in (NUM_EXAMPLES, TOKEN_COUNT):
-        if not isinstance(scalars[name], int) or not 1 <= scalars[name] <= bounds.max_samples:
-            raise Unusable(
-                f"it reports {name} {_short(scalars[name])}; it must be a whole number from 1 to {bounds.max_samples} "
-                "(`fcit_max_client_samples`)"
-            )
-    if LOSS in names and not (isinstance(scalars[LOSS], (int, float)) and math.isfinite(scalars[LOSS])):
-        raise Unusable(f"it reports {LOSS} {_short(scalars[LOSS])}, which is no finite number")
-    token = reply.content[TOKEN]
-    expected = {"mean", KIND_MEANS, KIND_COUNTS} if bounds.kinds else {"mean"}
-    if set(token) != expected:
-        raise Unusable(f"its token record holds {_listed(token)}, not {_listed(expected)}")
-    mean = _read(token["mean"], (bounds.dimension,), "its identity token")
+    _read_count(scalars, NUM_EXAMPLES, bounds)
+    count = _read_count(scalars, TOKEN_COUNT, bounds)
+    loss = scalars[LOSS] if LOSS in names else 0.0
+    if not isinstance(loss, (int, float)) or not math.isfinite(loss):
+        raise Unusable(f"it reports {LOSS} {_short(loss)}, which is no finite number")
+    record = arrays_of(reply, TOKEN)
+    expected = {MEAN, KIND_MEANS, KIND_COUNTS} if bounds.kinds else {MEAN}
+    if set(record) != expected:
+        raise Unusable(f"its token record holds {_listed(record)}, not {_listed(expected)}")
+    mean = _read(record[MEAN], (bounds.dimension,), "its identity token")
     norm = np.linalg.norm(mean.astype(np.float64))
     if not 0 < norm <= MAX_TOKEN_NORM:
         raise Unusable(f"its identity token has norm {norm:.4g}, not over 0 and up to {MAX_TOKEN_NORM:g}")
     if bounds.kinds:
-        _check_kinds(token, bounds.dimension, scalars[TOKEN_COUNT])
+        _check_kinds(record, bounds.dimension, count)
     return client_token(reply)
+
+
+def _read_count(scalars: MetricRecord, name: str, bounds: Bounds) -> int:
+    count = scalars[name]
+    if not isinstance(count, int) or not 1 <= count <= bounds.max_samples:
+        raise Unusable(
+            f"it reports {name} {_short(count)}; it must be a whole number from 1 to {bounds.max_samples} "
+            "(`fcit_max_client_samples`)"
+        )
+    return count
 
 
 def _check_kinds(token: ArrayRecord, dimension: int, count: int) -> None:
@@ -244,7 +255,7 @@ def _check_envelope(request: Message, reply: Message) -> None:
         raise Unusable(f"it answers {reply.metadata.message_type!r} to {request.metadata.message_type!r}")
     if not isinstance(reply.content.get(CONFIG), ConfigRecord):
         raise Unusable("it does not say which request it answers")
-    sent, said = config_of(request), config_of(reply)
+    sent, said = config_record(request), config_record(reply)
     if set(said) != set(WORK_KEYS):
         raise Unusable(f"it does not say which request it answers: {_listed(said)} instead of {_listed(WORK_KEYS)}")
     for key in WORK_KEYS:
@@ -264,12 +275,12 @@ def _check_records(reply: Message, names: set[str]) -> None:
 
 def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
     """Is it no larger than what is to come back, and a token?"""
-    sent = {key: len(array.data) for part in (ARRAYS, SHARED) for key, array in request.content.get(part, {}).items()}
-    names = [name for name in (ARRAYS, SHARED) if name in request.content]
+    names = weight_names(request)
+    sent = {key: len(array.data) for name in names for key, array in arrays_of(request, name).items()}
     compression = compression_of(request)
     width = 4 if compression is None else compression.width  # a tensor's scale fits into what is allowed for its header
     most = sum(sent[key] * width // 4 + _HEADER for name in names for key in returned(request, name))
-    most += sum(sent[key] + _HEADER for name in wanted(request) for key in returned(request, name))
+    most += sum(sent[key] + _HEADER for name in config_of(request).wants for key in returned(request, name))
     most += 4 * bounds.dimension + _HEADER
     most += MAX_KINDS * (4 * bounds.dimension + 8) + 2 * _HEADER if bounds.kinds else 0
     if num_bytes(reply) > most:
@@ -290,20 +301,21 @@ def _check_same(token: ClientToken, named: ClientToken) -> None:
 
 def _check_compressed(names: Iterable[str], request: Message, reply: Message, compression: Compression) -> None:
     """Have compressed changes the form of what was sent? Their numbers are judged as the weights that they make."""
-    if compression.scaled and set(reply.content[SCALES]) != set(names):
-        raise Unusable(f"its record {SCALES} holds {_listed(reply.content[SCALES])}, not {_listed(names)}")
+    scales = arrays_of(reply, SCALES) if compression.scaled else {}
+    if compression.scaled and set(scales) != set(names):
+        raise Unusable(f"its record {SCALES} holds {_listed(scales)}, not {_listed(names)}")
     for name in names:
         _check_keys(name, request, reply)
-        keys = returned(request, name)
+        keys, sent, got = returned(request, name), arrays_of(request, name), arrays_of(reply, name)
         for key in keys:
-            _numbers(reply.content[name][key], tuple(request.content[name][key].shape), f"{name}/{key}", compression.dtype)
+            _numbers(got[key], tuple(sent[key].shape), f"{name}/{key}", compression.dtype)
         if compression.scaled:
-            _numbers(reply.content[SCALES][name], (len(keys),), f"{SCALES}/{name}")
+            _numbers(scales[name], (len(keys),), f"{SCALES}/{name}")
 
 
 def _squared_change(name: str, request: Message, reply: Message) -> float:
     """Squared norm of what came back minus what was sent, once keys, shapes, dtypes and numbers are right."""
-    sent, got = request.content[name], reply.content[name]
+    sent, got = arrays_of(request, name), arrays_of(reply, name)
     _check_keys(name, request, reply)
     total = 0.0
     for key in returned(request, name):
@@ -315,17 +327,17 @@ def _squared_change(name: str, request: Message, reply: Message) -> float:
 
 def _check_extra(name: str, request: Message, reply: Message) -> None:
     """Has a record that was wanted the keys and the shapes of the weights, and finite numbers?"""
-    sent = {key: array for part in (ARRAYS, SHARED) for key, array in request.content.get(part, {}).items()}
-    got = reply.content[name]
+    sent = {key: array for part in weight_names(request) for key, array in arrays_of(request, part).items()}
+    got = arrays_of(reply, name)
     _check_keys(name, request, reply)
     for key in got:
         _read(got[key], tuple(sent[key].shape), f"{name}/{key}")
 
 
 def _check_keys(name: str, request: Message, reply: Message) -> None:
-    wants, got = set(returned(request, name)), reply.content[name].keys()
+    wants, got = set(returned(request, name)), arrays_of(reply, name).keys()
     for key in sorted(wants ^ got):
-        if key in request.content[ARRAYS] and key not in wants:
+        if key in arrays_of(request) and key not in wants:
             raise Unusable(f"it returns {name}/{key}, which was not to be trained")
         raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
 

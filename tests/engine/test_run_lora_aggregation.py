@@ -1,11 +1,11 @@
 """LoRA aggregation on a model: what clients train, whole runs, going on from a commit, bytes."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
-from flwr.app import ConfigRecord
 from llamafactory.hparams import get_train_args
 from llamafactory.train.tuner import export_model
 from peft import PeftModel
@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.evaluation.report import Report, table
-from fcit_plugin.federation.client import work_config
+from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
@@ -25,7 +25,7 @@ from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.server_state import load_state
 
-CONFIG = work_config("run", 0, 0, 0, 0)
+CONFIG = ClientConfig("run", 0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def session(text_recipe):
         lora_dropout=0.0,
         max_steps=1,
     )
-    return Session(*get_train_args(keys))
+    return open_session(*get_train_args(keys))
 
 
 @pytest.mark.parametrize("factors", ["A", "B"])
@@ -49,7 +49,7 @@ def test_a_client_trains_the_factors_it_is_told_and_returns_these(session, facto
     generator = torch.Generator().manual_seed(1)
     start = {k: v if factor_of(k) == "A" else 0.1 * torch.randn(v.shape, generator=generator) for k, v in fresh.items()}
     both, _, loss, _ = local.train(CONFIG, start, {}, {})
-    alone, _, same_loss, _ = local.train(ConfigRecord({**CONFIG, "trains": factors}), start, {}, {})
+    alone, _, same_loss, _ = local.train(dataclasses.replace(CONFIG, trains=factors), start, {}, {})
     assert loss == same_loss
     assert alone.keys() == select_factors(start, factors).keys() and both.keys() == start.keys()
     assert all(torch.equal(alone[key], both[key]) and not torch.equal(alone[key], start[key]) for key in alone)
@@ -69,7 +69,7 @@ def test_the_optimizer_holds_what_is_trained_alone(session, monkeypatch):
     monkeypatch.setattr(torch.optim.SGD, "step", spy)
     local, start = session.local(), session.program.fresh(0)
     for factors in ("AB", "B"):
-        local.train(ConfigRecord({**CONFIG, "trains": factors}), start, {}, {})
+        local.train(dataclasses.replace(CONFIG, trains=factors), start, {}, {})
     assert held == [len(start), len(start) // 2]
 
 

@@ -7,10 +7,10 @@ from safetensors.numpy import load_file
 from test_compression import config, request_of
 from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.client_states import FOLDER, ClientFolder, ClientStates
 from fcit_plugin.federation.compression import RESIDUAL
 from fcit_plugin.federation.in_process_grid import InProcessGrid
+from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.reply_cache import ReplyCache
 
 
@@ -41,7 +41,7 @@ def test_the_order_in_which_clients_are_run_plays_no_part(tmp_path):
 
 def test_what_a_client_keeps_is_in_no_message(tmp_path):
     heard, states = [], ClientStates()
-    whole_run(states, Toy(grid={"states": states, "on_reply": lambda *pair: heard.extend(pair)}, **config("int8")))
+    whole_run(states, Toy(on_reply=lambda *pair: heard.extend(pair), grid={"states": states}, **config("int8")))
     residuals = [data for path in files(states, tmp_path) for data in load_file(tmp_path / FOLDER / path).values()]
     records = [record for message in heard for record in message.content.array_records.values()]
     travelled = {array.data for record in records for array in record.values()}
@@ -108,8 +108,8 @@ def kept_run(folder, states, die_at=None):
         made["app"] = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}.replies", "this run", Silent())
         return made["app"]
 
-    grid = {"states": states, "on_reply": lambda *pair: made["app"].arrived(*pair)}
-    return Toy(local=Dying(die_at), wrap=wrap, grid=grid, **config("int8"))
+    keys = {"on_reply": lambda *pair: made["app"].arrived(*pair), "grid": {"states": states}, **config("int8")}
+    return Toy(local=Dying(die_at), wrap=wrap, **keys)
 
 
 @pytest.mark.parametrize("die_at", range(0, 7, 2))
@@ -147,7 +147,7 @@ def state(value):
 
 
 def of_round(folder, stage, round, client=3, run="r"):
-    return ClientFolder(folder, work_config(run, stage, round, client, 0))
+    return ClientFolder(folder, ClientConfig(run, stage, round, client, 0))
 
 
 def held(folder, *where, **who):

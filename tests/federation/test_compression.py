@@ -12,18 +12,18 @@ from test_faults import PLACES, intercepting
 from toy import BLANK, PROJECTOR, TOKENS, Local, Toy, bits, noise, start
 
 from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.client import TrainingResult, work_config
+from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.client_states import ClientStates
 from fcit_plugin.federation.compression import COMPRESSIONS, RESIDUAL, SCALES, compress_update, restored
 from fcit_plugin.federation.folders import read_update, write_update
 from fcit_plugin.federation.messages import (
     ARRAYS,
-    COMPRESSION,
     CONFIG,
-    OPENS,
     SHARED,
     TOKEN,
+    ClientConfig,
     config_of,
+    config_record,
     num_bytes,
     to_record,
     update_reply,
@@ -94,10 +94,8 @@ def test_the_recipe_knows_the_same_names():
 
 
 def request_of(name, subspace=0, sent=None, shared=None, **more):
-    config = work_config("r", 0, 0, 4, 0)
-    for key, value in {"subspace": subspace, **({} if name == "none" else {COMPRESSION: name}), **more}.items():
-        config[key] = value
-    content = RecordDict({CONFIG: config, ARRAYS: to_record(sent or noise(0, BLANK))})
+    config = ClientConfig("r", 0, 0, 4, 0, subspace, compression=None if name == "none" else name, **more)
+    content = RecordDict({CONFIG: config.to_record(), ARRAYS: to_record(sent or noise(0, BLANK))})
     if shared is not None:
         content[SHARED] = to_record(shared)
     return Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
@@ -111,7 +109,7 @@ def answer(request, trained, shared=None, state=None, extras=None):
 
 
 def weights(reply, request, name=ARRAYS):
-    record = restored(reply, request, COMPRESSIONS[config_of(request)[COMPRESSION]]).content[name]
+    record = restored(reply, request, COMPRESSIONS[config_of(request).compression]).content[name]
     return {key: array.numpy() for key, array in record.items()}
 
 
@@ -196,7 +194,7 @@ def test_a_residual_of_a_factor_that_is_not_trained_this_time_waits():
     np.testing.assert_allclose(state[RESIDUAL][f"0/{B}"].numpy(), [0, 0.4], atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "more"), [("int8", {OPENS: True}), ("bf16", {}), ("none", {})])
+@pytest.mark.parametrize(("name", "more"), [("int8", {"opens": True}), ("bf16", {}), ("none", {})])
 def test_nothing_is_kept_of_a_subspace_that_opens_nor_without_feedback(name, more):
     state = RecordDict()
     answer(request_of(name, 0, **more), noise(9, BLANK), state=state)
@@ -311,7 +309,7 @@ def test_a_bad_compressed_reply_is_named_and_left_out(name, fault, honest):
 class Diverging(Local):
     def train(self, config, subspace, shared, extras):
         trained = super().train(config, subspace, shared, extras)
-        if config["client"] == 2:
+        if config.client == 2:
             trained.subspace[B][1, 0] = torch.nan
         return trained
 
@@ -335,7 +333,7 @@ def test_int8_is_no_reply_to_a_server_that_did_not_ask_for_it():
 def test_an_update_folder_holds_what_travels(name, tmp_path):
     request = request_of(name, 0, noise(0, BLANK), noise(1, PROJECTOR))
     reply = answer(request, noise(5, BLANK), noise(6, PROJECTOR))
-    write_update(tmp_path, config_of(request), reply)
+    write_update(tmp_path, config_record(request), reply)
     read = read_update(tmp_path)[1]
     assert num_bytes(read) == num_bytes(reply)
     for record in (ARRAYS, SHARED):
@@ -348,7 +346,7 @@ def test_error_feedback_brings_the_shared_weights_nearer_to_what_clients_learnt(
 
     class Steady(Local):
         def train(self, config, subspace, shared, extras):
-            step = noise(1 + config["client"], subspace | shared)
+            step = noise(1 + config.client, subspace | shared)
             return TrainingResult(*({k: v + step[k] for k, v in part.items()} for part in (subspace, shared)), 0.5)
 
     def after(name, states, rounds=30):

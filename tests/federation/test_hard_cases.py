@@ -15,6 +15,7 @@ from fcit_plugin.federation.program import Program
 from fcit_plugin.federation.server import first_state, run
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.samples.mini.build import base_model_path
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic
@@ -46,8 +47,8 @@ class Holds:
         self.encoder, self.texts = encoder, texts
 
     def token(self, config):
-        texts = self.texts(config["client"], config["task"])
-        return self.encoder.encode(texts).mean(axis=0), len(texts), len(texts)
+        texts = self.texts(config.client, config.task)
+        return ClientToken(config.client, self.encoder.encode(texts).mean(axis=0), len(texts), len(texts))
 
     def train(self, config, subspace, shared, extras):
         return TrainingResult(subspace, shared, 0.0)

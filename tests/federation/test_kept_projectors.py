@@ -7,7 +7,6 @@ import pytest
 import torch
 from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
 
-from fcit_plugin.federation.client import OwnToken
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import Prototypes
@@ -64,8 +63,8 @@ class TellsKinds(Local):
     """A client all of whose instructions are of one kind."""
 
     def token(self, config):
-        mean, count, examples = super().token(config)
-        return OwnToken(mean, count, examples, Prototypes(mean[None], np.array([count])))
+        token = super().token(config)
+        return dataclasses.replace(token, kinds=Prototypes(token.mean[None], np.array([token.count])))
 
 
 def test_a_subspace_has_the_projector_of_the_last_round_that_trained_it():

@@ -8,13 +8,13 @@ import pytest
 from flwr.app import Array, Message, MessageType, RecordDict
 from toy import BLANK, PROJECTOR, noise
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.messages import (
     ARRAYS,
     CONFIG,
     KIND_COUNTS,
     KIND_MEANS,
     TOKEN,
+    ClientConfig,
     client_token,
     num_bytes,
     to_record,
@@ -40,7 +40,7 @@ def token(kinds=KINDS, count=9):
 
 
 def request(kind=MessageType.QUERY):
-    content = RecordDict({CONFIG: work_config("run", 1, 2, 4, 0)})
+    content = RecordDict({CONFIG: ClientConfig("run", 1, 2, 4, 0).to_record()})
     if kind == MessageType.TRAIN:
         content[ARRAYS] = to_record(noise(0, BLANK))
     return Message(content, dst_node_id=4, message_type=kind)

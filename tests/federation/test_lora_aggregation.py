@@ -21,9 +21,12 @@ class Recorded(Toy):
     """A toy federation of one subspace for all that keeps what travels."""
 
     def __init__(self, **changes):
-        super().__init__(**{"fcit_method": "sequential", **changes})
+        super().__init__(on_reply=self.record, **{"fcit_method": "sequential", **changes})
         self.pairs = []
-        self.grid._on_reply = lambda request, reply: self.pairs.append((request, reply)) if ARRAYS in reply.content else None
+
+    def record(self, request, reply):
+        if ARRAYS in reply.content:
+            self.pairs.append((request, reply))
 
     def round(self, state=None):
         self.pairs.clear()
@@ -33,7 +36,7 @@ class Recorded(Toy):
         """p_c, A_c, B_c of the last round's clients of a subspace, float64; a factor that did not come back is the one sent."""
         found = []
         for request, reply in self.pairs:
-            if config_of(request)["subspace"] == k:
+            if config_of(request).subspace == k:
                 factors = {**to_state(request.content[ARRAYS]), **to_state(reply.content[ARRAYS])}
                 found.append((reply.content[METRICS][NUM_EXAMPLES], factors[A].double(), factors[B].double()))
         n = sum(part[0] for part in found)
@@ -74,7 +77,7 @@ def test_the_error_of_every_subspace_is_measured_apart():
     toy = Recorded(fcit_method="disco")
     state = toy.round(start())
     errors = toy.heard.errors[0]
-    assert set(errors) == {config_of(request)["subspace"] for request, _ in toy.pairs} and len(errors) > 3
+    assert set(errors) == {config_of(request).subspace for request, _ in toy.pairs} and len(errors) > 3
     for k, found in errors.items():
         assert found == pytest.approx(error(toy, state, k), rel=1e-5, abs=1e-6)
 
@@ -111,7 +114,7 @@ def test_a_subspace_that_opens_late_or_rests_takes_its_turns_by_its_own_rounds()
     for clients in asked:
         toy.program.work = lambda *at, clients=clients: {c: config for c, config in everyone(*at).items() if c in clients}
         state = toy.round(state)
-        trained.append({config_of(request)["subspace"]: config_of(request)["trains"] for request, _ in toy.pairs})
+        trained.append({config_of(request).subspace: config_of(request).trains for request, _ in toy.pairs})
     assert trained == [{0: "B", 1: "B"}, {0: "A"}, {0: "B", 1: "A", 2: "B"}]
 
 
@@ -285,7 +288,7 @@ def test_a_client_that_returns_a_factor_it_was_not_to_train_is_left_out():
     def also_a(app):
         def wrapped(message, context):
             reply = app(message, context)
-            if ARRAYS in reply.content and config_of(message)["client"] == 2:
+            if ARRAYS in reply.content and config_of(message).client == 2:
                 reply.content[ARRAYS] = message.content[ARRAYS]
             return reply
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -13,8 +12,10 @@ from fcit_plugin.federation.messages import (
     NUM_EXAMPLES,
     SHARED,
     TOKEN,
+    ClientConfig,
     client_token,
     config_of,
+    config_record,
     num_bytes,
     part_of,
     to_record,
@@ -31,7 +32,9 @@ OF_CLIENT_4 = ClientToken(client=4, mean=np.array([1.0, -2.0, 0.5], np.float32),
 
 @pytest.fixture
 def request_to_4():
-    content = RecordDict({CONFIG: work_config("r", 1, 2, 4, 0), ARRAYS: to_record(SUBSPACE), SHARED: to_record(PROJECTOR)})
+    content = RecordDict(
+        {CONFIG: ClientConfig("r", 1, 2, 4, 0).to_record(), ARRAYS: to_record(SUBSPACE), SHARED: to_record(PROJECTOR)}
+    )
     return Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
 
 
@@ -115,7 +118,34 @@ def test_bytes_are_those_of_all_arrays_within_flowers_npy_headers(request_to_4):
 
 
 def test_the_configuration_names_stage_round_client_and_task(request_to_4):
-    assert dict(config_of(request_to_4)) == {"run": "r", "stage": 1, "round": 2, "client": 4, "task": 0}
+    assert dict(config_record(request_to_4)) == {"run": "r", "stage": 1, "round": 2, "client": 4, "task": 0}
+
+
+def test_a_configuration_comes_back_as_it_was_sent():
+    sent = ClientConfig(
+        *("r", 1, 2, 4, 0),
+        subspace=3,
+        trains="B",
+        wants=("fisher", "mean_gradient"),
+        of_trained=("mean_gradient",),
+        compression="int8",
+        opens=True,
+        of_rule=ConfigRecord({"proximal-mu": 0.5, "names": ["a", "b"]}),
+    )
+    content = RecordDict({CONFIG: sent.to_record(), ARRAYS: to_record(SUBSPACE)})
+    assert config_of(Message(content, dst_node_id=4, message_type=MessageType.TRAIN)) == sent
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (ConfigRecord({"run": "r", "stage": 1, "round": 2, "client": "4", "task": 0}), "`client` is of type str, not int"),
+        (ArrayRecord(), "the record config is of type ArrayRecord, not ConfigRecord"),
+    ],
+)
+def test_a_configuration_of_other_types_is_refused_by_name(record, says):
+    with pytest.raises(TypeError, match=says):
+        config_of(Message(RecordDict({CONFIG: record}), dst_node_id=4, message_type=MessageType.TRAIN))
 
 
 @pytest.mark.parametrize("bad", [np.array([np.nan, 1.0]), np.zeros(2), np.array([np.inf, 1.0])])

@@ -11,12 +11,12 @@ from scipy.special import comb, logsumexp
 from scipy.stats import kstest, norm
 from toy import BLANK, PROJECTOR, Toy, bits, noise, start
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.messages import (
     ARRAYS,
     METRICS,
     NUM_EXAMPLES,
     SHARED,
+    ClientConfig,
     config_of,
     to_record,
     to_state,
@@ -37,7 +37,9 @@ KEYS = {"fcit_dp_clipping_norm": 2.0}
 def exchanged(moved):
     """A request and a reply whose every number moved by ``moved``."""
     sent, shared = noise(0, BLANK), noise(1, PROJECTOR)
-    content = RecordDict({"config": work_config("r", 0, 0, 4, 0), ARRAYS: to_record(sent), SHARED: to_record(shared)})
+    content = RecordDict(
+        {"config": ClientConfig("r", 0, 0, 4, 0).to_record(), ARRAYS: to_record(sent), SHARED: to_record(shared)}
+    )
     request = Message(content, dst_node_id=4, message_type=MessageType.TRAIN)
     token = ClientToken(4, np.ones(3, np.float32), 9, 70)
     trained = [{key: value + moved for key, value in part.items()} for part in (sent, shared)]
@@ -79,21 +81,25 @@ def test_the_weight_of_a_clipped_reply_is_1_and_the_reply_itself_is_left_alone()
     assert clipped.metadata.src_node_id == 4
 
 
-def updates_of(toy):
-    """What the clients of a toy were sent and sent back in its next round, in the order of their numbers."""
-    heard = []
-    toy.grid._on_reply = lambda request, reply: heard.append((request, reply)) if ARRAYS in reply.content else None
-    return heard
+class Recorded(Toy):
+    """A toy federation that keeps what clients were sent and sent back, in the order of their numbers."""
+
+    def __init__(self, **changes):
+        super().__init__(on_reply=self.record, **changes)
+        self.pairs = []
+
+    def record(self, request, reply):
+        if ARRAYS in reply.content:
+            self.pairs.append((request, reply))
 
 
 def test_a_round_with_clipping_alone_is_the_plain_mean_of_clipped_updates():
-    toy = Toy(**KEYS)
-    heard, before = updates_of(toy), start()
+    toy, before = Recorded(**KEYS), start()
     after = toy.round(before)
     clipped = {}
-    for request, reply in heard:
+    for request, reply in toy.pairs:
         update = change(request, reply)
-        clipped[config_of(request)["client"]] = update * min(1, 2 / update.norm().item())
+        clipped[config_of(request).client] = update * min(1, 2 / update.norm().item())
     sizes = [BLANK[key].numel() for key in sorted(BLANK)]
     owner = {row["client"]: row["subspace"] for row in toy.heard.rows}
     assert all(value.norm() > 1.99 for value in clipped.values())

@@ -34,9 +34,9 @@ class Notes:
 
 
 class Run:
-    """A whole run of a federation without a model, whose replies are kept in a folder."""
+    """A whole run of a federation without a model, whose replies are kept in a folder; ``cache`` are further arguments."""
 
-    def __init__(self, folder, die_at=None, name="this run", **changes):
+    def __init__(self, folder, die_at=None, name="this run", cache=(), **changes):
         self.federation = Federation([["a"], ["b"]], **changes)
         self.notes = Notes()
         local, train = self.federation.local, self.federation.local.train
@@ -44,11 +44,12 @@ class Run:
         def dying(config, subspace, shared, extras):
             if len(local.trained) == die_at:
                 raise Killed
-            self.notes.lines.append([config["stage"], config["round"], config["client"]])
+            self.notes.lines.append([config.stage, config.round, config.client])
             return train(config, subspace, shared, extras)
 
         local.train = dying
-        app = ReplyCache(make_client_app(local), lambda stage, round: folder / f"{stage}-{round}", name, self.notes)
+        clients, notes = make_client_app(local), self.notes
+        app = ReplyCache(clients, lambda stage, round: folder / f"{stage}-{round}", name, notes, **dict(cache))
         self.federation.grid = InProcessGrid(app, range(6), on_reply=app.arrived)
         self.run = lambda: run(
             self.federation.program,
@@ -121,12 +122,8 @@ def test_other_processes_get_the_main_ones_reply_and_write_nothing(tmp_path, who
         told.append(value)
         return value
 
-    main = Run(tmp_path / "whole")
-    main.federation.grid._client_app._from_main = main_says
-    main.run()
-    other = Run(tmp_path / "nowhere")
-    app = other.federation.grid._client_app
-    app._writes, app._from_main = False, lambda value: told.pop(0)
+    Run(tmp_path / "whole", cache={"from_main": main_says}).run()
+    other = Run(tmp_path / "nowhere", cache={"writes": False, "from_main": lambda value: told.pop(0)})
     end = other.run()
     assert other.federation.local.trained == [] and bits(end) == bits(whole.end)
     assert not (tmp_path / "nowhere").exists()

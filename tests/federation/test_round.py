@@ -165,8 +165,8 @@ def test_clients_of_an_opened_subspace_start_fresh_and_others_from_their_subspac
         request = one.requests[client]
         assert same_bits(to_state(request.content[ARRAYS]), start)
         assert same_bits(to_state(request.content[SHARED]), one.state.shared)
-        assert config_of(request)["subspace"] == k
-        assert config_of(request)["client"] == client
+        assert config_of(request).subspace == k
+        assert config_of(request).client == client
         assert request.metadata.dst_node_id == client
 
 

@@ -11,9 +11,12 @@ class Watched(Toy):
     """A toy federation that shows every training request and its reply."""
 
     def __init__(self, **changes):
-        super().__init__(fcit_server_rule="scaffold", **changes)
+        super().__init__(on_reply=self.see, fcit_server_rule="scaffold", **changes)
         self.seen = []
-        self.grid._on_reply = lambda request, reply: self.seen.append((request, reply)) if ARRAYS in request.content else None
+
+    def see(self, request, reply):
+        if ARRAYS in request.content:
+            self.seen.append((request, reply))
 
 
 def numbers(record):

@@ -11,6 +11,7 @@ from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import num_bytes
 from fcit_plugin.federation.program import Program
 from fcit_plugin.federation.server import first_state, run, run_round
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic
@@ -27,13 +28,13 @@ class AddsItsNumber:
         self.trained = []
 
     def token(self, config):
-        mean = np.full(4, 0.001 * config["client"], np.float32)
-        mean[config["task"]] = 1
-        return mean, 10 + config["client"], 10 + config["client"]
+        mean = np.full(4, 0.001 * config.client, np.float32)
+        mean[config.task] = 1
+        return ClientToken(config.client, mean, 10 + config.client, 10 + config.client)
 
     def train(self, config, subspace, shared, extras):
-        self.trained.append((config["stage"], config["round"], config["client"], config["subspace"]))
-        step = config["client"] + 1
+        self.trained.append((config.stage, config.round, config.client, config.subspace))
+        step = config.client + 1
         return TrainingResult({k: v + step for k, v in subspace.items()}, {k: v + step for k, v in shared.items()}, 1.0)
 
 

@@ -8,6 +8,7 @@ from toy import D, Toy, bits, start
 from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
 from fcit_plugin.federation.server_rules import SERVER_RULES
+from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.state.server_state import load_state, save_state
 
 #: Parameters that differ from all defaults.
@@ -105,9 +106,12 @@ class Recorded(Toy):
     """A toy federation that keeps every update that arrives."""
 
     def __init__(self, **changes):
-        super().__init__(**changes)
+        super().__init__(on_reply=self.record, **changes)
         self.updates = []
-        self.grid._on_reply = lambda request, reply: self.updates.append(reply) if ARRAYS in reply.content else None
+
+    def record(self, request, reply):
+        if ARRAYS in reply.content:
+            self.updates.append(reply)
 
 
 def absent(toy, clients):
@@ -182,11 +186,11 @@ class Quadratic:
 
     def token(self, config):
         mean = np.zeros(D, np.float32)
-        mean[config["client"] % 2] = 1
-        return mean, 5, 10
+        mean[config.client % 2] = 1
+        return ClientToken(config.client, mean, 5, 10)
 
     def train(self, config, subspace, shared, extras):
-        client = config["client"]
+        client = config.client
         generator = torch.Generator().manual_seed(1000 + client)
         honest = {
             key: value + 0.5 * (optimum(client % 2) + 0.05 * torch.randn(value.shape, generator=generator) - value)

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import BLANK, PROJECTOR, noise
 
-from fcit_plugin.federation.client import work_config
-from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, to_record, token_reply, update_reply
+from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, ClientConfig, to_record, token_reply, update_reply
 from fcit_plugin.federation.validation import MAX_COUNT, MAX_REASON, Bounds, judge_tokens, judge_updates, one_line
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 
@@ -24,7 +23,7 @@ def token(client, count=7, examples=8, scale=1.0):
 def requests(kind, shared=True):
     made = {}
     for client in CLIENTS:
-        content = RecordDict({CONFIG: work_config("run", 1, 2, client, 0)})
+        content = RecordDict({CONFIG: ClientConfig("run", 1, 2, client, 0).to_record()})
         if kind == MessageType.TRAIN:
             content[ARRAYS] = to_record(noise(0, BLANK))
             if shared:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from flwr.app import Message
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
 from fcit_plugin.federation.in_process_grid import InProcessGrid
-from fcit_plugin.federation.messages import WANTS
 from fcit_plugin.federation.program import Program
 from fcit_plugin.federation.server import run_round
-from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic
 from fcit_plugin.state.server_state import ServerState
@@ -40,12 +40,12 @@ class Local:
     """Local training that adds noise of the client's own; its token says what kind of client it is."""
 
     def token(self, config):
-        client = config["client"]
-        return np.array(TOKENS[client], np.float32), 10 + client, 20 + client
+        client = config.client
+        return ClientToken(client, TOKENS[client], 10 + client, 20 + client)
 
     def train(self, config, subspace, shared, extras):
-        step = noise(1 + config["client"] + 100 * config["round"], subspace | shared)
-        measured = {name: noise(500 + config["client"], subspace | shared) for name in config.get(WANTS, ())}
+        step = noise(1 + config.client + 100 * config.round, subspace | shared)
+        measured = {name: noise(500 + config.client, subspace | shared) for name in config.wants}
         new = ({key: value + step[key] for key, value in part.items()} for part in (subspace, shared))
         return TrainingResult(*new, 0.5, measured)
 
@@ -80,6 +80,7 @@ class Toy:
         without: Clients that are never asked.
         local: Local training.
         wrap: Makes the client app that the grid calls out of the clients' own.
+        on_reply: Called with each request and each reply that arrives.
         grid: Further arguments of the grid.
         changes: Keys of the recipe.
     """
@@ -89,6 +90,7 @@ class Toy:
         without: Iterable[int] = (),
         local: Any = None,
         wrap: Callable[[Any], Any] = lambda app: app,
+        on_reply: Callable[[Message, Message], None] = lambda request, reply: None,
         grid: dict[str, Any] | None = None,
         **changes: Any,
     ) -> None:
@@ -105,7 +107,8 @@ class Toy:
         work, absent = self.program.work, set(without)
         self.program.work = lambda *at: {c: config for c, config in work(*at).items() if c not in absent}
         self.local, self.heard, self.traffic = local or Local(), RecordingObserver(), Traffic()
-        self.grid = InProcessGrid(wrap(make_client_app(self.local)), range(len(TOKENS)), **(grid or {}))
+        app = wrap(make_client_app(self.local))
+        self.grid = InProcessGrid(app, range(len(TOKENS)), on_reply=on_reply, **(grid or {}))
 
     def round(self, state: ServerState | None = None) -> ServerState:
         """One round."""

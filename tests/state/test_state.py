@@ -8,9 +8,8 @@ import pytest
 import torch
 from flwr.app import Message, MessageType, RecordDict
 
-from fcit_plugin.federation.client import work_config
 from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
-from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, client_token, to_state, update_reply
+from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, ClientConfig, client_token, to_state, update_reply
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.state.server_state import FORMAT_VERSION, MANIFEST, ServerState, load_state, save_state
 
@@ -46,7 +45,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def update(tmp_path):
-    config = work_config("r", 3, 1, 4, 0)
+    config = ClientConfig("r", 3, 1, 4, 0).to_record()
     request = Message(RecordDict({CONFIG: config}), dst_node_id=4, message_type=MessageType.TRAIN)
     of_client = ClientToken(client=4, mean=np.array([1 / 3, -2.0], np.float32), count=9, num_examples=7)
     write_update(tmp_path / "update", config, update_reply(request, subspace(5), {"p": torch.ones(2)}, of_client, 0.25))
