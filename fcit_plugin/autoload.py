@@ -25,7 +25,7 @@ SEAMS = {
     "llamafactory.data.template": "fcit_plugin.seams.template",
     "llamafactory.data.loader": "fcit_plugin.seams.loader",
     "llamafactory.model.adapter": "fcit_plugin.seams.adapter",
-    "llamafactory.chat.hf_engine": "fcit_plugin.seams.messages",
+    "llamafactory.chat.hf_engine": "fcit_plugin.seams.hf_engine",
     "llamafactory.webui.control": "fcit_plugin.seams.board",
 }
 

@@ -43,21 +43,24 @@ class InferArguments(NamedTuple):
     generating_args: Any
 
 
+@dataclass(frozen=True)
 class DataRequest:
     """What the loader of records has to know, which sees LLaMA-Factory's data arguments alone (``data_args.fcit_request``).
+
+    The library datasets takes a fingerprint of those arguments, so there is no more in it than changes how data is read.
 
     Attributes:
         data_dir: The recipe's ``fcit_data_dir``.
         instructions: Where the loader is to keep the instructions of prompts; None where nobody asks for them.
     """
 
-    def __init__(self, data_dir: str | None = None, instructions: Instructions | None = None) -> None:
-        self.data_dir = data_dir
-        self.instructions = instructions
+    data_dir: str | None = None
+    instructions: Instructions | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # datasets takes a fingerprint of the arguments: what is kept here changes nothing of its work
-        return DataRequest, ()
+    @staticmethod
+    def of(data_args: Any) -> "DataRequest":
+        """What travels on some data arguments; a request for nothing, if they are of a run without us."""
+        return getattr(data_args, "fcit_request", DataRequest())
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ class Request:
     aside: Mapping[str, Any] = field(default_factory=dict)
     data_args: Any = None
     generating_args: Any = None
+
+    @staticmethod
+    def of(finetuning_args: Any) -> "Request | None":
+        """The request that travels on some fine-tuning arguments; None if they are of a run without us."""
+        return getattr(finetuning_args, "fcit_request", None)
 
 
 def read_train_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:

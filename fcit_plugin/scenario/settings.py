@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import FcitError, closest
+from ..errors import FcitError
 from .tasks import Scenario, Task
 
 TASKS = tuple(
@@ -90,22 +90,9 @@ def get_scenario(
     """
     if setting == "custom" and task_order != PAPER:
         raise FcitError("fcit_task_order does not go with fcit_setting: custom; put fcit_stages into the order you want.")
-    if setting in SETTINGS:
-        for key, value in (("fcit_stages", stages), ("fcit_schedule", schedule)):
-            if value is not None:
-                raise FcitError(f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}.")
-        return _reordered(SETTINGS[setting], task_order)
-
     if setting != "custom":
-        valid = [*SETTINGS, "custom"]
-        raise FcitError(
-            f"fcit_setting: {setting!r} is unknown; did you mean {closest(str(setting), valid)!r}? "
-            f"Valid are {', '.join(valid)}."
-        )
-
-    if stages is None:
-        raise FcitError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")
-
+        assert stages is None and schedule is None, "they go with the setting custom"
+        return _reordered(SETTINGS[setting], task_order)
     names = _rows(stages, str, "fcit_stages", "data set names")
     tasks = tuple(Task("+".join(row), row) for row in names)
     rows = homogeneous(len(tasks)) if schedule is None else _rows(schedule, int, "fcit_schedule", "task indices")

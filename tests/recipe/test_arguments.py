@@ -228,7 +228,7 @@ def test_command_line_flags_say_the_same_as_a_recipe(text_recipe, stages):
     parsed = get_train_args([*flags, "--fcit_stages", stages])
     expected = get_train_args({**keys, "fcit_stages": [["color"], ["letter"]]})
     assert parsed[3].fcit_request.args == expected[3].fcit_request.args
-    assert parsed[3].fcit_stage == "fcit"
+    assert parsed[3].fcit_request.stage == "fcit"
     for ours, theirs in zip(parsed, expected, strict=True):
         for name in ("dataset", "lora_rank", "learning_rate", "template", "max_new_tokens", "model_name_or_path"):
             assert getattr(ours, name, None) == getattr(theirs, name, None)
