@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from typing_extensions import override
 
-from ..adapters.lora import State
-from .method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
+from ..adapters.lora import State, weighted_mean
+from .method import ContinualMethod, Extras, TrainedModel, flat, record
 from .terms import GradientTerm, Pull
 
 FISHER, ANCHOR = "fisher", "anchor"

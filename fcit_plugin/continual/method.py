@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch import nn
 
 from ..adapters.lora import State
@@ -136,12 +135,3 @@ def flat(name: str, state: State) -> State:
 def record(name: str, memory: State) -> State:
     """The record that :func:`flat` has put into a memory; empty if there is none."""
     return {key.removeprefix(f"{name}/"): value for key, value in memory.items() if key.startswith(f"{name}/")}
-
-
-def weighted_mean(states: Sequence[State], weights: Sequence[int]) -> State:
-    """sum n_c S_c / sum n_c, summed in float64, as float32."""
-    total = sum(weights)
-    return {
-        key: sum(state[key].to(torch.float64) * (n / total) for state, n in zip(states, weights, strict=True)).float()
-        for key in states[0]
-    }
