@@ -8,6 +8,7 @@ from ..evaluation.report import Report
 from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
+from ..files import write_text
 from .grid_file import Cell, Grid, Table
 
 
@@ -96,8 +97,7 @@ def write_document(grid: Grid, reports: Mapping[str, Report]) -> list[Cell]:
             "## Not in the tables yet",
             f"{len(missing)} of {len(grid.cells)} runs: {_named(missing)}.",
         ]
-    grid.document.parent.mkdir(parents=True, exist_ok=True)
-    grid.document.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    write_text(grid.document, "\n\n".join(blocks) + "\n")
     return missing
 
 

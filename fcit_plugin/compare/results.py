@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import FcitError
 from ..evaluation.report import Report, checked_report, read_report
-from ..files import write_bytes
+from ..files import read_json_lines, write_text
 from .cell_state import Stand, State, differing_keys, state_of
 from .grid_file import Cell, Grid
 
@@ -32,6 +32,7 @@ class Run:
     report: Report
 
 
+_REMEDY = "restore the file, or take the line out"
 #: The keys of a line.
 _KEYS = [field.name for field in fields(Run)]
 
@@ -92,7 +93,7 @@ def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
     runs = read_runs(grid, [file] if file.exists() else [])
     runs |= {cell.name: Run(cell.name, cell.keys, reports[cell.name]) for cell in grid.cells if cell.name in reports}
     lines = [json.dumps(vars(runs[name]), ensure_ascii=False, separators=(",", ":")) for name in sorted(runs)]
-    write_bytes(file, "".join(f"{line}\n" for line in lines).encode())
+    write_text(file, "".join(f"{line}\n" for line in lines))
     return len(runs)
 
 
@@ -108,9 +109,9 @@ def read_runs(grid: Grid, files: Iterable[Path]) -> dict[str, Run]:
     for file in files:
         if not file.is_file():
             raise FcitError(f"{file} does not exist; name a file that `fcit-cli compare GRID --to FILE` has written.")
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        for number, value in read_json_lines(file, _REMEDY).items():
             place = f"{file}, line {number}"
-            run = _run_of(line, place)
+            run = _run_of(value, place)
             folder = Path(str(run.recipe.get("output_dir")))
             if folder != grid.output_dir / run.run:
                 raise FcitError(
@@ -123,11 +124,7 @@ def read_runs(grid: Grid, files: Iterable[Path]) -> dict[str, Run]:
     return runs
 
 
-def _run_of(line: bytes, place: str) -> Run:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise FcitError(f"{place} is not valid JSON ({error}); restore the file, or take the line out.") from error
+def _run_of(value: Any, place: str) -> Run:
     try:
         if not isinstance(value, dict) or set(value) != set(_KEYS):
             raise FcitError(f"it needs the keys {', '.join(_KEYS)} and no others")
@@ -135,4 +132,4 @@ def _run_of(line: bytes, place: str) -> Run:
             raise FcitError("`run` must be a name, and `recipe` keys and values")
         return Run(value["run"], value["recipe"], checked_report(value["report"]))
     except (TypeError, ValueError) as error:
-        raise FcitError(f"{place} is not a finished run ({error}); restore the file, or take the line out.") from error
+        raise FcitError(f"{place} is not a finished run ({error}); {_REMEDY}.") from error

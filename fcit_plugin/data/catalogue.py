@@ -1,13 +1,13 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
 import difflib
-import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError, nearest
+from ..files import read_object
 from ..shipped import shipped
 from .root import data_root
 
@@ -21,7 +21,7 @@ TEST = "_test"
 @cache
 def own_datasets() -> dict[str, dict[str, Any]]:
     """The entries of our own ``dataset_info.json``, by name."""
-    return json.loads((shipped("dataset_info") / "dataset_info.json").read_text(encoding="utf-8"))
+    return read_object(shipped("dataset_info") / "dataset_info.json")
 
 
 def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
@@ -31,11 +31,8 @@ def users_datasets(dataset_dir: Any) -> dict[str, dict[str, Any]]:
     path = Path(dataset_dir) / "dataset_info.json"
     if not path.is_file():
         return {}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FcitError(f"{path} cannot be read ({error}); mend it.") from error
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+    entries = read_object(path, remedy="mend it")
+    if not all(isinstance(entry, dict) for entry in entries.values()):
         raise FcitError(f"{path} must be a JSON object with one object for each data set; mend it.")
     return entries
 

@@ -30,8 +30,9 @@ from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, named
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
+from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, MEMORY, RULES, SHARED, TOKENS
-from ..state.server_state import ServerState, check_state, load_state, save_state
+from ..state.server_state import ServerState, save_state
 from .client_training import LocalTrainer
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
@@ -88,7 +89,9 @@ class Session:
         if evaluates:
             check_metrics(self.scenario.all_datasets(), data_args.dataset_dir, args.fcit_caption_metric)
         if args.fcit_state_dir is not None:
-            self._check_recipe(Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
+            source = StateFolder(Path(args.fcit_state_dir))
+            source.check()
+            self._check_recipe(source.path, source.manifest)
         config = check_model(model_args)
         if args.fcit_identity_source != "text":
             check_family(config, args.fcit_identity_source)
@@ -211,7 +214,7 @@ class Session:
             FcitError: It does not fit the model.
         """
         folder = Path(self.args.fcit_state_dir)
-        state, _ = load_state(folder)
+        state = StateFolder(folder).load()
         for subspace in state.subspaces:
             check_keys(self.program.blank, subspace, f"state {folder}")
             check_shapes(self.program.blank, subspace, f"state {folder}")

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..errors import FcitError
-from ..files import write_bytes
+from ..files import read_json, write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .tables import markdown, plain
@@ -24,7 +24,7 @@ PARTITION_PNG = "partition.png"
 
 SUMMARY = {"last": "Last", "avg": "Avg", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
 
-#: What a report must have to be compared with others, in every version.
+#: What a report must have to be compared with others.
 _NEEDED = {
     "method": str,
     "setting": str,
@@ -36,6 +36,7 @@ _NEEDED = {
     "bytes_up": int,
     "bytes_down": int,
     "seconds": dict,
+    "arguments": dict,
     **dict.fromkeys(SUMMARY, float | int | None),
 }
 
@@ -165,7 +166,7 @@ def report_file(path: str | PathLike) -> Path:
 
 
 def read_report(path: str | PathLike) -> Report:
-    """Return the report of a run, of this version or an earlier one.
+    """Return the report of a run.
 
     Args:
         path: a run's `output_dir`, or its report file.
@@ -176,8 +177,9 @@ def read_report(path: str | PathLike) -> Report:
     file = report_file(path)
     if not file.is_file():
         raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
+    report = read_json(file)
     try:
-        return checked_report(json.loads(file.read_text(encoding="utf-8")))
+        return checked_report(report)
     except (ValueError, TypeError) as error:
         raise FcitError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
 

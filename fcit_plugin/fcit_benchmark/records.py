@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
+from ..files import parse_json, read_bytes
 
 IMAGE = "<image>"
 """The image tag in an instruction. Train records carry it, test records do not."""
@@ -64,11 +65,11 @@ def read_json(root: Path, file: str, remedy: str) -> Any:
     if not path.is_file():
         raise BrokenFile(Defect("missing file", file, None, "the file is not there", remedy))
     again = f"delete it and {remedy}"
-    content = path.read_bytes()
+    content = read_bytes(path, remedy)
     if not content.strip():
         raise BrokenFile(Defect("empty file", file, None, "the file is empty", again))
     try:
-        return json.loads(content)
+        return parse_json(content)
     except UnicodeDecodeError as error:
         problem = f"it is no UTF-8 text at byte {error.start}"
         raise BrokenFile(Defect("invalid JSON", file, None, problem, again)) from error

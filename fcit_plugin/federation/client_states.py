@@ -10,8 +10,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, RecordDict
 
-from ..files import write_bytes
-from ..state.server_state import check_tensors
+from ..files import check_tensors, write_bytes
 from .stored import records_bytes, stored_records
 
 #: Folder in a commit, and file in a kept reply (:mod:`.kept`).

@@ -6,6 +6,7 @@ from ..arguments import EXPORT_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
 from ..data.instructions import Instructions
 from ..errors import FcitError
+from ..state.folder import StateFolder
 from ..state.output_folder import fcit_folder
 
 
@@ -37,11 +38,10 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
     if folder is None:
         return parsed
     check_seams()
-    from ..state.server_state import check_state  # only now: a plain run shall not pay for it
-    from .base_model import check_model
+    from .base_model import check_model  # only now: a plain run shall not pay for it
 
     check_model(model_args)
-    check_state(folder)
+    StateFolder(folder).check()
     if len(parsed) == 5 and parsed[2].do_train:
         raise FcitError(
             f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and export, not "
