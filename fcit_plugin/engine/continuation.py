@@ -20,7 +20,7 @@ from ..state.folder import StateFolder
 from ..state.names import MANIFEST, TOKENS
 from ..state.progress import Progress
 from ..state.server_state import ServerState
-from .fingerprint import METRICS, TEST_RECORDS, differing
+from .fingerprint import dataset_key, differing
 from .processes import Agreement
 
 #: What the recipe must have as the earlier run had it, and where that one's folder says so.
@@ -154,7 +154,7 @@ class Earlier:
             FcitError: The sentence names the data sets.
         """
         before = {key: value for recipe in self.progress.recipes for key, value in recipe["data"].items()}
-        keys = [form.format(name) for name in self.scenario.all_datasets() for form in (TEST_RECORDS, METRICS)]
+        keys = [dataset_key(name, part) for name in self.scenario.all_datasets() for part in ("test", "metrics")]
         found = differing(before, ours, (), [key for key in keys if key in before and key in ours])
         if found:
             raise FcitError(
