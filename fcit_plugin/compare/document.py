@@ -8,7 +8,7 @@ from ..evaluation.report import Report
 from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
-from ..files import write_bytes
+from ..files import write_text
 from .grid_file import Cell, GridFile, Table
 
 
@@ -97,7 +97,7 @@ def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
             "## Not in the tables yet",
             f"{len(missing)} of {len(grid.cells)} runs: {_name_cells(missing)}.",
         ]
-    write_bytes(grid.document, ("\n\n".join(blocks) + "\n").encode())
+    write_text(grid.document, "\n\n".join(blocks) + "\n")
     return missing
 
 

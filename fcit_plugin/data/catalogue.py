@@ -1,6 +1,5 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,6 +9,7 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..errors import FcitError, closest, nearest
 from ..fcit_benchmark.layout import IMAGES
+from ..files import read_object
 from ..shipped import shipped
 from .root import benchmark_root
 from .scoring import Scoring, scoring
@@ -24,7 +24,7 @@ TEST = "_test"
 @cache
 def own_datasets() -> dict[str, dict[str, Any]]:
     """The entries of our own ``dataset_info.json``, by name."""
-    return json.loads((shipped("dataset_info") / "dataset_info.json").read_text(encoding="utf-8"))
+    return read_object(shipped("dataset_info") / "dataset_info.json")
 
 
 def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -41,11 +41,8 @@ def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, di
     path = Path(dataset_dir) / "dataset_info.json"
     if not path.is_file():
         return {}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FcitError(f"{path} cannot be read ({error}); mend it.") from error
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+    entries = read_object(path, remedy="mend it")
+    if not all(isinstance(entry, dict) for entry in entries.values()):
         raise FcitError(f"{path} must be a JSON object with one object for each data set; mend it.")
     return entries
 

@@ -3,12 +3,12 @@
 LLaMA-Factory's aligned records lose the columns that it does not know; here they are all there, in the same order.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
+from ..files import read_json, read_json_lines
 from .catalogue import ELSEWHERE, Catalogue
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
@@ -92,13 +92,7 @@ def _read(path: Path) -> Sequence[dict[str, Any]]:
         from datasets import load_dataset
 
         return load_dataset(_TABLES[path.suffix], data_files=str(path), split="train")
-    text = path.read_text(encoding="utf-8")
-    try:
-        records = (
-            [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
-        )
-    except ValueError as error:
-        raise FcitError(f"{path} is no JSON file: {error}.") from error
+    records = list(read_json_lines(path).values()) if path.suffix == ".jsonl" else read_json(path)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise FcitError(f"{path} must hold a list of records.")
     return records

@@ -2,7 +2,6 @@
 behind them."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,13 +13,14 @@ from llamafactory.extras.constants import TRAINER_LOG
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..data.catalogue import Catalogue
 from ..errors import FcitError
+from ..files import read_bytes, read_json_lines
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS
-from ..state.names import MANIFEST, TOKENS, read_object
-from ..state.progress import NEEDED, Progress
-from ..state.server_state import ServerState, check_state, load_state
-from ..state.stages_of import scenario_of
-from .fingerprint import METRICS, TEST_RECORDS, differing
+from ..state.folder import StateFolder
+from ..state.names import MANIFEST, TOKENS
+from ..state.progress import Progress
+from ..state.server_state import ServerState
+from .fingerprint import dataset_key, differing
 from .processes import Processes
 
 #: What the recipe must have as the earlier run had it, and where that one's folder says so.
@@ -47,14 +47,12 @@ class Earlier:
     """A finished run that this one goes on from; its folder is read alone.
 
     Attributes:
-        folder: Its output folder.
-        manifest: The folder's manifest.
+        source: Its output folder.
         scenario: Its stages.
         progress: What it has measured; nothing of that for a folder that ``fcit-cli join`` has made.
     """
 
-    folder: Path
-    manifest: Mapping[str, Any]
+    source: StateFolder
     scenario: Scenario
     progress: Progress
 
@@ -65,21 +63,22 @@ class Earlier:
         Raises:
             FcitError: A file is missing or damaged, or the run has not come to its end.
         """
-        manifest = check_state(folder)
-        scenario = scenario_of(folder, manifest)
-        if not manifest["subspaces"]:
+        source = StateFolder(folder)
+        source.check()
+        scenario = source.finished_scenario()
+        if not source.manifest["subspaces"]:
             raise FcitError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
-        if (folder / PROGRESS).is_file():
-            values = read_object(folder / PROGRESS, NEEDED)
-            return cls(folder, manifest, scenario, Progress.from_dict(values))
-        if "joined" not in manifest:
-            raise FcitError(f"{folder / PROGRESS} is missing, so the run cannot be gone on from; get a whole copy.")
-        return cls(folder, manifest, scenario, Progress())
+        return cls(source, scenario, source.progress())
+
+    @property
+    def folder(self) -> Path:
+        """Its output folder."""
+        return self.source.path
 
     @property
     def rounds(self) -> list[int]:
         """Rounds of each stage."""
-        return list(self.manifest["rounds"])
+        return list(self.source.manifest["rounds"])
 
     @cached_property
     def digest(self) -> str:
@@ -87,7 +86,7 @@ class Earlier:
         digest = hashlib.sha256()
         for name in (MANIFEST, TOKENS, PROGRESS):
             if (self.folder / name).is_file():
-                digest.update((self.folder / name).read_bytes())
+                digest.update(read_bytes(self.folder / name))
         return digest.hexdigest()[:16]
 
     def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
@@ -95,10 +94,9 @@ class Earlier:
         return agreement.from_main(self._load() if agreement.is_main else None)
 
     def _load(self) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
-        state, _ = load_state(self.folder)
         path = self.folder / TRAINER_LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return state, Progress.from_dict(self.progress.to_dict()), [json.loads(line) for line in lines]
+        log = list(read_json_lines(path).values()) if path.is_file() else []
+        return self.source.load(), self.source.progress(), log
 
     def check_recipe(self, parts: Iterable[Any], ours: Mapping[str, Any], evaluates: bool) -> None:
         """Refuse a recipe that does not fit what was learnt, as far as can be told without the model.
@@ -112,11 +110,11 @@ class Earlier:
             FcitError: One sentence that lists the keys.
         """
         parts = tuple(parts)
-        config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha"))
+        config = self.source.adapter_config
         values = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
         found = [
             f"`{key}` was {held.get(name)!r} and is {values[key]!r}"
-            for held, names in ((self.manifest, _IN_MANIFEST), (config, _IN_ADAPTER))
+            for held, names in ((self.source.manifest, _IN_MANIFEST), (config, _IN_ADAPTER))
             for key, name in names.items()
             if held.get(name) != values[key]
         ]
@@ -156,7 +154,7 @@ class Earlier:
             FcitError: The sentence names the data sets.
         """
         before = {key: value for recipe in self.progress.recipes for key, value in recipe["data"].items()}
-        keys = [form.format(name) for name in self.scenario.all_datasets() for form in (TEST_RECORDS, METRICS)]
+        keys = [dataset_key(name, part) for name in self.scenario.all_datasets() for part in ("test", "metrics")]
         found = differing(before, ours, (), [key for key in keys if key in before and key in ours])
         if found:
             raise FcitError(
@@ -177,7 +175,7 @@ class Earlier:
         Raises:
             FcitError: The sentence names what differs.
         """
-        config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("target_modules",))
+        config = self.source.adapter_config
         if sorted(config["target_modules"]) != sorted(targets):
             raise FcitError(
                 f"`lora_target` gives subspaces on {', '.join(sorted(targets))}, those in {self.folder} "
@@ -194,9 +192,8 @@ class Earlier:
             check_keys(blank, subspace, what)
             check_shapes(blank, subspace, what)
         check_shapes(shared, state.shared, what)
-        known = self.manifest.get("base_fingerprint")
-        if weights is not None and known is not None and weights != known:
+        if weights is not None and weights != self.source.manifest.get("base_fingerprint"):
             raise FcitError(
                 f"`model_name_or_path` has other weights, or the same in another precision, than the base model of "
-                f"{self.folder} (`adapter_name_or_path`), which was {self.manifest.get('base_model')}; give that one."
+                f"{self.folder} (`adapter_name_or_path`), which was {self.source.manifest.get('base_model')}; give that one."
             )

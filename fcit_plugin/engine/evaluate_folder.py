@@ -1,7 +1,6 @@
 """``stage: fcit`` with ``do_train: false``: what a run has learnt, evaluated anew with other keys of inference."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ..adapters.lora import check_keys, check_shapes
 from ..errors import FcitError
 from ..evaluation.report import Report, table
 from ..serving.trained import Learnt
-from ..state.names import MANIFEST
+from ..state.names import MANIFEST, subspace_folder
 from ..state.progress import Progress
 from .evaluator import Evaluator
 from .report import report_of
@@ -65,13 +64,12 @@ def _check(session: Session, learnt: Learnt) -> None:
         if ours != theirs:
             raise FcitError(f"`fcit_{key}` is {ours!r}, but {learnt.folder / MANIFEST} has {theirs!r}; give the run's own.")
     for k, subspace in enumerate(learnt.state.subspaces):
-        what = f"subspace in {learnt.folder}/subspaces/{k}"
+        what = f"subspace in {learnt.folder / subspace_folder(k)}"
         check_keys(session.program.blank, subspace, what)
         check_shapes(session.program.blank, subspace, what)
-    file = learnt.folder / "subspaces" / "0" / "adapter_config.json"
-    theirs, ours = json.loads(file.read_text(encoding="utf-8")), adapter_config(session.model)
+    theirs, ours = learnt.source.adapter_config, adapter_config(session.model)
     for key in _SCALE:
         if theirs.get(key) != ours.get(key):
             raise FcitError(
-                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {file}; give the run's own."
+                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {learnt.source.adapter_config_file}; give the run's own."
             )

@@ -27,8 +27,8 @@ from ..recipe.base_model import check_model, named
 from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
+from ..state.folder import StateFolder
 from ..state.names import MANIFEST
-from ..state.server_state import check_state
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
 from .oracle import TaskEncoder, TaskPipeline
@@ -141,7 +141,9 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
     )
     _check_datasets(setup)
     if args.fcit_state_dir is not None:
-        _check_recipe(setup, Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
+        source = StateFolder(Path(args.fcit_state_dir))
+        source.check()
+        _check_recipe(setup, source.path, source.manifest)
     config = check_model(model_args)
     if args.fcit_identity_source != "text":
         check_family(config, args.fcit_identity_source)

@@ -1,6 +1,5 @@
 """Where a run begins: at the beginning, or after the last round of an earlier run that was committed."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from llamafactory.extras.constants import TRAINER_LOG
 
 from ..errors import FcitError
 from ..federation.client_states import ClientStates
-from ..state.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
-from ..state.names import read_object
-from ..state.progress import NEEDED, Progress
+from ..files import read_json_lines, read_object
+from ..state.checkpoints import FOLDER, RECIPE, Checkpoints, number_of
+from ..state.folder import StateFolder
+from ..state.progress import Progress
 from ..state.sealed import problems
-from ..state.server_state import ServerState, load_state
+from ..state.server_state import ServerState
 from .fingerprint import check_same
 from .processes import Processes
 
@@ -81,10 +81,8 @@ def _wanted(given: Any) -> bool | Path | None:
 
 
 def _load(folder: Path) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
-    state, _ = load_state(folder)
-    lines = (folder / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
-    progress = read_object(folder / PROGRESS, NEEDED)
-    return state, Progress.from_dict(progress), [json.loads(line) for line in lines]
+    held = StateFolder(folder)
+    return held.load(), held.progress(), list(read_json_lines(folder / TRAINER_LOG).values())
 
 
 def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
@@ -118,4 +116,5 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
 
 
 def _start(folder: Path) -> Start:
+    StateFolder(folder).check()  # before keys are compared, which had other names in other formats
     return Start(folder, number_of(folder), read_object(folder / RECIPE, ("keys", "data")))

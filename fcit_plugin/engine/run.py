@@ -19,14 +19,14 @@ from ..federation.in_process_grid import InProcessGrid
 from ..federation.messages import config_of, config_record
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
-from ..files import write_bytes, write_json
+from ..files import write_json, write_text
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
 from .evaluator import Evaluator, Scores
-from .fingerprint import digest_of
+from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of
 from .hub import Hub
 from .monitor import Monitor
 from .report import named_arguments, report_of
@@ -196,8 +196,8 @@ class FederatedRun:
     def _data_keys(self) -> dict[str, str]:
         """What lies in folders and decides the numbers."""
         session = self.session
-        found = {**session.data, "weights of model_name_or_path": session.base_fingerprint}
-        return found if session.earlier is None else {**found, "run in adapter_name_or_path": session.earlier.digest}
+        found = {**session.data, BASE_MODEL: session.base_fingerprint}
+        return found if session.earlier is None else {**found, EARLIER_RUN: session.earlier.digest}
 
     def _number(self, stage: int, round: int) -> int:
         """Rounds before this one, over all stages."""
@@ -265,7 +265,7 @@ class FederatedRun:
             pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
             shared=SHARED if self.state.shared else None,
         )
-        write_bytes(output_dir / CARD, card.encode())
+        write_text(output_dir / CARD, card)
         write_json(output_dir / PROGRESS, progress.to_dict())
         session.save(self.state, output_dir)
         print(table(report))

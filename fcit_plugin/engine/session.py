@@ -21,8 +21,9 @@ from ..knowledge.image_tokens import token_width
 from ..recipe.request import Request
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
+from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
-from ..state.server_state import ServerState, load_state, save_state
+from ..state.server_state import ServerState, save_state
 from .client_training import LocalTrainer
 from .continuation import Earlier
 from .processes import Processes
@@ -174,7 +175,7 @@ class Session(Setup):
             FcitError: It does not fit the model.
         """
         folder = Path(self.args.fcit_state_dir)
-        state, _ = load_state(folder)
+        state = StateFolder(folder).load()
         for subspace in state.subspaces:
             check_keys(self.program.blank, subspace, f"state {folder}")
             check_shapes(self.program.blank, subspace, f"state {folder}")

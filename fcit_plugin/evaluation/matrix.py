@@ -1,12 +1,13 @@
 """The accuracy matrix a[t][i], score of data set i after stage t, and what is read off it (docs/reference/metrics.md)."""
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from statistics import fmean
 
 from ..errors import FcitError
+from ..files import write_rows
 
 Row = list[float | None]
 
@@ -125,10 +126,7 @@ class AccuracyMatrix:
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per stage and one column per data set, empty where None."""
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["stage", *self._datasets])
-            writer.writerows([stage, *row] for stage, row in enumerate(self.rows))
+        write_rows(Path(path), [["stage", *self._datasets], *([stage, *row] for stage, row in enumerate(self.rows))])
 
     def _last_scores(self) -> dict[str, float]:
         if not self._scores or not self._scores[-1]:

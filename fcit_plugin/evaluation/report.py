@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, TypedDict, get_args, get_origin, is_typeddict
 
 from ..errors import FcitError
-from ..files import write_bytes
+from ..files import read_json, write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .tables import markdown, plain
@@ -198,8 +198,9 @@ class Report:
         file = report_file(path)
         if not file.is_file():
             raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
+        values = read_json(file)
         try:
-            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            return cls.from_dict(values)
         except ValueError as error:
             raise FcitError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
 

@@ -1,13 +1,14 @@
 """Several runs side by side: which belong together, mean and deviation over their seeds, as tables."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from ..files import write_rows
 from .plots import short_name
 from .report import Report
 from .tables import Rows
@@ -175,19 +176,18 @@ def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str]) -> N
     """Write one line for each group: mean and deviation of every measure and of every data set after the last stage."""
     names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.datasets))
     numbers = [*MEASURES, *names]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))])
-        for comparison in comparisons:
-            for label, scores in comparison.zero_shot.items():
-                found: dict[str, Spread | None] = {"Last": Spread(fmean(scores.values()), None)}
-                found |= {name: Spread(score, None) for name, score in scores.items()}
-                writer.writerow([comparison.setting, label, "", "", *_numbers(found, numbers)])
-            for group in comparison.groups:
-                found = {name: group.spread(measure) for name, measure in MEASURES.items()}
-                found |= {name: group.final_score(name) for name in comparison.datasets}
-                seeds = " ".join(str(report.seed) for report in group.reports)
-                writer.writerow([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
+    rows: list[list[Any]] = [["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))]]
+    for comparison in comparisons:
+        for label, scores in comparison.zero_shot.items():
+            found: dict[str, Spread | None] = {"Last": Spread(fmean(scores.values()), None)}
+            found |= {name: Spread(score, None) for name, score in scores.items()}
+            rows.append([comparison.setting, label, "", "", *_numbers(found, numbers)])
+        for group in comparison.groups:
+            found = {name: group.spread(measure) for name, measure in MEASURES.items()}
+            found |= {name: group.final_score(name) for name in comparison.datasets}
+            seeds = " ".join(str(report.seed) for report in group.reports)
+            rows.append([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
+    write_rows(Path(path), rows)
 
 
 def _make_comparison(reports: Mapping[str, Report]) -> Comparison:
@@ -222,9 +222,8 @@ def _label(report: Report, among: Sequence[Report]) -> str:
     A bound differs from methods in much that it does not choose, so it is told from runs of its own kind alone.
     """
     peers = [other for other in among if other.reference == report.reference]
-    told = [arguments for other in peers if (arguments := _arguments(other))]
     own = _arguments(report)
-    differing = [key for key, value in own.items() if any(other.get(key) != value for other in told)]
+    differing = [key for key, value in own.items() if any(_arguments(other).get(key) != value for other in peers)]
     return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_value_text(own[key])}" for key in differing)])
 
 

@@ -4,7 +4,6 @@ The hub has them in archives (``instruction/instruction_all.zip``), whose inner 
 therefore put where the folder names that the benchmark knows say, whatever folders are around them.
 """
 
-import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from ..cache import cache_folder
 from ..errors import FcitError
+from ..files import write_bytes
 from .layout import HUB_DATASET, INSTRUCTIONS, LAYOUT, PARTITION_FOLDERS, PARTITIONS
 
 PARTS = {INSTRUCTIONS: "instruction*", PARTITIONS: "partition*"}
@@ -104,7 +104,7 @@ def download(root: Path, parts: Sequence[str]) -> DownloadResult:
                 fetched.kept[part] += 1
                 continue
             with open_file() as source:
-                _write(root / place, source)
+                write_bytes(root / place, source.read())
             fetched.new[part] += 1
     return fetched
 
@@ -159,12 +159,3 @@ def _members(path: Path, name: str) -> Iterator[tuple[str, Opener]]:
                     yield f"{name}/{member.filename}", partial(archive.open, member)
     except zipfile.BadZipFile as error:
         raise FcitError(f"The archive {path} is broken ({error}); delete it and fetch it again.") from error
-
-
-def _write(path: Path, source: IO[bytes]) -> None:
-    """Write a file that appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    partial.replace(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
+from ..files import parse_json, read_bytes
 
 IMAGE = "<image>"
 """The image tag in an instruction. Train records carry it, test records do not."""
@@ -73,11 +74,11 @@ def read_json(root: Path, file: str) -> Any:
     path = root / file
     if not path.is_file():
         raise BrokenFile("missing file", file, "the file is not there")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content.strip():
         raise BrokenFile("empty file", file, "the file is empty")
     try:
-        return json.loads(content)
+        return parse_json(content)
     except UnicodeDecodeError as error:
         problem = f"it is no UTF-8 text at byte {error.start}"
         raise BrokenFile("invalid JSON", file, problem) from error

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, RecordDict
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from ..errors import FcitError
+from ..files import open_tensors
 from .messages import record_of
 
 _NUMPY = Array(np.zeros(0, np.float32)).stype
@@ -65,16 +65,16 @@ class StoredArray(Array):
 
 @functools.lru_cache(maxsize=1)  # the arrays of one file are read one after the other
 def _opened(path: Path, inode: int, changed: int) -> Any:
-    return safe_open(path, framework="np")
+    return open_tensors(path)
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of a safetensors file, by name; only its head is read.
 
     Raises:
-        FcitError: An array is of a dtype that no update has.
+        FcitError: The file is missing or corrupt, or an array is of a dtype that no update has.
     """
-    with safe_open(path, framework="np") as file:
+    with open_tensors(path) as file:
         found = {}
         for name in file.keys():
             entry = file.get_slice(name)

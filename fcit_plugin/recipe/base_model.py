@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from ..errors import FcitError, one_line, root_cause
-from ..state.server_state import check_tensors
+from ..files import check_tensors
 
 
 def check_model(model_args) -> PretrainedConfig:

@@ -1,11 +1,10 @@
 """What a dry run takes out of a recipe, because parsing it would ask for the devices of the real run."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import FcitError
+from ..files import read_object
 
 #: Keys that LLaMA-Factory accepts only where DeepSpeed's processes or a GPU are.
 NEED_DEVICES = ("deepspeed", "fp16", "pure_bf16", "quantization_bit")
@@ -26,11 +25,7 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
     aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
     recipe["use_cpu"] = True
     if isinstance(aside.get("deepspeed"), str):
-        path = Path(aside["deepspeed"])
-        try:
-            aside["deepspeed"] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FcitError(f"`deepspeed: {path}` cannot be read as JSON: {error}.") from error
+        aside["deepspeed"] = read_object(Path(aside["deepspeed"]), remedy="name a DeepSpeed configuration in `deepspeed`")
     return aside
 
 

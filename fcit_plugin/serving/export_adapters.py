@@ -17,10 +17,9 @@ from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
 from ..data.pixels import PixelReader
 from ..errors import FcitError
-from ..files import check_empty
+from ..files import check_empty, whole_folder
 from ..knowledge.activation import Router
 from ..recipe.embedded import resolve_model
-from ..state.server_state import read_object
 from .router_files import write_router
 from .trained import Learnt
 
@@ -100,7 +99,7 @@ def export_adapters(
     if base_copy is not None:
         _copy_base(keys, learnt, base_copy)
     base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]
-    config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
+    config = learnt.source.adapter_config
     complete = learnt.state.projectors and not adapters_only
     if complete:
         logger.info_rank0(
@@ -111,20 +110,21 @@ def export_adapters(
             "The adapters are without the projectors that the subspaces were trained with, and will answer otherwise."
         )
 
-    def write(name: str, state: Tensors, config: dict[str, Any], weights: Sequence[float]) -> None:
+    def write(target: Path, state: Tensors, config: dict[str, Any], weights: Sequence[float]) -> None:
         parts = with_projector(state, config, learnt.projector(weights)) if complete else (state, config)
-        write_adapter(out / name, *parts, base_model)
+        write_adapter(target, *parts, base_model)
 
     adapters = []
-    for k, subspace in enumerate(learnt.state.subspaces):
-        name = f"subspace_{k}"
-        write(name, subspace, config, [float(j == k) for j in range(len(learnt.state.subspaces))])
-        counts = {"tasks": learnt.state.tasks[k], "count": int(learnt.state.tokens.counts[k])}
-        adapters.append({"name": name, "path": name, "rank": config["r"], **counts})
-    if weights is not None:
-        write(STACKED, *fixed_adapter(learnt.state.subspaces, weights, config), weights)
-    if with_router:
-        write_router(out, router(), adapters, base_model)
+    with whole_folder(out) as partial:
+        for k, subspace in enumerate(learnt.state.subspaces):
+            name = f"subspace_{k}"
+            write(partial / name, subspace, config, [float(j == k) for j in range(len(learnt.state.subspaces))])
+            counts = {"tasks": learnt.state.tasks[k], "count": int(learnt.state.tokens.counts[k])}
+            adapters.append({"name": name, "path": name, "rank": config["r"], **counts})
+        if weights is not None:
+            write(partial / STACKED, *fixed_adapter(learnt.state.subspaces, weights, config), weights)
+        if with_router:
+            write_router(partial, router(), adapters, base_model)
 
 
 def _copy_base(keys: dict[str, str], learnt: Learnt, target: Path) -> None:

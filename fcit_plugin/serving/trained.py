@@ -23,18 +23,23 @@ from ..knowledge.activation import Router
 from ..knowledge.image_tokens import encoder_inputs, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
-from ..state.names import BASE_CHANGE
-from ..state.server_state import TOKENS, ServerState, load_state
+from ..state.folder import StateFolder
+from ..state.names import BASE_CHANGE, TOKENS, subspace_folder
+from ..state.server_state import ServerState
 from .fixed_weights import fixed_weights
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """The state of a finished run (or of one that stopped after some round)."""
+    """The state of a finished run (or of one that stopped after some round).
 
-    folder: Path
+    Attributes:
+        source: The folder that it was read from.
+        state: The server's state.
+    """
+
+    source: StateFolder
     state: ServerState
-    manifest: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> "Learnt":
@@ -43,10 +48,19 @@ class Learnt:
         Raises:
             FcitError: It is none, or holds no subspace.
         """
-        state, manifest = load_state(folder)
-        if not state.subspaces:
-            raise FcitError(f"{folder} holds no subspace yet; run at least one round first.")
-        return cls(folder, state, manifest)
+        source = StateFolder(folder)
+        source.check_trained()
+        return cls(source, source.load())
+
+    @property
+    def folder(self) -> Path:
+        """Where it was read from."""
+        return self.source.path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the folder says about itself."""
+        return self.source.manifest
 
     def put_shared(self, model: torch.nn.Module) -> None:
         """Put the shared trainables into the base model, and what was added to its own weights.
@@ -72,7 +86,7 @@ class Learnt:
                 parameters[key].copy_(value)
 
     def _lora_config(self) -> LoraConfig:
-        return LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0"))
+        return LoraConfig.from_peft_type(**self.source.adapter_config)
 
     def stacked(self, model: torch.nn.Module) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
@@ -85,7 +99,7 @@ class Learnt:
             divide(peft_model, ADAPTER, experts)
         blank = read_subspace(peft_model)
         for k, subspace in enumerate(self.state.subspaces):
-            what = f"subspace in {self.folder}/subspaces/{k}"
+            what = f"subspace in {self.folder / subspace_folder(k)}"
             check_keys(blank, subspace, what)
             check_shapes(blank, subspace, what)
         return peft_model, attach(peft_model, self.state.subspaces, self.state.projectors)
@@ -144,7 +158,7 @@ class Learnt:
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
         """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""
-        datasets = {task["name"]: task["datasets"] for task in self.manifest["scenario"]["tasks"]}
+        datasets = {task.name: task.datasets for task in self.source.scenario.tasks}
         return fixed_weights(given, self.state.tasks, self.state.tokens.counts, datasets)
 
     def export_weights(

@@ -83,7 +83,3 @@ class Progress:
         """Rebuild it from `to_dict`, also after JSON."""
         matrix = AccuracyMatrix.from_list(values["matrix"]["datasets"], values["matrix"]["rows"])
         return cls(**{**values, "matrix": matrix, "traffic": Traffic(**values["traffic"])})
-
-
-#: What every progress file has; older plugins did not write who was asked.
-NEEDED = tuple(item.name for item in fields(Progress) if item.name != "asked")

@@ -70,11 +70,11 @@ def test_reports_without_evaluation_have_no_pictures(call, outputs, tmp_path):
     ("text", "message"),
     [
         (None, "does not exist; name the output_dir of a finished fcit run"),
-        ("", "or a damaged one: Expecting value"),
-        ('{"method": "disco"', "or a damaged one: Expecting"),
+        ("", "is not valid JSON (Expecting value"),
+        ('{"method": "disco"', "is not valid JSON (Expecting"),
         ("[1, 2]", "it is no JSON object"),
         ('{"method": "disco"}', "nothing that fits, stands under setting, seed, stages"),
-        ("\udcff", "or a damaged one: 'utf-8' codec"),
+        ("\udcff", "is not valid JSON ('utf-8' codec"),
     ],
 )
 def test_a_missing_or_damaged_report_is_one_sentence_that_names_it(call, outputs, text, message):

@@ -134,7 +134,7 @@ def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp
 
     progress = json.loads((moved / "progress.json").read_text())
     (moved / "progress.json").write_text(json.dumps(progress | {"step": 1}))
-    with pytest.raises(ValueError, match="`run in adapter_name_or_path` was '[0-9a-f]+' and is "):
+    with pytest.raises(ValueError, match="the fingerprint of the run in `adapter_name_or_path` was '[0-9a-f]+' and is "):
         run_recipe(again)
 
 
@@ -270,7 +270,7 @@ REFUSED = {
         ["in its stage 1, round 1, of 3 stages", "let it come to its end"],
     ),
     "an unfinished run": ({"adapter_name_or_path": "{killed}"}, ["has not come to its end", "round-0004"]),
-    "no progress": ({"adapter_name_or_path": "{bare}"}, ["progress.json is missing"]),
+    "no progress": ({"adapter_name_or_path": "{bare}"}, ["progress.json cannot be read"]),
     "replay": ({"fcit_method": "replay"}, ["`fcit_method: replay`", "train all stages in one run"]),
     "a bound": ({"fcit_reference": "local"}, ["`fcit_reference`", "take `adapter_name_or_path` out"]),
     "by folders": (
@@ -313,7 +313,7 @@ def test_another_base_model_other_layers_and_other_test_records_are_refused(keys
         ({"model_name_or_path": str(model)}, "`model_name_or_path` has other weights"),
         ({"model_name_or_path": str(tiny.llama(tmp_path / "wide", intermediate_size=128))}, "does not fit the model"),
         ({"lora_target": "gate_proj"}, "`lora_target` gives subspaces on gate_proj, those in .* are on down_proj, gate_proj"),
-        ({"dataset_dir": str(data)}, "`test records of color` was '6 records, "),
+        ({"dataset_dir": str(data)}, "the test set of `color` was '6 records, "),
     ]
     kept = tmp_path / "out" / "fcit_manifest.json"
     kept.parent.mkdir()

@@ -219,7 +219,7 @@ def test_keys_that_need_devices_are_counted_without_them(text_recipe, changes):
 
 def test_a_broken_deepspeed_file_is_named(text_recipe, tmp_path):
     (tmp_path / "ds.json").write_text("{")
-    with pytest.raises(ValueError, match=r"`deepspeed: .*ds.json` cannot be read as JSON"):
+    with pytest.raises(ValueError, match=r"ds.json .*; name a DeepSpeed configuration in `deepspeed`"):
         plan_of(text_recipe(deepspeed=str(tmp_path / "ds.json")))
 
 

@@ -20,8 +20,7 @@ from fcit_plugin.knowledge.reference_images import reference_images
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
-from fcit_plugin.state.names import read_manifest
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 SAME = tiny.TASKS["color"][0]
 GREEDY = {"infer_backend": "huggingface", "max_new_tokens": 4, "do_sample": False}
@@ -106,7 +105,7 @@ class Reference:
         return self.feature(image) - self.centre
 
     def weights(self, token):
-        tokens = load_state(self.run)[0].tokens
+        tokens = StateFolder(self.run).load().tokens
         used = tokens.counts > 0
         return activation_weights(token[None], tokens.tokens, used, mode="softmax", temperature=0.05)[0].tolist()
 
@@ -144,7 +143,7 @@ def test_equal_instructions_share_a_subspace_unless_images_count(recipe, source,
 
 def test_each_task_gets_a_subspace_whose_token_is_the_mean_over_its_images(image_run, reference):
     assert [(row["task"], row["subspace"]) for row in report_of(image_run)["assignments"]] == [("color", 0), ("letter", 1)]
-    tokens = load_state(image_run)[0].tokens.tokens
+    tokens = StateFolder(image_run).load().tokens.tokens
     for token, task in zip(tokens, ("color", "letter"), strict=True):
         expected = np.mean([reference.token(picture(task, i)) for i in range(4)], axis=0)  # 24 records, 4 pictures
         np.testing.assert_allclose(token, expected, rtol=1e-3, atol=1e-5)
@@ -228,22 +227,6 @@ def test_the_same_recipe_gives_the_same_run(keys, image_run, tmp_path):
 def test_text_is_the_default(recipe):
     one, other = (run_recipe(recipe(f"default_{source}", source, **SHORT)) for source in ("text", None))
     assert weight_bytes(one) == weight_bytes(other)
-    assert {json.loads((run / "fcit_manifest.json").read_text())["format_version"] for run in (one, other)} == {1}
-
-
-def test_a_folder_that_does_not_say_its_source_is_of_text(llava_run, llava_keys, tmp_path):
-    older = shutil.copytree(llava_run, tmp_path / "older")
-    manifest = json.loads((older / "fcit_manifest.json").read_text())
-    assert manifest.pop("identity_source") == "text"
-    (older / "fcit_manifest.json").write_text(json.dumps(manifest))
-    assert read_manifest(older)["identity_source"] == "text"
-    join_folders(older, llava_run, tmp_path / "joined")
-    more = {"adapter_name_or_path": str(older), "output_dir": str(tmp_path / "out"), "fcit_stages": [["number"]]}
-    assert len(load_state(run_recipe({**llava_keys, **more, **SHORT, "fcit_num_rounds": 1}))[0].subspaces) == 3
-
-
-def test_an_older_plugin_refuses_a_folder_whose_tokens_are_of_images(image_run):
-    assert json.loads((image_run / "fcit_manifest.json").read_text())["format_version"] == 3
 
 
 def test_a_run_goes_on_with_images(keys, image_run, tmp_path):

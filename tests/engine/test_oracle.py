@@ -12,7 +12,7 @@ from fcit_plugin.engine.oracle import TaskEncoder, task_of
 from fcit_plugin.evaluation.metrics import exact_match, mean_of
 from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.scenario.settings import get_scenario
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 STEPS = 4
 
@@ -82,7 +82,7 @@ def test_tasks_that_sound_alike_have_subspaces_of_their_own_and_each_answers_its
     assert (report["method"], report["reference"]) == ("oracle", "oracle")
     assert {(row["task"], row["subspace"]) for row in report["assignments"]} == {("color", 0), ("letter", 1)}
     assert all(row["cosine"] == pytest.approx(1) for row in report["assignments"])
-    assert load_state(folder)[0].tasks == [{"color": 4}, {"letter": 4}]
+    assert StateFolder(folder).load().tasks == [{"color": 4}, {"letter": 4}]
 
     tokenizer = AutoTokenizer.from_pretrained(text_model)
     by_task = {}

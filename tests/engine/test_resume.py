@@ -18,7 +18,7 @@ from fcit_plugin.data.pipeline import Split
 from fcit_plugin.engine import open_session
 from fcit_plugin.engine.fingerprint import data_fingerprint, deciding_keys
 from fcit_plugin.state.checkpoints import Checkpoints
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 LAST = 4  # two stages of two rounds
 
@@ -170,8 +170,8 @@ def test_other_data_under_the_same_names_is_refused_and_named(whole, keys, text_
     with pytest.raises(ValueError) as caught:
         run_recipe(keys | {"dataset_dir": str(data)})
     text = str(caught.value)
-    assert "`data set letter` was '24 records, " in text and "`test records of color` was '6 records, " in text
-    assert "`data set color`" not in text and "`test records of letter`" not in text
+    assert "the training set of `letter` was '24 records, " in text and "the test set of `color` was '6 records, " in text
+    assert "training set of `color`" not in text and "test set of `letter`" not in text
 
 
 def test_tokens_kept_as_64_bits_are_the_same_data():
@@ -192,7 +192,7 @@ def test_another_base_model_of_the_same_shape_is_refused(whole, keys, text_model
     weights = load_file(model / "model.safetensors")
     weights["lm_head.weight"] = weights["lm_head.weight"] + 0.5
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="`weights of model_name_or_path` was '[0-9a-f]+' and is "):
+    with pytest.raises(ValueError, match="the fingerprint of `model_name_or_path` was '[0-9a-f]+' and is "):
         run_recipe(keys | {"model_name_or_path": str(model)})
 
 
@@ -232,7 +232,7 @@ def test_while_a_run_has_not_ended_its_commits_can_be_used_and_its_folder_says_s
     from llamafactory.model import load_model, load_tokenizer
 
     output_dir = Path(killed(3)["output_dir"])
-    state, _ = load_state(output_dir / "checkpoints" / "round-0003")
+    state = StateFolder(output_dir / "checkpoints" / "round-0003").load()
     assert (state.stage, state.round, len(state.subspaces)) == (1, 1, 2)
 
     def loaded(folder):

@@ -23,7 +23,7 @@ from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.serving.trained import Learnt
 from fcit_plugin.state.checkpoints import Checkpoints
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 CONFIG = ClientConfig("run", 0, 0, 0, 0)
 
@@ -180,8 +180,8 @@ def test_what_the_factors_lack_is_in_the_base_weights(runs, name):
     _, output_dir = runs(name)
     assert max(errors_of(report_of(output_dir))) < 1e-6
     before, *commits = Checkpoints(output_dir).commits()
-    states = [load_state(commit)[0] for commit in commits]
-    assert load_state(before)[0].base == {}
+    states = [StateFolder(commit).load() for commit in commits]
+    assert StateFolder(before).load().base == {}
     grown = [sum(change_of(state.base, layer).norm() for layer in changed_layers(state.base)) for state in states]
     assert 0 < grown[0] and len({len(list(changed_layers(state.base))) for state in states}) == 1
     assert all(value.any() == (name == "exact") for key, value in states[-1].subspaces[0].items() if factor_of(key) == "B")
@@ -190,7 +190,7 @@ def test_what_the_factors_lack_is_in_the_base_weights(runs, name):
 def by_hand(text_model, output_dir):
     """The tiny Llama with W + s (C + B A), written out."""
     model = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32).eval()
-    state, config = load_state(output_dir)[0], json.loads((output_dir / "subspaces/0/adapter_config.json").read_text())
+    state, config = StateFolder(output_dir).load(), json.loads((output_dir / "subspaces/0/adapter_config.json").read_text())
     scale, subspace = config["lora_alpha"] / config["r"], state.subspaces[0]
     for layer in changed_layers(state.base):
         key = f"base_model.model.{layer}.lora_{{}}.weight"

@@ -101,7 +101,7 @@ def test_files_and_llamafactory_give_the_same_records_in_the_same_order(formats,
         ({"file_name": "missing.json"}, ["missing.json", "`file_name`"]),
         ({"file_name": "."}, ["has no file"]),
         ({"file_name": "plain.json"}, ["Record 0", "plain.json", "'hospital'", "instruction, input, output, site"]),
-        ({"file_name": "broken.json"}, ["broken.json is no JSON file"]),
+        ({"file_name": "broken.json"}, ["broken.json is not valid JSON"]),
         ({"file_name": "object.json"}, ["object.json must hold a list of records"]),
     ],
 )

@@ -105,11 +105,6 @@ def test_runs_of_one_seed_that_nothing_tells_apart_stand_alone_under_their_names
     assert all(len(group.reports) == 1 for group in comparison.groups)
 
 
-def test_reports_without_arguments_are_not_mixed_with_others():
-    (comparison,) = compare({"old": report(seed=2, a=(90, 60)), "new": report(seed=1, learning_rate=0.1)})
-    assert labels(comparison) == ["disco (old)", "disco (new)"]
-
-
 def test_settings_and_data_sets_have_tables_of_their_own():
     other = replace(report(seed=3), datasets=["fcit_a", "fcit_c"])
     comparisons = compare({"1": report(), "2": report(setting="task_hom"), "3": other, "4": report(seed=2)})

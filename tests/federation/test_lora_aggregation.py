@@ -12,7 +12,8 @@ from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
 from fcit_plugin.hookspecs import hookimpl
-from fcit_plugin.state.server_state import load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.server_state import save_state
 
 A, B = "l.lora_A.weight", "l.lora_B.weight"
 
@@ -241,7 +242,7 @@ def test_replies_in_any_order_and_a_state_from_a_folder_give_the_same_bits(name,
     for number in range(3):
         state = toy.round(state)
         save_state(carried.round(other), tmp_path / str(number), {}, {})
-        other, _ = load_state(tmp_path / str(number))
+        other = StateFolder(tmp_path / str(number)).load()
         assert bits(other) == bits(state)
 
 

@@ -112,7 +112,7 @@ def defect(folder, name):
         ("one record too often", r"Record \d+ of \S+Task2/client_2\.json .* more often than there"),
         ("no conversations", r"Record 1 of \S+Task2/client_2\.json has no conversations"),
         ("no list", r"Task2/client_2\.json holds no list of records"),
-        ("no json", r"Task2/client_2\.json is no JSON file"),
+        ("no json", r"Task2/client_2\.json is not valid JSON"),
         ("missing file", r"no file \S+Task2/client_2\.json \(3 client files are there, fcit_num_clients is 4\)"),
         ("missing folder", r"no file \S+Task2/client_0\.json \(0 client files are there"),
     ],

@@ -19,7 +19,7 @@ from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.serving.router_files import write_router
 from fcit_plugin.serving.trained import Learnt
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_what_is_trained_is_disco_s_to_the_bit_and_little_more_travels(outputs):
 def test_each_subspace_knows_its_kinds_and_weighs_by_the_nearest(outputs, text_model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokens, plain = (load_state(outputs[method])[0].tokens for method in ("disco_plus", "disco"))
+    tokens, plain = (StateFolder(outputs[method]).load().tokens for method in ("disco_plus", "disco"))
     assert plain.kinds is None and tokens.sums.tobytes() == plain.sums.tobytes()
     assert len(tokens.kinds) == tokens.num_subspaces and all(len(part.counts) for part in tokens.kinds)
     model = AutoModelForCausalLM.from_pretrained(text_model)
@@ -65,7 +65,7 @@ def test_the_lines_in_the_docs_pick_the_subspace_of_the_nearest_kind(outputs, te
 
     model = AutoModelForCausalLM.from_pretrained(text_model)
     encoder = make_encoder("embedding", "mean", True, model, tiny.tokenizer())
-    tokens = load_state(outputs["disco_plus"])[0].tokens
+    tokens = StateFolder(outputs["disco_plus"]).load().tokens
     names = [{"name": str(k)} for k in range(tokens.num_subspaces)]
     router = Router(encoder, tokens, "softmax", 0.05)
     write_router(tmp_path / "adapters", router, names, "base")

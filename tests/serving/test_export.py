@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.serving.load import load_fcit_folder
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 SCRIPT = ROOT / "tools" / "export_check.py"
 IDS = torch.tensor([[1, 7, 9, 11, 13]])
@@ -76,7 +76,7 @@ def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(text_ru
     encoder = EmbeddingEncoder(base.get_input_embeddings(), tiny.tokenizer(), center=True)
     records = json.loads((text_data / "number_train.json").read_text())
     texts = [given] if given != "number" else [record["conversations"][0]["value"] for record in records]
-    state = load_state(text_run)[0]
+    state = StateFolder(text_run).load()
     weights = activation_weights(
         encoder.encode(texts).mean(axis=0, keepdims=True),
         state.tokens.tokens,

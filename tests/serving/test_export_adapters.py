@@ -20,7 +20,7 @@ from fcit_plugin.cli import main
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.serving.router_files import write_router
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 IDS = torch.tensor([[1, 7, 9, 11, 13]])
 TEXTS = [f"{instruction} {color}" for instruction, answers in tiny.TASKS.values() for color in answers]
@@ -166,7 +166,7 @@ def test_the_lines_in_the_docs_pick_the_subspace_that_the_plugin_weighs_most(exp
         assert name == f"subspace_{row.argmax()}"
         assert cosine == pytest.approx(row.max(), abs=2e-3)  # the table is in half precision
     described = json.loads((exported / "router.json").read_text())
-    assert [adapter["tasks"] for adapter in described["adapters"]] == load_state(text_run)[0].tasks
+    assert [adapter["tasks"] for adapter in described["adapters"]] == StateFolder(text_run).load().tasks
     assert all((exported / adapter["path"] / "adapter_config.json").is_file() for adapter in described["adapters"])
 
 
@@ -180,7 +180,7 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
     )
     fast.save_pretrained(tmp_path / "bert")
     encoder = make_encoder(str(tmp_path / "bert"), pooling, center, None, None)
-    tokens = load_state(text_run)[0].tokens
+    tokens = StateFolder(text_run).load().tokens
     write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
     token = run_docs(tmp_path, "router", "text encoder")["identity_token"]
     for text in ("count", TEXTS[0], " ".join(TEXTS)):
@@ -189,7 +189,7 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
 
 def test_an_uncentred_table_gives_the_same_cosines(text_run, text_keys, tmp_path):
     encoder = make_encoder("embedding", "mean", False, base(text_keys), tiny.tokenizer())
-    tokens = load_state(text_run)[0].tokens
+    tokens = StateFolder(text_run).load().tokens
     write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
     found = run_docs(tmp_path, "router")["adapter_for"]
     for text in TEXTS:

@@ -18,7 +18,7 @@ from fcit_plugin.data.instructions import KEYWORD
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.serving.join import join_folders
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 COLOR, LETTER = (f"{tiny.TASKS[task][0]} red" for task in ("color", "letter"))
 #: Its token lies between those of the two subspaces.
@@ -39,7 +39,7 @@ class Reference:
 
     def __init__(self, model_folder, run, cls=AutoModelForCausalLM):
         self.folder, self.run, self.cls = model_folder, run, cls
-        self.state, _ = load_state(run)
+        self.state = StateFolder(run).load()
 
     def base(self):
         base = self.cls.from_pretrained(self.folder).eval()

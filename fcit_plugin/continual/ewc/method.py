@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from typing_extensions import override
 
-from ...adapters.lora import Tensors
-from ..method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
+from ...adapters.lora import Tensors, weighted_mean
+from ..method import ContinualMethod, Extras, TrainedModel, flat, record
 from ..terms import GradientTerm, Pull
 from .options import EwcOptions
 

@@ -13,7 +13,6 @@ Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images un
 ``dataset_info.json`` lists them for LLaMA-Factory. No test image occurs in training.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import zip_longest
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FcitError
+from ...files import read_json
 from ..write import Example, Split, write_all
 from .emoji import CHECKSUMS, GROUPS, read_emoji
 from .fashion import read_fashion
@@ -120,7 +120,7 @@ def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
     folder = package_file("easy_vqa", "easy-vqa", "data")
     halves = []
     for split, count in (("train", train), ("test", test)):
-        asked = json.loads((folder / split / "questions.json").read_text(encoding="utf-8"))
+        asked = read_json(folder / split / "questions.json")
         closed = [row for row in asked if row[1] in ("yes", "no")]
         opened = [row for row in asked if row[1] not in ("yes", "no")]
         rows = []

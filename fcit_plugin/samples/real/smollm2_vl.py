@@ -13,7 +13,7 @@ not been taught to see yet: that is what the first instruction-tuning task does.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...files import whole_folder
+from ...files import whole_folder, write_text
 from .packages import package_file, require
 from .smollm2 import TOKEN_IDS, load_text_model, text_config
 
@@ -63,7 +63,7 @@ def build(out: Path) -> None:
         processor = make_processor(tokenizer)
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
-        (partial / "NOTICE.md").write_text(NOTICE, encoding="utf-8")
+        write_text(partial / "NOTICE.md", NOTICE)
 
 
 def load_vision_tower() -> "Dinov2Model":
