@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from fcit_plugin.arguments import FcitArguments
-from fcit_plugin.federation.rules import ALL_NODES
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from typing_extensions import override
+
+from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.federation.rules import ALL_NODES
 
 #: eta_C of the paper: by how much a bound that every update keeps, or none does, moves in a round.
 RATE = 0.2
