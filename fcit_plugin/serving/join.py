@@ -21,10 +21,7 @@ from ..state.server_state import ServerState, load_state, save_state
 from ..state.stages_of import scenario_of
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens.
-_ALIKE = (
-    *("template", "method"),
-    *("identity_source", "identity_encoder", "identity_pooling", "identity_center"),
-)
+_ALIKE = ("template", "method", "identity_source", "identity_encoder", "identity_pooling", "identity_center")
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 

@@ -31,6 +31,15 @@ def test_with_its_own_keys_the_last_row_is_that_of_the_run(again, text_run):
     assert (report["bytes_up"], report["assignments"]) == (0, [])
 
 
+@pytest.mark.parametrize("aggregation", ["exact", "factors"])
+def test_what_a_run_added_to_the_base_weights_is_evaluated_whatever_the_recipe_says_of_it(text_keys, tmp_path, aggregation):
+    keys = {**text_keys, "fcit_lora_aggregation": "exact", "fcit_method": "sequential", "fcit_zero_shot": False}
+    run = run_recipe({**keys, "output_dir": str(tmp_path / "run")})
+    keys |= {"do_train": False, "adapter_name_or_path": str(run), "fcit_lora_aggregation": aggregation}
+    again = run_recipe({**keys, "output_dir": str(tmp_path / "again"), "fcit_keep_client_updates": False})
+    assert report_of(again)["accuracy"][-1] == report_of(run)["accuracy"][-1]
+
+
 def test_the_recipe_says_how_subspaces_are_activated(again, monkeypatch):
     asked = []
 
