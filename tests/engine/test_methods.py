@@ -240,9 +240,9 @@ def test_sample_gradients_of_a_number_made_of_the_outputs_see_the_answers_tokens
         return {"fisher": {key: torch.zeros_like(weight) for key, weight in model.weights.items()}}
 
     monkeypatch.setattr("fcit_plugin.continual.ewc.method.Ewc.measure", measure)
-    session = Session(*get_train_args(text_recipe(fcit_eval_every="never", fcit_method="ewc", lora_dropout=0.3)))
+    session = open_session(*get_train_args(text_recipe(fcit_eval_every="never", fcit_method="ewc", lora_dropout=0.3)))
     local, seen = session.local(), []
-    config = ConfigRecord({**work_config("run", 0, 0, 1, 0), "wants": ["fisher"]})
+    config = ClientConfig("run", 0, 0, 1, 0, wants=("fisher",))
     local.train(config, session.program.fresh(0), {}, {})
     model, expected = session.model.eval(), []
     parameters = lora_parameters(model)
