@@ -26,7 +26,7 @@ import torch
 from llamafactory.hparams import get_train_args
 from omegaconf import OmegaConf
 
-from fcit_plugin.data.pixels import Pictures
+from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
@@ -35,7 +35,7 @@ from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import encoder_inputs
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
-from fcit_plugin.serving.trained import Learnt
+from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.server_state import ServerState
 
 
@@ -96,10 +96,10 @@ def main() -> None:
 
 def look(session: Session, folder: Path, picture: Path | None) -> None:
     """Answer, compare, print."""
-    state, args, names = Learnt.read(folder).state, session.args, session.scenario.all_datasets()
+    state, args, names = TrainedRun.read(folder).state, session.args, session.scenario.all_datasets()
     report = Report.read(folder)
     untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, {})
+    evaluator = session.evaluator({})
     own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
     as_run = Router(session.encoder, state.tokens, args.fcit_activation, args.fcit_temperature)
     nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
@@ -112,7 +112,7 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
         told_router = Fixed(own[name], len(state.subspaces), session.encoder)
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
-        asked = encoder_inputs(session.encoder, split.instructions, partial(Pictures, split.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, split.instructions, partial(LazyPixels, split.images, session.pipeline.pixels))
         embedded = session.encoder.encode(asked)
         weight[name] = as_run.weights_of(embedded)[:, own[name]]
         kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
@@ -189,7 +189,7 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
     @cache
     def embedded(task: int) -> np.ndarray:
         data = local.task(task)
-        asked = encoder_inputs(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, data.instructions, lambda: LazyPixels(data.images, session.pipeline.pixels))
         return session.encoder.encode(asked)
 
     for row in report.assignments:

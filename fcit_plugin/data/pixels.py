@@ -31,7 +31,7 @@ class PixelReader:
         return found["pixel_values"]
 
 
-class Pictures(Sequence):
+class LazyPixels(Sequence):
     """The images of records, read one record at a time: those of a task need not fit into memory.
 
     Args:

@@ -36,10 +36,7 @@ _IN_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_
 _SCORING = ("fcit_eval_samples", "max_new_tokens")
 #: And without these the spent privacy could not be added up.
 _NOISE = ("fcit_dp_noise_multiplier", "fcit_identity_noise")
-_PRIVACY = (
-    *_NOISE,
-    *("fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed"),
-)
+_PRIVACY = (*_NOISE, "fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed")
 
 
 @dataclass(frozen=True)
@@ -89,9 +86,9 @@ class Earlier:
                 digest.update(read_bytes(self.folder / name))
         return digest.hexdigest()[:16]
 
-    def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
-        return agreement.from_main(self._load() if agreement.is_main else None)
+        return processes.from_main(self._load() if processes.is_main else None)
 
     def _load(self) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         path = self.folder / TRAINER_LOG

@@ -21,7 +21,6 @@ from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
 from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
 from ..recipe.devices import num_processes, zero_stage
-from ..recipe.partition_options import partition_options
 from ..state.progress import Progress
 from ..state.server_state import ServerState
 from .bound_runs import programs
@@ -245,7 +244,7 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
         "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
-        "partition": str(partition_options(args)),
+        "partition": str(session.partition.options),
         "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
         f"{training.gradient_accumulation_steps})",
         "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "

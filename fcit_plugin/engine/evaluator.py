@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -28,6 +27,7 @@ from ..knowledge.image_tokens import Samples, encoder_inputs
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from ..state.server_state import ServerState
 from .deepspeed import gathering
+from .processes import Processes
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Evaluator:
         args: The recipe's fcit keys.
         generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
         labels: The label set of each data set, None where answers are open.
+        processes: The processes of this run, which share the records.
         base_weights: The base weights, where the server changes them.
     """
 
@@ -66,6 +67,7 @@ class Evaluator:
         args: FcitArguments,
         generating_args: Any,
         labels: Mapping[str, Sequence[str] | None],
+        processes: Processes,
         base_weights: BaseWeights | None = None,
     ) -> None:
         self.model = model
@@ -73,6 +75,7 @@ class Evaluator:
         self.encoder = encoder
         self.args = args
         self.labels = labels
+        self.processes = processes
         self.base_weights = base_weights
         self.max_new_tokens = generating_args.max_new_tokens
         self.batch_size = pipeline.training_args.per_device_eval_batch_size
@@ -115,7 +118,7 @@ class Evaluator:
             ]
             closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
         answers, in_labels = self._texts(free), self._texts(closed)
-        return self._on_main(
+        return self.processes.compute_on_main(
             lambda: Scores(
                 {s.name: s.score(s.scoring.main, answers) for s in samples},
                 {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
@@ -143,21 +146,13 @@ class Evaluator:
                     except ValueError as error:
                         raise FcitError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
 
-        self._on_main(try_all)
+        self.processes.compute_on_main(try_all)
 
     def _samples(self, names: Sequence[str]) -> list["_Sample"]:
         return [
             _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), self.pipeline.catalogue.metrics(name))
             for name in names
         ]
-
-    def _on_main(self, compute: Callable[[], Any]) -> Any:
-        """What the main process computes, in all processes: a metric may start a Java machine of 2 GB."""
-        args = self.pipeline.training_args
-        found = [compute() if args.process_index == 0 else None]
-        if args.world_size > 1:
-            dist.broadcast_object_list(found, src=0)
-        return found[0]
 
     @contextlib.contextmanager
     def _answering(self, state: ServerState) -> Iterator[Activation | None]:
@@ -182,20 +177,21 @@ class Evaluator:
         """The token ids generated for each row, by data set and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        args = self.pipeline.training_args
-        mine = range(args.process_index, len(batches), args.world_size)
+        processes = self.processes
+        mine = [*range(processes.rank, len(batches), processes.count)]
         if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
-            rounds = -(-len(batches) // args.world_size)
-            mine = [*mine, *[0] * (rounds - len(mine))]
+            rounds = -(-len(batches) // processes.count)
+            mine += [0] * (rounds - len(mine))
+        silent = not processes.is_main or self.pipeline.training_args.disable_tqdm
         found: dict[tuple[str, int], list[int]] = {}
-        for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
+        for number in tqdm(mine, desc=title, leave=False, disable=silent):
             batch = batches[number]
             inputs = self._inputs(batch)
             if activation is not None:
                 weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
                 activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
             found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
-        return _gather(found, args.world_size)
+        return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
     def _encoder_inputs(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
         """What the identity encoder is given of the prompts."""
@@ -234,7 +230,7 @@ class Evaluator:
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
-            synced_gpus=is_deepspeed_zero3_enabled() and self.pipeline.training_args.world_size > 1,
+            synced_gpus=is_deepspeed_zero3_enabled() and self.processes.count > 1,
             **constraint,
         )
         return output[:, length:].tolist()
@@ -326,15 +322,6 @@ def _next_ids(trie: dict, so_far: list[int], stop_ids: list[int]) -> list[int]:
     for token in so_far:
         trie = trie.get(token, {})
     return list(trie) or stop_ids[:1]
-
-
-def _gather(found: dict, world_size: int) -> dict:
-    """The answers of all processes."""
-    if world_size == 1:
-        return found
-    parts: list[dict] = [{} for _ in range(world_size)]
-    dist.all_gather_object(parts, found)
-    return {key: answer for part in parts for key, answer in part.items()}
 
 
 @contextlib.contextmanager

@@ -37,23 +37,23 @@ _PARTS_IN_WORDS = {
 #: All others count, also those of a later LLaMA-Factory: better refused for nothing than gone on with other numbers.
 FREE = (
     # output and logging
-    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*"),
-    *("logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug"),
-    *("*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates"),
-    *("fcit_dry_run", "fcit_client_timeout", "fcit_max_round_retries"),
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
+    "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
+    "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
+    "fcit_dry_run", "fcit_client_timeout", "fcit_max_round_retries",
     # folders: what lies in them is compared instead
-    *("model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir"),
+    "model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir",
     # processes and loading
-    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
-    *("preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank"),
-    *("ddp_backend", "ddp_timeout"),
-    *("ray_*", "master_*", "device_map"),
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank",
+    "ddp_backend", "ddp_timeout",
+    "ray_*", "master_*", "device_map",
     # evaluation is ours, and greedy
-    *("per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty"),
-    *("skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*"),
+    "per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty",
+    "skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*",
     # never on disk
-    *("*_token", "*_api_key", "*_secret"),
-)
+    "*_token", "*_api_key", "*_secret",
+)  # fmt: skip
 
 
 def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from ..adapters.lora import read_shared
 from ..data.pipeline import Pipeline
 from ..knowledge.sources import source_dimension
-from ..recipe.base_model import named
+from ..recipe.base_model import naming_the_model
 from ..state.checkpoints import Checkpoints
 from .open_session import check_output_dir, load_tokenizer_module, make_program, pipeline_parts, read_records, read_setup
 from .session import Session, Setup, adapter_config
@@ -75,7 +75,7 @@ def open_dry_session(
         read_records(setup, pipeline)
         if setup.earlier is not None:
             setup.earlier.check_data({})
-    with named(model_args, OSError):
+    with naming_the_model(model_args, OSError):
         model = _model_of_shapes(setup, tokenizer_module["tokenizer"])
     program = make_program(setup, model)
     if setup.earlier is not None:

@@ -23,7 +23,7 @@ from ..federation.folders import DESCRIPTION
 from ..federation.program import Program
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
-from ..recipe.base_model import check_model, named
+from ..recipe.base_model import check_model, naming_the_model
 from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
@@ -64,7 +64,7 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
         data = data_keys(pipeline, setup.scenario, setup.args)
         if setup.earlier is not None:
             setup.earlier.check_data(data)
-    with named(model_args, OSError):
+    with naming_the_model(model_args, OSError):
         model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
     base_fingerprint = fingerprint(model)
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
@@ -73,7 +73,8 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
         state, *_ = setup.earlier.load(setup.processes)
         targets = adapter_config(model)["target_modules"]
         setup.earlier.check_model(state, program.blank, targets, read_shared(model), base_fingerprint)
-    base_weights = BaseWeights(model) if program.aggregation.changes_base else None
+    changes = program.aggregation.changes_base and setup.request.stage != "fcit_aggregate"  # which computes without the model
+    base_weights = BaseWeights(model) if changes else None
     session = Session(
         **vars(setup),
         checkpoints=checkpoints,
@@ -237,7 +238,7 @@ def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
     Raises:
         FcitError: They cannot be loaded; the sentence names the model.
     """
-    with named(setup.model_args, OSError, ValueError):
+    with naming_the_model(setup.model_args, OSError, ValueError):
         return load_tokenizer(setup.model_args)
 
 

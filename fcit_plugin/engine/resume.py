@@ -39,23 +39,23 @@ class Start:
         """Whether it is one of these commits."""
         return self.folder.resolve().parent == checkpoints.folder.resolve()
 
-    def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
-        return agreement.from_main(_load(self.folder) if agreement.is_main else None)
+        return processes.from_main(_load(self.folder) if processes.is_main else None)
 
-    def client_states(self, agreement: Processes) -> ClientStates:
+    def client_states(self, processes: Processes) -> ClientStates:
         """What the simulated clients had kept to themselves; read and told in the same way."""
         states = ClientStates()
-        if agreement.is_main:
+        if processes.is_main:
             states.read(self.folder)
-        return agreement.from_main(states)
+        return processes.from_main(states)
 
     def check(self, part: str, ours: dict[str, Any], arguments: tuple[Any, ...] = ()) -> None:
         """Refuse a recipe that would give other numbers; see :func:`fcit_plugin.engine.fingerprint.check_same`."""
         check_same(self.recipe[part], ours, arguments, self.folder)
 
 
-def find_start(training_args, stage: str, agreement: Processes) -> Start | None:
+def find_start(training_args, stage: str, processes: Processes) -> Start | None:
     """The commit that this run goes on from, None to begin anew. All processes get the same answer.
 
     LLaMA-Factory's habits: ``resume_from_checkpoint`` says so, with true or a path; without it an output folder that holds
@@ -71,7 +71,7 @@ def find_start(training_args, stage: str, agreement: Processes) -> Start | None:
         return None
     if wanted is False or (wanted is None and training_args.overwrite_output_dir):
         return None
-    return agreement.from_main(_find(Path(training_args.output_dir), wanted) if agreement.is_main else None)
+    return processes.from_main(_find(Path(training_args.output_dir), wanted) if processes.is_main else None)
 
 
 def _wanted(given: Any) -> bool | Path | None:

@@ -25,7 +25,7 @@ from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
-from .evaluator import Evaluator, Scores
+from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of
 from .hub import Hub
 from .monitor import Monitor
@@ -55,11 +55,7 @@ class FederatedRun:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
-        self.evaluator = Evaluator(
-            *(session.model, session.pipeline, session.encoder, session.args, session.generating_args),
-            self.progress.labels,
-            session.base_weights,
-        )
+        self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())
         self.monitor = Monitor(

@@ -25,7 +25,7 @@ def check_model(model_args) -> PretrainedConfig:
     """
     from llamafactory.model import load_config  # its module is hooked itself: only now
 
-    with named(model_args, OSError, ValueError):
+    with naming_the_model(model_args, OSError, ValueError):
         config = load_config(model_args)
     for path in sorted(Path(model_args.model_name_or_path).glob("*.safetensors")):
         check_tensors(path)
@@ -33,7 +33,7 @@ def check_model(model_args) -> PretrainedConfig:
 
 
 @contextlib.contextmanager
-def named(model_args, *kinds: type[Exception]) -> Iterator[None]:
+def naming_the_model(model_args, *kinds: type[Exception]) -> Iterator[None]:
     """Within the block the base model is loaded; what goes wrong says that it was this one.
 
     Args:

@@ -20,10 +20,8 @@ from ..state.folder import StateFolder
 from ..state.server_state import ServerState, save_state
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens.
-_ALIKE = (
-    *("base_fingerprint", "template", "method"),  # one and the same model may lie elsewhere at another site
-    *("identity_source", "identity_encoder", "identity_pooling", "identity_center"),
-)
+# the base model is compared by its weights: one and the same may lie elsewhere at another site
+_ALIKE = "base_fingerprint template method identity_source identity_encoder identity_pooling identity_center".split()
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 

@@ -17,7 +17,7 @@ from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.instructions import without_media
 from ..data.pipeline import records_of
-from ..data.pixels import Pictures, PixelReader
+from ..data.pixels import LazyPixels, PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..knowledge.image_tokens import encoder_inputs, token_width
@@ -30,7 +30,7 @@ from .fixed_weights import fixed_weights
 
 
 @dataclass(frozen=True)
-class Learnt:
+class TrainedRun:
     """The state of a finished run (or of one that stopped after some round).
 
     Attributes:
@@ -42,7 +42,7 @@ class Learnt:
     state: ServerState
 
     @classmethod
-    def read(cls, folder: Path) -> "Learnt":
+    def read(cls, folder: Path) -> "TrainedRun":
         """Read an output folder.
 
         Raises:
@@ -179,5 +179,5 @@ class Learnt:
                 f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
             )
         router = make_router()
-        embedded = router.encoder.encode(encoder_inputs(router.encoder, texts, lambda: Pictures(images, pixels)))
+        embedded = router.encoder.encode(encoder_inputs(router.encoder, texts, lambda: LazyPixels(images, pixels)))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

@@ -92,8 +92,7 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(
     keys = {"dataset_dir": str(relabelled), "template": template, "per_device_eval_batch_size": 4}
     session = open_session(*get_train_args(text_recipe(**keys)))
     labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
-    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
-    evaluator = Evaluator(*parts, labels)
+    evaluator = session.evaluator(labels)
     scores = evaluator.evaluate(session.first_state(), ["color", "letter"])
 
     (free, answers), (restricted, _) = spy.calls
@@ -134,8 +133,7 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(
     )
     session = open_session(*get_train_args(text_recipe(**keys)))
     sets = session.pipeline.label_sets(session.scenario.all_datasets(), {})
-    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
-    evaluator = Evaluator(*parts, sets)
+    evaluator = session.evaluator(sets)
     evaluator.evaluate(session.first_state(), ["letter"])
     assert spy.calls[1][0] == [greedy(model, tokenizer, prompt, labels) for prompt in prompts]
     again = [row.number for row in decoded if row.trie is not None]

@@ -97,11 +97,11 @@ def test_tasks_that_sound_alike_have_subspaces_of_their_own_and_each_answers_its
 
 
 def test_its_folder_says_that_it_cannot_route_instructions(text_recipe, text_model, run):
-    from fcit_plugin.serving.trained import Learnt
+    from fcit_plugin.serving.trained import TrainedRun
 
     folder = run(text_recipe(fcit_reference="oracle", fcit_eval_every="stage", fcit_eval_samples=1, fcit_zero_shot=False))
     with pytest.raises(ValueError, match="`fcit_reference: oracle` name tasks, and no instruction says"):
-        Learnt.read(folder).router(None, None)
+        TrainedRun.read(folder).router(None, None)
 
 
 def test_a_data_set_of_two_tasks_has_none_to_know():

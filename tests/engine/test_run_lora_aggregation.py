@@ -21,7 +21,7 @@ from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
-from fcit_plugin.serving.trained import Learnt
+from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.folder import StateFolder
 
@@ -207,10 +207,10 @@ def test_chat_and_export_have_the_changed_base_weights(runs, name, text_model, t
     with torch.no_grad():
         expected = by_hand(text_model, output_dir)(ids).logits
         untuned = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32)(ids).logits
-        learnt = Learnt.read(output_dir)
+        trained = TrainedRun.read(output_dir)
         served = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32)
-        learnt.put_shared(served)
-        served, activation = learnt.stacked(served)
+        trained.put_shared(served)
+        served, activation = trained.stacked(served)
         activation.set(torch.ones(1, 1))
         torch.testing.assert_close(served.eval()(ids).logits, expected, rtol=1e-4, atol=1e-5)
         export_model(infer_args(keys, output_dir, export_dir=str(tmp_path / "merged"), infer_dtype="float32"))
