@@ -1,6 +1,7 @@
 """The weights that a client trains: which layers get LoRA, and whether the projector is unfrozen."""
 
 import torch
+from peft import PeftModel
 
 from ..errors import FcitError, nearest
 
@@ -23,7 +24,7 @@ def check_targets(model: torch.nn.Module, finetuning_args) -> None:
         )
 
 
-def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
+def unfreeze_projector(model: PeftModel, finetuning_args) -> None:
     """Make the multimodal projector trainable, unless the recipe freezes it.
 
     It is trained in float32, as LLaMA-Factory trains LoRA, also inside a model of half precision; with ``pure_bf16``

@@ -1,6 +1,6 @@
 """What trains a client: one of LLaMA-Factory's stages, with its trainer, its data collator and its form of the records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -15,14 +15,16 @@ from llamafactory.data import (
     SFTDataCollatorWith4DAttentionMask,
 )
 from llamafactory.extras.constants import IGNORE_INDEX
-from transformers import Trainer
 
 from ..adapters.lora import lora_parameters, shared_parameters
 from ..continual.terms import BatchTerm
 from ..data.pipeline import Pipeline
 
+#: What the classes below are mixed into: LLaMA-Factory's trainers, which have no types.
+TrainerBase: Any = object
 
-class ProjectorLearningRateMixin:
+
+class ProjectorLearningRateMixin(TrainerBase):
     """For LLaMA-Factory's trainers: a learning rate of their own for the shared trainables."""
 
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
@@ -43,7 +45,7 @@ def _split_groups(optimizer: torch.optim.Optimizer, chosen: set[torch.nn.Paramet
             optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
-class BatchTerms:
+class BatchTerms(TrainerBase):
     """For the supervised trainer: terms in the loss.
 
     Attributes:
@@ -70,7 +72,7 @@ class BatchTerms:
         return (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1) / num_items_in_batch
 
 
-class NoReferenceModelMixin:
+class NoReferenceModelMixin(TrainerBase):
     """For trainers that compare with a reference model: that is the model itself with the subspace switched off.
 
     So LLaMA-Factory does with LoRA. A projector in training is part of both.
@@ -99,7 +101,7 @@ class LocalStage:
     sequences: int = 1
 
     @cached_property
-    def trainer(self) -> type[Trainer]:
+    def trainer(self) -> Callable[..., Any]:
         """Takes the keywords of LLaMA-Factory's trainer."""
         module, name = self.trained_by
         return type(f"Client{name}", (*self.changed_by, getattr(import_module(module), name)), {})
