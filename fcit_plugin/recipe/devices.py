@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
     return aside
 
 
-def zero_stage(aside: dict[str, Any]) -> int:
+def zero_stage(aside: Mapping[str, Any]) -> int:
     """ZeRO stage of the DeepSpeed configuration; 0 without DeepSpeed."""
     return int(aside.get("deepspeed", {}).get("zero_optimization", {}).get("stage", 0))
 
