@@ -70,8 +70,8 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], str]:
     _, system_end = _around(template.format_system.slots, tokenizer)
     plugin = template.mm_plugin
     marks = ("image_token", "video_token", "audio_token", "vision_bos_token", "vision_eos_token")
-    media = {*_PLACEHOLDERS, *tokenizer.all_special_tokens, *(getattr(plugin, mark, None) for mark in marks)}
-    media = re.compile("|".join(re.escape(token) for token in sorted(filter(None, media), key=len, reverse=True)))
+    tokens = {*_PLACEHOLDERS, *tokenizer.all_special_tokens, *(getattr(plugin, mark, None) for mark in marks)}
+    media = re.compile("|".join(re.escape(token) for token in sorted(filter(None, tokens), key=len, reverse=True)))
 
     def read(ids: Sequence[int]) -> str:
         text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

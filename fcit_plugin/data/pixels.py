@@ -31,7 +31,7 @@ class PixelReader:
         return found["pixel_values"]
 
 
-class Pictures(Sequence):
+class Pictures(Sequence[torch.Tensor | None]):
     """The images of records, read one record at a time: those of a task need not fit into memory.
 
     Args:
@@ -46,7 +46,7 @@ class Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, record: int) -> torch.Tensor | None:
+    def __getitem__(self, record: int) -> torch.Tensor | None:  # type: ignore[override]  # nobody asks for a slice
         images = self.images[record]
         return self.read(images) if images else None
 
