@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..arguments import FcitArguments
@@ -62,8 +63,8 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     scenarios = [scenario_of(first, manifest), scenario_of(second, other_manifest)]
     # one and the same model may lie elsewhere at another site; what an older plugin wrote has no fingerprint
     model = "base_fingerprint" if manifest.get("base_fingerprint") and other_manifest.get("base_fingerprint") else "base_model"
-    for values, others, keys in ((manifest, other_manifest, (model, *_ALIKE)), (*configs, _SAME_LORA)):
-        _check_alike(first, values, second, others, keys)
+    _check_alike(first, manifest, second, other_manifest, (model, *_ALIKE))
+    _check_alike(first, configs[0], second, configs[1], _SAME_LORA)
     for folder, state in ((first, one), (second, other)):
         if state.base:
             raise FcitError(
@@ -87,7 +88,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
             "such runs cannot be joined."
         )
     joined = join(one, other, method.organizer(0))
-    both = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
+    both: dict[str, Any] = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
     both |= {"scenario": scenarios[0].followed_by(scenarios[1]).to_dict(), "joined": [str(first), str(second)]}
     save_state(joined.state, out, configs[0], {**manifest, **both})
     return joined
@@ -101,8 +102,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
 
         A_k = (N_k A_k + sum_j N_j A_j) / (N_k + sum_j N_j), the same for B_k and g_k;
 
-    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by the two runs' whole counts. What server rules remember is
-    dropped: it belongs to the runs that were.
+    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by
+    the two runs' whole counts. What server rules remember is dropped: it belongs to the runs that were.
 
     Args:
         first: Subspaces k = 0..K-1 with tokens g_k and counts N_k.
@@ -124,8 +125,9 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         place = organizer.own_subspace(token, first.tokens) if count and token.any() else None
         if place is None:
             place = len(members)
-            for rows, empty in ((members, []), (weights, []), (tasks, Counter())):
-                rows.append(empty)
+            members.append([])
+            weights.append([])
+            tasks.append(Counter())
             sums.append(np.zeros(second.tokens.sums.shape[1]))
             counts.append(0)
             if kinds is not None:
@@ -140,6 +142,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         sums[place] += second.tokens.sums[j]
         counts[place] += count
         if kinds is not None:
+            assert second.tokens.kinds is not None  # it is the same method
             kinds[place].append(second.tokens.kinds[j])
         if keeps:
             projectors[place].append(theirs[j])
@@ -155,7 +158,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         stage=first.stage + second.stage,
         tasks=[dict(row) for row in tasks],
         rounds=rounds,
-        projectors=[_mean(rows, by) for rows, by in zip(projectors, weights)],
+        projectors=[_mean(rows, by) for rows, by in zip(projectors, weights, strict=True)] if keeps else [],
     )
     return Joined(state, places, len(first.subspaces))
 
@@ -164,9 +167,9 @@ def _mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
     """Weighted mean of tensors with the same keys; a single one stays bit-identical."""
     if len(states) == 1 or sum(weights) == 0:
         return states[0]
-    total = sum(weights)
+    total, zero = sum(weights), torch.zeros(())
     return {
-        key: (sum(state[key].double() * weight for state, weight in zip(states, weights, strict=True)) / total).float()
+        key: (sum((state[key].double() * by for state, by in zip(states, weights, strict=True)), zero) / total).float()
         for key in states[0]
     }
 

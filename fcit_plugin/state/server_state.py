@@ -166,12 +166,17 @@ def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
     method_state = load_tensors(folder / METHOD_STATE) if manifest.get("method_state") else {}
     base = load_tensors(folder / BASE_CHANGE) if manifest.get("base_change") else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / METHOD_STATE, method_state))
-    for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces), *zip(own, projectors)):
+    for path, tensors in (
+        *checked,
+        (folder / BASE_CHANGE, base),
+        *zip(files, subspaces, strict=True),
+        *zip(own, projectors, strict=True),
+    ):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
     rounds = Counter({k: entry.get("rounds", 0) for k, entry in enumerate(manifest["subspaces"])})
-    for path, projector in zip(own, projectors):
+    for path, projector in zip(own, projectors, strict=True):
         check_keys(shared, projector, f"projector in {path}")
         check_shapes(shared, projector, f"projector in {path}")
     where = (manifest["stage"], manifest["round"])
