@@ -28,8 +28,10 @@ class TrainedModel(Protocol):
         ...
 
     def sample_gradients(self, count: int) -> Iterator[None]:
-        """For up to ``count`` of the client's records, drawn by seed, yields with the gradient of the loss of that
-        record's answer in each weight's ``grad``."""
+        """Yields once for each of up to ``count`` of the client's records, drawn by seed.
+
+        The gradient of the loss of that record's answer is then in each weight's ``grad``.
+        """
         ...
 
 
@@ -143,7 +145,7 @@ def record(name: str, memory: Tensors) -> Tensors:
 
 
 def weighted_mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
-    """sum n_c S_c / sum n_c, summed in float64, as float32."""
+    """The mean sum n_c S_c / sum n_c, summed in float64, as float32."""
     total = sum(weights)
     return {
         key: sum(state[key].to(torch.float64) * (n / total) for state, n in zip(states, weights, strict=True)).float()

@@ -275,8 +275,8 @@ class RuleSet:
         least = self._args.robust_from
         if len(parts) < least:
             _warn_once(
-                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there are "
-                f"subspaces with {len(parts)} in a round: those are not protected."
+                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there "
+                f"are subspaces with {len(parts)} in a round: those are not protected."
             )
         arrays, _ = self[owner].aggregate_train(number, parts)
         if arrays is None:
@@ -330,8 +330,8 @@ def _memory(rule: Strategy, fresh: Strategy) -> dict[str, np.ndarray]:
             continue
         if isinstance(value, (bool, int, str, torch.Tensor)) and not _equal(value, vars(fresh).get(name)):
             raise FcitError(
-                f"The server rule {type(rule).__name__} remembers `{name}`, which is a {type(value).__name__}, and only arrays, "
-                "dictionaries and lists of arrays, and floats are kept; give the rule `state()` and `load_state()`."
+                f"The server rule {type(rule).__name__} remembers `{name}`, which is a {type(value).__name__}, and only "
+                "arrays, dictionaries and lists of arrays, and floats are kept; give the rule `state()` and `load_state()`."
             )
         if isinstance(value, dict):
             found |= {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
