@@ -28,9 +28,9 @@ def fcit_partitioners() -> Mapping[str, Callable]:
     """Ways to split a task's records over the clients, by the name that ``fcit_partition`` takes.
 
     Called once, when the first recipe is checked. Each is ``(records, options, generator) -> parts``: what there is of the
-    task (:class:`fcit_plugin.scenario.task_records.Records`: counts, labels, raw columns, each read when asked for), the recipe's
-    keys (:class:`fcit_plugin.scenario.partition.PartitionOptions`), and NumPy's seeded generator; one array of record
-    indices per client, every record in exactly one. Clients under ``fcit_min_client_samples`` are topped up afterwards.
+    task (:class:`fcit_plugin.scenario.task_records.Records`: counts, labels, raw columns, each read when asked for), the
+    recipe's keys (:class:`fcit_plugin.scenario.partition.PartitionOptions`), and NumPy's seeded generator; one array of
+    record indices per client, every record in exactly one. Clients under ``fcit_min_client_samples`` are topped up afterwards.
     """
 
 

@@ -46,7 +46,7 @@ _LIMITS = "limits"
 
 
 class Options:
-    """The keys that belong to one registered part (:class:`fcit_plugin.parts.Part`): the base of a dataclass whose fields they are.
+    """The keys of one registered part (:class:`fcit_plugin.parts.Part`): the base of a dataclass whose fields they are.
 
     Their names begin with ``fcit_``; types, choices and limits are checked when one is made.
 

@@ -16,7 +16,6 @@ from .dataset_list import NAME
 
 def install(loader_module) -> None:
     """Wrap the function that reads one data set, and the one that makes token ids."""
-
     signature = inspect.signature(loader_module._load_single_dataset)
 
     def wrapper(wrapped, instance, args, kwargs):

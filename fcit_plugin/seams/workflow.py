@@ -10,7 +10,6 @@ _WORKFLOWS = {"dpo": "run_dpo", "kto": "run_kto"}
 
 def install(workflow_module) -> None:
     """Wrap the module's workflow."""
-
     name = _WORKFLOWS.get(workflow_module.__name__.split(".")[-2:][0], "run_sft")
     signature = inspect.signature(getattr(workflow_module, name))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -135,7 +135,7 @@ class Learnt:
         source, name, pooling, center = (manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center"))
         if source != "text":
             check_family(model.config, source)
-        encoder = make_source(source, name, pooling, center, model, tokenizer, pixels)
+        encoder = make_source(source, name, pooling, center, model, tokenizer, cast("PixelReader", pixels))  # text needs none
         dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
             raise FcitError(
