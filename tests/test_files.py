@@ -18,9 +18,13 @@ def test_a_folder_appears_when_its_block_ends_even_where_an_empty_one_stands(tmp
 
 
 def test_a_block_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "model") as partial:
-        (partial / "weights").touch()
-        1 / 0  # noqa: B018
+    def work():
+        with whole_folder(tmp_path / "model") as partial:
+            (partial / "weights").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert not any(tmp_path.iterdir())
 
 

@@ -33,7 +33,7 @@ def test_a_folder_keeps_them_and_older_plugins_cannot_read_it(tmp_path):
         assert read_object(tmp_path / name / MANIFEST, ("format_version",))["format_version"] == version
         assert bits(load_state(tmp_path / name)[0]) == bits(saved)
     save_state(dataclasses.replace(state, projectors=[{"other": torch.ones(1)}] * 2), tmp_path / "other", {"r": 2}, {})
-    with pytest.raises(ValueError, match="projector in .*subspaces/0/shared.safetensors does not fit"):
+    with pytest.raises(ValueError, match=r"projector in .*subspaces/0/shared\.safetensors does not fit"):
         load_state(tmp_path / "other")
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Counts, Table, one_task
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, Scenario, Task, deal
 from fcit_plugin.scenario.partition import raise_sizes, top_up
 
@@ -184,6 +185,6 @@ def test_topping_up_draws_which_records_move():
 )
 def test_errors_name_numbers_and_keys(change, words):
     case = {"records": one_task(a=1000), "num_clients": 5, "min_samples": 20} | change
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         parts_of(case.pop("records"), **case)
     assert [word for word in words if word not in str(caught.value)] == []

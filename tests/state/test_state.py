@@ -8,6 +8,7 @@ import pytest
 import torch
 from flwr.app import Message, MessageType, RecordDict
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, ClientConfig, client_token, to_state, update_reply
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
@@ -170,7 +171,7 @@ STATE_DAMAGE = [
 @pytest.mark.parametrize(("name", "damage"), STATE_DAMAGE)
 def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, name, damage):
     damage(folder / name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         load_state(folder)
     assert str(folder / name) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -178,7 +179,7 @@ def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, n
 
 def test_a_newer_format_says_to_upgrade(folder):
     edited(format_version=99)(folder / MANIFEST)
-    with pytest.raises(ValueError, match="format version 99.*upgrade fcit-plugin"):
+    with pytest.raises(ValueError, match=r"format version 99.*upgrade fcit-plugin"):
         load_state(folder)
 
 
@@ -194,7 +195,7 @@ UPDATE_DAMAGE = [
 @pytest.mark.parametrize(("name", "damage"), UPDATE_DAMAGE)
 def test_a_damaged_update_folder_gives_one_sentence_that_names_the_file(update, name, damage):
     damage(update / name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         read_update(update)
     assert str(update / name) in str(caught.value)
     assert "\n" not in str(caught.value)
