@@ -75,9 +75,13 @@ def test_a_folder_can_be_replaced_and_stays_where_the_block_fails(tmp_path):
 
 
 def test_a_block_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "model") as partial:
-        (partial / "weights").touch()
-        1 / 0  # noqa: B018
+    def work():
+        with whole_folder(tmp_path / "model") as partial:
+            (partial / "weights").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert not any(tmp_path.iterdir())
 
 

@@ -1,7 +1,7 @@
 """Read and write one subspace and the shared trainables of a PEFT model.
 
-A model on the meta device gives states that have shapes alone. A subspace is trained as the model's one ordinary PEFT adapter. Its state is a flat dictionary in the key
-format of PEFT's own files (adapter name left out), float32 on the CPU.
+A model on the meta device gives states that have shapes alone. A subspace is trained as the model's one ordinary PEFT
+adapter. Its state is a flat dictionary in the key format of PEFT's own files (adapter name left out), float32 on the CPU.
 """
 
 import contextlib

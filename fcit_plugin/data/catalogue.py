@@ -109,7 +109,10 @@ class Catalogue:
 
     def root(self, name: str) -> Path:
         """The folder that paths in a data set's entry are relative to: the user's, or the root of the benchmark."""
-        return Path(self.dataset_dir) if self.is_users(name) else self.benchmark
+        if not self.is_users(name):
+            return self.benchmark
+        assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
+        return Path(self.dataset_dir)
 
     def media_root(self, name: str) -> str | None:
         """The folder that the images of a data set are in: the user's ``media_dir``, or the benchmark's."""

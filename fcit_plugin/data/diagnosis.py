@@ -67,7 +67,7 @@ def _file_defect(name: str, catalogue: Catalogue) -> str | None:
     return None
 
 
-def _faults(record: Any, entry: dict[str, Any], folder: str) -> Iterable[tuple[str, str]]:
+def _faults(record: Any, entry: dict[str, Any], folder: str | None) -> Iterable[tuple[str, str]]:
     """Kind and problem of what keeps a record from being read; columns may have names of the user's own."""
     columns = entry.get("columns", {})
     turns, image = columns.get("messages"), columns.get("images")
@@ -84,6 +84,7 @@ def _faults(record: Any, entry: dict[str, Any], folder: str) -> Iterable[tuple[s
     if given is not None and not isinstance(given, str):
         yield "image", f"its `{image}` is a JSON {json_kind(given)} and not the path of one image"
     elif given:
+        assert folder is not None  # LLaMA-Factory fills `media_dir` in
         try:
             image_path(folder, given)
         except ValueError as error:

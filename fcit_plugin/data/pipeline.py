@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import (
@@ -28,7 +28,7 @@ from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
-from ..fcit_benchmark.references import Reference, match_references
+from ..fcit_benchmark.references import match_references
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed
@@ -145,32 +145,35 @@ class Pipeline:
             names: Data sets whose training records are there.
             known: The same of data sets trained on before, which they may be among.
         """
-        found = {name: None if labels is None else list(labels) for name, labels in known.items()}
+        found: dict[str, Sequence[str] | None] = {
+            name: None if labels is None else list(labels) for name, labels in known.items()
+        }
         for name in names:
-            if found.get(name, ()) is not None:
-                labels = label_set([*found.get(name, ()), *self.train(name).answers])
+            before = found.get(name, ())
+            if before is not None:
+                labels = label_set([*before, *self.train(name).answers])
                 found[name] = None if labels is None else list(labels)
         return found
 
-    def count(self, name: str) -> int:
+    def count(self, dataset: str) -> int:
         """Number of training records; see :class:`fcit_plugin.scenario.Source`."""
-        return len(self.train(name))
+        return len(self.train(dataset))
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, dataset: str) -> list[str]:
         """The answer of each training record; see :class:`fcit_plugin.scenario.Source`."""
-        return self.train(name).answers
+        return cast("list[str]", self.train(dataset).answers)  # only test records have references of another kind
 
-    def column(self, name: str, column: str) -> list[Any]:
+    def column(self, dataset: str, name: str) -> list[Any]:
         """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
 
         Raises:
             FcitError: The data set is not in a file, has no such column, or LLaMA-Factory reads other records there.
         """
-        values = self._files.column(name, column)
-        if len(values) != self.count(name):
+        values = self._files.column(dataset, name)
+        if len(values) != self.count(dataset):
             raise FcitError(
-                f"The data set {name} has {len(values)} records in its file and {self.count(name)} in LLaMA-Factory; its"
-                f" column {column!r} cannot be told apart. Keep it in one JSON file."
+                f"The data set {dataset} has {len(values)} records in its file and {self.count(dataset)} in LLaMA-Factory; its"
+                f" column {name!r} cannot be told apart. Keep it in one JSON file."
             )
         return values
 
@@ -187,8 +190,9 @@ class Pipeline:
         _refuse_empty(name, "instruction", instructions)
         answers = self._references(name, aligned) if generate else None
         if answers is None:
-            answers = [_answer(response) for response in aligned["_response"]]
-            _refuse_empty(name, "answer", answers)
+            texts = [_answer(response) for response in aligned["_response"]]
+            _refuse_empty(name, "answer", texts)
+            answers = [*texts]
         rows = self._rows(aligned)
         with diagnosed(name, self.catalogue, rows), self.training_args.main_process_first(desc="pre-process dataset"):
             features = self._tokenised(rows, processing, generate, packing=False)
@@ -262,7 +266,7 @@ class Pipeline:
         """The records to tokenise."""
         return aligned
 
-    def _references(self, name: str, aligned: Dataset) -> list[Reference] | None:
+    def _references(self, name: str, aligned: Dataset) -> list[Answer] | None:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
 
         Raises:
@@ -282,7 +286,7 @@ class Pipeline:
             raise FcitError(str(error.defect(remedy))) from error
         if defects:
             raise FcitError(f"The data set `{name}` cannot be scored: {defects[0]}")
-        return references
+        return cast("list[Answer]", references)  # without defects each record has one
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
@@ -71,7 +71,7 @@ class LocalTrainer:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PeftModel,
         pipeline: Pipeline,
         encoder: IdentityEncoder,
         scenario: Scenario,
@@ -198,8 +198,8 @@ class LocalTrainer:
             finally:
                 _tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
-        moved, others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
-        return TrainingResult(moved, others, float(loss), measured)
+        moved, moved_others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
+        return TrainingResult(moved, moved_others, float(loss), measured)
 
     def _features(self, config: ClientConfig) -> Dataset:
         """What the trainer takes of the client's records."""
@@ -271,7 +271,8 @@ def _tear_down(trainer: Trainer) -> None:
     # mixed precision wraps the model's forward anew for each Accelerator, and nothing takes it off again
     for wrapper in ("forward", "_original_forward"):
         vars(trainer.model).pop(wrapper, None)
-    trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.model_wrapped = None  # type: ignore[assignment]  # it is not used again
     gc.collect()
 
 

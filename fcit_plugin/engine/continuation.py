@@ -1,5 +1,7 @@
-"""Going on from a finished run (``adapter_name_or_path`` with ``stage: fcit``): its stages stay, those of the recipe come
-behind them."""
+"""Going on from a finished run (``adapter_name_or_path`` with ``stage: fcit``).
+
+Its stages stay, those of the recipe come behind them.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -88,7 +90,9 @@ class Earlier:
 
     def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
-        return processes.from_main(self._load() if processes.is_main else None)
+        loaded = processes.from_main(self._load() if processes.is_main else None)
+        assert loaded is not None  # it is the main process's
+        return loaded
 
     def _load(self) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         path = self.folder / TRAINER_LOG

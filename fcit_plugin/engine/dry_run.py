@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from llamafactory.extras import logging
+from peft import PeftModel
 from torch import nn
 
 from ..adapters.aggregation import Member
@@ -147,11 +148,12 @@ def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, i
             down = [*method.sends(state).values(), state.base, *(of_rule for _ in rules.sends)]
             wants = method.wants(state.stage, state.round)
             up = [*(of_rule for _ in rules.wants), *(update for _ in {*wants} - {*rules.wants})]
-            found[state.stage, state.round] = tuple(
+            bytes_down, bytes_up = (
                 sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
             )
+            found[state.stage, state.round] = bytes_down, bytes_up
             state.base = _base_after(program, state)
-            state.method_state = method.remember(state, state, [{name: update for name in wants}], [1])
+            state.method_state = method.remember(state, state, [dict.fromkeys(wants, update)], [1])
     return found
 
 
@@ -170,7 +172,7 @@ def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]
     args, scenario = session.args, session.scenario
     earlier = session.earlier.progress if session.earlier is not None else Progress()
     labels = session.pipeline.label_sets(scenario.datasets_to_train(), earlier.labels)
-    tests = {item.name: item.test for item in data}
+    tests = {item.name: item.test for item in data if item.test is not None}
     closed = {name for name in tests if labels.get(name) is not None}
     times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
     unknown = tests.keys() - (earlier.zero_shot or {}).keys()
@@ -184,7 +186,7 @@ def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]
     return answers
 
 
-def model_size(model: nn.Module, bits: int | None) -> ModelSize:
+def model_size(model: PeftModel, bits: int | None) -> ModelSize:
     """What the memory estimate has to know about a model.
 
     Args:
@@ -199,7 +201,7 @@ def model_size(model: nn.Module, bits: int | None) -> ModelSize:
     for parameter in model.parameters():
         if parameter.requires_grad:
             trained.append(parameter)
-        elif id(parameter) in quantized:
+        elif bits and id(parameter) in quantized:
             frozen += parameter.numel() * bits // 8
         else:
             frozen += parameter.numel() * parameter.itemsize

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+from peft import PeftModel
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -61,7 +62,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PeftModel,
         pipeline: Pipeline,
         encoder: IdentityEncoder,
         args: FcitArguments,
@@ -99,17 +100,19 @@ class Evaluator:
         write_shared(self.model, state.shared)
         if self.base_weights is not None:
             self.base_weights.write(state.base)
-        router = router or Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
+        if router is None:
+            assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
+            router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
                 _Row(s.name, i, feature, text)
                 for s in samples
-                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
+                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
             free = self._generate(rows, router, activation, "Evaluating")
             closed = free if restricted else {}
-            tries = {s.name: self._trie(s.name) for s in samples} if closed else {}
-            closed = {key: ids for key, ids in closed.items() if tries[key[0]] is not None}
+            tries = {s.name: trie for s in samples if (trie := self._trie(s.name)) is not None} if closed else {}
+            closed = {key: ids for key, ids in closed.items() if key[0] in tries}
             # an answer that is one of the labels already is what restricted decoding would give: it is not decoded again
             astray = [
                 dataclasses.replace(row, trie=tries[row.name])
@@ -214,10 +217,11 @@ class Evaluator:
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
     def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
-        constraint = {}
-        if batch[0].trie is not None:
+        constraint: dict[str, Any] = {}
+        tries = [row.trie for row in batch if row.trie is not None]
+        if tries:  # all rows of a batch have one, or none has
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
-                batch[row].trie, ids[length:].tolist(), self.stop_ids
+                tries[row], ids[length:].tolist(), self.stop_ids
             )
         output = self.model.generate(
             **inputs,
@@ -302,7 +306,7 @@ def _as_prediction(answer: Answer) -> str:
     return answer[0] if answer and isinstance(answer[0], str) else str(list(answer))
 
 
-def media_types(model: torch.nn.Module, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+def media_types(model: PeftModel, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Which prompt tokens stand for an image (1) or a video (2), where the model asks for it.
 
     Qwen-VL models lay image tokens out in a grid (M-RoPE). In training LLaMA-Factory's collator computes the positions;

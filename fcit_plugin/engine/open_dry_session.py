@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from llamafactory.model import load_model
-from torch import nn
+from peft import PeftModel
 from typing_extensions import override
 
 from ..adapters.lora import read_shared
@@ -100,7 +100,7 @@ def open_dry_session(
     )
 
 
-def _model_of_shapes(setup: Setup, tokenizer: Any) -> nn.Module:
+def _model_of_shapes(setup: Setup, tokenizer: Any) -> PeftModel:
     model_args, finetuning_args = copy.copy(setup.model_args), copy.copy(setup.finetuning_args)
     model_args.train_from_scratch = True  # from the configuration alone
     finetuning_args.pure_bf16 = setup.request.aside.get("pure_bf16", False)

@@ -29,8 +29,11 @@ class Processes:
     """
 
     def __init__(self, patience: timedelta = PATIENCE) -> None:
-        several = dist.is_initialized() and dist.get_world_size() > 1
-        self._group = dist.new_group(backend="gloo", timeout=patience) if several else None
+        self._group: dist.ProcessGroup | None = None
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            group = dist.new_group(backend="gloo", timeout=patience)
+            assert not isinstance(group, int)  # the number that stands for a group without this process
+            self._group = group
 
     @property
     def rank(self) -> int:

@@ -41,7 +41,9 @@ class Start:
 
     def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
-        return processes.from_main(_load(self.folder) if processes.is_main else None)
+        loaded = processes.from_main(_load(self.folder) if processes.is_main else None)
+        assert loaded is not None  # it is the main process's
+        return loaded
 
     def client_states(self, processes: Processes) -> ClientStates:
         """What the simulated clients had kept to themselves; read and told in the same way."""
@@ -55,7 +57,7 @@ class Start:
         check_same(self.recipe[part], ours, arguments, self.folder)
 
 
-def find_start(training_args, stage: str, processes: Processes) -> Start | None:
+def find_start(training_args, stage: str | None, processes: Processes) -> Start | None:
     """The commit that this run goes on from, None to begin anew. All processes get the same answer.
 
     LLaMA-Factory's habits: ``resume_from_checkpoint`` says so, with true or a path; without it an output folder that holds

@@ -38,6 +38,8 @@ logger = logging.get_logger(__name__)
 class FederatedRun:
     """All stages and rounds, from the beginning or from the session's commit."""
 
+    monitor: Monitor
+
     def __init__(self, session: Session) -> None:
         self.session = session
         self.scenario = session.scenario
@@ -115,6 +117,7 @@ class FederatedRun:
 
     def _go_on(self) -> None:
         session, start = self.session, self.session.start
+        assert start is not None
         finished = self.state.stage == session.program.num_stages
         if finished:
             logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written anew.")
@@ -189,10 +192,10 @@ class FederatedRun:
             self.monitor.scalars(values)
         self._commit(state)
 
-    def _data_keys(self) -> dict[str, str]:
+    def _data_keys(self) -> dict[str, str | None]:
         """What lies in folders and decides the numbers."""
         session = self.session
-        found = {**session.data, BASE_MODEL: session.base_fingerprint}
+        found: dict[str, str | None] = {**session.data, BASE_MODEL: session.base_fingerprint}
         return found if session.earlier is None else {**found, EARLIER_RUN: session.earlier.digest}
 
     def _number(self, stage: int, round: int) -> int:

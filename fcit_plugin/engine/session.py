@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from peft import PeftModel
 
 from .. import __version__
 from ..adapters.base_weights import BaseWeights
@@ -102,8 +102,9 @@ class Setup:
         return (*theirs, self.args)
 
     @property
-    def base_model(self) -> str | None:
+    def base_model(self) -> str:
         """The base model by the name that the recipe has for it."""
+        assert self.request.base_model is not None  # LLaMA-Factory insists on one
         return self.request.base_model
 
     @property
@@ -170,7 +171,7 @@ class Session(Setup):
     start: Start | None
     pipeline: Pipeline
     data: dict[str, str]
-    model: torch.nn.Module
+    model: PeftModel
     base_fingerprint: str | None
     base_weights: BaseWeights | None
     encoder: Any
@@ -201,6 +202,7 @@ class Session(Setup):
         Raises:
             FcitError: It does not fit the model.
         """
+        assert self.args.fcit_state_dir is not None  # who asks has it
         folder = Path(self.args.fcit_state_dir)
         state = StateFolder(folder).load()
         for subspace in state.subspaces:

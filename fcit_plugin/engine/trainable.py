@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from peft import PeftModel
 
 from ..arguments import FcitArguments
 from ..errors import FcitError, nearest
@@ -31,7 +32,7 @@ def check_targets(model: torch.nn.Module, targets: Sequence[str], args: FcitArgu
         )
 
 
-def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
+def unfreeze_projector(model: PeftModel, finetuning_args) -> None:
     """Make the multimodal projector trainable, unless the recipe freezes it.
 
     It is trained in float32, as LLaMA-Factory trains LoRA, also inside a model of half precision; with ``pure_bf16``

@@ -15,9 +15,11 @@ from llamafactory.data import (
     SFTDataCollatorWith4DAttentionMask,
 )
 from llamafactory.extras.constants import IGNORE_INDEX
-from transformers import Trainer
 
 from ..data.pipeline import Pipeline
+
+#: What the classes below are mixed into: LLaMA-Factory's trainers, which have no types.
+TrainerBase: Any = object
 
 
 @dataclass(frozen=True)

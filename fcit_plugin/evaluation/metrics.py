@@ -62,7 +62,8 @@ def get_metric(name: str) -> Metric:
         raise FcitError(
             f"The metric {name!r} is unknown; did you mean {closest(str(name), metrics)!r}? Valid are {', '.join(metrics)}."
         )
-    return metrics[name].load()
+    metric: Metric = metrics[name].load()
+    return metric
 
 
 def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) -> float:

@@ -275,8 +275,8 @@ class RuleSet:
         least = self._args.robust_from
         if len(parts) < least:
             _warn_once(
-                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there are "
-                f"subspaces with {len(parts)} in a round: those are not protected."
+                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there "
+                f"are subspaces with {len(parts)} in a round: those are not protected."
             )
         arrays, _ = self[owner].aggregate_train(number, parts)
         if arrays is None:

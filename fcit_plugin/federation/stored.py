@@ -76,7 +76,7 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """
     with open_tensors(path) as file:
         found = {}
-        for name in file.keys():
+        for name in file.keys():  # noqa: SIM118  # the file is no dictionary
             entry = file.get_slice(name)
             if entry.get_dtype() not in _DTYPES:
                 raise FcitError(f"{name} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}")

@@ -1,4 +1,4 @@
-"""Identity tokens (docs/guide/settings.md): what a client tells of its instructions, and what the server keeps of each subspace."""
+"""Identity tokens (docs/guide/settings.md): what a client tells of its instructions, what the server keeps of each subspace."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -40,9 +40,10 @@ def naming_the_model(model_args, *kinds: type[Exception]) -> Iterator[None]:
         model_args: LLaMA-Factory's model arguments.
         kinds: The exceptions that mean a damaged model here.
     """
+    caught: tuple[type[Exception], ...] = (*kinds, SafetensorError, RuntimeError)
     try:
         yield
-    except (*kinds, SafetensorError, RuntimeError) as error:
+    except caught as error:
         if isinstance(error, RuntimeError) and "mismatched" not in str(error):
             raise  # out of memory and the like
         reason = (

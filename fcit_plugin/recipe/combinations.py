@@ -1,7 +1,7 @@
 """Which of LLaMA-Factory's options, and which keys of ours, cannot go together in an fcit stage."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ def check_combination(
     """Refuse LLaMA-Factory options that the federated loop cannot honour, rather than ignore them.
 
     Args:
-        model_args, data_args, training_args, finetuning_args: LLaMA-Factory's.
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        finetuning_args: Its fine-tuning arguments.
         fcit: Ours.
         earlier: Folder of the run that this one goes on from.
         aside: What a dry run took out of the recipe, see :func:`.devices.set_aside`.
@@ -136,7 +139,10 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:
-    taken = {"fcit_state_dir": [fcit.fcit_state_dir], "fcit_update_dirs": fcit.fcit_update_dirs or []}
+    taken: dict[str, Sequence[str | Path | None]] = {
+        "fcit_state_dir": [fcit.fcit_state_dir],
+        "fcit_update_dirs": fcit.fcit_update_dirs or [],
+    }
     taken["adapter_name_or_path"] = [earlier]
     if fcit.fcit_client_dir is not None and Path(fcit.fcit_client_dir).resolve().is_relative_to(Path(output_dir).resolve()):
         raise FcitError(

@@ -1,6 +1,7 @@
 """What a dry run takes out of a recipe, because parsing it would ask for the devices of the real run."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
     return aside
 
 
-def zero_stage(aside: dict[str, Any]) -> int:
+def zero_stage(aside: Mapping[str, Any]) -> int:
     """ZeRO stage of the DeepSpeed configuration; 0 without DeepSpeed."""
     return int(aside.get("deepspeed", {}).get("zero_optimization", {}).get("stage", 0))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -43,7 +43,7 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
 _FLAGS = {"--dry-run": "fcit_dry_run", "dry-run": "fcit_dry_run"}
 
 
-def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, FcitArguments | None]:
+def split(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str], str | None, FcitArguments | None]:
     """Split what ``read_args`` gave into LLaMA-Factory's part and ours.
 
     Args:
@@ -89,6 +89,6 @@ def _flags_to_dict(args: list[str]) -> dict[str, Any]:
         else:
             raise FcitError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
+        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.from_dotlist(pairs)))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise FcitError(f"The flags after the command are no valid YAML values: {one_line(error)}; mend them.") from error

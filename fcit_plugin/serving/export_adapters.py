@@ -66,8 +66,8 @@ def export_adapters(
         check_empty(target)
     if trained.state.base and base_copy is None:
         raise FcitError(
-            f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "
-            "for a copy of the base model with the change in it."
+            f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy "
+            "DIR for a copy of the base model with the change in it."
         )
     if trained.state.shared and not trained.state.projectors and base_copy is None and not adapters_only:
         names = ", ".join(sorted({key.rpartition(".")[0] for key in trained.state.shared}))

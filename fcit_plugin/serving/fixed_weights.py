@@ -39,7 +39,7 @@ def fixed_weights(
     holders = {k: _clients(given, row, datasets) for k, row in enumerate(tasks)}
     holders = {k: clients for k, clients in holders.items() if clients}
     if len(holders) == 1:
-        return _one(*holders, count)
+        return _one(next(iter(holders)), count)
     if holders:
         found = ", ".join(f"{k} ({clients} clients)" for k, clients in holders.items())
         raise FcitError(

@@ -84,7 +84,7 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
             "such runs cannot be joined."
         )
     joined = join(one, other, method.organizer(0))
-    both = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
+    both: dict[str, Any] = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
     both |= {"scenario": scenarios[0].followed_by(scenarios[1]).to_dict(), "joined": [str(first), str(second)]}
     with whole_folder(out) as partial:
         save_state(joined.state, partial, configs[0], {**manifest, **both})
@@ -99,8 +99,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
 
         A_k = (N_k A_k + sum_j N_j A_j) / (N_k + sum_j N_j), the same for B_k and g_k;
 
-    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by the two runs' whole counts. What server rules remember is
-    dropped: it belongs to the runs that were.
+    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by
+    the two runs' whole counts. What server rules remember is dropped: it belongs to the runs that were.
 
     Args:
         first: Subspaces k = 0..K-1 with tokens g_k and counts N_k.
@@ -122,8 +122,9 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         place = organizer.own_subspace(token, first.tokens) if count and token.any() else None
         if place is None:
             place = len(members)
-            for rows, empty in ((members, []), (weights, []), (tasks, Counter())):
-                rows.append(empty)
+            members.append([])
+            weights.append([])
+            tasks.append(Counter())
             sums.append(np.zeros(second.tokens.sums.shape[1]))
             counts.append(0)
             if kinds is not None:
@@ -138,6 +139,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         sums[place] += second.tokens.sums[j]
         counts[place] += count
         if kinds is not None:
+            assert second.tokens.kinds is not None  # it is the same method
             kinds[place].append(second.tokens.kinds[j])
         if keeps:
             projectors[place].append(theirs[j])

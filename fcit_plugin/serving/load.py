@@ -7,6 +7,7 @@ import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.model import load_tokenizer
+from transformers import PreTrainedModel
 
 from ..data.instructions import prompt_reader
 from ..data.pixels import PixelReader
@@ -18,7 +19,7 @@ from .trained import TrainedRun
 logger = logging.get_logger(__name__)
 
 
-def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
+def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
     """Put what a run learnt onto the base model.
 
     Args:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
@@ -88,13 +89,14 @@ class TrainedRun:
     def _lora_config(self) -> LoraConfig:
         return LoraConfig.from_peft_type(**self.source.adapter_config)
 
-    def stacked(self, model: torch.nn.Module) -> tuple[PeftModel, Activation]:
+    def stacked(self, model: PreTrainedModel) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
 
         Raises:
             FcitError: A subspace does not fit the base model.
         """
         peft_model = get_peft_model(model, self._lora_config())
+        assert isinstance(peft_model, PeftModel)  # the mixed ones have to be asked for
         if (experts := num_experts(self.state.subspaces[0])) is not None:
             divide(peft_model, ADAPTER, experts)
         blank = read_subspace(peft_model)
@@ -104,7 +106,7 @@ class TrainedRun:
             check_shapes(blank, subspace, what)
         return peft_model, attach(peft_model, self.state.subspaces, self.state.projectors)
 
-    def merged(self, model: torch.nn.Module, weights: list[float]) -> torch.nn.Module:
+    def merged(self, model: PreTrainedModel, weights: list[float]) -> torch.nn.Module:
         """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left.
 
         Of subspaces with projectors of their own the model gets the mean by these weights.
@@ -130,7 +132,7 @@ class TrainedRun:
             )
 
     def router(
-        self, model: torch.nn.Module, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
+        self, model: PreTrainedModel, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
     ) -> Router:
         """From instructions, or images, to weights, as in the run's own evaluation.
 
@@ -144,10 +146,10 @@ class TrainedRun:
             FcitError: The identity tokens are those of another base model.
         """
         manifest = self.manifest
-        source = [manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center")]
-        if source[0] != "text":
-            check_family(model.config, source[0])
-        encoder = make_source(*source, model, tokenizer, pixels)
+        source, name, pooling, center = (manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center"))
+        if source != "text":
+            check_family(model.config, source)
+        encoder = make_source(source, name, pooling, center, model, tokenizer, cast("PixelReader", pixels))  # text needs none
         dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
             raise FcitError(
@@ -168,7 +170,9 @@ class TrainedRun:
         if fcit.fcit_export_weights != "auto":
             return self.fixed_weights(fcit.fcit_export_weights)
         given = fcit.fcit_export_instruction
-        texts, images = [without_media(given)], [None]
+        assert given is not None  # `auto` needs it
+        texts = [without_media(given)]
+        images: list[list[Any] | None] = [None]
         catalogue = Catalogue.of(data_args, fcit)
         if given in catalogue:
             texts, images = records_of(given, catalogue, model_args, data_args)

@@ -13,7 +13,8 @@ def fcit_folder(adapters: list[str] | None) -> Path | None:
     Raises:
         FcitError: There are other adapters beside it, or the run has not come to its end.
     """
-    found = [Path(adapter) for adapter in adapters or [] if is_fcit_folder(adapter) or _commit_in(adapter)]
+    adapters = adapters or []
+    found = [Path(adapter) for adapter in adapters if is_fcit_folder(adapter) or _commit_in(adapter)]
     if found and len(adapters) > 1:
         raise FcitError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
     if found and not is_fcit_folder(found[0]):

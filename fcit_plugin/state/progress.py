@@ -1,5 +1,7 @@
-"""How far a run has come and what it has measured: all that its report, or a run that goes on from it, needs beside the
-server's state."""
+"""How far a run has come and what it has measured.
+
+That is all that its report, or a run that goes on from it, needs beside the server's state.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -63,7 +65,8 @@ class Progress:
     ) -> None:
         """Add the scores after a stage; earlier stages that were not evaluated have none."""
         self.matrix.add(stage, free)
-        for rows, row in ((self.restricted, restricted), (self.other, other)):
+        both: tuple[tuple[list[dict[str, Any]], Mapping[str, Any]], ...] = ((self.restricted, restricted), (self.other, other))
+        for rows, row in both:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
 

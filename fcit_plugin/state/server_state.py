@@ -162,7 +162,12 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
     method_state = load_tensors(folder / METHOD_STATE) if manifest["method_state"] else {}
     base = load_tensors(folder / BASE_CHANGE) if manifest["base_change"] else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / METHOD_STATE, method_state))
-    for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces), *zip(own, projectors)):
+    for path, tensors in (
+        *checked,
+        (folder / BASE_CHANGE, base),
+        *zip(files, subspaces, strict=True),
+        *zip(own, projectors, strict=True),
+    ):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, "np") if manifest["server_rules"] else {}

@@ -166,7 +166,7 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_summed_over_the
 def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_train():
     schedule = [[0, 1], [1, 2], [2, 0]]
     scenario = get_scenario("custom", [["a"], ["b"], ["c"]], schedule)
-    sizes = dict(num_clients=5, per_round=2, num_rounds=2, seed=4)
+    sizes = {"num_clients": 5, "per_round": 2, "num_rounds": 2, "seed": 4}
     for client in range(5):
         for stage in range(3):
             expected = set()

@@ -57,7 +57,7 @@ def test_entries_may_stand_in_place_of_their_folder():
     entries = {"mine": {"hf_hub_url": "someone/something"}}
     catalogue = Catalogue(entries)
     catalogue.check(["mine"], with_test=False)
-    with pytest.raises(ValueError, match="`mein`: .* entries given as `dataset_dir`; the nearest known one is `mine`"):
+    with pytest.raises(ValueError, match=r"`mein`: .* entries given as `dataset_dir`; the nearest known one is `mine`"):
         catalogue.entry("mein")
     found = get_dataset_list(["fcit_arxivqa", "mine", "fcit_dvqa"], entries)
     assert [one.load_from for one in found] == ["file", "hf_hub", "file"]

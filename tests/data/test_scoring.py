@@ -75,7 +75,7 @@ def test_an_unknown_metric_ends_a_run_before_the_model_is_loaded(text_recipe, sc
 
 def test_answers_that_a_metric_cannot_read_end_a_run_before_the_training(text_recipe, scored_by):
     keys = text_recipe(dataset_dir=str(scored_by(fcit_also=["iou"])), fcit_zero_shot=False)
-    with pytest.raises(ValueError, match="The data set letter cannot be scored by iou: .* is no box of four numbers"):
+    with pytest.raises(ValueError, match=r"The data set letter cannot be scored by iou: .* is no box of four numbers"):
         run_recipe(keys)
     assert not list(Path(keys["output_dir"]).rglob("*.safetensors"))
 
@@ -98,5 +98,5 @@ def test_coco_scores_without_java_end_a_run_before_the_training(text_recipe, sco
     pytest.importorskip("pycocoevalcap")
     keys = text_recipe(dataset_dir=str(scored_by(fcit_metric="caption")), fcit_caption_metric="coco")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="The data set letter cannot be scored by coco: .* no `java` on the PATH"):
+    with pytest.raises(ValueError, match=r"The data set letter cannot be scored by coco: .* no `java` on the PATH"):
         run_recipe(keys)

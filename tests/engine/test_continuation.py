@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from fcit_plugin.cli import main
 from fcit_plugin.commands.data_partition import partition_of
 from fcit_plugin.engine import open_session
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.checkpoints import Checkpoints
@@ -164,7 +165,7 @@ def test_without_evaluation_nothing_is_asked_of_the_old_tasks(keys, first, later
     info = {name: entry for name, entry in info.items() if name.startswith("number")}
     (data / "dataset_info.json").write_text(json.dumps(info))
     changes = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "fcit_num_rounds": 1}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(keys | changes)
     for part in (
         str(first),
@@ -233,7 +234,7 @@ def test_by_folders_the_finished_state_goes_on_where_the_recipe_has_more_stages(
     ]
     state = run_recipe(recipe | {"stage": "fcit_aggregate", "fcit_update_dirs": ",".join(map(str, updates))})
     assert weight_bytes(state) == weight_bytes(whole / "checkpoints" / "round-0005")
-    with pytest.raises(ValueError, match="is finished: .*; to go on with new tasks, put their stages behind"):
+    with pytest.raises(ValueError, match=r"is finished: .*; to go on with new tasks, put their stages behind"):
         run_recipe(recipe | {"stage": "fcit_client", "fcit_client": 0, "fcit_stages": THREE[:2]})
 
 
@@ -244,7 +245,7 @@ def test_a_projector_that_was_trained_goes_on_too(llava_run, llava_keys, llava_m
     found, expected = results(run_recipe(llava_keys | more)), results(whole)
     names = [name for name in expected if not name.startswith("updates")]
     assert "shared.safetensors" in names and [name for name in names if found[name] != expected[name]] == []
-    with pytest.raises(ValueError, match="The projector was trained in .*; set `freeze_multi_modal_projector: false`"):
+    with pytest.raises(ValueError, match=r"The projector was trained in .*; set `freeze_multi_modal_projector: false`"):
         run_recipe(without(llava_keys | more, "freeze_multi_modal_projector") | {"output_dir": str(tmp_path / "frozen")})
 
 
@@ -289,7 +290,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(keys, whole, fir
     changes = {k: v.format(**folders) if isinstance(v, str) else v for k, v in changes.items()}
     monkeypatch.setattr(open_session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
     given = keys | {"output_dir": str(tmp_path / "out")} | changes
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(given)
     text = str(caught.value)
     assert [part for part in parts if part not in text] == [], text

@@ -254,7 +254,7 @@ def test_auto_merges_what_the_images_of_a_data_set_activate(keys, image_run, ref
 
 
 def test_adapters_are_exported_without_a_router_alone(image_run, tmp_path):
-    with pytest.raises(ValueError, match="`fcit_identity_source: image`, and router.json knows .*--no-router"):
+    with pytest.raises(ValueError, match=r"`fcit_identity_source: image`, and router\.json knows .*--no-router"):
         export_adapters(image_run, tmp_path / "out", adapters_only=True)
     export_adapters(image_run, tmp_path / "out", adapters_only=True, with_router=False)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["subspace_0", "subspace_1"]
@@ -299,7 +299,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(recipe, tmp_path, request, ch
 def test_a_tower_that_zero_3_would_divide_is_refused(keys, tmp_path):
     *parts, _ = get_train_args({**keys, "output_dir": str(tmp_path / "out")})
     parts[2].hf_deepspeed_config = SimpleNamespace(is_zero3=lambda: True)
-    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_identity_source: image`, .* ZeRO-3 divides"):
+    with pytest.raises(ValueError, match=r"`deepspeed` cannot be used with `fcit_identity_source: image`, .* ZeRO-3 divides"):
         check_combination(*parts, parts[3].fcit_request.args)
 
 

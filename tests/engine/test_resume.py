@@ -17,6 +17,7 @@ from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 from fcit_plugin.data.pipeline import Split
 from fcit_plugin.engine import open_session
 from fcit_plugin.engine.fingerprint import data_fingerprint, deciding_keys
+from fcit_plugin.errors import FcitError
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.folder import StateFolder
 
@@ -139,7 +140,7 @@ REFUSED = [
 def test_a_recipe_that_would_give_other_numbers_is_refused_before_the_model_is_loaded(whole, keys, changes, parts, monkeypatch):
     recipe = {key: value for key, value in (keys | changes).items() if value is not None}
     monkeypatch.setattr(open_session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(recipe)
     text = str(caught.value)
     assert [part for part in [*parts, "round-0004", "`overwrite_output_dir: true`"] if part not in text] == [], text
@@ -167,7 +168,7 @@ def test_other_data_under_the_same_names_is_refused_and_named(whole, keys, text_
     for name in ("letter_train", "color_test"):
         records = json.loads((data / f"{name}.json").read_text())
         (data / f"{name}.json").write_text(json.dumps(records[::-1]))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(keys | {"dataset_dir": str(data)})
     text = str(caught.value)
     assert "the training set of `letter` was '24 records, " in text and "the test set of `color` was '6 records, " in text
@@ -200,7 +201,7 @@ def test_with_no_good_commit_left_the_run_says_so_instead_of_beginning_anew(kill
     recipe = killed(1, resume_from_checkpoint=True)
     for commit in Checkpoints(Path(recipe["output_dir"])).commits():
         damage(commit / "progress.json")
-    with pytest.raises(ValueError, match="None of the 2 commits in .* is good; .*`overwrite_output_dir: true`"):
+    with pytest.raises(ValueError, match=r"None of the 2 commits in .* is good; .*`overwrite_output_dir: true`"):
         run_recipe(recipe)
 
 
@@ -241,7 +242,7 @@ def test_while_a_run_has_not_ended_its_commits_can_be_used_and_its_folder_says_s
         return load_model(load_tokenizer(model_args)["tokenizer"], model_args, finetuning_args)
 
     assert loaded(output_dir / "checkpoints" / "round-0003") is not None
-    with pytest.raises(ValueError, match="has not come to its end; .*checkpoints/round-0003"):
+    with pytest.raises(ValueError, match=r"has not come to its end; .*checkpoints/round-0003"):
         loaded(output_dir)
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.errors import FcitError
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.recipe.combinations import check_combination
@@ -183,7 +184,7 @@ def test_what_the_factors_lack_is_in_the_base_weights(runs, name):
     states = [StateFolder(commit).load() for commit in commits]
     assert StateFolder(before).load().base == {}
     grown = [sum(change_of(state.base, layer).norm() for layer in changed_layers(state.base)) for state in states]
-    assert 0 < grown[0] and len({len(list(changed_layers(state.base))) for state in states}) == 1
+    assert grown[0] > 0 and len({len(list(changed_layers(state.base))) for state in states}) == 1
     assert all(value.any() == (name == "exact") for key, value in states[-1].subspaces[0].items() if factor_of(key) == "B")
 
 
@@ -221,7 +222,7 @@ def test_chat_and_export_have_the_changed_base_weights(runs, name, text_model, t
 
 def test_plain_adapters_of_changed_base_weights_need_a_copy_of_the_base(runs, text_model, tmp_path):
     _, output_dir = runs("exact")
-    with pytest.raises(ValueError, match="has changed the base weights .* give --base-copy DIR"):
+    with pytest.raises(ValueError, match=r"has changed the base weights .* give --base-copy DIR"):
         export_adapters(output_dir, tmp_path / "adapters", with_router=False, adapters_only=True)
     export_adapters(output_dir, tmp_path / "adapters", base_copy=tmp_path / "base", with_router=False)
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
@@ -249,6 +250,6 @@ def test_base_weights_that_cannot_be_changed_are_refused_before_anything_is_load
     given = {"is_zero3": lambda: "deepspeed" in changes}
     training_args.hf_deepspeed_config = type("Config", (), {"is_zero3": lambda self: given["is_zero3"]()})()
     model_args.quantization_bit = changes.get("quantization_bit")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         check_combination(model_args, data_args, training_args, finetuning_args, finetuning_args.fcit_request.args)
     assert all(word in str(caught.value) for word in words), caught.value

@@ -11,6 +11,7 @@ from runs import report_of
 from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.pipeline import Pipeline
 from fcit_plugin.data.raw_files import TrainFiles
+from fcit_plugin.errors import FcitError
 
 SITES = ["bonn", "aachen", "celle", "bonn", "bonn", "aachen"]
 ANSWERS = ["red", "green", "blue", "red", "grey", "red"]
@@ -33,7 +34,7 @@ def formats(tmp_path_factory):
         [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": "one"}] * 2 + [{"from": "human", "value": QUESTION}]
         for _ in pairs
     ]
-    chats = [{"site": s, "conversations": t + [{"from": "gpt", "value": a}]} for t, (s, a) in zip(turns, pairs, strict=True)]
+    chats = [{"site": s, "conversations": [*t, {"from": "gpt", "value": a}]} for t, (s, a) in zip(turns, pairs, strict=True)]
     pages = [
         {"site": s, "messages": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": a}]} for s, a in pairs
     ]
@@ -110,7 +111,7 @@ def test_what_has_no_column_is_refused(formats, tmp_path, entry, words):
     (tmp_path / "broken.json").write_text("[{")
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "dataset_info.json").write_text(json.dumps({"x": entry}))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         TrainFiles(Catalogue(str(tmp_path))).column("x", "hospital")
     assert [word for word in words if word not in str(caught.value)] == []
 

@@ -32,7 +32,7 @@ def out(small_mini, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "out"
     result = prepare(small_mini, folder, ALL)
     assert result.defects == [] and result.dropped == {}
-    sizes = {key: tiny.MINI_TRAIN for key in LAYOUT} | {f"{key}_test": tiny.MINI_TEST for key in LAYOUT}
+    sizes = dict.fromkeys(LAYOUT, tiny.MINI_TRAIN) | {f"{key}_test": tiny.MINI_TEST for key in LAYOUT}
     assert result.written == sizes
     return folder
 

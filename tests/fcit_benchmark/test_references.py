@@ -133,5 +133,5 @@ class TestCaptions:
 
     @pytest.mark.parametrize("content", [[], {}, {"images": []}, {"annotations": {}}, None])
     def test_another_file_is_refused(self, content):
-        with pytest.raises(BrokenFile, match="captions.json.*annotations"):
+        with pytest.raises(BrokenFile, match=r"captions\.json.*annotations"):
             Captions(content, "captions.json")

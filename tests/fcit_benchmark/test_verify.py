@@ -249,7 +249,7 @@ class TestCommand:
     def test_a_copy_with_every_kind_of_defect(self, root, edit, monkeypatch, capsys, tmp_path):
         """Each defect is a line that names file and record, and an entry of the JSON report."""
         expected = set()
-        for number, (file, record, change, kind, _) in enumerate(RECORDS.values()):
+        for number, (file, _, change, kind, _) in enumerate(RECORDS.values()):
             target = f"instructions/{'DVQA/train.json' if file == ARXIV else 'DVQA/test.json'}"
             if file == GROUNDING_TEST:
                 target = file

@@ -9,6 +9,7 @@ from fcit_plugin.adapters.aggregation import AggregationResult, Exact, LoraAggre
 from fcit_plugin.adapters.base_change import change_of
 from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
 from fcit_plugin.hookspecs import hookimpl
@@ -363,6 +364,6 @@ def test_a_registered_aggregation_is_a_value_of_the_key(register):
     ],
 )
 def test_what_does_not_go_together_is_refused(keys, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         FcitArguments(**keys)
     assert all(word in str(caught.value) for word in words), caught.value

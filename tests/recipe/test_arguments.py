@@ -8,6 +8,7 @@ import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
 
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.errors import FcitError
 
 #: defaults that the issue and the method's description name
 DEFAULTS = {
@@ -155,7 +156,7 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "parts"), REFUSED, ids=lambda value: str(value)[:60])
 def test_a_recipe_that_cannot_work_gives_one_sentence_that_names_the_key(text_recipe, changes, parts):
     keys = text_recipe(**changes) | {"model_name_or_path": "/no/such/model"}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         get_train_args(keys)
     text = str(caught.value)
     assert [part for part in parts if part not in text] == [], text
@@ -173,7 +174,7 @@ REFUSED_BEFORE_LOADING = [
 @pytest.mark.parametrize(("changes", "parts"), REFUSED_BEFORE_LOADING, ids=lambda value: str(value)[:60])
 def test_unknown_data_sets_are_named_before_the_model_is_loaded(text_recipe, run, changes, parts):
     keys = text_recipe(**changes) | {"model_name_or_path": "/no/such/model"}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run(keys)
     assert [part for part in parts if part not in str(caught.value)] == []
 
@@ -184,7 +185,7 @@ def test_an_output_folder_with_results_is_not_written_over_unless_told(text_reci
     path = Path(keys["output_dir"]) / held
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(ValueError, match="already holds the results of a run.*`overwrite_output_dir: true`"):
+    with pytest.raises(ValueError, match=r"already holds the results of a run.*`overwrite_output_dir: true`"):
         run(keys)
     with pytest.raises(ValueError, match="/no/such/model"):  # refused before anything is cleared
         run(keys | {"overwrite_output_dir": True, "model_name_or_path": "/no/such/model"})
@@ -193,7 +194,7 @@ def test_an_output_folder_with_results_is_not_written_over_unless_told(text_reci
 
 def test_a_good_recipe_parses_to_sft_with_our_arguments_beside(text_recipe):
     keys = text_recipe()
-    model_args, data_args, training_args, finetuning_args, _ = get_train_args(dict(keys))
+    _, data_args, training_args, finetuning_args, _ = get_train_args(dict(keys))
     assert (finetuning_args.stage, finetuning_args.fcit_request.stage) == ("sft", "fcit")
     assert data_args.dataset == ["color", "letter"]
     assert training_args.do_train
@@ -267,7 +268,7 @@ def test_an_fcit_stage_is_for_training_alone(text_recipe):
 
 
 def test_misspelt_flags_are_named(text_recipe):
-    with pytest.raises(ValueError, match="`fcit_num_client`.*`fcit_num_clients`"):
+    with pytest.raises(ValueError, match=r"`fcit_num_client`.*`fcit_num_clients`"):
         get_train_args(["--stage", "fcit", "--fcit_num_client", "3"])
 
 

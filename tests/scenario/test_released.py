@@ -7,6 +7,7 @@ import shutil
 import pytest
 from tables import Table
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, get_scenario
 from fcit_plugin.scenario.released_partition import released_folder
 
@@ -77,7 +78,7 @@ def test_a_setting_or_beta_that_was_not_released_is_refused(tmp_path, source):
     write(tmp_path, "cap_hom", source, beta="0.5")
     with pytest.raises(ValueError, match=r"cap/2\.0; set fcit_beta to one of 0\.5, 1\.0\."):
         released_folder(tmp_path, "cap_het", 2)
-    with pytest.raises(ValueError, match="seq/1.0; set fcit_data_dir"):
+    with pytest.raises(ValueError, match=r"seq/1\.0; set fcit_data_dir"):
         released_folder(tmp_path, "task_hom", 1.0)
     with pytest.raises(ValueError, match="no released partitions for fcit_setting: custom"):
         released_folder(tmp_path, "custom", 1.0)
@@ -119,7 +120,7 @@ def defect(folder, name):
 )
 def test_each_defect_is_one_sentence_with_file_and_index(tmp_path, source, name, sentence):
     defect(write(tmp_path, "task_hom", source), name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         parts(tmp_path, "task_hom", source, 1)
     assert re.search(sentence, str(caught.value)), caught.value
     parts(tmp_path, "task_hom", source, 0)

@@ -1,4 +1,4 @@
-"""LLaMA Board (``llamafactory-cli webui``) on what a run left: its list of checkpoints, its chat, its export and its training."""
+"""LLaMA Board (``llamafactory-cli webui``) on what a run left: its list of checkpoints, chat, export and training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""disco_plus in whole runs: trained like DISCO to the bit, activated by kinds of instructions, with each subspace's own projector."""
+"""disco_plus in whole runs: trained like DISCO to the bit, activated by kinds of instructions, with own projectors."""
 
 import json
 from pathlib import Path

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from standin import hub_stand_in
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.serving.load import load_fcit_folder
@@ -169,7 +170,7 @@ def test_a_quantised_base_is_refused_before_anything_is_merged(text_run, text_ke
 )
 def test_what_cannot_be_exported_is_one_sentence(text_run, text_keys, tmp_path, more, parts):
     keys = infer_args(text_keys, text_run, export_dir=str(tmp_path / "merged")) | more
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         export_model({key: value for key, value in keys.items() if value is not None})
     assert [part for part in parts if part not in str(caught.value)] == []
     assert not (tmp_path / "merged").exists()

@@ -8,6 +8,7 @@ import torch
 
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.join import JOIN
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
 from fcit_plugin.scenario import Scenario, Task
@@ -181,7 +182,7 @@ def change(folder, name, **values):
 )
 def test_runs_that_do_not_belong_together_are_refused(folders, tmp_path, name, values, parts):
     change(folders[1], name, **values)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         join_folders(*folders, tmp_path / "out")
     assert [part for part in parts if part not in str(caught.value)] == []
     assert "\n" not in str(caught.value)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from flwr.app import Message, MessageType, RecordDict
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, ClientConfig, client_token, to_state, update_reply
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
@@ -212,7 +213,7 @@ UPDATE_DAMAGE = [
 @pytest.mark.parametrize(("name", "damage"), UPDATE_DAMAGE)
 def test_a_damaged_update_folder_gives_one_sentence_that_names_the_file(update, name, damage):
     damage(update / name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         read_update(update)
     assert str(update / name) in str(caught.value)
     assert "\n" not in str(caught.value)
