@@ -1,6 +1,6 @@
 """What trains a client: one of LLaMA-Factory's stages, with its trainer, its data collator and its form of the records."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -17,9 +17,6 @@ from llamafactory.data import (
 from llamafactory.extras.constants import IGNORE_INDEX
 
 from ..data.pipeline import Pipeline
-
-#: What the classes below are mixed into: LLaMA-Factory's trainers, which have no types.
-TrainerBase: Any = object
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,11 @@ class LocalStage:
     sequences: int = 1
 
     @cached_property
-    def trainer(self) -> type[Trainer]:
+    def trainer(self) -> Callable[..., Any]:
         """Takes the keywords of LLaMA-Factory's trainer, ``batch_terms`` and ``projector_learning_rate``."""
         module, name = self.trained_by
-        return getattr(import_module(module, __package__), name)
+        made: Callable[..., Any] = getattr(import_module(module, __package__), name)
+        return made
 
     def make_collator(self, pipeline: Pipeline, model: torch.nn.Module) -> MultiModalDataCollatorForSeq2Seq:
         """The collator as LLaMA-Factory makes it for this stage.
