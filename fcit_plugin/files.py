@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from .errors import FcitError, one_line
 
 #: What to do about a file that a program has written and that is not as it was.
-SOUND_COPY = "get a sound copy of it"
+SOUND_COPY = "restore it from a backup or copy it again"
 #: How the name of a folder ends that is being written, or taken away; it begins with a dot.
 PARTIAL, DISCARDED = ".partial", ".discarded"
 

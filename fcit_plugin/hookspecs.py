@@ -67,7 +67,7 @@ def fcit_server_rules() -> "Mapping[str, Callable[..., Any] | Part]":
     ``args.options("server_rules")``. What is to be known of a rule before it is loaded, :class:`fcit_plugin.parts.ServerRule`
     says. A strategy must take all nodes that it is shown (:data:`fcit_plugin.federation.rules.ALL_NODES`).
 
-    Each subspace has an instance, made anew for each round. What a strategy remembers is kept with the server's state and put
+    Each subspace has an instance, made again for each round. What a strategy remembers is kept with the server's state and put
     on the next instance: what its ``state()`` gives goes to its ``load_state(arrays)``
     (:class:`fcit_plugin.federation.rules.RemembersItself`); without these, attributes that are arrays, dictionaries or lists
     of arrays, or floats. Anything else that has changed on it is refused.
@@ -96,7 +96,7 @@ def fcit_identity_encoders() -> "Mapping[str, Callable[..., Any] | Part]":
 def fcit_metrics() -> "Mapping[str, Callable[[Sequence[str], Sequence[Any]], float] | Part]":
     """Metrics, by the name that ``fcit_metric`` in ``dataset_info.json`` takes.
 
-    Each is ``(predictions, answers) -> score from 0 to 100`` over all records of a data set, of which
+    Each is ``(predictions, answers) -> score from 0 to 100`` over all records of a dataset, of which
     there is at least one. An answer is a text, a list of texts, or the four numbers of a box. Where every record has
     a score of its own, :func:`fcit_plugin.evaluation.metrics.mean_of` makes the metric. What cannot be scored is
     raised as ValueError: before the training each metric is tried on the answers themselves.

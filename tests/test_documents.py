@@ -64,9 +64,9 @@ def anchors(page: Path) -> set[str]:
 def test_anchors_are_githubs(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "# Bounds: `fcit_reference`\n## A-b, c & d!\n## Twice\n```bash\n# no heading\n```\n### Twice ###\n## [Link](x.md)\n"
+        "# Bounds: `fcit_bound`\n## A-b, c & d!\n## Twice\n```bash\n# no heading\n```\n### Twice ###\n## [Link](x.md)\n"
     )
-    assert anchors(page) == {"bounds-fcit_reference", "a-b-c--d", "twice", "twice-1", "link"}
+    assert anchors(page) == {"bounds-fcit_bound", "a-b-c--d", "twice", "twice-1", "link"}
 
 
 def test_links_are_found_in_prose_alone(tmp_path):

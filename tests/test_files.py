@@ -119,11 +119,15 @@ def test_rows_come_back_from_the_csv_file(tmp_path):
 
 #: what reads a file, what is in it (None: it is not there), and what the sentence says
 UNREADABLE = [
-    (read_json, None, "cannot be read (No such file or directory); get a sound copy of it."),
-    (read_text, b"a\xff", "is not UTF-8 text (byte 1); get a sound copy of it."),
-    (read_json, b'{"a": ', "is not valid JSON (Expecting value: line 1 column 7 (char 6)); get a sound copy of it."),
+    (read_json, None, "cannot be read (No such file or directory); restore it from a backup or copy it again."),
+    (read_text, b"a\xff", "is not UTF-8 text (byte 1); restore it from a backup or copy it again."),
+    (
+        read_json,
+        b'{"a": ',
+        "is not valid JSON (Expecting value: line 1 column 7 (char 6)); restore it from a backup or copy it again.",
+    ),
     (read_json, b'["\xff"]', "is not valid JSON ("),
-    (read_object, b"[1]", "does not hold a JSON object; get a sound copy of it."),
+    (read_object, b"[1]", "does not hold a JSON object; restore it from a backup or copy it again."),
     (lambda path: read_object(path, ("a", "b", "c"), "fetch it again"), b'{"b": 1}', "lacks a, c; fetch it again."),
     (read_json_lines, b'{"a": 1}\n\n{"b"', ", line 3 is not valid JSON ("),
     (check_tensors, None, "is missing or corrupt: "),

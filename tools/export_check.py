@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-PROMPT = "which colour has the large square ?"
+PROMPT = "which color has the large square ?"
 
 
 def load(folder: str) -> torch.nn.Module:

@@ -174,7 +174,7 @@ def write_shared(model: nn.Module, state: Tensors) -> None:
 
 
 def fresh_subspace(like: Tensors, seed: int) -> Tensors:
-    """The LoRA initialisation that a new subspace begins from: A uniform as in PEFT, B = 0.
+    """The LoRA initialization that a new subspace begins from: A uniform as in PEFT, B = 0.
 
     Drawn on the CPU from the seed alone, so that every site gets the same numbers on any device.
 

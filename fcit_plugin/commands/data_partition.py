@@ -20,7 +20,7 @@ _OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None, "adapter_name
 #: More clients than this are not listed one by one.
 _LISTED = 100
 
-#: Characters a line; tables take what they need, also where the output is no terminal.
+#: Characters a line; tables take what they need, also where the output is not a terminal.
 _WIDE = 400
 
 
@@ -49,7 +49,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         keys: The recipe. Keys that do not decide the partition are passed over.
 
     Raises:
-        FcitError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
+        FcitError: A fcit key is misspelled or has a value that cannot work, or a dataset is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
     from ..data.catalogue import Catalogue
@@ -106,7 +106,7 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
     title = f"{partition.scenario.name}: {options.num_clients} clients, {options}, seed {partition.seed}"
     console = Console(highlight=False, width=_WIDE)
     summary = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for name in ("task", "data set"):
+    for name in ("task", "dataset"):
         summary.add_column(name)
     for name in ("records", "smallest", "median", "largest", "without"):
         summary.add_column(name, justify="right")

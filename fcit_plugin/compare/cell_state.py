@@ -87,7 +87,7 @@ def clear(cell: Cell) -> None:
     if not cell.folder.exists():
         return
     if not any((cell.folder / name).exists() for name in (RECIPE, REPORT_JSON, FOLDER)):
-        raise FcitError(f"{cell.folder} is no folder of a run, so it is not overwritten; name another `output_dir`.")
+        raise FcitError(f"{cell.folder} is not a folder of a run, so it is not overwritten; name another `output_dir`.")
     shutil.rmtree(cell.folder)
 
 

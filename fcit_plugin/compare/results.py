@@ -60,7 +60,7 @@ class Results:
         self._reports = {name: runs[name].report for name, keys in differing.items() if not keys}
 
     def state_of(self, cell: Cell) -> CellState:
-        """How far a cell has come; one that the files have from other keys may have been run anew in its folder."""
+        """How far a cell has come; one that the files have from other keys may have been run again in its folder."""
         if cell.name in self._reports:
             return CellState(CellStatus.FINISHED)
         state = state_of(cell)
@@ -105,7 +105,7 @@ def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
     """Return the runs of results files by name, those of other grids with this `output_dir` among them.
 
     Raises:
-        FcitError: a file is missing, a line is no run, a run of another `output_dir`, or there twice; the sentence names
+        FcitError: a file is missing, a line is not a run, a run of another `output_dir`, or there twice; the sentence names
             the file and the line.
     """
     runs: dict[str, Run] = {}

@@ -17,13 +17,13 @@ _PLACEHOLDERS = ("<image>", "<video>", "<audio>")
 
 
 class Instructions:
-    """The latest user instruction of the prompts of a data set, by their token ids."""
+    """The latest user instruction of the prompts of a dataset, by their token ids."""
 
     def __init__(self) -> None:
         self._texts: dict[bytes, str] = {}
 
     def __reduce__(self):
-        return Instructions, ()  # data sets fingerprints the arguments: what is kept here changes nothing of its work
+        return Instructions, ()  # datasets fingerprints the arguments: what is kept here changes nothing of its work
 
     def remember(self, ids: Sequence[int], text: str) -> None:
         """Keep the instruction of a prompt."""

@@ -55,12 +55,12 @@ def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], sour
     """Refuse training records whose identity token nothing could be made of.
 
     Args:
-        name: The data set.
+        name: The dataset.
         images: For each record its images.
         source: The ``fcit_identity_source`` that wants them.
 
     Raises:
-        FcitError: The sentence names the data set and the first record.
+        FcitError: The sentence names the dataset and the first record.
     """
     for record, given in enumerate(images):
         if not given:

@@ -22,7 +22,7 @@ class TrainFiles:
     """Implements :class:`fcit_plugin.scenario.Source` on the files that ``dataset_info.json`` names.
 
     Args:
-        catalogue: The recipe's data sets.
+        catalogue: The recipe's datasets.
         max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
     """
 
@@ -49,7 +49,7 @@ class TrainFiles:
         """See :class:`fcit_plugin.scenario.Source`.
 
         Raises:
-            FcitError: The data set is not in a file, or a record has no such column.
+            FcitError: The dataset is not in a file, or a record has no such column.
         """
         if (dataset, name) in self._names:
             return self._names[dataset, name]
@@ -57,7 +57,7 @@ class TrainFiles:
         for index, record in enumerate(self._records(dataset)):
             if name not in record:
                 raise FcitError(
-                    f"Record {index} of the data set {dataset} ({self._path(dataset)}) has no column {name!r};"
+                    f"Record {index} of the dataset {dataset} ({self._path(dataset)}) has no column {name!r};"
                     f" it has {', '.join(record)}."
                 )
             values.append(record[name])
@@ -78,12 +78,12 @@ class TrainFiles:
         for key in _NOT_THE_FILES:
             if entry.get(key) is not None:
                 raise FcitError(
-                    f"The data set {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
+                    f"The dataset {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
                     " write them to a JSON file and name it as `file_name`."
                 )
         path = self.catalogue.root(dataset) / entry["file_name"]
         if not path.is_file():
-            raise FcitError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
+            raise FcitError(f"The dataset {dataset} has no file {path}; fix `file_name`, `dataset_dir` or `fcit_data_dir`.")
         return path
 
 

@@ -1,4 +1,4 @@
-"""Running a recipe's programs: one for a method, and those of its bounds (``fcit_reference``)."""
+"""Running a recipe's programs: one for a method, and those of its bounds (``fcit_bound``)."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -56,9 +56,9 @@ def programs(session: Session) -> dict[str, Program]:
     """The programs of a session's recipe, each by its name; that of a single one is empty."""
     program, args = session.program, session.args
     parts = (program.args, program.scenario, program.seed, program.blank)
-    if args.fcit_reference == "zero_shot":
+    if args.fcit_bound == "zero_shot":
         return {"": Untrained(*parts)}
-    if args.fcit_reference == "local":
+    if args.fcit_bound == "local":
         clients = sample_clients(args.fcit_num_clients, args.fcit_clients_per_round, seed=program.seed, stage=0, round=0)
         return {f"client_{client}": Alone(*parts, client, position) for position, client in enumerate(clients)}
     return {"": program}
@@ -97,7 +97,7 @@ def _client_of(run: FederatedRun) -> int:
 
 
 def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
-    """The mean of runs that had nothing to do with each other; nothing travelled.
+    """The mean of runs that had nothing to do with each other; nothing traveled.
 
     Returns:
         A report like that of one run, whose assignments name the runs by their number in place of subspaces, and beside

@@ -64,7 +64,7 @@ class LocalTrainer:
         finetuning_args: LLaMA-Factory's fine-tuning arguments.
         processes: The processes of this run.
         partition: Who has which records; None where a site has its own.
-        own_datasets: A site's own data sets, in place of its part of the partition.
+        own_datasets: A site's own datasets, in place of its part of the partition.
         base_weights: The base weights, where the server changes them.
         make_callback: Makes the callback that reports a client's steps.
     """
@@ -268,7 +268,7 @@ def _tear_down(trainer: Trainer) -> None:
         AcceleratorState._reset_state(reset_partial_state=False)
     else:
         trainer.accelerator.free_memory()
-    # mixed precision wraps the model's forward anew for each Accelerator, and nothing takes it off again
+    # mixed precision wraps the model's forward again for each Accelerator, and nothing takes it off again
     for wrapper in ("forward", "_original_forward"):
         vars(trainer.model).pop(wrapper, None)
     trainer.optimizer = trainer.lr_scheduler = None

@@ -1,6 +1,6 @@
 """Going on from a finished run (``adapter_name_or_path`` with ``stage: fcit``).
 
-Its stages stay, those of the recipe come behind them.
+Its stages stay, those of the recipe follow them.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class Earlier:
         """Read an output folder, without the weights.
 
         Raises:
-            FcitError: A file is missing or damaged, or the run has not come to its end.
+            FcitError: A file is missing or damaged, or the run has not finished.
         """
         source = StateFolder(folder)
         source.check()
@@ -100,7 +100,7 @@ class Earlier:
         return self.source.load(), self.source.progress(), log
 
     def check_recipe(self, parts: Iterable[Any], ours: Mapping[str, Any], evaluates: bool) -> None:
-        """Refuse a recipe that does not fit what was learnt, as far as can be told without the model.
+        """Refuse a recipe that does not fit what was learned, as far as can be told without the model.
 
         Args:
             parts: The argument objects.
@@ -126,22 +126,22 @@ class Earlier:
             found += differing(before, ours, parts, _PRIVACY)
         if found:
             raise FcitError(
-                f"The run in {self.folder} (`adapter_name_or_path`) cannot be gone on from with this recipe: "
+                f"The run in {self.folder} (`adapter_name_or_path`) cannot be continued with this recipe: "
                 f"{'; '.join(found)}; take these back."
             )
 
     def check_tests(self, catalogue: Catalogue) -> None:
-        """Refuse to go on without the test records of what was learnt: nobody could tell what is forgotten.
+        """Refuse to go on without the test records of what was learned: nobody could tell what is forgotten.
 
         Raises:
-            FcitError: The sentence names the data set.
+            FcitError: The sentence names the dataset.
         """
         for name in self.scenario.all_datasets():
             try:
                 catalogue.check_tests([name])
             except ValueError as error:
                 raise FcitError(
-                    f"The run in {self.folder} has learnt `{name}`, and what is kept of it cannot be evaluated: {error} "
+                    f"The run in {self.folder} has learned `{name}`, and what is kept of it cannot be evaluated: {error} "
                     "Its training records are not needed; without test records set `fcit_eval_every: never`."
                 ) from error
 
@@ -152,7 +152,7 @@ class Earlier:
             ours: See :func:`fcit_plugin.engine.fingerprint.data_keys`.
 
         Raises:
-            FcitError: The sentence names the data sets.
+            FcitError: The sentence names the datasets.
         """
         before = {key: value for recipe in self.progress.recipes for key, value in recipe["data"].items()}
         keys = [dataset_key(name, part) for name in self.scenario.all_datasets() for part in ("test", "metrics")]
@@ -160,7 +160,7 @@ class Earlier:
         if found:
             raise FcitError(
                 f"Scores cannot go on from those of the run in {self.folder} (`adapter_name_or_path`): {'; '.join(found)}; "
-                "put these back (keys that decide how records are tokenised play a part), or set `fcit_eval_every: never`."
+                "put these back (keys that decide how records are tokenized play a part), or set `fcit_eval_every: never`."
             )
 
     def check_model(self, state: ServerState, blank: Tensors, targets: list[str], shared: Tensors, weights: str | None) -> None:

@@ -65,7 +65,7 @@ def make_plan(session: Session) -> Plan:
     given = session.request.given
     setting = session.scenario.name if session.earlier is not None else given.fcit_setting
     return Plan(
-        title=f"{given.fcit_reference or given.fcit_method}, {setting}, seed {session.training_args.seed}",
+        title=f"{given.fcit_bound or given.fcit_method}, {setting}, seed {session.training_args.seed}",
         settings=_settings(session, payload, processes),
         data=data,
         shares=[_share(session, local, index) for index in session.scenario.tasks_to_train()],
@@ -110,7 +110,7 @@ def _kinds(program: Program, dimension: int) -> list[str]:
 
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
     test = None
-    if evaluates:  # counted, not taken: few of the records are tokenised
+    if evaluates:  # counted, not taken: few of the records are tokenized
         test = min(len(session.pipeline.test(name)), session.args.fcit_eval_samples or sys.maxsize)
     if name not in session.scenario.datasets_to_train():
         return DataSummary(name, None, test, [])
@@ -168,7 +168,7 @@ def _base_after(program: Program, state: ServerState) -> Tensors:
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
-    """Most answers that all evaluations generate: one a test record; after training one more if it is no label of the set."""
+    """Most answers that all evaluations generate: one a test record; after training one more if it is not a label of the set."""
     args, scenario = session.args, session.scenario
     earlier = session.earlier.progress if session.earlier is not None else Progress()
     labels = session.pipeline.label_sets(scenario.datasets_to_train(), earlier.labels)
@@ -263,7 +263,7 @@ def _notes(processes: int, stage: int, packing: bool) -> list[str]:
     guessed = "Activations are an estimate."
     if not packing:
         guessed = (
-            f"Token lengths are those of {SAMPLE} records a data set, the rest is not tokenised yet; activations are an "
+            f"Token lengths are those of {SAMPLE} records a dataset, the rest is not tokenized yet; activations are an "
             "estimate."
         )
     exact = f"Clients, records, steps and bytes are exact, as long as no client fails. {guessed}"

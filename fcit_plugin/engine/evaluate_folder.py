@@ -1,4 +1,4 @@
-"""``stage: fcit`` with ``do_train: false``: what a run has learnt, evaluated anew with other keys of inference."""
+"""``stage: fcit`` with ``do_train: false``: what a run has learned, evaluated again with other keys of inference."""
 
 import dataclasses
 import time
@@ -24,7 +24,7 @@ _SCALE = ("r", "lora_alpha", "use_rslora")
 
 
 def evaluate_folder(session: Session, folder: Path) -> Report:
-    """Score the subspaces of a folder on the test records of the recipe's data sets; writes and prints a report.
+    """Score the subspaces of a folder on the test records of the recipe's datasets; writes and prints a report.
 
     Only the state at the folder's end is there, so the report has scores after the last stage alone: Last, but neither
     Avg nor forgetting.

@@ -1,4 +1,4 @@
-"""Evaluation by generation: every sample through its own activation, batches of mixed data sets."""
+"""Evaluation by generation: every sample through its own activation, batches of mixed datasets."""
 
 import contextlib
 import dataclasses
@@ -33,11 +33,11 @@ from .processes import Processes
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores from 0 to 100 by data set.
+    """Scores from 0 to 100 by dataset.
 
     Attributes:
-        free: The data set's own metric.
-        restricted: The same with answers restricted to the data set's label set; None where the answers are open.
+        free: The dataset's own metric.
+        restricted: The same with answers restricted to the dataset's label set; None where the answers are open.
         other: By its further metrics: metric and score.
     """
 
@@ -47,7 +47,7 @@ class Scores:
 
 
 class Evaluator:
-    """Answers the test records of data sets and scores the answers.
+    """Answers the test records of datasets and scores the answers.
 
     Args:
         model: PEFT model that also trains.
@@ -55,7 +55,7 @@ class Evaluator:
         encoder: Identity encoder.
         args: The recipe's fcit keys.
         generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
-        labels: The label set of each data set, None where answers are open.
+        labels: The label set of each dataset, None where answers are open.
         processes: The processes of this run, which share the records.
         base_weights: The base weights, where the server changes them.
     """
@@ -92,8 +92,8 @@ class Evaluator:
 
         Args:
             state: Subspaces, tokens and shared trainables.
-            names: Data sets.
-            restricted: Whether to answer from the data sets' own labels too.
+            names: Datasets.
+            restricted: Whether to answer from the datasets' own labels too.
             router: Weighs the subspaces; None for the recipe's activation of the state's identity tokens.
         """
         samples = self._samples(names)
@@ -130,13 +130,13 @@ class Evaluator:
         )
 
     def check(self, names: Sequence[str]) -> None:
-        """Score the data sets' own answers: what a metric lacks, or cannot read, is better known before the training.
+        """Score the datasets' own answers: what a metric lacks, or cannot read, is better known before the training.
 
         Args:
-            names: Data sets.
+            names: Datasets.
 
         Raises:
-            FcitError: Answers of a data set cannot be scored; the sentence names it.
+            FcitError: Answers of a dataset cannot be scored; the sentence names it.
         """
         samples = self._samples(names)
 
@@ -147,7 +147,7 @@ class Evaluator:
                     try:
                         sample.score(metric, answers)
                     except ValueError as error:
-                        raise FcitError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
+                        raise FcitError(f"The dataset {sample.name} cannot be scored by {metric}: {error}") from error
 
         self.processes.compute_on_main(try_all)
 
@@ -177,7 +177,7 @@ class Evaluator:
     def _generate(
         self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
-        """The token ids generated for each row, by data set and number of the record."""
+        """The token ids generated for each row, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         processes = self.processes
@@ -240,7 +240,7 @@ class Evaluator:
         return output[:, length:].tolist()
 
     def _texts(self, generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
-        """Answers by data set, in the records' order."""
+        """Answers by dataset, in the records' order."""
         answers: dict[str, list[str]] = {}
         for name, i in sorted(generated):
             text = self.pipeline.tokenizer.decode(generated[name, i], skip_special_tokens=True)
@@ -258,7 +258,7 @@ class Evaluator:
         return len(ids) == self.max_new_tokens  # cut off on its way, as the restricted answer would be
 
     def _trie(self, name: str) -> dict | None:
-        """The data set's own labels as a prefix tree of token ids; None where the answers are open."""
+        """The dataset's own labels as a prefix tree of token ids; None where the answers are open."""
         labels = self.labels.get(name)
         if labels is None:
             return None

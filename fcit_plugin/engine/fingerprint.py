@@ -21,7 +21,7 @@ from ..scenario.tasks import Scenario
 
 #: What decides beside the keys of a recipe, as commits and reports call it.
 NUM_PROCESSES, BASE_MODEL, EARLIER_RUN = "num_processes", "base_model_fingerprint", "earlier_run_fingerprint"
-#: What they are called in a sentence, and by :func:`dataset_key` the parts of a data set.
+#: What they are called in a sentence, and by :func:`dataset_key` the parts of a dataset.
 _IN_WORDS = {
     NUM_PROCESSES: "the number of processes",
     BASE_MODEL: "the fingerprint of `model_name_or_path`",
@@ -76,17 +76,17 @@ def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
 
 
 def dataset_key(name: str, part: str) -> str:
-    """The key of what decides about a data set.
+    """The key of what decides about a dataset.
 
     Args:
-        name: The data set.
+        name: The dataset.
         part: "train" for its training records, "test" for its test records, "metrics" for how it is scored.
     """
     return f"datasets.{name}.{part}"
 
 
 def data_keys(pipeline: Pipeline, scenario: Scenario, args: FcitArguments) -> dict[str, str]:
-    """What decides about each data set: the number of its records with a sum over them, and how it is scored."""
+    """What decides about each dataset: the number of its records with a sum over them, and how it is scored."""
     trained = scenario.datasets_to_train()
     found = {dataset_key(name, "train"): data_fingerprint(pipeline.train(name)) for name in trained}
     for name in scenario.all_datasets() if args.fcit_eval_every != "never" else ():
@@ -137,7 +137,7 @@ def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterabl
     if found:
         raise FcitError(
             f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(found)}. "
-            "Take these back, or begin anew in another `output_dir` or with `overwrite_output_dir: true`."
+            "Take these back, or begin again in another `output_dir` or with `overwrite_output_dir: true`."
         )
 
 

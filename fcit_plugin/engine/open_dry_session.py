@@ -20,12 +20,12 @@ from ..state.checkpoints import Checkpoints
 from .open_session import check_output_dir, load_tokenizer_module, make_program, pipeline_parts, read_records, read_setup
 from .session import Session, Setup, adapter_config
 
-#: Records of each data set that are tokenised, spread evenly over it.
+#: Records of each dataset that are tokenized, spread evenly over it.
 SAMPLE = 32
 
 
 class SamplePipeline(Pipeline):
-    """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
+    """Reads all records, and tokenizes a few of them; all where their lengths say how they are packed."""
 
     def __init__(self, model_args, data_args, *args) -> None:
         data_args = copy.copy(data_args)
@@ -40,7 +40,7 @@ class SamplePipeline(Pipeline):
 
     @override
     def _load(self, name: str, generate: bool):
-        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each data set
+        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each dataset
             return super()._load(name, generate)
 
 
@@ -82,7 +82,7 @@ def open_dry_session(
         state, *_ = setup.earlier.load(setup.processes)
         targets = adapter_config(model)["target_modules"]
         setup.earlier.check_model(state, program.blank, targets, read_shared(model), None)
-    if setup.args.fcit_reference == "oracle":
+    if setup.args.fcit_bound == "oracle":
         dimension = len(setup.scenario.tasks)
     else:
         dimension = source_dimension(*setup.identity_source, model, tokenizer_module["tokenizer"])

@@ -56,7 +56,7 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
     held = check_output_dir(setup, checkpoints, start)
     tokenizer_module = load_tokenizer_module(setup)
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
-    oracle = setup.args.fcit_reference == "oracle"
+    oracle = setup.args.fcit_bound == "oracle"
     pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
     data = {}
     if setup.request.stage == "fcit":
@@ -179,7 +179,7 @@ def _check_recipe(setup: Setup, folder: Path, manifest: dict[str, Any]) -> None:
     if manifest["stage"] >= setup.scenario.num_stages:
         raise FcitError(
             f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in; to go on with "
-            "new tasks, put their stages behind the old ones in `fcit_stages`."
+            "new tasks, put their stages after the old ones in `fcit_stages`."
         )
 
 

@@ -58,7 +58,7 @@ class Start:
 
 
 def find_start(training_args, stage: str | None, processes: Processes) -> Start | None:
-    """The commit that this run goes on from, None to begin anew. All processes get the same answer.
+    """The commit that this run goes on from, None to begin again. All processes get the same answer.
 
     LLaMA-Factory's habits: ``resume_from_checkpoint`` says so, with true or a path; without it an output folder that holds
     an earlier run goes on, unless ``overwrite_output_dir`` is true.
@@ -110,7 +110,7 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
     if found.bad:
         raise FcitError(
             f"None of the {len(found.bad)} commits in {checkpoints.folder} is good; "
-            "set `overwrite_output_dir: true` and take `resume_from_checkpoint` out to begin anew."
+            "set `overwrite_output_dir: true` and take `resume_from_checkpoint` out to begin again."
         )
     if wanted:
         logger.info_rank0(f"{output_dir} holds no commit to resume from yet; the run begins at the beginning.")

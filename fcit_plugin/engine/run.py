@@ -120,7 +120,7 @@ class FederatedRun:
         assert start is not None
         finished = self.state.stage == session.program.num_stages
         if finished:
-            logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written anew.")
+            logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written again.")
         if not session.is_main:
             return
         if not finished:
@@ -186,7 +186,7 @@ class FederatedRun:
             mean = sum(scores.free.values()) / len(scores.free)
             self.monitor.write(
                 f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
-                f"mean score {mean:.2f} over {len(scores.free)} data sets seen."
+                f"mean score {mean:.2f} over {len(scores.free)} datasets seen."
             )
         for values in scalars:
             self.monitor.scalars(values)
@@ -271,7 +271,7 @@ class FederatedRun:
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
 
     def _metrics(self, names: Iterable[str]) -> dict[str, str]:
-        """The metric that gives each data set's score."""
+        """The metric that gives each dataset's score."""
         if self.args.fcit_eval_every == "never":
             return {}
         return {name: self.session.catalogue.metrics(name).main for name in names}

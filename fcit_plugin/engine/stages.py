@@ -103,12 +103,12 @@ def run_aggregate(session: Session) -> None:
 def _read_updates(folders: Sequence[str], most: int) -> tuple[dict[str, Message], list[str]]:
     """The replies in update folders, by folder, and why others cannot be read.
 
-    A name that is no folder is the caller's slip and refused; what is in a folder is the client's.
+    A name that is not a folder is the caller's slip and refused; what is in a folder is the client's.
     """
     updates, reasons = {}, []
     for folder in folders:
         if not Path(folder).is_dir():
-            raise FcitError(f"`fcit_update_dirs`: {folder} is no folder.")
+            raise FcitError(f"`fcit_update_dirs`: {folder} is not a folder.")
         if folder in updates:
             raise FcitError(f"`fcit_update_dirs`: {folder} appears twice.")
         try:

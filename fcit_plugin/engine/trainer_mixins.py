@@ -63,7 +63,7 @@ class BatchTermsMixin:
         return (loss, outputs) if return_outputs else loss
 
     def _per_token(self, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
-        """What a sum over the learnt tokens is multiplied with, as the Trainer does with its own loss."""
+        """What a sum over the learned tokens is multiplied with, as the Trainer does with its own loss."""
         if num_items_in_batch is None:
             return 1 / (labels[..., 1:] != IGNORE_INDEX).sum().clamp(min=1)
         return (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1) / num_items_in_batch

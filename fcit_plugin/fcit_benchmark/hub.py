@@ -1,4 +1,4 @@
-"""Instructions and partitions from the Hugging Face data set MLLM-CL/FCIT.
+"""Instructions and partitions from the Hugging Face dataset MLLM-CL/FCIT.
 
 The hub has them in archives (``instruction/instruction_all.zip``), whose inner folders may change with an upload. A file is
 therefore put where the folder names that the benchmark knows say, whatever folders are around them.
@@ -56,7 +56,7 @@ class DownloadResult:
         if not self.new[part] + self.kept[part]:
             seen = f"; it has {', '.join(self.unknown[:3])} ..." if self.unknown else ""
             raise FcitError(
-                f"No {part} were found in the Hugging Face data set {HUB_DATASET}{seen}. "
+                f"No {part} were found in the Hugging Face dataset {HUB_DATASET}{seen}. "
                 f"Look at {URL} and put them into the folder {part} by hand."
             )
 
@@ -132,7 +132,7 @@ def _snapshot(patterns: list[str]) -> Path:
         return Path(snapshot_download(HUB_DATASET, repo_type="dataset", allow_patterns=patterns))
     except (OSError, httpx.HTTPError) as error:
         raise FcitError(
-            f"The Hugging Face data set {HUB_DATASET} cannot be fetched ({type(error).__name__}): connect to the network "
+            f"The Hugging Face dataset {HUB_DATASET} cannot be fetched ({type(error).__name__}): connect to the network "
             f"(and unset HF_HUB_OFFLINE), or put the files below the root of the benchmark by hand; they are at {URL}."
         ) from error
 

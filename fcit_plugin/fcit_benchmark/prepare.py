@@ -1,4 +1,4 @@
-"""The released files as plain LLaMA-Factory data sets (``formatting: sharegpt``), which need this plugin no longer."""
+"""The released files as plain LLaMA-Factory datasets (``formatting: sharegpt``), which need this plugin no longer."""
 
 import contextlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class PrepareResult:
     """What became of the files.
 
     Attributes:
-        written: Number of records written, by name of the data set.
+        written: Number of records written, by name of the dataset.
         defects: What was wrong; with ``written``, these records were left out.
     """
 
@@ -43,7 +43,7 @@ class PrepareResult:
 
 
 def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken: bool = False) -> PrepareResult:
-    """Convert data sets; nothing is written unless all of it can be.
+    """Convert datasets; nothing is written unless all of it can be.
 
     Each gets two files in ``out``, ``<key>.json`` and ``<key>_test.json``, and two entries in its ``dataset_info.json``. Test
     records keep their ``question_id``, and their box (``answer_bbox``) or captions (``references``) where they have one.
@@ -51,7 +51,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
     Args:
         root: Root of the benchmark.
         out: Folder to write, new or empty.
-        layouts: The data sets.
+        layouts: The datasets.
         drop_broken: Leave broken records out. Files that cannot be read stop the conversion all the same.
 
     Returns:
@@ -59,7 +59,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
         broken that is no single record.
 
     Raises:
-        FcitError: The root is no folder, or ``out`` is not empty.
+        FcitError: The root is not a folder, or ``out`` is not empty.
     """
     check_root(root)
     result = PrepareResult()

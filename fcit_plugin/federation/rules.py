@@ -114,7 +114,7 @@ class SelectBenignMultiKrum(MultiKrum):
         return super().aggregate_train(server_round, replies)
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Nothing: how many it selects is told anew in each round."""
+        """Nothing: how many it selects is told again in each round."""
         return {}
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -304,7 +304,7 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
-#: Set anew by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
+#: Set again by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
 _OF_THE_ROUND = "current_arrays"
 
 

@@ -54,7 +54,7 @@ class StoredArray(Array):
         data = Array(values).data
         digest = hashlib.sha256(data).digest()
         if self._digest not in (None, digest):
-            raise FcitError(f"{self._path} has changed while the round went on; get a sound copy of it.")
+            raise FcitError(f"{self._path} has changed while the round went on; restore it from a backup or copy it again.")
         self._digest = digest
         return data
 

@@ -6,7 +6,7 @@ into new subspaces. One invariant holds throughout:
 
     A client's update only lands in a subspace whose weights the client started from.
 
-A matched client starts from its subspace; all others start from the fresh LoRA initialisation, and only
+A matched client starts from its subspace; all others start from the fresh LoRA initialization, and only
 subspaces opened in that same round, which start there too, take them in.
 """
 
@@ -54,7 +54,7 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
 
     Returns:
         k of the largest cos(m_c, g_k) (ties: the smallest k) if it is >= tau, or if no further subspace may be
-        opened; else None: the client starts from the fresh LoRA initialisation.
+        opened; else None: the client starts from the fresh LoRA initialization.
 
     Raises:
         FcitError: `mean` is not finite, zero, or of another dimension than the subspaces.

@@ -1,4 +1,4 @@
-"""The bounds of a recipe (``fcit_reference``), written as recipes of their own."""
+"""The bounds of a recipe (``fcit_bound``), written as recipes of their own."""
 
 import dataclasses
 from typing import Any
@@ -35,7 +35,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     Returns:
         The fcit keys of the bound.
     """
-    if fcit.fcit_reference == "oracle":
+    if fcit.fcit_bound == "oracle":
         own: dict[str, Any] = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
         own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
@@ -45,9 +45,9 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     alone: dict[str, Any] = {item.name: item.default for group in server for item in dataclasses.fields(group)}
     alone |= {**_no_keys_of("methods"), **_no_keys_of("server_rules")}
     alone |= {"fcit_method": SEQUENTIAL, "fcit_max_subspaces": None, "fcit_activation": None}
-    if fcit.fcit_reference == "zero_shot":
+    if fcit.fcit_bound == "zero_shot":
         return dataclasses.replace(fcit, **alone, fcit_zero_shot=True)
-    if fcit.fcit_reference == "local":
+    if fcit.fcit_bound == "local":
         return dataclasses.replace(fcit, **alone)
     scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)
     num_tasks = len(scenario.tasks)

@@ -21,7 +21,7 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
         What was taken out; ``deepspeed`` as the configuration that its file holds.
 
     Raises:
-        FcitError: The DeepSpeed file is missing or no JSON.
+        FcitError: The DeepSpeed file is missing or not JSON.
     """
     aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
     recipe["use_cpu"] = True

@@ -133,7 +133,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
     fill_in(keys, stage, args)
     check_values(keys, known)
     earlier = earlier_folder(keys, stage)
-    counts = reference_recipe(keys, args) if args.fcit_reference else args
+    counts = reference_recipe(keys, args) if args.fcit_bound else args
     aside = set_aside(keys) if args.fcit_dry_run else {}
     return keys, Request(stage, counts, args, base_model, own_data, evaluated, earlier, aside)
 

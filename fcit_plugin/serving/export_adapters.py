@@ -1,4 +1,4 @@
-"""``fcit-cli export-adapters``: what a run learnt as standard adapters, and what picks one of them for a prompt."""
+"""``fcit-cli export-adapters``: what a run learned as standard adapters, and what picks one of them for a prompt."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -49,7 +49,7 @@ def export_adapters(
         base_copy: Also write a copy of the base model with the shared trainables (projector) in it.
         adapters_only: Leave the projectors out, the shared one and those of subspaces that have their own.
         with_router: Whether to write the router.
-        dataset_dir: Where ``fcit_export_instruction`` finds data sets.
+        dataset_dir: Where ``fcit_export_instruction`` finds datasets.
 
     Raises:
         FcitError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot

@@ -1,4 +1,4 @@
-"""Two runs on one base model made into one: what both learnt is merged, what one learnt is kept."""
+"""Two runs on one base model made into one: what both learned is merged, what one learned is kept."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

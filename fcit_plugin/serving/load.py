@@ -20,7 +20,7 @@ logger = logging.get_logger(__name__)
 
 
 def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
-    """Put what a run learnt onto the base model.
+    """Put what a run learned onto the base model.
 
     Args:
         model: The base model.

@@ -127,7 +127,7 @@ class TrainedRun:
         """
         if num_experts(self.state.subspaces[0]) is not None:
             raise FcitError(
-                f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed anew for "
+                f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed again for "
                 f"each token: they cannot {what}. Use the folder itself as `adapter_name_or_path` of chat, api or predict."
             )
 
@@ -166,7 +166,7 @@ class TrainedRun:
     def export_weights(
         self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args, pixels: PixelReader
     ) -> list[float]:
-        """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a data set activates."""
+        """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a dataset activates."""
         if fcit.fcit_export_weights != "auto":
             return self.fixed_weights(fcit.fcit_export_weights)
         given = fcit.fcit_export_instruction
@@ -180,7 +180,7 @@ class TrainedRun:
         if source != "text" and not any(images):
             raise FcitError(
                 f"`fcit_export_instruction: {given}` shows no image, and {self.folder} was trained with "
-                f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
+                f"`fcit_identity_source: {source}`; name a dataset with images, or set `fcit_export_weights`."
             )
         router = make_router()
         embedded = router.encoder.encode(encoder_inputs(router.encoder, texts, lambda: LazyPixels(images, pixels)))

@@ -81,12 +81,12 @@ class StateFolder:
         """The stages of the folder's run, behind which others can come.
 
         Raises:
-            FcitError: The run has not come to its end.
+            FcitError: The run has not finished.
         """
         stage, round, count = self.manifest["stage"], self.manifest["round"], self.scenario.num_stages
         if (stage, round) != (count, 0):
             raise FcitError(
-                f"{self.path} holds a run in its stage {stage}, round {round}, of {count} stages; let it come to its end, "
+                f"{self.path} holds a run in its stage {stage}, round {round}, of {count} stages; let it finish, "
                 "and name its output folder."
             )
         return self.scenario
@@ -101,7 +101,7 @@ class StateFolder:
         """PEFT's configuration of the subspaces.
 
         Raises:
-            FcitError: There is no subspace yet, or the file is missing or damaged.
+            FcitError: There is not a subspace yet, or the file is missing or damaged.
         """
         self.check_trained()
         return read_object(self.adapter_config_file, _ADAPTER_CONFIG)

@@ -78,7 +78,7 @@ def inspect(output_dir: Path) -> Inspection:
     elif good is not None:
         found.lines.append("not finished; go on with: llamafactory-cli train RECIPE.yaml resume_from_checkpoint=true")
     else:
-        found.lines.append("not finished, and no good commit to go on from: begin anew with overwrite_output_dir: true")
+        found.lines.append("not finished, and no good commit to go on from: begin again with overwrite_output_dir: true")
     return found
 
 
@@ -101,7 +101,7 @@ def _progress(number: int, manifest: Mapping[str, Any], progress: Progress) -> l
 
 
 def _stage_rows(manifest: Mapping[str, Any], progress: Progress) -> list[list[str]]:
-    rows = [["stage", "data sets", "rounds", "clients on subspace", "mean score"]]
+    rows = [["stage", "datasets", "rounds", "clients on subspace", "mean score"]]
     for stage, names in enumerate(manifest["stages"]):
         entries = [entry for entry in progress.assignments if entry["stage"] == stage]
         done = len({entry["round"] for entry in entries})

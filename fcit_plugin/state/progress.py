@@ -12,7 +12,7 @@ from ..evaluation.matrix import AccuracyMatrix
 
 @dataclass
 class Traffic:
-    """Bytes of arrays that travelled, over the whole run."""
+    """Bytes of arrays that traveled, over the whole run."""
 
     up: int = 0
     down: int = 0
@@ -24,18 +24,18 @@ class Progress:
 
     Attributes:
         step: Optimizer steps of all clients so far.
-        zero_shot: Scores of the untuned model by data set, None as long as it was not evaluated.
+        zero_shot: Scores of the untuned model by dataset, None as long as it was not evaluated.
         matrix: Scores after each stage.
-        restricted: Per stage the scores with answers restricted to the data sets' own labels.
+        restricted: Per stage the scores with answers restricted to the datasets' own labels.
         other: Per stage the scores by further metrics.
         assignments: Who trained which subspace, one entry per client and round.
         asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
-        traffic: Bytes that travelled.
+        traffic: Bytes that traveled.
         seconds: Wall-clock time, "total" and of it "evaluate".
         partition: How many records of what each client has, as :meth:`fcit_plugin.scenario.Partition.table` has it.
-        labels: The answers that occur in the training records of each data set, None where they are open; without those
+        labels: The answers that occur in the training records of each dataset, None where they are open; without those
             records nobody could tell them.
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
             one), "arguments" and "data".
@@ -71,7 +71,7 @@ class Progress:
             rows.append(dict(row))
 
     def add_partition(self, table: Sequence[Mapping[str, Any]]) -> None:
-        """Add how tasks are dealt out; a task that comes back takes the place of itself."""
+        """Add how tasks are distributed; a task that comes back takes the place of itself."""
         rows = {(row["task"], row["dataset"]): dict(row) for row in [*self.partition, *table]}
         self.partition = list(rows.values())
 

@@ -33,7 +33,7 @@ def seal(folder: Path, write: Callable[[Path], None]) -> None:
             (partial / CHECKSUMS).write_bytes(_render({name: _sum(partial / name) for name in _files(partial)}))
     except OSError as error:
         raise OSError(
-            f"{folder} could not be written ({error.strerror or error}); make room or mend that and start again, what was "
+            f"{folder} could not be written ({error.strerror or error}); make room or fix that and start again, what was "
             "written before is still there."
         ) from error
 

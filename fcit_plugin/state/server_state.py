@@ -186,7 +186,7 @@ def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
         tokens = SubspaceTokens.from_arrays(arrays)
     except (KeyError, ValueError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-        raise FcitError(f"{path} holds no identity tokens: {missing}; get a sound copy of it.") from error
+        raise FcitError(f"{path} holds no identity tokens: {missing}; restore it from a backup or copy it again.") from error
     if tokens.num_subspaces != count:
         raise FcitError(
             f"{path} holds {tokens.num_subspaces} tokens for {count} subspaces in {folder / MANIFEST}; "

@@ -84,5 +84,5 @@ def test_weights_that_cannot_be_changed_are_refused(peft_model):
     with pytest.raises(ValueError, match="another layer of the model uses it too"):
         BaseWeights(model)
     first.weight = torch.nn.Parameter(torch.zeros(8, 1, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(ValueError, match="quantised"):
+    with pytest.raises(ValueError, match="quantized"):
         BaseWeights(model)

@@ -1,4 +1,4 @@
-"""Reading, writing and initialising one subspace of a PEFT model."""
+"""Reading, writing and initializing one subspace of a PEFT model."""
 
 import pytest
 import torch

@@ -96,7 +96,7 @@ class Reads(nn.Module):
         return Output
 
 
-def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learnt_tokens():
+def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learned_tokens():
     model, teacher = Reads(), random(6, 6, seed=11)
     ids = torch.tensor([[1, 2, 3, 4], [5, 0, 1, 2]])
     labels = torch.tensor([[-100, -100, 3, 4], [-100, 0, -100, -100]])

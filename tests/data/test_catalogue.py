@@ -1,4 +1,4 @@
-"""The catalogue of data sets: the user's file is read once, and nothing of one catalogue is another's."""
+"""The catalogue of datasets: the user's file is read once, and nothing of one catalogue is another's."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""``adapter_name_or_path`` of a finished run with ``stage: fcit``: new stages behind the old ones, as in one go."""
+"""``adapter_name_or_path`` of a finished run with ``stage: fcit``: new stages after the old ones, as in one go."""
 
 import json
 import shutil
@@ -121,7 +121,7 @@ def test_manifest_log_and_progress_go_on_too(whole, second):
     progress = [json.loads((run / "progress.json").read_text()) for run in (second, whole)]
     one, other = (without(values, "seconds", "recipes") for values in progress)
     assert one == other
-    assert progress[0]["labels"]["color"] == ["blue", "green", "grey", "red"]
+    assert progress[0]["labels"]["color"] == ["blue", "green", "gray", "red"]
 
 
 def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp_path, monkeypatch):
@@ -169,7 +169,7 @@ def test_without_evaluation_nothing_is_asked_of_the_old_tasks(keys, first, later
         run_recipe(keys | changes)
     for part in (
         str(first),
-        "has learnt `color`",
+        "has learned `color`",
         "`color_test`",
         "training records are not needed",
         "`fcit_eval_every: never`",
@@ -225,7 +225,7 @@ def test_inspect_counts_the_rounds_of_both(second, monkeypatch, capsys):
 
 
 def test_by_folders_the_finished_state_goes_on_where_the_recipe_has_more_stages(text_model, text_data, whole, first, tmp_path):
-    """New stages behind the old ones in ``fcit_stages``: one round ends as the fifth of the whole run."""
+    """New stages after the old ones in ``fcit_stages``: one round ends as the fifth of the whole run."""
     recipe = recipe_of(text_model, text_data, tmp_path / "state", fcit_stages=THREE, fcit_state_dir=str(first))
     clients = sample_clients(3, 2, seed=42, stage=2, round=0)
     updates = [
@@ -268,12 +268,12 @@ REFUSED = {
     "two": ({"adapter_name_or_path": "{first},other"}, ["cannot be combined with other adapters"]),
     "a commit on the way": (
         {"adapter_name_or_path": "{whole}/checkpoints/round-0003"},
-        ["in its stage 1, round 1, of 3 stages", "let it come to its end"],
+        ["in its stage 1, round 1, of 3 stages", "let it finish"],
     ),
-    "an unfinished run": ({"adapter_name_or_path": "{killed}"}, ["has not come to its end", "round-0004"]),
+    "an unfinished run": ({"adapter_name_or_path": "{killed}"}, ["has not finished", "round-0004"]),
     "no progress": ({"adapter_name_or_path": "{bare}"}, ["progress.json cannot be read"]),
     "replay": ({"fcit_method": "replay"}, ["`fcit_method: replay`", "train all stages in one run"]),
-    "a bound": ({"fcit_reference": "local"}, ["`fcit_reference`", "take `adapter_name_or_path` out"]),
+    "a bound": ({"fcit_bound": "local"}, ["`fcit_bound`", "take `adapter_name_or_path` out"]),
     "by folders": (
         {"stage": "fcit_aggregate"},
         ["`adapter_name_or_path` belongs to `stage: fcit`", "`fcit_state_dir`", "`fcit_stages`"],

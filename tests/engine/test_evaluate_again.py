@@ -1,4 +1,4 @@
-"""``do_train: false``: a finished run evaluated anew, with its own keys and with others."""
+"""``do_train: false``: a finished run evaluated again, with its own keys and with others."""
 
 import json
 

@@ -91,7 +91,7 @@ class Reference:
         self.folder, self.run = model_folder, run
         self.processor = AutoProcessor.from_pretrained(model_folder).image_processor
         self.untuned = AutoModelForImageTextToText.from_pretrained(model_folder).eval()
-        self.centre = np.mean([self.feature(image) for image in reference_images()], axis=0)
+        self.center = np.mean([self.feature(image) for image in reference_images()], axis=0)
 
     def pixels(self, image):
         return self.processor(image, return_tensors="pt")["pixel_values"]
@@ -102,7 +102,7 @@ class Reference:
         return patches.numpy().mean(axis=0)
 
     def token(self, image):
-        return self.feature(image) - self.centre
+        return self.feature(image) - self.center
 
     def weights(self, token):
         tokens = StateFolder(self.run).load().tokens
@@ -282,7 +282,7 @@ REFUSED = {
     ),
     "text data": (
         {"dataset_dir": "{text_data}"},
-        "needs an image in every training record, and record 0 of the data set color has none",
+        "needs an image in every training record, and record 0 of the dataset color has none",
     ),
 }
 

@@ -18,7 +18,7 @@ STEPS = 4
 
 
 class Spy:
-    """A metric that keeps the answers it is given, the latest of each data set."""
+    """A metric that keeps the answers it is given, the latest of each dataset."""
 
     def __init__(self):
         self.answers = {}
@@ -77,7 +77,7 @@ def test_tasks_that_sound_alike_have_subspaces_of_their_own_and_each_answers_its
     disco = report_of(run_recipe(text_recipe("disco", **keys)))
     assert {row["subspace"] for row in disco["assignments"]} == {0}, "by its instruction it is one task"
 
-    folder = run_recipe(text_recipe("oracle", **keys, fcit_method="sequential", fcit_reference="oracle"))
+    folder = run_recipe(text_recipe("oracle", **keys, fcit_method="sequential", fcit_bound="oracle"))
     report = report_of(folder)
     assert (report["method"], report["reference"]) == ("oracle", "oracle")
     assert {(row["task"], row["subspace"]) for row in report["assignments"]} == {("color", 0), ("letter", 1)}
@@ -99,8 +99,8 @@ def test_tasks_that_sound_alike_have_subspaces_of_their_own_and_each_answers_its
 def test_its_folder_says_that_it_cannot_route_instructions(text_recipe, text_model, run):
     from fcit_plugin.serving.trained import TrainedRun
 
-    folder = run(text_recipe(fcit_reference="oracle", fcit_eval_every="stage", fcit_eval_samples=1, fcit_zero_shot=False))
-    with pytest.raises(ValueError, match="`fcit_reference: oracle` name tasks, and no instruction says"):
+    folder = run(text_recipe(fcit_bound="oracle", fcit_eval_every="stage", fcit_eval_samples=1, fcit_zero_shot=False))
+    with pytest.raises(ValueError, match="`fcit_bound: oracle` name tasks, and no instruction says"):
         TrainedRun.read(folder).router(None, None)
 
 

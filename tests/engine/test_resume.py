@@ -90,7 +90,7 @@ def test_a_finished_run_says_so_and_writes_its_report_anew(whole, keys, tmp_path
     output_dir = shutil.copytree(whole, tmp_path / "again")
     (output_dir / "fcit_report.json").unlink()
     run_recipe(keys | {"output_dir": str(output_dir), "resume_from_checkpoint": True, "logging_steps": 7})
-    assert "is finished; its report is written anew" in logged.text
+    assert "is finished; its report is written again" in logged.text
     assert differences(outcome(output_dir), outcome(whole)) == []
     assert (output_dir / "fcit_report.json").read_bytes() == (whole / "fcit_report.json").read_bytes(), "times as well"
 
@@ -242,7 +242,7 @@ def test_while_a_run_has_not_ended_its_commits_can_be_used_and_its_folder_says_s
         return load_model(load_tokenizer(model_args)["tokenizer"], model_args, finetuning_args)
 
     assert loaded(output_dir / "checkpoints" / "round-0003") is not None
-    with pytest.raises(ValueError, match=r"has not come to its end; .*checkpoints/round-0003"):
+    with pytest.raises(ValueError, match=r"has not finished; .*checkpoints/round-0003"):
         loaded(output_dir)
 
 

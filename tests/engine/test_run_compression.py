@@ -115,7 +115,7 @@ def test_residuals_of_factors_that_begin_anew_in_each_round_are_refused(aggregat
 @pytest.mark.parametrize("reference", ["zero_shot", "local", "centralized"])
 def test_a_bound_without_updates_compresses_none(reference):
     def compression_of(bound):
-        return reference_recipe({}, FcitArguments(fcit_update_compression="int8", fcit_reference=bound)).fcit_update_compression
+        return reference_recipe({}, FcitArguments(fcit_update_compression="int8", fcit_bound=bound)).fcit_update_compression
 
     assert (compression_of(reference), compression_of("oracle")) == ("none", "int8")
 

@@ -87,7 +87,7 @@ def test_each_subspace_loads_with_plain_peft_and_has_been_trained(text_run, text
     loaded = {n.replace(".default.", "."): p for n, p in model.named_parameters() if "lora_" in n}
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
-    assert all(saved[key].any() for key in saved if "lora_B" in key), "B is still zero: nothing was learnt"
+    assert all(saved[key].any() for key in saved if "lora_B" in key), "B is still zero: nothing was learned"
 
 
 def test_the_manifest_says_how_to_use_the_subspaces(text_run, text_model):

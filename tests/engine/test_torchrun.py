@@ -23,7 +23,7 @@ def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llav
     assert expected.keys() == found.keys()
     moved = sum((value - _of(start, key)).norm() ** 2 for key, value in expected.items()) ** 0.5
     apart = sum((found[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
-    assert moved > 0 and apart < 0.5 * moved  # the same work, dealt out to the processes in another order
+    assert moved > 0 and apart < 0.5 * moved  # the same work, distributed to the processes in another order
 
 
 def _of(weights, key):

@@ -113,7 +113,7 @@ def test_settings_and_data_sets_have_tables_of_their_own():
         ("task_hom", ("fcit_a", "fcit_b"), 1),
         ("custom", ("fcit_a", "fcit_c"), 1),
     ]
-    assert [c.title for c in comparisons][:2] == ["custom: 2 stages, 2 data sets", "task_hom: 2 stages, 2 data sets"]
+    assert [c.title for c in comparisons][:2] == ["custom: 2 stages, 2 datasets", "task_hom: 2 stages, 2 datasets"]
 
 
 def test_columns_follow_the_first_run_whatever_the_order_in_another():
@@ -141,7 +141,7 @@ def test_a_run_without_evaluation_has_only_bytes_and_minutes():
 def test_tables_for_terminal_and_markdown():
     comparisons = compare({"1": report(), "2": report(setting="task_hom")})
     shown = render(comparisons, plain).splitlines()
-    assert shown[0] == "custom: 2 stages, 2 data sets. Mean ± standard deviation over the runs:"
+    assert shown[0] == "custom: 2 stages, 2 datasets. Mean ± standard deviation over the runs:"
     assert shown[2].split() == ["runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "MB", "sent", "MB", "received", "minutes"]
     assert len({len(line) for line in shown[2:6]}) == 1
     assert shown[shown.index("Score after the last stage:") + 2].split() == ["a", "b"]

@@ -163,7 +163,7 @@ def three(seed, b=1.0):
     return [Member(share, {A: one[A], B: b * one[B]}) for share, one in zip((0.5, 0.3, 0.2), drawn, strict=True)]
 
 
-def test_svd_leaves_no_direction_dead_where_the_clients_have_learnt_nothing():
+def test_svd_leaves_no_direction_dead_where_the_clients_have_learned_nothing():
     members = three(0, b=0.0)
     found = Svd().combine(BLANK, BLANK, members, BLANK)
     assert not found.subspace[B].any() and product_error(found, members) == 0.0

@@ -35,7 +35,7 @@ DEFAULTS = {
 
 #: (changes of a good recipe, what the sentence must hold)
 REFUSED = [
-    # unknown and misspelt names
+    # unknown and misspelled names
     ({"fcit_num_client": 3}, ["`fcit_num_client`", "`fcit_num_clients`"]),
     ({"fcit_temprature": 0.1}, ["`fcit_temprature`", "`fcit_temperature`"]),
     ({"fcit_similarity": 0.9}, ["`fcit_similarity`", "`fcit_similarity_threshold`"]),
@@ -142,7 +142,7 @@ REFUSED = [
     ({"stage": "fcit_client", "fcit_state_dir": "x", "fcit_client": 3}, ["`fcit_client` is 3", "0 to 2"]),
     ({"stage": "fcit_client", "fcit_state_dir": "x", "fcit_client": -1}, ["`fcit_client` is -1", "0 to 2"]),
     ({"stage": "fcit_aggregate", "fcit_update_dirs": "a,b"}, ["`fcit_update_dirs`", "`fcit_state_dir`"]),
-    # LLaMA-Factory's own keys that the loop cannot honour
+    # LLaMA-Factory's own keys that the loop cannot honor
     ({"finetuning_type": "full"}, ["`finetuning_type: full`", "`finetuning_type: lora`"]),
     ({"finetuning_type": "freeze"}, ["`finetuning_type: freeze`"]),
     ({"ref_model": "some/model"}, ["`ref_model`"]),
@@ -165,7 +165,7 @@ def test_a_recipe_that_cannot_work_gives_one_sentence_that_names_the_key(text_re
 
 #: found once LLaMA-Factory has parsed the recipe, and still before a model is loaded
 REFUSED_BEFORE_LOADING = [
-    ({"fcit_stages": [["colour"]]}, ["`colour`", "`color`"]),
+    ({"fcit_stages": [["color"]]}, ["`color`", "`color`"]),
     ({"fcit_stages": [["color"], ["letters"]]}, ["`letters`", "`letter`"]),
     ({"fcit_stages": [["color_test"]]}, ["`color_test`", "test records", "`fcit_eval_every: never`"]),
 ]
@@ -244,7 +244,7 @@ def test_flags_may_go_without_a_value_or_with_an_equals_sign(text_recipe):
 
 
 def test_a_value_without_a_flag_is_refused_in_words(text_recipe):
-    with pytest.raises(ValueError, match="`extra` is no value of a flag"):
+    with pytest.raises(ValueError, match="`extra` is not a value of a flag"):
         get_train_args(["--stage", "fcit", "extra"])
 
 
@@ -267,7 +267,7 @@ def test_an_fcit_stage_is_for_training_alone(text_recipe):
         get_infer_args({"model_name_or_path": "unused", "template": "vicuna", "stage": "fcit"})
 
 
-def test_misspelt_flags_are_named(text_recipe):
+def test_misspelled_flags_are_named(text_recipe):
     with pytest.raises(ValueError, match=r"`fcit_num_client`.*`fcit_num_clients`"):
         get_train_args(["--stage", "fcit", "--fcit_num_client", "3"])
 

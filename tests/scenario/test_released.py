@@ -21,13 +21,13 @@ def record(dataset, number):
 
 
 def owner(number):
-    """Whose a record is; nobody's is every last one of a data set, as the research code leaves some over."""
+    """Whose a record is; nobody's is every last one of a dataset, as the research code leaves some over."""
     return (number * 7) % N if number < SIZE - 1 else None
 
 
 @pytest.fixture
 def source():
-    """Train records of all data sets; in each the records 0 and 1 are the same."""
+    """Train records of all datasets; in each the records 0 and 1 are the same."""
     names = {name for scenario in SETTINGS.values() for name in scenario.all_datasets()}
     return Table({name: [record(name, max(number, 1)) for number in range(SIZE)] for name in names})
 

@@ -102,9 +102,9 @@ def test_custom_without_schedule_is_homogeneous():
     ("arguments", "key", "advice"),
     [
         (("custom", []), "fcit_stages", "give at least one"),
-        (("custom", ["a", "b"]), "fcit_stages", "stage 0 must be a list of data set names, not 'a'"),
+        (("custom", ["a", "b"]), "fcit_stages", "stage 0 must be a list of dataset names, not 'a'"),
         (("custom", "a"), "fcit_stages", "must be a list"),
-        (("custom", [["a"], [3]]), "fcit_stages", "stage 1 must be a list of data set names"),
+        (("custom", [["a"], [3]]), "fcit_stages", "stage 1 must be a list of dataset names"),
         (("custom", [["a"], []]), "fcit_stages", "stage 1 is empty"),
         (("custom", [["a", "b", "a"]]), "fcit_stages", "'a' twice"),
         (("custom", [["a"], ["b"]], [[0], [2]]), "fcit_schedule", "stage 1 asks for task 2"),

@@ -24,7 +24,7 @@ from fcit_plugin.state.folder import StateFolder
 
 @pytest.fixture(scope="module")
 def outputs(text_model, text_data, tmp_path_factory):
-    """A run of each method on the same data: a task of two data sets, then one of one."""
+    """A run of each method on the same data: a task of two datasets, then one of one."""
     stages, made = [["color", "letter"], ["number"]], {}
     for method in ("disco", "disco_plus"):
         output = tmp_path_factory.mktemp(method) / "out"

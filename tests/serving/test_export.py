@@ -61,7 +61,7 @@ def test_a_merged_llava_has_the_weighted_subspaces_and_the_trained_projector(
     torch.testing.assert_close(logits(merged, **inputs), logits(reference, **inputs), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("given", ["which color belongs to this square", "number"], ids=["instruction", "data set"])
+@pytest.mark.parametrize("given", ["which color belongs to this square", "number"], ids=["instruction", "dataset"])
 def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(text_run, text_keys, text_data, tmp_path, given):
     merged = AutoModelForCausalLM.from_pretrained(
         export(
@@ -149,7 +149,7 @@ def test_an_exported_model_answers_alike_in_a_process_that_never_imports_the_plu
     assert "Largest difference" in shown
 
 
-def test_a_quantised_base_is_refused_before_anything_is_merged(text_run, text_keys, tmp_path):
+def test_a_quantized_base_is_refused_before_anything_is_merged(text_run, text_keys, tmp_path):
     model_args, *_, finetuning_args, _ = get_infer_args(infer_args(text_keys, text_run, export_dir=str(tmp_path / "x")))
     base = base_of(text_keys)
     base.quantization_method = "bitsandbytes"

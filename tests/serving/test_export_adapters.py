@@ -189,7 +189,7 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
         np.testing.assert_allclose(token(text).numpy(), encoder.encode([text])[0], atol=1e-5)
 
 
-def test_an_uncentred_table_gives_the_same_cosines(text_run, text_keys, tmp_path):
+def test_an_uncentered_table_gives_the_same_cosines(text_run, text_keys, tmp_path):
     encoder = make_encoder("embedding", "mean", False, base(text_keys), tiny.tokenizer())
     tokens = StateFolder(text_run).load().tokens
     write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")

@@ -46,7 +46,7 @@ def test_a_data_set_of_a_capability_is_found_in_the_papers_setting():
 
 
 def test_a_data_set_in_several_subspaces_is_refused_with_the_candidates():
-    with pytest.raises(ValueError, match=r"several took in that data set: 1 \(1 clients\), 2 \(3 clients\); give one"):
+    with pytest.raises(ValueError, match=r"several took in that dataset: 1 \(1 clients\), 2 \(3 clients\); give one"):
         weights("shape")
 
 

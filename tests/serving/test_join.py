@@ -173,7 +173,7 @@ def change(folder, name, **values):
         ("fcit_manifest.json", {"identity_center": False}, ["identity_center"]),
         ("fcit_manifest.json", {"method": "fedavg"}, ["method", "'fedavg'"]),
         ("fcit_manifest.json", {"shared": None}, ["projector"]),
-        ("fcit_manifest.json", {"stage": 1}, ["in its stage 1, round 0, of 3 stages", "let it come to its end"]),
+        ("fcit_manifest.json", {"stage": 1}, ["in its stage 1, round 0, of 3 stages", "let it finish"]),
         ("subspaces/0/adapter_config.json", {"r": 8}, ["r is 2", "8 in the second"]),
         ("subspaces/0/adapter_config.json", {"lora_alpha": 8}, ["lora_alpha is 4"]),
         ("subspaces/0/adapter_config.json", {"target_modules": ["up_proj"]}, ["target_modules", "down_proj"]),

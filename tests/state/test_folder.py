@@ -53,7 +53,7 @@ def test_looking_at_a_folder_needs_no_torch(folder):
 def test_a_run_on_its_way_has_stages_but_nothing_comes_behind_them(tmp_path):
     save_state(state_of(stage=1), tmp_path, CONFIG, {"scenario": SCENARIO.to_dict(), "rounds": [1, 1]})
     assert StateFolder(tmp_path).scenario == SCENARIO
-    with pytest.raises(ValueError, match="in its stage 1, round 0, of 2 stages; let it come to its end"):
+    with pytest.raises(ValueError, match="in its stage 1, round 0, of 2 stages; let it finish"):
         StateFolder(tmp_path).finished_scenario()
 
 

@@ -142,15 +142,15 @@ def assemble(
     model.model.vision_tower.load_state_dict(vision_tower.state_dict())
     model.tie_weights()
     model.eval()
-    _initialise_projector(model, embedding_size=words.square().mean().sqrt())
+    _initialize_projector(model, embedding_size=words.square().mean().sqrt())
     return model
 
 
-def _initialise_projector(model: "LlavaForConditionalGeneration", embedding_size: "torch.Tensor") -> None:
+def _initialize_projector(model: "LlavaForConditionalGeneration", embedding_size: "torch.Tensor") -> None:
     """Draws the projector from the seed and fits its scale to what comes in and what should go out.
 
     A few channels of the tower are many times larger than the rest and nearly constant. The first layer therefore
-    starts as a random matrix applied to *standardised* features: with mean m and spread s per channel over generated
+    starts as a random matrix applied to *standardized* features: with mean m and spread s per channel over generated
     images, W = R diag(1/s) and b = -W m. The second layer is scaled so that the output is as large as a word embedding.
 
     Args:
@@ -179,7 +179,7 @@ def _initialise_projector(model: "LlavaForConditionalGeneration", embedding_size
 
 
 def _generated_images(generator: "torch.Generator", count: int = 64) -> "torch.Tensor":
-    """Draws images of one box on a plain ground, each with its own two colours, in the tower's pixel scale."""
+    """Draws images of one box on a plain ground, each with its own two colors, in the tower's pixel scale."""
     import torch
 
     pixels = torch.randn(count, 3, 1, 1, generator=generator).expand(-1, -1, IMAGE_SIDE, IMAGE_SIDE).clone()
