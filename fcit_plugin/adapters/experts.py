@@ -1,4 +1,4 @@
-"""A LoRA whose rank is divided into experts, which a router weighs for each token (MoELoRA).
+"""A LoRA whose rank is divided into experts, which a router weighs for each token.
 
     y = W x + s sum_e g_e(x) B_e A_e x,  g = softmax(R x)
 

@@ -62,7 +62,7 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
     advice = "train it with `fcit_method: disco`, or with `freeze_multi_modal_projector: true`."
     if model.config.model_type not in FAMILIES:
         raise FcitError(
-            "Subspaces with projectors of their own (`fcit_method: disco_plus`) are for models of the types "
+            "Subspaces with projectors of their own (`fcit_method`) are for models of the types "
             f"{', '.join(FAMILIES)}, where each image token is one of the projector's features; this one is "
             f"{model.config.model_type}: {advice}"
         )
@@ -70,7 +70,7 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
     if any(hasattr(parameter, "ds_id") for parameter in model.get_submodule(module_of(keys)).parameters()):
         raise FcitError(
             "ZeRO-3 divides the projector among the processes, and subspaces with projectors of their own "
-            f"(`fcit_method: disco_plus`) need it whole; take ZeRO-2, {advice}"
+            f"(`fcit_method`) need it whole; take ZeRO-2, {advice}"
         )
 
 

@@ -90,7 +90,7 @@ class Activation:
         if weights is None or counts is None:
             raise RuntimeError(
                 "Which prompt has which image tokens was not set before the forward pass, in its thread: subspaces with "
-                "projectors of their own (`fcit_method: disco_plus`) take images and no videos."
+                "projectors of their own (`fcit_method`) take images and no videos."
             )
         weights = weights.expand(len(counts), -1)
         times, rest = divmod(total, sum(counts) or 1)

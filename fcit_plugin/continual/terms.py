@@ -48,8 +48,8 @@ class BatchTerm(ABC):
 class Pull(GradientTerm):
     """A spring that holds weights to an anchor: s/2 sum_i f_i (w_i - a_i)^2, with gradient s f_i (w_i - a_i).
 
-    With f = 1 this is the client's term of FedProx (Li et al. 2020, arXiv 1812.06127, equation 2), with the Fisher
-    information as f that of EWC (Kirkpatrick et al. 2017, arXiv 1612.00796, equation 3).
+    With f = 1 this is the client's term of FedProx (Li et al. 2020, arXiv 1812.06127, equation 2), with an
+    importance of each weight as f that of methods which hold what mattered earlier.
 
     Args:
         anchor: a, where the spring is at rest.

@@ -1,7 +1,13 @@
 """Packages of strangers: modules and what pip leaves of an installation, in a folder of the path."""
 
+import importlib
+import sys
 from pathlib import Path
 from textwrap import dedent
+
+import pytest
+
+from fcit_plugin import plugins
 
 
 def write_package(
@@ -34,3 +40,50 @@ def line_of(file: Path, text: str) -> str:
     """Where a text stands in a file, as ``file:line``."""
     (number,) = [n for n, line in enumerate(file.read_text().splitlines(), start=1) if text in line]
     return f"{file}:{number}"
+
+
+#: A method with a key of its own.
+METHOD = """
+from dataclasses import dataclass
+from fcit_plugin.arguments.option import Options, option
+from fcit_plugin.hookspecs import hookimpl
+from fcit_plugin.parts import Part, ServerRule
+
+@dataclass
+class Own(Options):
+    {key}: {type} = option({default}, "A key of its own.")
+
+@hookimpl
+def fcit_methods():
+    return {{"{name}": Part("{module}:{name}", Own, {refuses})}}
+"""
+
+
+def method(key="fcit_own", type="float", default="1.5", name="Stranger", module="somebody.code", refuses="{}"):
+    """Code of a package with a method."""
+    return METHOD.format(key=key, type=type, default=default, name=name, module=module, refuses=refuses)
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs packages for the length of a test."""
+    site, before = tmp_path / "site", set(sys.modules)
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+
+    def forget():
+        importlib.invalidate_caches()
+        for cached in (plugins.manager, plugins.registry, plugins.source):
+            cached.cache_clear()
+
+    def add(name, code, **more):
+        folder = write_package(site, name, code, **more)
+        forget()
+        return folder
+
+    yield add
+    monkeypatch.undo()
+    forget()
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(site)):
+            del sys.modules[name]

@@ -50,6 +50,6 @@ def test_of_a_disco_plus_run_each_part_is_measured_alone(looked_at, llava_recipe
     last = {name: report_of(run_recipe(recipe)) for name, recipe in runs.items()}
     rows = looked_at(runs["disco_plus"])
     parts = rows[[row[1] for row in rows].index("disco") :]
-    assert parts[0] == ["data set", "disco", "with kinds", "with projectors", "disco_plus"]
+    assert parts[0] == ["dataset", "disco", "with kinds", "with projectors", "disco_plus"]
     for row, disco, plus in zip(parts[2:-1], *(last[name]["accuracy"][-1] for name in runs), strict=True):
         assert (float(row[1]), float(row[4])) == pytest.approx((disco, plus), abs=0.01)
