@@ -6,6 +6,8 @@ as many inputs as whole blocks of the quantization (of 64). And it is for good: 
 no gradient passes through the layer from then on, of which PyTorch warns and no more. A run evaluates and trains in turn.
 """
 
+from operator import attrgetter
+
 from torch import nn
 
 #: What bitsandbytes' own layers remember of the processor: whether they may pack.
@@ -26,4 +28,5 @@ def keep_unpacked(model: nn.Module, trains: bool) -> None:
 
 
 def _can_be_packed(layer: nn.Module) -> bool:
-    return layer.out_features % _ROWS == 0 and layer.in_features % layer.weight.blocksize == 0
+    outputs, inputs, block = attrgetter("out_features", "in_features", "weight.blocksize")(layer)
+    return bool(outputs % _ROWS == 0 and inputs % block == 0)

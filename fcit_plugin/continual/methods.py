@@ -31,4 +31,5 @@ METHODS: Mapping[str, Part] = {
 
 def make_method(args: "FcitArguments") -> "ContinualMethod":
     """The method of a recipe."""
-    return registry("methods")[args.fcit_method].load()(args)
+    method: ContinualMethod = registry("methods")[args.fcit_method].load()(args)
+    return method

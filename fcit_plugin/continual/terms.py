@@ -32,7 +32,9 @@ class BatchTerm(ABC):
     """Adds to the loss of each batch."""
 
     @abstractmethod
-    def loss(self, model: nn.Module, weights: Weights, inputs: Mapping, logits: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, model: nn.Module, weights: Weights, inputs: Mapping[str, torch.Tensor], logits: torch.Tensor
+    ) -> torch.Tensor:
         """The term, summed over the tokens that are learnt.
 
         Args:

@@ -20,7 +20,7 @@ from ..data.pipeline import records_of
 from ..data.pixels import Pictures, PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
-from ..knowledge.image_tokens import encoder_inputs, token_width
+from ..knowledge.image_tokens import encode, encoder_inputs, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..state.names import BASE_CHANGE
@@ -165,5 +165,5 @@ class Learnt:
                 f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
             )
         router = make_router()
-        embedded = router.encoder.encode(encoder_inputs(router.encoder, texts, lambda: Pictures(images, pixels)))
+        embedded = encode(router.encoder, encoder_inputs(router.encoder, texts, lambda: Pictures(images, pixels)))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

@@ -1,6 +1,7 @@
 """EWC: weights that mattered for earlier stages are held where they were."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from typing_extensions import override
@@ -9,6 +10,10 @@ from ...adapters.lora import Tensors
 from ..method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
 from ..terms import GradientTerm, Pull
 from .options import EwcOptions
+
+if TYPE_CHECKING:
+    from ...adapters.aggregation import LoraAggregation
+    from ...state.server_state import ServerState
 
 FISHER, ANCHOR = "fisher", "anchor"
 
@@ -33,11 +38,13 @@ class Ewc(ContinualMethod[EwcOptions]):
         return (FISHER,) if self.ends_stage(round) else ()
 
     @override
-    def sends(self, state) -> Extras:
+    def sends(self, state: "ServerState") -> Extras:
         return {name: record(name, state.method_state) for name in (FISHER, ANCHOR)} if state.method_state else {}
 
     @override
-    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> Tensors:
+    def remember(
+        self, before: "ServerState", after: "ServerState", measured: Sequence[Extras], examples: Sequence[int]
+    ) -> Tensors:
         if not self.ends_stage(before.round):
             return before.method_state
         fisher = weighted_mean([extras[FISHER] for extras in measured], examples)
@@ -46,7 +53,7 @@ class Ewc(ContinualMethod[EwcOptions]):
         return {**flat(FISHER, fisher), **flat(ANCHOR, {**after.subspaces[0], **after.shared})}
 
     @override
-    def refuses(self, aggregation) -> str | None:
+    def refuses(self, aggregation: "LoraAggregation") -> str | None:
         if not aggregation.keeps_basis:
             return "holds single numbers of the factors, whose basis changes from round to round"
         return super().refuses(aggregation)

@@ -1,6 +1,7 @@
 """LwF: on the new task's records the model shall go on answering as it did before the stage."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,6 +13,10 @@ from ...adapters.lora import Tensors
 from ..method import ContinualMethod, Extras, flat, record
 from ..terms import BatchTerm, Weights
 from .options import LwfOptions
+
+if TYPE_CHECKING:
+    from ...adapters.aggregation import LoraAggregation
+    from ...state.server_state import ServerState
 
 TEACHER = "teacher"
 _IGNORED = -100
@@ -29,16 +34,18 @@ class Lwf(ContinualMethod[LwfOptions]):
     """
 
     @override
-    def sends(self, state) -> Extras:
+    def sends(self, state: "ServerState") -> Extras:
         return {TEACHER: record(TEACHER, state.method_state)} if state.method_state else {}
 
     @override
-    def remember(self, before, after, measured: Sequence[Extras], examples: Sequence[int]) -> Tensors:
+    def remember(
+        self, before: "ServerState", after: "ServerState", measured: Sequence[Extras], examples: Sequence[int]
+    ) -> Tensors:
         ends = self.ends_stage(before.round)
         return flat(TEACHER, {**after.subspaces[0], **after.shared}) if ends else before.method_state
 
     @override
-    def refuses(self, aggregation) -> str | None:
+    def refuses(self, aggregation: "LoraAggregation") -> str | None:
         if aggregation.changes_base:
             return "asks the model of the stage's start, of which it keeps the LoRA and not the base weights"
         return super().refuses(aggregation)
@@ -65,7 +72,9 @@ class Distillation(BatchTerm):
         self._here: dict[str, torch.Tensor] = {}
 
     @override
-    def loss(self, model: nn.Module, weights: Weights, inputs: Mapping, logits: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, model: nn.Module, weights: Weights, inputs: Mapping[str, torch.Tensor], logits: torch.Tensor
+    ) -> torch.Tensor:
         if not self._here:  # once a training, by the names that the model has for them
             names = {parameter: name for name, parameter in model.named_parameters()}
             self._here = {names[weight]: self.teacher[key].to(weight) for key, weight in weights.items()}

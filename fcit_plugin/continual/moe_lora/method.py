@@ -1,11 +1,17 @@
 """MoELoRA: one LoRA as a mixture of experts."""
 
-from torch import nn
+from typing import TYPE_CHECKING
+
 from typing_extensions import override
 
 from ...adapters.lora import ADAPTER
 from ..method import ContinualMethod
 from .options import MoeLoraOptions
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from ...adapters.aggregation import LoraAggregation
 
 
 class MoeLora(ContinualMethod[MoeLoraOptions]):
@@ -19,12 +25,12 @@ class MoeLora(ContinualMethod[MoeLoraOptions]):
     acts_as_product = False
 
     @override
-    def refuses(self, aggregation) -> str | None:
+    def refuses(self, aggregation: "LoraAggregation") -> str | None:
         trains_a = any("A" in aggregation.trains(rounds) for rounds in range(2))
         return super().refuses(aggregation) if trains_a else "has its routers beside the factors A, which are not trained"
 
     @override
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: "PeftModel") -> None:
         from ...adapters.experts import divide  # only now: recipes are checked without PEFT
 
         divide(model, ADAPTER, self.options.fcit_num_experts)

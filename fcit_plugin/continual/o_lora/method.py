@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from typing_extensions import override
 
@@ -12,6 +14,10 @@ from ...knowledge.organizer import Assignment, Organizer
 from ..method import ContinualMethod, Extras
 from ..terms import GradientTerm, Weights
 from .options import OLoraOptions
+
+if TYPE_CHECKING:
+    from ...adapters.aggregation import LoraAggregation
+    from ...state.server_state import ServerState
 
 _EARLIER = "earlier"
 
@@ -33,7 +39,7 @@ class OLora(ContinualMethod[OLoraOptions]):
         return StageOrganizer(stage)
 
     @override
-    def sends(self, state) -> Extras:
+    def sends(self, state: "ServerState") -> Extras:
         return {f"{_EARLIER}-{k}": state.subspaces[k] for k in range(min(state.stage, len(state.subspaces)))}
 
     @override
@@ -41,7 +47,7 @@ class OLora(ContinualMethod[OLoraOptions]):
         return [sent[f"{_EARLIER}-{k}"] for k in range(len(sent)) if f"{_EARLIER}-{k}" in sent]
 
     @override
-    def refuses(self, aggregation) -> str | None:
+    def refuses(self, aggregation: "LoraAggregation") -> str | None:
         trains_a = any("A" in aggregation.trains(rounds) for rounds in range(2))
         return super().refuses(aggregation) if trains_a else "keeps the factors A of its stages apart, which are not trained"
 
@@ -85,7 +91,7 @@ class StageOrganizer(Organizer):
         self.stage = stage
 
     @override
-    def own_subspace(self, mean, tokens: SubspaceTokens) -> int | None:
+    def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
         return self.stage if tokens.num_subspaces > self.stage else None
 
     @override
