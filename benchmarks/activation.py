@@ -67,9 +67,8 @@ def main() -> None:
             for name, length in (("decode", 1), ("prefill", PREFILL)):
                 seconds = alternate(passes(plain, ours, torch.randn(1, length, width)), args.repeats, warm_up=3)
                 found = ratio(seconds["routed"], seconds["PEFT"])
-                print(
-                    f"{size:>12} {k:>3} {name:>8} {median(seconds['PEFT']) * 1e3 / (10 if length == 1 else 1):>8.3f} {found:>6.2f} {flops:>6.2f}"
-                )
+                milliseconds = median(seconds["PEFT"]) * 1e3 / (10 if length == 1 else 1)
+                print(f"{size:>12} {k:>3} {name:>8} {milliseconds:>8.3f} {found:>6.2f} {flops:>6.2f}")
 
 
 def passes(plain, ours, x: torch.Tensor) -> dict[str, Callable[[], object]]:

@@ -1,6 +1,7 @@
 """Is aggregation a stream? Update folders averaged by Flower's FedAvg: ``python benchmarks/aggregation.py``.
 
-The baseline holds the arrays of all replies in memory. A ratio of memory is its growth while aggregating against the baseline's.
+The baseline holds the arrays of all replies in memory. A ratio of memory is its growth while aggregating against the
+baseline's.
 """
 
 import tempfile

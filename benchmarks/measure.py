@@ -31,9 +31,9 @@ def resident() -> int:
 def show(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
     texts = [list(map(str, head)), *([f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for row in texts:
-        print("  ".join(text.rjust(width) for text, width in zip(row, widths)), flush=True)
+        print("  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)), flush=True)
 
 
 def session(output_dir: Path, **changes: Any):
@@ -42,8 +42,8 @@ def session(output_dir: Path, **changes: Any):
     import yaml
     from llamafactory.hparams import get_train_args
 
-    from fcit_plugin.engine.session import Session
+    from fcit_plugin.engine.open_session import open_session
 
     logging.disable(logging.INFO)
     keys = yaml.safe_load(RECIPE.read_text())
-    return Session(*get_train_args({**keys, "disable_tqdm": True, "output_dir": str(output_dir), **changes}))
+    return open_session(*get_train_args({**keys, "disable_tqdm": True, "output_dir": str(output_dir), **changes}))

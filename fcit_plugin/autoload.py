@@ -11,8 +11,6 @@ from importlib import import_module
 
 import wrapt
 
-from .errors import FcitError
-
 logger = logging.getLogger(__name__)
 
 #: LLaMA-Factory module -> our module whose ``install(module)`` puts the seam in. Ours is imported only
@@ -27,7 +25,7 @@ SEAMS = {
     "llamafactory.data.template": "fcit_plugin.seams.template",
     "llamafactory.data.loader": "fcit_plugin.seams.loader",
     "llamafactory.model.adapter": "fcit_plugin.seams.adapter",
-    "llamafactory.chat.hf_engine": "fcit_plugin.seams.messages",
+    "llamafactory.chat.hf_engine": "fcit_plugin.seams.hf_engine",
     "llamafactory.webui.control": "fcit_plugin.seams.board",
 }
 
@@ -72,5 +70,7 @@ def check_seams() -> None:
     Raises:
         FcitError: A seam could not be put in.
     """
+    from .errors import FcitError  # only now: each `import torch` pays for what this module imports
+
     for module, error in FAILED.items():
         raise FcitError(f"This version of LLaMA-Factory cannot be used with fcit keys: {module} does not fit ({error}).")

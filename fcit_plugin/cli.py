@@ -33,7 +33,7 @@ def main() -> None:
 
 def usage() -> str:
     """What ``fcit-cli help`` shows."""
-    calls = [(f"fcit-cli {command.name} {command.synopsis}", command.help) for command in COMMANDS]
+    calls = [(command.usage(), command.help) for command in COMMANDS]
     calls.append(("fcit-cli <command> ...", "any command of llamafactory-cli (train, export, chat, api, ...)"))
     return "\n".join(["fcit-cli: federated continual instruction tuning on LLaMA-Factory", "", *usage_lines(calls), ""])
 

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -55,9 +56,12 @@ class _SentenceHook:
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         verbose = os.environ.get("LLAMAFACTORY_VERBOSITY", "").upper() == "DEBUG"
         sentence = None if verbose else sentence_of(error)
+        blamed = None if isinstance(error, FcitError) else self.blame(error)
+        if isinstance(error, ImportError):
+            sentence = sentence and (blamed or sentence)  # a missing package is no help without who asks for it
         if sentence is None:
             self.otherwise(kind, error, trace)
-            if (blamed := self.blame(error)) is not None:
+            if blamed is not None:
                 print(f"fcit-plugin: {blamed}", file=sys.stderr)
             return
         _tell_torchrun(sentence)
@@ -91,6 +95,15 @@ def sentence_of(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def with_place(error: BaseException) -> str:
+    """The kind and the message of an error, and the file and line that it was raised at."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {one_line(error)}{where}"
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from .errors import FcitError, with_place
+
 
 @dataclass(frozen=True)
 class Part:
@@ -31,11 +33,18 @@ class Part:
     package: str = ""
 
     def load(self) -> Any:
-        """The class or function itself."""
+        """The class or function itself.
+
+        Raises:
+            FcitError: It cannot be imported; the sentence names the package, the file and the line.
+        """
         if not isinstance(self.make, str):
             return self.make
         module, _, name = self.make.partition(":")
-        return getattr(import_module(module), name)
+        try:
+            return getattr(import_module(module), name)
+        except Exception as error:  # whatever a stranger's module raises, who it was is what helps
+            raise FcitError(f"`{self.name}` of {self.package} ({self.make}) cannot be loaded: {with_place(error)}.") from error
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_usage_names_the_verbs(arguments, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["fcit-cli", *arguments])
     main()
     shown = capsys.readouterr().out
-    for part in ("fcit-cli data mini --out DIR", "fcit-cli model smollm2-vl --out DIR", "llamafactory-cli"):
+    for part in ("fcit-cli data mini --out DIR [--seed N]", "fcit-cli model smollm2-vl --out DIR", "llamafactory-cli"):
         assert part in shown
 
 
@@ -68,7 +68,7 @@ def test_a_verb_of_one_word_or_two_runs_with_its_arguments(result, code, monkeyp
         return result
 
     one, two = (
-        Command(name, "NAME ...", "does something", lambda parser: parser.add_argument("names", nargs="+"), run)
+        Command(name, "does something", lambda parser: parser.add_argument("names", nargs="+"), run)
         for name in ("one", "two words")
     )
     monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, one, two))
@@ -95,7 +95,7 @@ def test_what_goes_wrong_is_one_line_without_traceback(error, message, monkeypat
     def run(args):
         raise error
 
-    monkeypatch.setattr(cli, "COMMANDS", (Command("fail", "", "fails", lambda parser: None, run),))
+    monkeypatch.setattr(cli, "COMMANDS", (Command("fail", "fails", lambda parser: None, run),))
     monkeypatch.setattr("sys.argv", ["fcit-cli", "fail"])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -1,6 +1,7 @@
 """The Markdown pages: links lead somewhere, the index has every page, every picture is shown."""
 
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,8 @@ def test_pages_that_code_and_recipes_name_are_there():
     for path in (path for folder in CODE for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".json")):
         for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
             assert (ROOT / name).is_file(), f"{path} names {name}"
+
+
+def test_the_page_of_keys_is_what_the_keys_say():
+    made = runpy.run_path(str(ROOT / "tools" / "keys_page.py"))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["render"](), "run `python tools/keys_page.py`"

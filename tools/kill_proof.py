@@ -31,21 +31,20 @@ os.environ.update(
     MPLBACKEND="Agg",
 )
 
+import flwr.serverapp.strategy  # all imports happen before the first fork  # noqa: F401
 import torch
 import wrapt
 import yaml
-
-torch.set_num_threads(1)
-
-import flwr.serverapp.strategy  # all imports happen before the first fork  # noqa: F401
 from llamafactory.train.tuner import run_exp
 
 import fcit_plugin.engine.stages  # noqa: F401
 from fcit_plugin.samples.text import text_model_path, write_text_tasks
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from runs import differences, outcome
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
 
 SMALL = {
     "max_samples": 40,
@@ -56,10 +55,10 @@ SMALL = {
 }
 #: The functions that are the phases of a run.
 PHASES = {
-    "start and resume": ("fcit_plugin.engine.session", "Session.__init__"),
+    "start and resume": ("fcit_plugin.engine.open_session", "read_setup"),
     "local training": ("fcit_plugin.engine.client_training", "LocalTrainer.train"),
     "keeping a reply": ("fcit_plugin.federation.reply_cache", "seal"),
-    "aggregation": ("fcit_plugin.federation.server", "fold"),
+    "aggregation": ("fcit_plugin.federation.round", "Round.fold"),
     "evaluation": ("fcit_plugin.engine.evaluator", "Evaluator.evaluate"),
     "commit": ("fcit_plugin.state.checkpoints", "Checkpoints.commit"),
     "writing the results": ("fcit_plugin.engine.run", "FederatedRun._write_results"),
@@ -105,6 +104,7 @@ class Child:
         return False
 
     def kill(self) -> None:
+        """End it at once, as a power cut would."""
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> bool:
@@ -212,6 +212,7 @@ def proof(keys: dict[str, Any], folder: Path, kills: int, seed: int) -> tuple[Co
 
 @contextlib.contextmanager
 def workplace(given: Path | None) -> Iterator[Path]:
+    """Within the block there is the folder that was given, else a temporary one."""
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
         yield given
@@ -221,6 +222,7 @@ def workplace(given: Path | None) -> Iterator[Path]:
 
 
 def main() -> None:
+    """Kill runs, start them again, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=40, help="how many kills in all")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
@@ -242,9 +244,8 @@ def main() -> None:
     for phase in [*PHASES, FILE_OPERATION, BETWEEN]:
         print(f"| {phase} | {killed[phase]} |")
     same = sum(not names for names in ends)
-    print(
-        f"\n{sum(killed.values())} kills over {len(ends)} runs; {same} of {len(ends)} ended bit for bit as the run nobody killed."
-    )
+    kills = sum(killed.values())
+    print(f"\n{kills} kills over {len(ends)} runs; {same} of {len(ends)} ended bit for bit as the run nobody killed.")
     sys.exit(same != len(ends))
 
 

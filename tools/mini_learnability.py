@@ -137,9 +137,9 @@ def main() -> None:
         before = answer_all(model.eval(), processor, root, test)
         seconds = tune(model.train(), processor, root, train, options.steps, options.batch, options.lr, options.seed)
         after = answer_all(model.eval(), processor, root, test)
-        scores = [np.mean([is_right(row, text) for row, text in zip(test, texts)]) for texts in (before, after)]
+        scores = [np.mean([is_right(row, text) for row, text in zip(test, texts, strict=True)]) for texts in (before, after)]
         print(f"{key:18} {scores[0]:9.2f} {scores[1]:6.2f} {seconds:7.2f}", flush=True)
-        for row, *texts in list(zip(test, before, after))[: options.show]:
+        for row, *texts in list(zip(test, before, after, strict=True))[: options.show]:
             print("   ", row["answer"], "|", " | ".join(texts))
 
 

@@ -10,14 +10,15 @@ subspace is not touched by others), and what was never learnt. A fourth time the
 subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records, as `disco_plus` does.
 
 Prints a Markdown table, by data set, and how far training moved the projector; writes a picture of the cosines between the
-instructions of the data sets and the subspaces' identity tokens. For a run of `disco_plus`, which trains as `disco` does, a second
-table has what each of its two parts makes of the same weights: routing by kinds of instructions, and projectors of the subspaces.
+instructions of the data sets and the subspaces' identity tokens. For a run of `disco_plus`, which trains as `disco` does, a
+second table has what each of its two parts makes of the same weights: routing by kinds of instructions, and projectors of the
+subspaces.
 """
 
 import argparse
 import dataclasses
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from omegaconf import OmegaConf
 
 from fcit_plugin.data.pixels import Pictures
 from fcit_plugin.engine.evaluator import Evaluator
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
-from fcit_plugin.evaluation.plots import plot_cosines, short_name
+from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import encoder_inputs
@@ -89,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
         keys = {key: value for key, value in (keys | again).items() if value is not None}
-        look(Session(*get_train_args(keys)), folder, given.out)
+        look(open_session(*get_train_args(keys)), folder, given.out)
 
 
 def look(session: Session, folder: Path, picture: Path | None) -> None:
@@ -110,7 +112,7 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
         told_router = Fixed(own[name], len(state.subspaces), session.encoder)
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
-        asked = encoder_inputs(session.encoder, split.instructions, lambda: Pictures(split.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, split.instructions, partial(Pictures, split.images, session.pipeline.pixels))
         embedded = session.encoder.encode(asked)
         weight[name] = as_run.weights_of(embedded)[:, own[name]]
         kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
@@ -132,9 +134,24 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
         moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
         print(f"{key} moved by {moved:.2f} of its norm")
     path = picture or folder / "where_disco_loses"
-    rows, columns = [short_name(name) for name in names], [str(k) for k in range(len(state.subspaces))]
-    plot_cosines(np.array(cosines), rows, columns, path.with_suffix(".png"))
+    plot_cosines(np.array(cosines), [short_name(name) for name in names], path.with_suffix(".png"))
     print(f"The cosines are in {path.with_suffix('.png')}.")
+
+
+def plot_cosines(cosines: np.ndarray, names: list[str], path: Path) -> None:
+    """Draw how near the instructions of each data set (down) are to each subspace (across), [data sets, subspaces]."""
+    figure, axes = heat_map(
+        cosines,
+        names,
+        [str(k) for k in range(cosines.shape[1])],
+        limits=(min(0.0, float(cosines.min())), 1.0),
+        form="{:.2f}",
+        label="cosine",
+        title="Cosine of instructions (mean) to identity tokens",
+        slanted=False,
+    )
+    axes.set_xlabel("subspace")
+    save_figure(figure, path)
 
 
 def parts(evaluator: Evaluator, state: ServerState, names: list[str]) -> str:

@@ -5,22 +5,22 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import FcitError, closest, nearest
-from ..parts import KINDS, Part
+from ..parts import KINDS, Part, ServerRule
 from ..plugins import registry
 from .aliases import current_keys, use_current_values
-from .compression import CompressionArguments
-from .evaluation import EvaluationArguments
-from .folders import FolderArguments
-from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments
+from .compression import CompressionArguments, check_compression
+from .evaluation import EvaluationArguments, check_evaluation, parse_evaluation
+from .folders import FolderArguments, parse_folders
+from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments, check_inference, parse_inference
 from .joined import PARTS_WITH_KEYS, join, part_keys
-from .lora_aggregation import LoraAggregationArguments
-from .method import MethodArguments
+from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
+from .method import MethodArguments, check_method, parse_method
 from .option import check_types
-from .privacy import PrivacyArguments
-from .replies import ReplyArguments
-from .run import RunArguments
-from .scenario import ScenarioArguments
-from .server_rule import ServerRuleArguments
+from .privacy import PrivacyArguments, check_privacy
+from .replies import ReplyArguments, check_replies
+from .run import RunArguments, check_run
+from .scenario import ScenarioArguments, check_scenario, parse_scenario
+from .server_rule import ServerRuleArguments, check_server_rule
 
 __all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage", "current_keys"]
 
@@ -31,19 +31,18 @@ FCIT_STAGES = {
     "fcit_aggregate": "the aggregator: folds update folders into the next server state folder",
 }
 
-#: In the order in which the help lists them.
-_GROUPS = (
-    ScenarioArguments,
-    MethodArguments,
-    ServerRuleArguments,
-    ReplyArguments,
-    PrivacyArguments,
-    LoraAggregationArguments,
-    CompressionArguments,
-    EvaluationArguments,
-    RunArguments,
-    FolderArguments,
-    InferenceArguments,
+_PARSERS = (parse_scenario, parse_method, parse_evaluation, parse_folders, parse_inference)
+_CHECKS = (
+    check_scenario,
+    check_method,
+    check_server_rule,
+    check_replies,
+    check_privacy,
+    check_lora_aggregation,
+    check_compression,
+    check_evaluation,
+    check_run,
+    check_inference,
 )
 
 #: Keys whose values are registered names, and of which kind; an encoder may be a folder or a name on a hub instead. Not in
@@ -90,13 +89,13 @@ class FcitArguments(
 
     def __post_init__(self) -> None:
         use_current_values(self)
-        for group in _GROUPS:
-            group.parse(self)
+        for parse in _PARSERS:
+            parse(self)
         check_types(self)
         self._check_choices()
         self._settle_parts()
-        for group in _GROUPS:
-            group.check(self)
+        for check in _CHECKS:
+            check(self)
         for kind in PARTS_WITH_KEYS:
             if (options := self.options(kind)) is not None:
                 options.check(self)
@@ -112,11 +111,9 @@ class FcitArguments(
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""
         for key in part_keys().values():
             if getattr(self, key.name) is not None and self.part(key.kind).name not in key.owners:
-                choice, _ = KINDS[key.kind]
+                choice, chosen = KINDS[key.kind][0], self.part(key.kind).name
                 what = key.kind.removesuffix("s").rpartition("_")[2]
-                raise FcitError(
-                    f"`{key.name}` belongs to `{choice}` {', '.join(key.owners)}; the {what} is {getattr(self, choice)}."
-                )
+                raise FcitError(f"`{key.name}` belongs to `{choice}` {', '.join(key.owners)}; the {what} is {chosen}.")
         for kind in PARTS_WITH_KEYS:
             if (options := self.options(kind)) is not None:
                 options.complete(self)
@@ -130,9 +127,23 @@ class FcitArguments(
             kind: One of :data:`fcit_plugin.parts.KINDS` that a key chooses from.
         """
         choice, part = KINDS[kind]
+        assert choice is not None
         name = getattr(self, choice)
         found = registry(kind).get(name)
         return found if found is not None else part(name, name=name)  # an encoder may be a folder or a name on a hub
+
+    @property
+    def server_rule(self) -> ServerRule:
+        """The server rule that the recipe chooses."""
+        rule = self.part("server_rules")
+        assert isinstance(rule, ServerRule)
+        return rule
+
+    @property
+    def robust_from(self) -> int:
+        """Fewest replies with which the rule withstands what it is set up for; 0 for a rule that promises nothing."""
+        robust_from = self.server_rule.robust_from
+        return 0 if robust_from is None else robust_from(self.options("server_rules"))
 
     def options(self, kind: str) -> Any:
         """The keys of the part that the recipe chooses, as an instance of its own class; None if it has none."""

@@ -1,9 +1,13 @@
 """Key of compression: in how many bytes clients send their updates."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
 from .option import option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -17,20 +21,18 @@ class CompressionArguments:
         choices=["none", "bf16", "int8"],
     )
 
-    def parse(self) -> None:
-        """Nothing comes as text."""
 
-    def check(self) -> None:
-        """Refuse what does not go together."""
-        remembers = self.fcit_update_compression == "int8"
-        if remembers and not self.part("lora_aggregations").load()().keeps_basis:
-            raise FcitError(
-                "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
-                f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "
-                "change the aggregation."
-            )
-        if self.fcit_client_dir is not None and not remembers:
-            raise FcitError(
-                "`fcit_client_dir` is where a client keeps what `fcit_update_compression: int8` has it carry over, and with "
-                f"{self.fcit_update_compression} there is nothing to keep; take it out."
-            )
+def check_compression(args: "FcitArguments") -> None:
+    """Refuse what does not go together."""
+    remembers = args.fcit_update_compression == "int8"
+    if remembers and not args.part("lora_aggregations").load()().keeps_basis:
+        raise FcitError(
+            "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
+            f"`fcit_lora_aggregation: {args.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "
+            "change the aggregation."
+        )
+    if args.fcit_client_dir is not None and not remembers:
+        raise FcitError(
+            "`fcit_client_dir` is where a client keeps what `fcit_update_compression: int8` has it carry over, and with "
+            f"{args.fcit_update_compression} there is nothing to keep; take it out."
+        )

@@ -1,8 +1,12 @@
 """Keys of evaluation and output."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .option import check_at_least, option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -25,11 +29,13 @@ class EvaluationArguments:
     fcit_zero_shot: bool = option(True, "Evaluate the untuned model first.")
     fcit_keep_client_updates: bool = option(False, "Keep every client's update as an update folder in output_dir/updates.")
 
-    def parse(self) -> None:
-        """Turn a truth value into the word for it."""
-        if isinstance(self.fcit_eval_restricted, bool):
-            self.fcit_eval_restricted = str(self.fcit_eval_restricted).lower()
 
-    def check(self) -> None:
-        """Refuse values that cannot work, alone or together."""
-        check_at_least(self, 1, "fcit_eval_samples")
+def parse_evaluation(args: "FcitArguments") -> None:
+    """Turn a truth value into the word for it."""
+    if isinstance(args.fcit_eval_restricted, bool):
+        args.fcit_eval_restricted = str(args.fcit_eval_restricted).lower()
+
+
+def check_evaluation(args: "FcitArguments") -> None:
+    """Refuse values that cannot work, alone or together."""
+    check_at_least(args, 1, "fcit_eval_samples")

@@ -1,8 +1,12 @@
 """Keys of federation by folders."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .option import comma_separated, option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -16,10 +20,8 @@ class FolderArguments:
     )
     fcit_update_dirs: str | None = option(None, "Update folders to fold in, a list or comma-separated (stage fcit_aggregate).")
 
-    def parse(self) -> None:
-        """Turn text from the command line into the values that it means."""
-        if isinstance(self.fcit_update_dirs, str):
-            self.fcit_update_dirs = comma_separated(self.fcit_update_dirs)
 
-    def check(self) -> None:
-        """Nothing to check before the stage is known."""
+def parse_folders(args: "FcitArguments") -> None:
+    """Turn text from the command line into the values that it means."""
+    if isinstance(args.fcit_update_dirs, str):
+        args.fcit_update_dirs = comma_separated(args.fcit_update_dirs)  # type: ignore[assignment]  # the command line has text alone

@@ -1,6 +1,7 @@
 """Keys for using what a run learnt: in LLaMA-Factory's own commands, on an FCIT folder."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
 from .option import option
@@ -9,6 +10,9 @@ from .option import option
 EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
 #: Keys for chat, api, webchat and predict with an FCIT folder.
 ROUTING_KEYS = ("fcit_trace_activation", "fcit_fallback_threshold")
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -28,17 +32,19 @@ class InferenceArguments:
         "An instruction whose best cosine to all identity tokens is lower is answered without any subspace (default: none is).",
     )
 
-    def parse(self) -> None:
-        """Turn text from the command line into the values that it means."""
-        if self.fcit_export_weights is not None and not isinstance(self.fcit_export_weights, list):
-            self.fcit_export_weights = str(self.fcit_export_weights)
 
-    def check(self) -> None:
-        """Refuse values that cannot work, alone or together."""
-        if (self.fcit_export_weights == "auto") != (self.fcit_export_instruction is not None):
-            raise FcitError(
-                "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
-                "data set, says which subspaces are merged."
-            )
-        if self.fcit_fallback_threshold is not None and not -1 <= self.fcit_fallback_threshold <= 1:
-            raise FcitError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {self.fcit_fallback_threshold}.")
+def parse_inference(args: "FcitArguments") -> None:
+    """Turn text from the command line into the values that it means."""
+    if args.fcit_export_weights is not None and not isinstance(args.fcit_export_weights, list):
+        args.fcit_export_weights = str(args.fcit_export_weights)
+
+
+def check_inference(args: "FcitArguments") -> None:
+    """Refuse values that cannot work, alone or together."""
+    if (args.fcit_export_weights == "auto") != (args.fcit_export_instruction is not None):
+        raise FcitError(
+            "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
+            "data set, says which subspaces are merged."
+        )
+    if args.fcit_fallback_threshold is not None and not -1 <= args.fcit_fallback_threshold <= 1:
+        raise FcitError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {args.fcit_fallback_threshold}.")

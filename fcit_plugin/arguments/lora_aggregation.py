@@ -1,10 +1,15 @@
 """Key of the LoRA aggregation: what becomes of the factors A and B that clients return."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
+from ..parts import ServerRule
 from ..plugins import registry
 from .option import option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -18,33 +23,31 @@ class LoraAggregationArguments:
         "stack (the products go there, and the LoRA begins anew), or a registered one.",
     )
 
-    def parse(self) -> None:
-        """Nothing comes as text."""
 
-    def check(self) -> None:
-        """Refuse what does not go together."""
-        aggregation = self.part("lora_aggregations").load()()
-        reason = self.part("methods").load()(self).refuses(aggregation)
-        if reason is not None:
-            raise FcitError(
-                f"`fcit_method: {self.fcit_method}` {reason}; it does not go with `fcit_lora_aggregation: "
-                f"{self.fcit_lora_aggregation}`, change one of them."
-            )
-        if not aggregation.averages_products:
-            return
-        averaging = [
-            name
-            for name, rule in registry("server_rules").items()
-            if rule.averages and (aggregation.keeps_basis or not rule.remembers_numbers)
-        ]
-        if self.fcit_server_rule not in averaging:
-            raise FcitError(
-                f"`fcit_lora_aggregation: {self.fcit_lora_aggregation}` takes the mean of the products B A, and "
-                f"`fcit_server_rule: {self.fcit_server_rule}` would do something else to the single numbers of B and A; set "
-                f"`fcit_server_rule` to {' or '.join(averaging)}, or change the aggregation."
-            )
-        if self.fcit_dp_noise_multiplier is not None:
-            raise FcitError(
-                f"`fcit_dp_noise_multiplier` hides a client in the mean of the factors; `fcit_lora_aggregation: "
-                f"{self.fcit_lora_aggregation}` needs each client's own product. Take factors, ffa or rotate."
-            )
+def check_lora_aggregation(args: "FcitArguments") -> None:
+    """Refuse what does not go together."""
+    aggregation = args.part("lora_aggregations").load()()
+    reason = args.part("methods").load()(args).refuses(aggregation)
+    if reason is not None:
+        raise FcitError(
+            f"`fcit_method: {args.fcit_method}` {reason}; it does not go with `fcit_lora_aggregation: "
+            f"{args.fcit_lora_aggregation}`, change one of them."
+        )
+    if not aggregation.averages_products:
+        return
+    averaging = [
+        name
+        for name, rule in registry("server_rules").items()
+        if isinstance(rule, ServerRule) and rule.averages and (aggregation.keeps_basis or not rule.remembers_numbers)
+    ]
+    if args.fcit_server_rule not in averaging:
+        raise FcitError(
+            f"`fcit_lora_aggregation: {args.fcit_lora_aggregation}` takes the mean of the products B A, and "
+            f"`fcit_server_rule: {args.fcit_server_rule}` would do something else to the single numbers of B and A; set "
+            f"`fcit_server_rule` to {' or '.join(averaging)}, or change the aggregation."
+        )
+    if args.fcit_dp_noise_multiplier is not None:
+        raise FcitError(
+            f"`fcit_dp_noise_multiplier` hides a client in the mean of the factors; `fcit_lora_aggregation: "
+            f"{args.fcit_lora_aggregation}` needs each client's own product. Take factors, ffa or rotate."
+        )

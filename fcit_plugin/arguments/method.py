@@ -1,6 +1,7 @@
 """Keys of the method: continual learning, identity tokens, activation."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
 from ..plugins import registry
@@ -8,6 +9,9 @@ from .option import check_at_least, check_positive, option
 
 #: The method that does nothing against forgetting; bounds have it.
 SEQUENTIAL = "sequential"
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -50,26 +54,28 @@ class MethodArguments:
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
     )
 
-    def parse(self) -> None:
-        """Turn text from the command line into the values that it means."""
-        self.fcit_identity_encoder = str(self.fcit_identity_encoder)
 
-    def check(self) -> None:
-        """Refuse values that cannot work, alone or together, and fill in the method's activation."""
-        of_method = registry("methods")[self.fcit_method].load().activation
-        if None not in (of_method, self.fcit_activation) and self.fcit_activation != of_method:
+def parse_method(args: "FcitArguments") -> None:
+    """Turn text from the command line into the values that it means."""
+    args.fcit_identity_encoder = str(args.fcit_identity_encoder)
+
+
+def check_method(args: "FcitArguments") -> None:
+    """Refuse values that cannot work, alone or together, and fill in the method's activation."""
+    of_method = registry("methods")[args.fcit_method].load().activation
+    if None not in (of_method, args.fcit_activation) and args.fcit_activation != of_method:
+        raise FcitError(
+            f"`fcit_activation` is {args.fcit_activation!r}, but the subspaces of `fcit_method: {args.fcit_method}` all act "
+            f"alike; take it out, or set it to {of_method}."
+        )
+    args.fcit_activation = args.fcit_activation or of_method or "softmax"
+    for key, default in (("fcit_identity_encoder", "embedding"), ("fcit_identity_pooling", "mean")):
+        if args.fcit_identity_source == "image" and getattr(args, key) != default:
             raise FcitError(
-                f"`fcit_activation` is {self.fcit_activation!r}, but the subspaces of `fcit_method: {self.fcit_method}` all act "
-                f"alike; take it out, or set it to {of_method}."
+                f"`{key}: {getattr(args, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "
+                "out, or set `fcit_identity_source: both`."
             )
-        self.fcit_activation = self.fcit_activation or of_method or "softmax"
-        for key, default in (("fcit_identity_encoder", "embedding"), ("fcit_identity_pooling", "mean")):
-            if self.fcit_identity_source == "image" and getattr(self, key) != default:
-                raise FcitError(
-                    f"`{key}: {getattr(self, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "
-                    "out, or set `fcit_identity_source: both`."
-                )
-        check_positive(self, "fcit_temperature", "fcit_projector_learning_rate")
-        check_at_least(self, 1, "fcit_max_subspaces")
-        if not -1 < self.fcit_similarity_threshold <= 1:
-            raise FcitError(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {self.fcit_similarity_threshold}.")
+    check_positive(args, "fcit_temperature", "fcit_projector_learning_rate")
+    check_at_least(args, 1, "fcit_max_subspaces")
+    if not -1 < args.fcit_similarity_threshold <= 1:
+        raise FcitError(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {args.fcit_similarity_threshold}.")

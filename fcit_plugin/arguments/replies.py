@@ -1,9 +1,13 @@
 """Keys of what is asked of clients' replies, and what happens without good ones."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
 from .option import check_at_least, check_positive, option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -23,16 +27,14 @@ class ReplyArguments:
         "from three replies on.",
     )
 
-    def parse(self) -> None:
-        """Nothing comes as text."""
 
-    def check(self) -> None:
-        """Refuse values that cannot work."""
-        check_at_least(self, 1, "fcit_min_replies", "fcit_max_client_samples", "fcit_max_norm_ratio")
-        check_at_least(self, 0, "fcit_max_round_retries")
-        check_positive(self, "fcit_client_timeout", "fcit_max_update_norm")
-        if self.fcit_min_replies > self.fcit_clients_per_round:
-            raise FcitError(
-                f"`fcit_min_replies` ({self.fcit_min_replies}) is larger than "
-                f"`fcit_clients_per_round` ({self.fcit_clients_per_round}); lower it or ask more clients."
-            )
+def check_replies(args: "FcitArguments") -> None:
+    """Refuse values that cannot work."""
+    check_at_least(args, 1, "fcit_min_replies", "fcit_max_client_samples", "fcit_max_norm_ratio")
+    check_at_least(args, 0, "fcit_max_round_retries")
+    check_positive(args, "fcit_client_timeout", "fcit_max_update_norm")
+    if args.fcit_min_replies > args.fcit_clients_per_round:
+        raise FcitError(
+            f"`fcit_min_replies` ({args.fcit_min_replies}) is larger than "
+            f"`fcit_clients_per_round` ({args.fcit_clients_per_round}); lower it or ask more clients."
+        )

@@ -1,9 +1,13 @@
 """Keys that make something else of a recipe than the run it describes."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
 from .option import option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -20,12 +24,10 @@ class RunArguments:
         choices=["zero_shot", "centralized", "local", "oracle"],
     )
 
-    def parse(self) -> None:
-        """Nothing to turn."""
 
-    def check(self) -> None:
-        """Refuse values that cannot work together."""
-        if self.fcit_reference and self.fcit_eval_every == "never":
-            raise FcitError(
-                "`fcit_reference` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out."
-            )
+def check_run(args: "FcitArguments") -> None:
+    """Refuse values that cannot work together."""
+    if args.fcit_reference and args.fcit_eval_every == "never":
+        raise FcitError(
+            "`fcit_reference` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out."
+        )

@@ -1,10 +1,14 @@
 """Keys of the scenario: who has which data when."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError
 from ..scenario.partitioners import PARTITIONERS
 from .option import check_at_least, check_positive, comma_separated, nested_list, option
+
+if TYPE_CHECKING:
+    from . import FcitArguments
 
 
 @dataclass
@@ -46,31 +50,33 @@ class ScenarioArguments:
         None, "For the partition natural: the column of the raw records that names a record's client, e.g. client_id."
     )
 
-    def parse(self) -> None:
-        """Turn text from the command line into the values that it means."""
-        self.fcit_stages = nested_list("fcit_stages", self.fcit_stages)
-        self.fcit_schedule = nested_list("fcit_schedule", self.fcit_schedule)
-        if isinstance(self.fcit_task_order, str) and "," in self.fcit_task_order:
-            self.fcit_task_order = comma_separated(self.fcit_task_order)
 
-    def check(self) -> None:
-        """Refuse values that cannot work, alone or together."""
-        check_at_least(self, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
-        check_positive(self, "fcit_beta")
-        if self.fcit_clients_per_round > self.fcit_num_clients:
-            raise FcitError(
-                f"`fcit_clients_per_round` ({self.fcit_clients_per_round}) is larger than "
-                f"`fcit_num_clients` ({self.fcit_num_clients}); lower it or add clients."
-            )
-        if self.fcit_setting == "custom" and not self.fcit_stages:
-            raise FcitError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with data set names.")
-        if self.fcit_setting != "custom" and (self.fcit_stages or self.fcit_schedule):
-            key = "fcit_stages" if self.fcit_stages else "fcit_schedule"
-            raise FcitError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {self.fcit_setting}.")
-        if self.fcit_partition == "natural" and not self.fcit_partition_column:
-            raise FcitError("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
-        if self.fcit_partition_column and self.fcit_partition in PARTITIONERS and self.fcit_partition != "natural":
-            raise FcitError(
-                f"`fcit_partition_column` is not used by `fcit_partition: {self.fcit_partition}`; set "
-                "`fcit_partition: natural` or take it out."
-            )
+def parse_scenario(args: "FcitArguments") -> None:
+    """Turn text from the command line into the values that it means."""
+    args.fcit_stages = nested_list("fcit_stages", args.fcit_stages)
+    args.fcit_schedule = nested_list("fcit_schedule", args.fcit_schedule)
+    if isinstance(args.fcit_task_order, str) and "," in args.fcit_task_order:
+        args.fcit_task_order = comma_separated(args.fcit_task_order)  # type: ignore[assignment]  # the command line has text alone
+
+
+def check_scenario(args: "FcitArguments") -> None:
+    """Refuse values that cannot work, alone or together."""
+    check_at_least(args, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
+    check_positive(args, "fcit_beta")
+    if args.fcit_clients_per_round > args.fcit_num_clients:
+        raise FcitError(
+            f"`fcit_clients_per_round` ({args.fcit_clients_per_round}) is larger than "
+            f"`fcit_num_clients` ({args.fcit_num_clients}); lower it or add clients."
+        )
+    if args.fcit_setting == "custom" and not args.fcit_stages:
+        raise FcitError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with data set names.")
+    if args.fcit_setting != "custom" and (args.fcit_stages or args.fcit_schedule):
+        key = "fcit_stages" if args.fcit_stages else "fcit_schedule"
+        raise FcitError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {args.fcit_setting}.")
+    if args.fcit_partition == "natural" and not args.fcit_partition_column:
+        raise FcitError("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
+    if args.fcit_partition_column and args.fcit_partition in PARTITIONERS and args.fcit_partition != "natural":
+        raise FcitError(
+            f"`fcit_partition_column` is not used by `fcit_partition: {args.fcit_partition}`; set "
+            "`fcit_partition: natural` or take it out."
+        )

@@ -1,8 +1,10 @@
 """What a verb of ``fcit-cli`` is, and how a list of them becomes one argument parser."""
 
 import argparse
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,6 @@ class Command:
 
     Attributes:
         name: One or two words, such as ``report`` or ``data mini``.
-        synopsis: Its arguments as the usage shows them, such as ``--out DIR``.
         help: What it does, in a few words.
         add_arguments: Adds its arguments to a parser.
         run: Does it. Returns the exit code, None for 0; what goes wrong is raised as ImportError, OSError or ValueError
@@ -19,10 +20,15 @@ class Command:
     """
 
     name: str
-    synopsis: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
+
+    def usage(self) -> str:
+        """How it is called, on one line."""
+        parser = argparse.ArgumentParser(prog=f"fcit-cli {self.name}", add_help=False)
+        self.add_arguments(parser)
+        return " ".join(parser.format_usage().split()).removeprefix("usage: ")
 
 
 def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
@@ -47,17 +53,16 @@ def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
     return top
 
 
-def usage_lines(calls: Iterable[tuple[str, str]], column: int = 42) -> list[str]:
-    """How things are called and what they do, in two columns; a long call has its explanation on the next line.
+def usage_lines(calls: Iterable[tuple[str, str]], width: int = 100) -> list[str]:
+    """How things are called and, on the lines below, what they do.
 
     Args:
         calls: Pairs of a call and its explanation.
-        column: Where explanations begin.
+        width: The most characters of a line.
     """
+    wrap = partial(textwrap.wrap, width=width, break_long_words=False, break_on_hyphens=False)
     lines = []
     for call, text in calls:
-        if len(call) + 4 > column:
-            lines.append(f"  {call}")
-            call = ""
-        lines.append(f"  {call}".ljust(column) + text)
+        lines += wrap(call, initial_indent="  ", subsequent_indent=" " * 10)
+        lines += wrap(text, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return lines

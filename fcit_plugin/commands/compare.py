@@ -9,12 +9,14 @@ from ..errors import FcitError
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("grid", type=Path, metavar="GRID", help="grid file, such as recipes/compare/mini.yaml")
     parser.add_argument(
         "--only", action="append", default=[], metavar="PATTERN", help="run cells whose name has a part like this"
     )
-    parser.add_argument("--jobs", type=int, help="processes at a time (default: the grid's, or the cores there are)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes at a time (default: the grid's, or the cores there are)"
+    )
     parser.add_argument(
         "--from",
         dest="given",
@@ -33,7 +35,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from ..compare.document import write_document
-    from ..compare.grid_file import Grid, chosen
+    from ..compare.grid_file import GridFile, choose_cells
     from ..compare.results import Results, read_runs, write_runs
     from ..compare.runner import run_cells
 
@@ -41,14 +43,14 @@ def _run(args: argparse.Namespace) -> int:
         raise FcitError(f"`--jobs {args.jobs}`: it takes at least one process.")
     if args.dry_run and args.to:
         raise FcitError("`--dry-run` writes nothing; leave out `--to`, or take `--report-only` in its place.")
-    grid = Grid(args.grid)
+    grid = GridFile(args.grid)
     results = Results(grid, args.given)
     if args.to and args.to.exists():
         read_runs(grid, [args.to])  # what is wrong with it is better told before hours of runs than after them
-    cells = chosen(grid.cells, args.only)
+    cells = choose_cells(grid.cells, args.only)
     if args.dry_run:
         width = max(len(cell.name) for cell in cells)
-        print("\n".join(f"{cell.name:{width}}  {results.state_of(cell).stand.value}" for cell in cells))
+        print("\n".join(f"{cell.name:{width}}  {results.state_of(cell).status.value}" for cell in cells))
         print(f"{len(cells)} cells.")
         return 0
     failures = []
@@ -67,8 +69,7 @@ def _run(args: argparse.Namespace) -> int:
 
 COMPARE = Command(
     "compare",
-    "GRID [--only PATTERN] [--from FILE ...] [--to FILE] [--dry-run | --report-only]",
     "run a grid of recipes and write the document that compares them",
-    _arguments,
+    _add_arguments,
     _run,
 )

@@ -7,7 +7,7 @@ from ..errors import FcitError
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="root of the benchmark to fill")
     parser.add_argument(
         "--parts",
@@ -36,8 +36,7 @@ def _run(args: argparse.Namespace) -> None:
 
 DATA_DOWNLOAD = Command(
     "data download",
-    "--root DIR [--parts A,B]",
     "fetch instructions and partitions from the hub",
-    _arguments,
+    _add_arguments,
     _run,
 )

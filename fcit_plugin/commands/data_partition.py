@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import FcitError
 from .command import Command
@@ -24,17 +24,19 @@ _LISTED = 100
 _WIDE = 400
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", nargs="*", help="a recipe, and keys in its stead, such as fcit_beta=0.5 seed=1")
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", nargs="*", metavar="RECIPE|KEY=VALUE", help="a recipe, and keys in its stead, such as fcit_beta=0.5 seed=1"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it to this PNG file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write client, task, dataset, records to this file")
 
 
 def _run(args: argparse.Namespace) -> None:
-    partition = partition_of(_keys(args.recipe))
+    partition = partition_of(_read_keys(args.recipe))
     table = partition.table(partition.scenario.tasks_to_train())
     _print(partition, table)
-    for path, write in ((args.plot, _plot), (args.csv, _csv)):
+    for path, write in ((args.plot, _draw), (args.csv, _write_csv)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(table, path)
@@ -70,7 +72,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     return Partition(scenario, source, partition_options(args), others["seed"])
 
 
-def _keys(given: Sequence[str]) -> dict[str, Any]:
+def _read_keys(given: Sequence[str]) -> dict[str, Any]:
     """A recipe file, if there is one, with the ``key=value`` of the command line over it."""
     from omegaconf import OmegaConf
 
@@ -84,7 +86,8 @@ def _keys(given: Sequence[str]) -> dict[str, Any]:
     def read() -> tuple[dict[str, Any], dict[str, Any]]:
         recipe = OmegaConf.load(Path(files[0]).absolute()) if files else OmegaConf.create()
         over = OmegaConf.from_dotlist([part for part in given if "=" in part])
-        return OmegaConf.to_container(OmegaConf.merge(recipe, over)), OmegaConf.to_container(over)
+        keys, given_keys = (OmegaConf.to_container(part) for part in (OmegaConf.merge(recipe, over), over))
+        return cast(dict[str, Any], keys), cast(dict[str, Any], given_keys)
 
     keys, over = read_recipe(read, files or ["fcit-cli data partition"])
     # another key may follow a recipe too, but not one of these with a slip in it
@@ -125,13 +128,13 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
     console.print(listed)
 
 
-def _plot(table: Sequence[dict[str, Any]], path: Path) -> None:
+def _draw(table: Sequence[dict[str, Any]], path: Path) -> None:
     from ..evaluation.plots import plot_partition
 
     plot_partition(table, path)
 
 
-def _csv(table: Sequence[dict[str, Any]], path: Path) -> None:
+def _write_csv(table: Sequence[dict[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["client", "task", "dataset", "records"])
@@ -141,8 +144,7 @@ def _csv(table: Sequence[dict[str, Any]], path: Path) -> None:
 
 DATA_PARTITION = Command(
     "data partition",
-    "[RECIPE] [KEY=VALUE ...] [--plot FILE] [--csv FILE]",
     "show who has how many records of which task by a recipe",
-    _arguments,
+    _add_arguments,
     _run,
 )

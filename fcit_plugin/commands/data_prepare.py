@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from .command import Command
-from .listing import add_root, listed, root_of
+from .listing import add_root, defect_lines, root_of
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_root(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--drop-broken", action="store_true", help="leave broken records out, and say which")
@@ -19,7 +19,7 @@ def _run(args: argparse.Namespace) -> int:
 
     root = root_of(args)
     result = prepare(root, args.out, choose(args.datasets), args.drop_broken)
-    for line in listed(result.defects):
+    for line in defect_lines(result.defects):
         print(line)
     if not result.written:
         whole = sum(defect.record is None for defect in result.defects)
@@ -35,8 +35,7 @@ def _run(args: argparse.Namespace) -> int:
 
 DATA_PREPARE = Command(
     "data prepare",
-    "--out DIR [--root DIR] [--datasets A,B] [--drop-broken]",
     "convert the FCIT benchmark to plain LLaMA-Factory data sets",
-    _arguments,
+    _add_arguments,
     _run,
 )

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import Command
-from .listing import add_root, listed, root_of
+from .listing import add_root, defect_lines, root_of
 
 if TYPE_CHECKING:
     from ..fcit_benchmark.verify import DatasetReport, Report
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..fcit_benchmark.layout import IMAGES_HOW
 
     add_root(parser)
@@ -55,7 +55,7 @@ def _print(report: "Report", show: int) -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     defects = report.defects
-    for line in listed(defects, show):
+    for line in defect_lines(defects, show):
         console.print(line, markup=False)
     if defects:
         console.print()
@@ -85,8 +85,7 @@ def _count(records: list) -> str:
 
 DATA_VERIFY = Command(
     "data verify",
-    "[--root DIR] [--datasets A,B] [--images all|first|none] [--json FILE]",
     "check the FCIT benchmark on disk: what is there, missing, broken",
-    _arguments,
+    _add_arguments,
     _run,
 )

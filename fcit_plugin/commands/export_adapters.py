@@ -6,7 +6,7 @@ from pathlib import Path
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="output_dir of a run")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/adapters)")
     parser.add_argument("--model", metavar="NAME", help="the base model (default: the one that the run names)")
@@ -48,8 +48,7 @@ def _run(args: argparse.Namespace) -> None:
 
 EXPORT_ADAPTERS = Command(
     "export-adapters",
-    "RUN [--out DIR] [--weights W]",
     "write PEFT adapters and what picks one for a prompt",
-    _arguments,
+    _add_arguments,
     _run,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="output folder of a run")
 
 
@@ -18,4 +18,4 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if found.corrupt else 0
 
 
-INSPECT = Command("inspect", "OUTPUT_DIR", "show what a run holds and check its sums", _arguments, _run)
+INSPECT = Command("inspect", "show what a run holds and check its sums", _add_arguments, _run)

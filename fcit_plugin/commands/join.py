@@ -6,11 +6,13 @@ from pathlib import Path
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="RUN", help="output_dir of a run")
     parser.add_argument("second", type=Path, metavar="OTHER", help="output_dir of another run on the same base model")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--threshold", type=float, help="cosine from which two subspaces are of one kind (default: RUN's own)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="X", help="cosine from which two subspaces are of one kind (default: RUN's own)"
+    )
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -31,4 +33,4 @@ def _run(args: argparse.Namespace) -> None:
     print(f"{len(joined.state.subspaces)} subspaces written to {args.out}.")
 
 
-JOIN = Command("join", "RUN OTHER --out DIR", "one output folder out of two runs on one base model", _arguments, _run)
+JOIN = Command("join", "one output folder out of two runs on one base model", _add_arguments, _run)

@@ -28,7 +28,7 @@ def root_of(args: argparse.Namespace) -> Path:
     return args.root.expanduser().absolute() if args.root else benchmark_root()
 
 
-def listed(defects: "Sequence[Defect]", show: int | None = None) -> list[str]:
+def defect_lines(defects: "Sequence[Defect]", show: int | None = None) -> list[str]:
     """A line for each defect.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 from .command import Command
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a run, or its fcit_report.json")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write table.md, table.csv and the pictures to")
 
@@ -30,9 +30,9 @@ def _write(comparisons: Sequence, folder: Path) -> None:
     from ..evaluation.side_by_side import render, write_csv
     from ..evaluation.side_by_side_plots import plot_curves, plot_finals
     from ..evaluation.tables import markdown
+    from ..files import write_bytes
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(render(comparisons, markdown) + "\n", encoding="utf-8")
+    write_bytes(folder / "table.md", f"{render(comparisons, markdown)}\n".encode())
     write_csv(comparisons, folder / "table.csv")
     for number, comparison in enumerate(comparisons):
         if all(report.last is None for group in comparison.groups for report in group.reports):
@@ -42,6 +42,4 @@ def _write(comparisons: Sequence, folder: Path) -> None:
         plot_finals(comparison, folder / f"final_scores{suffix}.png")
 
 
-REPORT = Command(
-    "report", "RUN [RUN ...] [--out DIR]", "put runs side by side: tables, and curves over stages", _arguments, _run
-)
+REPORT = Command("report", "put runs side by side: tables, and curves over stages", _add_arguments, _run)

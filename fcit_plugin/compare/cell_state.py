@@ -10,6 +10,7 @@ import yaml
 
 from ..errors import FcitError
 from ..evaluation.report import REPORT_JSON
+from ..files import write_bytes
 from ..state.checkpoints import FOLDER
 from .grid_file import Cell
 
@@ -17,7 +18,7 @@ from .grid_file import Cell
 RECIPE, LOG = "recipe.yaml", "log.txt"
 
 
-class Stand(Enum):
+class CellStatus(Enum):
     """How far a cell has come."""
 
     OPEN = "to run"
@@ -27,19 +28,19 @@ class Stand(Enum):
 
 
 @dataclass(frozen=True)
-class State:
+class CellState:
     """How far a cell has come.
 
     Attributes:
-        stand: in a word.
+        status: in a word.
         differing: for a changed one the keys in which it differs, each with both values.
     """
 
-    stand: Stand
+    status: CellStatus
     differing: tuple[str, ...] = ()
 
 
-def state_of(cell: Cell) -> State:
+def state_of(cell: Cell) -> CellState:
     """Look into a cell's folder.
 
     Raises:
@@ -49,17 +50,17 @@ def state_of(cell: Cell) -> State:
     finished = (cell.folder / REPORT_JSON).is_file()
     begun = any(list(cell.folder.glob(pattern)) for pattern in (FOLDER, f"*/{FOLDER}"))
     if not file.is_file():
-        return State(Stand.CHANGED, (f"there is no {RECIPE}",)) if finished or begun else State(Stand.OPEN)
+        return CellState(CellStatus.CHANGED, (f"there is no {RECIPE}",)) if finished or begun else CellState(CellStatus.OPEN)
     try:
         then = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FcitError(f"{file} cannot be read ({error}); take the folder away, or use --overwrite.") from error
     differing = differing_keys(cell, then if isinstance(then, dict) else {})
     if differing and (finished or begun):
-        return State(Stand.CHANGED, differing)
+        return CellState(CellStatus.CHANGED, differing)
     if finished:
-        return State(Stand.FINISHED)
-    return State(Stand.BEGUN if begun else Stand.OPEN)
+        return CellState(CellStatus.FINISHED)
+    return CellState(CellStatus.BEGUN if begun else CellStatus.OPEN)
 
 
 def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
@@ -73,9 +74,7 @@ def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
 
 def prepare(cell: Cell) -> None:
     """Write the recipe of a cell into its folder."""
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(cell.keys, sort_keys=False, allow_unicode=True)
-    (cell.folder / RECIPE).write_text(text, encoding="utf-8")
+    write_bytes(cell.folder / RECIPE, yaml.safe_dump(cell.keys, sort_keys=False, allow_unicode=True).encode())
 
 
 def clear(cell: Cell) -> None:

@@ -8,15 +8,16 @@ from ..evaluation.report import Report
 from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
-from .grid_file import Cell, Grid, Table
+from ..files import write_bytes
+from .grid_file import Cell, GridFile, Table
 
 
-def _over_stages(measure: Measure) -> Measure:
+def _if_several_stages(measure: Measure) -> Measure:
     """What is measured from stage to stage: nothing of a run that has but one."""
-    return lambda report: measure(report) if len(_evaluated(report)) > 1 else None
+    return lambda report: measure(report) if len(_evaluated_stages(report)) > 1 else None
 
 
-def _evaluated(report: Report) -> list[int]:
+def _evaluated_stages(report: Report) -> list[int]:
     """The stages after which there are scores."""
     return [stage for stage, row in enumerate(report.accuracy) if any(score is not None for score in row)]
 
@@ -43,9 +44,9 @@ def _subspaces(report: Report) -> float | None:
 COLUMNS: dict[str, Measure] = {
     "Last": lambda report: report.last,
     "Last in labels": last_in_labels,
-    "Avg": _over_stages(lambda report: report.avg),
-    "Forgetting": _over_stages(lambda report: report.forgetting),
-    "BWT": _over_stages(lambda report: report.bwt),
+    "Avg": _if_several_stages(lambda report: report.avg),
+    "Forgetting": _if_several_stages(lambda report: report.forgetting),
+    "BWT": _if_several_stages(lambda report: report.bwt),
     "subspaces": _subspaces,
     "MB up": lambda report: report.bytes_up / 1e6,
     "MB down": lambda report: report.bytes_down / 1e6,
@@ -68,7 +69,7 @@ _LEGEND = (
 )
 
 
-def write_document(grid: Grid, reports: Mapping[str, Report]) -> list[Cell]:
+def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
     """Write the document and its pictures from the cells that have ended.
 
     Args:
@@ -94,19 +95,18 @@ def write_document(grid: Grid, reports: Mapping[str, Report]) -> list[Cell]:
     if missing:
         blocks += [
             "## Not in the tables yet",
-            f"{len(missing)} of {len(grid.cells)} runs: {_named(missing)}.",
+            f"{len(missing)} of {len(grid.cells)} runs: {_name_cells(missing)}.",
         ]
-    grid.document.parent.mkdir(parents=True, exist_ok=True)
-    grid.document.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    write_bytes(grid.document, ("\n\n".join(blocks) + "\n").encode())
     return missing
 
 
-def _named(cells: Sequence[Cell]) -> str:
+def _name_cells(cells: Sequence[Cell]) -> str:
     shown = ", ".join(f"`{cell.name}`" for cell in cells[:_LISTED])
     return shown if len(cells) <= _LISTED else f"{shown}, and others; `--dry-run` lists all of them"
 
 
-def _section(grid: Grid, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
+def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
     groups: dict[tuple[str, float], list[Report]] = {}
     for beta in table.betas:
         for row in table.rows:
@@ -117,13 +117,14 @@ def _section(grid: Grid, table: Table, setting: str, reports: Mapping[str, Repor
         return [f"### {setting}", "No run of it has ended yet."]
     labels = {key: _label(*key, table) for key in groups}
     comparison = side_by_side(setting, {labels[key]: members for key, members in groups.items()})
-    beta = f", beta {table.betas[0]:g}" if len(table.betas) == 1 else ""
-    published = {labels[key]: grid.published.of(setting, key[1], key[0]) for key in groups} if grid.published else {}
-    blocks = [f"### {comparison.title}{beta}", markdown(_rows(comparison, published))]
-    if any(published.values()):
+    heading = f"### {comparison.title}" + (f", beta {table.betas[0]:g}" if len(table.betas) == 1 else "")
+    given = grid.published
+    published = {labels[row, beta]: given.scores_of(setting, beta, row) for row, beta in groups} if given else {}
+    blocks = [heading, markdown(_rows(comparison, published))]
+    if given and any(published.values()):
         remark = "Other data, another model: compare the order and the gaps, not the values."
-        blocks.append(f"paper: {grid.published.source}. {remark}")
-    pictures = _draw(comparison, table, images / f"{table.name}_{setting}")
+        blocks.append(f"paper: {given.source}. {remark}")
+    pictures = _draw_plots(comparison, table, images / f"{table.name}_{setting}")
     if pictures:
         blocks.append("\n".join(f"![{what}]({path.relative_to(grid.document.parent)})" for what, path in pictures))
     return blocks
@@ -135,18 +136,18 @@ def _label(row: str, beta: float, table: Table) -> str:
 
 def _rows(comparison: Comparison, published: Mapping[str, Mapping[str, float]]) -> Rows:
     """The summaries without columns that are empty, and what was published."""
-    rows = summary_rows(comparison, COLUMNS)
-    kept = [i for i in range(len(rows[0])) if i < 2 or any(row[i] not in ("-", "") for row in rows[1:])]
-    header = rows[0]
-    rows = [[row[i].partition(" ±")[0] if header[i] in _MEANS else row[i] for i in kept] for row in rows]
+    header, *lines = summary_rows(comparison, COLUMNS)
+    kept = [i for i in range(len(header)) if i < 2 or any(line[i] not in ("-", "") for line in lines)]
     names = list(dict.fromkeys(name for numbers in published.values() for name in numbers))
-    for row in rows:
-        numbers = {name: f"paper: {name}" for name in names} if row is rows[0] else published.get(row[0], {})
-        row += [number if isinstance(number := numbers.get(name, ""), str) else f"{number:.2f}" for name in names]
+    rows = [[*(header[i] for i in kept), *(f"paper: {name}" for name in names)]]
+    for line in lines:
+        numbers = published.get(line[0], {})
+        own = [line[i].partition(" ±")[0] if header[i] in _MEANS else line[i] for i in kept]
+        rows.append([*own, *(f"{numbers[name]:.2f}" if name in numbers else "" for name in names)])
     return rows
 
 
-def _draw(comparison: Comparison, table: Table, stem: Path) -> list[tuple[str, Path]]:
+def _draw_plots(comparison: Comparison, table: Table, stem: Path) -> list[tuple[str, Path]]:
     """Draw what there is something to draw of; returns what it is and where."""
     drawn = []
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,7 @@ class _File:
     jobs: int | None = None
 
 
-class Grid:
+class GridFile:
     """A grid file, checked.
 
     Args:
@@ -134,10 +134,10 @@ class Grid:
         whole = {"rows": list(given.rows), "settings": list(given.settings)}
         whole |= {key: getattr(given, key) for key in ("betas", "seeds", "plots")}
         parts = given.tables or {"all": {"title": given.title}}
-        self.tables = tuple(self._table(name, whole | part) for name, part in parts.items())
+        self.tables = tuple(self._make_table(name, whole | part) for name, part in parts.items())
         self._check_seeds_of_rows()
         self._cells: dict[str, Cell] = {}
-        self.cells = tuple(self._in_order())
+        self.cells = tuple(self._order_cells())
 
     def cell(self, setting: str, beta: float, row: str, seed: int) -> Cell:
         """One cell, whether or not a table asks for it."""
@@ -168,11 +168,12 @@ class Grid:
             there = [seed for table in self.tables if row in table.rows for seed in table.seeds]
             for seed in own.get(_SEEDS, []):
                 if there and seed not in there:
+                    known = sorted(set(there))
                     raise FcitError(
-                        f"{self.path}: row {row!r} asks for seed {seed!r}, but the tables that show it have {sorted(set(there))}."
+                        f"{self.path}: row {row!r} asks for seed {seed!r}, but the tables that show it have {known}."
                     )
 
-    def _in_order(self) -> list[Cell]:
+    def _order_cells(self) -> list[Cell]:
         """Seed by seed, in each of them table by table, what is evaluated anew after what it is made from."""
         found: dict[str, Cell] = {}
 
@@ -191,7 +192,7 @@ class Grid:
                                     add(self.cell(setting, beta, row, seed))
         return list(found.values())
 
-    def _table(self, name: str, part: Mapping[str, Any]) -> Table:
+    def _make_table(self, name: str, part: Mapping[str, Any]) -> Table:
         where = f"{self.path}: table {name!r}"
         kinds = {item.name for item in fields(Table)} - {"name"}
         for key in part:
@@ -199,11 +200,11 @@ class Grid:
                 raise FcitError(f"{where} has an unknown key `{key}`; {nearest(key, sorted(kinds))}")
         known = {"rows": list(self._file.rows), "settings": list(self._file.settings), "plots": list(PLOTS)}
         for key, valid in known.items():
-            for value in _list(where, key, part[key]):
+            for value in _check_list(where, key, part[key]):
                 if value not in valid:
                     raise FcitError(f"{where}: {value!r} is none of the `{key}`; {nearest(str(value), valid)}")
         for key, kind, what in (("betas", (int, float), "numbers"), ("seeds", int, "whole numbers")):
-            values = _list(where, key, part[key])
+            values = _check_list(where, key, part[key])
             if not values or any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
                 raise FcitError(f"{where}: `{key}` is a list of {what}, not {part[key]!r}.")
         for key in ("rows", "settings", "betas", "seeds"):
@@ -214,7 +215,7 @@ class Grid:
         return Table(name, str(part.get("title", name)), str(part.get("about", "")).strip(), **lists)
 
 
-def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
+def choose_cells(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
     """The cells whose name has a part that fits one of the patterns, and those they are evaluated from; else all.
 
     Raises:
@@ -242,10 +243,10 @@ def _read(path: Path) -> _File:
         if not given.get(key):
             raise FcitError(f"{path} has no `{key}`; see recipes/compare/mini.yaml.")
     for key in ("rows", "settings", "tables"):
-        for name, part in (_mapping(path, key, given.get(key))).items():
+        for name, part in (_check_mapping(path, key, given.get(key))).items():
             if not isinstance(part, dict):
                 raise FcitError(f"{path}: {name!r} in `{key}` must be keys and values, or {{}}, not {part!r}.")
-    common = _mapping(path, "common", given.get("common"))
+    common = _check_mapping(path, "common", given.get("common"))
     parts = [("common", common), *((f"row {name!r}", row) for name, row in given["rows"].items())]
     parts += [(f"setting {name!r}", part) for name, part in (given.get("settings") or {}).items()]
     for where, part in parts:
@@ -259,7 +260,7 @@ def _read(path: Path) -> _File:
         of = row.get(_EVALUATES)
         if of is not None and (of not in found.rows or _EVALUATES in found.rows[of]):
             raise FcitError(f"{path}: row {name!r} evaluates {of!r}, which is no row that is trained.")
-        _list(f"{path}: row {name!r}", _SEEDS, row.get(_SEEDS, []))
+        _check_list(f"{path}: row {name!r}", _SEEDS, row.get(_SEEDS, []))
     return found
 
 
@@ -270,13 +271,13 @@ def _load(path: Path) -> dict[str, Any]:
     return found
 
 
-def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
+def _check_mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value or {}, dict):
         raise FcitError(f"{path}: `{key}` must be keys and values, not {value!r}.")
     return value or {}
 
 
-def _list(where: str, key: str, value: Any) -> list[Any]:
+def _check_list(where: str, key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise FcitError(f"{where}: `{key}` must be a list, not {value!r}.")
     return value

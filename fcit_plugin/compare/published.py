@@ -41,6 +41,6 @@ class Published:
                 f"{path}: `published` needs `source`, `beta`, and `scores`: setting, row, measure, number ({error!r})."
             ) from error
 
-    def of(self, setting: str, beta: float, row: str) -> dict[str, float]:
+    def scores_of(self, setting: str, beta: float, row: str) -> dict[str, float]:
         """Return measure -> score of a row; empty if nothing was published."""
         return self.scores.get(setting, {}).get(row, {}) if beta == self.beta else {}

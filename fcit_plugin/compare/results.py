@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import FcitError
 from ..evaluation.report import Report
 from ..files import write_bytes
-from .cell_state import Stand, State, differing_keys, state_of
-from .grid_file import Cell, Grid
+from .cell_state import CellState, CellStatus, differing_keys, state_of
+from .grid_file import Cell, GridFile
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,20 @@ class Results:
         FcitError: a file cannot be used; one sentence that names it and the line.
     """
 
-    def __init__(self, grid: Grid, files: Iterable[Path] = ()) -> None:
+    def __init__(self, grid: GridFile, files: Iterable[Path] = ()) -> None:
         self._grid = grid
         runs = read_runs(grid, files)
         differing = {cell.name: differing_keys(cell, runs[cell.name].recipe) for cell in grid.cells if cell.name in runs}
         self._changed = {name: keys for name, keys in differing.items() if keys}
         self._reports = {name: runs[name].report for name, keys in differing.items() if not keys}
 
-    def state_of(self, cell: Cell) -> State:
+    def state_of(self, cell: Cell) -> CellState:
         """How far a cell has come; one that the files have from other keys may have been run anew in its folder."""
         if cell.name in self._reports:
-            return State(Stand.FINISHED)
+            return CellState(CellStatus.FINISHED)
         state = state_of(cell)
-        if state.stand is Stand.OPEN and cell.name in self._changed:
-            return State(Stand.CHANGED, self._changed[cell.name])
+        if state.status is CellStatus.OPEN and cell.name in self._changed:
+            return CellState(CellStatus.CHANGED, self._changed[cell.name])
         return state
 
     def reports(self) -> dict[str, Report]:
@@ -73,11 +73,11 @@ class Results:
         Raises:
             FcitError: one of them is damaged.
         """
-        finished = [cell for cell in self._grid.cells if self.state_of(cell).stand is Stand.FINISHED]
+        finished = [cell for cell in self._grid.cells if self.state_of(cell).status is CellStatus.FINISHED]
         return {cell.name: self._reports.get(cell.name) or Report.read(cell.folder) for cell in finished}
 
 
-def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
+def write_runs(grid: GridFile, reports: Mapping[str, Report], file: Path) -> int:
     """Put finished runs into a results file, in place of its lines of the same cells.
 
     Its other lines stay: cells without a report, and those of other grids with this `output_dir`.
@@ -100,7 +100,7 @@ def write_runs(grid: Grid, reports: Mapping[str, Report], file: Path) -> int:
     return len(runs)
 
 
-def read_runs(grid: Grid, files: Iterable[Path]) -> dict[str, Run]:
+def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
     """Return the runs of results files by name, those of other grids with this `output_dir` among them.
 
     Raises:

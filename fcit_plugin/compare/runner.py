@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from ..errors import FcitError
 from ..evaluation.report import Report
-from .cell_state import LOG, RECIPE, Stand, State, clear, last_line, prepare, state_of
-from .grid_file import Cell, Grid
+from .cell_state import LOG, RECIPE, CellState, CellStatus, clear, last_line, prepare, state_of
+from .grid_file import Cell, GridFile
 
 #: In place of an exit code.
 NOT_STARTED = -1000
@@ -44,11 +44,11 @@ def default_jobs() -> int:
 
 
 def run_cells(
-    grid: Grid,
+    grid: GridFile,
     cells: Sequence[Cell],
     jobs: int | None = None,
     overwrite: bool = False,
-    look: Callable[[Cell], State] = state_of,
+    look: Callable[[Cell], CellState] = state_of,
 ) -> list[Failure]:
     """Run what is not there yet of some cells.
 
@@ -65,7 +65,7 @@ def run_cells(
     Raises:
         FcitError: another process runs cells of this grid.
     """
-    if all(look(cell).stand is Stand.FINISHED for cell in cells):
+    if all(look(cell).status is CellStatus.FINISHED for cell in cells):
         return []
     grid.output_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -90,7 +90,7 @@ class Runner:
         jobs: int,
         overwrite: bool = False,
         command: Path | None = None,
-        look: Callable[[Cell], State] = state_of,
+        look: Callable[[Cell], CellState] = state_of,
     ) -> None:
         self.jobs = jobs
         self.overwrite = overwrite
@@ -121,7 +121,7 @@ class Runner:
                     done, _ = wait(running, timeout=10, return_when=FIRST_COMPLETED)
                     for future in done:
                         cell = running.pop(future)
-                        tqdm.write(self._ended(cell, *future.result()), file=sys.stderr)
+                        tqdm.write(self._note_end(cell, *future.result()), file=sys.stderr)
                         bar.update()
                     bar.refresh()
             except BaseException:
@@ -131,14 +131,14 @@ class Runner:
 
     def _is_to_run(self, cell: Cell) -> bool:
         state = self._look(cell)
-        if state.stand is Stand.CHANGED and not self.overwrite:
+        if state.status is CellStatus.CHANGED and not self.overwrite:
             self.failures.append(
                 Failure(cell, f"is made from other keys ({'; '.join(state.differing)}); --overwrite runs it anew.")
             )
             return False
-        if state.stand is Stand.CHANGED:
+        if state.status is CellStatus.CHANGED:
             clear(cell)
-        return state.stand is not Stand.FINISHED
+        return state.status is not CellStatus.FINISHED
 
     def _can_start(self, cell: Cell, waiting: Iterable[Cell], running: Iterable[Cell]) -> bool:
         """Whether what it is evaluated from has ended, well or not."""
@@ -147,7 +147,7 @@ class Runner:
 
     def _run(self, cell: Cell) -> tuple[int, float]:
         """The exit code of a cell's process, and its seconds."""
-        if cell.evaluates is not None and state_of(cell.evaluates).stand is not Stand.FINISHED:
+        if cell.evaluates is not None and state_of(cell.evaluates).status is not CellStatus.FINISHED:
             return NOT_STARTED, 0.0
         prepare(cell)
         begin = time.monotonic()
@@ -168,13 +168,13 @@ class Runner:
             self._processes.discard(process)
         return code, time.monotonic() - begin
 
-    def _ended(self, cell: Cell, code: int, seconds: float) -> str:
+    def _note_end(self, cell: Cell, code: int, seconds: float) -> str:
         if code == 0:
             try:
-                return f"{cell.name}: {_scores(cell)} ({seconds:.0f} s)"
+                return f"{cell.name}: {_score_line(cell)} ({seconds:.0f} s)"
             except ValueError as error:
                 self.failures.append(Failure(cell, str(error)))
-        elif code == NOT_STARTED:
+        elif code == NOT_STARTED and cell.evaluates is not None:
             reason = f"was not started, for there is no finished run in {cell.evaluates.folder}."
             self.failures.append(Failure(cell, reason))
         else:
@@ -189,7 +189,7 @@ class Runner:
                 process.terminate()
 
 
-def _scores(cell: Cell) -> str:
+def _score_line(cell: Cell) -> str:
     report = Report.read(cell.folder)
     shown = {"Last": report.last, "Avg": report.avg}
     return "   ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)

@@ -1,6 +1,6 @@
 """What a continual method may change; by itself it is sequential federated tuning of one LoRA."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import torch
@@ -30,9 +30,14 @@ class TrainedModel(Protocol):
         """What was trained: the subspace and the shared trainables."""
         ...
 
-    def sample_gradients(self, count: int) -> Iterator[None]:
-        """For up to ``count`` of the client's records, drawn by seed, yields with the gradient of the loss of that
-        record's answer in each weight's ``grad``."""
+    def sample_gradients(self, count: int, of: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Iterator[None]:
+        """For up to ``count`` of the client's records, drawn by seed, yields with a gradient in each weight's ``grad``.
+
+        Args:
+            count: How many records at most.
+            of: Makes of the model's outputs for a record the number whose gradient it is. The outputs are the logits from
+                which the tokens of the answer are told, float32 [tokens, vocabulary]. None: the gradient of the loss.
+        """
         ...
 
 
@@ -148,10 +153,8 @@ def record(name: str, memory: Tensors) -> Tensors:
 
 def weighted_mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
     """sum n_c S_c / sum n_c, summed in float64, as float32."""
-    total = sum(weights)
+    total, zero = sum(weights), torch.zeros(())
     return {
-        key: sum(
-            (state[key].to(torch.float64) * (n / total) for state, n in zip(states, weights, strict=True)), torch.zeros(())
-        ).float()
+        key: sum((state[key].double() * (n / total) for state, n in zip(states, weights, strict=True)), zero).float()
         for key in states[0]
     }

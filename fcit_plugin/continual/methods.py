@@ -1,11 +1,10 @@
 """The continual methods that are there, by the name that ``fcit_method`` takes; no torch."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..arguments.method import SEQUENTIAL
 from ..parts import Part
-from ..plugins import registry
 from .disco.options import DISCO, DISCO_PLUS
 from .ewc.options import EWC
 from .lwf.options import LWF
@@ -29,7 +28,7 @@ METHODS: Mapping[str, Part] = {
 }
 
 
-def make_method(args: "FcitArguments") -> "ContinualMethod":
+def make_method(args: "FcitArguments") -> "ContinualMethod[Any]":
     """The method of a recipe."""
-    method: ContinualMethod = registry("methods")[args.fcit_method].load()(args)
+    method: ContinualMethod[Any] = args.part("methods").load()(args)
     return method

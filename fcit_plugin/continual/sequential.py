@@ -3,5 +3,5 @@
 from .method import ContinualMethod
 
 
-class Sequential(ContinualMethod):
+class Sequential(ContinualMethod[None]):
     """All clients of all stages tune one LoRA, one stage after the other: what every method is measured against."""

@@ -1,9 +1,7 @@
 """Running a recipe's programs: one for a method, and those of its bounds (``fcit_reference``)."""
 
-import copy
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 
 from llamafactory.extras import logging
@@ -15,8 +13,8 @@ from ..evaluation.report import Report, table
 from ..federation.messages import ClientConfig
 from ..federation.program import Program
 from ..scenario.sampling import sample_clients
-from ..state.checkpoints import Checkpoints
 from ..state.progress import Progress
+from .open_session import fork_session
 from .report import report_of
 from .run import FederatedRun
 from .session import Session
@@ -70,8 +68,7 @@ def run_programs(session: Session) -> None:
     """``stage: fcit``: run all programs of the recipe."""
     found = programs(session)
     if list(found) == [""]:
-        session.program = found[""]
-        FederatedRun(session)()
+        FederatedRun(dataclasses.replace(session, program=found[""]))()
     else:
         _run_apart(session, found)
 
@@ -84,29 +81,13 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
         write_shared(session.model, start.shared)
         if base is not None:
             base.write(start.base)
-        runs.append(FederatedRun(_apart(session, program, session.output_dir / name, first=not runs)))
+        runs.append(FederatedRun(fork_session(session, program, session.output_dir / name, first=not runs)))
         runs[-1]()
     if session.is_main:
         report = mean_report(session, runs)
         report.write(session.output_dir)
         print(table(report))
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
-
-
-def _apart(session: Session, program: Program, folder: Path, first: bool) -> Session:
-    """The session for one of several runs on the same model and data; the first one evaluates the untuned model."""
-    own = copy.copy(session)
-    own.program = program
-    own.output_dir = folder
-    own.args = dataclasses.replace(session.args, fcit_zero_shot=session.args.fcit_zero_shot and first)
-    own.training_args = copy.copy(session.training_args)
-    own.training_args.output_dir = str(folder)
-    own.checkpoints = Checkpoints(folder, session.training_args.save_total_limit)
-    own.start = own._find_start()
-    held = own._check_output_dir()
-    if held is not None:
-        own._clear_output_dir(held)
-    return own
 
 
 def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
@@ -130,9 +111,13 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         partition=runs[0].local.partition.table(runs[0].local.partition.dealt()),
     )
     each = [{key: getattr(matrix, key) for key in _MEASURES} for matrix in matrices]
+    means = {key: fmean(values[key] for values in each) for key in _MEASURES}
     return dataclasses.replace(
         report_of(session, measured),
-        **{key: fmean(values[key] for values in each) for key in _MEASURES},
+        last=means["last"],
+        avg=means["avg"],
+        forgetting=means["forgetting"],
+        bwt=means["bwt"],
         spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES},
         clients={str(run.session.program.client): values for run, values in zip(runs, each, strict=True)},
     )

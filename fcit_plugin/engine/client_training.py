@@ -48,7 +48,7 @@ from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .deepspeed import StartFrom, keeping_precision, masters
-from .processes import Agreement, Deadline
+from .processes import Deadline, Processes
 from .trainer_terms import AddTerms, SampleGradients
 from .trainers import LOCAL_STAGES
 
@@ -77,7 +77,7 @@ class LocalTrainer:
         scenario: Scenario,
         method: ContinualMethod,
         finetuning_args: Any,
-        agreement: Agreement,
+        agreement: Processes,
         base_weights: BaseWeights | None = None,
         own_datasets: list[str] | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
@@ -88,7 +88,7 @@ class LocalTrainer:
         self.scenario = scenario
         self.method = method
         self.finetuning_args = finetuning_args
-        self.args: FcitArguments = finetuning_args.fcit
+        self.args: FcitArguments = finetuning_args.fcit_request.args
         self.agreement = agreement
         self.base_weights = base_weights
         self.own_datasets = own_datasets

@@ -21,7 +21,7 @@ from ..state.progress import NEEDED, Progress
 from ..state.server_state import ServerState, check_state, load_state
 from ..state.stages_of import scenario_of
 from .fingerprint import METRICS, TEST_RECORDS, differing
-from .processes import Agreement
+from .processes import Processes
 
 #: What the recipe must have as the earlier run had it, and where that one's folder says so.
 _IN_MANIFEST = {
@@ -90,7 +90,7 @@ class Earlier:
                 digest.update((self.folder / name).read_bytes())
         return digest.hexdigest()[:16]
 
-    def load(self, agreement: Agreement) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
         return agreement.from_main(self._load() if agreement.is_main else None)
 

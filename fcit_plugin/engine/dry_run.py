@@ -1,31 +1,21 @@
 """``fcit_dry_run: true``: everything that a run sets up, on a model without weights, and what it would do from there."""
 
-import contextlib
-import copy
-import io
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
-import torch
-from datasets import Dataset
 from llamafactory.extras import logging
-from llamafactory.model import load_model
 from torch import nn
-from typing_extensions import override
 
 from ..adapters.aggregation import Member
 from ..adapters.base_change import add_pairs
 from ..adapters.lora import Tensors, read_shared, select_factors
 from ..arguments import FcitArguments
-from ..data.pipeline import Pipeline
 from ..federation.compression import COMPRESSIONS
 from ..federation.program import Program
 from ..files import write_json
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.prototypes import MAX_KINDS
-from ..knowledge.sources import source_dimension
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
@@ -36,96 +26,16 @@ from ..state.progress import Progress
 from ..state.server_state import ServerState
 from .bound_runs import programs
 from .client_training import LocalTrainer
+from .open_dry_session import SAMPLE
 from .session import Session
 from .trainers import LOCAL_STAGES
 
 logger = logging.get_logger(__name__)
 
 DRY_RUN_JSON = "fcit_dry_run.json"
-#: Records of each data set that are tokenised, spread evenly over it.
-SAMPLE = 32
 
 
-class SamplePipeline(Pipeline):
-    """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
-
-    def __init__(self, model_args, data_args, *args) -> None:
-        data_args = copy.copy(data_args)
-        data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
-        super().__init__(model_args, data_args, *args)
-
-    @override
-    def _rows(self, aligned: Dataset) -> Dataset:
-        if self.data_args.packing:
-            return aligned
-        return aligned.select(np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int))
-
-    @override
-    def _load(self, name: str, generate: bool):
-        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each data set
-            return super()._load(name, generate)
-
-
-class ShapeEncoder:
-    """Stands for an identity encoder of which only the size of the tokens is known.
-
-    Args:
-        dimension: D.
-    """
-
-    def __init__(self, dimension: int) -> None:
-        self.dimension = dimension
-
-    def encode(self, texts) -> np.ndarray:
-        """Tokens without content, float32 [n, D]."""
-        return np.zeros((len(texts), self.dimension), dtype=np.float32)
-
-
-class DrySession(Session):
-    """A session that changes nothing on disk and whose model has shapes but no weights."""
-
-    @override
-    def _make_pipeline(self, tokenizer_module: dict[str, Any]) -> Pipeline:
-        parts = (self.model_args, self.data_args, self.training_args, tokenizer_module, self.catalogue, self.processing)
-        return SamplePipeline(*parts)
-
-    @override
-    def _load_model(self, tokenizer) -> nn.Module:
-        model_args, finetuning_args = copy.copy(self.model_args), copy.copy(self.finetuning_args)
-        model_args.train_from_scratch = True  # from the configuration alone
-        finetuning_args.pure_bf16 = finetuning_args.fcit_aside.get("pure_bf16", False)
-        with torch.device("meta"):
-            return load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
-
-    @override
-    def _make_encoder(self, tokenizer) -> ShapeEncoder:
-        if self.args.fcit_reference == "oracle":
-            return ShapeEncoder(len(self.scenario.tasks))
-        return ShapeEncoder(source_dimension(*self._source(), self.model, tokenizer))
-
-    @property
-    def base_weights(self) -> None:
-        """There are no weights to change."""
-
-    @override
-    def _data_keys(self) -> dict[str, str]:
-        """Most records are not tokenised."""
-        return {}
-
-    @override
-    def _fingerprint(self) -> None:
-        """There are no weights."""
-
-    @override
-    def _find_start(self) -> None:
-        """The plan is that of a whole run."""
-
-    @override
-    def _clear_output_dir(self, held: list[str]) -> None:
-        """A plan takes nothing away."""
-
-
-def dry_run(session: DrySession) -> Plan:
+def dry_run(session: Session) -> Plan:
     """Print the plan of a run and write it to ``output_dir``."""
     plan = make_plan(session)
     if session.is_main:
@@ -135,9 +45,9 @@ def dry_run(session: DrySession) -> Plan:
     return plan
 
 
-def make_plan(session: DrySession) -> Plan:
+def make_plan(session: Session) -> Plan:
     """Count what the session's run would do."""
-    args, local, aside = session.args, session.local(), session.finetuning_args.fcit_aside
+    args, local, aside = session.args, session.local(), session.request.aside
     processes = num_processes(session.training_args.world_size)
     evaluates = args.fcit_eval_every != "never"
     names = session.scenario.all_datasets() if evaluates else session.scenario.datasets_to_train()
@@ -152,7 +62,7 @@ def make_plan(session: DrySession) -> Plan:
         name: _schedule(session, program, local, travels, processes) for name, program in found.items() if program.num_stages
     }
     memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
-    given = session.finetuning_args.fcit_given
+    given = session.request.given
     setting = session.scenario.name if session.earlier is not None else given.fcit_setting
     return Plan(
         title=f"{given.fcit_reference or given.fcit_method}, {setting}, seed {session.training_args.seed}",
@@ -307,7 +217,7 @@ def model_size(model: nn.Module, bits: int | None) -> ModelSize:
 
 
 def _memory(session: Session, lengths: list[int], processes: int) -> Memory:
-    aside, args = session.finetuning_args.fcit_aside, session.training_args
+    aside, args = session.request.aside, session.training_args
     half = args.bf16 or any(aside.get(key) for key in ("fp16", "pure_bf16")) or session.model.dtype.itemsize == 2
     packing = session.data_args.packing
     longest = session.data_args.cutoff_len + 1 if packing else max(lengths)  # to which LLaMA-Factory fills a pack up

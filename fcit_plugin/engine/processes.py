@@ -18,7 +18,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
 
 
-class Agreement:
+class Processes:
     """What the processes of a run agree on; with one process, what that one says.
 
     Every process has to make one, and to call its methods, in the same order.
@@ -75,7 +75,7 @@ class Deadline(TrainerCallback):
         clock: Tells the time in seconds.
     """
 
-    def __init__(self, timeout: float, agreement: Agreement, message: str, clock) -> None:
+    def __init__(self, timeout: float, agreement: Processes, message: str, clock) -> None:
         self._end = clock() + timeout
         self._agreement = agreement
         self._message = message

@@ -18,7 +18,7 @@ def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] |
         progress: what was measured.
         privacy: what it has spent, from `federation.accounting`; None without noise.
     """
-    given, scenario = session.finetuning_args.fcit_given, session.scenario
+    given, scenario = session.request.given, session.scenario
     return make_report(
         progress,
         method=given.fcit_reference or given.fcit_method,

@@ -16,7 +16,7 @@ from ..state.progress import NEEDED, Progress
 from ..state.sealed import problems
 from ..state.server_state import ServerState, load_state
 from .fingerprint import check_same
-from .processes import Agreement
+from .processes import Processes
 
 logger = logging.get_logger(__name__)
 
@@ -39,11 +39,11 @@ class Start:
         """Whether it is one of these commits."""
         return self.folder.resolve().parent == checkpoints.folder.resolve()
 
-    def load(self, agreement: Agreement) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
         return agreement.from_main(_load(self.folder) if agreement.is_main else None)
 
-    def client_states(self, agreement: Agreement) -> ClientStates:
+    def client_states(self, agreement: Processes) -> ClientStates:
         """What the simulated clients had kept to themselves; read and told in the same way."""
         states = ClientStates()
         if agreement.is_main:
@@ -55,7 +55,7 @@ class Start:
         check_same(self.recipe[part], ours, arguments, self.folder)
 
 
-def find_start(training_args, stage: str, agreement: Agreement) -> Start | None:
+def find_start(training_args, stage: str, agreement: Processes) -> Start | None:
     """The commit that this run goes on from, None to begin anew. All processes get the same answer.
 
     LLaMA-Factory's habits: ``resume_from_checkpoint`` says so, with true or a path; without it an output folder that holds

@@ -45,12 +45,12 @@ class FederatedRun:
         self.local = session.local(lambda config: self.monitor.client_callback(config))
         self.recipe = {"keys": session.keys, "data": self._data_keys()}
         self.untuned = session.first_state()
-        self.clients = ClientStates() if session.start is None else session.start.client_states(session.agreement)
+        self.clients = ClientStates() if session.start is None else session.start.client_states(session.processes)
         if session.start is not None:
             session.start.check("data", self.recipe["data"])
-            self.state, self.progress, log = session.start.load(session.agreement)
+            self.state, self.progress, log = session.start.load(session.processes)
         elif session.earlier is not None:
-            self.state, self.progress, log = session.earlier.load(session.agreement)
+            self.state, self.progress, log = session.earlier.load(session.processes)
         else:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
@@ -83,7 +83,7 @@ class FederatedRun:
             run_digest,
             self.monitor,
             session.is_main,
-            session.agreement.from_main,
+            session.processes.from_main,
         )
 
         def arrived(request: Message, reply: Message) -> None:
@@ -96,7 +96,7 @@ class FederatedRun:
             on_reply=arrived,
             timeout=self.args.fcit_client_timeout,
             states=self.clients,
-            agree=session.agreement.failure,
+            agree=session.processes.failure,
         )
         with quiet_transformers(), light_garbage_collection():
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)

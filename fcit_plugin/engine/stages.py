@@ -19,11 +19,14 @@ from ..federation.round import Round
 from ..federation.server import RoundFailed, too_few, train_round
 from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
+from ..recipe.request import Request
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .client_training import quiet_transformers
-from .dry_run import DrySession, dry_run
+from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
+from .open_dry_session import open_dry_session
+from .open_session import open_session
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -128,15 +131,21 @@ def _work_of(updates: Mapping[str, Message], state: ServerState, program: Progra
     return work
 
 
-def run_stage(stage: str, *llamafactory_args: Any) -> None:
-    """Run an fcit stage with LLaMA-Factory's five argument objects."""
-    if llamafactory_args[3].fcit.fcit_dry_run:
-        dry_run(DrySession(*llamafactory_args))
+def run_stage(request: Request, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
+    """Run an fcit stage.
+
+    Args:
+        request: What the recipe asks of us.
+        model_args, data_args, training_args, finetuning_args: LLaMA-Factory's argument objects.
+    """
+    given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
+    if request.args.fcit_dry_run:
+        dry_run(open_dry_session(*given))
         return
-    session = Session(*llamafactory_args)
-    if llamafactory_args[3].fcit_evaluated is not None:
-        evaluate_folder(session, llamafactory_args[3].fcit_evaluated)
+    session = open_session(*given)
+    if request.evaluated is not None:
+        evaluate_folder(session, request.evaluated)
         return
-    {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[stage](session)
+    {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[request.stage](session)
     if dist.is_initialized():
         dist.barrier()

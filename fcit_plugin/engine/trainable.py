@@ -16,7 +16,7 @@ def check_targets(model: torch.nn.Module, finetuning_args) -> None:
         if target != "all" and not any(f".{name}".endswith(f".{target}") for name in names):
             layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
             raise FcitError(f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}")
-    if finetuning_args.fcit.fcit_projector_learning_rate is not None and not projectors(model):
+    if finetuning_args.fcit_request.args.fcit_projector_learning_rate is not None and not projectors(model):
         raise FcitError(
             "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
             "has none; take the key out."

@@ -1,8 +1,9 @@
 """Terms of methods and server rules in the Trainer, and what methods measure on the model that it has trained."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from llamafactory.extras.constants import IGNORE_INDEX
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -40,7 +41,7 @@ class SampleGradients:
         self._trainer = trainer
         self.weights = {**lora_parameters(trainer.model), **shared_parameters(trainer.model)}
 
-    def sample_gradients(self, count: int) -> Iterator[None]:
+    def sample_gradients(self, count: int, of: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Iterator[None]:
         """See :class:`fcit_plugin.continual.method.TrainedModel`. Without dropout."""
         trainer, model = self._trainer, self._trainer.model
         features = trainer.train_dataset
@@ -52,8 +53,15 @@ class SampleGradients:
             for index in chosen:
                 batch = trainer._prepare_inputs(trainer.data_collator([features[index]]))
                 model.zero_grad()
-                trainer.compute_loss(model, batch).backward()
+                self._value(batch, of).backward()
                 yield
         finally:
             model.zero_grad()
             model.train(was_training)
+
+    def _value(self, batch: dict[str, torch.Tensor], of: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        """The number whose gradient is asked for."""
+        if of is None:
+            return self._trainer.compute_loss(self._trainer.model, batch)
+        learnt = batch["labels"][:, 1:] != IGNORE_INDEX  # the output at a token is about the next one
+        return of(self._trainer.model(**batch).logits[:, :-1][learnt].float())

@@ -28,7 +28,7 @@ class ProjectorLearningRateMixin:
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         """The trainer's optimizer, with the shared trainables in groups apart."""
         optimizer = super().create_optimizer(*args, **kwargs)
-        learning_rate = self.finetuning_args.fcit.fcit_projector_learning_rate
+        learning_rate = self.finetuning_args.fcit_request.args.fcit_projector_learning_rate
         if learning_rate is not None:
             _split_groups(optimizer, set(shared_parameters(self.model).values()), learning_rate)
         return optimizer

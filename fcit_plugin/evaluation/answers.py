@@ -14,7 +14,8 @@ def texts(answer: Answer) -> list[str]:
     Raises:
         FcitError: it holds none, or something else.
     """
-    found = [answer] if isinstance(answer, str) else list(answer)
-    if not found or not all(isinstance(text, str) for text in found):
+    given = [answer] if isinstance(answer, str) else list(answer)
+    found = [text for text in given if isinstance(text, str)]
+    if not found or len(found) < len(given):
         raise FcitError(f"The answer {answer!r} is neither a text nor a list of texts.")
     return found

@@ -4,13 +4,16 @@ import re
 from collections.abc import Sequence
 
 from ..errors import FcitError
+from .answers import Answer
+
+Box = tuple[float, float, float, float]
 
 # a number that nothing is glued to: 10% and 4px are no coordinates, for nobody said what to divide them by
 _NUMBER = r"(?<![\w.%])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.%])"
 _RUN = re.compile(rf"{_NUMBER}(?:[\s,;]+{_NUMBER})*")
 
 
-def iou(prediction: str, answer: str | Sequence[float]) -> float:
+def iou(prediction: str, answer: Answer) -> float:
     """Return 1 if the boxes (x1, y1, x2, y2) overlap with intersection over union above 0.5, else 0.
 
     A prediction is taken as it stands: nothing is rescaled and no corners are swapped. A text without a box
@@ -19,31 +22,40 @@ def iou(prediction: str, answer: str | Sequence[float]) -> float:
     Raises:
         FcitError: the answer holds no box.
     """
-    reference = parse_box(answer) if isinstance(answer, str) else tuple(answer)
-    if reference is None or len(reference) != 4 or isinstance(reference[0], str):
+    reference = parse_box(answer) if isinstance(answer, str) else _as_box(answer)
+    if reference is None:
         raise FcitError(f"The answer {answer!r} is no box of four numbers.")
     box = parse_box(prediction)
     return float(box is not None and _iou(box, reference) > 0.5)
 
 
-def parse_box(text: str) -> tuple[float, float, float, float] | None:
+def parse_box(text: str) -> Box | None:
     """Return the first box of a text, or None.
 
     A box is four numbers in a row, with commas, semicolons, spaces or line breaks between them, in brackets or
     not. Five in a row are none.
     """
     runs = ([float(number) for number in re.findall(_NUMBER, run.group())] for run in _RUN.finditer(text))
-    return next((tuple(run) for run in runs if len(run) == 4), None)
+    return next((box for run in runs if (box := _as_box(run))), None)
 
 
-def _iou(one: Sequence[float], other: Sequence[float]) -> float:
+def _as_box(values: Sequence[str] | Sequence[float]) -> Box | None:
+    """The values as a box, None if they are not four numbers."""
+    numbers = [value for value in values if not isinstance(value, str)]
+    if len(values) != 4 or len(numbers) != 4:
+        return None
+    x1, y1, x2, y2 = numbers
+    return x1, y1, x2, y2
+
+
+def _iou(one: Box, other: Box) -> float:
     """Intersection over union of two boxes; 0 if neither has an area."""
-    inside = _area((*map(max, one[:2], other[:2]), *map(min, one[2:], other[2:])))
+    inside = _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
     union = _area(one) + _area(other) - inside
     return inside / union if union > 0 else 0.0
 
 
-def _area(box: Sequence[float]) -> float:
+def _area(box: Box) -> float:
     """Area of (x1, y1, x2, y2), 0 if its corners are the wrong way round."""
     x1, y1, x2, y2 = box
     return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)

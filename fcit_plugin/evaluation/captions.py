@@ -2,8 +2,9 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
+from typing import Any
 
 from ..errors import FcitError
 from .answers import Answer, texts
@@ -48,7 +49,10 @@ def coco_part(part: str, predictions: Sequence[str], answers: Sequence[Answer]) 
 
 
 #: The metrics of this module that score a whole corpus, by their registered names.
-COCO = {"coco": coco, **{f"coco_{part}": partial(coco_part, part) for part in COCO_PARTS}}
+COCO: dict[str, Callable[[Sequence[str], Sequence[Answer]], float]] = {
+    "coco": coco,
+    **{f"coco_{part}": partial(coco_part, part) for part in COCO_PARTS},
+}
 
 
 @lru_cache(maxsize=8)  # the parts of a corpus are asked for one by one, but the toolkit, slow to start, gives all
@@ -72,28 +76,28 @@ def _coco_scores(predictions: tuple[str, ...], references: tuple[tuple[str, ...]
     return {part: 100 * float(score) for part, score in zip(COCO_PARTS, scores, strict=True)}
 
 
-def _tokenize(tokenizer, captions: Sequence[Sequence[str]]) -> dict[int, list[str]]:
+def _tokenize(tokenizer: Any, captions: Sequence[Sequence[str]]) -> dict[int, list[str]]:
     """Captions by record, as the toolkit's scorers want them.
 
     The tokenizer reads one caption a line: whatever breaks a line in Java would move all later captions.
     """
     given = {i: [{"caption": " ".join(text.split())} for text in texts] for i, texts in enumerate(captions)}
-    tokenized = tokenizer.tokenize(given)
+    tokenized: dict[int, list[str]] = tokenizer.tokenize(given)
     if {i: len(texts) for i, texts in tokenized.items()} != {i: len(texts) for i, texts in given.items()}:
         raise FcitError("the tokenizer lost captions")
     return tokenized
 
 
-def _meteor(scorer, gts: dict[int, list[str]], res: dict[int, list[str]]) -> float:
+def _meteor(scorer: Any, gts: dict[int, list[str]], res: dict[int, list[str]]) -> float:
     try:
-        return scorer.compute_score(gts, res)[0]
+        return float(scorer.compute_score(gts, res)[0])
     finally:
         if scorer.lock.locked():  # where Java died it stays locked, and the scorer's end would wait for it for ever
             scorer.lock.release()
 
 
 @cache
-def _toolkit() -> tuple:
+def _toolkit() -> tuple[Any, ...]:
     instead = "or set `fcit_caption_metric: rouge_l`, which needs neither"
     try:
         from pycocoevalcap.bleu.bleu import Bleu

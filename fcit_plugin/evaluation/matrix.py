@@ -123,7 +123,7 @@ class AccuracyMatrix:
             matrix.add(stage, {name: a for name, a in zip(datasets, row, strict=True) if a is not None})
         return matrix
 
-    def to_csv(self, path: str | PathLike) -> None:
+    def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per stage and one column per data set, empty where None."""
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

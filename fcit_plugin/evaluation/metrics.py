@@ -82,7 +82,6 @@ def label_set(answers: Sequence[Answer], limit: int = 64) -> tuple[str, ...] | N
 
     Open are more than `limit` distinct ones, and records with several answers or a box.
     """
-    if not all(isinstance(answer, str) for answer in answers):
-        return None
-    labels = set(answers)
-    return tuple(sorted(labels)) if len(labels) <= limit else None
+    single = [answer for answer in answers if isinstance(answer, str)]
+    labels = set(single)
+    return tuple(sorted(labels)) if len(single) == len(answers) and len(labels) <= limit else None

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import FcitError
@@ -18,14 +20,14 @@ INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
 _COLOURS = "Blues"  # one hue from light to dark: the same for every kind of eye
 
 
-def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike, title: str = "Score after each stage") -> None:
+def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike[str], title: str = "Score after each stage") -> None:
     """Draw the accuracy matrix as a heat map, stages down, data sets across, blank where not evaluated.
 
     Raises:
         FcitError: the matrix is empty.
     """
     rows = np.array(matrix.rows, dtype=np.float64)
-    figure, _ = _heat_map(
+    figure, _ = heat_map(
         rows,
         [f"stage {stage}" for stage in range(len(rows))],
         [short_name(dataset) for dataset in matrix.datasets],
@@ -38,7 +40,7 @@ def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike, title: st
 
 
 def plot_accuracy_matrices(
-    matrices: Mapping[str, Sequence[Sequence[float | None]]], datasets: Sequence[str], path: str | PathLike, title: str
+    matrices: Mapping[str, Sequence[Sequence[float | None]]], datasets: Sequence[str], path: str | PathLike[str], title: str
 ) -> None:
     """Draw accuracy matrices of several runs one below the other.
 
@@ -51,7 +53,8 @@ def plot_accuracy_matrices(
     Raises:
         FcitError: there is no matrix.
     """
-    rows, names = [], []
+    rows: list[Sequence[float | None]] = []
+    names: list[str] = []
     for name, matrix in matrices.items():
         if rows:  # a gap
             rows.append([np.nan] * len(datasets))
@@ -60,12 +63,12 @@ def plot_accuracy_matrices(
         names += [f"{name}, stage {stage}" if len(matrix) > 1 else name for stage in range(len(matrix))]
     cells = np.array(rows, np.float64).reshape(len(rows), -1)
     columns = [short_name(dataset) for dataset in datasets]
-    figure, _ = _heat_map(cells, names, columns, limits=(0, 100), form="{:.1f}", label="score", title=title, row_height=0.3)
+    figure, _ = heat_map(cells, names, columns, limits=(0, 100), form="{:.1f}", label="score", title=title, row_height=0.3)
     save_figure(figure, path)
 
 
 def plot_subspaces(
-    assignments: Sequence[Mapping], path: str | PathLike, title: str = "Which tasks went to which subspace"
+    assignments: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Which tasks went to which subspace"
 ) -> None:
     """Draw how often the clients of each task (down) were assigned to each subspace (across).
 
@@ -81,7 +84,7 @@ def plot_subspaces(
     counts = Counter((str(entry["task"]), entry["subspace"]) for entry in assignments)
     num_subspaces = 1 + max((entry["subspace"] for entry in assignments), default=-1)
     cells = np.array([[counts[task, k] or np.nan for k in range(num_subspaces)] for task in tasks], np.float64)
-    figure, axes = _heat_map(
+    figure, axes = heat_map(
         cells,
         [short_name(task) for task in tasks],
         [str(k) for k in range(num_subspaces)],
@@ -95,32 +98,8 @@ def plot_subspaces(
     save_figure(figure, path)
 
 
-def plot_cosines(
-    cosines: np.ndarray,
-    datasets: Sequence[str],
-    subspaces: Sequence[str],
-    path: str | PathLike,
-    title: str = "Cosine of instructions (mean) to identity tokens",
-) -> None:
-    """Draw how near the instructions of each data set (down) are to each subspace (across).
-
-    Args:
-        cosines: float [data sets, subspaces], from -1 to 1.
-        datasets: names of the rows.
-        subspaces: names of the columns.
-        path: of the PNG file.
-        title: of the picture.
-    """
-    limits = (min(0.0, float(cosines.min())), 1.0)
-    figure, axes = _heat_map(
-        cosines, datasets, subspaces, limits=limits, form="{:.2f}", label="cosine", title=title, slanted=False
-    )
-    axes.set_xlabel("subspace")
-    save_figure(figure, path)
-
-
 def plot_partition(
-    partition: Sequence[Mapping], path: str | PathLike, title: str = "Records of each client, task by task"
+    partition: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Records of each client, task by task"
 ) -> None:
     """Draw how many records each client (down) has of each data set of each task (across), 0 as blank.
 
@@ -139,7 +118,7 @@ def plot_partition(
     for column, entry in enumerate(partition):  # in a run that goes on from another one, clients may have joined
         cells[: len(entry["records"]), column] = entry["records"]
     many = len(cells) > 100
-    figure, axes = _heat_map(
+    figure, axes = heat_map(
         np.where(cells > 0, cells, np.nan),
         [str(client) for client in range(len(cells))],
         _partition_names(partition),
@@ -157,13 +136,13 @@ def plot_partition(
     save_figure(figure, path)
 
 
-def _partition_names(partition: Sequence[Mapping]) -> list[str]:
+def _partition_names(partition: Sequence[Mapping[str, Any]]) -> list[str]:
     """One name per column: the data set, with its task where that is not the same."""
     names = [(short_name(entry["task"]), short_name(entry["dataset"])) for entry in partition]
     return [dataset if task == dataset else f"{task}: {dataset}" for task, dataset in names]
 
 
-def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str = "Training loss") -> None:
+def plot_training_loss(log: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Training loss") -> None:
     """Draw the loss over the global step: measured faint, a running mean strong, a line where a stage begins.
 
     Args:
@@ -188,7 +167,7 @@ def plot_training_loss(log: Sequence[Mapping], path: str | PathLike, title: str 
     axes.plot(step, loss, color=_BLUE, alpha=0.3, linewidth=0.8, label="measured")
     starts = [int(np.flatnonzero(stage == t)[0]) for t in dict.fromkeys(stage.tolist())]
     bounds = [step[i] for i in starts] + [step[-1]]
-    for t, begin, end in zip(stage[starts], bounds, bounds[1:]):
+    for t, begin, end in zip(stage[starts], bounds[:-1], bounds[1:], strict=True):
         here = stage == t
         axes.plot(step[here], _smooth(loss[here]), color=_BLUE, linewidth=1.8, label="running mean")
         axes.axvline(begin, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -212,7 +191,7 @@ def short_name(dataset: str) -> str:
     return dataset.removeprefix("fcit_")
 
 
-def _heat_map(
+def heat_map(
     cells: np.ndarray,
     row_names: Sequence[str],
     column_names: Sequence[str],
@@ -228,11 +207,19 @@ def _heat_map(
     """Draw float64 [rows, columns] with each number in its cell; NaN cells stay blank.
 
     Args:
+        cells: the numbers.
+        row_names: at the left.
+        column_names: below.
         limits: of the colour scale.
         form: of the numbers; empty for none, and no names of the rows either.
+        label: of the colour scale.
+        title: of the picture.
         slanted: turn the column names.
         row_height: inches.
         power: the colour grows with this power of the number.
+
+    Raises:
+        FcitError: there is no cell.
     """
     if not cells.size:
         raise FcitError("There is nothing to draw: the table has no cells.")
@@ -249,7 +236,7 @@ def _heat_map(
             dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
             axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else INK)
 
-    turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    turn: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     axes.set_xticks(range(columns), column_names, **turn)
     axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
     if form:  # too many rows for numbers are too many for names and lines: laying those out took half a minute
@@ -275,12 +262,13 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    """Return an empty figure of so many inches, and its axes."""
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     return figure, figure.add_subplot()
 
 
-def save_figure(figure: Figure, path: str | PathLike) -> None:
+def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
     """Write a PNG that is the same for the same input: without date and version."""
     figure.savefig(path, format="png", metadata={"Software": None})

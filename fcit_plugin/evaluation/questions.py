@@ -1,9 +1,9 @@
 """Soft scores of short answers to questions, for users' own data: VQA accuracy and ANLS."""
 
 import re
-from collections.abc import Sequence
 
 from ..errors import FcitError
+from .answers import Answer, texts
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {"none": "0", **{word: str(number) for number, word in enumerate(_WORDS)}}
@@ -22,7 +22,7 @@ _MENDED = {word[:i] + word[i + 1 :]: word for word in _CONTRACTED.split() for i,
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
 
-def vqa(prediction: str, answers: Sequence[str]) -> float:
+def vqa(prediction: str, answers: Answer) -> float:
     """Return the VQA accuracy of one answer: min(humans who gave it / 3, 1), averaged over leaving each human out.
 
     Prediction and human answers (ten in VQA v2) are normalised alike, see `normalise`. Antol et al., "VQA: Visual
@@ -36,7 +36,7 @@ def vqa(prediction: str, answers: Sequence[str]) -> float:
             f"The metric vqa needs the answers of several people (VQA v2 has ten, four are the fewest), got {answers!r}; "
             "exact_match does with one."
         )
-    given, said = normalise(prediction), [normalise(answer) for answer in answers]
+    given, said = normalise(prediction), [normalise(answer) for answer in texts(answers)]
     matching = said.count(given)
     return sum(min((matching - (answer == given)) / 3, 1.0) for answer in said) / len(said)
 

@@ -63,7 +63,7 @@ class Group:
         """Return mean and deviation of a measure over the runs."""
         return Spread.of([measure(report) for report in self.reports])
 
-    def final(self, dataset: str) -> Spread | None:
+    def final_score(self, dataset: str) -> Spread | None:
         """Return mean and deviation of a data set's score after the last stage."""
         return self.spread(lambda report: report.final_scores.get(dataset))
 
@@ -120,7 +120,7 @@ def compare(reports: Mapping[str, Report]) -> list[Comparison]:
     tables: dict[Any, dict[str, Report]] = {}
     for name, report in reports.items():
         tables.setdefault((report.setting, frozenset(report.datasets)), {})[name] = report
-    return [_comparison(members) for members in tables.values()]
+    return [_make_comparison(members) for members in tables.values()]
 
 
 def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]]) -> Comparison:
@@ -134,7 +134,7 @@ def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]]) -> Compar
     made = [Group(label, tuple(sorted(reports, key=lambda r: r.seed))) for label, reports in groups.items()]
     datasets = made[0].reports[0].datasets
     has_own = any(report.reference == "zero_shot" for group in made for report in group.reports)
-    return Comparison(setting, tuple(datasets), tuple(made), {} if has_own else _zero_shot(made, datasets))
+    return Comparison(setting, tuple(datasets), tuple(made), {} if has_own else _zero_shot_scores(made, datasets))
 
 
 def summary_rows(comparison: Comparison, measures: Mapping[str, Measure] = MEASURES) -> Rows:
@@ -153,7 +153,7 @@ def final_rows(comparison: Comparison) -> Rows:
     for label, scores in comparison.zero_shot.items():
         rows.append([label, *(f"{scores[name]:.2f}" for name in comparison.datasets)])
     for group in comparison.groups:
-        rows.append([group.label, *(_cell(group.final(name)) for name in comparison.datasets)])
+        rows.append([group.label, *(_cell(group.final_score(name)) for name in comparison.datasets)])
     return rows
 
 
@@ -171,7 +171,7 @@ def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> st
     return "\n\n".join(blocks)
 
 
-def write_csv(comparisons: Sequence[Comparison], path: str | PathLike) -> None:
+def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str]) -> None:
     """Write one line for each group: mean and deviation of every measure and of every data set after the last stage."""
     names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.datasets))
     numbers = [*MEASURES, *names]
@@ -180,16 +180,17 @@ def write_csv(comparisons: Sequence[Comparison], path: str | PathLike) -> None:
         writer.writerow(["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))])
         for comparison in comparisons:
             for label, scores in comparison.zero_shot.items():
-                found = {"Last": Spread(fmean(scores.values()), None)} | {n: Spread(s, None) for n, s in scores.items()}
+                found: dict[str, Spread | None] = {"Last": Spread(fmean(scores.values()), None)}
+                found |= {name: Spread(score, None) for name, score in scores.items()}
                 writer.writerow([comparison.setting, label, "", "", *_numbers(found, numbers)])
             for group in comparison.groups:
                 found = {name: group.spread(measure) for name, measure in MEASURES.items()}
-                found |= {name: group.final(name) for name in comparison.datasets}
+                found |= {name: group.final_score(name) for name in comparison.datasets}
                 seeds = " ".join(str(report.seed) for report in group.reports)
                 writer.writerow([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
 
 
-def _comparison(reports: Mapping[str, Report]) -> Comparison:
+def _make_comparison(reports: Mapping[str, Report]) -> Comparison:
     by_recipe: dict[str, dict[str, Report]] = {}
     for name, report in reports.items():
         recipe = [report.method, report.stages, _arguments(report)]
@@ -207,7 +208,7 @@ def _comparison(reports: Mapping[str, Report]) -> Comparison:
     groups.sort(key=lambda group: (last.mean if (last := group.spread(MEASURES["Last"])) else -1.0, group.label))
 
     first = next(iter(reports.values()))
-    return Comparison(first.setting, tuple(first.datasets), tuple(groups), _zero_shot(groups, first.datasets))
+    return Comparison(first.setting, tuple(first.datasets), tuple(groups), _zero_shot_scores(groups, first.datasets))
 
 
 def _arguments(report: Report) -> dict[str, Any]:
@@ -224,10 +225,10 @@ def _label(report: Report, among: Sequence[Report]) -> str:
     told = [arguments for other in peers if (arguments := _arguments(other))]
     own = _arguments(report)
     differing = [key for key, value in own.items() if any(other.get(key) != value for other in told)]
-    return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_plain(own[key])}" for key in differing)])
+    return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_value_text(own[key])}" for key in differing)])
 
 
-def _zero_shot(groups: Sequence[Group], datasets: Sequence[str]) -> dict[str, dict[str, float]]:
+def _zero_shot_scores(groups: Sequence[Group], datasets: Sequence[str]) -> dict[str, dict[str, float]]:
     """The different scores of the untuned model, of the runs that have one for each data set."""
     found: dict[tuple[float, ...], list[str]] = {}
     for group in groups:
@@ -254,7 +255,7 @@ def _cell(spread: Spread | None) -> str:
     return "-" if spread is None else str(spread)
 
 
-def _plain(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 

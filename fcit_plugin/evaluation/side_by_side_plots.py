@@ -21,7 +21,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#
 _MARKERS = "osD^vPX"
 
 
-def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
+def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw the mean score over the data sets seen so far after each stage, a line for each group.
 
     A band goes one standard deviation to both sides where a group has several runs. A group that has but one stage where
@@ -39,7 +39,7 @@ def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
     figure, axes = new_figure(max(6.0, 2.5 + 0.6 * stages), 3.8)
     for i, label, curve in curves:
         at = [stage for stage, spread in enumerate(curve) if spread]
-        mean, deviation = _means_and_deviations([curve[stage] for stage in at])
+        mean, deviation = _means_and_deviations(curve)
         colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
         style = "-" if i < len(_COLOURS) else "--"
         if len(curve) == 1 < stages:
@@ -56,7 +56,7 @@ def plot_curves(comparison: Comparison, path: str | PathLike) -> None:
     _finish(figure, axes, top, f"{comparison.setting}: mean score over the data sets seen, after each stage", path)
 
 
-def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
+def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw the score of each data set after the last stage, a bar for each group, with its standard deviation.
 
     The untuned model's scores are grey bars.
@@ -64,11 +64,11 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     Raises:
         FcitError: no run was evaluated after its last stage.
     """
-    bars = [
+    bars: list[tuple[str, list[Spread | None]]] = [
         (label, [Spread(scores[name], None) for name in comparison.datasets]) for label, scores in comparison.zero_shot.items()
     ]
     untuned = len(bars)
-    bars += [(group.label, [group.final(name) for name in comparison.datasets]) for group in comparison.groups]
+    bars += [(group.label, [group.final_score(name) for name in comparison.datasets]) for group in comparison.groups]
     bars = bars[:untuned] + [(label, finals) for label, finals in bars[untuned:] if any(finals)]
     if len(bars) == untuned:
         raise FcitError("There is nothing to draw: no run was evaluated after its last stage.")
@@ -78,7 +78,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     figure, axes = new_figure(max(6.0, 1.5 + len(places) * max(0.7, 0.12 * len(bars))), 3.8)
     for i, (label, finals) in enumerate(bars):
         at = [j for j, spread in enumerate(finals) if spread]
-        mean, deviation = _means_and_deviations([finals[j] for j in at])
+        mean, deviation = _means_and_deviations(finals)
         top = max(top, *(mean + deviation))
         k = i - untuned
         colour = "#999999" if k < 0 else _COLOURS[k % len(_COLOURS)]
@@ -99,18 +99,18 @@ def plot_finals(comparison: Comparison, path: str | PathLike) -> None:
     _finish(figure, axes, top, f"{comparison.setting}: score of each data set after the last stage", path)
 
 
-def plot_matrices(comparison: Comparison, path: str | PathLike) -> None:
+def plot_matrices(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw the accuracy matrices of the groups one below the other, each the mean over its runs.
 
     Raises:
         FcitError: no run was evaluated.
     """
     found = {group.label: group.matrix(comparison.datasets) for group in comparison.groups}
-    means = {label: [[spread and spread.mean for spread in row] for row in rows] for label, rows in found.items()}
+    means = {label: [[spread.mean if spread else None for spread in row] for row in rows] for label, rows in found.items()}
     plot_accuracy_matrices(means, comparison.datasets, path, f"{comparison.setting}: score of each data set after each stage")
 
 
-def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str | PathLike, title: str) -> None:
+def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str | PathLike[str], title: str) -> None:
     """Draw measures from 0 to 100 of each group: groups across, a bar for each measure, with its standard deviation.
 
     Raises:
@@ -124,11 +124,11 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
     width, top = 0.84 / len(found), 0.0
     figure, axes = new_figure(max(6.0, 1.5 + 0.6 * len(at)), 3.8)
     for j, (name, spreads) in enumerate(found.items()):
-        known = [(place, spreads[i]) for place, i in enumerate(at) if spreads[i]]
-        mean, deviation = _means_and_deviations([spread for _, spread in known])
+        places = [place for place, i in enumerate(at) if spreads[i]]
+        mean, deviation = _means_and_deviations(spreads)
         top = max(top, *(mean + deviation))
         axes.bar(
-            [place + (j - (len(found) - 1) / 2) * width for place, _ in known],
+            [place + (j - (len(found) - 1) / 2) * width for place in places],
             mean,
             0.88 * width,
             color=_COLOURS[j % len(_COLOURS)],
@@ -144,7 +144,7 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
     _finish(figure, axes, top, f"{comparison.setting}: {title}", path)
 
 
-def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
+def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw Last of each group over the megabytes that travelled in one run, both ways together.
 
     Groups of which nothing travelled (bounds) are left out.
@@ -152,18 +152,20 @@ def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
     Raises:
         FcitError: nothing is left.
     """
-    last = MEASURES["Last"]
-    points = [(i, g.label, g.spread(_megabytes), g.spread(last)) for i, g in enumerate(comparison.groups)]
-    points = [(i, label, sent, last) for i, label, sent, last in points if last and sent and sent.mean > 0]
+    points = [
+        (i, group.label, sent.mean, last)
+        for i, group in enumerate(comparison.groups)
+        if (sent := group.spread(_megabytes)) and sent.mean > 0 and (last := group.spread(MEASURES["Last"]))
+    ]
     if not points:
         raise FcitError("There is nothing to draw: no run that sent anything was evaluated.")
     figure, axes = new_figure(6.0, 3.8)
     top = 0.0
-    for i, label, sent, last in points:
+    for i, label, megabytes, last in points:
         (y,), (deviation,) = _means_and_deviations([last])
         colour = _COLOURS[i % len(_COLOURS)]
         axes.errorbar(
-            sent.mean,
+            megabytes,
             y,
             yerr=deviation or None,
             color=colour,
@@ -175,7 +177,7 @@ def plot_traffic(comparison: Comparison, path: str | PathLike) -> None:
             label=label,
         )
         top = max(top, y + deviation)
-    axes.set_xlim(0, 1.15 * max(sent.mean for _, _, sent, _ in points))
+    axes.set_xlim(0, 1.15 * max(megabytes for _, _, megabytes, _ in points))
     axes.set_xlabel("MB sent and received by clients in one run")
     _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
 
@@ -184,12 +186,13 @@ def _megabytes(report: Report) -> float:
     return (report.bytes_up + report.bytes_down) / 1e6
 
 
-def _means_and_deviations(spreads: Sequence[Spread]) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 [n] each; a deviation that is not known is 0."""
-    return np.array([s.mean for s in spreads]), np.array([s.deviation or 0.0 for s in spreads])
+def _means_and_deviations(spreads: Sequence[Spread | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the n spreads that there are, float64 [n] each; a deviation that is not known is 0."""
+    known = [spread for spread in spreads if spread]
+    return np.array([spread.mean for spread in known]), np.array([spread.deviation or 0.0 for spread in known])
 
 
-def _finish(figure: Figure, axes: Axes, top: float, title: str, path: str | PathLike) -> None:
+def _finish(figure: Figure, axes: Axes, top: float, title: str, path: str | PathLike[str]) -> None:
     axes.set_ylabel("score")
     axes.set_ylim(-1, 1.02 * max(100.0, top))  # a little below 0, so that what is drawn at 0 is seen
     axes.set_axisbelow(True)

@@ -1,21 +1,34 @@
-"""Rows of text cells, header row first, as a table for the terminal and in Markdown."""
+"""Rows of text cells as a table for the terminal and in Markdown."""
 
 from collections.abc import Sequence
 
 Rows = Sequence[Sequence[str]]
 
 
-def plain(rows: Rows) -> str:
-    """Return columns padded with spaces, the first to the left and the others to the right, a line under the header."""
+def align(rows: Rows, *, numbers: bool = False) -> list[str]:
+    """Return lines of columns that are two spaces apart, each as wide as its widest cell.
+
+    Args:
+        rows: cells, the same number in each row.
+        numbers: pad all but the first column at the left; else all at the right, but for the end of a line.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
+    if not numbers:
+        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    first, *others = widths
+    return [
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others, strict=True))])
+        for name, *cells in rows
     ]
-    return "\n".join([lines[0], "-" * sum(widths, 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def plain(rows: Rows) -> str:
+    """Return a table of numbers for the terminal, the header row first and a line under it."""
+    header, *lines = align(rows, numbers=True)
+    return "\n".join([header, "-" * len(header), *lines])
 
 
 def markdown(rows: Rows) -> str:
-    """Return a Markdown table, the first column to the left and the others to the right."""
+    """Return a Markdown table, header row first, the first column to the left and the others to the right."""
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])

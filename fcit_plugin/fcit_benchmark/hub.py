@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -29,7 +30,7 @@ _FOLDERS = {layout.folder for layout in LAYOUT.values()}
 _PARTITION_TOPS = {"Task-related": "Task-related", "Capability-related": "Capability-related"}
 _PARTITION_TOPS |= {"seq": PARTITION_FOLDERS["task"], "cap": PARTITION_FOLDERS["capability"]}
 
-Opener = Callable[[], AbstractContextManager[BinaryIO]]
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
 @dataclass
@@ -143,7 +144,11 @@ def _files(snapshot: Path) -> Iterator[tuple[str, Opener]]:
         if path.suffix == ".zip":
             yield from _members(path, name)
         elif path.is_file():
-            yield name, lambda path=path: path.open("rb")
+            yield name, partial(_open, path)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _members(path: Path, name: str) -> Iterator[tuple[str, Opener]]:
@@ -151,12 +156,12 @@ def _members(path: Path, name: str) -> Iterator[tuple[str, Opener]]:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 if not member.is_dir():
-                    yield f"{name}/{member.filename}", lambda member=member: archive.open(member)
+                    yield f"{name}/{member.filename}", partial(archive.open, member)
     except zipfile.BadZipFile as error:
         raise FcitError(f"The archive {path} is broken ({error}); delete it and fetch it again.") from error
 
 
-def _write(path: Path, source: BinaryIO) -> None:
+def _write(path: Path, source: IO[bytes]) -> None:
     """Write a file that appears only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -49,9 +49,10 @@ def check_images(
             for start in range(0, len(new), _SLICE):
                 part = new[start : start + _SLICE]
                 read = [how == "all" or start + i == 0 for i in range(len(part))]
-                found |= zip(part, pool.map(lambda image, read: image_fault(folder, image, read), part, read))
+                faults = pool.map(lambda image, read: image_fault(folder, image, read), part, read)
+                found |= zip(part, faults, strict=True)
                 progress(len(part))
-            defects += _defects(folder, file, [(i, image) for i, image in named if found[image]], found, remedy)
+            defects += _defects(folder, file, [(i, image, fault) for i, image in named if (fault := found[image])], remedy)
     return sum(fault is None for fault in found.values()), defects
 
 
@@ -80,13 +81,11 @@ def image_fault(folder: Path, image: str, read: bool) -> Fault | None:
     return None
 
 
-def _defects(
-    folder: Path, file: str, named: Sequence[tuple[int, str]], found: Mapping[str, Fault | None], remedy: str
-) -> list[Defect]:
+def _defects(folder: Path, file: str, faults: Sequence[tuple[int, str, Fault]], remedy: str) -> list[Defect]:
+    """The defects of one file, from the record, the image and the fault of each image that is not right."""
     defects = []
     missing: dict[str, int] = {}
-    for i, image in named:
-        kind, problem = found[image]
+    for i, image, (kind, problem) in faults:
         absent = _missing_folder(folder, image) if kind == "missing image" else None
         if absent is None:
             defects.append(Defect(kind, file, i, problem, remedy))

@@ -113,7 +113,7 @@ def _sound(checked: CheckedFile) -> list[tuple[dict[str, Any], Reference | None]
     return [pair for i, pair in enumerate(pairs) if i not in broken]
 
 
-def _train(record: dict[str, Any], reference: None) -> dict[str, Any]:
+def _train(record: dict[str, Any], _: Reference | None) -> dict[str, Any]:
     turns = [{"from": turn["from"], "value": turn["value"]} for turn in record["conversations"]]
     return _row(turns, record["image"])
 

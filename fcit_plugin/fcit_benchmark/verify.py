@@ -54,7 +54,8 @@ class Report:
     @property
     def defects(self) -> list[Defect]:
         """Everything that is wrong."""
-        return [d for part in (*self.datasets, *self.partitions) for d in part.defects]
+        found = [defect for dataset in self.datasets for defect in dataset.defects]
+        return found + [defect for partition in self.partitions for defect in partition.defects]
 
     @property
     def green(self) -> bool:

@@ -96,10 +96,12 @@ class InProcessGrid(Grid):
         try:
             replies = arriving(message, ask(self._client_app, message, state))
         except Exception as error:  # here trust ends: whatever one client's code raises, the others go on
-            if isinstance(error, PROGRAMMERS) and (blamed := blame(error)) is not None:
+            blamed = blame(error)
+            if isinstance(error, PROGRAMMERS) and blamed is not None:
                 raise FcitError(blamed) from error  # no client can help it: every one of them would fail so
             logger.debug(f"Client {node} failed.", exc_info=True)
-            failure = str(error) if isinstance(error, (ValueError, TimeoutError)) else f"{type(error).__name__}: {error}"
+            said = isinstance(error, (ValueError, TimeoutError))
+            failure = str(error) if said else blamed or f"{type(error).__name__}: {error}"
         if failure is None and self._timeout is not None and self._clock() - start > self._timeout:
             failure = timeout_message(self._timeout)
         failure = self._agree(failure)

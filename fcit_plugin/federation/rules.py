@@ -304,11 +304,6 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
-def _equal(value: Any, other: Any) -> bool:
-    same = type(value) is type(other) and value == other
-    return bool(same.all()) if isinstance(same, torch.Tensor) else bool(same)
-
-
 #: Set anew by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
 _OF_THE_ROUND = "current_arrays"
 
@@ -328,18 +323,45 @@ def _memory(rule: Strategy, fresh: Strategy) -> dict[str, np.ndarray]:
     for name, value in vars(rule).items():
         if name == _OF_THE_ROUND:
             continue
-        if isinstance(value, (bool, int, str, torch.Tensor)) and not _equal(value, vars(fresh).get(name)):
-            raise FcitError(
-                f"The server rule {type(rule).__name__} remembers `{name}`, which is a {type(value).__name__}, and only arrays, "
-                "dictionaries and lists of arrays, and floats are kept; give the rule `state()` and `load_state()`."
-            )
-        if isinstance(value, dict):
-            found |= {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
-        elif isinstance(value, list):
-            found |= {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, np.ndarray)}
-        elif isinstance(value, np.ndarray) or (isinstance(value, float) and value != vars(fresh).get(name)):
-            found[name] = value
+        before = vars(fresh).get(name)
+        if isinstance(value, float):
+            found |= {name: value} if value != before else {}
+        else:
+            found |= _arrays(name, value)
+            if _differ(_others(value), _others(before)):
+                raise FcitError(
+                    f"The server rule {type(rule).__module__}.{type(rule).__name__} remembers `{name}`, which is a "
+                    f"{type(value).__name__}, and only arrays, dictionaries and lists of arrays, and floats are kept; give the "
+                    "rule `state()` and `load_state()`."
+                )
     return {key: np.array(value) for key, value in found.items()}
+
+
+def _arrays(name: str, value: Any) -> dict[str, np.ndarray]:
+    """The arrays that an attribute is or has."""
+    if isinstance(value, dict):
+        return {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
+    if isinstance(value, list):
+        return {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, np.ndarray)}
+    return {name: value} if isinstance(value, np.ndarray) else {}
+
+
+def _others(value: Any) -> Any:
+    """What :func:`_arrays` leaves of an attribute; None for nothing."""
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if not isinstance(item, np.ndarray)} or None
+    if isinstance(value, list):
+        return [item for item in value if not isinstance(item, np.ndarray)] or None
+    return None if isinstance(value, np.ndarray) else value
+
+
+def _differ(value: Any, fresh: Any) -> bool:
+    """Whether something was remembered; of objects that can only be compared with themselves it cannot be told."""
+    if type(value) is not type(fresh):
+        return value is not None
+    if isinstance(value, torch.Tensor):
+        return not torch.equal(value, fresh)
+    return type(value).__eq__ is not object.__eq__ and value != fresh  # type: ignore[comparison-overlap]
 
 
 def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:

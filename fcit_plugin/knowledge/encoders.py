@@ -83,8 +83,8 @@ class TextEncoder:
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
-def _no_encoder(path: str, error: Exception) -> ValueError:
-    return ValueError(
+def _no_encoder(path: str, error: Exception) -> FcitError:
+    return FcitError(
         f"`fcit_identity_encoder: {path}` cannot be loaded as a Hugging Face text encoder; "
         f"give embedding, minilm, or a folder with config, weights and tokenizer ({' '.join(str(error).split())})."
     )

@@ -78,10 +78,7 @@ class Organizer:
     """
 
     def __init__(self, threshold: float, max_subspaces: int | None, small_share: float = 1e-3) -> None:
-        if not -1 <= threshold <= 1:
-            raise FcitError(f"fcit_similarity_threshold is a cosine, from -1 to 1, not {threshold}.")
-        if max_subspaces is not None and max_subspaces < 1:
-            raise FcitError(f"fcit_max_subspaces is {max_subspaces}; it must be at least 1, or None for no bound.")
+        assert -1 <= threshold <= 1 and (max_subspaces is None or max_subspaces >= 1), (threshold, max_subspaces)
         self.threshold = threshold
         self.max_subspaces = max_subspaces
         self.small_share = small_share

@@ -1,1 +1,1 @@
-"""What a run will do, counted before it starts: who trains what when, steps, bytes, memory. No torch, no trainer."""
+"""What a run will do, counted before it starts: who trains what when, steps, bytes, memory. Nothing is loaded or trained."""

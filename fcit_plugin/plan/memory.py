@@ -99,8 +99,8 @@ def activation_bytes(model: ModelSize, batch: Batch) -> int:
 
     Terms by Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models", arXiv 2205.05198,
     section 4.1, in numbers a token and layer: attention 5.5 h and norms 2 h; its MLP is exchanged for a gated one, h
-    and 4 times the inner width. Attention scores are not kept (SDPA, FlashAttention). With checkpointing only each layer's input
-    is, and one layer at a time is computed again. Logits come once as they are, and twice in float32 for the loss.
+    and 4 times the inner width. Attention scores are not kept (SDPA, FlashAttention). With checkpointing only each layer's
+    input is, and one layer at a time is computed again. Logits come once as they are, and twice in float32 for the loss.
     """
     tokens = batch.records * batch.tokens
     layer = tokens * batch.width * (8.5 * model.hidden + 4 * model.intermediate)

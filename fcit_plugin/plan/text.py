@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..evaluation.tables import align
 from .memory import Memory
 from .plan import DataSummary, Plan
 from .work import ClientWork, Schedule, TaskShare
@@ -11,26 +12,23 @@ def to_text(plan: Plan) -> str:
     """What a dry run prints."""
     blocks = [f"FCIT dry run: {plan.title}. Nothing is trained."]
     blocks.append(_block("Settings", [[f"{name}:", value] for name, value in plan.settings.items()]))
-    blocks.append(_block("Data sets", _data(plan.data)))
+    blocks.append(_block("Data sets", _data_rows(plan.data)))
     if plan.schedules:
-        blocks.append(_block("Records of a client", _shares(plan.shares)))
+        blocks.append(_block("Records of a client", _share_rows(plan.shares)))
     for name, schedule in plan.schedules.items():
-        blocks.append(_block(f"Who trains what when{f' ({name})' if name else ''}", _rounds(schedule)))
-    blocks.append(_block("In all", _totals(plan)))
+        blocks.append(_block(f"Who trains what when{f' ({name})' if name else ''}", _round_rows(schedule)))
+    blocks.append(_block("In all", _total_rows(plan)))
     if plan.memory:
-        blocks.append(_block("Memory of one process", _memory(plan.memory)))
+        blocks.append(_block("Memory of one process", _memory_rows(plan.memory)))
     blocks += [f"Note: {note}" for note in plan.notes]
     return "\n\n".join(blocks)
 
 
 def _block(title: str, rows: Sequence[Sequence[str]]) -> str:
-    columns = max(len(row) for row in rows)
-    widths = [max(len(row[i]) for row in rows if len(row) > i) for i in range(columns - 1)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0])).rstrip() for row in rows]
-    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
+    return "\n".join([f"{title}:", *(f"  {line}" for line in align(rows))])
 
 
-def _data(data: Sequence[DataSummary]) -> list[list[str]]:
+def _data_rows(data: Sequence[DataSummary]) -> list[list[str]]:
     rows = [["", "train", "test", "tokens (mean, longest of a sample)"]]
     for item in data:
         train, test = ("-" if count is None else f"{count:,}" for count in (item.train, item.test))
@@ -40,7 +38,7 @@ def _data(data: Sequence[DataSummary]) -> list[list[str]]:
     return rows
 
 
-def _shares(shares: Sequence[TaskShare]) -> list[list[str]]:
+def _share_rows(shares: Sequence[TaskShare]) -> list[list[str]]:
     rows = [["task", "smallest", "median", "largest"]]
     for share in shares:
         found = share.summary()
@@ -48,21 +46,21 @@ def _shares(shares: Sequence[TaskShare]) -> list[list[str]]:
     return rows
 
 
-def _rounds(schedule: Schedule) -> list[list[str]]:
+def _round_rows(schedule: Schedule) -> list[list[str]]:
     rows = [["stage", "round", "steps", "task: client (records)"]]
     for work in schedule.rounds():
         steps = sum(w.steps for w in work)
         tasks = dict.fromkeys(w.task for w in work)
-        clients = "; ".join(f"{task}: {', '.join(_client(w) for w in work if w.task == task)}" for task in tasks)
+        clients = "; ".join(f"{task}: {', '.join(_client_text(w) for w in work if w.task == task)}" for task in tasks)
         rows.append([str(work[0].stage), str(work[0].round), f"{steps:,}", clients])
     return rows
 
 
-def _client(work: ClientWork) -> str:
+def _client_text(work: ClientWork) -> str:
     return f"{work.client} ({work.records:,})"
 
 
-def _totals(plan: Plan) -> list[list[str]]:
+def _total_rows(plan: Plan) -> list[list[str]]:
     rows = [["optimizer steps:", f"{plan.steps:,}"]]
     trainings = sum(len(schedule.work) for schedule in plan.schedules.values())
     rows.append(["local trainings:", f"{trainings:,}"])
@@ -76,7 +74,7 @@ def _totals(plan: Plan) -> list[list[str]]:
     return rows
 
 
-def _memory(memory: Memory) -> list[list[str]]:
+def _memory_rows(memory: Memory) -> list[list[str]]:
     return [
         ["base weights:", megabytes(memory.frozen)],
         ["trained weights:", megabytes(memory.trained)],

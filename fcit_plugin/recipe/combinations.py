@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arguments import FcitArguments
 from ..arguments.joined import PARTS_WITH_KEYS
-from ..errors import FcitError
+from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import zero_stage
 from .values import check_template
@@ -79,10 +79,14 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
             return bool(aside[key])
         return any(getattr(part, key, None) not in (None, False, _default(part, key)) for part in parts)
 
+    known = {"deepspeed_zero3", *(item.name for part in parts for item in dataclasses.fields(part))}
     for kind in PARTS_WITH_KEYS:
         part = fcit.part(kind)
         choice, _ = KINDS[kind]
         for key, why in part.cannot_go_with.items():
+            if key not in known:
+                whose = f"`{choice}: {part.name}` of {part.package}"
+                raise FcitError(f"{whose} cannot go with `{key}`, which is no key; the nearest one is `{closest(key, known)}`.")
             if given(key):
                 _refuse(_shown(key, data_args), f"{choice}: {part.name}", why)
         if (options := fcit.options(kind)) is not None:

@@ -1,28 +1,29 @@
 """An FCIT folder in the hands of LLaMA-Factory's own commands: chat, api, predict, export."""
 
+from pathlib import Path
+
 from llamafactory.extras.constants import EngineName
 
 from ..arguments import EXPORT_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
-from ..data.instructions import Instructions
 from ..errors import FcitError
 from ..state.output_folder import fcit_folder
 
 
-def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
-    """Check a command of LLaMA-Factory's own that may use an FCIT folder, and hand on what the folder wants to know.
+def check_folder(model_args, trains: bool, fcit: FcitArguments | None) -> Path | None:
+    """Check a command of LLaMA-Factory's own that may use an FCIT folder.
 
     Args:
-        parsed: LLaMA-Factory's argument objects.
+        model_args: LLaMA-Factory's model arguments.
+        trains: Whether the command trains.
         fcit: The fcit keys, None if there are none.
 
     Returns:
-        The same objects.
+        The folder; None if there is none.
 
     Raises:
-        FcitError: A key would be ignored; the sentence names it.
+        FcitError: A key would be ignored, or the folder cannot be used so; the sentence names it.
     """
-    model_args, data_args, finetuning_args = parsed[0], parsed[1], parsed[-2]
     folder = fcit_folder(model_args.adapter_name_or_path)
     for key in (*EXPORT_KEYS, *ROUTING_KEYS):
         value = getattr(fcit, key, None)
@@ -35,14 +36,14 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
         if key in ROUTING_KEYS and model_args.export_dir is not None:
             raise FcitError(f"`{key}` cannot be used for export: a merged model activates nothing; take it out.")
     if folder is None:
-        return parsed
+        return None
     check_seams()
     from ..state.server_state import check_state  # only now: a plain run shall not pay for it
     from .base_model import check_model
 
     check_model(model_args)
     check_state(folder)
-    if len(parsed) == 5 and parsed[2].do_train:
+    if trains:
         raise FcitError(
             f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and export, not "
             "to train on; take it out of the recipe."
@@ -52,6 +53,4 @@ def with_folder(parsed: tuple, fcit: FcitArguments | None) -> tuple:
             f"`infer_backend: {model_args.infer_backend}` knows no subspaces, so {folder} cannot be used with it; take "
             "`infer_backend: huggingface`, or `fcit-cli export-adapters` for adapters that it can load."
         )
-    data_args.fcit_instructions = Instructions()
-    finetuning_args.fcit_data_args = data_args
-    return parsed
+    return folder

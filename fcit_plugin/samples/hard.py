@@ -26,7 +26,9 @@ from .write import Example, Split, write_all
 GERMAN = {
     "How many icons are there? Choose a number word.": "Wie viele Symbole sind da? Nimm ein englisches Zahlwort.",
     "Count the icons and choose the number word.": "Zähle die Symbole und nenne das englische Zahlwort.",
-    "Choose the number word that says how many icons there are.": "Nenne das englische Zahlwort, das sagt, wie viele Symbole da sind.",
+    "Choose the number word that says how many icons there are.": (
+        "Nenne das englische Zahlwort, das sagt, wie viele Symbole da sind."
+    ),
 }
 MANY = ("clevr_math", "figureqa", "ocrvqa", "super_clevr")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FcitError, closest
+from ..errors import FcitError
 from ..plugins import registry
 from .task_records import Records, Source
 from .tasks import Scenario
@@ -28,9 +28,6 @@ class PartitionOptions:
         min_samples: `fcit_min_client_samples`.
         column: `fcit_partition_column`, the column that names a record's client.
         released: folder of the released partition files of the setting and beta, if they are asked for.
-
-    Raises:
-        FcitError: a number is out of range, or the method is unknown.
     """
 
     num_clients: int
@@ -41,17 +38,8 @@ class PartitionOptions:
     released: Path | None = None
 
     def __post_init__(self) -> None:
-        partitioners = registry("partitioners")
-        if self.method not in partitioners:
-            raise FcitError(
-                f"fcit_partition: {self.method!r} is unknown; did you mean {closest(str(self.method), partitioners)!r}?"
-            )
-        if self.num_clients < 1:
-            raise FcitError(f"fcit_num_clients is {self.num_clients}; it must be at least 1.")
-        if self.min_samples < 0:
-            raise FcitError(f"fcit_min_client_samples is {self.min_samples}; it must be 0 or more.")
-        if not (math.isfinite(self.beta) and self.beta > 0):
-            raise FcitError(f"fcit_beta is {self.beta}; it must be a number above 0.")
+        """What a recipe's keys may be, `fcit_plugin.arguments` checks."""
+        assert self.num_clients >= 1 and self.min_samples >= 0 and 0 < self.beta < math.inf, self
 
     def __str__(self) -> str:
         """The method, and what of the other keys it goes by."""
@@ -192,6 +180,7 @@ def raise_sizes(sizes: np.ndarray, min_samples: int) -> np.ndarray:
 
     Args:
         sizes: int64 [N], sum at least N * min_samples.
+        min_samples: the least number of records of a client.
 
     Returns:
         int64 [N], the same sum, no entry below `min_samples`.
@@ -205,7 +194,7 @@ def raise_sizes(sizes: np.ndarray, min_samples: int) -> np.ndarray:
         else:
             too_high = middle
 
-    topped = np.clip(sizes, min_samples, level)
+    topped: np.ndarray = np.clip(sizes, min_samples, level)
     cut = np.flatnonzero(sizes > level)
     topped[cut[: sizes.sum() - topped.sum()]] += 1
     return topped

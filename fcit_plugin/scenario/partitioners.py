@@ -13,6 +13,8 @@ in ``tests/scenario/test_flwr_datasets.py``):
 All of them give out data sets, while a client here is a list of indices into records that are tokenised once.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import FcitError
@@ -69,7 +71,8 @@ def natural(records: Records, options: PartitionOptions, generator: np.random.Ge
     Raises:
         FcitError: a record names nobody, or the setting does not have N names.
     """
-    key, names = options.column, set()
+    assert options.column is not None, "`arguments` asks for fcit_partition_column"
+    key, names = options.column, set[Any]()
     for dataset, values in records.column_everywhere(key).items():
         for index, value in enumerate(values):
             if not isinstance(value, (str, int)):
@@ -115,6 +118,8 @@ def _skewed(which: np.ndarray, options: PartitionOptions, generator: np.random.G
 
     Args:
         which: int64 [n], the group of each record, from 0.
+        options: N and beta.
+        generator: draws shares, counts and records.
     """
     sizes = np.bincount(which)
     shares = generator.dirichlet(np.full(options.num_clients, options.beta), size=len(sizes))

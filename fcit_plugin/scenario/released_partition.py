@@ -55,34 +55,35 @@ def released(records: Records, options: PartitionOptions, generator: np.random.G
         FcitError: a file is missing or unreadable, there are more or fewer than N, or one has a record that the train
             files do not have (any more).
     """
-    known = defaultdict(list)
+    assert options.released is not None, "`recipe.partition_options` finds the folder"
+    known: dict[str, list[int]] = defaultdict(list)
     for index, content in enumerate(zip(records.column("image"), records.column("conversations"), strict=True)):
         known[_key(*content)].append(index)
-    folder = _task_folder(records, options, known)
+    folder = _task_folder(records, options.released, known)
     left = {key: iter(indices) for key, indices in known.items()}
     parts = []
     for path in _client_files(folder, options.num_clients):
         part = []
         for number, record in enumerate(_read(path)):
-            index = next(left.get(_content(record, number, path), iter(())), None)
-            if index is None:
+            match = next(left.get(_content(record, number, path), iter(())), None)
+            if match is None:
                 raise FcitError(
                     f"Record {number} of {path} is not among the train records of the task {records.name}, or more"
                     " often than there; check that instructions and partitions are of one release and that max_samples"
                     " is not set."
                 )
-            part.append(index)
+            part.append(match)
         parts.append(np.array(part, dtype=np.int64))
     return parts
 
 
-def _task_folder(records: Records, options: PartitionOptions, known: dict[str, list[int]]) -> Path:
+def _task_folder(records: Records, released: Path, known: dict[str, list[int]]) -> Path:
     """The folder of the task: the one of its number, or the one whose first record says that it holds the task.
 
     The research code numbers the tasks in two ways, see :data:`fcit_plugin.scenario.settings.RESEARCH_CODE_ORDERS`.
     """
-    expected = options.released / f"Task{records.task + 1}"
-    for folder in (expected, *sorted(options.released.glob("Task*"))):
+    expected = released / f"Task{records.task + 1}"
+    for folder in (expected, *sorted(released.glob("Task*"))):
         path = folder / "client_0.json"
         first = _read(path)[:1] if path.is_file() else []
         if first and _content(first[0], 0, path) in known:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from ..errors import FcitError
 from .streams import Stream, generator, sequence
 
 
@@ -21,14 +20,8 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
     Returns:
         The clients in the order in which they were drawn, which is the order that a heterogeneous schedule
         counts them in. (Sorted, a client's number would go with its task.)
-
-    Raises:
-        FcitError: S is not between 1 and N.
     """
-    if not 1 <= per_round <= num_clients:
-        raise FcitError(
-            f"fcit_clients_per_round is {per_round}; it must be from 1 to fcit_num_clients, which is {num_clients}."
-        )
+    assert 1 <= per_round <= num_clients, (per_round, num_clients)
     where = (Stream.CLIENTS_OF_ROUND, stage, round)
     drawn = tuple(generator(seed, *where).choice(num_clients, size=per_round, replace=False).tolist())
     asked = Counter(drawn)

@@ -1,8 +1,9 @@
 """The four settings of the paper by name, and settings of one's own (docs/guide/settings.md)."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from ..errors import FcitError, closest
+from ..errors import FcitError
 from .tasks import Scenario, Task
 
 TASKS = tuple(
@@ -70,16 +71,16 @@ https://github.com/Ghy0501/FCIT at 9b10259. Its evaluation scripts, like the pap
 
 def get_scenario(
     setting: str,
-    stages: Sequence[Sequence[str]] | None = None,
-    schedule: Sequence[Sequence[int]] | None = None,
+    stages: object = None,
+    schedule: object = None,
     task_order: str | Sequence[str] = PAPER,
 ) -> Scenario:
     """Return the scenario that the user's YAML describes.
 
     Args:
         setting: `fcit_setting`, a name of `SETTINGS` or "custom".
-        stages: `fcit_stages`, only with "custom": each entry lists the data sets of one task.
-        schedule: `fcit_schedule`, only with "custom": per stage the task index of each selected client.
+        stages: `fcit_stages` as it stands in the YAML, only with "custom": each entry lists the data sets of one task.
+        schedule: `fcit_schedule` in the same way, only with "custom": per stage the task index of each selected client.
             Without it stage t has task t for every client.
         task_order: `fcit_task_order`, not with "custom": "paper", "research_code", or the names of the
             setting's tasks in another order.
@@ -89,22 +90,9 @@ def get_scenario(
     """
     if setting == "custom" and task_order != PAPER:
         raise FcitError("fcit_task_order does not go with fcit_setting: custom; put fcit_stages into the order you want.")
-    if setting in SETTINGS:
-        for key, value in (("fcit_stages", stages), ("fcit_schedule", schedule)):
-            if value is not None:
-                raise FcitError(f"{key} goes with fcit_setting: custom only; remove it, or change fcit_setting: {setting}.")
-        return _reordered(SETTINGS[setting], task_order)
-
     if setting != "custom":
-        valid = [*SETTINGS, "custom"]
-        raise FcitError(
-            f"fcit_setting: {setting!r} is unknown; did you mean {closest(str(setting), valid)!r}? "
-            f"Valid are {', '.join(valid)}."
-        )
-
-    if stages is None:
-        raise FcitError("fcit_setting: custom needs fcit_stages; give one list of data set names per task.")
-
+        assert stages is None and schedule is None, "they go with the setting custom"
+        return _reordered(SETTINGS[setting], task_order)
     names = _rows(stages, str, "fcit_stages", "data set names")
     tasks = tuple(Task("+".join(row), row) for row in names)
     rows = homogeneous(len(tasks)) if schedule is None else _rows(schedule, int, "fcit_schedule", "task indices")
@@ -131,7 +119,7 @@ def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
     return Scenario(scenario.name, scenario.tasks, schedule)
 
 
-def _rows(value: object, kind: type, key: str, what: str) -> tuple[tuple, ...]:
+def _rows(value: object, kind: type, key: str, what: str) -> tuple[tuple[Any, ...], ...]:
     """Check that a YAML value is a list of lists of `kind`, and return it as tuples."""
     if not isinstance(value, (list, tuple)):
         raise FcitError(f"{key} must be a list with one list of {what} per stage, not {value!r}.")

@@ -12,6 +12,7 @@ import wrapt
 
 from ..adapters.four_bits import keep_unpacked
 from ..engine.trainable import check_targets, unfreeze_projector
+from ..recipe.request import Request
 from ..state.output_folder import fcit_folder
 
 
@@ -28,7 +29,8 @@ def install(adapter_module) -> None:
 
             keep_unpacked(given["model"], trains=False)
             return load_fcit_folder(given["model"], folder, given["model_args"], finetuning_args)
-        if not getattr(finetuning_args, "fcit_stage", None) or not given["is_trainable"]:
+        request = Request.of(finetuning_args)
+        if request is None or request.stage is None or not given["is_trainable"]:
             return wrapped(*args, **kwargs)
         check_targets(given["model"], finetuning_args)
         keep_unpacked(given["model"], trains=True)

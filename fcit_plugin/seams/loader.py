@@ -1,28 +1,41 @@
-"""Seam: ``llamafactory.data.loader`` - the FCIT data sets are read from the root that the recipe names (``fcit_data_dir``).
+"""Seam: ``llamafactory.data.loader`` - the FCIT data sets are read from the root that the recipe names (``fcit_data_dir``),
+and which instruction a prompt holds is kept for a model that is routed by it (see :mod:`fcit_plugin.seams.hf_engine`).
 
-Here a data set meets the data arguments, on which the parser's seam has put that key. What else is wrapped in this module
-is in :mod:`fcit_plugin.seams.messages`.
+Both functions see the data arguments alone, on which the parser's seam has put what they need.
 """
+
+import inspect
 
 import wrapt
 
 from ..data.catalogue import find_in_benchmark
+from ..data.instructions import latest_instruction
 from ..data.root import benchmark_root
-from . import messages
+from ..recipe.request import DataRequest
 from .dataset_list import NAME
 
 
 def install(loader_module) -> None:
-    """Wrap the function that reads one data set, and the one that makes token ids."""
+    """Wrap the function that reads one data set, and the one that makes token ids of messages."""
+    of_load = inspect.signature(loader_module._load_single_dataset)
+    of_preprocess = inspect.signature(loader_module._get_preprocessed_dataset)
 
-    def wrapper(wrapped, instance, args, kwargs):
-        return _load(wrapped, *args, **kwargs)
-
-    def _load(wrapped, dataset_attr, model_args, data_args, training_args):
-        name = getattr(dataset_attr, NAME, None)
+    def load(wrapped, instance, args, kwargs):
+        given = of_load.bind(*args, **kwargs).arguments
+        name = getattr(given["dataset_attr"], NAME, None)
         if name is not None:
-            find_in_benchmark(dataset_attr, name, benchmark_root(getattr(data_args, "fcit_data_dir", None)))
-        return wrapped(dataset_attr, model_args, data_args, training_args)
+            find_in_benchmark(given["dataset_attr"], name, benchmark_root(DataRequest.of(given["data_args"]).data_dir))
+        return wrapped(*args, **kwargs)
 
-    wrapt.wrap_function_wrapper(loader_module, "_load_single_dataset", wrapper)
-    messages.install(loader_module)
+    def preprocess(wrapped, instance, args, kwargs):
+        given = of_preprocess.bind(*args, **kwargs).arguments
+        found = wrapped(*args, **kwargs)
+        aligned, kept = given["dataset"], DataRequest.of(given["data_args"]).instructions
+        # LLaMA-Factory drops records that it finds invalid, and packs; the rest is read back from the ids then
+        if kept is not None and found is not None and len(found) == len(aligned):
+            for ids, prompt in zip(found["input_ids"], aligned["_prompt"], strict=True):
+                kept.remember(ids, latest_instruction(prompt))
+        return found
+
+    wrapt.wrap_function_wrapper(loader_module, "_load_single_dataset", load)
+    wrapt.wrap_function_wrapper(loader_module, "_get_preprocessed_dataset", preprocess)

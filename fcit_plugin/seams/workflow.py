@@ -1,6 +1,10 @@
 """Seams: LLaMA-Factory's workflows of the stages that can train a client - the three fcit stages run ours instead."""
 
+import inspect
+
 import wrapt
+
+from ..recipe.request import Request
 
 #: LLaMA-Factory's functions, each in a module of its own.
 _WORKFLOWS = {"dpo": "run_dpo", "kto": "run_kto"}
@@ -8,15 +12,17 @@ _WORKFLOWS = {"dpo": "run_dpo", "kto": "run_kto"}
 
 def install(workflow_module) -> None:
     """Wrap the module's workflow."""
+    name = _WORKFLOWS.get(workflow_module.__name__.split(".")[-2:][0], "run_sft")
+    signature = inspect.signature(getattr(workflow_module, name))
 
     def wrapper(wrapped, instance, args, kwargs):
-        finetuning_args = args[3] if len(args) > 3 else kwargs["finetuning_args"]
-        stage = getattr(finetuning_args, "fcit_stage", None)
-        if stage is None:
+        given = signature.bind(*args, **kwargs).arguments
+        request = Request.of(given["finetuning_args"])
+        if request is None or request.stage is None:
             return wrapped(*args, **kwargs)
         from ..engine.stages import run_stage  # imports Flower and the trainer: only when needed
 
-        return run_stage(stage, *args[:4], finetuning_args.fcit_generating_args)
+        parts = (given[name] for name in ("model_args", "data_args", "training_args", "finetuning_args"))
+        return run_stage(request, *parts)
 
-    name = _WORKFLOWS.get(workflow_module.__name__.split(".")[-2:][0], "run_sft")
     wrapt.wrap_function_wrapper(workflow_module, name, wrapper)

@@ -8,7 +8,6 @@ from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.model import load_tokenizer
 
-from ..arguments import FcitArguments
 from ..data.instructions import prompt_reader
 from ..data.pixels import PixelReader
 from ..errors import FcitError
@@ -26,7 +25,7 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
         model: The base model.
         folder: The run's output folder.
         model_args: LLaMA-Factory's model arguments; with ``export_dir`` the subspaces are merged into the model.
-        finetuning_args: Its fine-tuning arguments, with the fcit keys and the data arguments on them.
+        finetuning_args: Its fine-tuning arguments, with the request on them.
 
     Raises:
         FcitError: The folder holds no subspace, or does not fit the model.
@@ -36,8 +35,8 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     if exports and getattr(model, "quantization_method", None) is not None:
         raise FcitError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
     learnt.put_shared(model)
-    fcit = getattr(finetuning_args, "fcit", None) or FcitArguments()
-    data_args = finetuning_args.fcit_data_args
+    request = finetuning_args.fcit_request
+    fcit, data_args = request.args, request.data_args
     loaded = load_tokenizer(model_args)
     tokenizer = loaded["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
@@ -53,6 +52,6 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     peft_model, activation = learnt.stacked(model)
     names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(learnt.state.tasks)]
     trace = names.__getitem__ if fcit.fcit_trace_activation else None
-    Routing(peft_model, activation, router(), data_args.fcit_instructions, prompt_reader(tokenizer, template), trace)
+    Routing(peft_model, activation, router(), data_args.fcit_request.instructions, prompt_reader(tokenizer, template), trace)
     logger.info_rank0(f"Loaded {len(names)} subspaces from {folder}; each request activates its own.")
     return peft_model

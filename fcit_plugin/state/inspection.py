@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from ..errors import FcitError
+from ..evaluation.tables import align
 from .checkpoints import PROGRESS, Checkpoints, number_of
 from .names import MANIFEST, read_manifest, read_object
 from .sealed import differing, problems, sums_of
@@ -50,9 +51,9 @@ def inspect(output_dir: Path) -> Inspection:
     if good is not None:
         progress = read_object(good / PROGRESS, ("assignments", "dropped", "matrix", "step", "seconds", "traffic"))
         found.lines += [*_progress(number_of(good), manifest, progress), ""]
-        found.lines += [*_table(*_stages(manifest, progress)), ""]
+        found.lines += [*align(_stage_rows(manifest, progress)), ""]
     if manifest:
-        found.lines += [*_table(*_subspaces(manifest)), ""]
+        found.lines += [*align(_subspace_rows(manifest)), ""]
     for entry in progress.get("dropped", ()):
         found.lines.append("left out: stage {stage} round {round} client {client}: {reason}".format(**entry))
 
@@ -96,8 +97,8 @@ def _progress(number: int, manifest: Mapping[str, Any], progress: Mapping[str, A
     ]
 
 
-def _stages(manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    rows = []
+def _stage_rows(manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["stage", "data sets", "rounds", "clients on subspace", "mean score"]]
     for stage, names in enumerate(manifest["stages"]):
         entries = [entry for entry in progress["assignments"] if entry["stage"] == stage]
         done = len({entry["round"] for entry in entries})
@@ -108,22 +109,16 @@ def _stages(manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> tuple[l
             value is not None for value in scores[0]
         ) else "-"  # fmt: skip
         rows.append([str(stage), ", ".join(names), f"{done} of {manifest['rounds'][stage]}", who or "-", score])
-    return ["stage", "data sets", "rounds", "clients on subspace", "mean score"], rows
+    return rows
 
 
 def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
     return sorted({entry["subspace"] for entry in entries})
 
 
-def _subspaces(manifest: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    rows = [
-        [str(entry["id"]), str(entry["count"]), ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())]
-        for entry in manifest["subspaces"]
-    ]
-    return ["subspace", "token count", "assignments by task"], rows
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
-    return ["  ".join(row).rstrip() for row in cells]
+def _subspace_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["subspace", "token count", "assignments by task"]]
+    for entry in manifest["subspaces"]:
+        tasks = ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())
+        rows.append([str(entry["id"]), str(entry["count"]), tasks])
+    return rows

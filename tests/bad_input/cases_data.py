@@ -24,12 +24,9 @@ def record(title: str, *says: str, changes: dict[str, Any] | None = None, images
     return Case(title, ("`color`", COLOR, "record 3", *says), changes or {}, spoil, images=images)
 
 
-def test_record(title: str, *says: str, **fields: Any) -> Case:
+def record_of_test(title: str, *says: str, **fields: Any) -> Case:
     """Other fields in record 2 of a test file."""
     return Case(title, ("color_test", "ecord 2", *says), spoil=lambda b: b.spoil_record(2, "color_test.json", **fields))
-
-
-test_record.__test__ = False
 
 
 def image(title: str, *says: str, content: bytes) -> Case:
@@ -132,8 +129,8 @@ RECORDS = [
         ("Record 3", "color", "no instruction"),
         spoil=lambda b: b.spoil_record(3, **turns(("human", ""), ("gpt", "red"))),
     ),
-    test_record("a test record without answer", "no answer", answer=None),
-    test_record("a test record without text", "`text`", text=None),
+    record_of_test("a test record without answer", "no answer", answer=None),
+    record_of_test("a test record without text", "`text`", text=None),
 ]
 
 IMAGES = [

@@ -13,6 +13,7 @@ from tiny import write_recipe
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
+from fcit_plugin.errors import FcitError
 from fcit_plugin.samples.mini.build import mini_root
 from fcit_plugin.scenario import SETTINGS
 from fcit_plugin.scenario.partition import PartitionOptions
@@ -94,7 +95,7 @@ def test_very_many_clients_are_summed_up_only(capsys):
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(arguments, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         verb(*arguments)
     assert [word for word in words if word not in str(caught.value)] == []
 

@@ -7,7 +7,7 @@ from reports import matrix_of, report_with
 from fcit_plugin.cli import main
 from fcit_plugin.compare.cell_state import prepare
 from fcit_plugin.compare.document import last_in_labels
-from fcit_plugin.compare.grid_file import Grid
+from fcit_plugin.compare.grid_file import GridFile
 from fcit_plugin.state.progress import Traffic
 
 pytestmark = pytest.mark.thorough
@@ -64,7 +64,7 @@ def call(tmp_path, monkeypatch, capsys):
     (tmp_path / "base.yaml").write_text("stage: fcit\n")
     keys = {**GRID, "output_dir": "out", "document": "docs/r.md"}
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
-    grid = Grid(tmp_path / "grid.yaml")
+    grid = GridFile(tmp_path / "grid.yaml")
     ended = {**SCORES, ("zero", 1): None, ("all", 1): None}
     for (row, seed), scores in ended.items():
         cell = grid.cell("task_hom", 1.0, row, seed)

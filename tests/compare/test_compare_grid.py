@@ -6,7 +6,7 @@ import pytest
 import yaml
 from llamafactory.hparams.parser import _TRAIN_ARGS
 
-from fcit_plugin.compare.grid_file import Grid, chosen
+from fcit_plugin.compare.grid_file import GridFile, choose_cells
 from fcit_plugin.recipe.read import split
 from fcit_plugin.scenario.settings import get_scenario
 
@@ -29,7 +29,7 @@ def grid(tmp_path):
         (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE, sort_keys=False))
         keys = {key: value for key, value in {**GRID, **changes}.items() if value is not None}
         (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
-        return Grid(tmp_path / "grid.yaml")
+        return GridFile(tmp_path / "grid.yaml")
 
     return make
 
@@ -95,17 +95,17 @@ def test_what_is_evaluated_anew_comes_after_its_run_and_has_its_keys(grid):
     assert again.evaluates == run
     extra = {"do_train": False, "adapter_name_or_path": str(run.folder), "fcit_activation": "argmax"}
     assert again.keys == run.keys | extra | {"output_dir": str(again.folder)}
-    assert names(chosen([run, again], ["again"])) == [run.name, again.name]
+    assert names(choose_cells([run, again], ["again"])) == [run.name, again.name]
 
 
 def test_patterns_choose_cells_by_a_part_of_their_name(grid):
     cells = grid(seeds=[1, 2], settings={"task_hom": {}, "task_het": {}}).cells
-    assert chosen(cells, []) == list(cells)
-    assert names(chosen(cells, ["het/*/b/seed2", "hom/beta1/a/seed1"])) == [
+    assert choose_cells(cells, []) == list(cells)
+    assert names(choose_cells(cells, ["het/*/b/seed2", "hom/beta1/a/seed1"])) == [
         *("task_hom/beta1/a/seed1", "task_het/beta1/b/seed2"),
     ]
     with pytest.raises(ValueError, match="`--only disco` fits no cell"):
-        chosen(cells, ["disco"])
+        choose_cells(cells, ["disco"])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_pa
 
 
 def shipped(name):
-    return Grid(ROOT / name)
+    return GridFile(ROOT / name)
 
 
 @pytest.mark.parametrize(

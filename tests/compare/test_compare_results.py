@@ -11,8 +11,8 @@ from reports import matrix_of, report_with
 from runs import ROOT
 
 from fcit_plugin.cli import main
-from fcit_plugin.compare.cell_state import Stand, prepare
-from fcit_plugin.compare.grid_file import Grid
+from fcit_plugin.compare.cell_state import CellStatus, prepare
+from fcit_plugin.compare.grid_file import GridFile
 from fcit_plugin.compare.results import Results, write_runs
 from fcit_plugin.compare.runner import Runner, run_cells
 from fcit_plugin.evaluation.report import REPORT_JSON
@@ -33,7 +33,7 @@ ENDED = {"task_hom/beta1/disco/seed2": 62.5, "task_hom/beta1/disco/seed1": 50.0,
 def make_grid(name="grid", **changes):
     file = Path(f"{name}.yaml")
     file.write_text(yaml.safe_dump({**(OTHER if name == "other" else GRID), **changes}, sort_keys=False))
-    return Grid(file)
+    return GridFile(file)
 
 
 def leave(cell, last):
@@ -126,13 +126,13 @@ def test_a_run_in_a_folder_takes_the_place_of_its_older_line(call, lines, tmp_pa
 def test_a_line_from_other_keys_is_told_until_the_cell_is_run_anew(call, lines, tmp_path):
     grid = make_grid(rows={**GRID["rows"], "disco": {"fcit_temperature": 0.1}}, tables={"a": {"rows": ["disco"]}})
     results = Results(grid, [tmp_path / "r.jsonl"])
-    assert {results.state_of(cell).stand for cell in grid.cells} == {Stand.CHANGED} and results.reports() == {}
+    assert {results.state_of(cell).status for cell in grid.cells} == {CellStatus.CHANGED} and results.reports() == {}
     failures = Runner(1, command="unused", look=results.state_of)(grid.cells)
     assert {failure.reason for failure in failures} == {
         "is made from other keys (`fcit_temperature` was None and is 0.1); --overwrite runs it anew."
     }
     leave(grid.cells[0], 70.0)
-    assert results.state_of(grid.cells[0]).stand is Stand.FINISHED
+    assert results.state_of(grid.cells[0]).status is CellStatus.FINISHED
     assert {name: report.last for name, report in results.reports().items()} == {grid.cells[0].name: 70.0}
 
 
@@ -207,7 +207,7 @@ def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, e
     grid = f"recipes/compare/{name}.yaml"
     told, _ = call(grid, "--report-only", "--from", ROOT / "results" / f"{evidence}.jsonl")
     assert told == 0
-    document = Grid(Path(grid)).document
+    document = GridFile(Path(grid)).document
     assert document.read_text() == (ROOT / document).read_text()
     pictures = sorted(path.relative_to(tmp_path) for path in (tmp_path / "docs").rglob("*.png"))
     assert pictures == sorted(path.relative_to(ROOT) for path in (ROOT / document.parent / "images" / document.stem).iterdir())
@@ -218,5 +218,5 @@ def test_the_shipped_runs_are_as_they_would_be_written(name, call, tmp_path):
     """Each of them is there once, in its place, and spelled in one way."""
     file = ROOT / "results" / f"{name}.jsonl"
     (tmp_path / "copy.jsonl").write_bytes(file.read_bytes())
-    write_runs(Grid(ROOT / "recipes" / "compare" / f"{name}.yaml"), {}, tmp_path / "copy.jsonl")
+    write_runs(GridFile(ROOT / "recipes" / "compare" / f"{name}.yaml"), {}, tmp_path / "copy.jsonl")
     assert (tmp_path / "copy.jsonl").read_bytes() == file.read_bytes()

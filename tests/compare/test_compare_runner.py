@@ -12,8 +12,8 @@ import pytest
 import yaml
 from reports import matrix_of, report_with
 
-from fcit_plugin.compare.cell_state import Stand, state_of
-from fcit_plugin.compare.grid_file import Grid
+from fcit_plugin.compare.cell_state import CellStatus, state_of
+from fcit_plugin.compare.grid_file import GridFile
 from fcit_plugin.compare.runner import Runner, environment
 
 STAND_IN = """#!{python}
@@ -59,7 +59,7 @@ def run(tmp_path, stand_in):
         (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
         calls = tmp_path / "out" / "calls.txt"
         calls.unlink(missing_ok=True)
-        go.cells = Grid(tmp_path / "grid.yaml").cells
+        go.cells = GridFile(tmp_path / "grid.yaml").cells
         failures = Runner(jobs, overwrite, command=stand_in)(go.cells)
         started = [line.split()[2] for line in calls.read_text().splitlines()] if calls.exists() else []
         return {failure.cell.row: failure.reason for failure in failures}, started
@@ -71,14 +71,14 @@ def test_cells_that_fail_are_told_with_their_last_line_and_the_others_go_on(run)
     failures, started = run({"x": {"how": "fails"}, "y": {}, "z": {"how": "exits"}})
     assert failures == {"x": "ended with 1: fcit-plugin: This cannot work."}
     assert started == ["fails", "works", "exits"]
-    assert [state_of(cell).stand for cell in run.cells] == [Stand.OPEN, Stand.FINISHED, Stand.FINISHED]
+    assert [state_of(cell).status for cell in run.cells] == [CellStatus.OPEN, CellStatus.FINISHED, CellStatus.FINISHED]
 
 
 def test_a_second_call_runs_what_failed_or_was_broken_off_and_nothing_else(run):
     rows = {"x": {"how": "fails"}, "y": {}, "z": {"how": "breaks off"}}
     failures, _ = run(rows)
     assert failures["z"].startswith("ended with -9")
-    assert state_of(run.cells[2]).stand is Stand.BEGUN
+    assert state_of(run.cells[2]).status is CellStatus.BEGUN
     assert run(rows)[1] == ["fails", "breaks"]
 
 
@@ -147,7 +147,7 @@ def test_one_grid_is_run_by_one_process_at_a_time(tmp_path):
     (tmp_path / "base.yaml").write_text("stage: fcit\n")
     keys = {"base": "base.yaml", "output_dir": str(tmp_path / "out"), "document": "unused", "rows": {"x": {}}}
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys))
-    grid = Grid(tmp_path / "grid.yaml")
+    grid = GridFile(tmp_path / "grid.yaml")
     Path(keys["output_dir"]).mkdir()
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(ValueError, match="is running cells in"):
         run_cells(grid, grid.cells, jobs=1)

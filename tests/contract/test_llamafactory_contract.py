@@ -98,7 +98,7 @@ class TestArguments:
             "GeneratingArguments",
         ]
 
-    def test_get_infer_args_returns_four_objects_with_fine_tuning_second_to_last(self, text_model):
+    def test_get_infer_args_returns_four_objects_none_of_them_of_training(self, text_model):
         found = parser.get_infer_args({"model_name_or_path": str(text_model), "template": "vicuna"})
         assert [type(item).__name__ for item in found] == [
             "ModelArguments", "DataArguments", "FinetuningArguments", "GeneratingArguments"
@@ -109,8 +109,8 @@ class TestArguments:
             assert all(dataclasses.is_dataclass(cls) for cls in known)
 
     def test_arguments_take_further_attributes(self, train_args):
-        train_args[3].fcit = 5
-        assert train_args[3].fcit == 5
+        train_args[3].fcit_request = 5
+        assert train_args[3].fcit_request == 5
 
     def test_true_to_resume_is_left_to_the_trainer(self, text_model, text_data, tmp_path):
         assert parsed(text_model, text_data, tmp_path, resume_from_checkpoint=True)[2].resume_from_checkpoint is True
@@ -235,12 +235,10 @@ class TestModel:
 class TestChat:
     """The chat engine makes token ids of messages in one function, and hands what it returns to ``generate``."""
 
-    def test_the_engine_takes_model_and_messages_by_these_positions(self):
+    def test_the_engine_takes_model_and_messages_by_these_names(self):
         from llamafactory.chat.hf_engine import HuggingfaceEngine
 
-        assert names(HuggingfaceEngine._process_args)[:6] == [
-            "model", "tokenizer", "processor", "template", "generating_args", "messages"
-        ]  # fmt: skip
+        assert {"model", "messages"} <= set(names(HuggingfaceEngine._process_args))
         assert isinstance(HuggingfaceEngine.__dict__["_process_args"], wrapt.FunctionWrapper)
 
     @pytest.mark.parametrize("name", ["_chat", "_stream_chat"])
@@ -248,7 +246,7 @@ class TestChat:
         from llamafactory.chat.hf_engine import HuggingfaceEngine
 
         source = inspect.getsource(getattr(HuggingfaceEngine, name))
-        assert "HuggingfaceEngine._process_args(\n            model,\n" in source
+        assert "HuggingfaceEngine._process_args(" in source
         assert "model.generate(**gen_kwargs)" in source or "Thread(target=model.generate, kwargs=gen_kwargs" in source
 
     def test_requests_run_in_threads_as_many_as_max_concurrent(self):

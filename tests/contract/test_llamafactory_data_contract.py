@@ -6,6 +6,8 @@ import inspect
 import pytest
 import torch
 
+from fcit_plugin.recipe.request import DataRequest
+
 
 def names(function):
     return list(inspect.signature(function).parameters)
@@ -40,11 +42,11 @@ class TestData:
         from llamafactory.data import loader
 
         (model_args, data_args, training_args, *_), module, template = loaded
-        data_args.fcit_data_dir = "/somewhere"
+        data_args.fcit_request = request = DataRequest("/somewhere")
         seen, load = [], loader._load_single_dataset
-        monkeypatch.setattr(loader, "_load_single_dataset", lambda *given: seen.append(given[2].fcit_data_dir) or load(*given))
+        monkeypatch.setattr(loader, "_load_single_dataset", lambda *given: seen.append(given[2].fcit_request) or load(*given))
         loader.get_dataset(template, model_args, data_args, training_args, stage="sft", **module)
-        assert seen == ["/somewhere"]
+        assert seen == [request]
 
     def test_a_file_data_set_may_have_an_absolute_path(self, loaded, text_data):
         from llamafactory.data.loader import _load_single_dataset

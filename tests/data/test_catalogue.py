@@ -9,15 +9,15 @@ from llamafactory.hparams import get_train_args
 
 from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.reading import aligned_records
-from fcit_plugin.engine.dry_run import DrySession
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_dry_session import open_dry_session
+from fcit_plugin.engine.open_session import open_session
 
 #: Files that this process has opened, since the hook below was put in: hooks cannot be taken out.
 OPENED: list[str] = []
 sys.addaudithook(lambda event, args: OPENED.append(str(args[0])) if event == "open" else None)
 
 
-@pytest.mark.parametrize(("session", "keys"), [(Session, {}), (DrySession, {"fcit_dry_run": True})])
+@pytest.mark.parametrize(("session", "keys"), [(open_session, {}), (open_dry_session, {"fcit_dry_run": True})])
 def test_a_run_reads_the_users_file_once_for_all_its_data_sets(session, keys, text_recipe, text_data):
     arguments = get_train_args(text_recipe(**keys))
     OPENED.clear()

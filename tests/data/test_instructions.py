@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, latest_instruction, prompt_reader
+from fcit_plugin.recipe.request import DataRequest
 
 #: Templates that have nothing in front of a user's message.
 UNMARKED = {"empty", "fewshot", "hunyuan", "paligemma", "yuan"}
@@ -138,9 +139,9 @@ def test_the_data_pipeline_keeps_the_instruction_of_every_prompt(text_keys, text
 
     template.mm_plugin = TEMPLATES["vicuna"].mm_plugin
     assert len(preprocess()) == 3, "a plain run is left alone"
-    data_args.fcit_instructions = Instructions()
+    data_args.fcit_request = DataRequest(instructions=Instructions())
     before = Hasher.hash(data_args)
-    found = [data_args.fcit_instructions.recall(row["input_ids"]) for row in preprocess()]
+    found = [data_args.fcit_request.instructions.recall(row["input_ids"]) for row in preprocess()]
     assert found == ["one", "two", "three"]
-    assert data_args.fcit_instructions.recall([1, 2, 3]) is None
+    assert data_args.fcit_request.instructions.recall([1, 2, 3]) is None
     assert Hasher.hash(data_args) == before, "the data cache would be missed"

@@ -34,7 +34,7 @@ def load(parse):
 
     def run(**changes):
         arguments = parse(**changes)
-        assert not hasattr(arguments[3], "fcit_stage")
+        assert not hasattr(arguments[3], "fcit_request")
         return loaded(*arguments)
 
     return run

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fcit_plugin.cli import main
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.engine import session
+from fcit_plugin.engine import open_session
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.checkpoints import Checkpoints
@@ -287,7 +287,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(keys, whole, fir
     shutil.copytree(first / "checkpoints", tmp_path / "killed" / "checkpoints")
     shutil.copytree(first, tmp_path / "bare", ignore=shutil.ignore_patterns("progress.json", "checkpoints"))
     changes = {k: v.format(**folders) if isinstance(v, str) else v for k, v in changes.items()}
-    monkeypatch.setattr(session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
+    monkeypatch.setattr(open_session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
     given = keys | {"output_dir": str(tmp_path / "out")} | changes
     with pytest.raises(ValueError) as caught:
         run_recipe(given)

@@ -12,7 +12,7 @@ from llamafactory.hparams import get_train_args
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fcit_plugin.engine.evaluator import Evaluator
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.evaluation.metrics import exact_match, mean_of
 from fcit_plugin.hookspecs import hookimpl
 
@@ -90,7 +90,7 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(
     spy = Spy()
     register(spy)
     keys = {"dataset_dir": str(relabelled), "template": template, "per_device_eval_batch_size": 4}
-    session = Session(*get_train_args(text_recipe(**keys)))
+    session = open_session(*get_train_args(text_recipe(**keys)))
     labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
     parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
     evaluator = Evaluator(*parts, labels)
@@ -119,7 +119,7 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(
     register(spy)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model).eval(), AutoTokenizer.from_pretrained(text_model)
     keys = {"dataset_dir": str(relabelled), "template": template}
-    prompts = Session(*get_train_args(text_recipe(**keys))).pipeline.test("letter").features["input_ids"]
+    prompts = open_session(*get_train_args(text_recipe(**keys))).pipeline.test("letter").features["input_ids"]
     free = [greedy(model, tokenizer, prompt) for prompt in prompts]
     labels = [free[0], *LABELS.values()]
     records = json.loads((relabelled / "letter_train.json").read_text())
@@ -132,7 +132,7 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(
     monkeypatch.setattr(
         Evaluator, "_generate_batch", lambda self, batch, inputs: decoded.extend(batch) or original(self, batch, inputs)
     )
-    session = Session(*get_train_args(text_recipe(**keys)))
+    session = open_session(*get_train_args(text_recipe(**keys)))
     sets = session.pipeline.label_sets(session.scenario.all_datasets(), {})
     parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
     evaluator = Evaluator(*parts, sets)

@@ -317,7 +317,7 @@ def test_a_tower_that_zero_3_would_divide_is_refused(keys, tmp_path):
     *parts, _ = get_train_args({**keys, "output_dir": str(tmp_path / "out")})
     parts[2].hf_deepspeed_config = SimpleNamespace(is_zero3=lambda: True)
     with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_identity_source: image`, .* ZeRO-3 divides"):
-        check_combination(*parts, parts[3].fcit)
+        check_combination(*parts, parts[3].fcit_request.args)
 
 
 def test_a_run_is_resumed_with_its_own_source_alone(recipe):

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from fcit_plugin.adapters.lora import lora_parameters
 from fcit_plugin.adapters.stacked import activated, frozen_beside
 from fcit_plugin.continual.methods import METHODS
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.trainer_terms import SampleGradients
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.scaffold import GRADIENT
@@ -98,7 +98,7 @@ def test_o_lora_is_orthogonal_to_the_earlier_stages_if_it_is_told_strongly_enoug
 
 
 def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(text_recipe):
-    session = Session(*get_train_args(text_recipe(fcit_eval_every="never", lora_dropout=0.0)))
+    session = open_session(*get_train_args(text_recipe(fcit_eval_every="never", lora_dropout=0.0)))
     model, fresh = session.model, [session.program.fresh(k) for k in range(3)]
     for k, state in enumerate(fresh):
         generator = torch.Generator().manual_seed(k)
@@ -162,7 +162,9 @@ def test_a_dry_run_counts_the_bytes_and_steps_that_the_run_then_takes(method, ou
     report = report_of(output)
     assert plan["bytes_down"] == report["bytes_down"]
     told = report["bytes_up"] - plan["bytes_up"]
-    if METHODS[method].reports_kinds:  # how many is not known without weights: the plan says so, and how many bytes at most
+    if (
+        METHODS[method].load().reports_kinds
+    ):  # how many is not known without weights: the plan says so, and how many bytes at most
         most = next(
             int(found[1].replace(",", "")) for note in plan["notes"] if (found := re.search(r"up to ([\d,]+) more", note))
         )
@@ -180,7 +182,7 @@ def test_scaffold_measures_the_mean_gradient_and_steps_against_it(text_recipe):
         fcit_eval_every="never",
         fcit_server_rule="scaffold",
     )
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     session.training_args.max_steps = steps = 3
     local, start = session.local(), session.program.fresh(0)
     generator = torch.Generator().manual_seed(0)
@@ -197,13 +199,13 @@ def test_scaffold_measures_the_mean_gradient_and_steps_against_it(text_recipe):
 
 def test_sample_gradients_are_those_of_single_records(text_recipe):
     keys = text_recipe(fcit_eval_every="never", fcit_method="ewc", lora_dropout=0.3)
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     local, start = session.local(), session.program.fresh(0)
     seen = []
 
     class Looks(SampleGradients):
-        def sample_gradients(self, count):
-            for _ in super().sample_gradients(count):
+        def sample_gradients(self, count, of=None):
+            for _ in super().sample_gradients(count, of):
                 seen.append({key: weight.grad.clone() for key, weight in self.weights.items()})
                 yield
 
@@ -231,9 +233,33 @@ def test_sample_gradients_are_those_of_single_records(text_recipe):
         torch.testing.assert_close(value, fisher[key], rtol=1e-3, atol=1e-9)
 
 
+def test_sample_gradients_of_a_number_made_of_the_outputs_see_the_answers_tokens_alone(text_recipe, monkeypatch):
+    def energy(logits):
+        return logits.square().sum(dim=-1).mean()
+
+    def measure(method, model):
+        seen.extend({k: w.grad.clone() for k, w in model.weights.items()} for _ in model.sample_gradients(5, of=energy))
+        return {"fisher": {key: torch.zeros_like(weight) for key, weight in model.weights.items()}}
+
+    monkeypatch.setattr("fcit_plugin.continual.ewc.method.Ewc.measure", measure)
+    session = open_session(*get_train_args(text_recipe(fcit_eval_every="never", fcit_method="ewc", lora_dropout=0.3)))
+    local, seen = session.local(), []
+    config = ClientConfig("run", 0, 0, 1, 0, wants=("fisher",))
+    local.train(config, session.program.fresh(0), {}, {})
+    model, expected = session.model.eval(), []
+    parameters = lora_parameters(model)
+    for feature in local._features(config):
+        length = sum(label != -100 for label in feature["labels"])
+        answer = model(torch.tensor([feature["input_ids"]])).logits[0, -length - 1 : -1]
+        expected.append(dict(zip(parameters, torch.autograd.grad(energy(answer), list(parameters.values())), strict=True)))
+    assert len(seen) == 5 < len(expected)
+    for gradient in seen:
+        assert any(all(torch.allclose(gradient[k], other[k], rtol=1e-3, atol=1e-6) for k in gradient) for other in expected)
+
+
 def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
     keys = text_recipe(fcit_eval_every="never", fcit_method="replay", fcit_replay_samples=2, fcit_stages=STAGES)
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     local = session.local()
     for client in range(3):
         for stage in range(3):

@@ -139,6 +139,6 @@ def test_feedback_is_set_against_answers_of_the_same_client_alone(preference_rec
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_model_is_loaded(preference_recipe, stage, changes, said, monkeypatch):
-    monkeypatch.setattr("fcit_plugin.engine.session.load_model", None)
+    monkeypatch.setattr("fcit_plugin.engine.open_session.load_model", None)
     with pytest.raises(ValueError, match=said):
         run_recipe(preference_recipe(stage, **changes))

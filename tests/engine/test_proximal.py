@@ -5,7 +5,7 @@ import torch
 from flwr.app import ConfigRecord
 from llamafactory.hparams import get_train_args
 
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.federation.messages import ClientConfig
 
 RATE, MU = 0.5, 0.3
@@ -24,7 +24,7 @@ def test_each_step_goes_back_by_rate_times_mu_of_the_way_so_far(text_recipe, acc
         gradient_accumulation_steps=accumulate,
         per_device_train_batch_size=2,
     )
-    session = Session(*get_train_args(keys))
+    session = open_session(*get_train_args(keys))
     local, start = session.local(), session.program.fresh(0)
     plain = ClientConfig("run", 0, 0, 0, 0)
     held = ClientConfig("run", 0, 0, 0, 0, of_rule=ConfigRecord({"proximal-mu": MU}))

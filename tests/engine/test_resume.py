@@ -15,7 +15,7 @@ from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
 from fcit_plugin.data.pipeline import Split
-from fcit_plugin.engine import session
+from fcit_plugin.engine import open_session
 from fcit_plugin.engine.fingerprint import data_fingerprint, deciding_keys
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.server_state import load_state
@@ -138,7 +138,7 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "parts"), REFUSED, ids=lambda value: ",".join(value)[:30])
 def test_a_recipe_that_would_give_other_numbers_is_refused_before_the_model_is_loaded(whole, keys, changes, parts, monkeypatch):
     recipe = {key: value for key, value in (keys | changes).items() if value is not None}
-    monkeypatch.setattr(session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
+    monkeypatch.setattr(open_session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
     with pytest.raises(ValueError) as caught:
         run_recipe(recipe)
     text = str(caught.value)
@@ -157,7 +157,7 @@ def test_what_changes_no_number_may_differ_and_no_secret_is_written(whole, keys)
     recipe = {key: value for key, value in (keys | FREE).items() if key != "lora_alpha"}  # it is twice the rank, as by default
     *parsed, finetuning_args, generating_args = get_train_args(recipe)
     written = (whole / "checkpoints" / "round-0004" / "recipe.json").read_text()
-    arguments = (*parsed, finetuning_args, generating_args, finetuning_args.fcit)
+    arguments = (*parsed, finetuning_args, generating_args, finetuning_args.fcit_request.args)
     assert deciding_keys(arguments, world_size=1) == json.loads(written)["keys"]
     assert "hub_token" not in written and "_key" not in json.loads(written)["keys"]
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.recipe.combinations import check_combination
@@ -39,7 +39,7 @@ def session(text_recipe):
         lora_dropout=0.0,
         max_steps=1,
     )
-    return Session(*get_train_args(keys))
+    return open_session(*get_train_args(keys))
 
 
 @pytest.mark.parametrize("factors", ["A", "B"])
@@ -250,5 +250,5 @@ def test_base_weights_that_cannot_be_changed_are_refused_before_anything_is_load
     training_args.hf_deepspeed_config = type("Config", (), {"is_zero3": lambda self: given["is_zero3"]()})()
     model_args.quantization_bit = changes.get("quantization_bit")
     with pytest.raises(ValueError) as caught:
-        check_combination(model_args, data_args, training_args, finetuning_args, finetuning_args.fcit)
+        check_combination(model_args, data_args, training_args, finetuning_args, finetuning_args.fcit_request.args)
     assert all(word in str(caught.value) for word in words), caught.value

@@ -66,7 +66,7 @@ def test_without_the_package_or_java_the_message_says_what_to_do(monkeypatch):
             coco(["no package"], ["a"])
     pytest.importorskip("pycocoevalcap")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match="no `java` on the PATH.*fcit_caption_metric: rouge_l"):
+    with pytest.raises(ValueError, match=r"no `java` on the PATH.*fcit_caption_metric: rouge_l"):
         coco(["no java"], ["a"])
 
 

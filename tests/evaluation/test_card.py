@@ -35,7 +35,7 @@ def test_the_hubs_library_reads_what_was_meant():
 
 
 def test_the_front_matter_has_the_hubs_form():
-    """https://github.com/huggingface/hub-docs/blob/main/modelcard.md"""
+    """As https://github.com/huggingface/hub-docs/blob/main/modelcard.md says."""
     front = yaml.safe_load(card_of().split("---\n")[1])
     assert set(front) == {
         "base_model", "library_name", "pipeline_tag", "tags", "datasets", "metrics", "model-index"

@@ -20,7 +20,7 @@ def homogeneous():
 
 
 def heterogeneous():
-    """b and c are seen first, a from stage 1, d in the last; a: - 40 50 30, b: 20 60 40 50, c: 80 70 75 80, d: - - - 10."""
+    """First b and c are seen, a from stage 1, d in the last; a: - 40 50 30, b: 20 60 40 50, c: 80 70 75 80, d: - - - 10."""
     matrix = AccuracyMatrix(["a", "b", "c", "d"])
     matrix.add(0, {"b": 20, "c": 80})
     matrix.add(1, {"c": 70, "a": 40, "b": 60})
@@ -161,7 +161,7 @@ def test_list_and_back():
         again = AccuracyMatrix.from_list(matrix.datasets, matrix.to_list())
         assert (again.datasets, again.rows) == (matrix.datasets, matrix.rows)
         assert (again.avg, again.bwt) == (matrix.avg, matrix.bwt)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="After stage 0 there are 2 scores, but 1 data sets"):
         AccuracyMatrix.from_list(["a"], [[1, 2]])
 
 

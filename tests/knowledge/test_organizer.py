@@ -364,7 +364,7 @@ def test_the_rest_of_the_complaints():
 
 @pytest.mark.parametrize("arguments", [(1.5, None), (float("nan"), None), (0.9, 0)])
 def test_impossible_settings(arguments):
-    with pytest.raises(ValueError, match="fcit_similarity_threshold|fcit_max_subspaces"):
+    with pytest.raises(AssertionError):
         Organizer(*arguments)
 
 

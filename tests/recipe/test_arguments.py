@@ -194,13 +194,13 @@ def test_an_output_folder_with_results_is_not_written_over_unless_told(text_reci
 def test_a_good_recipe_parses_to_sft_with_our_arguments_beside(text_recipe):
     keys = text_recipe()
     model_args, data_args, training_args, finetuning_args, _ = get_train_args(dict(keys))
-    assert (finetuning_args.stage, finetuning_args.fcit_stage) == ("sft", "fcit")
+    assert (finetuning_args.stage, finetuning_args.fcit_request.stage) == ("sft", "fcit")
     assert data_args.dataset == ["color", "letter"]
     assert training_args.do_train
     assert (finetuning_args.lora_rank, training_args.learning_rate) == (4, 0.01)
     for key, value in keys.items():
         if key.startswith("fcit_"):
-            assert getattr(finetuning_args.fcit, key) == value
+            assert getattr(finetuning_args.fcit_request.args, key) == value
 
 
 def test_the_recipe_given_is_not_changed(text_recipe):
@@ -227,8 +227,8 @@ def test_command_line_flags_say_the_same_as_a_recipe(text_recipe, stages):
     flags = [part for key, value in keys.items() for part in (f"--{key}", str(value))]
     parsed = get_train_args([*flags, "--fcit_stages", stages])
     expected = get_train_args({**keys, "fcit_stages": [["color"], ["letter"]]})
-    assert parsed[3].fcit == expected[3].fcit
-    assert parsed[3].fcit_stage == "fcit"
+    assert parsed[3].fcit_request.args == expected[3].fcit_request.args
+    assert parsed[3].fcit_request.stage == "fcit"
     for ours, theirs in zip(parsed, expected, strict=True):
         for name in ("dataset", "lora_rank", "learning_rate", "template", "max_new_tokens", "model_name_or_path"):
             assert getattr(ours, name, None) == getattr(theirs, name, None)
@@ -239,7 +239,7 @@ def test_flags_may_go_without_a_value_or_with_an_equals_sign(text_recipe):
     flags = [f"--{key}={value}" for key, value in keys.items()]
     parsed = get_train_args([*flags, "--do_train", "--fcit_num_rounds", "7", "--fcit_stages=[[color]]"])
     assert parsed[2].do_train is True
-    assert (parsed[3].fcit.fcit_num_rounds, parsed[3].fcit.fcit_stages) == (7, [["color"]])
+    assert (parsed[3].fcit_request.args.fcit_num_rounds, parsed[3].fcit_request.args.fcit_stages) == (7, [["color"]])
 
 
 def test_a_value_without_a_flag_is_refused_in_words(text_recipe):

@@ -43,7 +43,7 @@ def test_all_clients_may_take_part():
 
 @pytest.mark.parametrize("per_round", [0, 5])
 def test_impossible_number_of_clients(per_round):
-    with pytest.raises(ValueError, match="fcit_clients_per_round is .* fcit_num_clients, which is 4"):
+    with pytest.raises(AssertionError):
         sample_clients(4, per_round, seed=1, stage=0, round=0)
 
 

@@ -100,9 +100,6 @@ def test_custom_without_schedule_is_homogeneous():
 @pytest.mark.parametrize(
     ("arguments", "key", "advice"),
     [
-        (("task_hm",), "fcit_setting", "did you mean 'task_hom'"),
-        (("",), "fcit_setting", "task_hom, task_het, cap_hom, cap_het, custom"),
-        (("custom",), "fcit_stages", "give one list"),
         (("custom", []), "fcit_stages", "give at least one"),
         (("custom", ["a", "b"]), "fcit_stages", "stage 0 must be a list of data set names, not 'a'"),
         (("custom", "a"), "fcit_stages", "must be a list"),
@@ -115,8 +112,6 @@ def test_custom_without_schedule_is_homogeneous():
         (("custom", [["a"], ["b"]], [[0, True]]), "fcit_schedule", "must be a list of task indices"),
         (("custom", [["a"], ["b"]], [0, 1]), "fcit_schedule", "must be a list of task indices"),
         (("custom", [["a"], ["b"]], [[0], [0]]), "fcit_schedule", "no stage uses task 1 (b)"),
-        (("task_hom", [["a"]]), "fcit_stages", "fcit_setting: custom only"),
-        (("cap_het", None, [[0]]), "fcit_schedule", "fcit_setting: custom only"),
         (("custom", [["a"]], None, "research_code"), "fcit_task_order", "put fcit_stages into the order"),
     ],
 )

@@ -83,17 +83,17 @@ def _parts(scene: Scene) -> list[_Part]:
         case ThingScene():
             return [
                 _Part(box, thing.colour, thing.kind, {"style": STYLES.index(thing.style)})
-                for thing, box in zip(scene.things, scene.boxes)
+                for thing, box in zip(scene.things, scene.boxes, strict=True)
             ]
         case WordScene():
             return [_Part((16 * i, 0, 16 * i + 16, CANVAS), scene.ink, letter) for i, letter in enumerate(scene.word)]
         case BarScene():
-            return [_Part(everywhere, c, "bar", {"level": v - 1}) for c, v in zip(scene.colours, scene.levels)]
+            return [_Part(everywhere, c, "bar", {"level": v - 1}) for c, v in zip(scene.colours, scene.levels, strict=True)]
         case LineScene():
             first = 0 if len(scene.colours) == 1 else 1
             return [
                 _Part(everywhere, colour, "line", {"trend": TRENDS.index(trend), "rank": first + i})
-                for i, (colour, trend) in enumerate(zip(scene.colours, scene.trends))
+                for i, (colour, trend) in enumerate(zip(scene.colours, scene.trends, strict=True))
             ]
         case TableScene():
             return [part for row in range(3) for part in _table_row(scene, row)]

@@ -74,7 +74,7 @@ class Packer:
         return self._encode(PROMPT.format(question=question))[self._start :]
 
     def _answer(self, answer: str) -> list[int]:
-        return self._encode(answer) + [self.tokenizer.eos_token_id]
+        return [*self._encode(answer), self.tokenizer.eos_token_id]
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class Disco(ContinualMethod):
+class Disco(ContinualMethod[None]):
     """Clients are assigned to subspaces by the identity token of their instructions (:mod:`...knowledge.organizer`)."""
 
     organizes_by_tokens = True

@@ -32,7 +32,8 @@ def pick_some(rng: np.random.Generator, options, count: int) -> list:
 
 def tint(rng: np.random.Generator) -> Tint:
     """A light background colour; it makes images with the same content differ."""
-    return tuple(int(v) for v in rng.integers(226, 256, size=3))
+    red, green, blue = (int(v) for v in rng.integers(226, 256, size=3))
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class BarScene:
     def pixels(self) -> np.ndarray:
         """The image."""
         canvas = blank(self.background)
-        for position, (colour, level) in enumerate(zip(self.colours, self.levels), start=self.first):
+        for position, (colour, level) in enumerate(zip(self.colours, self.levels, strict=True), start=self.first):
             bar(canvas, 16 * position + 2, 12, 9 * level, COLOURS[colour])
         return canvas
 
@@ -139,7 +140,7 @@ class LineScene:
         """Paint the lines and return the pixels of each."""
         bands = [(6, 40)] if len(self.colours) == 1 else [(4, 18), (28, 42)]
         painted = []
-        for colour, trend, (top, bottom) in zip(self.colours, self.trends, bands):
+        for colour, trend, (top, bottom) in zip(self.colours, self.trends, bands, strict=True):
             middle = (top + bottom) // 2
             heights = {
                 "rising": (bottom, middle, top),
@@ -147,7 +148,7 @@ class LineScene:
                 "flat": (middle, middle, middle),
                 "peaked": (bottom, top, bottom),
             }[trend]
-            points = [(x, y + self.wobble) for x, y in zip((4, 24, 45), heights)]
+            points = [(x, y + self.wobble) for x, y in zip((4, 24, 45), heights, strict=True)]
             painted.append(polyline(canvas, points, COLOURS[colour]))
         return painted
 
@@ -166,7 +167,7 @@ class TableScene:
         canvas = blank(self.background)
         canvas[[15, 31], :] = GREY
         canvas[:, 24] = GREY
-        for row, (letter, digit) in enumerate(zip(self.letters, self.digits)):
+        for row, (letter, digit) in enumerate(zip(self.letters, self.digits, strict=True)):
             stamp(canvas, glyph(letter, TABLE_SIZE), (12, 8 + 16 * row), INK)
             stamp(canvas, glyph(str(digit), TABLE_SIZE), (36, 8 + 16 * row), INK)
         return canvas
@@ -179,8 +180,8 @@ def place(rng: np.random.Generator, cells: int, looks: list[tuple[str, str, str]
     """Put things with the given (kind, colour, style) into different random cells of a grid."""
     reach = {1: 4, 2: 1, 3: 0}[cells]
     spots = pick_some(rng, [(row, column) for row in range(cells) for column in range(cells)], len(looks))
-    things = tuple(
-        Thing(*look, cell=spot, shift=tuple(int(v) for v in rng.integers(-reach, reach + 1, size=2)))
-        for look, spot in zip(looks, spots)
-    )
-    return ThingScene(cells, things, tint(rng))
+    things = []
+    for look, spot in zip(looks, spots, strict=True):
+        x, y = (int(v) for v in rng.integers(-reach, reach + 1, size=2))
+        things.append(Thing(*look, cell=spot, shift=(x, y)))
+    return ThingScene(cells, tuple(things), tint(rng))

@@ -15,6 +15,7 @@ Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images un
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,9 +77,9 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
         "real_easyvqa": easyvqa,
     }
     if fashion != "none":
-        makers["real_fashion"] = lambda *sizes: clothes(*sizes, where=fashion)
+        makers["real_fashion"] = partial(clothes, where=fashion)
     if emoji != "none":
-        makers["real_emoji"] = lambda *sizes: emojis(*sizes, where=emoji)
+        makers["real_emoji"] = partial(emojis, where=emoji)
 
     # A stream of its own for each data set: leaving one out changes none of the others.
     streams = {name: numpy.random.default_rng([seed, *name.encode()]) for name in makers}
@@ -101,7 +102,7 @@ def digits(train: int, test: int, stream: "numpy.random.Generator") -> Split:
 def clothes(train: int, test: int, stream: "numpy.random.Generator", where: str = "debian") -> Split:
     """Draws Fashion-MNIST articles from its own two splits."""
     halves = []
-    for (pixels, labels), count in zip(read_fashion(where), (train, test)):
+    for (pixels, labels), count in zip(read_fashion(where), (train, test), strict=True):
         _check(count, len(labels), "articles of clothing")
         pick = _labelled(pixels, labels, CLOTHES, CLOTHES_QUESTIONS, stream)
         halves.append(list(pick(stream.permutation(len(labels))[:count])))

@@ -1,4 +1,4 @@
-"""Reads emoji in two styles from the npm packages ``emoji-datasource-google`` and ``emoji-datasource-twitter`` or from a folder."""
+"""Reads emoji in two styles from the npm packages ``emoji-datasource-google`` and ``-twitter`` or from a folder."""
 
 import base64
 import hashlib
@@ -98,11 +98,11 @@ def _downloaded(style: str) -> Callable[[str], bytes]:
     if base64.b64encode(hashlib.sha512(archive).digest()).decode() != CHECKSUMS[style]:
         raise OSError(f"{url} is not the file that was published: its checksum differs. {ELSEWHERE}")
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
-        parts = {
-            member.name.removeprefix("package/"): members.extractfile(member).read()
-            for member in members
-            if member.name == "package/emoji.json" or member.name.startswith(f"package/img/{style}/64/")
-        }
+        parts = {}
+        for member in members:
+            needed = member.name == "package/emoji.json" or member.name.startswith(f"package/img/{style}/64/")
+            if needed and (file := members.extractfile(member)):  # which is nothing for a folder
+                parts[member.name.removeprefix("package/")] = file.read()
     return parts.__getitem__
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ...errors import FcitError
 from ...files import write_json
 from .packages import require
 
 #: By data set: the generator, its settings, and what it asks for.
-TASKS = {
+TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "reasoning_family": ("family_relationships", {}),  # how two people are related: a word such as mother-in-law
     "reasoning_syllogism": ("syllogism", {}),  # whether a conclusion follows: Yes or No
     "reasoning_weekday": ("calendar_arithmetic", {"tasks": ["weekday_of_date"]}),  # the day of the week of a date

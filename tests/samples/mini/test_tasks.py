@@ -72,7 +72,7 @@ def test_arxivqa_color_questions_name_the_color_of_the_curve():
     seen = 0
     for sample in draw_samples("fcit_arxivqa", COUNT, 0):
         if "color" in sample.question:
-            options = dict(zip("ABCD", colours_in(sample.question)))
+            options = dict(zip("ABCD", colours_in(sample.question), strict=True))
             assert where(sample.scene.pixels, options[sample.answer]).any()
             seen += 1
     assert seen
@@ -110,7 +110,7 @@ def test_answers_of_words_and_tables_are_on_the_image():
     for sample in draw_samples("fcit_ocrvqa", COUNT, 0):
         assert sample.answer == sample.scene.word
     for sample in draw_samples("fcit_tabmwp", COUNT, 0):
-        prices = dict(zip(sample.scene.letters, sample.scene.digits))
+        prices = dict(zip(sample.scene.letters, sample.scene.digits, strict=True))
         bought = [word.strip("?.") for word in sample.question.split() if word.strip("?.") in prices]
         assert sample.answer == f"${sum(prices[letter] for letter in bought)}.00"
 
@@ -126,7 +126,7 @@ def test_wording_separates_tasks():
     """The mean bag of words of a client's instructions is near to that of its task and far from all others."""
     groups = {key: [sample.question for sample in draw_samples(key, 120, 0)] for key in TASKS}
     words = sorted({word for questions in groups.values() for text in questions for word in text.split()})
-    projection = dict(zip(words, np.random.default_rng(0).normal(size=(len(words), 128))))
+    projection = dict(zip(words, np.random.default_rng(0).normal(size=(len(words), 128)), strict=True))
 
     def token(questions: list[str]) -> np.ndarray:
         bags = [Counter(text.split()) for text in questions]

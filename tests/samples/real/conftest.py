@@ -7,9 +7,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from fcit_plugin.samples.real.data import prepare  # noqa: E402
-from fcit_plugin.samples.real.packages import MissingPackage  # noqa: E402
-from fcit_plugin.samples.real.smollm2_vl import build  # noqa: E402
+from fcit_plugin.samples.real.data import prepare
+from fcit_plugin.samples.real.packages import MissingPackage
+from fcit_plugin.samples.real.smollm2_vl import build
 
 
 @pytest.fixture(scope="session")

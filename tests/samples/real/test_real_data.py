@@ -128,17 +128,17 @@ def test_an_emoji_package_that_is_missing_or_not_the_published_one_is_refused(tm
         emoji.read_emoji(str(tmp_path))
     (tmp_path / "other.tgz").write_bytes(b"something else")
     monkeypatch.setattr(emoji, "URL", (tmp_path / "other.tgz").as_uri())
-    with pytest.raises(OSError, match="other.tgz is not the file that was published"):
+    with pytest.raises(OSError, match=r"other\.tgz is not the file that was published"):
         emoji.read_emoji("npm")
     monkeypatch.setattr(emoji, "URL", (tmp_path / "none.tgz").as_uri())
-    with pytest.raises(OSError, match="none.tgz, which cannot be had: .*Give a folder"):
+    with pytest.raises(OSError, match=r"none\.tgz, which cannot be had: .*Give a folder"):
         emoji.read_emoji("npm")
 
 
 def test_without_apt_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(fashion, "INSTALLED", Path("usr/share/no-such-data-set"))
     monkeypatch.setattr(fashion.shutil, "which", lambda tool: None)
-    with pytest.raises(OSError, match="apt-get is not there.*or 'none' to go without"):
+    with pytest.raises(OSError, match=r"apt-get is not there.*or 'none' to go without"):
         fashion.read_fashion("debian")
 
 

@@ -14,7 +14,7 @@ def arxivqa(rng: np.random.Generator) -> Sample:
     topic, options, answer = pick(
         rng, (("trend", TRENDS, TRENDS.index(trend)), ("color", OPTION_COLOURS, OPTION_COLOURS.index(colour)))
     )
-    listed = " ".join(f"{letter}) {option}" for letter, option in zip("ABCD", options))
+    listed = " ".join(f"{letter}) {option}" for letter, option in zip("ABCD", options, strict=True))
     question = pick(
         rng,
         (

@@ -63,8 +63,8 @@ def flickr30k(rng: np.random.Generator) -> Sample:
     beside = bool(rng.integers(2))
     line = int(rng.integers(2))
     cells = [(line, 0), (line, 1)] if beside else [(0, line), (1, line)]
-    things = tuple(Thing(k, c, "filled", cell) for k, c, cell in zip(kinds, colours, cells))
-    first, second = (f"{'an' if c == 'orange' else 'a'} {c} {TOYS[k]}" for k, c in zip(kinds, colours))
+    things = tuple(Thing(k, c, "filled", cell) for k, c, cell in zip(kinds, colours, cells, strict=True))
+    first, second = (f"{'an' if c == 'orange' else 'a'} {c} {TOYS[k]}" for k, c in zip(kinds, colours, strict=True))
     opening, other_opening = (text[0].upper() + text[1:] for text in (first, second))
     if beside:
         captions = (
@@ -97,7 +97,7 @@ def grounding(rng: np.random.Generator) -> Sample:
     """Give the box of the only item."""
     colour = pick(rng, COLOUR_NAMES)
     scene = place(rng, 3, [(pick(rng, tuple(SHAPES)), colour, "filled")])
-    box = tuple(round(edge / CANVAS, 2) for edge in scene.boxes[0])
+    x1, y1, x2, y2 = (round(edge / CANVAS, 2) for edge in scene.boxes[0])
     question = pick(
         rng,
         (
@@ -106,7 +106,7 @@ def grounding(rng: np.random.Generator) -> Sample:
             f"Bounding box coordinates of this region, please: {colour} item.",
         ),
     )
-    return Sample(scene, question, "[" + ", ".join(f"{edge:.2f}" for edge in box) + "]", box=box)
+    return Sample(scene, question, f"[{x1:.2f}, {y1:.2f}, {x2:.2f}, {y2:.2f}]", box=(x1, y1, x2, y2))
 
 
 def super_clevr(rng: np.random.Generator) -> Sample:

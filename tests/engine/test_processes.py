@@ -10,8 +10,8 @@ import torch.distributed as dist
 from llamafactory.hparams import get_train_args
 from transformers import TrainerCallback
 
-from fcit_plugin.engine.processes import Agreement, Deadline
-from fcit_plugin.engine.session import Session
+from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.engine.processes import Deadline, Processes
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.server import RoundFailed
 
@@ -37,7 +37,7 @@ def in_two_processes(folder: Path, work) -> list[str]:
 
 def test_a_failure_in_one_process_is_the_failure_of_both(tmp_path):
     def work(rank):
-        agreement = Agreement()
+        agreement = Processes()
         told = [agreement.failure(own) for own in (None, "of rank 1" if rank else None, None if rank else "of rank 0")]
         return [*told, agreement.any(False), agreement.any(rank == 1), agreement.failure(f"both, {rank}")]
 
@@ -48,7 +48,7 @@ def test_a_process_whose_fellow_waits_for_it_elsewhere_gives_up(tmp_path):
     """As when a client fails before a gradient is exchanged: one process says so, the other waits for the gradient."""
 
     def work(rank):
-        agreement = Agreement(timedelta(seconds=1))
+        agreement = Processes(timedelta(seconds=1))
         if rank == 0:
             return agreement.failure("it failed here only")
         dist.all_reduce(torch.zeros(1))  # ends when the other process does
@@ -59,14 +59,14 @@ def test_a_process_whose_fellow_waits_for_it_elsewhere_gives_up(tmp_path):
 
 
 def test_one_process_agrees_with_itself():
-    assert Agreement().failure(None) is None
-    assert Agreement().failure("it failed") == "it failed"
-    assert [Agreement().any(flag) for flag in (True, False)] == [True, False]
+    assert Processes().failure(None) is None
+    assert Processes().failure("it failed") == "it failed"
+    assert [Processes().any(flag) for flag in (True, False)] == [True, False]
 
 
 def test_a_deadline_ends_the_training_after_the_step_that_passes_it():
     now = [100.0]
-    deadline = Deadline(10, Agreement(), "too late", lambda: now[0])
+    deadline = Deadline(10, Processes(), "too late", lambda: now[0])
     now[0] = 110.0
     deadline.on_step_end(None, None, None)
     now[0] = 110.5
@@ -89,7 +89,7 @@ class FailsInSecondStep(TrainerCallback):
 
 
 def test_a_client_that_fails_in_its_training_leaves_nothing_to_the_next_one(text_recipe):
-    session = Session(*get_train_args(text_recipe(fcit_eval_every="never")))
+    session = open_session(*get_train_args(text_recipe(fcit_eval_every="never")))
     configs = {client: ClientConfig("run", 0, 0, client, 0) for client in (0, 1)}
     local = session.local(lambda config: FailsInSecondStep() if config.client == 1 else TrainerCallback())
     start = session.program.fresh(0)

@@ -1,0 +1,1 @@
+"""Memory Aware Synapses, and a server rule that clips, for fcit-plugin."""

@@ -1,0 +1,108 @@
+"""Opening the session of a dry run: everything that a run sets up, but for weights and what is on disk."""
+
+import contextlib
+import copy
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from llamafactory.model import load_model
+from torch import nn
+from typing_extensions import override
+
+from ..adapters.lora import read_shared
+from ..data.pipeline import Pipeline
+from ..knowledge.sources import source_dimension
+from ..recipe.base_model import named
+from ..state.checkpoints import Checkpoints
+from .open_session import check_output_dir, load_tokenizer_module, make_program, pipeline_parts, read_records, read_setup
+from .session import Session, Setup, adapter_config
+
+#: Records of each data set that are tokenised, spread evenly over it.
+SAMPLE = 32
+
+
+class SamplePipeline(Pipeline):
+    """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
+
+    def __init__(self, model_args, data_args, *args) -> None:
+        data_args = copy.copy(data_args)
+        data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
+        super().__init__(model_args, data_args, *args)
+
+    @override
+    def _rows(self, aligned: Dataset) -> Dataset:
+        if self.data_args.packing:
+            return aligned
+        return aligned.select(np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int))
+
+    @override
+    def _load(self, name: str, generate: bool):
+        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each data set
+            return super()._load(name, generate)
+
+
+class ShapeEncoder:
+    """Stands for an identity encoder of which only the size of the tokens is known.
+
+    Args:
+        dimension: D.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+
+    def encode(self, texts) -> np.ndarray:
+        """Tokens without content, float32 [n, D]."""
+        return np.zeros((len(texts), self.dimension), dtype=np.float32)
+
+
+def open_dry_session(
+    model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, generating_args: Any
+) -> Session:
+    """A session that changes nothing on disk and whose model has shapes but no weights; see :func:`.open_session.open_session`.
+
+    Most records are not tokenized, so nothing tells the datasets from others, and the plan is that of a whole run.
+    """
+    setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args)
+    checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
+    check_output_dir(setup, checkpoints, start=None)
+    tokenizer_module = load_tokenizer_module(setup)
+    pipeline = SamplePipeline(*pipeline_parts(setup, tokenizer_module))
+    if setup.request.stage == "fcit":
+        read_records(setup, pipeline)
+        if setup.earlier is not None:
+            setup.earlier.check_data({})
+    with named(model_args, OSError):
+        model = _model_of_shapes(setup, tokenizer_module["tokenizer"])
+    program = make_program(setup, model)
+    if setup.earlier is not None:
+        state, *_ = setup.earlier.load(setup.processes)
+        targets = adapter_config(model)["target_modules"]
+        setup.earlier.check_model(state, program.blank, targets, read_shared(model), None)
+    if setup.args.fcit_reference == "oracle":
+        dimension = len(setup.scenario.tasks)
+    else:
+        dimension = source_dimension(*setup.identity_source, model, tokenizer_module["tokenizer"])
+    return Session(
+        **vars(setup),
+        checkpoints=checkpoints,
+        start=None,
+        pipeline=pipeline,
+        data={},
+        model=model,
+        base_fingerprint=None,
+        base_weights=None,
+        encoder=ShapeEncoder(dimension),
+        program=program,
+    )
+
+
+def _model_of_shapes(setup: Setup, tokenizer: Any) -> nn.Module:
+    model_args, finetuning_args = copy.copy(setup.model_args), copy.copy(setup.finetuning_args)
+    model_args.train_from_scratch = True  # from the configuration alone
+    finetuning_args.pure_bf16 = setup.request.aside.get("pure_bf16", False)
+    with torch.device("meta"):
+        return load_model(tokenizer, model_args, finetuning_args, is_trainable=True)

@@ -1,0 +1,262 @@
+"""Opening a session: what can be refused is refused first, then data, model, encoder and method are made ready."""
+
+import copy
+import logging
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from llamafactory.extras.constants import TRAINER_LOG
+from llamafactory.model import load_model, load_tokenizer
+
+from ..adapters.base_weights import BaseWeights
+from ..adapters.lora import read_shared, read_subspace
+from ..continual.methods import make_method
+from ..data.catalogue import Catalogue
+from ..data.pipeline import Pipeline
+from ..data.pixels import refuse_without_image
+from ..errors import FcitError
+from ..federation.folders import DESCRIPTION
+from ..federation.program import Program
+from ..knowledge.sources import make_source
+from ..knowledge.vision_tower import check_family
+from ..recipe.base_model import check_model, named
+from ..recipe.request import Request
+from ..scenario.settings import get_scenario
+from ..state.checkpoints import Checkpoints
+from ..state.names import MANIFEST
+from ..state.server_state import check_state
+from .continuation import Earlier
+from .fingerprint import data_keys, deciding_keys, fingerprint
+from .oracle import TaskEncoder, TaskPipeline
+from .processes import Processes
+from .resume import Start, find_start
+from .session import Session, Setup, adapter_config
+
+
+def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, generating_args: Any) -> Session:
+    """Load what a run needs.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        finetuning_args: Its fine-tuning arguments, with the request on them.
+        generating_args: Its generating arguments.
+
+    Raises:
+        FcitError: Something does not fit together; nothing was changed on disk.
+    """
+    setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args)
+    checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
+    start = find_checked_start(setup)
+    held = check_output_dir(setup, checkpoints, start)
+    tokenizer_module = load_tokenizer_module(setup)
+    tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
+    oracle = setup.args.fcit_reference == "oracle"
+    pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
+    data = {}
+    if setup.request.stage == "fcit":
+        read_records(setup, pipeline)
+        data = data_keys(pipeline, setup.scenario, setup.args)
+        if setup.earlier is not None:
+            setup.earlier.check_data(data)
+    with named(model_args, OSError):
+        model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
+    base_fingerprint = fingerprint(model)
+    encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
+    program = make_program(setup, model)
+    if setup.earlier is not None:
+        state, *_ = setup.earlier.load(setup.processes)
+        targets = adapter_config(model)["target_modules"]
+        setup.earlier.check_model(state, program.blank, targets, read_shared(model), base_fingerprint)
+    base_weights = BaseWeights(model) if program.aggregation.changes_base else None
+    session = Session(
+        **vars(setup),
+        checkpoints=checkpoints,
+        start=start,
+        pipeline=pipeline,
+        data=data,
+        model=model,
+        base_fingerprint=base_fingerprint,
+        base_weights=base_weights,
+        encoder=encoder,
+        program=program,
+    )
+    clear_output_dir(session, held)  # only now: what is refused above takes nothing away
+    return session
+
+
+def fork_session(session: Session, program: Program, folder: Path, first: bool) -> Session:
+    """The session for one of several runs on the same model and data.
+
+    Args:
+        session: The session of them all.
+        program: What this one runs.
+        folder: Its output folder.
+        first: Whether it is the first of them, which evaluates the untuned model for all.
+    """
+    training_args = copy.copy(session.training_args)
+    training_args.output_dir = str(folder)
+    args = replace(session.args, fcit_zero_shot=session.args.fcit_zero_shot and first)
+    own = replace(session, program=program, output_dir=folder, args=args, training_args=training_args)
+    checkpoints = Checkpoints(folder, training_args.save_total_limit)
+    start = find_checked_start(own)
+    held = check_output_dir(own, checkpoints, start)
+    own = replace(own, checkpoints=checkpoints, start=start)
+    clear_output_dir(own, held)
+    return own
+
+
+def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, generating_args: Any) -> Setup:
+    """Read and check everything that can be checked before anything is loaded; see :func:`open_session`.
+
+    Raises:
+        FcitError: Something does not fit together.
+    """
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # it would log every message
+    request: Request = finetuning_args.fcit_request
+    args = request.args
+    scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
+    rounds = [args.fcit_num_rounds] * scenario.num_stages
+    earlier = Earlier.read(request.earlier) if request.earlier is not None else None
+    if earlier is not None:
+        scenario, rounds = earlier.scenario.followed_by(scenario), earlier.rounds + rounds
+    arguments = (model_args, data_args, training_args, finetuning_args, generating_args)
+    setup = Setup(
+        request,
+        args,
+        *arguments,
+        output_dir=Path(training_args.output_dir),
+        scenario=scenario,
+        rounds=rounds,
+        earlier=earlier,
+        own_datasets=list(data_args.dataset) if request.own_data else [],
+        catalogue=Catalogue.of(data_args, args),
+        keys=deciding_keys((*arguments, args), training_args.world_size),
+        processes=Processes(),
+    )
+    _check_datasets(setup)
+    if args.fcit_state_dir is not None:
+        _check_recipe(setup, Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
+    config = check_model(model_args)
+    if args.fcit_identity_source != "text":
+        check_family(config, args.fcit_identity_source)
+    if earlier is not None:
+        if make_method(args).num_remembered():
+            raise FcitError(
+                f"`fcit_method: {args.fcit_method}` trains on records of earlier tasks, which a run that goes on from "
+                "another one does not have; take another method, or train all stages in one run."
+            )
+        earlier.check_recipe(setup.arguments, setup.keys, setup.evaluates)
+    return setup
+
+
+def _check_datasets(setup: Setup) -> None:
+    catalogue, evaluates = setup.catalogue, setup.evaluates
+    catalogue.check(setup.trained_datasets, evaluates, setup.args.fcit_local_stage)
+    if setup.earlier is not None and evaluates:
+        setup.earlier.check_tests(catalogue)
+    if evaluates:
+        catalogue.check_metrics(setup.scenario.all_datasets())
+
+
+def _check_recipe(setup: Setup, folder: Path, manifest: dict[str, Any]) -> None:
+    """Refuse a state of a finished run, or of a recipe that differs in what decides who trains what from where."""
+    for key, value in setup.state_keys().items():
+        if manifest.get(key) != value:
+            name = key if key == "seed" else f"fcit_{key}"
+            raise FcitError(
+                f"`{name}` is {value!r}, but the state {folder} was made with {manifest.get(key)!r}; "
+                "give every site and the server the same recipe."
+            )
+    if manifest["stage"] >= setup.scenario.num_stages:
+        raise FcitError(
+            f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in; to go on with "
+            "new tasks, put their stages behind the old ones in `fcit_stages`."
+        )
+
+
+def find_checked_start(setup: Setup) -> Start | None:
+    """The commit to go on from, made with the same recipe; None to begin at the beginning.
+
+    Raises:
+        FcitError: The recipe is another one; the sentence lists what differs.
+    """
+    start = find_start(setup.training_args, setup.request.stage, setup.processes)
+    if start is not None:
+        start.check("keys", setup.keys, setup.arguments)
+    return start
+
+
+def check_output_dir(setup: Setup, checkpoints: Checkpoints, start: Start | None) -> list[str] | None:
+    """What results there are to clear away; None if this process has nothing to do with them.
+
+    Raises:
+        FcitError: There are some, and the recipe does not say to overwrite them, or the folder cannot be written to.
+    """
+    if not setup.is_main or (start is not None and start.is_in(checkpoints)):
+        return None
+    held = [name for name in (MANIFEST, DESCRIPTION) if (setup.output_dir / name).exists()]
+    held += [f"{folder.parent.name}/{folder.name}" for folder in checkpoints.commits()[-1:]]
+    is_update = setup.request.stage == "fcit_client"
+    if held and (not setup.training_args.overwrite_output_dir or (is_update and held != [DESCRIPTION])):
+        raise FcitError(
+            f"`output_dir` {setup.output_dir} already holds the results of a run ({held[0]}); "
+            + ("choose another folder." if is_update else "choose another or set `overwrite_output_dir: true`.")
+        )
+    try:
+        setup.output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=setup.output_dir).close()
+    except OSError as error:
+        raise FcitError(
+            f"`output_dir` {setup.output_dir} cannot be written to ({error.strerror}); name a folder of your own."
+        ) from error
+    return held
+
+
+def clear_output_dir(session: Session, held: list[str] | None) -> None:
+    """Take away what :func:`check_output_dir` has found."""
+    if held is None:
+        return
+    if held:
+        session.clear_results()
+        (session.output_dir / TRAINER_LOG).unlink(missing_ok=True)
+        shutil.rmtree(session.output_dir / "updates", ignore_errors=True)
+    session.checkpoints.go_back_to(None)
+
+
+def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
+    """LLaMA-Factory's tokenizer and processor.
+
+    Raises:
+        FcitError: They cannot be loaded; the sentence names the model.
+    """
+    with named(setup.model_args, OSError, ValueError):
+        return load_tokenizer(setup.model_args)
+
+
+def pipeline_parts(setup: Setup, tokenizer_module: dict[str, Any]) -> tuple[Any, ...]:
+    """What a pipeline is made of."""
+    return setup.model_args, setup.data_args, setup.training_args, tokenizer_module, setup.catalogue, setup.processing
+
+
+def read_records(setup: Setup, pipeline: Pipeline) -> None:
+    """Read the records that are trained on and asked about.
+
+    Raises:
+        FcitError: A record cannot be used; the sentence names it.
+    """
+    pipeline.read(setup.trained_datasets, setup.scenario.all_datasets() if setup.evaluates else ())
+    if setup.args.fcit_identity_source != "text":
+        for name in setup.trained_datasets:
+            refuse_without_image(name, pipeline.train(name).images, setup.args.fcit_identity_source)
+
+
+def make_program(setup: Setup, model: torch.nn.Module) -> Program:
+    """The program of all stages and rounds, for a model that the method is made ready on."""
+    make_method(setup.args).prepare(model)
+    return Program(setup.args, setup.scenario, setup.training_args.seed, blank=read_subspace(model))

@@ -1,0 +1,186 @@
+"""What a recipe asks of the plugin: read before LLaMA-Factory parses its own keys, checked against them afterwards."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import HfArgumentParser
+
+from ..arguments import FCIT_STAGES, FcitArguments, check_names
+from ..autoload import check_seams
+from ..data.instructions import Instructions
+from ..errors import FcitError
+from .bounds import reference_recipe
+from .combinations import check_combination
+from .devices import set_aside
+from .embedded import resolve_model
+from .folder import check_folder
+from .read import split
+from .stage import earlier_folder, fill_in, folder_to_evaluate
+from .values import check_values
+
+#: LLaMA-Factory's keys, or command line flags that have nothing to do with us.
+Keys = dict[str, Any] | list[str]
+
+
+class TrainArguments(NamedTuple):
+    """What LLaMA-Factory's ``get_train_args`` returns."""
+
+    model_args: Any
+    data_args: Any
+    training_args: Any
+    finetuning_args: Any
+    generating_args: Any
+
+
+class InferArguments(NamedTuple):
+    """What LLaMA-Factory's ``get_infer_args`` returns."""
+
+    model_args: Any
+    data_args: Any
+    finetuning_args: Any
+    generating_args: Any
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What the loader of records has to know, which sees LLaMA-Factory's data arguments alone (``data_args.fcit_request``).
+
+    The library datasets takes a fingerprint of those arguments, so there is no more in it than changes how data is read.
+
+    Attributes:
+        data_dir: The recipe's ``fcit_data_dir``.
+        instructions: Where the loader is to keep the instructions of prompts; None where nobody asks for them.
+    """
+
+    data_dir: str | None = None
+    instructions: Instructions | None = None
+
+    @staticmethod
+    def of(data_args: Any) -> "DataRequest":
+        """What travels on some data arguments; a request for nothing, if they are of a run without us."""
+        return getattr(data_args, "fcit_request", DataRequest())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a recipe asks of the plugin; it travels on LLaMA-Factory's fine-tuning arguments, as ``fcit_request``.
+
+    They are the one argument object that LLaMA-Factory hands both to the workflow and to the adapter. A run without any
+    ``fcit_*`` key, with a stage of LLaMA-Factory's own and without an FCIT folder carries none.
+
+    Attributes:
+        stage: The fcit stage; None for a stage or command of LLaMA-Factory's own.
+        args: The fcit keys that count: those of the bound where the recipe asks for one.
+        given: The fcit keys as the recipe has them.
+        base_model: ``model_name_or_path`` as the recipe has it.
+        own_data: The client trains on a ``dataset`` of its own.
+        evaluated: The folder to evaluate with ``do_train: false``.
+        earlier: The folder of the run that this one goes on from.
+        aside: What a dry run took out of LLaMA-Factory's keys, see :func:`.devices.set_aside`.
+        data_args: LLaMA-Factory's data arguments, for the adapter, which is not handed them.
+        generating_args: Its generating arguments, for the workflows that are not.
+    """
+
+    stage: str | None
+    args: FcitArguments
+    given: FcitArguments
+    base_model: str | None = None
+    own_data: bool = False
+    evaluated: Path | None = None
+    earlier: Path | None = None
+    aside: Mapping[str, Any] = field(default_factory=dict)
+    data_args: Any = None
+    generating_args: Any = None
+
+    @staticmethod
+    def of(finetuning_args: Any) -> "Request | None":
+        """The request that travels on some fine-tuning arguments; None if they are of a run without us."""
+        return getattr(finetuning_args, "fcit_request", None)
+
+
+def read_train_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:
+    """Read what ``llamafactory-cli train`` was given.
+
+    Args:
+        given: A recipe's keys, or command line flags.
+        known: LLaMA-Factory's argument classes.
+
+    Returns:
+        LLaMA-Factory's keys, and what is asked of us; None if nothing is.
+
+    Raises:
+        FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
+    """
+    _show_help(given, known)
+    keys, stage, args = split(given)
+    if stage is not None:
+        check_names(keys, (name for part in known for name in part.__dataclass_fields__))
+    base_model = keys.get("model_name_or_path") if isinstance(keys, dict) else None
+    resolve_model(keys)
+    if args is None:
+        return keys, None
+    check_seams()
+    if stage is None:
+        return keys, Request(None, args, args, base_model)
+    own_data = stage == "fcit_client" and "dataset" in keys
+    evaluated = folder_to_evaluate(keys, stage)
+    fill_in(keys, stage, args)
+    check_values(keys, known)
+    earlier = earlier_folder(keys, stage)
+    counts = reference_recipe(keys, args) if args.fcit_reference else args
+    aside = set_aside(keys) if args.fcit_dry_run else {}
+    return keys, Request(stage, counts, args, base_model, own_data, evaluated, earlier, aside)
+
+
+def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:
+    """Read what chat, api, export and the like were given; see :func:`read_train_request`.
+
+    Raises:
+        FcitError: It names an fcit stage, too.
+    """
+    _show_help(given, known)
+    keys, stage, args = split(given)
+    base_model = keys.get("model_name_or_path") if isinstance(keys, dict) else None
+    resolve_model(keys)
+    if args is None:
+        return keys, None
+    check_seams()
+    if stage in FCIT_STAGES:
+        raise FcitError(
+            f"`stage: {stage}` is for `llamafactory-cli train`; take it and the fcit keys out, and name the run's "
+            "folder as `adapter_name_or_path`."
+        )
+    return keys, Request(None, args, args, base_model)
+
+
+def _show_help(given: Keys, known: Iterable[type]) -> None:
+    """Print the help of all keys and exit, if it is asked for."""
+    if isinstance(given, list) and ("-h" in given or "--help" in given):
+        HfArgumentParser([*known, FcitArguments.joined()]).parse_args_into_dataclasses(given)
+
+
+def attach_request(request: Request | None, parsed: TrainArguments | InferArguments) -> None:
+    """Check a request against what LLaMA-Factory has parsed, and put it where the seams find it.
+
+    Args:
+        request: From :func:`read_train_request` or :func:`read_infer_request`.
+        parsed: LLaMA-Factory's argument objects.
+
+    Raises:
+        FcitError: Keys cannot go together, or one would be ignored; the sentence names it.
+    """
+    folder = None
+    if request is not None and request.stage is not None:
+        assert isinstance(parsed, TrainArguments)
+        check_combination(*parsed[:4], request.args, request.earlier, request.aside)
+    else:
+        trains = isinstance(parsed, TrainArguments) and parsed.training_args.do_train
+        folder = check_folder(parsed.model_args, trains, request.args if request is not None else None)
+        if folder is None and request is None:
+            return
+    if request is None:
+        request = Request(None, FcitArguments(), FcitArguments())
+    parsed.data_args.fcit_request = DataRequest(request.args.fcit_data_dir, Instructions() if folder is not None else None)
+    parsed.finetuning_args.fcit_request = replace(request, data_args=parsed.data_args, generating_args=parsed.generating_args)

@@ -1,0 +1,27 @@
+"""Seam: ``llamafactory.chat.hf_engine`` - a chat's latest user instruction goes along to the model that is routed by it.
+
+Here messages become token ids, so the instruction is known exactly, whatever the template: system prompts, earlier turns,
+tool results and the expanded tokens of images are no part of it. So it is in :mod:`fcit_plugin.seams.loader`; prompts that
+came in another way are read back from their ids (:func:`fcit_plugin.data.instructions.prompt_reader`).
+"""
+
+import inspect
+
+import wrapt
+
+from ..data.instructions import KEYWORD, ROUTING, latest_instruction
+
+
+def install(engine_module) -> None:
+    """Wrap the engine's function that makes token ids of messages."""
+    signature = inspect.signature(engine_module.HuggingfaceEngine._process_args)
+
+    def wrapper(wrapped, instance, args, kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        text = latest_instruction(given["messages"])
+        generate_arguments, prompt_length = wrapped(*args, **kwargs)
+        if hasattr(given["model"], ROUTING):
+            generate_arguments[KEYWORD] = [text]
+        return generate_arguments, prompt_length
+
+    wrapt.wrap_function_wrapper(engine_module, "HuggingfaceEngine._process_args", wrapper)
