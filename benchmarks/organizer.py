@@ -25,11 +25,11 @@ def main() -> None:
     """Print a table."""
     args = arguments(__doc__, clients=[100, 1_000, 10_000, 100_000, 1_000_000], kinds=64)
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(args.kinds, D)).astype(np.float32)
+    centers = rng.normal(size=(args.kinds, D)).astype(np.float32)
     organizer, rows = Organizer(0.9, None), []
     for count in [100, 200] if args.tiny else args.clients:
         kinds = rng.integers(args.kinds, size=count)
-        clients = [ClientToken(i, centres[k] + 0.1 * rng.standard_normal(D, np.float32), 10, 100) for i, k in enumerate(kinds)]
+        clients = [ClientToken(i, centers[k] + 0.1 * rng.standard_normal(D, np.float32), 10, 100) for i, k in enumerate(kinds)]
         seconds, before = [], resident()
         state = SubspaceTokens.empty(D)
         for _ in range(2):

@@ -77,7 +77,7 @@ def parts() -> dict[str, list]:
         "state swap": [
             (local, name) for name in ("write_subspace", "write_shared", "read_subspace", "read_shared")
         ],
-        "serialisation": [
+        "serialization": [
             *((owner, "to_state") for owner in (client, round) if hasattr(owner, "to_state")),
             (client, "update_reply"), (server, "num_bytes"), (messages, "to_record"), (reply_cache, "request_digest"),
         ],

@@ -80,7 +80,7 @@ def registry(kind: str) -> dict[str, Part]:
         kind: One of :data:`fcit_plugin.parts.KINDS`.
 
     Raises:
-        FcitError: Two plugins register the same name, or a hook fails or returns what is no part.
+        FcitError: Two plugins register the same name, or a hook fails or returns what is not a part.
     """
     found: dict[str, Part] = {}
     for implementation in getattr(manager().hook, f"fcit_{kind}").get_hookimpls():

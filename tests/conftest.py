@@ -103,7 +103,7 @@ def image_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_mini(tmp_path_factory) -> Path:
-    """Root of FCIT-mini's twelve data sets with few records; not to be changed."""
+    """Root of FCIT-mini's twelve datasets with few records; not to be changed."""
     return tiny.mini(tmp_path_factory.mktemp("small_mini") / "root")
 
 

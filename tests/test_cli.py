@@ -111,4 +111,4 @@ def test_our_verbs_on_data_need_no_torch(process, small_mini, tmp_path):
         "    except SystemExit as done: assert not done.code, done.code\n"
         "assert not {'torch', 'llamafactory', 'datasets', 'transformers'} & set(sys.modules)"
     )
-    assert "All green: 12 data sets" in process(["python", "-c", code]).stdout
+    assert "All green: 12 datasets" in process(["python", "-c", code]).stdout

@@ -1,5 +1,6 @@
 """The Markdown pages: links lead somewhere, the index has every page, every picture is shown."""
 
+import pydoc
 import re
 import runpy
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from runs import ROOT
+
+from fcit_plugin import hookspecs
 
 DOCS = ROOT / "docs"
 PICTURES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp")
@@ -61,9 +64,9 @@ def anchors(page: Path) -> set[str]:
 def test_anchors_are_githubs(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "# Bounds: `fcit_reference`\n## A-b, c & d!\n## Twice\n```bash\n# no heading\n```\n### Twice ###\n## [Link](x.md)\n"
+        "# Bounds: `fcit_bound`\n## A-b, c & d!\n## Twice\n```bash\n# no heading\n```\n### Twice ###\n## [Link](x.md)\n"
     )
-    assert anchors(page) == {"bounds-fcit_reference", "a-b-c--d", "twice", "twice-1", "link"}
+    assert anchors(page) == {"bounds-fcit_bound", "a-b-c--d", "twice", "twice-1", "link"}
 
 
 def test_links_are_found_in_prose_alone(tmp_path):
@@ -104,3 +107,19 @@ def test_pages_that_code_and_recipes_name_are_there():
 def test_the_page_of_keys_is_what_the_keys_say():
     made = runpy.run_path(str(ROOT / "tools" / "keys_page.py"))
     assert made["PAGE"].read_text(encoding="utf-8") == made["render"](), "run `python tools/keys_page.py`"
+
+
+def test_the_walk_through_the_example_shows_lines_that_it_has_in_their_order():
+    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", (DOCS / "develop" / "extending.md").read_text(), re.DOTALL)
+    assert len(blocks) > 3
+    for name, shown in blocks:
+        there = iter((ROOT / "examples" / "fcit-mas" / name).read_text().splitlines())
+        assert [line for line in shown.splitlines() if line.strip() and line not in there] == [], name
+
+
+def test_what_is_said_to_be_public_is_there_and_has_every_hook():
+    text = (DOCS / "develop" / "public.md").read_text()
+    names = re.findall(r"`(fcit_plugin(?:\.\w+)+)`", text)
+    assert names and [name for name in names if pydoc.locate(name) is None] == []
+    hooks = [name for name in vars(hookspecs) if name.startswith("fcit_")]
+    assert [hook for hook in hooks if f"| `{hook}` |" not in text] == []

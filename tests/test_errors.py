@@ -13,8 +13,8 @@ from fcit_plugin.errors import FcitError, sentence_of
 
 
 @pytest.fixture
-def misspelt(text_recipe, tmp_path):
-    """A recipe with a misspelt key."""
+def misspelled(text_recipe, tmp_path):
+    """A recipe with a misspelled key."""
     return str(tiny.write_recipe(tmp_path / "r.yaml", text_recipe(fcit_num_client=3)))
 
 
@@ -26,8 +26,8 @@ def caught(make):
     raise AssertionError("nothing was raised")
 
 
-def test_a_users_error_ends_with_one_sentence_and_exit_code_1(misspelt, tmp_path):
-    ended = command(["train", misspelt], tmp_path)
+def test_a_users_error_ends_with_one_sentence_and_exit_code_1(misspelled, tmp_path):
+    ended = command(["train", misspelled], tmp_path)
     assert ended.code == 1
     (sentence,) = ended.sentences
     assert sentence == "Unknown key `fcit_num_client` in the recipe; the nearest valid key is `fcit_num_clients`."
@@ -35,15 +35,15 @@ def test_a_users_error_ends_with_one_sentence_and_exit_code_1(misspelt, tmp_path
     assert ended.stderr.rstrip().endswith(HINT), "it is the last thing that is said"
 
 
-def test_the_interpreter_itself_ends_alike(misspelt, process, tmp_path):
-    shown = process(["llamafactory-cli", "train", misspelt], code=1).stdout
+def test_the_interpreter_itself_ends_alike(misspelled, process, tmp_path):
+    shown = process(["llamafactory-cli", "train", misspelled], code=1).stdout
     assert shown.count(MARK) == 1 and "`fcit_num_clients`" in shown and "Traceback" not in shown
     assert not (tmp_path / "out").exists(), "nothing was begun"
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "debug"])
-def test_verbosity_debug_brings_the_traceback_back(misspelt, tmp_path, level):
-    ended = command(["train", misspelt], tmp_path, {"LLAMAFACTORY_VERBOSITY": level})
+def test_verbosity_debug_brings_the_traceback_back(misspelled, tmp_path, level):
+    ended = command(["train", misspelled], tmp_path, {"LLAMAFACTORY_VERBOSITY": level})
     assert ended.code == 1
     assert ended.sentences == []
     assert "Traceback (most recent call last)" in ended.stderr and "FcitError: Unknown key" in ended.stderr
@@ -74,10 +74,10 @@ def test_a_plain_recipe_that_is_missing_ends_in_a_sentence_with_fcit_cli_only(tm
     assert theirs.sentences == [] and "FileNotFoundError" in theirs.stderr
 
 
-def test_of_several_processes_the_first_speaks_and_each_tells_torchrun(misspelt, tmp_path):
+def test_of_several_processes_the_first_speaks_and_each_tells_torchrun(misspelled, tmp_path):
     for rank in ("0", "1"):
         told = tmp_path / f"rank{rank}.json"
-        ended = command(["train", misspelt], tmp_path, {"RANK": rank, "TORCHELASTIC_ERROR_FILE": str(told)})
+        ended = command(["train", misspelled], tmp_path, {"RANK": rank, "TORCHELASTIC_ERROR_FILE": str(told)})
         assert ended.code == 1 and "Traceback" not in ended.stderr
         assert len(ended.sentences) == (rank == "0")
         message = json.loads(told.read_text())["message"]

@@ -88,12 +88,12 @@ def look():
 
 
 FAULTS = {
-    "a misspelt hook": (
+    "a misspelled hook": (
         HEAD + "@hookimpl\ndef fcit_metric():\n    return {}\n",
         "@hookimpl",
         ["a function `fcit_metric` ({place}), which is not a hook; did you mean `fcit_metrics`?"],
     ),
-    "a misspelt hook without the mark": (
+    "a misspelled hook without the mark": (
         "def fcit_metric():\n    return {}\n",
         "def",
         ["a function `fcit_metric` ({place}), which is not a hook; did you mean `fcit_metrics`?"],

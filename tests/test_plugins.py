@@ -13,7 +13,7 @@ from fcit_plugin.scenario import PartitionOptions, deal
 
 
 def count(predictions, answers):
-    """A score of the corpus that is no mean over the records."""
+    """A score of the corpus that is not a mean over the records."""
     return 100 * len(set(predictions)) / len(set(answers))
 
 

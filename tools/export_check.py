@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-PROMPT = "which colour has the large square ?"
+PROMPT = "which color has the large square ?"
 
 
 def load(folder: str) -> torch.nn.Module:
@@ -48,15 +48,15 @@ def reference(args: argparse.Namespace) -> None:
     """Write inputs and the FCIT model's logits."""
     from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
     from fcit_plugin.recipe.embedded import resolve_model
-    from fcit_plugin.serving.trained import Learnt
+    from fcit_plugin.serving.trained import TrainedRun
 
-    learnt = Learnt.read(args.folder)
-    found = {"model_name_or_path": args.model or learnt.manifest["base_model"]}
+    trained = TrainedRun.read(args.folder)
+    found = {"model_name_or_path": args.model or trained.manifest["base_model"]}
     resolve_model(found)
     base = load(found["model_name_or_path"])
-    learnt.put_shared(base)
-    model, activation = learnt.stacked(base)
-    weights = learnt.fixed_weights(args.weights)
+    trained.put_shared(base)
+    model, activation = trained.stacked(base)
+    weights = trained.fixed_weights(args.weights)
     inputs = make_inputs(found["model_name_or_path"])
     activation.set(torch.tensor([weights]), image_tokens=image_tokens_by_row(inputs["input_ids"], base.config))
     save_file({**inputs, "logits": logits(model.eval(), inputs)}, args.to)

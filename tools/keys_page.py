@@ -12,7 +12,8 @@ from fcit_plugin.plugins import BUILTIN, registry, source
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "keys.md"
 HEAD = """# Keys
 
-All `fcit_*` keys, as `llamafactory-cli train -h` has them. This page is written by `python tools/keys_page.py`. A misspelled key is
+All `fcit_*` keys, as `llamafactory-cli train -h` has them. This page is written by \
+`python tools/keys_page.py`. A misspelled key is
 refused with the nearest valid name before anything is loaded, and so is a key that the stage or the chosen part would ignore.
 LLaMA-Factory's own keys keep their meaning, for each client's local training.
 """
@@ -30,7 +31,10 @@ def render() -> str:
     for kind, (choice, _) in KINDS.items():
         keys = [key for key in part_keys().values() if key.kind == kind and _ours(key)]
         if keys:
-            title = f"## Keys of {kind.replace('_', ' ')}\n\nEach belongs to some values of `{choice}`, and is refused with another one."
+            title = (
+                f"## Keys of {kind.replace('_', ' ')}\n\n"
+                f"Each belongs to some values of `{choice}`, and is refused with another one."
+            )
             rows = "\n".join(map(_part_row, keys))
             parts.append(f"{title}\n\n{COLUMNS}\n{rows}\n")
     return "\n".join(parts)

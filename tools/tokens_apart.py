@@ -2,7 +2,7 @@
 
     python tools/tokens_apart.py
 
-Prints for each `fcit_identity_source`, centred and raw: the largest and the mean cosine between the tokens of two tasks
+Prints for each `fcit_identity_source`, centered and raw: the largest and the mean cosine between the tokens of two tasks
 (300 training samples each), the smallest between two clients of 50 samples of one task, how many test samples are nearest
 to their own task, and the mean weight that they give it. docs/guide/settings.md says what came out.
 """
@@ -40,7 +40,7 @@ def main() -> None:
             for part in (known, asked)
         )
         for name, count in (("task_hom", 8), ("all 12", len(rows))):
-            print(f"{source:6s}{'centred' if center else 'raw':8s}{name:9s}{_measure(rows[:count], tests[:count])}")
+            print(f"{source:6s}{'centered' if center else 'raw':8s}{name:9s}{_measure(rows[:count], tests[:count])}")
 
 
 def _samples(path: str, count: int | None, read) -> Samples:

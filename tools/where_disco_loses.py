@@ -5,12 +5,12 @@
 The argument is the recipe that the run was made with. All test records are answered three times with the run's own weights:
 as the run does; with all weight on the subspace of the largest cosine; with all weight on the subspace that trained on the
 record's task. The first pair of answers differs by interference of other subspaces, the second by wrong routing. What remains
-is no matter of which subspace answers: what was forgotten since the task was learnt last (by the shared projector, for a
-subspace is not touched by others), and what was never learnt. A fourth time the weights come from several tokens for each
+is no matter of which subspace answers: what was forgotten since the task was learned last (by the shared projector, for a
+subspace is not touched by others), and what was never learned. A fourth time the weights come from several tokens for each
 subspace (:mod:`fcit_plugin.knowledge.prototypes`), made of each client's own records, as `disco_plus` does.
 
-Prints a Markdown table, by data set, and how far training moved the projector; writes a picture of the cosines between the
-instructions of the data sets and the subspaces' identity tokens. For a run of `disco_plus`, which trains as `disco` does, a
+Prints a Markdown table, by dataset, and how far training moved the projector; writes a picture of the cosines between the
+instructions of the datasets and the subspaces' identity tokens. For a run of `disco_plus`, which trains as `disco` does, a
 second table has what each of its two parts makes of the same weights: routing by kinds of instructions, and projectors of the
 subspaces.
 """
@@ -26,7 +26,7 @@ import torch
 from llamafactory.hparams import get_train_args
 from omegaconf import OmegaConf
 
-from fcit_plugin.data.pixels import Pictures
+from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
@@ -35,7 +35,7 @@ from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
 from fcit_plugin.knowledge.image_tokens import encoder_inputs
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
-from fcit_plugin.serving.trained import Learnt
+from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.server_state import ServerState
 
 
@@ -96,10 +96,10 @@ def main() -> None:
 
 def look(session: Session, folder: Path, picture: Path | None) -> None:
     """Answer, compare, print."""
-    state, args, names = Learnt.read(folder).state, session.args, session.scenario.all_datasets()
+    state, args, names = TrainedRun.read(folder).state, session.args, session.scenario.all_datasets()
     report = Report.read(folder)
     untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, {})
+    evaluator = session.evaluator({})
     own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
     as_run = Router(session.encoder, state.tokens, args.fcit_activation, args.fcit_temperature)
     nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
@@ -112,20 +112,20 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
         told_router = Fixed(own[name], len(state.subspaces), session.encoder)
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
-        asked = encoder_inputs(session.encoder, split.instructions, partial(Pictures, split.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, split.instructions, partial(LazyPixels, split.images, session.pipeline.pixels))
         embedded = session.encoder.encode(asked)
         weight[name] = as_run.weights_of(embedded)[:, own[name]]
         kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
         cosines.append(cosine_matrix(embedded, state.tokens.tokens).mean(axis=0))
-    learnt = best_after_learning(session.scenario, report)
+    learned = best_after_learning(session.scenario, report)
     heads = ["as run", "interference", "wrong routing", "told the task", "forgotten", "prototypes", "their weight (least)"]
-    print(f"| data set | subspace | its weight (least) | {' | '.join(heads)} |")
+    print(f"| dataset | subspace | its weight (least) | {' | '.join(heads)} |")
     print(f"| --- |{' ---: |' * (len(heads) + 2)}")
     for name in names:
-        figures = row_of(*(part[name] for part in (soft, hard, told, learnt, kinds)))
+        figures = row_of(*(part[name] for part in (soft, hard, told, learned, kinds)))
         weights = mean_and_least(weight[name]), mean_and_least(kind_weight[name])
         print(f"| {short_name(name)} | {own[name]} | {weights[0]} | {figures} | {weights[1]} |")
-    figures = row_of(*(np.mean([part[name] for name in names]) for part in (soft, hard, told, learnt, kinds)))
+    figures = row_of(*(np.mean([part[name] for name in names]) for part in (soft, hard, told, learned, kinds)))
     both = [np.mean([part.mean() for part in weights.values()]) for weights in (weight, kind_weight)]
     print(f"| **mean** | | {both[0]:.3f} | {figures} | {both[1]:.3f} |\n")
     if state.tokens.kinds is not None:
@@ -139,7 +139,7 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
 
 
 def plot_cosines(cosines: np.ndarray, names: list[str], path: Path) -> None:
-    """Draw how near the instructions of each data set (down) are to each subspace (across), [data sets, subspaces]."""
+    """Draw how near the instructions of each dataset (down) are to each subspace (across), [datasets, subspaces]."""
     figure, axes = heat_map(
         cosines,
         names,
@@ -164,16 +164,16 @@ def parts(evaluator: Evaluator, state: ServerState, names: list[str]) -> str:
         "disco_plus": state,
     }
     scores = {name: evaluator.evaluate(state, names, restricted=False).free for name, state in states.items()}
-    lines = [f"| data set | {' | '.join(scores)} |", f"| --- |{' ---: |' * len(scores)}"]
+    lines = [f"| dataset | {' | '.join(scores)} |", f"| --- |{' ---: |' * len(scores)}"]
     for name in names:
         lines.append(f"| {short_name(name)} | {' | '.join(f'{part[name]:.2f}' for part in scores.values())} |")
     means = (np.mean(list(part.values())) for part in scores.values())
     return "\n".join([*lines, f"| **mean** | {' | '.join(f'{mean:.2f}' for mean in means)} |"])
 
 
-def row_of(soft: float, hard: float, told: float, learnt: float, kinds: float) -> str:
+def row_of(soft: float, hard: float, told: float, learned: float, kinds: float) -> str:
     """The figures of one row."""
-    return " | ".join(f"{x:.2f}" for x in (soft, hard - soft, told - hard, told, learnt - soft, kinds))
+    return " | ".join(f"{x:.2f}" for x in (soft, hard - soft, told - hard, told, learned - soft, kinds))
 
 
 def mean_and_least(weights: np.ndarray) -> str:
@@ -189,7 +189,7 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
     @cache
     def embedded(task: int) -> np.ndarray:
         data = local.task(task)
-        asked = encoder_inputs(session.encoder, data.instructions, lambda: Pictures(data.images, session.pipeline.pixels))
+        asked = encoder_inputs(session.encoder, data.instructions, lambda: LazyPixels(data.images, session.pipeline.pixels))
         return session.encoder.encode(asked)
 
     for row in report.assignments:
@@ -199,13 +199,13 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
 
 
 def own_subspace(scenario, tasks, name: str) -> int:
-    """The subspace in which most clients have trained on a data set's task."""
+    """The subspace in which most clients have trained on a dataset's task."""
     wanted = {task.name for task in scenario.tasks if name in task.datasets}
     return int(np.argmax([sum(count for task, count in counts.items() if task in wanted) for counts in tasks]))
 
 
 def best_after_learning(scenario, report) -> dict[str, float]:
-    """The score of each data set after the last stage that had it."""
+    """The score of each dataset after the last stage that had it."""
     found = {}
     for stage in range(len(report.accuracy)):
         scores = report.scores_after(stage)

@@ -1,6 +1,6 @@
 """LoRA aggregation: what becomes of the factors A_c and B_c that the clients c of one subspace return.
 
-What the clients learnt is the product B_c A_c, and p_c is each one's share of their examples. The mean of the products
+What the clients learned is the product B_c A_c, and p_c is each one's share of their examples. The mean of the products
 
     sum_c p_c B_c A_c
 
@@ -113,7 +113,7 @@ class Svd(LoraAggregation):
         A = a V^T,  B = U S / a,  a^2 = sum_c p_c ||A_c||_F^2 / r.
 
     Any a gives the same product. This one lets the rows of A be as long as those of the clients: what the optimizer meets
-    in the next round is A of the size that LoRA starts with and B that holds what was learnt. To share S out equally
+    in the next round is A of the size that LoRA starts with and B that holds what was learned. To share S out equally
     would shrink A to the root of the first small singular values, and would leave a direction whose singular value is
     0 without any gradient, for good.
     """
@@ -163,7 +163,7 @@ class Exact(LoraAggregation):
 
 
 class Stack(LoraAggregation):
-    """FLoRA: the clients' products go into the base weight, and the LoRA begins anew.
+    """FLoRA: the clients' products go into the base weight, and the LoRA begins again.
 
     Wang et al., "FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank Adaptations", NeurIPS
     2024, arXiv 2409.05976: the factors stacked, with the shares on one side of them, are the mean of the products,
@@ -199,10 +199,10 @@ def products_of(members: Sequence[Member], keys: tuple[str, str]) -> list[tuple[
 
 
 def product_error(combined: AggregationResult, members: Sequence[Member]) -> float | None:
-    """How far a subspace is from what its clients learnt: ||B A - sum_c p_c B_c A_c||_F / ||sum_c p_c B_c A_c||_F.
+    """How far a subspace is from what its clients learned: ||B A - sum_c p_c B_c A_c||_F / ||sum_c p_c B_c A_c||_F.
 
     Over all layers, with what the base weights got counted to B A; see :func:`..adapters.products.relative_error`. With a
-    server rule that is no mean it also holds what that rule does.
+    server rule that is not a mean it also holds what that rule does.
     """
 
     def layers() -> Iterator[tuple[Pair, Pair]]:

@@ -20,7 +20,7 @@ class BaseWeights:
         model: PEFT model whose adapter :data:`.lora.ADAPTER` is on the layers.
 
     Raises:
-        FcitError: A layer's weight cannot be changed: it is quantised, no matrix, or shared with another layer.
+        FcitError: A layer's weight cannot be changed: it is quantized, no matrix, or shared with another layer.
     """
 
     def __init__(self, model: PeftModel) -> None:
@@ -67,7 +67,7 @@ def add_to(model: nn.Module, base: Tensors, scale: float, source: str) -> None:
         source: Where C is from.
 
     Raises:
-        FcitError: It does not fit the model, or the model's weights are quantised.
+        FcitError: It does not fit the model, or the model's weights are quantized.
     """
     parameters = dict(model.named_parameters())
     for layer in changed_layers(base):
@@ -107,8 +107,8 @@ def _keys(base: Tensors, layer: str) -> list[str]:
 def _check(layer: str, weight: torch.Tensor, shared: bool) -> None:
     if not weight.is_floating_point() or weight.dim() != 2:
         raise FcitError(
-            f"The base weight of {layer} cannot be changed: it is quantised or no matrix; take a base model that is not "
-            "quantised, or another `fcit_lora_aggregation`."
+            f"The base weight of {layer} cannot be changed: it is quantized or no matrix; take a base model that is not "
+            "quantized, or another `fcit_lora_aggregation`."
         )
     if shared:
         raise FcitError(

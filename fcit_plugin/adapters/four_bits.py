@@ -1,9 +1,10 @@
 """Layers in four bits on a processor with AVX512-BF16, where bitsandbytes packs their weights for answering.
 
-From 0.49.0 on (read up to 0.50.2) ``Linear4bit.forward`` calls ``_convert_weight_packed_for_cpu`` on its own weights the first
-time that it is asked outside of training, with an input that takes no gradient. This fails, unless there are 32 n outputs and
-as many inputs as whole blocks of the quantization (of 64). And it is for good: the kernel for packed weights has no backward, so
-no gradient passes through the layer from then on, of which PyTorch warns and no more. A run evaluates and trains in turn.
+From 0.49.0 on (read up to 0.50.2) ``Linear4bit.forward`` calls ``_convert_weight_packed_for_cpu`` on its own weights the
+first time that it is asked outside of training, with an input that takes no gradient. This fails, unless there are 32 n
+outputs and as many inputs as whole blocks of the quantization (of 64). And it is for good: the kernel for packed weights
+has no backward, so no gradient passes through the layer from then on, of which PyTorch warns and no more. A run evaluates
+and trains in turn.
 """
 
 from operator import attrgetter

@@ -1,12 +1,13 @@
 """Read and write one subspace and the shared trainables of a PEFT model.
 
-A model on the meta device gives states that have shapes alone. A subspace is trained as the model's one ordinary PEFT adapter. Its state is a flat dictionary in the key
-format of PEFT's own files (adapter name left out), float32 on the CPU.
+A model on the meta device gives states that have shapes alone. A subspace is trained as the model's one ordinary PEFT
+adapter. Its state is a flat dictionary in the key format of PEFT's own files (adapter name left out), float32 on the CPU.
 """
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -26,6 +27,20 @@ BOTH = "AB"
 def factor_of(key: str) -> str:
     """Which factor of its layer a key in PEFT's files names: "A" or "B"."""
     return "A" if ".lora_A." in key or ".lora_embedding_A" in key else "B"
+
+
+def weighted_mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
+    """The mean of tensors with the same keys, sum n_c S_c / sum n_c, summed in float64, as float32.
+
+    Args:
+        states: S_c; a single one stays bit-identical.
+        weights: n_c; where all are 0 the first state is taken.
+    """
+    total = sum(weights)
+    if len(states) == 1 or total == 0:
+        return states[0]
+    parts = [(state, n / total) for state, n in zip(states, weights, strict=True)]
+    return {key: reduce(torch.add, (state[key].double() * part for state, part in parts)).float() for key in states[0]}
 
 
 def select_factors(state: Mapping[str, Any], factors: str) -> dict[str, Any]:
@@ -159,7 +174,7 @@ def write_shared(model: nn.Module, state: Tensors) -> None:
 
 
 def fresh_subspace(like: Tensors, seed: int) -> Tensors:
-    """The LoRA initialisation that a new subspace begins from: A uniform as in PEFT, B = 0.
+    """The LoRA initialization that a new subspace begins from: A uniform as in PEFT, B = 0.
 
     Drawn on the CPU from the seed alone, so that every site gets the same numbers on any device.
 

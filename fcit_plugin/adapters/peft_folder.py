@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from ..files import write_json
+from ..files import write_bytes, write_json
 from .lora import Tensors
 from .projectors import module_of
 from .stacked import stack
@@ -66,6 +66,5 @@ def write_adapter(folder: Path, state: Tensors, config: Mapping[str, Any], base_
         config: ``adapter_config.json``.
         base_model: Name or path of the base model that goes with it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in state.items()}, folder / "adapter_model.safetensors")
+    write_bytes(folder / "adapter_model.safetensors", save({key: value.contiguous() for key, value in state.items()}))
     write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": base_model, "inference_mode": True})

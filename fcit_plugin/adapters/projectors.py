@@ -1,7 +1,7 @@
 """A projector of its own for each subspace.
 
-All clients train one multimodal projector, so it moves on while a subspace that nobody trains stays as it is, and the two no longer
-fit. Here each subspace sees images through the projector P_k that it was trained with last; features of an image v are
+All clients train one multimodal projector, so it moves on while a subspace that nobody trains stays as it is, and the two no
+longer fit. Here each subspace sees images through the projector P_k that it was trained with last; features of an image v are
 
     sum_k w_k P_k(v) / sum_k w_k   over the subspaces with w_k > 0,
 
@@ -9,8 +9,8 @@ with the weights of the image's prompt, and those of the shared projector where 
 """
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl")
 
 def module_of(keys: Iterable[str]) -> str:
     """The path of the innermost module that holds all of these parameters."""
-    return ".".join(os.path.commonprefix([key.split(".")[:-1] for key in keys]))
+    places = zip(*(key.split(".")[:-1] for key in keys), strict=False)
+    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, places))
 
 
 def check_one_module(model: nn.Module, keys: Iterable[str]) -> None:
@@ -42,8 +43,8 @@ def check_one_module(model: nn.Module, keys: Iterable[str]) -> None:
     path = module_of(keys)
     if sorted(name for name, _ in model.named_parameters() if name.startswith(f"{path}.")) != keys or not path:
         raise FcitError(
-            f"Subspaces cannot have projectors of their own on this base model, for {', '.join(keys[:3])} (of {len(keys)}) are not "
-            "the whole of one module, or have a LoRA on them; train it with `fcit_method: disco`, or with "
+            f"Subspaces cannot have projectors of their own on this base model, for {', '.join(keys[:3])} (of {len(keys)}) are "
+            "not the whole of one module, or have a LoRA on them; train it with `fcit_method: disco`, or with "
             "`freeze_multi_modal_projector: true`."
         )
 
@@ -62,14 +63,15 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
     kind = getattr(model.config, "model_type", None)
     if kind not in FAMILIES:
         raise FcitError(
-            f"Subspaces with projectors of their own (`fcit_method: disco_plus`) are for models of the types {', '.join(FAMILIES)}, "
-            f"where each image token is one of the projector's features; this one is {kind}: {advice}"
+            "Subspaces with projectors of their own (`fcit_method: disco_plus`) are for models of the types "
+            f"{', '.join(FAMILIES)}, where each image token is one of the projector's features; this one is "
+            f"{kind}: {advice}"
         )
     check_one_module(model, keys)
     if any(hasattr(parameter, "ds_id") for parameter in model.get_submodule(module_of(keys)).parameters()):
         raise FcitError(
-            "ZeRO-3 divides the projector among the processes, and subspaces with projectors of their own (`fcit_method: disco_plus`) "
-            f"need it whole; take ZeRO-2, {advice}"
+            "ZeRO-3 divides the projector among the processes, and subspaces with projectors of their own "
+            f"(`fcit_method: disco_plus`) need it whole; take ZeRO-2, {advice}"
         )
 
 
@@ -109,8 +111,8 @@ class OwnProjectors:
         module = model.get_submodule(path)
         if any(parameter.is_meta for parameter in module.parameters()):
             raise FcitError(
-                f"The projector {path} is offloaded, and subspaces with projectors of their own need it in memory; load the model "
-                "on devices that hold it all (`device_map`)."
+                f"The projector {path} is offloaded, and subspaces with projectors of their own need it in memory; load the "
+                "model on devices that hold it all (`device_map`)."
             )
         self._own = [
             _copy_of(module, {key.removeprefix(f"{path}."): value for key, value in state.items()}) for state in projectors

@@ -29,10 +29,10 @@ def stack(subspaces: Sequence[Tensors]) -> Tensors:
     """Stack subspaces along the rank: A to [K r, in], B to [out, K r].
 
     Raises:
-        FcitError: There is no subspace.
+        FcitError: There is not a subspace.
     """
     if not subspaces:
-        raise FcitError("There is no subspace to stack.")
+        raise FcitError("There is not a subspace to stack.")
     return {key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]}
 
 
@@ -103,8 +103,8 @@ class Activation:
         weights, counts = getattr(self._own, "weights", None), getattr(self._own, "image_tokens", None)
         if weights is None or counts is None:
             raise RuntimeError(
-                "Which prompt has which image tokens was not set before the forward pass, in its thread: subspaces with projectors "
-                "of their own (`fcit_method: disco_plus`) take images and no videos."
+                "Which prompt has which image tokens was not set before the forward pass, in its thread: subspaces with "
+                "projectors of their own (`fcit_method: disco_plus`) take images and no videos."
             )
         weights = weights.expand(len(counts), -1)
         times, rest = divmod(total, sum(counts) or 1)

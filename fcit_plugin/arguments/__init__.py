@@ -181,7 +181,7 @@ _ONLY_IN = {
     "fcit_client_dir": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
     "fcit_dry_run": ("fcit",),
-    "fcit_reference": ("fcit",),
+    "fcit_bound": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS), (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)

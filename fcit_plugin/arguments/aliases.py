@@ -8,7 +8,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 #: Old key -> its name now.
-KEYS: dict[str, str] = {}
+KEYS = {"fcit_reference": "fcit_bound"}
 
 #: Key -> old value -> its name now.
 VALUES = {"fcit_method": {"fedavg": "sequential"}}

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 class EvaluationArguments:
     """What is measured and kept of a run."""
 
-    fcit_eval_every: str = option("stage", "When to evaluate the seen data sets.", choices=["stage", "round", "never"])
-    fcit_eval_samples: int | None = option(None, "Evaluate on the first n test records of each data set (default: all).")
+    fcit_eval_every: str = option("stage", "When to evaluate the seen datasets.", choices=["stage", "round", "never"])
+    fcit_eval_samples: int | None = option(None, "Evaluate on the first n test records of each dataset (default: all).")
     fcit_eval_restricted: str = option(
         "true",
-        "Also score with answers restricted to the data set's own label set, where it has one: true, last (after the last "
+        "Also score with answers restricted to the dataset's own label set, where it has one: true, last (after the last "
         "stage alone) or false.",
         choices=["true", "last", "false"],
     )
     fcit_caption_metric: str = option(
         "rouge_l",
-        "Score of the data sets whose metric is caption: rouge_l, coco (the paper's: mean of BLEU-1..4, METEOR, ROUGE-L "
+        "Score of the datasets whose metric is caption: rouge_l, coco (the paper's: mean of BLEU-1..4, METEOR, ROUGE-L "
         "and CIDEr; needs Java and the extra [captions]), or a registered one.",
     )
     fcit_zero_shot: bool = option(True, "Evaluate the untuned model first.")

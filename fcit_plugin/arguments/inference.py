@@ -1,4 +1,4 @@
-"""Keys for using what a run learnt: in LLaMA-Factory's own commands, on an FCIT folder."""
+"""Keys for using what a run learned: in LLaMA-Factory's own commands, on an FCIT folder."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,10 +21,10 @@ class InferenceArguments:
 
     fcit_export_weights: str | None = option(
         None,
-        "For export: the number of one subspace, a data set that it learnt, a list of weights, auto, or mean (default: mean).",
+        "For export: the number of one subspace, a dataset that it learned, a list of weights, auto, or mean (default: mean).",
     )
     fcit_export_instruction: str | None = option(
-        None, "For fcit_export_weights: auto: the instruction that weighs the subspaces, or a data set whose mean does."
+        None, "For fcit_export_weights: auto: the instruction that weighs the subspaces, or a dataset whose mean does."
     )
     fcit_trace_activation: bool = option(False, "Log which subspaces each request activates, and how much.")
     fcit_fallback_threshold: float | None = option(
@@ -44,7 +44,7 @@ def check_inference(args: "FcitArguments") -> None:
     if (args.fcit_export_weights == "auto") != (args.fcit_export_instruction is not None):
         raise FcitError(
             "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
-            "data set, says which subspaces are merged."
+            "dataset, says which subspaces are merged."
         )
     if args.fcit_fallback_threshold is not None and not -1 <= args.fcit_fallback_threshold <= 1:
         raise FcitError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {args.fcit_fallback_threshold}.")

@@ -19,8 +19,8 @@ class LoraAggregationArguments:
     fcit_lora_aggregation: str = option(
         "factors",
         "How one LoRA is made of the clients': factors (A and B averaged apart), ffa (A is never trained), rotate (rounds "
-        "train B and A in turn), svd (the products are averaged and cut to the rank), exact (what the averaged factors lack goes into the base weights), "
-        "stack (the products go there, and the LoRA begins anew), or a registered one.",
+        "train B and A in turn), svd (the products are averaged and cut to the rank), exact (what the averaged factors lack "
+        "goes into the base weights), stack (the products go there, and the LoRA begins again), or a registered one.",
     )
 
 

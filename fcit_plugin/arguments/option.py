@@ -46,7 +46,7 @@ _LIMITS = "limits"
 
 
 class Options:
-    """The keys that belong to one registered part (:class:`fcit_plugin.parts.Part`): the base of a dataclass whose fields they are.
+    """The keys of one registered part (:class:`fcit_plugin.parts.Part`): the base of a dataclass whose fields they are.
 
     Their names begin with ``fcit_``; types, choices and limits are checked when one is made.
 
@@ -73,7 +73,10 @@ class Options:
         """Refuse what does not go with LLaMA-Factory's keys.
 
         Args:
-            model_args, data_args, training_args, finetuning_args: LLaMA-Factory's argument objects.
+            model_args: LLaMA-Factory's model arguments.
+            data_args: Its data arguments.
+            training_args: Its training arguments.
+            finetuning_args: Its fine-tuning arguments.
 
         Raises:
             FcitError: The sentence names both keys.

@@ -17,7 +17,7 @@ class RunArguments:
     fcit_dry_run: bool = option(
         False, "Say who would train what when, with steps, bytes and memory, and stop (also --dry-run)."
     )
-    fcit_reference: str | None = option(
+    fcit_bound: str | None = option(
         None,
         "Run a bound instead of the method: zero_shot (the untuned model), centralized (all data in one place), "
         "local (clients that learn alone), oracle (disco, told the task of each client and of each test record).",
@@ -27,7 +27,5 @@ class RunArguments:
 
 def check_run(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
-    if args.fcit_reference and args.fcit_eval_every == "never":
-        raise FcitError(
-            "`fcit_reference` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out."
-        )
+    if args.fcit_bound and args.fcit_eval_every == "never":
+        raise FcitError("`fcit_bound` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out.")

@@ -22,7 +22,7 @@ class ScenarioArguments:
         "paper", "Order of the setting's tasks: paper, research_code, or their names, comma-separated or as a list."
     )
     fcit_stages: str | None = option(
-        None, "For the setting custom: list of stages, each a list of data set names, e.g. [[a], [b, c]]."
+        None, "For the setting custom: list of stages, each a list of dataset names, e.g. [[a], [b, c]]."
     )
     fcit_schedule: str | None = option(
         None,
@@ -69,7 +69,7 @@ def check_scenario(args: "FcitArguments") -> None:
             f"`fcit_num_clients` ({args.fcit_num_clients}); lower it or add clients."
         )
     if args.fcit_setting == "custom" and not args.fcit_stages:
-        raise FcitError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with data set names.")
+        raise FcitError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with dataset names.")
     if args.fcit_setting != "custom" and (args.fcit_stages or args.fcit_schedule):
         key = "fcit_stages" if args.fcit_stages else "fcit_schedule"
         raise FcitError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {args.fcit_setting}.")

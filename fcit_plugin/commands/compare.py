@@ -27,7 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="results files, such as results/mini.jsonl: the runs in them count as finished",
     )
     parser.add_argument("--to", type=Path, metavar="FILE", help="put the finished runs into a results file, a line a run")
-    parser.add_argument("--overwrite", action="store_true", help="run cells anew that were made from other keys")
+    parser.add_argument("--overwrite", action="store_true", help="run cells again that were made from other keys")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="list the cells and stop")
     what.add_argument("--report-only", action="store_true", help="write the document from what is there")

@@ -1,7 +1,6 @@
 """``fcit-cli data partition``: who has how many records of which task, before anything is trained or even loaded."""
 
 import argparse
-import csv
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import FcitError
+from ..files import write_rows
 from .command import Command
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None, "adapter_name
 #: More clients than this are not listed one by one.
 _LISTED = 100
 
-#: Characters a line; tables take what they need, also where the output is no terminal.
+#: Characters a line; tables take what they need, also where the output is not a terminal.
 _WIDE = 400
 
 
@@ -38,7 +38,6 @@ def _run(args: argparse.Namespace) -> None:
     _print(partition, table)
     for path, write in ((args.plot, _draw), (args.csv, _write_csv)):
         if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
             write(table, path)
             print(f"Written to {path}.")
 
@@ -50,14 +49,14 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         keys: The recipe. Keys that do not decide the partition are passed over.
 
     Raises:
-        FcitError: A fcit key is misspelt or has a value that cannot work, or a data set is unknown or not in a file.
+        FcitError: A fcit key is misspelled or has a value that cannot work, or a dataset is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
     from ..data.catalogue import Catalogue
     from ..data.raw_files import TrainFiles
     from ..recipe.partition_options import partition_options
     from ..scenario import Partition, get_scenario
-    from ..state.stages_of import earlier_scenario
+    from ..state.folder import StateFolder
 
     ours = {key: value for key, value in keys.items() if key.startswith("fcit_")}
     others = {key: keys.get(key, default) for key, default in _OTHERS.items()}
@@ -65,7 +64,8 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     args = FcitArguments(**ours)
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
     if others["adapter_name_or_path"]:
-        scenario = earlier_scenario(Path(others["adapter_name_or_path"])).followed_by(scenario)
+        earlier = StateFolder(Path(others["adapter_name_or_path"]))
+        scenario = earlier.finished_scenario().followed_by(scenario)
     catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir)
     catalogue.check(scenario.datasets_to_train(), with_test=False)
     source = TrainFiles(catalogue, others["max_samples"])
@@ -106,7 +106,7 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
     title = f"{partition.scenario.name}: {options.num_clients} clients, {options}, seed {partition.seed}"
     console = Console(highlight=False, width=_WIDE)
     summary = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for name in ("task", "data set"):
+    for name in ("task", "dataset"):
         summary.add_column(name)
     for name in ("records", "smallest", "median", "largest", "without"):
         summary.add_column(name, justify="right")
@@ -131,15 +131,13 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
 def _draw(table: Sequence[dict[str, Any]], path: Path) -> None:
     from ..evaluation.plots import plot_partition
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     plot_partition(table, path)
 
 
 def _write_csv(table: Sequence[dict[str, Any]], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["client", "task", "dataset", "records"])
-        for row in table:
-            writer.writerows([client, row["task"], row["dataset"], n] for client, n in enumerate(row["records"]))
+    rows = [[client, row["task"], row["dataset"], n] for row in table for client, n in enumerate(row["records"])]
+    write_rows(path, [["client", "task", "dataset", "records"], *rows])
 
 
 DATA_PARTITION = Command(

@@ -1,4 +1,4 @@
-"""``fcit-cli data prepare``: the released files as plain LLaMA-Factory data sets."""
+"""``fcit-cli data prepare``: the released files as plain LLaMA-Factory datasets."""
 
 import argparse
 from pathlib import Path
@@ -23,19 +23,19 @@ def _run(args: argparse.Namespace) -> int:
         print(line)
     if not result.written:
         whole = sum(defect.record is None for defect in result.defects)
-        advice = "mend or fetch the files above" if whole else "mend them, or leave them out with --drop-broken"
+        advice = "fix or fetch the files above" if whole else "fix them, or leave them out with --drop-broken"
         print(f"{len(result.defects):,} defects; {advice}. Nothing was written.")
         return 1
     for file, records in result.dropped.items():
         print(f"Left out {len(records):,} of {file}: {', '.join(map(str, records))}.")
-    print(f"{sum(result.written.values()):,} records in {len(result.written)} data sets written to {args.out}. In a recipe:")
+    print(f"{sum(result.written.values()):,} records in {len(result.written)} datasets written to {args.out}. In a recipe:")
     print(f"  dataset_dir: {args.out.absolute()}\n  media_dir: {root / 'datasets'}")
     return 0
 
 
 DATA_PREPARE = Command(
     "data prepare",
-    "convert the FCIT benchmark to plain LLaMA-Factory data sets",
+    "convert the FCIT benchmark to plain LLaMA-Factory datasets",
     _add_arguments,
     _run,
 )

@@ -45,7 +45,7 @@ def _print(report: "Report", show: int) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"FCIT benchmark in {report.root}", title_justify="left")
-    table.add_column("data set")
+    table.add_column("dataset")
     for title in ("train", "test", "images"):
         table.add_column(title, justify="right")
     for title in ("partitions", "state"):
@@ -61,7 +61,7 @@ def _print(report: "Report", show: int) -> None:
         console.print()
     if report.green:
         total = sum(len(file.records) for dataset in report.datasets for file in (dataset.train, dataset.test))
-        console.print(f"All green: {len(report.datasets)} data sets, {total:,} records.", style="green")
+        console.print(f"All green: {len(report.datasets)} datasets, {total:,} records.", style="green")
     else:
         kinds = Counter(defect.kind for defect in defects)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())

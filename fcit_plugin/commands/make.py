@@ -70,8 +70,8 @@ def _say_written(args: argparse.Namespace) -> None:
 
 DATA_MINI = Command("data mini", "draw the embedded benchmark FCIT-mini", _add_out_and_seed, _make_mini)
 DATA_TEXT = Command("data text", "write the text tasks of recipes/fcit_text_tiny.yaml", _add_out_and_seed, _make_text)
-DATA_HARD = Command("data hard", "write the data sets of recipes/compare/hard.yaml", _add_out_and_seed, _make_hard)
-DATA_REAL = Command("data real", "write the real data sets of recipes/fcit_smollm2.yaml", _add_out_and_seed, _make_real)
+DATA_HARD = Command("data hard", "write the datasets of recipes/compare/hard.yaml", _add_out_and_seed, _make_hard)
+DATA_REAL = Command("data real", "write the real datasets of recipes/fcit_smollm2.yaml", _add_out_and_seed, _make_real)
 DATA_REASONING = Command(
     "data reasoning", "write the real text tasks of recipes/compare/real.yaml", _add_out_and_seed, _make_reasoning
 )

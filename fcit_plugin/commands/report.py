@@ -30,9 +30,9 @@ def _write(comparisons: Sequence, folder: Path) -> None:
     from ..evaluation.side_by_side import render, write_csv
     from ..evaluation.side_by_side_plots import plot_curves, plot_finals
     from ..evaluation.tables import markdown
-    from ..files import write_bytes
+    from ..files import write_text
 
-    write_bytes(folder / "table.md", f"{render(comparisons, markdown)}\n".encode())
+    write_text(folder / "table.md", render(comparisons, markdown) + "\n")
     write_csv(comparisons, folder / "table.csv")
     for number, comparison in enumerate(comparisons):
         if all(report.last is None for group in comparison.groups for report in group.reports):

@@ -10,12 +10,13 @@ import yaml
 
 from ..errors import FcitError
 from ..evaluation.report import REPORT_JSON
-from ..files import write_bytes
+from ..files import read_bytes, read_text, write_text
 from ..state.checkpoints import FOLDER
 from .grid_file import Cell
 
 #: The recipe that a cell was started with, and what its process said.
 RECIPE, LOG = "recipe.yaml", "log.txt"
+_REMEDY = "take the folder away, or use --overwrite"
 
 
 class CellStatus(Enum):
@@ -52,9 +53,9 @@ def state_of(cell: Cell) -> CellState:
     if not file.is_file():
         return CellState(CellStatus.CHANGED, (f"there is no {RECIPE}",)) if finished or begun else CellState(CellStatus.OPEN)
     try:
-        then = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FcitError(f"{file} cannot be read ({error}); take the folder away, or use --overwrite.") from error
+        then = yaml.safe_load(read_text(file, _REMEDY))
+    except yaml.YAMLError as error:
+        raise FcitError(f"{file} is not valid YAML ({error}); {_REMEDY}.") from error
     differing = differing_keys(cell, then if isinstance(then, dict) else {})
     if differing and (finished or begun):
         return CellState(CellStatus.CHANGED, differing)
@@ -74,7 +75,7 @@ def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
 
 def prepare(cell: Cell) -> None:
     """Write the recipe of a cell into its folder."""
-    write_bytes(cell.folder / RECIPE, yaml.safe_dump(cell.keys, sort_keys=False, allow_unicode=True).encode())
+    write_text(cell.folder / RECIPE, yaml.safe_dump(cell.keys, sort_keys=False, allow_unicode=True))
 
 
 def clear(cell: Cell) -> None:
@@ -86,13 +87,13 @@ def clear(cell: Cell) -> None:
     if not cell.folder.exists():
         return
     if not any((cell.folder / name).exists() for name in (RECIPE, REPORT_JSON, FOLDER)):
-        raise FcitError(f"{cell.folder} is no folder of a run, so it is not overwritten; name another `output_dir`.")
+        raise FcitError(f"{cell.folder} is not a folder of a run, so it is not overwritten; name another `output_dir`.")
     shutil.rmtree(cell.folder)
 
 
 def last_line(cell: Cell) -> str:
     """The last line that a cell's process said."""
     file = cell.folder / LOG
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    text = read_bytes(file).decode(errors="replace") if file.is_file() else ""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"

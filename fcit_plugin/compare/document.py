@@ -8,7 +8,7 @@ from ..evaluation.report import Report
 from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
-from ..files import write_bytes
+from ..files import write_text
 from .grid_file import Cell, GridFile, Table
 
 
@@ -23,7 +23,7 @@ def _evaluated_stages(report: Report) -> list[int]:
 
 
 def last_in_labels(report: Report) -> float | None:
-    """Last, where answers are restricted to the data set's own labels; open answers count as they are.
+    """Last, where answers are restricted to the dataset's own labels; open answers count as they are.
 
     None of a run that was not evaluated in this way.
     """
@@ -62,9 +62,9 @@ _LISTED = 20
 
 _LEGEND = (
     "Scores go from 0 to 100, mean ± sample standard deviation over the seeds (runs: how many). Last: mean over all "
-    "data sets after the last stage; in labels: with answers restricted to the data set's own labels, where it has "
+    "datasets after the last stage; in labels: with answers restricted to the dataset's own labels, where it has "
     "such, so that what lies between the two is answers in another task's words. Avg: mean over the stages. Forgetting "
-    "and BWT: over the data sets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) the "
+    "and BWT: over the datasets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) the "
     "clients in the whole run. Seconds: of the run's one process."
 )
 
@@ -83,7 +83,7 @@ def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
     images = grid.document.parent / "images" / grid.document.stem
     blocks = [
         f"# {grid.title}",
-        f"<!-- Written by `fcit-cli compare {grid.path}`, which writes it anew: put findings elsewhere. -->",
+        f"<!-- Written by `fcit-cli compare {grid.path}`, which writes it again: put findings elsewhere. -->",
         *([grid.about.strip()] if grid.about.strip() else []),
         f"    fcit-cli compare {grid.path}",
         _LEGEND,
@@ -97,7 +97,7 @@ def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
             "## Not in the tables yet",
             f"{len(missing)} of {len(grid.cells)} runs: {_name_cells(missing)}.",
         ]
-    write_bytes(grid.document, ("\n\n".join(blocks) + "\n").encode())
+    write_text(grid.document, "\n\n".join(blocks) + "\n")
     return missing
 
 
@@ -169,7 +169,7 @@ def _bars(title: str, *names: str) -> Callable[[Comparison, Path], None]:
 
 _PLOTS: dict[str, tuple[str, Callable[[Comparison, Path], None]]] = {
     "curves": ("score after each stage", plot_curves),
-    "matrices": ("score of each data set after each stage", plot_matrices),
+    "matrices": ("score of each dataset after each stage", plot_matrices),
     "forgetting": ("forgetting", _bars("forgetting", "Forgetting")),
     "traffic": ("Last against bytes", plot_traffic),
     "bars": ("Last and forgetting", _bars("Last and forgetting", "Last", "Forgetting")),

@@ -36,7 +36,7 @@ class Cell:
         seed: its seed.
         folder: its output folder.
         keys: its whole recipe.
-        evaluates: the cell whose folder it evaluates anew, None for one that is trained.
+        evaluates: the cell whose folder it evaluates again, None for one that is trained.
     """
 
     setting: str
@@ -128,7 +128,7 @@ class GridFile:
         base = path.parent / given.base
         self._base = _load(base)
         if self._base.get("stage") != "fcit":
-            raise FcitError(f"{path}: `base` {base} is no recipe with `stage: fcit`; name one.")
+            raise FcitError(f"{path}: `base` {base} is not a recipe with `stage: fcit`; name one.")
         if given.jobs is not None and (type(given.jobs) is not int or given.jobs < 1):
             raise FcitError(f"{path}: `jobs` is a number of processes, at least 1, not {given.jobs!r}.")
         whole = {"rows": list(given.rows), "settings": list(given.settings)}
@@ -174,7 +174,7 @@ class GridFile:
                     )
 
     def _order_cells(self) -> list[Cell]:
-        """Seed by seed, in each of them table by table, what is evaluated anew after what it is made from."""
+        """Seed by seed, in each of them table by table, what is evaluated again after what it is made from."""
         found: dict[str, Cell] = {}
 
         def add(cell: Cell) -> None:
@@ -259,7 +259,7 @@ def _read(path: Path) -> _File:
     for name, row in found.rows.items():
         of = row.get(_EVALUATES)
         if of is not None and (of not in found.rows or _EVALUATES in found.rows[of]):
-            raise FcitError(f"{path}: row {name!r} evaluates {of!r}, which is no row that is trained.")
+            raise FcitError(f"{path}: row {name!r} evaluates {of!r}, which is not a row that is trained.")
         _check_list(f"{path}: row {name!r}", _SEEDS, row.get(_SEEDS, []))
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import FcitError
 from ..evaluation.report import Report
-from ..files import write_bytes
+from ..files import read_json_lines, write_text
 from .cell_state import CellState, CellStatus, differing_keys, state_of
 from .grid_file import Cell, GridFile
 
@@ -36,6 +36,7 @@ class Run:
         return json.dumps({**vars(self), "report": self.report.to_dict()}, ensure_ascii=False, separators=(",", ":"))
 
 
+_REMEDY = "restore the file, or take the line out"
 #: The keys of a line.
 _KEYS = [field.name for field in fields(Run)]
 
@@ -59,7 +60,7 @@ class Results:
         self._reports = {name: runs[name].report for name, keys in differing.items() if not keys}
 
     def state_of(self, cell: Cell) -> CellState:
-        """How far a cell has come; one that the files have from other keys may have been run anew in its folder."""
+        """How far a cell has come; one that the files have from other keys may have been run again in its folder."""
         if cell.name in self._reports:
             return CellState(CellStatus.FINISHED)
         state = state_of(cell)
@@ -96,7 +97,7 @@ def write_runs(grid: GridFile, reports: Mapping[str, Report], file: Path) -> int
     runs = read_runs(grid, [file] if file.exists() else [])
     runs |= {cell.name: Run(cell.name, cell.keys, reports[cell.name]) for cell in grid.cells if cell.name in reports}
     lines = [runs[name].to_line() for name in sorted(runs)]
-    write_bytes(file, "".join(f"{line}\n" for line in lines).encode())
+    write_text(file, "".join(f"{line}\n" for line in lines))
     return len(runs)
 
 
@@ -104,7 +105,7 @@ def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
     """Return the runs of results files by name, those of other grids with this `output_dir` among them.
 
     Raises:
-        FcitError: a file is missing, a line is no run, a run of another `output_dir`, or there twice; the sentence names
+        FcitError: a file is missing, a line is not a run, a run of another `output_dir`, or there twice; the sentence names
             the file and the line.
     """
     runs: dict[str, Run] = {}
@@ -112,9 +113,9 @@ def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
     for file in files:
         if not file.is_file():
             raise FcitError(f"{file} does not exist; name a file that `fcit-cli compare GRID --to FILE` has written.")
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        for number, value in read_json_lines(file, _REMEDY).items():
             place = f"{file}, line {number}"
-            run = _run_of(line, place)
+            run = _run_of(value, place)
             folder = Path(str(run.recipe.get("output_dir")))
             if folder != grid.output_dir / run.run:
                 raise FcitError(
@@ -127,11 +128,7 @@ def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
     return runs
 
 
-def _run_of(line: bytes, place: str) -> Run:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise FcitError(f"{place} is not valid JSON ({error}); restore the file, or take the line out.") from error
+def _run_of(value: Any, place: str) -> Run:
     try:
         if not isinstance(value, dict) or set(value) != set(_KEYS):
             raise FcitError(f"it needs the keys {', '.join(_KEYS)} and no others")
@@ -139,4 +136,4 @@ def _run_of(line: bytes, place: str) -> Run:
             raise FcitError("`run` must be a name, and `recipe` keys and values")
         return Run(value["run"], value["recipe"], Report.from_dict(value["report"]))
     except FcitError as error:
-        raise FcitError(f"{place} is not a finished run ({error}); restore the file, or take the line out.") from error
+        raise FcitError(f"{place} is not a finished run ({error}); {_REMEDY}.") from error

@@ -56,7 +56,7 @@ def run_cells(
         grid: whose cells they are.
         cells: in the order to run them.
         jobs: processes at a time, before what the grid says.
-        overwrite: run cells anew that were made from other keys.
+        overwrite: run cells again that were made from other keys.
         look: how far a cell has come.
 
     Returns:
@@ -80,9 +80,9 @@ class Runner:
 
     Args:
         jobs: processes at a time; each has its share of the cores as `OMP_NUM_THREADS`.
-        overwrite: run cells anew that were made from other keys.
+        overwrite: run cells again that were made from other keys.
         command: the program, None for LLaMA-Factory's own.
-        look: how far a cell has come. What is evaluated anew is looked for in its folder alone, for it needs the weights.
+        look: how far a cell has come. What is evaluated again is looked for in its folder alone, for it needs the weights.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Runner:
         state = self._look(cell)
         if state.status is CellStatus.CHANGED and not self.overwrite:
             self.failures.append(
-                Failure(cell, f"is made from other keys ({'; '.join(state.differing)}); --overwrite runs it anew.")
+                Failure(cell, f"is made from other keys ({'; '.join(state.differing)}); --overwrite runs it again.")
             )
             return False
         if state.status is CellStatus.CHANGED:
@@ -175,7 +175,7 @@ class Runner:
             except ValueError as error:
                 self.failures.append(Failure(cell, str(error)))
         elif code == NOT_STARTED and cell.evaluates is not None:
-            reason = f"was not started, for there is no finished run in {cell.evaluates.folder}."
+            reason = f"was not started, for there is not a finished run in {cell.evaluates.folder}."
             self.failures.append(Failure(cell, reason))
         else:
             self.failures.append(Failure(cell, f"ended with {code}: {last_line(cell)}"))

@@ -149,12 +149,3 @@ def flat(name: str, state: Tensors) -> Tensors:
 def record(name: str, memory: Tensors) -> Tensors:
     """The record that :func:`flat` has put into a memory; empty if there is none."""
     return {key.removeprefix(f"{name}/"): value for key, value in memory.items() if key.startswith(f"{name}/")}
-
-
-def weighted_mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
-    """sum n_c S_c / sum n_c, summed in float64, as float32."""
-    total, zero = sum(weights), torch.zeros(())
-    return {
-        key: sum((state[key].double() * (n / total) for state, n in zip(states, weights, strict=True)), zero).float()
-        for key in states[0]
-    }

@@ -35,12 +35,12 @@ class BatchTerm(ABC):
     def loss(
         self, model: nn.Module, weights: Weights, inputs: Mapping[str, torch.Tensor], logits: torch.Tensor
     ) -> torch.Tensor:
-        """The term, summed over the tokens that are learnt.
+        """The term, summed over the tokens that are learned.
 
         Args:
             model: The model in training; ``weights`` are parameters of it.
             weights: What is trained.
-            inputs: The batch with its labels [batch, length], -100 where nothing is learnt.
+            inputs: The batch with its labels [batch, length], -100 where nothing is learned.
             logits: The model's own, [batch, length, vocabulary].
         """
 

@@ -1,6 +1,5 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,6 +9,7 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..errors import FcitError, closest, nearest
 from ..fcit_benchmark.layout import IMAGES
+from ..files import read_object
 from ..shipped import shipped
 from .root import benchmark_root
 from .scoring import Scoring, scoring
@@ -17,14 +17,14 @@ from .scoring import Scoring, scoring
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
 ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 
-#: Suffix of the name of a data set's test records.
+#: Suffix of the name of a dataset's test records.
 TEST = "_test"
 
 
 @cache
 def own_datasets() -> dict[str, dict[str, Any]]:
     """The entries of our own ``dataset_info.json``, by name."""
-    return json.loads((shipped("dataset_info") / "dataset_info.json").read_text(encoding="utf-8"))
+    return read_object(shipped("dataset_info") / "dataset_info.json")
 
 
 def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -34,30 +34,27 @@ def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, di
         dataset_dir: The file's folder, or, as LLaMA-Factory takes it too, the entries themselves.
 
     Raises:
-        FcitError: The file is no JSON object of objects.
+        FcitError: The file is not JSON object of objects.
     """
     if isinstance(dataset_dir, dict):
         return dataset_dir
     path = Path(dataset_dir) / "dataset_info.json"
     if not path.is_file():
         return {}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FcitError(f"{path} cannot be read ({error}); mend it.") from error
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise FcitError(f"{path} must be a JSON object with one object for each data set; mend it.")
+    entries = read_object(path, remedy="fix it")
+    if not all(isinstance(entry, dict) for entry in entries.values()):
+        raise FcitError(f"{path} must be a JSON object with one object for each dataset; fix it.")
     return entries
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """The data sets that a recipe may name, the plugin's and the user's, whose ``dataset_info.json`` is read once.
+    """The datasets that a recipe may name, the plugin's and the user's, whose ``dataset_info.json`` is read once.
 
     Attributes:
         dataset_dir: The recipe's ``dataset_dir``: folder of the user's ``dataset_info.json``, or its entries.
         data_root: The recipe's ``fcit_data_dir``, see :func:`fcit_plugin.data.root.benchmark_root`.
-        media_dir: The recipe's ``media_dir``: folder of the images of the user's data sets.
+        media_dir: The recipe's ``media_dir``: folder of the images of the user's datasets.
         caption_metric: The recipe's ``fcit_caption_metric``.
     """
 
@@ -84,14 +81,14 @@ class Catalogue:
         return name in self._users or name in own_datasets()
 
     def is_users(self, name: str) -> bool:
-        """Whether the data set is the user's, not the benchmark's."""
+        """Whether the dataset is the user's, not the benchmark's."""
         return name in self._users
 
     def entry(self, name: str) -> dict[str, Any]:
-        """The ``dataset_info.json`` entry of a data set.
+        """The ``dataset_info.json`` entry of a dataset.
 
         Raises:
-            FcitError: There is none; the sentence names the nearest known data set.
+            FcitError: There is none; the sentence names the nearest known dataset.
         """
         known = {**own_datasets(), **self._users}
         if name in known:
@@ -101,7 +98,7 @@ class Catalogue:
             path = Path(self.dataset_dir) / "dataset_info.json"
             users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
         raise FcitError(
-            f"Unknown data set `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is "
+            f"Unknown dataset `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is "
             f"`{closest(name, known)}`."
         )
 
@@ -111,32 +108,35 @@ class Catalogue:
         return benchmark_root(self.data_root)
 
     def root(self, name: str) -> Path:
-        """The folder that paths in a data set's entry are relative to: the user's, or the root of the benchmark."""
-        return Path(self.dataset_dir) if self.is_users(name) else self.benchmark
+        """The folder that paths in a dataset's entry are relative to: the user's, or the root of the benchmark."""
+        if not self.is_users(name):
+            return self.benchmark
+        assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
+        return Path(self.dataset_dir)
 
     def media_root(self, name: str) -> str | None:
-        """The folder that the images of a data set are in: the user's ``media_dir``, or the benchmark's."""
+        """The folder that the images of a dataset are in: the user's ``media_dir``, or the benchmark's."""
         return self.media_dir if self.is_users(name) else str(self.benchmark / IMAGES)
 
     def metrics(self, name: str) -> Scoring:
         """By which metrics answers are scored; the entry of the test records goes before that of the training records.
 
         Raises:
-            FcitError: A metric is unknown; the sentence names the data set and the nearest metric.
+            FcitError: A metric is unknown; the sentence names the dataset and the nearest metric.
         """
         trained = self.entry(name) if name in self else {}  # it may have been long ago
         return scoring(name, {**trained, **self.entry(name + TEST)}, self.caption_metric)
 
     def check(self, names: Iterable[str], with_test: bool, local_stage: str = "sft") -> None:
-        """Refuse data sets that cannot be read, as far as their entries tell, before anything is loaded.
+        """Refuse datasets that cannot be read, as far as their entries tell, before anything is loaded.
 
         Args:
-            names: The data sets.
+            names: The datasets.
             with_test: Their test records are read as well.
             local_stage: What trains on them: sft, dpo or kto.
 
         Raises:
-            FcitError: A data set, or its test records, are in no ``dataset_info.json``, or their entry has no use.
+            FcitError: A dataset, or its test records, are in no ``dataset_info.json``, or their entry has no use.
         """
         for name in names:
             self._check_entry(name, local_stage)
@@ -148,13 +148,13 @@ class Catalogue:
         for name in names:
             if name + TEST not in self:
                 raise FcitError(
-                    f"The data set `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
+                    f"The dataset `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
                     "or set `fcit_eval_every: never`."
                 )
             self._check_entry(name + TEST, "sft")
 
     def check_metrics(self, names: Iterable[str]) -> None:
-        """Refuse data sets with unknown metrics, before anything is loaded; see :meth:`metrics`."""
+        """Refuse datasets with unknown metrics, before anything is loaded; see :meth:`metrics`."""
         for name in names:
             self.metrics(name)
 
@@ -164,7 +164,7 @@ class Catalogue:
         if "file_name" in entry:
             check_file(name, entry, self.root(name), self.is_users(name))
         elif not any(key in entry for key in ELSEWHERE):
-            raise FcitError(f"The data set {name} has no `file_name` in dataset_info.json; add it.")
+            raise FcitError(f"The dataset {name} has no `file_name` in dataset_info.json; add it.")
         _check_kind(name, entry, local_stage)
 
 
@@ -172,23 +172,23 @@ def _check_kind(name: str, entry: dict[str, Any], local_stage: str) -> None:
     """Refuse records of another kind than the local training takes.
 
     Raises:
-        FcitError: The sentence names the data set.
+        FcitError: The sentence names the dataset.
     """
     columns = entry.get("columns", {})
     if local_stage == "kto" and "kto_tag" not in columns:
         raise FcitError(
-            f"The data set {name} has no column `kto_tag` in dataset_info.json, which says whether an answer is wanted; "
+            f"The dataset {name} has no column `kto_tag` in dataset_info.json, which says whether an answer is wanted; "
             "`fcit_local_stage: kto` needs it."
         )
     if local_stage == "dpo" and not {"chosen", "rejected"} <= columns.keys():
         raise FcitError(
-            f"The data set {name} has no columns `chosen` and `rejected` in dataset_info.json; `fcit_local_stage: dpo` needs "
+            f"The dataset {name} has no columns `chosen` and `rejected` in dataset_info.json; `fcit_local_stage: dpo` needs "
             "them, and `ranking: true`."
         )
     if bool(entry.get("ranking")) != (local_stage == "dpo"):
         has, wants = ("has", "cannot be used with") if entry.get("ranking") else ("lacks", "is needed for")
         what = "test records, which have one answer each" if name.endswith(TEST) else f"`fcit_local_stage: {local_stage}`"
-        raise FcitError(f"The data set {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
+        raise FcitError(f"The dataset {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
 
 
 def _check_formatting(name: str, formatting: str) -> None:
@@ -198,16 +198,16 @@ def _check_formatting(name: str, formatting: str) -> None:
 
     if formatting not in DATASET_CONVERTERS:
         raise FcitError(
-            f"`formatting` of the data set {name} in dataset_info.json is {formatting!r}; "
+            f"`formatting` of the dataset {name} in dataset_info.json is {formatting!r}; "
             f"{nearest(str(formatting), DATASET_CONVERTERS)}"
         )
 
 
 def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> None:
-    """Refuse a data set whose file is not there.
+    """Refuse a dataset whose file is not there.
 
     Args:
-        name: The data set.
+        name: The dataset.
         entry: Its entry.
         root: What the file is relative to.
         users: It is the user's own, not the benchmark's.
@@ -217,21 +217,21 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
     """
     path = root / entry["file_name"]
     if users and not path.exists():
-        raise FcitError(f"The data set {name} has no file {path}; correct its `file_name` in dataset_info.json.")
+        raise FcitError(f"The dataset {name} has no file {path}; correct its `file_name` in dataset_info.json.")
     if not users and not path.is_file():
         raise FcitError(
-            f"The data set {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
+            f"The dataset {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
             "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
             f"`fcit-cli data download --root {root}`."
         )
 
 
 def find_in_benchmark(attributes, name: str, root: Path) -> None:
-    """Say where the file and the images of one of the plugin's data sets are, which LLaMA-Factory takes for the user's.
+    """Say where the file and the images of one of the plugin's datasets are, which LLaMA-Factory takes for the user's.
 
     Args:
-        attributes: LLaMA-Factory's form of the data set's entry; changed in place.
-        name: The data set.
+        attributes: LLaMA-Factory's form of the dataset's entry; changed in place.
+        name: The dataset.
         root: Root of the benchmark.
 
     Raises:

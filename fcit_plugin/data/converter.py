@@ -1,4 +1,4 @@
-"""The data set converter ``fcit``: records of the released benchmark in LLaMA-Factory's standard form.
+"""The dataset converter ``fcit``: records of the released benchmark in LLaMA-Factory's standard form.
 
 Train records are {"image", "conversations": [{"from", "value"}, ...]}, test records are
 {"question_id", "image", "text", "answer"}, whose text carries no image tag. A test record travels along as it was, in the
@@ -66,7 +66,7 @@ def image_path(folder: str, image: str) -> str:
     if not os.path.isfile(path):
         raise FcitError(
             f"its image {path} does not exist (`media_dir` is the folder of images; of the benchmark's, "
-            "`fcit-cli data verify` says where they are to be had)"
+            "`fcit-cli data verify` says where they are available)"
         )
     return path
 
@@ -78,5 +78,5 @@ def _turn(role: str, content: str) -> dict[str, str]:
 def _turns(example: dict[str, Any], column: str, dataset: str) -> list[dict[str, str]]:
     turns = example[column]
     if len(turns) < 2 or len(turns) % 2 or any(t["from"] != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
-        raise FcitError(f"A record of the data set {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}.")
+        raise FcitError(f"A record of the dataset {dataset} does not go human, gpt, human, gpt ...: {str(turns)[:200]}.")
     return [_turn(_ROLES[turn["from"]], turn["value"]) for turn in turns]

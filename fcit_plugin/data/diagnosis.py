@@ -1,4 +1,4 @@
-"""Why a data set cannot be used: looked for once LLaMA-Factory has failed to read it, so that good data cost nothing."""
+"""Why a dataset cannot be used: looked for once LLaMA-Factory has failed to read it, so that good data cost nothing."""
 
 import contextlib
 import os
@@ -23,12 +23,12 @@ _FAILURES = (
 
 @contextlib.contextmanager
 def diagnosed(name: str, catalogue: Catalogue, rows: Dataset | None = None) -> Iterator[None]:
-    """Within the block a data set is read or tokenised; if that fails, the file and record that it fails on are named.
+    """Within the block a dataset is read or tokenized; if that fails, the file and record that it fails on are named.
 
     Args:
-        name: The data set.
+        name: The dataset.
         catalogue: Has it.
-        rows: The records as LLaMA-Factory has read them, where the block tokenises: their images are looked at.
+        rows: The records as LLaMA-Factory has read them, where the block tokenizes: their images are looked at.
 
     Raises:
         FcitError: What is wrong, in one sentence. An error that no file or record explains goes on as it is, for it
@@ -39,17 +39,17 @@ def diagnosed(name: str, catalogue: Catalogue, rows: Dataset | None = None) -> I
     except _FAILURES as error:
         defect = _file_defect(name, catalogue) or (_image_defect(rows) if rows is not None else None)
         if defect is not None:
-            raise FcitError(f"Data set `{name}`: {defect}") from error
+            raise FcitError(f"Dataset `{name}`: {defect}") from error
         if not isinstance(error, (DatasetsError, OSError, ValueError)) or name in str(error):
             raise
         reason = one_line(root_cause(error)).rstrip(".")
         raise FcitError(
-            f"The data set `{name}` cannot be used ({reason}); mend its file or its entry in dataset_info.json."
+            f"The dataset `{name}` cannot be used ({reason}); fix its file or its entry in dataset_info.json."
         ) from error
 
 
 def _file_defect(name: str, catalogue: Catalogue) -> str | None:
-    """What is wrong with the data set's JSON file, or with the first record that something is wrong with."""
+    """What is wrong with the dataset's JSON file, or with the first record that something is wrong with."""
     entry = catalogue.entry(name)
     file = entry.get("file_name", "")
     if not file.endswith(".json"):
@@ -57,7 +57,7 @@ def _file_defect(name: str, catalogue: Catalogue) -> str | None:
     try:
         records = read_records(catalogue.root(name), file)
     except BrokenFile as error:
-        return str(error.defect("write it anew"))
+        return str(error.defect("write it again"))
     if entry.get("formatting") != "fcit":
         return None
     folder = catalogue.media_root(name)
@@ -67,7 +67,7 @@ def _file_defect(name: str, catalogue: Catalogue) -> str | None:
     return None
 
 
-def _faults(record: Any, entry: dict[str, Any], folder: str) -> Iterable[tuple[str, str]]:
+def _faults(record: Any, entry: dict[str, Any], folder: str | None) -> Iterable[tuple[str, str]]:
     """Kind and problem of what keeps a record from being read; columns may have names of the user's own."""
     columns = entry.get("columns", {})
     turns, image = columns.get("messages"), columns.get("images")
@@ -84,6 +84,7 @@ def _faults(record: Any, entry: dict[str, Any], folder: str) -> Iterable[tuple[s
     if given is not None and not isinstance(given, str):
         yield "image", f"its `{image}` is a JSON {json_kind(given)} and not the path of one image"
     elif given:
+        assert folder is not None  # LLaMA-Factory fills `media_dir` in
         try:
             image_path(folder, given)
         except ValueError as error:

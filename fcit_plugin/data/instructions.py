@@ -17,13 +17,13 @@ _PLACEHOLDERS = ("<image>", "<video>", "<audio>")
 
 
 class Instructions:
-    """The latest user instruction of the prompts of a data set, by their token ids."""
+    """The latest user instruction of the prompts of a dataset, by their token ids."""
 
     def __init__(self) -> None:
         self._texts: dict[bytes, str] = {}
 
     def __reduce__(self):
-        return Instructions, ()  # data sets fingerprints the arguments: what is kept here changes nothing of its work
+        return Instructions, ()  # datasets fingerprints the arguments: what is kept here changes nothing of its work
 
     def remember(self, ids: Sequence[int], text: str) -> None:
         """Keep the instruction of a prompt."""
@@ -70,8 +70,8 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], str]:
     _, system_end = _around(template.format_system.slots, tokenizer)
     plugin = template.mm_plugin
     marks = ("image_token", "video_token", "audio_token", "vision_bos_token", "vision_eos_token")
-    media = {*_PLACEHOLDERS, *tokenizer.all_special_tokens, *(getattr(plugin, mark, None) for mark in marks)}
-    media = re.compile("|".join(re.escape(token) for token in sorted(filter(None, media), key=len, reverse=True)))
+    tokens = {*_PLACEHOLDERS, *tokenizer.all_special_tokens, *(getattr(plugin, mark, None) for mark in marks)}
+    media = re.compile("|".join(re.escape(token) for token in sorted(filter(None, tokens), key=len, reverse=True)))
 
     def read(ids: Sequence[int]) -> str:
         text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -1,4 +1,4 @@
-"""Data through LLaMA-Factory's own pipeline: each data set is read and tokenised once, clients select indices."""
+"""Data through LLaMA-Factory's own pipeline: each dataset is read and tokenized once, clients select indices."""
 
 import contextlib
 import copy
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import (
@@ -28,7 +28,7 @@ from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
-from ..fcit_benchmark.references import Reference, match_references
+from ..fcit_benchmark.references import match_references
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed
@@ -45,12 +45,12 @@ _PAIR = ("chosen", "rejected")
 
 @dataclass(frozen=True)
 class Split:
-    """One data set, train or test.
+    """One dataset, train or test.
 
     Attributes:
         name: Its name in ``dataset_info.json``.
         rows: The records in LLaMA-Factory's standard form.
-        features: What its tokenisation gave, one row per record.
+        features: What its tokenization gave, one row per record.
         instructions: First human instruction of each record, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
     """
@@ -78,7 +78,7 @@ class Split:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each record that was tokenised, the longest of its sequences, int64."""
+        """Tokens of each record that was tokenized, the longest of its sequences, int64."""
         known = ("input_ids", *(f"{one}_input_ids" for one in _PAIR))
         columns = [name for name in known if name in self.features.column_names]
         table = self.features.select_columns(columns).with_format("arrow")[:]
@@ -86,14 +86,14 @@ class Split:
 
 
 class Pipeline:
-    """Reads and tokenises data sets with the arguments of a recipe.
+    """Reads and tokenizes datasets with the arguments of a recipe.
 
     Args:
         model_args: LLaMA-Factory's model arguments.
         data_args: Its data arguments.
         training_args: Its training arguments.
         tokenizer_module: What ``load_tokenizer`` returned.
-        catalogue: The data sets.
+        catalogue: The datasets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
     """
 
@@ -127,11 +127,11 @@ class Pipeline:
         return self._split(name + TEST, generate=True)
 
     def read(self, train: Iterable[str], test: Iterable[str]) -> None:
-        """Read and tokenise data sets now: what is wrong with one shall be known before a model is loaded.
+        """Read and tokenize datasets now: what is wrong with one shall be known before a model is loaded.
 
         Args:
-            train: Data sets whose training records are read.
-            test: Data sets whose test records are.
+            train: Datasets whose training records are read.
+            test: Datasets whose test records are.
         """
         for name in train:
             self.train(name)
@@ -139,38 +139,41 @@ class Pipeline:
             self.test(name)
 
     def label_sets(self, names: Iterable[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
-        """The answers that occur in the training records of each data set, None where they are open.
+        """The answers that occur in the training records of each dataset, None where they are open.
 
         Args:
-            names: Data sets whose training records are there.
-            known: The same of data sets trained on before, which they may be among.
+            names: Datasets whose training records are there.
+            known: The same of datasets trained on before, which they may be among.
         """
-        found = {name: None if labels is None else list(labels) for name, labels in known.items()}
+        found: dict[str, Sequence[str] | None] = {
+            name: None if labels is None else list(labels) for name, labels in known.items()
+        }
         for name in names:
-            if found.get(name, ()) is not None:
-                labels = label_set([*found.get(name, ()), *self.train(name).answers])
+            before = found.get(name, ())
+            if before is not None:
+                labels = label_set([*before, *self.train(name).answers])
                 found[name] = None if labels is None else list(labels)
         return found
 
-    def count(self, name: str) -> int:
+    def count(self, dataset: str) -> int:
         """Number of training records; see :class:`fcit_plugin.scenario.Source`."""
-        return len(self.train(name))
+        return len(self.train(dataset))
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, dataset: str) -> list[str]:
         """The answer of each training record; see :class:`fcit_plugin.scenario.Source`."""
-        return self.train(name).answers
+        return cast("list[str]", self.train(dataset).answers)  # only test records have references of another kind
 
-    def column(self, name: str, column: str) -> list[Any]:
+    def column(self, dataset: str, name: str) -> list[Any]:
         """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
 
         Raises:
-            FcitError: The data set is not in a file, has no such column, or LLaMA-Factory reads other records there.
+            FcitError: The dataset is not in a file, has no such column, or LLaMA-Factory reads other records there.
         """
-        values = self._files.column(name, column)
-        if len(values) != self.count(name):
+        values = self._files.column(dataset, name)
+        if len(values) != self.count(dataset):
             raise FcitError(
-                f"The data set {name} has {len(values)} records in its file and {self.count(name)} in LLaMA-Factory; its"
-                f" column {column!r} cannot be told apart. Keep it in one JSON file."
+                f"The dataset {dataset} has {len(values)} records in its file and {self.count(dataset)} in LLaMA-Factory; its"
+                f" column {name!r} cannot be told apart. Keep it in one JSON file."
             )
         return values
 
@@ -187,20 +190,21 @@ class Pipeline:
         _refuse_empty(name, "instruction", instructions)
         answers = self._references(name, aligned) if generate else None
         if answers is None:
-            answers = [_answer(response) for response in aligned["_response"]]
-            _refuse_empty(name, "answer", answers)
+            texts = [_answer(response) for response in aligned["_response"]]
+            _refuse_empty(name, "answer", texts)
+            answers = [*texts]
         rows = self._rows(aligned)
         with diagnosed(name, self.catalogue, rows), self.training_args.main_process_first(desc="pre-process dataset"):
-            features = self._tokenised(rows, processing, generate, packing=False)
+            features = self._tokenized(rows, processing, generate, packing=False)
         if len(features) != len(rows):
             raise FcitError(
-                f"LLaMA-Factory dropped {len(rows) - len(features)} records of the data set {name} as invalid "
-                "(see its warnings above); mend the file."
+                f"LLaMA-Factory dropped {len(rows) - len(features)} records of the dataset {name} as invalid "
+                "(see its warnings above); fix the file."
             )
         self._refuse_cut_images(name, rows, features)
         return Split(name, aligned, features, instructions, answers)
 
-    def _tokenised(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
+    def _tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
         data_args.packing = packing
         if not workers:
@@ -223,7 +227,7 @@ class Pipeline:
             return _concatenated([task.features.select(records) for task, records in parts])
         rows = _concatenated([task.rows.select(records) for task, records in parts])
         with quiet_datasets(), self.training_args.main_process_first(desc="pre-process dataset"):
-            return self._tokenised(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
+            return self._tokenized(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
 
     def num_samples(self, parts: Sequence["Part"]) -> int:
         """How many :meth:`samples` there are."""
@@ -254,15 +258,15 @@ class Pipeline:
             whole = sum(message["content"].count(plugin.image_token) for message in messages)
             if features[i][ids].count(token) < whole:
                 raise FcitError(
-                    f"`cutoff_len: {cutoff}` cuts record {i} of the data set {name} within its image, which takes {whole} "
+                    f"`cutoff_len: {cutoff}` cuts record {i} of the dataset {name} within its image, which takes {whole} "
                     "tokens; raise it."
                 )
 
     def _rows(self, aligned: Dataset) -> Dataset:
-        """The records to tokenise."""
+        """The records to tokenize."""
         return aligned
 
-    def _references(self, name: str, aligned: Dataset) -> list[Reference] | None:
+    def _references(self, name: str, aligned: Dataset) -> list[Answer] | None:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
 
         Raises:
@@ -273,7 +277,7 @@ class Pipeline:
         if source is None:
             return None
         if RECORD not in aligned.column_names:
-            raise FcitError(f"`fcit_references` of the data set `{name}` needs `formatting: fcit` and test records.")
+            raise FcitError(f"`fcit_references` of the dataset `{name}` needs `formatting: fcit` and test records.")
         records = [json.loads(record) for record in aligned[RECORD]]
         try:
             references, defects = match_references(records, entry["file_name"], source, self.catalogue.root(name))
@@ -281,13 +285,13 @@ class Pipeline:
             remedy = "correct `fcit_references` of its entry, or fetch the benchmark's with `fcit-cli data download`"
             raise FcitError(str(error.defect(remedy))) from error
         if defects:
-            raise FcitError(f"The data set `{name}` cannot be scored: {defects[0]}")
-        return references
+            raise FcitError(f"The dataset `{name}` cannot be scored: {defects[0]}")
+        return cast("list[Answer]", references)  # without defects each record has one
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """The training records of one task: those of its data sets, one after the other."""
+    """The training records of one task: those of its datasets, one after the other."""
 
     splits: tuple[Split, ...]
 
@@ -296,7 +300,7 @@ class TaskData:
 
     @cached_property
     def features(self) -> Dataset:
-        """Tokenised records."""
+        """Tokenized records."""
         return _concatenated([split.features for split in self.splits])
 
     @cached_property
@@ -330,7 +334,7 @@ def _concatenated(parts: list[Dataset]) -> Dataset:
 
 @contextlib.contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Within the block data sets are processed without a progress bar, and without LLaMA-Factory's printed example."""
+    """Within the block datasets are processed without a progress bar, and without LLaMA-Factory's printed example."""
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -349,11 +353,11 @@ def _answer(response: list[dict[str, str]]) -> str:
 def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
     empty = [i for i, text in enumerate(texts) if not text.strip()]
     if empty:
-        raise FcitError(f"Record {empty[0]} of the data set {name} has no {what}; mend the file or drop the record.")
+        raise FcitError(f"Record {empty[0]} of the dataset {name} has no {what}; fix the file or drop the record.")
 
 
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
-    """The instructions of a data set alone, without a run around it, and the files of its images."""
+    """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
     aligned = aligned_records(catalogue, name, model_args, data_args, reading)
     return _instructions(aligned), list(aligned["_images"])

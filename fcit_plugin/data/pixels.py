@@ -31,7 +31,7 @@ class PixelReader:
         return found["pixel_values"]
 
 
-class Pictures(Sequence):
+class LazyPixels(Sequence[torch.Tensor | None]):
     """The images of records, read one record at a time: those of a task need not fit into memory.
 
     Args:
@@ -46,7 +46,7 @@ class Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, record: int) -> torch.Tensor | None:
+    def __getitem__(self, record: int) -> torch.Tensor | None:  # type: ignore[override]  # nobody asks for a slice
         images = self.images[record]
         return self.read(images) if images else None
 
@@ -55,16 +55,16 @@ def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], sour
     """Refuse training records whose identity token nothing could be made of.
 
     Args:
-        name: The data set.
+        name: The dataset.
         images: For each record its images.
         source: The ``fcit_identity_source`` that wants them.
 
     Raises:
-        FcitError: The sentence names the data set and the first record.
+        FcitError: The sentence names the dataset and the first record.
     """
     for record, given in enumerate(images):
         if not given:
             raise FcitError(
-                f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the data set "
-                f"{name} has none; set `fcit_identity_source: text`."
+                f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the data "
+                f"set {name} has none; set `fcit_identity_source: text`."
             )

@@ -3,12 +3,12 @@
 LLaMA-Factory's aligned records lose the columns that it does not know; here they are all there, in the same order.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
+from ..files import read_json, read_json_lines
 from .catalogue import ELSEWHERE, Catalogue
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
@@ -22,7 +22,7 @@ class TrainFiles:
     """Implements :class:`fcit_plugin.scenario.Source` on the files that ``dataset_info.json`` names.
 
     Args:
-        catalogue: The recipe's data sets.
+        catalogue: The recipe's datasets.
         max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
     """
 
@@ -49,7 +49,7 @@ class TrainFiles:
         """See :class:`fcit_plugin.scenario.Source`.
 
         Raises:
-            FcitError: The data set is not in a file, or a record has no such column.
+            FcitError: The dataset is not in a file, or a record has no such column.
         """
         if (dataset, name) in self._names:
             return self._names[dataset, name]
@@ -57,7 +57,7 @@ class TrainFiles:
         for index, record in enumerate(self._records(dataset)):
             if name not in record:
                 raise FcitError(
-                    f"Record {index} of the data set {dataset} ({self._path(dataset)}) has no column {name!r};"
+                    f"Record {index} of the dataset {dataset} ({self._path(dataset)}) has no column {name!r};"
                     f" it has {', '.join(record)}."
                 )
             values.append(record[name])
@@ -78,12 +78,12 @@ class TrainFiles:
         for key in _NOT_THE_FILES:
             if entry.get(key) is not None:
                 raise FcitError(
-                    f"The data set {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
+                    f"The dataset {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
                     " write them to a JSON file and name it as `file_name`."
                 )
         path = self.catalogue.root(dataset) / entry["file_name"]
         if not path.is_file():
-            raise FcitError(f"The data set {dataset} has no file {path}; mend `file_name`, `dataset_dir` or `fcit_data_dir`.")
+            raise FcitError(f"The dataset {dataset} has no file {path}; fix `file_name`, `dataset_dir` or `fcit_data_dir`.")
         return path
 
 
@@ -92,13 +92,7 @@ def _read(path: Path) -> Sequence[dict[str, Any]]:
         from datasets import load_dataset
 
         return load_dataset(_TABLES[path.suffix], data_files=str(path), split="train")
-    text = path.read_text(encoding="utf-8")
-    try:
-        records = (
-            [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
-        )
-    except ValueError as error:
-        raise FcitError(f"{path} is no JSON file: {error}.") from error
+    records = list(read_json_lines(path).values()) if path.suffix == ".jsonl" else read_json(path)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise FcitError(f"{path} must hold a list of records.")
     return records

@@ -1,4 +1,4 @@
-"""A data set's records through LLaMA-Factory's own reader, wherever its catalogue says that they are."""
+"""A dataset's records through LLaMA-Factory's own reader, wherever its catalogue says that they are."""
 
 from datasets import Dataset
 from llamafactory.data.loader import _load_single_dataset
@@ -8,10 +8,10 @@ from .catalogue import Catalogue, find_in_benchmark
 
 
 def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
-    """The records of a data set in LLaMA-Factory's standard form.
+    """The records of a dataset in LLaMA-Factory's standard form.
 
     Args:
-        catalogue: Has the data set.
+        catalogue: Has the dataset.
         name: Its name.
         model_args: LLaMA-Factory's model arguments.
         data_args: Its data arguments.

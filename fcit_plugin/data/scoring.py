@@ -1,4 +1,4 @@
-"""By which metrics the answers to a data set are scored: what ``dataset_info.json`` and the recipe say together."""
+"""By which metrics the answers to a dataset are scored: what ``dataset_info.json`` and the recipe say together."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ CAPTION = "caption"
 
 @dataclass(frozen=True)
 class Scoring:
-    """The metrics of one data set, by registered name.
+    """The metrics of one dataset, by registered name.
 
     Attributes:
         main: Gives the score.
@@ -25,19 +25,19 @@ class Scoring:
 
 
 def scoring(name: str, entry: dict[str, Any], caption_metric: str) -> Scoring:
-    """The metrics of a data set: ``fcit_metric`` (default: exact_match) and ``fcit_also`` of its entry.
+    """The metrics of a dataset: ``fcit_metric`` (default: exact_match) and ``fcit_also`` of its entry.
 
     Args:
-        name: The data set, for messages.
+        name: The dataset, for messages.
         entry: Its entry.
         caption_metric: The recipe's ``fcit_caption_metric``.
 
     Raises:
-        FcitError: A metric is unknown; the sentence names the data set and the nearest metric.
+        FcitError: A metric is unknown; the sentence names the dataset and the nearest metric.
     """
     main, also = entry.get("fcit_metric", "exact_match"), entry.get("fcit_also", [])
     if not isinstance(also, list):
-        raise FcitError(f"`fcit_also` of the data set {name} must be a list of metrics, got {also!r}.")
+        raise FcitError(f"`fcit_also` of the dataset {name} must be a list of metrics, got {also!r}.")
     if main == CAPTION:
         main = caption_metric
     if main == "coco":
@@ -46,5 +46,5 @@ def scoring(name: str, entry: dict[str, Any], caption_metric: str) -> Scoring:
         try:
             get_metric(metric)
         except ValueError as error:
-            raise FcitError(f"dataset_info.json, data set `{name}`: {error}") from error
+            raise FcitError(f"dataset_info.json, dataset `{name}`: {error}") from error
     return Scoring(main, tuple(dict.fromkeys(also)))

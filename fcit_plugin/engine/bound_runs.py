@@ -1,4 +1,4 @@
-"""Running a recipe's programs: one for a method, and those of its bounds (``fcit_reference``)."""
+"""Running a recipe's programs: one for a method, and those of its bounds (``fcit_bound``)."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -56,9 +56,9 @@ def programs(session: Session) -> dict[str, Program]:
     """The programs of a session's recipe, each by its name; that of a single one is empty."""
     program, args = session.program, session.args
     parts = (program.args, program.scenario, program.seed, program.blank)
-    if args.fcit_reference == "zero_shot":
+    if args.fcit_bound == "zero_shot":
         return {"": Untrained(*parts)}
-    if args.fcit_reference == "local":
+    if args.fcit_bound == "local":
         clients = sample_clients(args.fcit_num_clients, args.fcit_clients_per_round, seed=program.seed, stage=0, round=0)
         return {f"client_{client}": Alone(*parts, client, position) for position, client in enumerate(clients)}
     return {"": program}
@@ -90,8 +90,14 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
 
 
+def _client_of(run: FederatedRun) -> int:
+    program = run.session.program
+    assert isinstance(program, Alone)
+    return program.client
+
+
 def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
-    """The mean of runs that had nothing to do with each other; nothing travelled.
+    """The mean of runs that had nothing to do with each other; nothing traveled.
 
     Returns:
         A report like that of one run, whose assignments name the runs by their number in place of subspaces, and beside
@@ -101,7 +107,8 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
     mean = AccuracyMatrix(matrices[0].datasets)
     for stage in range(len(matrices[0].rows)):
         rows = [dict(zip(matrix.datasets, matrix.rows[stage], strict=True)) for matrix in matrices]
-        mean.add(stage, {name: fmean(row[name] for row in rows) for name, a in rows[0].items() if a is not None})
+        scores = {name: [score for row in rows if (score := row[name]) is not None] for name in rows[0]}
+        mean.add(stage, {name: fmean(found) for name, found in scores.items() if found})
     measured = Progress(
         zero_shot=runs[0].progress.zero_shot,
         matrix=mean,
@@ -119,5 +126,5 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         forgetting=means["forgetting"],
         bwt=means["bwt"],
         spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES},
-        clients={str(run.session.program.client): values for run, values in zip(runs, each, strict=True)},
+        clients={str(_client_of(run)): values for run, values in zip(runs, each, strict=True)},
     )

@@ -5,13 +5,12 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
@@ -31,7 +30,7 @@ from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
-from ..data.pixels import Pictures, refuse_without_image
+from ..data.pixels import LazyPixels, refuse_without_image
 from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, ClientConfig
@@ -42,7 +41,6 @@ from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.image_tokens import encode, encoder_inputs
 from ..knowledge.prototypes import kinds_of
 from ..plan.work import optimizer_steps
-from ..recipe.partition_options import partition_options
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
@@ -62,24 +60,28 @@ class LocalTrainer:
         encoder: Identity encoder.
         scenario: Tasks.
         method: The continual method.
+        args: Our keys.
         finetuning_args: LLaMA-Factory's fine-tuning arguments.
-        agreement: Of the processes of this run.
+        processes: The processes of this run.
+        partition: Who has which records; None where a site has its own.
+        own_datasets: A site's own datasets, in place of its part of the partition.
         base_weights: The base weights, where the server changes them.
-        own_datasets: A site's own data sets; None lets the client take its part of the scenario's partition.
         make_callback: Makes the callback that reports a client's steps.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PeftModel,
         pipeline: Pipeline,
         encoder: IdentityEncoder,
         scenario: Scenario,
         method: ContinualMethod,
+        args: FcitArguments,
         finetuning_args: Any,
-        agreement: Processes,
+        processes: Processes,
+        partition: Partition | None,
+        own_datasets: list[str],
         base_weights: BaseWeights | None = None,
-        own_datasets: list[str] | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
     ) -> None:
         self.model = model
@@ -88,22 +90,17 @@ class LocalTrainer:
         self.scenario = scenario
         self.method = method
         self.finetuning_args = finetuning_args
-        self.args: FcitArguments = finetuning_args.fcit_request.args
-        self.agreement = agreement
-        self.base_weights = base_weights
+        self.args = args
+        self.processes = processes
+        self.partition = partition
         self.own_datasets = own_datasets
+        self.base_weights = base_weights
         self.make_callback = make_callback
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
-
-    @cached_property
-    def partition(self) -> Partition:
-        """Who has which records; not asked for where a site has its own."""
-        seed = self.pipeline.training_args.seed
-        return Partition(self.scenario, self.pipeline, partition_options(self.args), seed)
 
     def task(self, index: int) -> TaskData:
         """The training records of a task."""
@@ -114,7 +111,7 @@ class LocalTrainer:
 
     def records(self, client: int, task: int) -> np.ndarray:
         """Indices of the client's records in the task, int64, ascending."""
-        if self.own_datasets:
+        if self.partition is None:
             return np.arange(len(self.task(task)))
         return self.partition.parts(task)[client]
 
@@ -145,7 +142,7 @@ class LocalTrainer:
     def _make_token(self, client: int, task: int) -> ClientToken:
         if task not in self._embedded:
             data = self.task(task)
-            samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pictures(data))
+            samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pixels_of(data))
             self._embedded[task] = encode(self.encoder, samples)
         records = self.records(client, task)
         embedded = self._embedded[task][records]
@@ -156,10 +153,10 @@ class LocalTrainer:
         kinds = kinds_of(embedded) if self.method.reports_kinds else None
         return ClientToken(client, mean, len(records), len(records), kinds)
 
-    def _pictures(self, data: TaskData) -> Pictures:
+    def _pixels_of(self, data: TaskData) -> LazyPixels:
         for split in data.splits:
             refuse_without_image(split.name, split.images, self.args.fcit_identity_source)
-        return Pictures(data.images, self.pipeline.pixels)
+        return LazyPixels(data.images, self.pipeline.pixels)
 
     def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         """Train from the given weights with a fresh optimizer and schedule."""
@@ -174,15 +171,16 @@ class LocalTrainer:
             finetuning_args=self.finetuning_args,
             data_collator=self._collator,
             train_dataset=self._features(config),
+            batch_terms=self.method.batch_terms(extras),
+            projector_learning_rate=self.args.fcit_projector_learning_rate,
             **self.pipeline.tokenizer_module,
         )
-        trainer.batch_terms = self.method.batch_terms(extras)
         _quiet(trainer)
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
         if timeout is not None:
-            trainer.add_callback(Deadline(timeout, self.agreement, timeout_message(timeout), time.monotonic))
+            trainer.add_callback(Deadline(timeout, self.processes, timeout_message(timeout), time.monotonic))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
         weights, trained = {**factors, **others}, {**select_factors(factors, config.trains), **others}
         terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
@@ -200,8 +198,8 @@ class LocalTrainer:
             finally:
                 _tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
-        moved, others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
-        return TrainingResult(moved, others, float(loss), measured)
+        moved, moved_others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
+        return TrainingResult(moved, moved_others, float(loss), measured)
 
     def _features(self, config: ClientConfig) -> Dataset:
         """What the trainer takes of the client's records."""
@@ -270,10 +268,11 @@ def _tear_down(trainer: Trainer) -> None:
         AcceleratorState._reset_state(reset_partial_state=False)
     else:
         trainer.accelerator.free_memory()
-    # mixed precision wraps the model's forward anew for each Accelerator, and nothing takes it off again
+    # mixed precision wraps the model's forward again for each Accelerator, and nothing takes it off again
     for wrapper in ("forward", "_original_forward"):
         vars(trainer.model).pop(wrapper, None)
-    trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.model_wrapped = None  # type: ignore[assignment]  # it is not used again
     gc.collect()
 
 

@@ -1,8 +1,9 @@
-"""Going on from a finished run (``adapter_name_or_path`` with ``stage: fcit``): its stages stay, those of the recipe come
-behind them."""
+"""Going on from a finished run (``adapter_name_or_path`` with ``stage: fcit``).
+
+Its stages stay, those of the recipe follow them.
+"""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,13 +15,14 @@ from llamafactory.extras.constants import TRAINER_LOG
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..data.catalogue import Catalogue
 from ..errors import FcitError
+from ..files import read_bytes, read_json_lines
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS
-from ..state.names import MANIFEST, TOKENS, read_object
-from ..state.progress import NEEDED, Progress
-from ..state.server_state import ServerState, check_state, load_state
-from ..state.stages_of import scenario_of
-from .fingerprint import METRICS, TEST_RECORDS, differing
+from ..state.folder import StateFolder
+from ..state.names import MANIFEST, TOKENS
+from ..state.progress import Progress
+from ..state.server_state import ServerState
+from .fingerprint import dataset_key, differing
 from .processes import Processes
 
 #: What the recipe must have as the earlier run had it, and where that one's folder says so.
@@ -36,10 +38,7 @@ _IN_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_
 _SCORING = ("fcit_eval_samples", "max_new_tokens")
 #: And without these the spent privacy could not be added up.
 _NOISE = ("fcit_dp_noise_multiplier", "fcit_identity_noise")
-_PRIVACY = (
-    *_NOISE,
-    *("fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed"),
-)
+_PRIVACY = (*_NOISE, "fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed")
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,12 @@ class Earlier:
     """A finished run that this one goes on from; its folder is read alone.
 
     Attributes:
-        folder: Its output folder.
-        manifest: The folder's manifest.
+        source: Its output folder.
         scenario: Its stages.
         progress: What it has measured; nothing of that for a folder that ``fcit-cli join`` has made.
     """
 
-    folder: Path
-    manifest: Mapping[str, Any]
+    source: StateFolder
     scenario: Scenario
     progress: Progress
 
@@ -63,23 +60,24 @@ class Earlier:
         """Read an output folder, without the weights.
 
         Raises:
-            FcitError: A file is missing or damaged, or the run has not come to its end.
+            FcitError: A file is missing or damaged, or the run has not finished.
         """
-        manifest = check_state(folder)
-        scenario = scenario_of(folder, manifest)
-        if not manifest["subspaces"]:
+        source = StateFolder(folder)
+        source.check()
+        scenario = source.finished_scenario()
+        if not source.manifest["subspaces"]:
             raise FcitError(f"`adapter_name_or_path`: {folder} holds no subspace to go on from; take the key out.")
-        if (folder / PROGRESS).is_file():
-            values = read_object(folder / PROGRESS, NEEDED)
-            return cls(folder, manifest, scenario, Progress.from_dict(values))
-        if "joined" not in manifest:
-            raise FcitError(f"{folder / PROGRESS} is missing, so the run cannot be gone on from; get a whole copy.")
-        return cls(folder, manifest, scenario, Progress())
+        return cls(source, scenario, source.progress())
+
+    @property
+    def folder(self) -> Path:
+        """Its output folder."""
+        return self.source.path
 
     @property
     def rounds(self) -> list[int]:
         """Rounds of each stage."""
-        return list(self.manifest["rounds"])
+        return list(self.source.manifest["rounds"])
 
     @cached_property
     def digest(self) -> str:
@@ -87,21 +85,22 @@ class Earlier:
         digest = hashlib.sha256()
         for name in (MANIFEST, TOKENS, PROGRESS):
             if (self.folder / name).is_file():
-                digest.update((self.folder / name).read_bytes())
+                digest.update(read_bytes(self.folder / name))
         return digest.hexdigest()[:16]
 
-    def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
-        return agreement.from_main(self._load() if agreement.is_main else None)
+        loaded = processes.from_main(self._load() if processes.is_main else None)
+        assert loaded is not None  # it is the main process's
+        return loaded
 
     def _load(self) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
-        state, _ = load_state(self.folder)
         path = self.folder / TRAINER_LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return state, Progress.from_dict(self.progress.to_dict()), [json.loads(line) for line in lines]
+        log = list(read_json_lines(path).values()) if path.is_file() else []
+        return self.source.load(), self.source.progress(), log
 
     def check_recipe(self, parts: Iterable[Any], ours: Mapping[str, Any], evaluates: bool) -> None:
-        """Refuse a recipe that does not fit what was learnt, as far as can be told without the model.
+        """Refuse a recipe that does not fit what was learned, as far as can be told without the model.
 
         Args:
             parts: The argument objects.
@@ -112,11 +111,11 @@ class Earlier:
             FcitError: One sentence that lists the keys.
         """
         parts = tuple(parts)
-        config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha"))
+        config = self.source.adapter_config
         values = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
         found = [
             f"`{key}` was {held.get(name)!r} and is {values[key]!r}"
-            for held, names in ((self.manifest, _IN_MANIFEST), (config, _IN_ADAPTER))
+            for held, names in ((self.source.manifest, _IN_MANIFEST), (config, _IN_ADAPTER))
             for key, name in names.items()
             if held.get(name) != values[key]
         ]
@@ -127,22 +126,22 @@ class Earlier:
             found += differing(before, ours, parts, _PRIVACY)
         if found:
             raise FcitError(
-                f"The run in {self.folder} (`adapter_name_or_path`) cannot be gone on from with this recipe: "
+                f"The run in {self.folder} (`adapter_name_or_path`) cannot be continued with this recipe: "
                 f"{'; '.join(found)}; take these back."
             )
 
     def check_tests(self, catalogue: Catalogue) -> None:
-        """Refuse to go on without the test records of what was learnt: nobody could tell what is forgotten.
+        """Refuse to go on without the test records of what was learned: nobody could tell what is forgotten.
 
         Raises:
-            FcitError: The sentence names the data set.
+            FcitError: The sentence names the dataset.
         """
         for name in self.scenario.all_datasets():
             try:
                 catalogue.check_tests([name])
             except ValueError as error:
                 raise FcitError(
-                    f"The run in {self.folder} has learnt `{name}`, and what is kept of it cannot be evaluated: {error} "
+                    f"The run in {self.folder} has learned `{name}`, and what is kept of it cannot be evaluated: {error} "
                     "Its training records are not needed; without test records set `fcit_eval_every: never`."
                 ) from error
 
@@ -153,15 +152,15 @@ class Earlier:
             ours: See :func:`fcit_plugin.engine.fingerprint.data_keys`.
 
         Raises:
-            FcitError: The sentence names the data sets.
+            FcitError: The sentence names the datasets.
         """
         before = {key: value for recipe in self.progress.recipes for key, value in recipe["data"].items()}
-        keys = [form.format(name) for name in self.scenario.all_datasets() for form in (TEST_RECORDS, METRICS)]
+        keys = [dataset_key(name, part) for name in self.scenario.all_datasets() for part in ("test", "metrics")]
         found = differing(before, ours, (), [key for key in keys if key in before and key in ours])
         if found:
             raise FcitError(
                 f"Scores cannot go on from those of the run in {self.folder} (`adapter_name_or_path`): {'; '.join(found)}; "
-                "put these back (keys that decide how records are tokenised play a part), or set `fcit_eval_every: never`."
+                "put these back (keys that decide how records are tokenized play a part), or set `fcit_eval_every: never`."
             )
 
     def check_model(self, state: ServerState, blank: Tensors, targets: list[str], shared: Tensors, weights: str | None) -> None:
@@ -177,7 +176,7 @@ class Earlier:
         Raises:
             FcitError: The sentence names what differs.
         """
-        config = read_object(self.folder / "subspaces" / "0" / "adapter_config.json", ("target_modules",))
+        config = self.source.adapter_config
         if sorted(config["target_modules"]) != sorted(targets):
             raise FcitError(
                 f"`lora_target` gives subspaces on {', '.join(sorted(targets))}, those in {self.folder} "
@@ -194,9 +193,8 @@ class Earlier:
             check_keys(blank, subspace, what)
             check_shapes(blank, subspace, what)
         check_shapes(shared, state.shared, what)
-        known = self.manifest.get("base_fingerprint")
-        if weights is not None and known is not None and weights != known:
+        if weights is not None and weights != self.source.manifest.get("base_fingerprint"):
             raise FcitError(
                 f"`model_name_or_path` has other weights, or the same in another precision, than the base model of "
-                f"{self.folder} (`adapter_name_or_path`), which was {self.manifest.get('base_model')}; give that one."
+                f"{self.folder} (`adapter_name_or_path`), which was {self.source.manifest.get('base_model')}; give that one."
             )

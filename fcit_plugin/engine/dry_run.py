@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from llamafactory.extras import logging
+from peft import PeftModel
 from torch import nn
 
 from ..adapters.aggregation import Member
@@ -21,7 +22,6 @@ from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
 from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
 from ..recipe.devices import num_processes, zero_stage
-from ..recipe.partition_options import partition_options
 from ..state.progress import Progress
 from ..state.server_state import ServerState
 from .bound_runs import programs
@@ -65,7 +65,7 @@ def make_plan(session: Session) -> Plan:
     given = session.request.given
     setting = session.scenario.name if session.earlier is not None else given.fcit_setting
     return Plan(
-        title=f"{given.fcit_reference or given.fcit_method}, {setting}, seed {session.training_args.seed}",
+        title=f"{given.fcit_bound or given.fcit_method}, {setting}, seed {session.training_args.seed}",
         settings=_settings(session, payload, processes),
         data=data,
         shares=[_share(session, local, index) for index in session.scenario.tasks_to_train()],
@@ -110,7 +110,7 @@ def _kinds(program: Program, dimension: int) -> list[str]:
 
 def _summary(session: Session, name: str, evaluates: bool) -> DataSummary:
     test = None
-    if evaluates:  # counted, not taken: few of the records are tokenised
+    if evaluates:  # counted, not taken: few of the records are tokenized
         test = min(len(session.pipeline.test(name)), session.args.fcit_eval_samples or sys.maxsize)
     if name not in session.scenario.datasets_to_train():
         return DataSummary(name, None, test, [])
@@ -148,11 +148,12 @@ def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, i
             down = [*method.sends(state).values(), state.base, *(of_rule for _ in rules.sends)]
             wants = method.wants(state.stage, state.round)
             up = [*(of_rule for _ in rules.wants), *(update for _ in {*wants} - {*rules.wants})]
-            found[state.stage, state.round] = tuple(
+            bytes_down, bytes_up = (
                 sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
             )
+            found[state.stage, state.round] = bytes_down, bytes_up
             state.base = _base_after(program, state)
-            state.method_state = method.remember(state, state, [{name: update for name in wants}], [1])
+            state.method_state = method.remember(state, state, [dict.fromkeys(wants, update)], [1])
     return found
 
 
@@ -167,11 +168,11 @@ def _base_after(program: Program, state: ServerState) -> Tensors:
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
-    """Most answers that all evaluations generate: one a test record; after training one more if it is no label of the set."""
+    """Most answers that all evaluations generate: one a test record; after training one more if it is not a label of the set."""
     args, scenario = session.args, session.scenario
     earlier = session.earlier.progress if session.earlier is not None else Progress()
     labels = session.pipeline.label_sets(scenario.datasets_to_train(), earlier.labels)
-    tests = {item.name: item.test for item in data}
+    tests = {item.name: item.test for item in data if item.test is not None}
     closed = {name for name in tests if labels.get(name) is not None}
     times = args.fcit_num_rounds if args.fcit_eval_every == "round" else 1
     unknown = tests.keys() - (earlier.zero_shot or {}).keys()
@@ -185,7 +186,7 @@ def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]
     return answers
 
 
-def model_size(model: nn.Module, bits: int | None) -> ModelSize:
+def model_size(model: PeftModel, bits: int | None) -> ModelSize:
     """What the memory estimate has to know about a model.
 
     Args:
@@ -200,7 +201,7 @@ def model_size(model: nn.Module, bits: int | None) -> ModelSize:
     for parameter in model.parameters():
         if parameter.requires_grad:
             trained.append(parameter)
-        elif id(parameter) in quantized:
+        elif bits and id(parameter) in quantized:
             frozen += parameter.numel() * bits // 8
         else:
             frozen += parameter.numel() * parameter.itemsize
@@ -245,7 +246,7 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
         "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
-        "partition": str(partition_options(args)),
+        "partition": str(session.partition.options),
         "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
         f"{training.gradient_accumulation_steps})",
         "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
@@ -262,7 +263,7 @@ def _notes(processes: int, stage: int, packing: bool) -> list[str]:
     guessed = "Activations are an estimate."
     if not packing:
         guessed = (
-            f"Token lengths are those of {SAMPLE} records a data set, the rest is not tokenised yet; activations are an "
+            f"Token lengths are those of {SAMPLE} records a dataset, the rest is not tokenized yet; activations are an "
             "estimate."
         )
     exact = f"Clients, records, steps and bytes are exact, as long as no client fails. {guessed}"

@@ -1,19 +1,18 @@
-"""``stage: fcit`` with ``do_train: false``: what a run has learnt, evaluated anew with other keys of inference."""
+"""``stage: fcit`` with ``do_train: false``: what a run has learned, evaluated again with other keys of inference."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 from llamafactory.extras import logging
 
+from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import check_keys, check_shapes
 from ..errors import FcitError
 from ..evaluation.report import Report, table
-from ..serving.trained import Learnt
-from ..state.names import MANIFEST
+from ..serving.trained import TrainedRun
+from ..state.names import MANIFEST, subspace_folder
 from ..state.progress import Progress
-from .evaluator import Evaluator
 from .report import report_of
 from .session import Session, adapter_config
 
@@ -25,7 +24,7 @@ _SCALE = ("r", "lora_alpha", "use_rslora")
 
 
 def evaluate_folder(session: Session, folder: Path) -> Report:
-    """Score the subspaces of a folder on the test records of the recipe's data sets; writes and prints a report.
+    """Score the subspaces of a folder on the test records of the recipe's datasets; writes and prints a report.
 
     Only the state at the folder's end is there, so the report has scores after the last stage alone: Last, but neither
     Avg nor forgetting.
@@ -37,18 +36,19 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     Raises:
         FcitError: The folder was not made by such a recipe; the sentence names the key.
     """
-    learnt = Learnt.read(folder)
-    _check(session, learnt)
+    trained = TrainedRun.read(folder)
+    _check(session, trained)
     args, scenario = session.args, session.scenario
     every = scenario.all_datasets()
-    labels = session.pipeline.label_sets(every, {})
-    evaluator = Evaluator(session.model, session.pipeline, session.encoder, args, session.generating_args, labels)
+    if trained.state.base and session.base_weights is None:  # the run's aggregation has changed them, the recipe's does not
+        session = dataclasses.replace(session, base_weights=BaseWeights(session.model))
+    evaluator = session.evaluator(session.pipeline.label_sets(every, {}))
     evaluator.check(every)
     begin = time.perf_counter()
     progress = Progress()
     if args.fcit_zero_shot:
         progress.zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free
-    scores = evaluator.evaluate(learnt.state, every, args.fcit_eval_restricted != "false")
+    scores = evaluator.evaluate(trained.state, every, args.fcit_eval_restricted != "false")
     progress.add_scores(scenario.num_stages - 1, scores.free, scores.restricted, scores.other)
     progress.seconds = dict.fromkeys(("total", "evaluate"), time.perf_counter() - begin)
     report = dataclasses.replace(report_of(session, progress), avg=None, forgetting=None, bwt=None, fwt=None)
@@ -59,19 +59,18 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     return report
 
 
-def _check(session: Session, learnt: Learnt) -> None:
+def _check(session: Session, trained: TrainedRun) -> None:
     for key in _TOKENS:
-        ours, theirs = getattr(session.args, f"fcit_{key}"), learnt.manifest[key]
+        ours, theirs = getattr(session.args, f"fcit_{key}"), trained.manifest[key]
         if ours != theirs:
-            raise FcitError(f"`fcit_{key}` is {ours!r}, but {learnt.folder / MANIFEST} has {theirs!r}; give the run's own.")
-    for k, subspace in enumerate(learnt.state.subspaces):
-        what = f"subspace in {learnt.folder}/subspaces/{k}"
+            raise FcitError(f"`fcit_{key}` is {ours!r}, but {trained.folder / MANIFEST} has {theirs!r}; give the run's own.")
+    for k, subspace in enumerate(trained.state.subspaces):
+        what = f"subspace in {trained.folder / subspace_folder(k)}"
         check_keys(session.program.blank, subspace, what)
         check_shapes(session.program.blank, subspace, what)
-    file = learnt.folder / "subspaces" / "0" / "adapter_config.json"
-    theirs, ours = json.loads(file.read_text(encoding="utf-8")), adapter_config(session.model)
+    theirs, ours = trained.source.adapter_config, adapter_config(session.model)
     for key in _SCALE:
         if theirs.get(key) != ours.get(key):
             raise FcitError(
-                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {file}; give the run's own."
+                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {trained.source.adapter_config_file}; give the run's own."
             )

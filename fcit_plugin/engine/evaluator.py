@@ -1,15 +1,15 @@
-"""Evaluation by generation: every sample through its own activation, batches of mixed data sets."""
+"""Evaluation by generation: every sample through its own activation, batches of mixed datasets."""
 
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
+from peft import PeftModel
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -28,15 +28,16 @@ from ..knowledge.image_tokens import Samples, encoder_inputs
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from ..state.server_state import ServerState
 from .deepspeed import gathering
+from .processes import Processes
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores from 0 to 100 by data set.
+    """Scores from 0 to 100 by dataset.
 
     Attributes:
-        free: The data set's own metric.
-        restricted: The same with answers restricted to the data set's label set; None where the answers are open.
+        free: The dataset's own metric.
+        restricted: The same with answers restricted to the dataset's label set; None where the answers are open.
         other: By its further metrics: metric and score.
     """
 
@@ -46,7 +47,7 @@ class Scores:
 
 
 class Evaluator:
-    """Answers the test records of data sets and scores the answers.
+    """Answers the test records of datasets and scores the answers.
 
     Args:
         model: PEFT model that also trains.
@@ -54,18 +55,20 @@ class Evaluator:
         encoder: Identity encoder.
         args: The recipe's fcit keys.
         generating_args: LLaMA-Factory's generating arguments; decoding is greedy whatever they say.
-        labels: The label set of each data set, None where answers are open.
+        labels: The label set of each dataset, None where answers are open.
+        processes: The processes of this run, which share the records.
         base_weights: The base weights, where the server changes them.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PeftModel,
         pipeline: Pipeline,
         encoder: IdentityEncoder,
         args: FcitArguments,
         generating_args: Any,
         labels: Mapping[str, Sequence[str] | None],
+        processes: Processes,
         base_weights: BaseWeights | None = None,
     ) -> None:
         self.model = model
@@ -73,6 +76,7 @@ class Evaluator:
         self.encoder = encoder
         self.args = args
         self.labels = labels
+        self.processes = processes
         self.base_weights = base_weights
         self.max_new_tokens = generating_args.max_new_tokens
         self.batch_size = pipeline.training_args.per_device_eval_batch_size
@@ -88,25 +92,27 @@ class Evaluator:
 
         Args:
             state: Subspaces, tokens and shared trainables.
-            names: Data sets.
-            restricted: Whether to answer from the data sets' own labels too.
+            names: Datasets.
+            restricted: Whether to answer from the datasets' own labels too.
             router: Weighs the subspaces; None for the recipe's activation of the state's identity tokens.
         """
         samples = self._samples(names)
         write_shared(self.model, state.shared)
         if self.base_weights is not None:
             self.base_weights.write(state.base)
-        router = router or Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
+        if router is None:
+            assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
+            router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
                 _Row(s.name, i, feature, text)
                 for s in samples
-                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions))
+                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
             free = self._generate(rows, router, activation, "Evaluating")
             closed = free if restricted else {}
-            tries = {s.name: self._trie(s.name) for s in samples} if closed else {}
-            closed = {key: ids for key, ids in closed.items() if tries[key[0]] is not None}
+            tries = {s.name: trie for s in samples if (trie := self._trie(s.name)) is not None} if closed else {}
+            closed = {key: ids for key, ids in closed.items() if key[0] in tries}
             # an answer that is one of the labels already is what restricted decoding would give: it is not decoded again
             astray = [
                 dataclasses.replace(row, trie=tries[row.name])
@@ -115,7 +121,7 @@ class Evaluator:
             ]
             closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
         answers, in_labels = self._texts(free), self._texts(closed)
-        return self._on_main(
+        return self.processes.compute_on_main(
             lambda: Scores(
                 {s.name: s.score(s.scoring.main, answers) for s in samples},
                 {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
@@ -124,13 +130,13 @@ class Evaluator:
         )
 
     def check(self, names: Sequence[str]) -> None:
-        """Score the data sets' own answers: what a metric lacks, or cannot read, is better known before the training.
+        """Score the datasets' own answers: what a metric lacks, or cannot read, is better known before the training.
 
         Args:
-            names: Data sets.
+            names: Datasets.
 
         Raises:
-            FcitError: Answers of a data set cannot be scored; the sentence names it.
+            FcitError: Answers of a dataset cannot be scored; the sentence names it.
         """
         samples = self._samples(names)
 
@@ -141,23 +147,15 @@ class Evaluator:
                     try:
                         sample.score(metric, answers)
                     except ValueError as error:
-                        raise FcitError(f"The data set {sample.name} cannot be scored by {metric}: {error}") from error
+                        raise FcitError(f"The dataset {sample.name} cannot be scored by {metric}: {error}") from error
 
-        self._on_main(try_all)
+        self.processes.compute_on_main(try_all)
 
     def _samples(self, names: Sequence[str]) -> list["_Sample"]:
         return [
             _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), self.pipeline.catalogue.metrics(name))
             for name in names
         ]
-
-    def _on_main(self, compute: Callable[[], Any]) -> Any:
-        """What the main process computes, in all processes: a metric may start a Java machine of 2 GB."""
-        args = self.pipeline.training_args
-        found = [compute() if args.process_index == 0 else None]
-        if args.world_size > 1:
-            dist.broadcast_object_list(found, src=0)
-        return found[0]
 
     @contextlib.contextmanager
     def _answering(self, state: ServerState) -> Iterator[Activation | None]:
@@ -179,23 +177,24 @@ class Evaluator:
     def _generate(
         self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
-        """The token ids generated for each row, by data set and number of the record."""
+        """The token ids generated for each row, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        args = self.pipeline.training_args
-        mine = range(args.process_index, len(batches), args.world_size)
+        processes = self.processes
+        mine = [*range(processes.rank, len(batches), processes.count)]
         if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
-            rounds = -(-len(batches) // args.world_size)
-            mine = [*mine, *[0] * (rounds - len(mine))]
+            rounds = -(-len(batches) // processes.count)
+            mine += [0] * (rounds - len(mine))
+        silent = not processes.is_main or self.pipeline.training_args.disable_tqdm
         found: dict[tuple[str, int], list[int]] = {}
-        for number in tqdm(mine, desc=title, leave=False, disable=args.process_index != 0 or args.disable_tqdm):
+        for number in tqdm(mine, desc=title, leave=False, disable=silent):
             batch = batches[number]
             inputs = self._inputs(batch)
             if activation is not None:
                 weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
                 activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
             found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
-        return _gather(found, args.world_size)
+        return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
     def _encoder_inputs(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
         """What the identity encoder is given of the prompts."""
@@ -218,10 +217,11 @@ class Evaluator:
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
     def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
-        constraint = {}
-        if batch[0].trie is not None:
+        constraint: dict[str, Any] = {}
+        tries = [row.trie for row in batch if row.trie is not None]
+        if tries:  # all rows of a batch have one, or none has
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
-                batch[row].trie, ids[length:].tolist(), self.stop_ids
+                tries[row], ids[length:].tolist(), self.stop_ids
             )
         output = self.model.generate(
             **inputs,
@@ -234,13 +234,13 @@ class Evaluator:
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
-            synced_gpus=is_deepspeed_zero3_enabled() and self.pipeline.training_args.world_size > 1,
+            synced_gpus=is_deepspeed_zero3_enabled() and self.processes.count > 1,
             **constraint,
         )
         return output[:, length:].tolist()
 
     def _texts(self, generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
-        """Answers by data set, in the records' order."""
+        """Answers by dataset, in the records' order."""
         answers: dict[str, list[str]] = {}
         for name, i in sorted(generated):
             text = self.pipeline.tokenizer.decode(generated[name, i], skip_special_tokens=True)
@@ -258,7 +258,7 @@ class Evaluator:
         return len(ids) == self.max_new_tokens  # cut off on its way, as the restricted answer would be
 
     def _trie(self, name: str) -> dict | None:
-        """The data set's own labels as a prefix tree of token ids; None where the answers are open."""
+        """The dataset's own labels as a prefix tree of token ids; None where the answers are open."""
         labels = self.labels.get(name)
         if labels is None:
             return None
@@ -306,7 +306,7 @@ def _as_prediction(answer: Answer) -> str:
     return answer[0] if answer and isinstance(answer[0], str) else str(list(answer))
 
 
-def media_types(model: torch.nn.Module, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+def media_types(model: PeftModel, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Which prompt tokens stand for an image (1) or a video (2), where the model asks for it.
 
     Qwen-VL models lay image tokens out in a grid (M-RoPE). In training LLaMA-Factory's collator computes the positions;
@@ -326,15 +326,6 @@ def _next_ids(trie: dict, so_far: list[int], stop_ids: list[int]) -> list[int]:
     for token in so_far:
         trie = trie.get(token, {})
     return list(trie) or stop_ids[:1]
-
-
-def _gather(found: dict, world_size: int) -> dict:
-    """The answers of all processes."""
-    if world_size == 1:
-        return found
-    parts: list[dict] = [{} for _ in range(world_size)]
-    dist.all_gather_object(parts, found)
-    return {key: answer for part in parts for key, answer in part.items()}
 
 
 @contextlib.contextmanager

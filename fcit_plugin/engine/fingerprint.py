@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,30 +19,41 @@ from ..data.pipeline import Pipeline, Split
 from ..errors import FcitError
 from ..scenario.tasks import Scenario
 
-#: How the keys are called that tell what a data set is tested on, and how it is scored.
-TEST_RECORDS, METRICS = "test records of {}", "metrics of {}"
+#: What decides beside the keys of a recipe, as commits and reports call it.
+NUM_PROCESSES, BASE_MODEL, EARLIER_RUN = "num_processes", "base_model_fingerprint", "earlier_run_fingerprint"
+#: What they are called in a sentence, and by :func:`dataset_key` the parts of a dataset.
+_IN_WORDS = {
+    NUM_PROCESSES: "the number of processes",
+    BASE_MODEL: "the fingerprint of `model_name_or_path`",
+    EARLIER_RUN: "the fingerprint of the run in `adapter_name_or_path`",
+}
+_PARTS_IN_WORDS = {
+    "train": "the training set of `{}`",
+    "test": "the test set of `{}`",
+    "metrics": "the scoring of `{}`",
+}
 
 #: Keys that may differ: where things lie and are shown, how much memory evaluation takes, what an fcit stage sets itself.
 #: All others count, also those of a later LLaMA-Factory: better refused for nothing than gone on with other numbers.
 FREE = (
     # output and logging
-    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*"),
-    *("logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug"),
-    *("*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates"),
-    *("fcit_dry_run", "fcit_client_timeout", "fcit_max_round_retries"),
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
+    "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
+    "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
+    "fcit_dry_run", "fcit_client_timeout", "fcit_max_round_retries",
     # folders: what lies in them is compared instead
-    *("model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir"),
+    "model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir",
     # processes and loading
-    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
-    *("preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank"),
-    *("ddp_backend", "ddp_timeout"),
-    *("ray_*", "master_*", "device_map"),
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank",
+    "ddp_backend", "ddp_timeout",
+    "ray_*", "master_*", "device_map",
     # evaluation is ours, and greedy
-    *("per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty"),
-    *("skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*"),
+    "per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty",
+    "skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*",
     # never on disk
-    *("*_token", "*_api_key", "*_secret"),
-)
+    "*_token", "*_api_key", "*_secret",
+)  # fmt: skip
 
 
 def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
@@ -54,7 +66,7 @@ def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
     Returns:
         Parsed values by key, JSON-friendly.
     """
-    found: dict[str, Any] = {"number of processes": world_size}
+    found: dict[str, Any] = {NUM_PROCESSES: world_size}
     for part in parts:
         for item in dataclasses.fields(part):
             value = _plain(getattr(part, item.name))
@@ -63,13 +75,24 @@ def deciding_keys(parts: Iterable[Any], world_size: int) -> dict[str, Any]:
     return found
 
 
+def dataset_key(name: str, part: str) -> str:
+    """The key of what decides about a dataset.
+
+    Args:
+        name: The dataset.
+        part: "train" for its training records, "test" for its test records, "metrics" for how it is scored.
+    """
+    return f"datasets.{name}.{part}"
+
+
 def data_keys(pipeline: Pipeline, scenario: Scenario, args: FcitArguments) -> dict[str, str]:
-    """What decides about each data set: the number of its records with a sum over them, and how it is scored."""
-    found = {f"data set {name}": data_fingerprint(pipeline.train(name)) for name in scenario.datasets_to_train()}
+    """What decides about each dataset: the number of its records with a sum over them, and how it is scored."""
+    trained = scenario.datasets_to_train()
+    found = {dataset_key(name, "train"): data_fingerprint(pipeline.train(name)) for name in trained}
     for name in scenario.all_datasets() if args.fcit_eval_every != "never" else ():
         metrics = pipeline.catalogue.metrics(name)
-        found[TEST_RECORDS.format(name)] = data_fingerprint(pipeline.test(name))
-        found[METRICS.format(name)] = ", ".join([metrics.main, *metrics.also])
+        found[dataset_key(name, "test")] = data_fingerprint(pipeline.test(name))
+        found[dataset_key(name, "metrics")] = ", ".join([metrics.main, *metrics.also])
     return found
 
 
@@ -114,7 +137,7 @@ def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterabl
     if found:
         raise FcitError(
             f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(found)}. "
-            "Take these back, or begin anew in another `output_dir` or with `overwrite_output_dir: true`."
+            "Take these back, or begin again in another `output_dir` or with `overwrite_output_dir: true`."
         )
 
 
@@ -122,10 +145,16 @@ def differing(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable
     """Which of some keys differ between two recipes, in words; see :func:`check_same`."""
     defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
     return [
-        f"`{key}` was {then!r} and is {now!r}"
+        f"{_in_words(key)} was {then!r} and is {now!r}"
         for key in sorted(keys)
         if (then := saved.get(key, defaults.get(key))) != (now := ours.get(key, defaults.get(key)))
     ]
+
+
+def _in_words(key: str) -> str:
+    """What a deciding key is called in a sentence."""
+    dataset = re.fullmatch(rf"datasets\.(.+)\.({'|'.join(_PARTS_IN_WORDS)})", key)
+    return _PARTS_IN_WORDS[dataset[2]].format(dataset[1]) if dataset else _IN_WORDS.get(key, f"`{key}`")
 
 
 def digest_of(keys: Mapping[str, Any]) -> str:

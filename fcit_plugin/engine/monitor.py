@@ -65,7 +65,7 @@ class Monitor:
     def client_step(self, config: ClientConfig, loss: float | None) -> None:
         """One optimizer step of a client is done."""
         self.step += 1
-        shown = {"client": config.client, "subspace": config.subspace}
+        shown: dict[str, Any] = {"client": config.client, "subspace": config.subspace}
         if loss is not None:
             shown["loss"] = f"{loss:.4f}"
         self._bar.set_description(f"Stage {config.stage} round {config.round}", refresh=False)

@@ -9,23 +9,23 @@ import numpy as np
 import torch
 from datasets import Dataset
 from llamafactory.model import load_model
-from torch import nn
+from peft import PeftModel
 from typing_extensions import override
 
 from ..adapters.lora import read_shared
 from ..data.pipeline import Pipeline
 from ..knowledge.sources import source_dimension
-from ..recipe.base_model import named
+from ..recipe.base_model import naming_the_model
 from ..state.checkpoints import Checkpoints
 from .open_session import check_output_dir, load_tokenizer_module, make_program, pipeline_parts, read_records, read_setup
 from .session import Session, Setup, adapter_config
 
-#: Records of each data set that are tokenised, spread evenly over it.
+#: Records of each dataset that are tokenized, spread evenly over it.
 SAMPLE = 32
 
 
 class SamplePipeline(Pipeline):
-    """Reads all records, and tokenises a few of them; all where their lengths say how they are packed."""
+    """Reads all records, and tokenizes a few of them; all where their lengths say how they are packed."""
 
     def __init__(self, model_args, data_args, *args) -> None:
         data_args = copy.copy(data_args)
@@ -40,7 +40,7 @@ class SamplePipeline(Pipeline):
 
     @override
     def _load(self, name: str, generate: bool):
-        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each data set
+        with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each dataset
             return super()._load(name, generate)
 
 
@@ -75,14 +75,14 @@ def open_dry_session(
         read_records(setup, pipeline)
         if setup.earlier is not None:
             setup.earlier.check_data({})
-    with named(model_args, OSError):
+    with naming_the_model(model_args, OSError):
         model = _model_of_shapes(setup, tokenizer_module["tokenizer"])
     program = make_program(setup, model)
     if setup.earlier is not None:
         state, *_ = setup.earlier.load(setup.processes)
         targets = adapter_config(model)["target_modules"]
         setup.earlier.check_model(state, program.blank, targets, read_shared(model), None)
-    if setup.args.fcit_reference == "oracle":
+    if setup.args.fcit_bound == "oracle":
         dimension = len(setup.scenario.tasks)
     else:
         dimension = source_dimension(*setup.identity_source, model, tokenizer_module["tokenizer"])
@@ -100,7 +100,7 @@ def open_dry_session(
     )
 
 
-def _model_of_shapes(setup: Setup, tokenizer: Any) -> nn.Module:
+def _model_of_shapes(setup: Setup, tokenizer: Any) -> PeftModel:
     model_args, finetuning_args = copy.copy(setup.model_args), copy.copy(setup.finetuning_args)
     model_args.train_from_scratch = True  # from the configuration alone
     finetuning_args.pure_bf16 = setup.request.aside.get("pure_bf16", False)

@@ -23,12 +23,12 @@ from ..federation.folders import DESCRIPTION
 from ..federation.program import Program
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
-from ..recipe.base_model import check_model, named
+from ..recipe.base_model import check_model, naming_the_model
 from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
+from ..state.folder import StateFolder
 from ..state.names import MANIFEST
-from ..state.server_state import check_state
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
 from .oracle import TaskEncoder, TaskPipeline
@@ -56,7 +56,7 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
     held = check_output_dir(setup, checkpoints, start)
     tokenizer_module = load_tokenizer_module(setup)
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
-    oracle = setup.args.fcit_reference == "oracle"
+    oracle = setup.args.fcit_bound == "oracle"
     pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
     data = {}
     if setup.request.stage == "fcit":
@@ -64,7 +64,7 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
         data = data_keys(pipeline, setup.scenario, setup.args)
         if setup.earlier is not None:
             setup.earlier.check_data(data)
-    with named(model_args, OSError):
+    with naming_the_model(model_args, OSError):
         model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
     base_fingerprint = fingerprint(model)
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
@@ -73,7 +73,8 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
         state, *_ = setup.earlier.load(setup.processes)
         targets = adapter_config(model)["target_modules"]
         setup.earlier.check_model(state, program.blank, targets, read_shared(model), base_fingerprint)
-    base_weights = BaseWeights(model) if program.aggregation.changes_base else None
+    changes = program.aggregation.changes_base and setup.request.stage != "fcit_aggregate"  # which computes without the model
+    base_weights = BaseWeights(model) if changes else None
     session = Session(
         **vars(setup),
         checkpoints=checkpoints,
@@ -141,7 +142,9 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
     )
     _check_datasets(setup)
     if args.fcit_state_dir is not None:
-        _check_recipe(setup, Path(args.fcit_state_dir), check_state(Path(args.fcit_state_dir)))
+        source = StateFolder(Path(args.fcit_state_dir))
+        source.check()
+        _check_recipe(setup, source.path, source.manifest)
     config = check_model(model_args)
     if args.fcit_identity_source != "text":
         check_family(config, args.fcit_identity_source)
@@ -176,7 +179,7 @@ def _check_recipe(setup: Setup, folder: Path, manifest: dict[str, Any]) -> None:
     if manifest["stage"] >= setup.scenario.num_stages:
         raise FcitError(
             f"The run of `fcit_state_dir` {folder} is finished: there is no further round to take part in; to go on with "
-            "new tasks, put their stages behind the old ones in `fcit_stages`."
+            "new tasks, put their stages after the old ones in `fcit_stages`."
         )
 
 
@@ -235,7 +238,7 @@ def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
     Raises:
         FcitError: They cannot be loaded; the sentence names the model.
     """
-    with named(setup.model_args, OSError, ValueError):
+    with naming_the_model(setup.model_args, OSError, ValueError):
         return load_tokenizer(setup.model_args)
 
 

@@ -1,4 +1,4 @@
-"""The task-known oracle (``fcit_reference: oracle``): identity tokens that name the task, whatever the instruction says.
+"""The task-known oracle (``fcit_bound: oracle``): identity tokens that name the task, whatever the instruction says.
 
 All else is DISCO's: clients of one task, and of no other, share a subspace, and a test record is answered by its own
 task's subspace alone. What separates a run from its oracle is what routing by instructions costs.
@@ -17,17 +17,17 @@ from ..scenario.tasks import Scenario
 
 
 def task_of(scenario: Scenario) -> dict[str, str]:
-    """The name of the task of each data set.
+    """The name of the task of each dataset.
 
     Raises:
-        FcitError: A data set is part of several tasks.
+        FcitError: A dataset is part of several tasks.
     """
     found: dict[str, str] = {}
     for task in scenario.tasks:
         for name in task.datasets:
             if name in found:
                 raise FcitError(
-                    f"`fcit_reference: oracle` needs one task for each data set, and {name} is part of two "
+                    f"`fcit_bound: oracle` needs one task for each dataset, and {name} is part of two "
                     f"({found[name]}, {task.name}); change `fcit_stages`."
                 )
             found[name] = task.name
@@ -50,7 +50,7 @@ class TaskEncoder:
 
 
 class TaskPipeline(Pipeline):
-    """Data whose records have the name of their task as instruction; what is learnt and asked stays as it is.
+    """Data whose records have the name of their task as instruction; what is learned and asked stays as it is.
 
     Args:
         scenario: Its tasks; the others are those of :class:`Pipeline`.

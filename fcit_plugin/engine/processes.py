@@ -5,8 +5,9 @@ every client the processes tell each other how it went, over a group of their ow
 because it still waits for the one that failed, that one gives up after a while, and torchrun ends them all.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -28,13 +29,26 @@ class Processes:
     """
 
     def __init__(self, patience: timedelta = PATIENCE) -> None:
-        several = dist.is_initialized() and dist.get_world_size() > 1
-        self._group = dist.new_group(backend="gloo", timeout=patience) if several else None
+        self._group: dist.ProcessGroup | None = None
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            group = dist.new_group(backend="gloo", timeout=patience)
+            assert not isinstance(group, int)  # the number that stands for a group without this process
+            self._group = group
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return 0 if self._group is None else dist.get_rank(self._group)
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return 1 if self._group is None else dist.get_world_size(self._group)
 
     @property
     def is_main(self) -> bool:
         """Whether this process speaks for the run."""
-        return self._group is None or dist.get_rank(self._group) == 0
+        return self.rank == 0
 
     def failure(self, own: str | None) -> str | None:
         """The failure of the first process that has one.
@@ -44,7 +58,7 @@ class Processes:
         """
         if self._group is None:
             return own
-        heard: list[str | None] = [None] * dist.get_world_size(self._group)
+        heard: list[str | None] = [None] * self.count
         dist.all_gather_object(heard, own, group=self._group)
         return next((failure for failure in heard if failure is not None), None)
 
@@ -55,6 +69,24 @@ class Processes:
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
+
+    def compute_on_main(self, compute: Callable[[], T]) -> T:
+        """What the main process alone computes, in all of them.
+
+        The others wait as long as for a gradient (LLaMA-Factory's ``ddp_timeout``): a metric may take its time, and start a
+        Java machine of 2 GB.
+        """
+        box = [compute() if self.is_main else None]
+        if self._group is not None:
+            dist.broadcast_object_list(box, src=0)
+        return cast(T, box[0])
+
+    def gather(self, own: T) -> list[T]:
+        """What each process has, by rank; they wait for each other as in :meth:`compute_on_main`."""
+        found: list[Any] = [own] * self.count
+        if self._group is not None:
+            dist.all_gather_object(found, own)
+        return found
 
     def any(self, own: bool) -> bool:
         """Whether it is true in any process."""
@@ -70,14 +102,14 @@ class Deadline(TrainerCallback):
 
     Args:
         timeout: Seconds.
-        agreement: Of the processes.
+        processes: Those that end together.
         message: What the error says.
         clock: Tells the time in seconds.
     """
 
-    def __init__(self, timeout: float, agreement: Processes, message: str, clock) -> None:
+    def __init__(self, timeout: float, processes: Processes, message: str, clock) -> None:
         self._end = clock() + timeout
-        self._agreement = agreement
+        self._processes = processes
         self._message = message
         self._clock = clock
 
@@ -87,5 +119,5 @@ class Deadline(TrainerCallback):
         Raises:
             TimeoutError: It takes too long.
         """
-        if self._agreement.any(self._clock() > self._end):
+        if self._processes.any(self._clock() > self._end):
             raise TimeoutError(self._message)

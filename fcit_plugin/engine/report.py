@@ -21,8 +21,8 @@ def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] |
     given, scenario = session.request.given, session.scenario
     return make_report(
         progress,
-        method=given.fcit_reference or given.fcit_method,
-        reference=given.fcit_reference,
+        method=given.fcit_bound or given.fcit_method,
+        reference=given.fcit_bound,
         setting=scenario.name if session.earlier is not None else given.fcit_setting,
         seed=session.training_args.seed,
         stages=[scenario.datasets_of_stage(t) for t in range(scenario.num_stages)],

@@ -1,6 +1,5 @@
 """Where a run begins: at the beginning, or after the last round of an earlier run that was committed."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from llamafactory.extras.constants import TRAINER_LOG
 
 from ..errors import FcitError
 from ..federation.client_states import ClientStates
-from ..state.checkpoints import FOLDER, PROGRESS, RECIPE, Checkpoints, number_of
-from ..state.names import read_object
-from ..state.progress import NEEDED, Progress
+from ..files import read_json_lines, read_object
+from ..state.checkpoints import FOLDER, RECIPE, Checkpoints, number_of
+from ..state.folder import StateFolder
+from ..state.progress import Progress
 from ..state.sealed import problems
-from ..state.server_state import ServerState, load_state
+from ..state.server_state import ServerState
 from .fingerprint import check_same
 from .processes import Processes
 
@@ -39,24 +39,26 @@ class Start:
         """Whether it is one of these commits."""
         return self.folder.resolve().parent == checkpoints.folder.resolve()
 
-    def load(self, agreement: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+    def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
         """The server's state, how far the run had come, and its log; the main process reads and tells the others."""
-        return agreement.from_main(_load(self.folder) if agreement.is_main else None)
+        loaded = processes.from_main(_load(self.folder) if processes.is_main else None)
+        assert loaded is not None  # it is the main process's
+        return loaded
 
-    def client_states(self, agreement: Processes) -> ClientStates:
+    def client_states(self, processes: Processes) -> ClientStates:
         """What the simulated clients had kept to themselves; read and told in the same way."""
         states = ClientStates()
-        if agreement.is_main:
+        if processes.is_main:
             states.read(self.folder)
-        return agreement.from_main(states)
+        return processes.from_main(states)
 
     def check(self, part: str, ours: dict[str, Any], arguments: tuple[Any, ...] = ()) -> None:
         """Refuse a recipe that would give other numbers; see :func:`fcit_plugin.engine.fingerprint.check_same`."""
         check_same(self.recipe[part], ours, arguments, self.folder)
 
 
-def find_start(training_args, stage: str, agreement: Processes) -> Start | None:
-    """The commit that this run goes on from, None to begin anew. All processes get the same answer.
+def find_start(training_args, stage: str | None, processes: Processes) -> Start | None:
+    """The commit that this run goes on from, None to begin again. All processes get the same answer.
 
     LLaMA-Factory's habits: ``resume_from_checkpoint`` says so, with true or a path; without it an output folder that holds
     an earlier run goes on, unless ``overwrite_output_dir`` is true.
@@ -71,7 +73,7 @@ def find_start(training_args, stage: str, agreement: Processes) -> Start | None:
         return None
     if wanted is False or (wanted is None and training_args.overwrite_output_dir):
         return None
-    return agreement.from_main(_find(Path(training_args.output_dir), wanted) if agreement.is_main else None)
+    return processes.from_main(_find(Path(training_args.output_dir), wanted) if processes.is_main else None)
 
 
 def _wanted(given: Any) -> bool | Path | None:
@@ -81,10 +83,8 @@ def _wanted(given: Any) -> bool | Path | None:
 
 
 def _load(folder: Path) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
-    state, _ = load_state(folder)
-    lines = (folder / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
-    progress = read_object(folder / PROGRESS, NEEDED)
-    return state, Progress.from_dict(progress), [json.loads(line) for line in lines]
+    held = StateFolder(folder)
+    return held.load(), held.progress(), list(read_json_lines(folder / TRAINER_LOG).values())
 
 
 def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
@@ -110,7 +110,7 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
     if found.bad:
         raise FcitError(
             f"None of the {len(found.bad)} commits in {checkpoints.folder} is good; "
-            "set `overwrite_output_dir: true` and take `resume_from_checkpoint` out to begin anew."
+            "set `overwrite_output_dir: true` and take `resume_from_checkpoint` out to begin again."
         )
     if wanted:
         logger.info_rank0(f"{output_dir} holds no commit to resume from yet; the run begins at the beginning.")
@@ -118,4 +118,5 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
 
 
 def _start(folder: Path) -> Start:
+    StateFolder(folder).check()  # before keys are compared, which had other names in other formats
     return Start(folder, number_of(folder), read_object(folder / RECIPE, ("keys", "data")))

@@ -19,14 +19,14 @@ from ..federation.in_process_grid import InProcessGrid
 from ..federation.messages import config_of, config_record
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
-from ..files import write_bytes, write_json
+from ..files import write_json, write_text
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
-from .evaluator import Evaluator, Scores
-from .fingerprint import digest_of
+from .evaluator import Scores
+from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of
 from .hub import Hub
 from .monitor import Monitor
 from .report import named_arguments, report_of
@@ -37,6 +37,8 @@ logger = logging.get_logger(__name__)
 
 class FederatedRun:
     """All stages and rounds, from the beginning or from the session's commit."""
+
+    monitor: Monitor
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -55,11 +57,7 @@ class FederatedRun:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
-        self.evaluator = Evaluator(
-            *(session.model, session.pipeline, session.encoder, session.args, session.generating_args),
-            self.progress.labels,
-            session.base_weights,
-        )
+        self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())
         self.monitor = Monitor(
@@ -119,9 +117,10 @@ class FederatedRun:
 
     def _go_on(self) -> None:
         session, start = self.session, self.session.start
+        assert start is not None
         finished = self.state.stage == session.program.num_stages
         if finished:
-            logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written anew.")
+            logger.info_rank0(f"The run in {session.output_dir} is finished; its report is written again.")
         if not session.is_main:
             return
         if not finished:
@@ -187,17 +186,17 @@ class FederatedRun:
             mean = sum(scores.free.values()) / len(scores.free)
             self.monitor.write(
                 f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
-                f"mean score {mean:.2f} over {len(scores.free)} data sets seen."
+                f"mean score {mean:.2f} over {len(scores.free)} datasets seen."
             )
         for values in scalars:
             self.monitor.scalars(values)
         self._commit(state)
 
-    def _data_keys(self) -> dict[str, str]:
+    def _data_keys(self) -> dict[str, str | None]:
         """What lies in folders and decides the numbers."""
         session = self.session
-        found = {**session.data, "weights of model_name_or_path": session.base_fingerprint}
-        return found if session.earlier is None else {**found, "run in adapter_name_or_path": session.earlier.digest}
+        found: dict[str, str | None] = {**session.data, BASE_MODEL: session.base_fingerprint}
+        return found if session.earlier is None else {**found, EARLIER_RUN: session.earlier.digest}
 
     def _number(self, stage: int, round: int) -> int:
         """Rounds before this one, over all stages."""
@@ -265,14 +264,14 @@ class FederatedRun:
             pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
             shared=SHARED if self.state.shared else None,
         )
-        write_bytes(output_dir / CARD, card.encode())
+        write_text(output_dir / CARD, card)
         write_json(output_dir / PROGRESS, progress.to_dict())
         session.save(self.state, output_dir)
         print(table(report))
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
 
     def _metrics(self, names: Iterable[str]) -> dict[str, str]:
-        """The metric that gives each data set's score."""
+        """The metric that gives each dataset's score."""
         if self.args.fcit_eval_every == "never":
             return {}
         return {name: self.session.catalogue.metrics(name).main for name in names}

@@ -1,11 +1,12 @@
 """The parts of an fcit stage, ready to be used; :mod:`.open_session` makes them."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from peft import PeftModel
 
 from .. import __version__
 from ..adapters.base_weights import BaseWeights
@@ -18,13 +19,17 @@ from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.program import Program
 from ..federation.server import first_state
 from ..knowledge.image_tokens import token_width
+from ..recipe.partition_options import partition_options
 from ..recipe.request import Request
+from ..scenario.partition import Partition
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
+from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
-from ..state.server_state import ServerState, load_state, save_state
+from ..state.server_state import ServerState, save_state
 from .client_training import LocalTrainer
 from .continuation import Earlier
+from .evaluator import Evaluator
 from .processes import Processes
 from .resume import Start
 from .trainers import LOCAL_STAGES
@@ -32,8 +37,22 @@ from .trainers import LOCAL_STAGES
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG, CARD = "training_loss.png", "README.md"
 WRITTEN = (
-    *(MANIFEST, DESCRIPTION, WEIGHTS, TOKENS, SHARED, BASE_CHANGE, RULES, METHOD_STATE, PROGRESS, REPORT_JSON, MATRIX_CSV),
-    *(MATRIX_PNG, SUBSPACES_PNG, PARTITION_PNG, LOSS_PNG, CARD),
+    MANIFEST,
+    DESCRIPTION,
+    WEIGHTS,
+    TOKENS,
+    SHARED,
+    BASE_CHANGE,
+    RULES,
+    METHOD_STATE,
+    PROGRESS,
+    REPORT_JSON,
+    MATRIX_CSV,
+    MATRIX_PNG,
+    SUBSPACES_PNG,
+    PARTITION_PNG,
+    LOSS_PNG,
+    CARD,
 )
 
 
@@ -83,8 +102,9 @@ class Setup:
         return (*theirs, self.args)
 
     @property
-    def base_model(self) -> str | None:
+    def base_model(self) -> str:
         """The base model by the name that the recipe has for it."""
+        assert self.request.base_model is not None  # LLaMA-Factory insists on one
         return self.request.base_model
 
     @property
@@ -151,7 +171,7 @@ class Session(Setup):
     start: Start | None
     pipeline: Pipeline
     data: dict[str, str]
-    model: torch.nn.Module
+    model: PeftModel
     base_fingerprint: str | None
     base_weights: BaseWeights | None
     encoder: Any
@@ -159,9 +179,18 @@ class Session(Setup):
 
     def clear_results(self) -> None:
         """Take away what a finished run leaves, beside its log and its commits."""
-        for name in WRITTEN:  # the manifest first: without it the rest is no FCIT folder
+        for name in WRITTEN:  # the manifest first: without it the rest is not an FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
         shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)
+
+    @property
+    def partition(self) -> Partition:
+        """Who has which records.
+
+        Raises:
+            FcitError: The recipe asks for released partition files that are not there.
+        """
+        return Partition(self.scenario, self.pipeline, partition_options(self.args), self.training_args.seed)
 
     def first_state(self) -> ServerState:
         """The state before the first round."""
@@ -173,8 +202,9 @@ class Session(Setup):
         Raises:
             FcitError: It does not fit the model.
         """
+        assert self.args.fcit_state_dir is not None  # who asks has it
         folder = Path(self.args.fcit_state_dir)
-        state, _ = load_state(folder)
+        state = StateFolder(folder).load()
         for subspace in state.subspaces:
             check_keys(self.program.blank, subspace, f"state {folder}")
             check_shapes(self.program.blank, subspace, f"state {folder}")
@@ -188,11 +218,30 @@ class Session(Setup):
             self.encoder,
             self.scenario,
             self.program.method,
+            self.args,
             self.finetuning_args,
             self.processes,
-            base_weights=self.base_weights,
+            partition=None if self.own_datasets else self.partition,
             own_datasets=self.own_datasets,
+            base_weights=self.base_weights,
             make_callback=make_callback,
+        )
+
+    def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:
+        """What answers test records with this session's model.
+
+        Args:
+            labels: The label set of each dataset, None where answers are open.
+        """
+        return Evaluator(
+            self.model,
+            self.pipeline,
+            self.encoder,
+            self.args,
+            self.generating_args,
+            labels,
+            self.processes,
+            base_weights=self.base_weights,
         )
 
     def save(self, state: ServerState, folder: Path) -> None:

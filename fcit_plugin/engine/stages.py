@@ -1,6 +1,6 @@
 """The three fcit stages: the whole loop (:mod:`.run`), one client of one round, and the aggregator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def run_client(session: Session) -> None:
     args, program = session.args, session.program
     state = session.load_state()
     client = args.fcit_client
+    assert client is not None  # the stage needs one
     sampled = program.work(state.stage, state.round)
     if session.own_datasets:
         task = sampled[client].task if client in sampled else 0
@@ -99,15 +100,15 @@ def run_aggregate(session: Session) -> None:
     logger.info_rank0(f"{len(done.replies)} updates are folded in; the next server state is in {session.output_dir}.")
 
 
-def _read_updates(folders: list[str], most: int) -> tuple[dict[str, Message], list[str]]:
+def _read_updates(folders: Sequence[str], most: int) -> tuple[dict[str, Message], list[str]]:
     """The replies in update folders, by folder, and why others cannot be read.
 
-    A name that is no folder is the caller's slip and refused; what is in a folder is the client's.
+    A name that is not a folder is the caller's slip and refused; what is in a folder is the client's.
     """
     updates, reasons = {}, []
     for folder in folders:
         if not Path(folder).is_dir():
-            raise FcitError(f"`fcit_update_dirs`: {folder} is no folder.")
+            raise FcitError(f"`fcit_update_dirs`: {folder} is not a folder.")
         if folder in updates:
             raise FcitError(f"`fcit_update_dirs`: {folder} appears twice.")
         try:
@@ -136,7 +137,10 @@ def run_stage(request: Request, model_args: Any, data_args: Any, training_args: 
 
     Args:
         request: What the recipe asks of us.
-        model_args, data_args, training_args, finetuning_args: LLaMA-Factory's argument objects.
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        finetuning_args: Its fine-tuning arguments.
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
     if request.args.fcit_dry_run:
@@ -146,6 +150,7 @@ def run_stage(request: Request, model_args: Any, data_args: Any, training_args: 
     if request.evaluated is not None:
         evaluate_folder(session, request.evaluated)
         return
+    assert request.stage is not None  # otherwise LLaMA-Factory runs its own
     {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[request.stage](session)
     if dist.is_initialized():
         dist.barrier()

@@ -1,29 +1,38 @@
 """The weights that a client trains: which layers get LoRA, and whether the projector is unfrozen."""
 
-import torch
+from collections.abc import Sequence
 
+import torch
+from peft import PeftModel
+
+from ..arguments import FcitArguments
 from ..errors import FcitError, nearest
 
 
-def check_targets(model: torch.nn.Module, finetuning_args) -> None:
+def check_targets(model: torch.nn.Module, targets: Sequence[str], args: FcitArguments) -> None:
     """Refuse keys that name layers which the base model does not have; PEFT would pass over some of several targets.
 
+    Args:
+        model: The base model.
+        targets: ``lora_target``.
+        args: Our keys.
+
     Raises:
-        FcitError: A LoRA target matches nothing, or there is no projector; the sentence names the key.
+        FcitError: A LoRA target matches nothing, or there is not a projector; the sentence names the key.
     """
     names = [name for name, _ in model.named_modules()]
-    for target in finetuning_args.lora_target:
+    for target in targets:
         if target != "all" and not any(f".{name}".endswith(f".{target}") for name in names):
             layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
             raise FcitError(f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}")
-    if finetuning_args.fcit_request.args.fcit_projector_learning_rate is not None and not projectors(model):
+    if args.fcit_projector_learning_rate is not None and not projectors(model):
         raise FcitError(
             "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
             "has none; take the key out."
         )
 
 
-def unfreeze_projector(model: torch.nn.Module, finetuning_args) -> None:
+def unfreeze_projector(model: PeftModel, finetuning_args) -> None:
     """Make the multimodal projector trainable, unless the recipe freezes it.
 
     It is trained in float32, as LLaMA-Factory trains LoRA, also inside a model of half precision; with ``pure_bf16``

@@ -63,5 +63,5 @@ class SampleGradients:
         """The number whose gradient is asked for."""
         if of is None:
             return self._trainer.compute_loss(self._trainer.model, batch)
-        learnt = batch["labels"][:, 1:] != IGNORE_INDEX  # the output at a token is about the next one
-        return of(self._trainer.model(**batch).logits[:, :-1][learnt].float())
+        learned = batch["labels"][:, 1:] != IGNORE_INDEX  # the output at a token is about the next one
+        return of(self._trainer.model(**batch).logits[:, :-1][learned].float())

@@ -14,7 +14,7 @@ def texts(answer: Answer) -> list[str]:
     Raises:
         FcitError: it holds none, or something else.
     """
-    given = [answer] if isinstance(answer, str) else list(answer)
+    given: list[object] = [answer] if isinstance(answer, str) else list(answer)
     found = [text for text in given if isinstance(text, str)]
     if not found or len(found) < len(given):
         raise FcitError(f"The answer {answer!r} is neither a text nor a list of texts.")

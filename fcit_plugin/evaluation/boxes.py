@@ -24,7 +24,7 @@ def iou(prediction: str, answer: Answer) -> float:
     """
     reference = parse_box(answer) if isinstance(answer, str) else _as_box(answer)
     if reference is None:
-        raise FcitError(f"The answer {answer!r} is no box of four numbers.")
+        raise FcitError(f"The answer {answer!r} is not a box of four numbers.")
     box = parse_box(prediction)
     return float(box is not None and _iou(box, reference) > 0.5)
 

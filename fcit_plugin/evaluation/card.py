@@ -29,7 +29,7 @@ def model_card(
         report: of the run.
         base_model: name or path of the model that was tuned.
         template: LLaMA-Factory's chat template of the run.
-        metrics: the metric that scored each data set; a data set that it lacks goes by "score".
+        metrics: the metric that scored each dataset; a dataset that it lacks goes by "score".
         pipeline_tag: what the Hub files the model under.
         shared: file of the shared trainables (projector), if there are any.
     """
@@ -58,7 +58,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _results(report: Report, metrics: Mapping[str, str], task: str) -> list[EvalResult]:
-    """Each data set's score after the last stage, and the summaries over all of them."""
+    """Each dataset's score after the last stage, and the summaries over all of them."""
     results = [
         EvalResult(
             task_type=task,

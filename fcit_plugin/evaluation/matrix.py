@@ -1,12 +1,13 @@
-"""The accuracy matrix a[t][i], score of data set i after stage t, and what is read off it (docs/reference/metrics.md)."""
+"""The accuracy matrix a[t][i], score of dataset i after stage t, and what is read off it (docs/reference/metrics.md)."""
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from statistics import fmean
 
 from ..errors import FcitError
+from ..files import write_rows
 
 Row = list[float | None]
 
@@ -45,12 +46,12 @@ class AccuracyMatrix:
 
     @property
     def rows(self) -> list[Row]:
-        """a: one row per stage, one column per data set, None where the data set was not (yet) evaluated."""
+        """a: one row per stage, one column per dataset, None where the dataset was not (yet) evaluated."""
         return [[scores.get(dataset) for dataset in self._datasets] for scores in self._scores]
 
     @property
     def last(self) -> float:
-        """Last = mean over the data sets evaluated after the last stage T of a[T][i]; evaluating all seen is D_T.
+        """Last = mean over the datasets evaluated after the last stage T of a[T][i]; evaluating all seen is D_T.
 
         Raises:
             FcitError: nothing was evaluated after the last stage.
@@ -71,7 +72,7 @@ class AccuracyMatrix:
     def forgetting(self) -> float:
         """Mean over i of max_t a[t][i] - a[T][i], where t runs over all stages, T among them: never negative.
 
-        i runs over the data sets that were evaluated after the last stage T and after an earlier one. Those
+        i runs over the datasets that were evaluated after the last stage T and after an earlier one. Those
         that are new in T can have lost nothing and would only dilute it. 0 if there are none, as with one stage.
 
         Raises:
@@ -91,10 +92,10 @@ class AccuracyMatrix:
     def fwt(self, zero_shot: Mapping[str, float]) -> float:
         """Transfer against the untuned model: mean over i of a[first stage that has i][i] - zero_shot[i].
 
-        i runs over the data sets that have both numbers.
+        i runs over the datasets that have both numbers.
 
         Raises:
-            FcitError: there is no such data set.
+            FcitError: there is no such dataset.
         """
         gains = [
             column[0] - zero_shot[dataset]
@@ -102,7 +103,7 @@ class AccuracyMatrix:
             if dataset in zero_shot and (column := self._column(dataset))
         ]
         if not gains:
-            raise FcitError("No data set has both a zero-shot score and one after a stage.")
+            raise FcitError("No dataset has both a zero-shot score and one after a stage.")
         return fmean(gains)
 
     def to_list(self) -> list[Row]:
@@ -114,21 +115,18 @@ class AccuracyMatrix:
         """Rebuild a matrix from its `datasets` and `to_list`.
 
         Raises:
-            FcitError: a row has not one entry for each data set.
+            FcitError: a row has not one entry for each dataset.
         """
         matrix = cls(datasets)
         for stage, row in enumerate(rows):
             if len(row) != len(datasets):
-                raise FcitError(f"After stage {stage} there are {len(row)} scores, but {len(datasets)} data sets.")
+                raise FcitError(f"After stage {stage} there are {len(row)} scores, but {len(datasets)} datasets.")
             matrix.add(stage, {name: a for name, a in zip(datasets, row, strict=True) if a is not None})
         return matrix
 
     def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write one line per stage and one column per data set, empty where None."""
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["stage", *self._datasets])
-            writer.writerows([stage, *row] for stage, row in enumerate(self.rows))
+        """Write one line per stage and one column per dataset, empty where None."""
+        write_rows(Path(path), [["stage", *self._datasets], *([stage, *row] for stage, row in enumerate(self.rows))])
 
     def _last_scores(self) -> dict[str, float]:
         if not self._scores or not self._scores[-1]:

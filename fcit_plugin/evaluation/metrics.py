@@ -1,4 +1,4 @@
-"""How the answers to one data set are scored, and the registry of the metrics (docs/reference/metrics.md)."""
+"""How the answers to one dataset are scored, and the registry of the metrics (docs/reference/metrics.md)."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from .captions import COCO, rouge_l
 from .questions import anls, vqa
 
 Metric = Callable[[Sequence[str], Sequence[Answer]], float]
-"""(predictions, answers) of a whole data set -> score from 0 to 100."""
+"""(predictions, answers) of a whole dataset -> score from 0 to 100."""
 
 
 def mean_of(rate: Callable[[str, Answer], float]) -> Metric:
@@ -62,11 +62,12 @@ def get_metric(name: str) -> Metric:
         raise FcitError(
             f"The metric {name!r} is unknown; did you mean {closest(str(name), metrics)!r}? Valid are {', '.join(metrics)}."
         )
-    return metrics[name].load()
+    metric: Metric = metrics[name].load()
+    return metric
 
 
 def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) -> float:
-    """Return the score of one data set by a registered metric, from 0 to 100.
+    """Return the score of one dataset by a registered metric, from 0 to 100.
 
     Raises:
         FcitError: unknown metric, no predictions, or not one answer for each prediction.
@@ -78,7 +79,7 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) ->
 
 
 def label_set(answers: Sequence[Answer], limit: int = 64) -> tuple[str, ...] | None:
-    """Return the sorted distinct answers of a data set, or None where answers are open.
+    """Return the sorted distinct answers of a dataset, or None where answers are open.
 
     Open are more than `limit` distinct ones, and records with several answers or a box.
     """

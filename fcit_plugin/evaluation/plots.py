@@ -17,11 +17,11 @@ from ..errors import FcitError
 from .matrix import AccuracyMatrix
 
 INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
-_COLOURS = "Blues"  # one hue from light to dark: the same for every kind of eye
+_COLORS = "Blues"  # one hue from light to dark: the same for every kind of eye
 
 
 def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike[str], title: str = "Score after each stage") -> None:
-    """Draw the accuracy matrix as a heat map, stages down, data sets across, blank where not evaluated.
+    """Draw the accuracy matrix as a heat map, stages down, datasets across, blank where not evaluated.
 
     Raises:
         FcitError: the matrix is empty.
@@ -45,13 +45,13 @@ def plot_accuracy_matrices(
     """Draw accuracy matrices of several runs one below the other.
 
     Args:
-        matrices: by the name of the run, scores [stages, data sets], None where not evaluated.
+        matrices: by the name of the run, scores [stages, datasets], None where not evaluated.
         datasets: their names.
         path: of the PNG file.
         title: of the picture.
 
     Raises:
-        FcitError: there is no matrix.
+        FcitError: there is not a matrix.
     """
     rows: list[Sequence[float | None]] = []
     names: list[str] = []
@@ -101,10 +101,10 @@ def plot_subspaces(
 def plot_partition(
     partition: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Records of each client, task by task"
 ) -> None:
-    """Draw how many records each client (down) has of each data set of each task (across), 0 as blank.
+    """Draw how many records each client (down) has of each dataset of each task (across), 0 as blank.
 
-    The colours grow with the square root of the number, so that small parts differ to the eye beside large ones. With more
-    than 100 clients there are colours alone.
+    The colors grow with the square root of the number, so that small parts differ to the eye beside large ones. With more
+    than 100 clients there are colors alone.
 
     Args:
         partition: entries with the keys task, dataset and records (one number per client).
@@ -137,7 +137,7 @@ def plot_partition(
 
 
 def _partition_names(partition: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One name per column: the data set, with its task where that is not the same."""
+    """One name per column: the dataset, with its task where that is not the same."""
     names = [(short_name(entry["task"]), short_name(entry["dataset"])) for entry in partition]
     return [dataset if task == dataset else f"{task}: {dataset}" for task, dataset in names]
 
@@ -187,7 +187,7 @@ def plot_training_loss(log: Sequence[Mapping[str, Any]], path: str | PathLike[st
 
 
 def short_name(dataset: str) -> str:
-    """Return a name for people: without the prefix `fcit_` that all our data sets share."""
+    """Return a name for people: without the prefix `fcit_` that all our datasets share."""
     return dataset.removeprefix("fcit_")
 
 
@@ -210,13 +210,13 @@ def heat_map(
         cells: the numbers.
         row_names: at the left.
         column_names: below.
-        limits: of the colour scale.
+        limits: of the color scale.
         form: of the numbers; empty for none, and no names of the rows either.
-        label: of the colour scale.
+        label: of the color scale.
         title: of the picture.
         slanted: turn the column names.
         row_height: inches.
-        power: the colour grows with this power of the number.
+        power: the color grows with this power of the number.
 
     Raises:
         FcitError: there is no cell.
@@ -230,7 +230,7 @@ def heat_map(
     figure, axes = new_figure(max(width, 1.0 + 0.1 * len(title)), height)
     figure.suptitle(title, x=0.02, ha="left")
     scale = PowerNorm(power, *limits)
-    image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLOURS, norm=scale, aspect="auto", interpolation="nearest")
+    image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLORS, norm=scale, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(cells):
         if form and np.isfinite(value):
             dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
@@ -252,7 +252,7 @@ def heat_map(
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Centred running mean over about a twelfth of the values, ignoring NaN; shorter at both ends."""
+    """Centered running mean over about a twelfth of the values, ignoring NaN; shorter at both ends."""
     width = max(3, len(values) // 12) | 1
     window = np.ones(min(width, len(values)))
     known = np.isfinite(values)

@@ -25,7 +25,7 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 def vqa(prediction: str, answers: Answer) -> float:
     """Return the VQA accuracy of one answer: min(humans who gave it / 3, 1), averaged over leaving each human out.
 
-    Prediction and human answers (ten in VQA v2) are normalised alike, see `normalise`. Antol et al., "VQA: Visual
+    Prediction and human answers (ten in VQA v2) are normalized alike, see `normalize`. Antol et al., "VQA: Visual
     Question Answering", arXiv 1505.00468, and https://visualqa.org/evaluation.html.
 
     Raises:
@@ -36,12 +36,12 @@ def vqa(prediction: str, answers: Answer) -> float:
             f"The metric vqa needs the answers of several people (VQA v2 has ten, four are the fewest), got {answers!r}; "
             "exact_match does with one."
         )
-    given, said = normalise(prediction), [normalise(answer) for answer in texts(answers)]
+    given, said = normalize(prediction), [normalize(answer) for answer in texts(answers)]
     matching = said.count(given)
     return sum(min((matching - (answer == given)) / 3, 1.0) for answer in said) / len(said)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Return an answer in the form that VQA compares: the rules of https://visualqa.org/evaluation.html.
 
     Lower case, number words as digits, without articles, contractions with their apostrophe, without periods that are

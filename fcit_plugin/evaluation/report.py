@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, TypedDict, get_args, get_origin, is_typeddict
 
 from ..errors import FcitError
-from ..files import write_bytes
+from ..files import read_json, write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .tables import markdown, plain
@@ -55,7 +55,7 @@ class ProductError(TypedDict):
 
 
 class Share(TypedDict):
-    """How many records of a data set each client has, one number per client."""
+    """How many records of a dataset each client has, one number per client."""
 
     task: str
     dataset: str
@@ -76,18 +76,18 @@ class Report:
 
     Attributes:
         method: continual method, `fcit_method`.
-        reference: `fcit_reference` if the run is a bound that methods are compared with, not a method.
+        reference: `fcit_bound` if the run is a bound that methods are compared with, not a method.
         setting: `fcit_setting`.
         seed: seed of the run.
         arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
         earlier: of a run that goes on from others, those: entries with the keys stage (its first one) and arguments.
-        stages: the data sets of each stage.
+        stages: the datasets of each stage.
         datasets: names of the columns of the matrices.
-        accuracy: scores after each stage [stage][data set], None where not evaluated; may be empty.
-        accuracy_restricted: the same with answers restricted to the data set's own labels, None too for open answers.
-        scores_other: after each stage the scores by further metrics: data set -> metric -> score.
+        accuracy: scores after each stage [stage][dataset], None where not evaluated; may be empty.
+        accuracy_restricted: the same with answers restricted to the dataset's own labels, None too for open answers.
+        scores_other: after each stage the scores by further metrics: dataset -> metric -> score.
         zero_shot: scores of the untuned model, if it was evaluated.
-        last: summary, as :class:`AccuracyMatrix` defines it; None, like the next four, where there is nothing to summarise.
+        last: summary, as :class:`AccuracyMatrix` defines it; None, like the next four, where there is nothing to summarize.
             Of the reference zero_shot it is the mean over `zero_shot`.
         avg: summary.
         forgetting: summary.
@@ -150,11 +150,11 @@ class Report:
 
     @property
     def final_scores(self) -> dict[str, float]:
-        """The scores after the last stage that was evaluated, by data set; empty if none was."""
+        """The scores after the last stage that was evaluated, by dataset; empty if none was."""
         return self.scores_after(len(self.accuracy) - 1)
 
     def scores_after(self, stage: int) -> dict[str, float]:
-        """Return the scores after a stage by data set, without those that were not evaluated."""
+        """Return the scores after a stage by dataset, without those that were not evaluated."""
         row = self.accuracy[stage] if 0 <= stage < len(self.accuracy) else []
         return {name: score for name, score in zip(self.datasets, row, strict=False) if score is not None}
 
@@ -168,10 +168,10 @@ class Report:
         """Rebuild a report from `to_dict`, also after JSON. A key that not every report needs may be missing.
 
         Raises:
-            FcitError: it is no report; the message is a reason for the caller's sentence.
+            FcitError: it is not a report; the message is a reason for the caller's sentence.
         """
         if not isinstance(values, dict):
-            raise FcitError("it is no JSON object")
+            raise FcitError("it is not JSON object")
         items = {item.name: item for item in fields(cls)}
         wrong = [key for key, item in items.items() if key in values and not _fits(values[key], item.type)]
         wrong += [key for key, item in items.items() if key not in values and item.default is item.default_factory is MISSING]
@@ -198,10 +198,11 @@ class Report:
         file = report_file(path)
         if not file.is_file():
             raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
+        values = read_json(file)
         try:
-            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            return cls.from_dict(values)
         except ValueError as error:
-            raise FcitError(f"{file} is no report of an fcit run, or a damaged one: {error}.") from error
+            raise FcitError(f"{file} is not a report of an fcit run, or a damaged one: {error}.") from error
 
     def write(self, output_dir: str | PathLike[str]) -> None:
         """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
@@ -242,7 +243,7 @@ def report_file(path: str | PathLike[str]) -> Path:
 
 
 def table(report: Report) -> str:
-    """Return the table printed at the end of a run: stages down, data sets across, and the summary below."""
+    """Return the table printed at the end of a run: stages down, datasets across, and the summary below."""
     blocks = [report.title]
     for heading, rows in _tables(report):
         blocks.append(f"{heading}:\n{plain(rows)}")
@@ -277,7 +278,7 @@ def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     untuned: list[tuple[str, Row]] = [("untuned", [report.zero_shot.get(name) for name in names])]
     tables = {
         "Score": untuned + _name_stages(report.accuracy),
-        "Score with answers restricted to the data set's own labels": _name_stages(report.accuracy_restricted),
+        "Score with answers restricted to the dataset's own labels": _name_stages(report.accuracy_restricted),
     }
     header = ["", *map(short_name, names)]
     filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}

@@ -1,13 +1,14 @@
 """Several runs side by side: which belong together, mean and deviation over their seeds, as tables."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from ..files import write_rows
 from .plots import short_name
 from .report import Report
 from .tables import Rows
@@ -64,15 +65,15 @@ class Group:
         return Spread.of([measure(report) for report in self.reports])
 
     def final_score(self, dataset: str) -> Spread | None:
-        """Return mean and deviation of a data set's score after the last stage."""
+        """Return mean and deviation of a dataset's score after the last stage."""
         return self.spread(lambda report: report.final_scores.get(dataset))
 
     def matrix(self, datasets: Sequence[str]) -> list[list[Spread | None]]:
-        """Return mean and deviation of the score of each data set after each stage."""
+        """Return mean and deviation of the score of each dataset after each stage."""
         return [[self._score(stage, name) for name in datasets] for stage in range(self._num_stages)]
 
     def curve(self) -> list[Spread | None]:
-        """Return, stage by stage, mean and deviation of the mean score over the data sets seen so far."""
+        """Return, stage by stage, mean and deviation of the mean score over the datasets seen so far."""
         return [self._seen_mean(stage) for stage in range(self._num_stages)]
 
     @property
@@ -88,7 +89,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs of one setting on the same data sets.
+    """Groups of runs of one setting on the same datasets.
 
     Attributes:
         setting: of all runs.
@@ -106,11 +107,11 @@ class Comparison:
     def title(self) -> str:
         """Setting and size."""
         stages = max(len(report.stages) for group in self.groups for report in group.reports)
-        return f"{self.setting}: {_count(stages, 'stage')}, {_count(len(self.datasets), 'data set')}"
+        return f"{self.setting}: {_count(stages, 'stage')}, {_count(len(self.datasets), 'dataset')}"
 
 
 def compare(reports: Mapping[str, Report]) -> list[Comparison]:
-    """Sort runs into comparisons by setting and data sets, and there into groups by all but the seed.
+    """Sort runs into comparisons by setting and datasets, and there into groups by all but the seed.
 
     Runs of one group that share a seed cannot be told apart by their reports; each becomes a group of its own under its name.
 
@@ -148,7 +149,7 @@ def summary_rows(comparison: Comparison, measures: Mapping[str, Measure] = MEASU
 
 
 def final_rows(comparison: Comparison) -> Rows:
-    """Return the table of scores after the last stage, a column for each data set."""
+    """Return the table of scores after the last stage, a column for each dataset."""
     rows = [["", *map(short_name, comparison.datasets)]]
     for label, scores in comparison.zero_shot.items():
         rows.append([label, *(f"{scores[name]:.2f}" for name in comparison.datasets)])
@@ -172,22 +173,21 @@ def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> st
 
 
 def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str]) -> None:
-    """Write one line for each group: mean and deviation of every measure and of every data set after the last stage."""
+    """Write one line for each group: mean and deviation of every measure and of every dataset after the last stage."""
     names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.datasets))
     numbers = [*MEASURES, *names]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))])
-        for comparison in comparisons:
-            for label, scores in comparison.zero_shot.items():
-                found: dict[str, Spread | None] = {"Last": Spread(fmean(scores.values()), None)}
-                found |= {name: Spread(score, None) for name, score in scores.items()}
-                writer.writerow([comparison.setting, label, "", "", *_numbers(found, numbers)])
-            for group in comparison.groups:
-                found = {name: group.spread(measure) for name, measure in MEASURES.items()}
-                found |= {name: group.final_score(name) for name in comparison.datasets}
-                seeds = " ".join(str(report.seed) for report in group.reports)
-                writer.writerow([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
+    rows: list[list[Any]] = [["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))]]
+    for comparison in comparisons:
+        for label, scores in comparison.zero_shot.items():
+            found: dict[str, Spread | None] = {"Last": Spread(fmean(scores.values()), None)}
+            found |= {name: Spread(score, None) for name, score in scores.items()}
+            rows.append([comparison.setting, label, "", "", *_numbers(found, numbers)])
+        for group in comparison.groups:
+            found = {name: group.spread(measure) for name, measure in MEASURES.items()}
+            found |= {name: group.final_score(name) for name in comparison.datasets}
+            seeds = " ".join(str(report.seed) for report in group.reports)
+            rows.append([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
+    write_rows(Path(path), rows)
 
 
 def _make_comparison(reports: Mapping[str, Report]) -> Comparison:
@@ -222,14 +222,13 @@ def _label(report: Report, among: Sequence[Report]) -> str:
     A bound differs from methods in much that it does not choose, so it is told from runs of its own kind alone.
     """
     peers = [other for other in among if other.reference == report.reference]
-    told = [arguments for other in peers if (arguments := _arguments(other))]
     own = _arguments(report)
-    differing = [key for key, value in own.items() if any(other.get(key) != value for other in told)]
+    differing = [key for key, value in own.items() if any(_arguments(other).get(key) != value for other in peers)]
     return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_value_text(own[key])}" for key in differing)])
 
 
 def _zero_shot_scores(groups: Sequence[Group], datasets: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The different scores of the untuned model, of the runs that have one for each data set."""
+    """The different scores of the untuned model, of the runs that have one for each dataset."""
     found: dict[tuple[float, ...], list[str]] = {}
     for group in groups:
         for report in group.reports:

@@ -14,15 +14,15 @@ from .plots import GRID, INK, new_figure, plot_accuracy_matrices, save_figure, s
 from .report import Report
 from .side_by_side import MEASURES, Comparison, Measure, Spread
 
-# Okabe and Ito's colours, which all kinds of eyes tell apart, without their yellow, which is lost on white;
-# markers say it once more; after the last of them lines are broken and bars are hollow; a group has its colour by its
+# Okabe and Ito's colors, which all kinds of eyes tell apart, without their yellow, which is lost on white;
+# markers say it once more; after the last of them lines are broken and bars are hollow; a group has its color by its
 # place in the comparison, so that it is the same in curves and in points
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 _MARKERS = "osD^vPX"
 
 
 def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
-    """Draw the mean score over the data sets seen so far after each stage, a line for each group.
+    """Draw the mean score over the datasets seen so far after each stage, a line for each group.
 
     A band goes one standard deviation to both sides where a group has several runs. A group that has but one stage where
     others have several (a bound trained on everything at once) is a level line.
@@ -40,26 +40,26 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     for i, label, curve in curves:
         at = [stage for stage, spread in enumerate(curve) if spread]
         mean, deviation = _means_and_deviations(curve)
-        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
-        style = "-" if i < len(_COLOURS) else "--"
+        color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
+        style = "-" if i < len(_COLORS) else "--"
         if len(curve) == 1 < stages:
-            axes.axhline(mean[0], color=colour, linestyle=":", linewidth=1.8, label=label)
+            axes.axhline(mean[0], color=color, linestyle=":", linewidth=1.8, label=label)
             continue
-        axes.plot(at, mean, color=colour, marker=marker, linestyle=style, markersize=5, linewidth=1.8, label=label)
+        axes.plot(at, mean, color=color, marker=marker, linestyle=style, markersize=5, linewidth=1.8, label=label)
         top = max(top, *(mean + deviation))
         if deviation.any():
             low, high = np.maximum(mean - deviation, 0), mean + deviation
-            axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(at, low, high, color=color, alpha=0.18, linewidth=0)
     axes.set_xticks(range(stages))
     axes.set_xlim(-0.25, stages - 0.75)
     axes.set_xlabel("stage")
-    _finish(figure, axes, top, f"{comparison.setting}: mean score over the data sets seen, after each stage", path)
+    _finish(figure, axes, top, f"{comparison.setting}: mean score over the datasets seen, after each stage", path)
 
 
 def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
-    """Draw the score of each data set after the last stage, a bar for each group, with its standard deviation.
+    """Draw the score of each dataset after the last stage, a bar for each group, with its standard deviation.
 
-    The untuned model's scores are grey bars.
+    The untuned model's scores are gray bars.
 
     Raises:
         FcitError: no run was evaluated after its last stage.
@@ -81,13 +81,13 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
         mean, deviation = _means_and_deviations(finals)
         top = max(top, *(mean + deviation))
         k = i - untuned
-        colour = "#999999" if k < 0 else _COLOURS[k % len(_COLOURS)]
+        color = "#999999" if k < 0 else _COLORS[k % len(_COLORS)]
         axes.bar(
             places[at] + (i - (len(bars) - 1) / 2) * width,
             mean,
             0.88 * width,
-            color=colour if k < len(_COLOURS) else "white",
-            edgecolor=colour,  # so that 0 is a line and not nothing
+            color=color if k < len(_COLORS) else "white",
+            edgecolor=color,  # so that 0 is a line and not nothing
             linewidth=1.0,
             label=label,
             yerr=np.where(deviation > 0, deviation, np.nan),
@@ -96,7 +96,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
     axes.set_xticks(places, map(short_name, comparison.datasets), rotation=30, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(places) - 0.4)
-    _finish(figure, axes, top, f"{comparison.setting}: score of each data set after the last stage", path)
+    _finish(figure, axes, top, f"{comparison.setting}: score of each dataset after the last stage", path)
 
 
 def plot_matrices(comparison: Comparison, path: str | PathLike[str]) -> None:
@@ -107,7 +107,7 @@ def plot_matrices(comparison: Comparison, path: str | PathLike[str]) -> None:
     """
     found = {group.label: group.matrix(comparison.datasets) for group in comparison.groups}
     means = {label: [[spread.mean if spread else None for spread in row] for row in rows] for label, rows in found.items()}
-    plot_accuracy_matrices(means, comparison.datasets, path, f"{comparison.setting}: score of each data set after each stage")
+    plot_accuracy_matrices(means, comparison.datasets, path, f"{comparison.setting}: score of each dataset after each stage")
 
 
 def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str | PathLike[str], title: str) -> None:
@@ -131,8 +131,8 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
             [place + (j - (len(found) - 1) / 2) * width for place in places],
             mean,
             0.88 * width,
-            color=_COLOURS[j % len(_COLOURS)],
-            edgecolor=_COLOURS[j % len(_COLOURS)],
+            color=_COLORS[j % len(_COLORS)],
+            edgecolor=_COLORS[j % len(_COLORS)],
             linewidth=1.0,
             label=name,
             yerr=np.where(deviation > 0, deviation, np.nan),
@@ -145,9 +145,9 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
 
 
 def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
-    """Draw Last of each group over the megabytes that travelled in one run, both ways together.
+    """Draw Last of each group over the megabytes that traveled in one run, both ways together.
 
-    Groups of which nothing travelled (bounds) are left out.
+    Groups of which nothing traveled (bounds) are left out.
 
     Raises:
         FcitError: nothing is left.
@@ -163,14 +163,14 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
     top = 0.0
     for i, label, megabytes, last in points:
         (y,), (deviation,) = _means_and_deviations([last])
-        colour = _COLOURS[i % len(_COLOURS)]
+        color = _COLORS[i % len(_COLORS)]
         axes.errorbar(
             megabytes,
             y,
             yerr=deviation or None,
-            color=colour,
+            color=color,
             marker=_MARKERS[i % len(_MARKERS)],
-            markerfacecolor=colour if i < len(_COLOURS) else "white",
+            markerfacecolor=color if i < len(_COLORS) else "white",
             linestyle="none",
             markersize=7,
             capsize=2.5,

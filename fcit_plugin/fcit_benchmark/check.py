@@ -34,13 +34,13 @@ class CheckedFile:
 
 
 def check_root(root: Path) -> None:
-    """Refuse a root that is no folder.
+    """Refuse a root that is not a folder.
 
     Raises:
         FcitError: It is none.
     """
     if not root.is_dir():
-        raise FcitError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
+        raise FcitError(f"There is not a folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
 
 
 def download_remedy(root: Path, file: str) -> str:
@@ -68,11 +68,11 @@ def check_train(root: Path, file: str) -> CheckedFile:
 
 
 def check_test(root: Path, layout: DatasetLayout) -> CheckedFile:
-    """Check the test file of a data set, and its caption file if it has one.
+    """Check the test file of a dataset, and its caption file if it has one.
 
     Args:
         root: Root of the benchmark.
-        layout: The data set.
+        layout: The dataset.
     """
     checked = CheckedFile(layout.test_path)
     try:

@@ -1,10 +1,9 @@
-"""Instructions and partitions from the Hugging Face data set MLLM-CL/FCIT.
+"""Instructions and partitions from the Hugging Face dataset MLLM-CL/FCIT.
 
 The hub has them in archives (``instruction/instruction_all.zip``), whose inner folders may change with an upload. A file is
 therefore put where the folder names that the benchmark knows say, whatever folders are around them.
 """
 
-import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from ..cache import cache_folder
 from ..errors import FcitError
+from ..files import write_bytes
 from .layout import HUB_DATASET, INSTRUCTIONS, LAYOUT, PARTITION_FOLDERS, PARTITIONS
 
 PARTS = {INSTRUCTIONS: "instruction*", PARTITIONS: "partition*"}
@@ -56,7 +56,7 @@ class DownloadResult:
         if not self.new[part] + self.kept[part]:
             seen = f"; it has {', '.join(self.unknown[:3])} ..." if self.unknown else ""
             raise FcitError(
-                f"No {part} were found in the Hugging Face data set {HUB_DATASET}{seen}. "
+                f"No {part} were found in the Hugging Face dataset {HUB_DATASET}{seen}. "
                 f"Look at {URL} and put them into the folder {part} by hand."
             )
 
@@ -104,7 +104,7 @@ def download(root: Path, parts: Sequence[str]) -> DownloadResult:
                 fetched.kept[part] += 1
                 continue
             with open_file() as source:
-                _write(root / place, source)
+                write_bytes(root / place, source.read())
             fetched.new[part] += 1
     return fetched
 
@@ -132,7 +132,7 @@ def _snapshot(patterns: list[str]) -> Path:
         return Path(snapshot_download(HUB_DATASET, repo_type="dataset", allow_patterns=patterns))
     except (OSError, httpx.HTTPError) as error:
         raise FcitError(
-            f"The Hugging Face data set {HUB_DATASET} cannot be fetched ({type(error).__name__}): connect to the network "
+            f"The Hugging Face dataset {HUB_DATASET} cannot be fetched ({type(error).__name__}): connect to the network "
             f"(and unset HF_HUB_OFFLINE), or put the files below the root of the benchmark by hand; they are at {URL}."
         ) from error
 
@@ -159,12 +159,3 @@ def _members(path: Path, name: str) -> Iterator[tuple[str, Opener]]:
                     yield f"{name}/{member.filename}", partial(archive.open, member)
     except zipfile.BadZipFile as error:
         raise FcitError(f"The archive {path} is broken ({error}); delete it and fetch it again.") from error
-
-
-def _write(path: Path, source: IO[bytes]) -> None:
-    """Write a file that appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    partial.replace(path)

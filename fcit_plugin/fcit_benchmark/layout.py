@@ -1,4 +1,4 @@
-"""Folder and file names of the released FCIT benchmark, and where each part of it is to be had.
+"""Folder and file names of the released FCIT benchmark, and where each part of it is available.
 
 Source: the README of the research code (https://github.com/Ghy0501/FCIT, commit 9b10259).
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..errors import FcitError
 
 HUB_DATASET = "MLLM-CL/FCIT"
-"""The Hugging Face data set with the instructions and the partitions."""
+"""The Hugging Face dataset with the instructions and the partitions."""
 
 INSTRUCTIONS, PARTITIONS, IMAGES = "instructions", "partitioned_data", "datasets"
 """The three folders below the root."""
@@ -25,7 +25,7 @@ IMAGES_HOW = ("all", "first", "none")
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """Where one data set lives.
+    """Where one dataset lives.
 
     Attributes:
         key: Name of the train entry in ``dataset_info.json``; the test entry is ``key + "_test"``.
@@ -33,7 +33,7 @@ class DatasetLayout:
         train_file: Train file in that folder.
         test_file: Test file in that folder.
         image_folder: Folder of the train images below ``datasets/``.
-        images_from: Where the images are to be had.
+        images_from: Where the images are available.
         test_image_folder: Folder of the test images; the train folder unless given.
         metric: How answers are scored: ``exact_match``, ``caption`` or ``iou``.
         also: Further metrics, reported under their own names.
@@ -181,11 +181,11 @@ _ALL = (
 )
 
 LAYOUT: dict[str, DatasetLayout] = {layout.key: layout for layout in _ALL}
-"""The twelve data sets by key, in the order task-related first, then the rest."""
+"""The twelve datasets by key, in the order task-related first, then the rest."""
 
 
 def choose(names: str | None) -> list[DatasetLayout]:
-    """The data sets that a comma-separated list of keys names; all for None.
+    """The datasets that a comma-separated list of keys names; all for None.
 
     Raises:
         FcitError: A key is unknown.
@@ -194,5 +194,5 @@ def choose(names: str | None) -> list[DatasetLayout]:
         return list(LAYOUT.values())
     unknown = [name for name in names.split(",") if name not in LAYOUT]
     if unknown:
-        raise FcitError(f"The benchmark has no data set `{unknown[0]}`; it has {', '.join(LAYOUT)}.")
+        raise FcitError(f"The benchmark has no dataset `{unknown[0]}`; it has {', '.join(LAYOUT)}.")
     return [LAYOUT[name] for name in dict.fromkeys(names.split(","))]

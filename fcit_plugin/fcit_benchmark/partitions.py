@@ -23,7 +23,7 @@ class ReleasedPartition:
         folder: Its path below the root.
         clients: How many client files are there.
         records: How many records they hold.
-        datasets: Keys of the data sets that the records are from, told by their images' folders.
+        datasets: Keys of the datasets that the records are from, told by their images' folders.
         defects: What is wrong with it.
     """
 
@@ -38,11 +38,11 @@ class ReleasedPartition:
 
 
 def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[ReleasedPartition]:
-    """All partitions with records of the data sets; none if there is no folder ``partitioned_data``.
+    """All partitions with records of the datasets; none if there is not a folder ``partitioned_data``.
 
     Args:
         root: Root of the benchmark.
-        layouts: The data sets.
+        layouts: The datasets.
     """
     folders = [
         (kind, path)

@@ -1,6 +1,6 @@
-"""The released files as plain LLaMA-Factory data sets (``formatting: sharegpt``), which need this plugin no longer."""
+"""The released files as plain LLaMA-Factory datasets (``formatting: sharegpt``), which need this plugin no longer."""
 
-import shutil
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..files import check_empty, write_json
+from ..files import whole_folder, write_json
 from .check import CheckedFile, check_root, check_test, check_train
 from .images import check_images
 from .layout import DatasetLayout
@@ -25,7 +25,7 @@ class PrepareResult:
     """What became of the files.
 
     Attributes:
-        written: Number of records written, by name of the data set.
+        written: Number of records written, by name of the dataset.
         defects: What was wrong; with ``written``, these records were left out.
     """
 
@@ -43,7 +43,7 @@ class PrepareResult:
 
 
 def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken: bool = False) -> PrepareResult:
-    """Convert data sets; nothing is written unless all of it can be.
+    """Convert datasets; nothing is written unless all of it can be.
 
     Each gets two files in ``out``, ``<key>.json`` and ``<key>_test.json``, and two entries in its ``dataset_info.json``. Test
     records keep their ``question_id``, and their box (``answer_bbox``) or captions (``references``) where they have one.
@@ -51,7 +51,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
     Args:
         root: Root of the benchmark.
         out: Folder to write, new or empty.
-        layouts: The data sets.
+        layouts: The datasets.
         drop_broken: Leave broken records out. Files that cannot be read stop the conversion all the same.
 
     Returns:
@@ -59,17 +59,12 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
         broken that is no single record.
 
     Raises:
-        FcitError: The root is no folder, or ``out`` is not empty.
+        FcitError: The root is not a folder, or ``out`` is not empty.
     """
     check_root(root)
-    out = out.expanduser().absolute()
-    check_empty(out)
     result = PrepareResult()
-    partial = out.parent / f".{out.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(_Defective), whole_folder(out.expanduser()) as partial:
         with tqdm(unit="record", leave=False, disable=None) as bar:
             for layout in layouts:
                 bar.set_description(layout.key)
@@ -77,13 +72,13 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
                 bar.update(result.written[layout.key] + result.written[f"{layout.key}_test"])
         write_json(partial / DATASET_INFO, entries)
         if any(d.record is None or not drop_broken for d in result.defects):
-            return PrepareResult(defects=result.defects)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return result
+            raise _Defective
+        return result
+    return PrepareResult(defects=result.defects)
+
+
+class _Defective(Exception):
+    """Some records are not to be written, so nothing is."""
 
 
 def _convert(root: Path, out: Path, layout: DatasetLayout, result: PrepareResult) -> dict[str, dict[str, Any]]:

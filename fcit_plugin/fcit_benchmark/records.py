@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
+from ..files import parse_json, read_bytes
 
 IMAGE = "<image>"
 """The image tag in an instruction. Train records carry it, test records do not."""
 
-_MEND = "mend the record or take it out"
+_MEND = "fix the record or take it out"
 
 
 @dataclass(frozen=True)
@@ -68,22 +69,22 @@ def read_json(root: Path, file: str) -> Any:
         file: Path below it.
 
     Raises:
-        BrokenFile: It is not there, empty, cut off, or no JSON; with the position.
+        BrokenFile: It is not there, empty, cut off, or not JSON; with the position.
     """
     path = root / file
     if not path.is_file():
         raise BrokenFile("missing file", file, "the file is not there")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content.strip():
         raise BrokenFile("empty file", file, "the file is empty")
     try:
-        return json.loads(content)
+        return parse_json(content)
     except UnicodeDecodeError as error:
-        problem = f"it is no UTF-8 text at byte {error.start}"
+        problem = f"it is not UTF-8 text at byte {error.start}"
         raise BrokenFile("invalid JSON", file, problem) from error
     except json.JSONDecodeError as error:
         cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
-        fault = "it is cut off" if cut_off else f"it is no JSON ({error.msg})"
+        fault = "it is cut off" if cut_off else f"it is not JSON ({error.msg})"
         problem = f"{fault} at line {error.lineno}, column {error.colno} (character {error.pos})"
         raise BrokenFile("invalid JSON", file, problem) from error
 
@@ -92,7 +93,7 @@ def read_records(root: Path, file: str) -> list[Any]:
     """The records of a train, test or partition file.
 
     Raises:
-        BrokenFile: The file cannot be read, is no list, or has no records.
+        BrokenFile: The file cannot be read, is not a list, or has no records.
     """
     records = read_json(root, file)
     if not isinstance(records, list):

@@ -19,7 +19,7 @@ Reference = list[str] | list[float]
 
 
 def read_box(value: Any) -> list[float]:
-    """A normalised box (x1, y1, x2, y2) from four numbers or a text with them.
+    """A normalized box (x1, y1, x2, y2) from four numbers or a text with them.
 
     Raises:
         FcitError: It is none; the message goes on from "the record ..." and says why.
@@ -87,7 +87,7 @@ class Captions:
         else:
             self._captions.setdefault(str(note["image_id"]), []).append(note["caption"])
             return
-        self.defects.append(Defect("captions", self.file, number, problem, "mend the annotation or take it out"))
+        self.defects.append(Defect("captions", self.file, number, problem, "fix the annotation or take it out"))
 
     def match(self, records: Sequence[dict[str, Any]]) -> list[list[str] | None]:
         """The captions of each record; None for a record that has none."""
@@ -136,9 +136,9 @@ def match_references(records: Sequence[Any], file: str, source: str, root: Path)
     """The reference of each test record, None for those that have none, and what is wrong.
 
     Args:
-        records: The test records of one file; what is no record is passed over.
+        records: The test records of one file; what is not a record is passed over.
         file: That file, for messages.
-        source: ``fcit_references`` of the data set's entry: a column of the records with a box or a list of texts, or a
+        source: ``fcit_references`` of the dataset's entry: a column of the records with a box or a list of texts, or a
             COCO caption file (``*.json``).
         root: Folder that a caption file is relative to.
 

@@ -1,4 +1,4 @@
-"""What of the benchmark is on disk, what is missing and where it is to be had, and every defect of what is there."""
+"""What of the benchmark is on disk, what is missing and where it is available, and every defect of what is there."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,7 @@ from .records import Defect
 
 @dataclass
 class DatasetReport:
-    """What was found of one data set.
+    """What was found of one dataset.
 
     Attributes:
         layout: Where it should be.
@@ -24,7 +24,7 @@ class DatasetReport:
         test: Its test file.
         images: Number of different images that its records name.
         images_found: How many of them are there and sound; None if images were not looked at.
-        partitions: The partitions with records of this data set.
+        partitions: The partitions with records of this dataset.
         defects: What is wrong, missing things included.
     """
 
@@ -43,7 +43,7 @@ class Report:
 
     Attributes:
         root: Its root.
-        datasets: The data sets that were looked at.
+        datasets: The datasets that were looked at.
         partitions: The partitions that were looked at.
     """
 
@@ -76,15 +76,15 @@ class Report:
 
 
 def verify(root: Path, layouts: Sequence[DatasetLayout], images: str = "first") -> Report:
-    """Look at the data sets, their images and their partitions.
+    """Look at the datasets, their images and their partitions.
 
     Args:
         root: Root of the benchmark.
-        layouts: The data sets.
+        layouts: The datasets.
         images: How closely to look at images, see :data:`fcit_plugin.fcit_benchmark.layout.IMAGES_HOW`.
 
     Raises:
-        FcitError: The root is no folder.
+        FcitError: The root is not a folder.
     """
     check_root(root)
     reports = []

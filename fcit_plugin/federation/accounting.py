@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arguments import FcitArguments
 
-#: Two runs are neighbours if they differ in one client, whose contributions are nothing (zeros) in one of them.
+#: Two runs are neighbors if they differ in one client, whose contributions are nothing (zeros) in one of them.
 RELATION = "one client's updates and tokens, or nothing in their place"
 
 
@@ -18,7 +18,7 @@ def spent(
     Who took part in which round is taken as known, which it is to every site with the recipe: then a client pays for
     the rounds that it took part in, and no sampling hides it. The epsilon is that of the client who pays most.
     ``epsilon_sampled`` holds against those who do not know who took part: amplified by sampling S of N without
-    replacement (Wang et al. 2019, arXiv 1808.00087, theorem 27), for which neighbours have one client's update
+    replacement (Wang et al. 2019, arXiv 1808.00087, theorem 27), for which neighbors have one client's update
     replaced by another's: a difference of up to twice the clipping norm.
 
     Args:

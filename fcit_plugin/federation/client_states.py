@@ -10,8 +10,7 @@ from pathlib import Path
 
 from flwr.app import RecordDict
 
-from ..files import write_bytes
-from ..state.server_state import check_tensors
+from ..files import check_tensors, write_bytes
 from .messages import ClientConfig
 from .stored import records_bytes, stored_records
 

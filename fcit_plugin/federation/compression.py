@@ -152,7 +152,7 @@ class RestoredArray(Array):
 
     Args:
         sent: x.
-        change: Q(y - x) as it travelled; of the right shape and dtype.
+        change: Q(y - x) as it traveled; of the right shape and dtype.
         scale: Its scale.
         compression: What made it.
     """

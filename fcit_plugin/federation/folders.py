@@ -6,9 +6,7 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from ..errors import FcitError
-from ..files import write_bytes, write_json
-from ..state.names import read_object
-from ..state.server_state import check_tensors
+from ..files import check_tensors, read_object, write_bytes, write_json
 from .messages import CONFIG, METRICS, metrics_of, work_of
 from .stored import records_bytes, stored_records
 

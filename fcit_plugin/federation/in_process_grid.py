@@ -133,7 +133,7 @@ def arriving(request: Message, reply: Message | None) -> list[Message]:
         TypeError: The client answered with something else than a message.
     """
     if not isinstance(reply, Message | None):
-        raise TypeError(f"it answered with a {type(reply).__name__}, which is no message")
+        raise TypeError(f"it answered with a {type(reply).__name__}, which is not a message")
     intercepted = manager().hook.fcit_intercept_reply(request=request, reply=reply)
     if intercepted is not None:
         return list(intercepted)

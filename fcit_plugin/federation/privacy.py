@@ -70,7 +70,7 @@ class UpdatePrivacy:
             request: A message that the mean is a reply to.
             stage: Stage.
             round: Round.
-            owner: The subspace, or anything that is no number for the shared trainables.
+            owner: The subspace, or anything that is not a number for the shared trainables.
         """
         where = (stage, round, 0, owner) if isinstance(owner, int) else (stage, round, 1)
         drawn = generator(self.seed, Stream.UPDATE_NOISE, *where)

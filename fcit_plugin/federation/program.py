@@ -60,11 +60,11 @@ class Program:
         return RuleSet.from_arrays(self.args, state.rules)
 
     def fresh(self, stage: int) -> Tensors:
-        """The initialisation of all subspaces that open in a stage."""
+        """The initialization of all subspaces that open in a stage."""
         return fresh_subspace(self.blank, seed=seed_of_stage(self.seed, stage))
 
     def fresh_after_round(self, state: ServerState) -> Tensors:
-        """The initialisation of a LoRA that begins anew after a round; another one in each round."""
+        """The initialization of a LoRA that begins again after a round; another one in each round."""
         number = state.stage * self.args.fcit_num_rounds + state.round
         return fresh_subspace(self.blank, seed=seed_after_round(self.seed, number))
 

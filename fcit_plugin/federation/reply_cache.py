@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 from flwr.app import Context, Message, MessageType, RecordDict
 
-from ..files import write_bytes, write_json
-from ..state.names import read_object
+from ..files import read_object, write_bytes, write_json
 from ..state.sealed import problems, seal
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update

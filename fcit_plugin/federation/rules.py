@@ -114,7 +114,7 @@ class SelectBenignMultiKrum(MultiKrum):
         return super().aggregate_train(server_round, replies)
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Nothing: how many it selects is told anew in each round."""
+        """Nothing: how many it selects is told again in each round."""
         return {}
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -275,8 +275,8 @@ class RuleSet:
         least = self._args.robust_from
         if len(parts) < least:
             _warn_once(
-                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there are "
-                f"subspaces with {len(parts)} in a round: those are not protected."
+                f"`fcit_server_rule: {self._args.fcit_server_rule}` withstands bad clients from {least} replies on, and there "
+                f"are subspaces with {len(parts)} in a round: those are not protected."
             )
         arrays, _ = self[owner].aggregate_train(number, parts)
         if arrays is None:
@@ -304,7 +304,7 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
-#: Set anew by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
+#: Set again by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
 _OF_THE_ROUND = "current_arrays"
 
 

@@ -74,7 +74,7 @@ class Scaffold(FedAvg):
         return super().aggregate_train(server_round, replies)
 
     def _control(self, key: str, like: Array | np.ndarray) -> np.ndarray:
-        """c."""
+        """The server's c."""
         return self.control.get(key, np.zeros(tuple(like.shape), np.float32))
 
     def _own(self, client: int, key: str, like: Array | np.ndarray) -> np.ndarray:

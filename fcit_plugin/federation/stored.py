@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, RecordDict
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from ..errors import FcitError
+from ..files import open_tensors
 from .messages import record_of
 
 _NUMPY = Array(np.zeros(0, np.float32)).stype
@@ -54,7 +54,7 @@ class StoredArray(Array):
         data = Array(values).data
         digest = hashlib.sha256(data).digest()
         if self._digest not in (None, digest):
-            raise FcitError(f"{self._path} has changed while the round went on; get a sound copy of it.")
+            raise FcitError(f"{self._path} has changed while the round went on; restore it from a backup or copy it again.")
         self._digest = digest
         return data
 
@@ -65,18 +65,18 @@ class StoredArray(Array):
 
 @functools.lru_cache(maxsize=1)  # the arrays of one file are read one after the other
 def _opened(path: Path, inode: int, changed: int) -> Any:
-    return safe_open(path, framework="np")
+    return open_tensors(path)
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of a safetensors file, by name; only its head is read.
 
     Raises:
-        FcitError: An array is of a dtype that no update has.
+        FcitError: The file is missing or corrupt, or an array is of a dtype that no update has.
     """
-    with safe_open(path, framework="np") as file:
+    with open_tensors(path) as file:
         found = {}
-        for name in file.keys():
+        for name in file.keys():  # noqa: SIM118  # the file is no dictionary
             entry = file.get_slice(name)
             if entry.get_dtype() not in _DTYPES:
                 raise FcitError(f"{name} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}")

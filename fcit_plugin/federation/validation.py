@@ -178,7 +178,7 @@ def _read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
     count = _read_count(scalars, TOKEN_COUNT, bounds)
     loss = scalars[LOSS] if LOSS in names else 0.0
     if not isinstance(loss, (int, float)) or not math.isfinite(loss):
-        raise Unusable(f"it reports {LOSS} {_short(loss)}, which is no finite number")
+        raise Unusable(f"it reports {LOSS} {_short(loss)}, which is not a finite number")
     record = arrays_of(reply, TOKEN)
     expected = {MEAN, KIND_MEANS, KIND_COUNTS} if bounds.kinds else {MEAN}
     if set(record) != expected:

@@ -107,7 +107,7 @@ class CenteredEncoder(OncePerText):
     """Subtracts the mean token of a public list of instructions, and encodes equal texts once.
 
     Raw tokens of any two instructions are close, for all instructions share words and form. With the shared part taken
-    away the same cosine threshold means the same for every encoder. The list ships with the package, so the centre is
+    away the same cosine threshold means the same for every encoder. The list ships with the package, so the center is
     known everywhere and nothing of a client's is in it.
     """
 
@@ -141,7 +141,7 @@ def oracle_encoder(
 ) -> IdentityEncoder:
     """None: no instruction names its task."""
     raise FcitError(
-        "The identity tokens of `fcit_reference: oracle` name tasks, and no instruction says which is its own; it is there "
+        "The identity tokens of `fcit_bound: oracle` name tasks, and no instruction says which is its own; it is there "
         "to be compared with. One of its subspaces can be exported by its number."
     )
 

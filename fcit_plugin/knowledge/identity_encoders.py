@@ -9,7 +9,7 @@ _HERE = "fcit_plugin.knowledge.encoders"
 EMBEDDING = "embedding"
 #: The sentence encoder of an optional package.
 MINILM = "minilm"
-#: Stands in the place of an encoder where the task was known (``fcit_reference: oracle``).
+#: Stands in the place of an encoder where the task was known (``fcit_bound: oracle``).
 ORACLE = "oracle"
 
 ENCODERS: Mapping[str, Part] = {

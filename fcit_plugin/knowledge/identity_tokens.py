@@ -1,4 +1,4 @@
-"""Identity tokens (docs/guide/settings.md): what a client tells of its instructions, and what the server keeps of each subspace."""
+"""Identity tokens (docs/guide/settings.md): what a client tells of its instructions, what the server keeps of each subspace."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class ClientToken:
         kinds: the kinds of instructions that the client has, None if it tells the mean alone.
 
     Raises:
-        FcitError: naming the client, if `mean` is no vector, not finite or zero, or a count is below 1.
+        FcitError: naming the client, if `mean` is not a vector, not finite or zero, or a count is below 1.
     """
 
     client: int
@@ -114,7 +114,7 @@ class SubspaceTokens:
 
 
 def check_vector(mean: np.ndarray, whose: str = "given") -> None:
-    """Refuse a token that is no vector, not finite or without a direction.
+    """Refuse a token that is not a vector, not finite or without a direction.
 
     Raises:
         FcitError: it is one of these; `whose` says whose it is.

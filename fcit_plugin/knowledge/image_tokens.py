@@ -40,13 +40,13 @@ class ImageFeatures(Protocol):
 
 
 class ImageEncoder:
-    """The mean of the features of a sample's images, less the centre; zeros for a sample without an image.
+    """The mean of the features of a sample's images, less the center; zeros for a sample without an image.
 
     A zero token has the cosine 0 with every subspace: all weigh alike in a softmax, none in the activation ``cosine``.
 
     Args:
         features: The vision tower.
-        references: Public images [R, 3, H, W] whose mean feature is the centre; None leaves tokens raw.
+        references: Public images [R, 3, H, W] whose mean feature is the center; None leaves tokens raw.
         batch_size: Images that the tower sees at a time.
     """
 

@@ -96,11 +96,12 @@ def _suspects(
         root = _roots(groups, len(leaders)) if len(i) else home
         apart = root[home[block[i]]] != root[b]
         found.append((block[i[apart]], b[apart]))
-    row, b = (np.concatenate(part) for part in zip(*found))
+    row, b = (np.concatenate(part) for part in zip(*found, strict=True))
     pair = home[row] * len(leaders) + b
     order = np.argsort(pair, kind="stable")
     codes, starts = np.unique(pair[order], return_index=True)
-    return {divmod(int(code), len(leaders)): rows for code, rows in zip(codes, np.split(row[order], starts[1:]))}
+    parts = np.split(row[order], starts[1:])  # a single empty one where there is no pair
+    return {divmod(int(code), len(leaders)): rows for code, rows in zip(codes, parts, strict=False)}
 
 
 def _roots(groups: DisjointSet, count: int) -> np.ndarray:

@@ -6,7 +6,7 @@ into new subspaces. One invariant holds throughout:
 
     A client's update only lands in a subspace whose weights the client started from.
 
-A matched client starts from its subspace; all others start from the fresh LoRA initialisation, and only
+A matched client starts from its subspace; all others start from the fresh LoRA initialization, and only
 subspaces opened in that same round, which start there too, take them in.
 """
 
@@ -54,7 +54,7 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
 
     Returns:
         k of the largest cos(m_c, g_k) (ties: the smallest k) if it is >= tau, or if no further subspace may be
-        opened; else None: the client starts from the fresh LoRA initialisation.
+        opened; else None: the client starts from the fresh LoRA initialization.
 
     Raises:
         FcitError: `mean` is not finite, zero, or of another dimension than the subspaces.
@@ -110,7 +110,7 @@ class Organizer:
         subspace, cosine, fresh = {}, {}, []
         for block in blocks(len(clients)):
             members = [clients[i] for i in block]
-            for c, k, cos in zip(members, *_match(_means(members), tokens, self.threshold, self.max_subspaces)):
+            for c, k, cos in zip(members, *_match(_means(members), tokens, self.threshold, self.max_subspaces), strict=True):
                 if k is None:
                     fresh.append(c)
                     continue
@@ -127,7 +127,7 @@ class Organizer:
         for i, cluster in enumerate(opening):
             for block in blocks(len(cluster)):
                 members = [cluster[j] for j in block]
-                for c, cos in zip(members, _cosines(_means(members), means[[i]]).tolist()):
+                for c, cos in zip(members, _cosines(_means(members), means[[i]]).tolist(), strict=True):
                     subspace[c.client], cosine[c.client] = tokens.num_subspaces + i, cos
         for c in fresh:
             if c.client not in subspace:
@@ -195,7 +195,7 @@ class Organizer:
             received = [[known] for known in tokens.kinds or tokens.as_kinds()]
             empty = Prototypes(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64))
             received += [[empty] for _ in assignment.opened]
-            for c, owner in zip(clients, owners):
+            for c, owner in zip(clients, owners, strict=True):
                 received[owner].append(c.kinds or Prototypes(c.mean[None], np.array([c.count])))
             kinds = tuple(map(merged, received))
         return SubspaceTokens(sums.astype(np.float32), counts, kinds)
@@ -230,7 +230,7 @@ def _match(
     nearest, cosine = _nearest(means, tokens.tokens, used)
     full = max_subspaces is not None and tokens.num_subspaces >= max_subspaces
     fits = full | (used[nearest] & (cosine >= threshold))
-    return [k if fit else None for k, fit in zip(nearest.tolist(), fits)], cosine.tolist()
+    return [k if fit else None for k, fit in zip(nearest.tolist(), fits, strict=True)], cosine.tolist()
 
 
 def _nearest(means: np.ndarray, rows: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -254,7 +254,7 @@ def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[Cli
 
     group = single_linkage(len(clients), lambda indices: unit(_means([clients[i] for i in indices])), threshold)
     clusters: list[list[ClientToken]] = [[] for _ in range(group.max() + 1)]
-    for c, i in zip(clients, group.tolist()):
+    for c, i in zip(clients, group.tolist(), strict=True):
         clusters[i].append(c)
     return clusters
 

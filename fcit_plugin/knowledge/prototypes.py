@@ -1,9 +1,9 @@
 """Several identity tokens for a subspace whose instructions are of several kinds.
 
-The mean of kinds that have little in common is near none of them, so a subspace that serves a capability of several data sets may
-lose its own instructions to another one. A prototype is the mean over instructions of one kind; a subspace is as near to an
-instruction as the nearest of its prototypes (nearest-prototype classification, as in prototypical networks, arXiv 1703.05175, with
-several prototypes for a class).
+The mean of kinds that have little in common is near none of them, so a subspace that serves a capability of several data
+sets may lose its own instructions to another one. A prototype is the mean over instructions of one kind; a subspace is as
+near to an instruction as the nearest of its prototypes (nearest-prototype classification, as in prototypical networks,
+arXiv 1703.05175, with several prototypes for a class).
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def prototypes_of(
 
 
 def kinds_of(embedded: np.ndarray) -> Prototypes:
-    """A client's kinds of instructions: those of at least `FEWEST` instructions, `MAX_KINDS` at most; the mean if there are none.
+    """A client's kinds of instructions: those of at least `FEWEST` instructions, at most `MAX_KINDS`; the mean without any.
 
     Args:
         embedded: [n, D], embeddings of its instructions.
@@ -103,6 +103,6 @@ def merged(parts: Sequence[Prototypes]) -> Prototypes:
 
 
 def nearest_cosines(embedded: np.ndarray, subspaces: Sequence[Prototypes]) -> np.ndarray:
-    """For each of [n, D] and each of K subspaces the largest cosine to one of its prototypes, -1 without any; float64 [n, K]."""
+    """For each of [n, D] and each of K subspaces the largest cosine to a prototype of it, -1 without any; float64 [n, K]."""
     rows = unit(embedded)
     return np.stack([(rows @ unit(prototypes.means).T).max(axis=1, initial=-1.0) for prototypes in subspaces], axis=1)

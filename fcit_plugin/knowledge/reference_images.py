@@ -7,9 +7,9 @@ _COUNT, _SIDE = 64, 64
 
 
 def reference_images() -> list[Image.Image]:
-    """64 drawings of one to five coloured boxes on a light ground, always the same ones.
+    """64 drawings of one to five colored boxes on a light ground, always the same ones.
 
-    Plain grey or noise would be no centre: a tower's answer to them lies far from that to any picture of something, so
+    Plain gray or noise would be no center: a tower's answer to them lies far from that to any picture of something, so
     that all pictures would lie on one side of it. Changing a pixel changes the identity tokens of every run.
     """
     rng = np.random.RandomState(0)  # the one generator whose numbers are the same in every version of NumPy

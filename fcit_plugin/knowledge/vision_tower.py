@@ -120,8 +120,8 @@ def images_by_row(
     per_image = int(tokens.sum()) // len(pixels)
     if not per_image or (tokens % per_image).any() or int(tokens.sum()) != per_image * len(pixels):
         raise FcitError(
-            f"{len(pixels)} images do not fit to {tokens.tolist()} image tokens in the rows of a batch; a prompt was cut within "
-            "an image, raise `cutoff_len`."
+            f"{len(pixels)} images do not fit to {tokens.tolist()} image tokens in the rows of a batch; a prompt was cut "
+            "within an image, raise `cutoff_len`."
         )
     seen = (marks & mask.bool()).any(dim=1).tolist()
     rows = torch.split(pixels, (tokens // per_image).tolist())

@@ -10,13 +10,13 @@ from .work import Schedule, TaskShare
 
 @dataclass(frozen=True)
 class DataSummary:
-    """One data set.
+    """One dataset.
 
     Attributes:
         name: Its name.
         train: Training records; None where an earlier run was trained on them.
         test: Test records that are evaluated; None without evaluation.
-        lengths: Tokens of the training records that were tokenised.
+        lengths: Tokens of the training records that were tokenized.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Plan:
     Attributes:
         title: Method, setting, seed.
         settings: Lines of name and value.
-        data: The data sets.
-        shares: How the tasks are dealt out.
+        data: The datasets.
+        shares: How the tasks are distributed.
         schedules: Who trains what when; several where several models are trained apart, by what they are called.
         answers: Most answers that all evaluations together generate.
         memory: Of one process; None where nothing is trained.

@@ -12,7 +12,7 @@ def to_text(plan: Plan) -> str:
     """What a dry run prints."""
     blocks = [f"FCIT dry run: {plan.title}. Nothing is trained."]
     blocks.append(_block("Settings", [[f"{name}:", value] for name, value in plan.settings.items()]))
-    blocks.append(_block("Data sets", _data_rows(plan.data)))
+    blocks.append(_block("Datasets", _data_rows(plan.data)))
     if plan.schedules:
         blocks.append(_block("Records of a client", _share_rows(plan.shares)))
     for name, schedule in plan.schedules.items():

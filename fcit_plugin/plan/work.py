@@ -133,7 +133,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TaskShare:
-    """How one task's records are dealt out.
+    """How one task's records are distributed.
 
     Attributes:
         task: Name of the task.

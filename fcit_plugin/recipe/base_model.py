@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from ..errors import FcitError, one_line, root_cause
-from ..state.server_state import check_tensors
+from ..files import check_tensors
 
 
 def check_model(model_args) -> PretrainedConfig:
@@ -25,7 +25,7 @@ def check_model(model_args) -> PretrainedConfig:
     """
     from llamafactory.model import load_config  # its module is hooked itself: only now
 
-    with named(model_args, OSError, ValueError):
+    with naming_the_model(model_args, OSError, ValueError):
         config = load_config(model_args)
     for path in sorted(Path(model_args.model_name_or_path).glob("*.safetensors")):
         check_tensors(path)
@@ -33,16 +33,17 @@ def check_model(model_args) -> PretrainedConfig:
 
 
 @contextlib.contextmanager
-def named(model_args, *kinds: type[Exception]) -> Iterator[None]:
+def naming_the_model(model_args, *kinds: type[Exception]) -> Iterator[None]:
     """Within the block the base model is loaded; what goes wrong says that it was this one.
 
     Args:
         model_args: LLaMA-Factory's model arguments.
         kinds: The exceptions that mean a damaged model here.
     """
+    caught: tuple[type[Exception], ...] = (*kinds, SafetensorError, RuntimeError)
     try:
         yield
-    except (*kinds, SafetensorError, RuntimeError) as error:
+    except caught as error:
         if isinstance(error, RuntimeError) and "mismatched" not in str(error):
             raise  # out of memory and the like
         reason = (

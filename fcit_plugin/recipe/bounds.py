@@ -1,4 +1,4 @@
-"""The bounds of a recipe (``fcit_reference``), written as recipes of their own."""
+"""The bounds of a recipe (``fcit_bound``), written as recipes of their own."""
 
 import dataclasses
 from typing import Any
@@ -35,19 +35,19 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
     Returns:
         The fcit keys of the bound.
     """
-    if fcit.fcit_reference == "oracle":
-        own = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
+    if fcit.fcit_bound == "oracle":
+        own: dict[str, Any] = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
         own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
     server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, CompressionArguments)
-    alone = {item.name: item.default for group in server for item in dataclasses.fields(group)}
+    alone: dict[str, Any] = {item.name: item.default for group in server for item in dataclasses.fields(group)}
     alone |= {**_no_keys_of("methods"), **_no_keys_of("server_rules")}
     alone |= {"fcit_method": SEQUENTIAL, "fcit_max_subspaces": None, "fcit_activation": None}
-    if fcit.fcit_reference == "zero_shot":
+    if fcit.fcit_bound == "zero_shot":
         return dataclasses.replace(fcit, **alone, fcit_zero_shot=True)
-    if fcit.fcit_reference == "local":
+    if fcit.fcit_bound == "local":
         return dataclasses.replace(fcit, **alone)
     scenario = get_scenario(fcit.fcit_setting, fcit.fcit_stages, fcit.fcit_schedule, fcit.fcit_task_order)
     num_tasks = len(scenario.tasks)
@@ -63,7 +63,7 @@ def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArgumen
         fcit,
         **alone,
         fcit_setting="custom",
-        fcit_stages=[list(scenario.all_datasets())],
+        fcit_stages=[list(scenario.all_datasets())],  # type: ignore[arg-type]  # the command line has text alone
         fcit_schedule=None,
         fcit_task_order="paper",
         fcit_num_clients=1,
@@ -81,5 +81,4 @@ def _no_keys_of(kind: str) -> dict[str, None]:
 
 def _organizing_method(fcit: FcitArguments) -> str:
     """The recipe's method where it organizes subspaces by identity tokens, otherwise the default, which does."""
-    default = next(item.default for item in dataclasses.fields(fcit) if item.name == "fcit_method")
-    return fcit.fcit_method if fcit.part("methods").load().organizes_by_tokens else default
+    return fcit.fcit_method if fcit.part("methods").load().organizes_by_tokens else FcitArguments.fcit_method

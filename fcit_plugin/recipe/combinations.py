@@ -1,7 +1,7 @@
 """Which of LLaMA-Factory's options, and which keys of ours, cannot go together in an fcit stage."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,13 @@ def check_combination(
     earlier: Path | None = None,
     aside: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuse LLaMA-Factory options that the federated loop cannot honour, rather than ignore them.
+    """Refuse LLaMA-Factory options that the federated loop cannot honor, rather than ignore them.
 
     Args:
-        model_args, data_args, training_args, finetuning_args: LLaMA-Factory's.
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        finetuning_args: Its fine-tuning arguments.
         fcit: Ours.
         earlier: Folder of the run that this one goes on from.
         aside: What a dry run took out of the recipe, see :func:`.devices.set_aside`.
@@ -57,8 +60,8 @@ def check_combination(
     _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         raise FcitError("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
-    if earlier is not None and fcit.fcit_reference:
-        raise FcitError("`fcit_reference` is a bound from the untuned model on; take `adapter_name_or_path` out.")
+    if earlier is not None and fcit.fcit_bound:
+        raise FcitError("`fcit_bound` is a bound from the untuned model on; take `adapter_name_or_path` out.")
     _check_folders(training_args.output_dir, fcit, earlier)
 
 
@@ -86,7 +89,9 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         for key, why in part.cannot_go_with.items():
             if key not in known:
                 whose = f"`{choice}: {part.name}` of {part.package}"
-                raise FcitError(f"{whose} cannot go with `{key}`, which is no key; the nearest one is `{closest(key, known)}`.")
+                raise FcitError(
+                    f"{whose} cannot go with `{key}`, which is not a key; the nearest one is `{closest(key, known)}`."
+                )
             if given(key):
                 _refuse(_shown(key, data_args), f"{choice}: {part.name}", why)
         if (options := fcit.options(kind)) is not None:
@@ -136,7 +141,10 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:
-    taken = {"fcit_state_dir": [fcit.fcit_state_dir], "fcit_update_dirs": fcit.fcit_update_dirs or []}
+    taken: dict[str, Sequence[str | Path | None]] = {
+        "fcit_state_dir": [fcit.fcit_state_dir],
+        "fcit_update_dirs": fcit.fcit_update_dirs or [],
+    }
     taken["adapter_name_or_path"] = [earlier]
     if fcit.fcit_client_dir is not None and Path(fcit.fcit_client_dir).resolve().is_relative_to(Path(output_dir).resolve()):
         raise FcitError(

@@ -1,11 +1,11 @@
 """What a dry run takes out of a recipe, because parsing it would ask for the devices of the real run."""
 
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import FcitError
+from ..files import read_object
 
 #: Keys that LLaMA-Factory accepts only where DeepSpeed's processes or a GPU are.
 NEED_DEVICES = ("deepspeed", "fp16", "pure_bf16", "quantization_bit")
@@ -21,20 +21,16 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
         What was taken out; ``deepspeed`` as the configuration that its file holds.
 
     Raises:
-        FcitError: The DeepSpeed file is missing or no JSON.
+        FcitError: The DeepSpeed file is missing or not JSON.
     """
     aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
     recipe["use_cpu"] = True
     if isinstance(aside.get("deepspeed"), str):
-        path = Path(aside["deepspeed"])
-        try:
-            aside["deepspeed"] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FcitError(f"`deepspeed: {path}` cannot be read as JSON: {error}.") from error
+        aside["deepspeed"] = read_object(Path(aside["deepspeed"]), remedy="name a DeepSpeed configuration in `deepspeed`")
     return aside
 
 
-def zero_stage(aside: dict[str, Any]) -> int:
+def zero_stage(aside: Mapping[str, Any]) -> int:
     """ZeRO stage of the DeepSpeed configuration; 0 without DeepSpeed."""
     return int(aside.get("deepspeed", {}).get("zero_optimization", {}).get("stage", 0))
 

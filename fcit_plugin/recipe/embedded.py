@@ -1,5 +1,7 @@
 """Names of base models that are inside the package."""
 
+from typing import Any
+
 
 def _mini() -> str:
     from ..samples.mini.build import base_model_path
@@ -20,6 +22,7 @@ EMBEDDED_MODELS = {"fcit-mini": _mini, "fcit-mini-text": _mini_text}
 def resolve_model(args: dict | list) -> None:
     """Put the folder of an embedded model in place of its name, in a recipe or among command line flags."""
     key = "model_name_or_path"
+    position: Any  # of a list, or of a dictionary
     if isinstance(args, list):
         position = args.index(f"--{key}") + 1 if f"--{key}" in args[:-1] else None
     else:

@@ -7,6 +7,7 @@ from llamafactory.extras.constants import EngineName
 from ..arguments import EXPORT_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
 from ..errors import FcitError
+from ..state.folder import StateFolder
 from ..state.output_folder import fcit_folder
 
 
@@ -38,11 +39,10 @@ def check_folder(model_args, trains: bool, fcit: FcitArguments | None) -> Path |
     if folder is None:
         return None
     check_seams()
-    from ..state.server_state import check_state  # only now: a plain run shall not pay for it
-    from .base_model import check_model
+    from .base_model import check_model  # only now: a plain run shall not pay for it
 
     check_model(model_args)
-    check_state(folder)
+    StateFolder(folder).check()
     if trains:
         raise FcitError(
             f"`adapter_name_or_path` {folder} is the output of an fcit run: it can be used for inference and export, not "

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -20,7 +20,7 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
         argv: The command line; a recipe comes first, overrides follow.
 
     Raises:
-        FcitError: The file cannot be read, or it or an override is no YAML; the sentence names it.
+        FcitError: The file cannot be read, or it or an override is not YAML; the sentence names it.
     """
     name = argv[0] if argv else ""
     if name.endswith(".json"):
@@ -31,7 +31,7 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
         mark = error.problem_mark
         what = f"recipe {name}" if mark and mark.name == str(Path(name).absolute()) else f"command line after {name}"
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise FcitError(f"The {what} is no valid YAML: {error.problem}; mend it{where}.") from error
+        raise FcitError(f"The {what} is not valid YAML: {error.problem}; fix it{where}.") from error
     except OSError as error:
         raise FcitError(f"The recipe {name} cannot be read: {error.strerror or error}; check its name.") from error
     except (TypeError, ValueError, OmegaConfBaseException) as error:
@@ -39,11 +39,11 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
         raise FcitError(f"The recipe {name} cannot be read: {reason}; it has to be keys and values in UTF-8.") from error
 
 
-#: Flags behind a recipe on the command line, and the keys that they stand for.
+#: Flags after a recipe on the command line, and the keys that they stand for.
 _FLAGS = {"--dry-run": "fcit_dry_run", "dry-run": "fcit_dry_run"}
 
 
-def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, FcitArguments | None]:
+def split(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str], str | None, FcitArguments | None]:
     """Split what ``read_args`` gave into LLaMA-Factory's part and ours.
 
     Args:
@@ -53,7 +53,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict | list, str | None, Fc
         The rest with the stage of the local training in place of ours, the fcit stage (or None), the fcit arguments (or None).
 
     Raises:
-        FcitError: A key is unknown, misspelt, or has a value that cannot work.
+        FcitError: A key is unknown, misspelled, or has a value that cannot work.
     """
     if isinstance(args, list):
         args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
@@ -87,8 +87,8 @@ def _flags_to_dict(args: list[str]) -> dict[str, Any]:
         elif pairs and pairs[-1].endswith("=true"):
             pairs[-1] = pairs[-1].removesuffix("true") + part
         else:
-            raise FcitError(f"`{part}` is no value of a flag; give flags as --key value, or write a YAML recipe.")
+            raise FcitError(f"`{part}` is not a value of a flag; give flags as --key value, or write a YAML recipe.")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
+        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.from_dotlist(pairs)))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise FcitError(f"The flags after the command are no valid YAML values: {one_line(error)}; mend them.") from error
+        raise FcitError(f"The flags after the command are no valid YAML values: {one_line(error)}; fix them.") from error

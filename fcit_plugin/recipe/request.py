@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import HfArgumentParser
 
@@ -19,6 +19,9 @@ from .folder import check_folder
 from .read import split
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .values import check_values
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 #: LLaMA-Factory's keys, or command line flags that have nothing to do with us.
 Keys = dict[str, Any] | list[str]
@@ -100,7 +103,7 @@ class Request:
         return getattr(finetuning_args, "fcit_request", None)
 
 
-def read_train_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:
+def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) -> tuple[Keys, Request | None]:
     """Read what ``llamafactory-cli train`` was given.
 
     Args:
@@ -125,11 +128,12 @@ def read_train_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Reques
     if stage is None:
         return keys, Request(None, args, args, base_model)
     own_data = stage == "fcit_client" and "dataset" in keys
+    assert isinstance(keys, dict)  # flags with anything of ours in them have become one
     evaluated = folder_to_evaluate(keys, stage)
     fill_in(keys, stage, args)
     check_values(keys, known)
     earlier = earlier_folder(keys, stage)
-    counts = reference_recipe(keys, args) if args.fcit_reference else args
+    counts = reference_recipe(keys, args) if args.fcit_bound else args
     aside = set_aside(keys) if args.fcit_dry_run else {}
     return keys, Request(stage, counts, args, base_model, own_data, evaluated, earlier, aside)
 
@@ -158,7 +162,8 @@ def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Reques
 def _show_help(given: Keys, known: Iterable[type]) -> None:
     """Print the help of all keys and exit, if it is asked for."""
     if isinstance(given, list) and ("-h" in given or "--help" in given):
-        HfArgumentParser([*known, FcitArguments.joined()]).parse_args_into_dataclasses(given)
+        parts: list[Any] = [*known, FcitArguments.joined()]
+        HfArgumentParser(parts).parse_args_into_dataclasses(given)
 
 
 def attach_request(request: Request | None, parsed: TrainArguments | InferArguments) -> None:

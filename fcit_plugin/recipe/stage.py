@@ -30,7 +30,7 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         raise FcitError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
     if stage == "fcit":
         if args.get("dataset"):
-            raise FcitError("`dataset` is not used by `stage: fcit`; name the data sets in `fcit_stages`.")
+            raise FcitError("`dataset` is not used by `stage: fcit`; name the datasets in `fcit_stages`.")
         args["dataset"] = ",".join(scenario.all_datasets())
         partition_options(fcit)
     else:
@@ -70,7 +70,7 @@ def earlier_folder(recipe: dict[str, Any], stage: str) -> Path | None:
     if stage != "fcit":
         raise FcitError(
             f"`adapter_name_or_path` belongs to `stage: fcit`; with `stage: {stage}` name the finished folder as "
-            "`fcit_state_dir`, and in `fcit_stages` put the new stages behind its own."
+            "`fcit_state_dir`, and in `fcit_stages` put the new stages after its own."
         )
     names = given.split(",") if isinstance(given, str) else list(given)
     folder = fcit_folder([name.strip() for name in names])
@@ -100,7 +100,7 @@ def folder_to_evaluate(recipe: dict[str, Any], stage: str) -> Path | None:
     folder = fcit_folder(given if given is None or isinstance(given, list) else [str(given)])
     if folder is None:
         raise FcitError(
-            "`do_train: false` evaluates what a run has learnt; name its output folder as `adapter_name_or_path`"
+            "`do_train: false` evaluates what a run has learned; name its output folder as `adapter_name_or_path`"
             + (f", {given} is none." if given else ".")
         )
     if folder.resolve() == Path(recipe.get("output_dir", "")).resolve():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import end_in_a_sentence
+from ..files import read_bytes
 from ..plugins import blame
 from ..state.output_folder import is_fcit_folder
 
@@ -36,7 +37,7 @@ def _text(given: Mapping[str, Any] | Sequence[str]) -> str:
     if given and given[0].endswith(_RECIPE):
         path = Path(given[0])
         if path.is_file():
-            text += "\n" + path.read_text(encoding="utf-8", errors="replace")
+            text += "\n" + read_bytes(path).decode(errors="replace")
         elif path.name.startswith("fcit"):  # nothing else is known of a recipe that is not there
             text += "\nstage: fcit"
     return text

@@ -1,7 +1,7 @@
-"""Data sets for the situations that are hard to tell apart, or to serve, drawn like FCIT-mini (`recipes/compare/hard.yaml`).
+"""Datasets for the situations that are hard to tell apart, or to serve, drawn like FCIT-mini (`recipes/compare/hard.yaml`).
 
 =======================  ================================================================================
-data set                 what is hard
+dataset                 what is hard
 =======================  ================================================================================
 ``hard_digit``           the questions of CLEVR-Math with "Answer with a digit." behind them
 ``hard_letter``          the same with "Answer with a letter.": nearly the same words, other answers
@@ -46,7 +46,7 @@ def _in_german(sample: Sample) -> Sample:
     return replace(sample, question=GERMAN[sample.question])
 
 
-#: Name of each pair's data set: the task that it is drawn like, a seed of its own, what becomes of a sample.
+#: Name of each pair's dataset: the task that it is drawn like, a seed of its own, what becomes of a sample.
 PAIRS: dict[str, tuple[str, int, Callable[[Sample], Sample]]] = {
     "hard_digit": ("clevr_math", 1, _with_digit),
     "hard_letter": ("clevr_math", 2, _with_letter),
@@ -56,13 +56,13 @@ PAIRS: dict[str, tuple[str, int, Callable[[Sample], Sample]]] = {
 
 
 def write_hard_cases(out: Path, seed: int = 0, train: int = 600, test: int = 100, many: int = 2000) -> None:
-    """Write the data sets with their `dataset_info.json`; the same arguments give the same files.
+    """Write the datasets with their `dataset_info.json`; the same arguments give the same files.
 
     Args:
         out: Folder to write, to be used as `dataset_dir`, with `media_dir` its folder `datasets`.
         seed: Seed of everything drawn.
         train: Train records of each of the first four.
-        test: Test records of each data set.
+        test: Test records of each dataset.
         many: Train records of each `hard_many_<task>`.
     """
     wanted = {name: (task, train, seed + shift, change) for name, (task, shift, change) in PAIRS.items()}

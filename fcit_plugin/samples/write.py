@@ -1,4 +1,4 @@
-"""Writes image-question data sets of one's own in the plugin's layout, with the ``dataset_info.json`` that lists them."""
+"""Writes image-question datasets of one's own in the plugin's layout, with the ``dataset_info.json`` that lists them."""
 
 import shutil
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ Split = tuple[list[Example], list[Example]]
 
 
 def write_all(out: Path, splits: Mapping[str, Split]) -> None:
-    """Writes data sets below a folder: ``instructions/<name>/train.json`` and ``test.json``, images under ``datasets/<name>/``.
+    """Writes datasets below a folder: ``instructions/<name>/train.json`` and ``test.json``, images under ``datasets/<name>/``.
 
     Args:
         out: The ``dataset_dir``. What an earlier call wrote there is replaced.
-        splits: Training and test examples by the name of the data set.
+        splits: Training and test examples by the name of the dataset.
     """
     entries: dict[str, dict] = {}
     for name, (train, test) in splits.items():
@@ -46,11 +46,11 @@ def write_all(out: Path, splits: Mapping[str, Split]) -> None:
 
 
 def _write(out: Path, name: str, train: list[Example], test: list[Example]) -> dict[str, dict]:
-    """Writes one data set and returns its entries for ``dataset_info.json``.
+    """Writes one dataset and returns its entries for ``dataset_info.json``.
 
     Args:
         out: The ``dataset_dir``.
-        name: Name of the data set.
+        name: Name of the dataset.
         train: Training examples, stored as conversations.
         test: Test examples, stored as question and answer.
     """

@@ -84,7 +84,7 @@ def deal(records: Records, options: PartitionOptions, seed: int | Sequence[int])
 
 
 def _check(parts: list[np.ndarray], records: Records, options: PartitionOptions) -> None:
-    """Refuse what is no partition: partitioners come from anywhere."""
+    """Refuse what is not a partition: partitioners come from anywhere."""
     method, n = options.method, len(records)
     if len(parts) != options.num_clients:
         raise FcitError(f"fcit_partition: {method} made {len(parts)} parts for {options.num_clients} clients.")
@@ -109,7 +109,7 @@ class Partition:
         scenario: the setting.
         source: where the records are read.
         options: what the recipe asks for.
-        seed: seed of the run. Task t is dealt out by the seed (seed, t), whatever was dealt out before.
+        seed: seed of the run. Task t is distributed by the seed (seed, t), whatever was distributed before.
     """
 
     def __init__(self, scenario: Scenario, source: Source, options: PartitionOptions, seed: int) -> None:
@@ -134,10 +134,10 @@ class Partition:
         return sorted(self._parts)
 
     def table(self, tasks: Iterable[int]) -> list[dict[str, Any]]:
-        """How many records each client has of each data set of some tasks.
+        """How many records each client has of each dataset of some tasks.
 
         Returns:
-            One entry per task and data set, in the order of the setting: {"task": name, "dataset": name,
+            One entry per task and dataset, in the order of the setting: {"task": name, "dataset": name,
             "records": [number of each client]}.
         """
         rows = []

@@ -6,11 +6,11 @@ in ``tests/scenario/test_flwr_datasets.py``):
 - ``DirichletPartitioner`` rounds each label's shares down and gives the rest to the last client: of labels that occur once,
   such as captions, the last client gets every record. It compares all records with each label in turn, which takes
   minutes for 40,000 captions. And it ends with an error after ten draws if one client stays under the minimum.
-- ``IidPartitioner`` cuts the data set into consecutive slices and leaves shuffling to the user.
-- ``NaturalIdPartitioner`` numbers the clients within one data set: the same hospital would be client 3 in one task and
+- ``IidPartitioner`` cuts the dataset into consecutive slices and leaves shuffling to the user.
+- ``NaturalIdPartitioner`` numbers the clients within one dataset: the same hospital would be client 3 in one task and
   client 5 in the next.
 
-All of them give out data sets, while a client here is a list of indices into records that are tokenised once.
+All of them give out datasets, while a client here is a list of indices into records that are tokenized once.
 """
 
 from typing import Any
@@ -46,9 +46,9 @@ def iid(records: Records, options: PartitionOptions, generator: np.random.Genera
 
 
 def label(records: Records, options: PartitionOptions, generator: np.random.Generator) -> list[np.ndarray]:
-    """Label skew: the records of each answer are dealt out by a Dirichlet draw of its own; see :func:`_skewed`.
+    """Label skew: the records of each answer are distributed by a Dirichlet draw of its own; see :func:`_skewed`.
 
-    Meant for data sets with few answers; where every answer is another one, as with captions, it deals out at random.
+    Meant for datasets with few answers; where every answer is another one, as with captions, it deals out at random.
     """
     number: dict[str, int] = {}
     which = np.array([number.setdefault(answer, len(number)) for answer in records.labels()], dtype=np.int64)
@@ -56,9 +56,9 @@ def label(records: Records, options: PartitionOptions, generator: np.random.Gene
 
 
 def mixture(records: Records, options: PartitionOptions, generator: np.random.Generator) -> list[np.ndarray]:
-    """Task mixture: the same with the data sets of a pooled task for labels, so that clients differ in what they have of which.
+    """Task mixture: the same with the datasets of a pooled task for labels, so that clients differ in what they have of which.
 
-    In a task of one data set that is a skew of quantity.
+    In a task of one dataset that is a skew of quantity.
     """
     return _skewed(records.datasets(), options, generator)
 
@@ -77,8 +77,8 @@ def natural(records: Records, options: PartitionOptions, generator: np.random.Ge
         for index, value in enumerate(values):
             if not isinstance(value, (str, int)):
                 raise FcitError(
-                    f"fcit_partition: natural: record {index} of the data set {dataset} names no client in the column"
-                    f" {key!r} (fcit_partition_column), it has {value!r}; mend the file."
+                    f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
+                    f" {key!r} (fcit_partition_column), it has {value!r}; fix the file."
                 )
         names.update(values)
     if len(names) != options.num_clients:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import FcitError
 from ..fcit_benchmark.layout import PARTITION_FOLDERS, PARTITIONS
+from ..files import read_json
 from .partition import PartitionOptions
 from .task_records import Records
 
@@ -108,10 +109,7 @@ def _client_files(folder: Path, num_clients: int) -> list[Path]:
 
 
 def _read(path: Path) -> list[Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FcitError(f"{path} is no JSON file: {error}; fetch the partition again.") from error
+    found = read_json(path, "fetch the partition again")
     if not isinstance(found, list):
         raise FcitError(f"{path} holds no list of records; fetch the partition again.")
     return found

@@ -79,7 +79,7 @@ def get_scenario(
 
     Args:
         setting: `fcit_setting`, a name of `SETTINGS` or "custom".
-        stages: `fcit_stages` as it stands in the YAML, only with "custom": each entry lists the data sets of one task.
+        stages: `fcit_stages` as it stands in the YAML, only with "custom": each entry lists the datasets of one task.
         schedule: `fcit_schedule` in the same way, only with "custom": per stage the task index of each selected client.
             Without it stage t has task t for every client.
         task_order: `fcit_task_order`, not with "custom": "paper", "research_code", or the names of the
@@ -93,7 +93,7 @@ def get_scenario(
     if setting != "custom":
         assert stages is None and schedule is None, "they go with the setting custom"
         return _reordered(SETTINGS[setting], task_order)
-    names = _rows(stages, str, "fcit_stages", "data set names")
+    names = _rows(stages, str, "fcit_stages", "dataset names")
     tasks = tuple(Task("+".join(row), row) for row in names)
     rows = homogeneous(len(tasks)) if schedule is None else _rows(schedule, int, "fcit_schedule", "task indices")
     return Scenario("custom", tasks, rows)

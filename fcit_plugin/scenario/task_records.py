@@ -14,7 +14,7 @@ class Source(Protocol):
     """Reads training records: LLaMA-Factory's pipeline in a run, the files alone in ``fcit-cli data partition``."""
 
     def count(self, dataset: str) -> int:
-        """Number of training records of a data set."""
+        """Number of training records of a dataset."""
         ...
 
     def labels(self, dataset: str) -> Sequence[str]:
@@ -22,13 +22,13 @@ class Source(Protocol):
         ...
 
     def column(self, dataset: str, name: str) -> Sequence[Any]:
-        """One column of the raw records, as they stand in the data set's file."""
+        """One column of the raw records, as they stand in the dataset's file."""
         ...
 
 
 @dataclass(frozen=True)
 class Records:
-    """The training records of one task, those of its data sets one after the other.
+    """The training records of one task, those of its datasets one after the other.
 
     Nothing is read before it is asked for: a partition by size needs the counts alone.
 
@@ -52,11 +52,11 @@ class Records:
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """Number of records of each data set, in the order of the records."""
+        """Number of records of each dataset, in the order of the records."""
         return {dataset: self.source.count(dataset) for dataset in self.scenario.tasks[self.task].datasets}
 
     def datasets(self) -> np.ndarray:
-        """Which data set of the task each record is from, int64 [n], counted from 0."""
+        """Which dataset of the task each record is from, int64 [n], counted from 0."""
         return np.repeat(np.arange(len(self.sizes)), list(self.sizes.values()))
 
     def labels(self) -> list[str]:
@@ -68,5 +68,5 @@ class Records:
         return [value for dataset in self.sizes for value in self.source.column(dataset, name)]
 
     def column_everywhere(self, name: str) -> dict[str, Sequence[Any]]:
-        """The same column of all data sets to be trained, by data set: who is a client does not depend on the task."""
+        """The same column of all datasets to be trained, by dataset: who is a client does not depend on the task."""
         return {dataset: self.source.column(dataset, name) for dataset in self.scenario.datasets_to_train()}

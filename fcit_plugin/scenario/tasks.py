@@ -9,7 +9,7 @@ from ..errors import FcitError
 
 @dataclass(frozen=True)
 class Task:
-    """What one client works on in one stage: one data set, or several of one capability."""
+    """What one client works on in one stage: one dataset, or several of one capability."""
 
     name: str
     datasets: tuple[str, ...]
@@ -31,8 +31,8 @@ class Scenario:
         first_stage: the stage to begin with; those before it belong to an earlier run that this one goes on from.
 
     Raises:
-        FcitError: a task without data sets, with one data set twice, given twice, or used by no stage; a stage
-            without tasks, or with an index that is no task.
+        FcitError: a task without datasets, with one dataset twice, given twice, or used by no stage; a stage
+            without tasks, or with an index that is not a task.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Scenario:
     def __post_init__(self) -> None:
         for index, task in enumerate(self.tasks):
             if not task.datasets:
-                raise FcitError(f"fcit_stages: stage {index} is empty; name at least one data set in it.")
+                raise FcitError(f"fcit_stages: stage {index} is empty; name at least one dataset in it.")
             for dataset in task.datasets:
                 if task.datasets.count(dataset) > 1:
                     raise FcitError(f"fcit_stages: stage {index} names {dataset!r} twice; keep it once.")
@@ -70,7 +70,7 @@ class Scenario:
                 " give it a place in a stage, or take it out of fcit_stages."
             )
         if not self.schedule:
-            raise FcitError("fcit_stages: there is no stage; give at least one list of data sets.")
+            raise FcitError("fcit_stages: there is not a stage; give at least one list of datasets.")
 
     @property
     def num_stages(self) -> int:
@@ -83,19 +83,19 @@ class Scenario:
         return row[position % len(row)]
 
     def datasets_of_stage(self, stage: int) -> tuple[str, ...]:
-        """Return the data sets whose tasks appear in `stage`, each once, in the order of the schedule."""
+        """Return the datasets whose tasks appear in `stage`, each once, in the order of the schedule."""
         return tuple(dict.fromkeys(name for index in self.schedule[stage] for name in self.tasks[index].datasets))
 
     def seen_datasets(self, stage: int) -> tuple[str, ...]:
-        """Return D_t: the data sets of all stages up to and with `stage`, ordered by first appearance (section 7)."""
+        """Return D_t: the datasets of all stages up to and with `stage`, ordered by first appearance (section 7)."""
         return tuple(dict.fromkeys(name for t in range(stage + 1) for name in self.datasets_of_stage(t)))
 
     def all_datasets(self) -> tuple[str, ...]:
-        """Return every data set of the scenario, ordered by first appearance."""
+        """Return every dataset of the scenario, ordered by first appearance."""
         return self.seen_datasets(self.num_stages - 1)
 
     def datasets_to_train(self) -> tuple[str, ...]:
-        """Return the data sets of the stages from `first_stage` on, ordered by first appearance."""
+        """Return the datasets of the stages from `first_stage` on, ordered by first appearance."""
         stages = range(self.first_stage, self.num_stages)
         return tuple(dict.fromkeys(name for t in stages for name in self.datasets_of_stage(t)))
 
@@ -104,9 +104,9 @@ class Scenario:
         return tuple(sorted(set().union(*self.schedule[self.first_stage :])))
 
     def followed_by(self, other: "Scenario") -> "Scenario":
-        """Return this scenario with the stages of another one behind its own, to begin with the first of those.
+        """Return this scenario with the stages of another one after its own, to begin with the first of those.
 
-        A task of the other one that has the same data sets as a task of this one is that task come back.
+        A task of the other one that has the same datasets as a task of this one is that task come back.
         """
         tasks = list(self.tasks)
         numbers = []

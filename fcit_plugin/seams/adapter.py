@@ -32,7 +32,7 @@ def install(adapter_module) -> None:
         request = Request.of(finetuning_args)
         if request is None or request.stage is None or not given["is_trainable"]:
             return wrapped(*args, **kwargs)
-        check_targets(given["model"], finetuning_args)
+        check_targets(given["model"], finetuning_args.lora_target, request.args)
         keep_unpacked(given["model"], trains=True)
         model = wrapped(*args, **kwargs)
         unfreeze_projector(model, finetuning_args)

@@ -1,4 +1,4 @@
-"""Seam: ``llamafactory.data.parser`` - the FCIT data sets are known whatever ``dataset_dir`` the user has.
+"""Seam: ``llamafactory.data.parser`` - the FCIT datasets are known whatever ``dataset_dir`` the user has.
 
 Where they are, :mod:`fcit_plugin.seams.loader` finds out: names come here without the recipe's other keys.
 Also the converter for ``formatting: fcit``, which reads the two record layouts of the released benchmark.
@@ -8,7 +8,7 @@ import wrapt
 
 from ..data.catalogue import own_datasets, users_datasets
 
-#: Attribute of LLaMA-Factory's ``DatasetAttr`` with the name of a data set of ours that is not located yet.
+#: Attribute of LLaMA-Factory's ``DatasetAttr`` with the name of a dataset of ours that is not located yet.
 NAME = "fcit_dataset"
 
 

@@ -1,4 +1,4 @@
-"""Seam: ``llamafactory.data.loader`` - the FCIT data sets are read from the root that the recipe names (``fcit_data_dir``),
+"""Seam: ``llamafactory.data.loader`` - the FCIT datasets are read from the root that the recipe names (``fcit_data_dir``),
 and which instruction a prompt holds is kept for a model that is routed by it (see :mod:`fcit_plugin.seams.hf_engine`).
 
 Both functions see the data arguments alone, on which the parser's seam has put what they need.
@@ -16,7 +16,7 @@ from .dataset_list import NAME
 
 
 def install(loader_module) -> None:
-    """Wrap the function that reads one data set, and the one that makes token ids of messages."""
+    """Wrap the function that reads one dataset, and the one that makes token ids of messages."""
     of_load = inspect.signature(loader_module._load_single_dataset)
     of_preprocess = inspect.signature(loader_module._get_preprocessed_dataset)
 

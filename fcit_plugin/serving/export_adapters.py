@@ -1,4 +1,4 @@
-"""``fcit-cli export-adapters``: what a run learnt as standard adapters, and what picks one of them for a prompt."""
+"""``fcit-cli export-adapters``: what a run learned as standard adapters, and what picks one of them for a prompt."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -17,12 +17,11 @@ from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
 from ..data.pixels import PixelReader
 from ..errors import FcitError
-from ..files import check_empty
+from ..files import check_empty, whole_folder
 from ..knowledge.activation import Router
 from ..recipe.embedded import resolve_model
-from ..state.server_state import read_object
 from .router_files import write_router
-from .trained import Learnt
+from .trained import TrainedRun
 
 logger = logging.get_logger(__name__)
 
@@ -50,35 +49,35 @@ def export_adapters(
         base_copy: Also write a copy of the base model with the shared trainables (projector) in it.
         adapters_only: Leave the projectors out, the shared one and those of subspaces that have their own.
         with_router: Whether to write the router.
-        dataset_dir: Where ``fcit_export_instruction`` finds data sets.
+        dataset_dir: Where ``fcit_export_instruction`` finds datasets.
 
     Raises:
         FcitError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot
             be written down.
     """
-    learnt = Learnt.read(folder)
-    learnt.check_plain("be written as LoRA adapters")
-    if with_router and learnt.manifest["identity_source"] != "text":
+    trained = TrainedRun.read(folder)
+    trained.check_plain("be written as LoRA adapters")
+    if with_router and trained.manifest["identity_source"] != "text":
         raise FcitError(
-            f"{folder} was trained with `fcit_identity_source: {learnt.manifest['identity_source']}`, and router.json knows "
+            f"{folder} was trained with `fcit_identity_source: {trained.manifest['identity_source']}`, and router.json knows "
             "instructions alone; write the adapters alone (--no-router), or use the folder itself with chat and api."
         )
     for target in filter(None, (out, base_copy)):
         check_empty(target)
-    if learnt.state.base and base_copy is None:
+    if trained.state.base and base_copy is None:
         raise FcitError(
-            f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy DIR "
-            "for a copy of the base model with the change in it."
+            f"{folder} has changed the base weights under the subspaces, which a LoRA adapter cannot hold; give --base-copy "
+            "DIR for a copy of the base model with the change in it."
         )
-    if learnt.state.shared and not learnt.state.projectors and base_copy is None and not adapters_only:
-        names = ", ".join(sorted({key.rpartition(".")[0] for key in learnt.state.shared}))
+    if trained.state.shared and not trained.state.projectors and base_copy is None and not adapters_only:
+        names = ", ".join(sorted({key.rpartition(".")[0] for key in trained.state.shared}))
         raise FcitError(
             f"{folder} holds shared trainables beside the subspaces ({names}), which a LoRA adapter cannot hold; give "
             "--base-copy DIR for a copy of the base model with them in it, or --adapters-only to leave them out."
         )
-    if base_copy is not None and not (learnt.state.shared or learnt.state.base):
+    if base_copy is not None and not (trained.state.shared or trained.state.base):
         raise FcitError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
-    keys = {"model_name_or_path": model or learnt.manifest["base_model"], "template": learnt.manifest["template"]}
+    keys = {"model_name_or_path": model or trained.manifest["base_model"], "template": trained.manifest["template"]}
     resolve_model(keys)
     given = {"dataset_dir": dataset_dir} if dataset_dir else {}
     model_args, data_args, finetuning_args, _ = get_infer_args({**keys, **given})
@@ -94,49 +93,50 @@ def export_adapters(
     def router() -> Router:
         tokenizer, pixels = reading()
         model = load_model(tokenizer, model_args, finetuning_args)
-        return learnt.router(model, tokenizer, pixels)
+        return trained.router(model, tokenizer, pixels)
 
-    weights = learnt.export_weights(fcit, router, model_args, data_args, reading()[1]) if fcit is not None else None
+    weights = trained.export_weights(fcit, router, model_args, data_args, reading()[1]) if fcit is not None else None
     if base_copy is not None:
-        _copy_base(keys, learnt, base_copy)
+        _copy_base(keys, trained, base_copy)
     base_model = str(base_copy.absolute()) if base_copy is not None else keys["model_name_or_path"]
-    config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
-    complete = learnt.state.projectors and not adapters_only
+    config = trained.source.adapter_config
+    complete = trained.state.projectors and not adapters_only
     if complete:
         logger.info_rank0(
             "Each adapter brings its projector along (`modules_to_save`), which PEFT and LLaMA-Factory load and vLLM does not."
         )
-    elif learnt.state.projectors:
+    elif trained.state.projectors:
         logger.warning_rank0(
             "The adapters are without the projectors that the subspaces were trained with, and will answer otherwise."
         )
 
-    def write(name: str, state: Tensors, config: dict[str, Any], weights: Sequence[float]) -> None:
-        parts = with_projector(state, config, learnt.projector(weights)) if complete else (state, config)
-        write_adapter(out / name, *parts, base_model)
+    def write(target: Path, state: Tensors, config: dict[str, Any], weights: Sequence[float]) -> None:
+        parts = with_projector(state, config, trained.projector(weights)) if complete else (state, config)
+        write_adapter(target, *parts, base_model)
 
     adapters = []
-    for k, subspace in enumerate(learnt.state.subspaces):
-        name = f"subspace_{k}"
-        write(name, subspace, config, [float(j == k) for j in range(len(learnt.state.subspaces))])
-        counts = {"tasks": learnt.state.tasks[k], "count": int(learnt.state.tokens.counts[k])}
-        adapters.append({"name": name, "path": name, "rank": config["r"], **counts})
-    if weights is not None:
-        write(STACKED, *fixed_adapter(learnt.state.subspaces, weights, config), weights)
-    if with_router:
-        write_router(out, router(), adapters, base_model)
+    with whole_folder(out) as partial:
+        for k, subspace in enumerate(trained.state.subspaces):
+            name = f"subspace_{k}"
+            write(partial / name, subspace, config, [float(j == k) for j in range(len(trained.state.subspaces))])
+            counts = {"tasks": trained.state.tasks[k], "count": int(trained.state.tokens.counts[k])}
+            adapters.append({"name": name, "path": name, "rank": config["r"], **counts})
+        if weights is not None:
+            write(partial / STACKED, *fixed_adapter(trained.state.subspaces, weights, config), weights)
+        if with_router:
+            write_router(partial, router(), adapters, base_model)
 
 
-def _copy_base(keys: dict[str, str], learnt: Learnt, target: Path) -> None:
+def _copy_base(keys: dict[str, str], trained: TrainedRun, target: Path) -> None:
     """LLaMA-Factory's export with no subspace at all: base model, shared trainables, tokenizer, processor."""
     config = AutoConfig.from_pretrained(keys["model_name_or_path"])
     dtype = getattr(config, "dtype", None) or config.get_text_config().dtype
     export_model(
         {
             **keys,
-            "adapter_name_or_path": str(learnt.folder),
+            "adapter_name_or_path": str(trained.folder),
             "export_dir": str(target),
             "infer_dtype": str(dtype or "float32").removeprefix("torch."),
-            "fcit_export_weights": [0.0] * len(learnt.state.subspaces),
+            "fcit_export_weights": [0.0] * len(trained.state.subspaces),
         }
     )

@@ -18,14 +18,14 @@ def fixed_weights(
     """The weights w [K] that ``fcit_export_weights`` names.
 
     Args:
-        given: ``mean`` (or None), the id of a subspace, the name of a task or data set, or a list of K weights;
+        given: ``mean`` (or None), the id of a subspace, the name of a task or dataset, or a list of K weights;
             numbers and lists also as text.
         tasks: For each subspace the tasks that it took in, with the number of clients.
         counts: int64 [K], N_k; a subspace with count 0 holds nothing and has no part in the mean.
-        datasets: The data sets of each task, by the task's name.
+        datasets: The datasets of each task, by the task's name.
 
     Raises:
-        FcitError: It is none of these, or names a data set that several subspaces took in.
+        FcitError: It is none of these, or names a dataset that several subspaces took in.
     """
     count = len(tasks)
     if given is None or given == "mean":
@@ -39,17 +39,17 @@ def fixed_weights(
     holders = {k: _clients(given, row, datasets) for k, row in enumerate(tasks)}
     holders = {k: clients for k, clients in holders.items() if clients}
     if len(holders) == 1:
-        return _one(*holders, count)
+        return _one(next(iter(holders)), count)
     if holders:
         found = ", ".join(f"{k} ({clients} clients)" for k, clients in holders.items())
         raise FcitError(
-            f"`fcit_export_weights: {given}` is not one subspace, for several took in that data set: {found}; "
+            f"`fcit_export_weights: {given}` is not one subspace, for several took in that dataset: {found}; "
             "give one of these numbers, a list of weights, or auto."
         )
     names = sorted({name for row in tasks for task in row for name in (task, *datasets.get(task, ()))})
     raise FcitError(
         f"`fcit_export_weights` is {given!r}; give mean, auto, a subspace from 0 to {count - 1}, "
-        f"a list of {count} weights, or a data set that the run learnt ({', '.join(names) or 'it names none'})."
+        f"a list of {count} weights, or a dataset that the run learned ({', '.join(names) or 'it names none'})."
     )
 
 
@@ -70,5 +70,5 @@ def _one(k: int, count: int) -> list[float]:
 
 
 def _clients(name: str | list, tasks: Mapping[str, int], datasets: Mapping[str, Sequence[str]]) -> int:
-    """How often a client with the task or data set of this name trained the subspace."""
+    """How often a client with the task or dataset of this name trained the subspace."""
     return sum(clients for task, clients in tasks.items() if name == task or name in datasets.get(task, ()))

@@ -1,4 +1,4 @@
-"""Two runs on one base model made into one: what both learnt is merged, what one learnt is kept."""
+"""Two runs on one base model made into one: what both learned is merged, what one learned is kept."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ..adapters.lora import Tensors, check_keys, check_shapes
+from ..adapters.lora import check_keys, check_shapes, weighted_mean
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
 from ..errors import FcitError
-from ..files import check_empty
+from ..files import check_empty, whole_folder
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
-from ..state.names import read_object
-from ..state.server_state import ServerState, load_state, save_state
-from ..state.stages_of import scenario_of
+from ..state.folder import StateFolder
+from ..state.server_state import ServerState, save_state
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens.
-_ALIKE = (
-    *("template", "method"),
-    *("identity_source", "identity_encoder", "identity_pooling", "identity_center"),
-)
+# the base model is compared by its weights: one and the same may lie elsewhere at another site
+_ALIKE = "base_fingerprint template method identity_source identity_encoder identity_pooling identity_center".split()
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 
@@ -57,12 +54,12 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
         FcitError: The folders cannot be joined, or ``out`` holds something.
     """
     check_empty(out)
-    (one, manifest), (other, other_manifest) = load_state(first), load_state(second)
-    configs = [_adapter_config(folder, state) for folder, state in ((first, one), (second, other))]
-    scenarios = [scenario_of(first, manifest), scenario_of(second, other_manifest)]
-    # one and the same model may lie elsewhere at another site; what an older plugin wrote has no fingerprint
-    model = "base_fingerprint" if manifest.get("base_fingerprint") and other_manifest.get("base_fingerprint") else "base_model"
-    for values, others, keys in ((manifest, other_manifest, (model, *_ALIKE)), (*configs, _SAME_LORA)):
+    folders = [StateFolder(first), StateFolder(second)]
+    one, other = (folder.load() for folder in folders)
+    manifest, other_manifest = (folder.manifest for folder in folders)
+    configs = [_adapter_config(folder) for folder in folders]
+    scenarios = [folder.finished_scenario() for folder in folders]
+    for values, others, keys in ((manifest, other_manifest, _ALIKE), (*configs, _SAME_LORA)):
         _check_alike(first, values, second, others, keys)
     for folder, state in ((first, one), (second, other)):
         if state.base:
@@ -87,9 +84,10 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
             "such runs cannot be joined."
         )
     joined = join(one, other, method.organizer(0))
-    both = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
+    both: dict[str, Any] = {key: [*manifest[key], *other_manifest[key]] for key in ("stages", "rounds")}
     both |= {"scenario": scenarios[0].followed_by(scenarios[1]).to_dict(), "joined": [str(first), str(second)]}
-    save_state(joined.state, out, configs[0], {**manifest, **both})
+    with whole_folder(out) as partial:
+        save_state(joined.state, partial, configs[0], {**manifest, **both})
     return joined
 
 
@@ -101,8 +99,8 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
 
         A_k = (N_k A_k + sum_j N_j A_j) / (N_k + sum_j N_j), the same for B_k and g_k;
 
-    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by the two runs' whole counts. What server rules remember is
-    dropped: it belongs to the runs that were.
+    the others are appended, and so with the projectors of subspaces that have their own. Shared trainables are averaged by
+    the two runs' whole counts. What server rules remember is dropped: it belongs to the runs that were.
 
     Args:
         first: Subspaces k = 0..K-1 with tokens g_k and counts N_k.
@@ -124,8 +122,9 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         place = organizer.own_subspace(token, first.tokens) if count and token.any() else None
         if place is None:
             place = len(members)
-            for rows, empty in ((members, []), (weights, []), (tasks, Counter())):
-                rows.append(empty)
+            members.append([])
+            weights.append([])
+            tasks.append(Counter())
             sums.append(np.zeros(second.tokens.sums.shape[1]))
             counts.append(0)
             if kinds is not None:
@@ -140,6 +139,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         sums[place] += second.tokens.sums[j]
         counts[place] += count
         if kinds is not None:
+            assert second.tokens.kinds is not None  # it is the same method
             kinds[place].append(second.tokens.kinds[j])
         if keeps:
             projectors[place].append(theirs[j])
@@ -150,33 +150,19 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
             np.array(counts, np.int64),
             None if kinds is None else tuple(merged(parts) for parts in kinds),
         ),
-        shared=_mean([first.shared, second.shared], totals),
-        subspaces=[_mean(rows, by) for rows, by in zip(members, weights, strict=True)],
+        shared=weighted_mean([first.shared, second.shared], totals),
+        subspaces=[weighted_mean(rows, by) for rows, by in zip(members, weights, strict=True)],
         stage=first.stage + second.stage,
         tasks=[dict(row) for row in tasks],
         rounds=rounds,
-        projectors=[_mean(rows, by) for rows, by in zip(projectors, weights)],
+        projectors=[weighted_mean(rows, by) for rows, by in zip(projectors, weights)],
     )
     return Joined(state, places, len(first.subspaces))
 
 
-def _mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
-    """Weighted mean of tensors with the same keys; a single one stays bit-identical."""
-    if len(states) == 1 or sum(weights) == 0:
-        return states[0]
-    total = sum(weights)
-    return {
-        key: (sum(state[key].double() * weight for state, weight in zip(states, weights, strict=True)) / total).float()
-        for key in states[0]
-    }
-
-
-def _adapter_config(folder: Path, state: ServerState) -> dict[str, Any]:
-    if not state.subspaces:
-        raise FcitError(f"{folder} holds no subspace yet; run at least one round first.")
-    config = read_object(folder / "subspaces" / "0" / "adapter_config.json", ("r", "lora_alpha", "target_modules"))
-    targets = config["target_modules"]
-    return {**config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
+def _adapter_config(folder: StateFolder) -> dict[str, Any]:
+    targets = folder.adapter_config["target_modules"]
+    return {**folder.adapter_config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
 
 
 def _check_alike(first: Path, values: Mapping[str, Any], second: Path, others: Mapping[str, Any], keys: Sequence[str]) -> None:

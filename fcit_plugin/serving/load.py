@@ -7,19 +7,20 @@ import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.model import load_tokenizer
+from transformers import PreTrainedModel
 
 from ..data.instructions import prompt_reader
 from ..data.pixels import PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
 from .routing import Routing
-from .trained import Learnt
+from .trained import TrainedRun
 
 logger = logging.get_logger(__name__)
 
 
-def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
-    """Put what a run learnt onto the base model.
+def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetuning_args) -> torch.nn.Module:
+    """Put what a run learned onto the base model.
 
     Args:
         model: The base model.
@@ -30,11 +31,11 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     Raises:
         FcitError: The folder holds no subspace, or does not fit the model.
     """
-    learnt = Learnt.read(folder)
+    trained = TrainedRun.read(folder)
     exports = model_args.export_dir is not None
     if exports and getattr(model, "quantization_method", None) is not None:
         raise FcitError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
-    learnt.put_shared(model)
+    trained.put_shared(model)
     request = finetuning_args.fcit_request
     fcit, data_args = request.args, request.data_args
     loaded = load_tokenizer(model_args)
@@ -43,14 +44,14 @@ def load_fcit_folder(model: torch.nn.Module, folder: Path, model_args, finetunin
     pixels = PixelReader(template, loaded["processor"])
 
     def router() -> Router:
-        return learnt.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold)
+        return trained.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold)
 
     if exports:
-        weights = learnt.export_weights(fcit, router, model_args, data_args, pixels)
+        weights = trained.export_weights(fcit, router, model_args, data_args, pixels)
         logger.info_rank0(f"Merging {len(weights)} subspaces with weights {np.round(weights, 4).tolist()}.")
-        return learnt.merged(model, weights)
-    peft_model, activation = learnt.stacked(model)
-    names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(learnt.state.tasks)]
+        return trained.merged(model, weights)
+    peft_model, activation = trained.stacked(model)
+    names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(trained.state.tasks)]
     trace = names.__getitem__ if fcit.fcit_trace_activation else None
     Routing(peft_model, activation, router(), data_args.fcit_request.instructions, prompt_reader(tokenizer, template), trace)
     logger.info_rank0(f"Loaded {len(names)} subspaces from {folder}; each request activates its own.")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..errors import FcitError
-from ..files import write_json
+from ..files import write_bytes, write_json
 from ..knowledge.activation import Router
 from ..knowledge.embedding import EmbeddingEncoder
 from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
@@ -35,14 +35,13 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
     Raises:
         FcitError: The identity encoder cannot be written down.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     used = router.tokens.counts > 0
     tensors, encoder = _encoder(router.encoder, folder / ENCODER)
     kinds = router.tokens.kinds
     rows = router.tokens.tokens[:, None] if kinds is None else [part.means for part in kinds]
     listed = [(adapter, row) for adapter, row, kept in zip(adapters, rows, used, strict=True) if kept]
     tensors["tokens"] = torch.from_numpy(unit(np.concatenate([row for _, row in listed]))).float()
-    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ROUTER_TENSORS)
+    write_bytes(folder / ROUTER_TENSORS, save({key: value.contiguous() for key, value in tensors.items()}))
     described = {
         "format_version": 1,
         "base_model": base_model,

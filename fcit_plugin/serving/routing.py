@@ -52,7 +52,7 @@ class Routing:
         self.model = model
         self._own = threading.local()
         self._generate = model.generate
-        model.generate = self.generate
+        model.generate = self.generate  # type: ignore[method-assign]  # the hook
         setattr(model, ROUTING, self)
         # PEFT's own forward() goes round the base model's hooks
         for module in (model, model.get_base_model()):
@@ -61,7 +61,7 @@ class Routing:
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own ``generate``, with weights for each prompt; the chat engine names the instructions."""
         texts = kwargs.pop(KEYWORD, None)
-        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+        ids: Any = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
         if texts is None:
             texts = self.instructions(ids, kwargs.get("attention_mask"))
         self._set(texts, ids, kwargs, expands=True)
@@ -77,7 +77,7 @@ class Routing:
         cache = kwargs.get("past_key_values")
         if cache is not None and cache.get_seq_length() > 0:
             raise RuntimeError("A routed model is decoded by generate(); a single step does not show the instruction.")
-        ids = args[0] if args else kwargs.get("input_ids")
+        ids: Any = args[0] if args else kwargs.get("input_ids")
         texts = self.instructions(ids, kwargs.get("attention_mask"))
         self._set(texts, ids, kwargs)
 
@@ -103,10 +103,11 @@ class Routing:
             return images_by_row(ids, mask, inputs.get("pixel_values"), self.model.config.image_token_id)
 
         weights = self.router.weights(encoder_inputs(self.router.encoder, texts, pixels))
-        for text, row in zip(texts, weights, strict=True) if self.trace else ():
-            parts = [f"{self.trace(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]
-            brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-            logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")
+        if (name_of := self.trace) is not None:
+            for text, row in zip(texts, weights, strict=True):
+                parts = [f"{name_of(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]
+                brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+                logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")
         return torch.from_numpy(weights)
 
 

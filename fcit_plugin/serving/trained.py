@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
@@ -17,36 +18,50 @@ from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.instructions import without_media
 from ..data.pipeline import records_of
-from ..data.pixels import Pictures, PixelReader
+from ..data.pixels import LazyPixels, PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..knowledge.image_tokens import encode, encoder_inputs, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
-from ..state.names import BASE_CHANGE
-from ..state.server_state import TOKENS, ServerState, load_state
+from ..state.folder import StateFolder
+from ..state.names import BASE_CHANGE, TOKENS, subspace_folder
+from ..state.server_state import ServerState
 from .fixed_weights import fixed_weights
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """The state of a finished run (or of one that stopped after some round)."""
+class TrainedRun:
+    """The state of a finished run (or of one that stopped after some round).
 
-    folder: Path
+    Attributes:
+        source: The folder that it was read from.
+        state: The server's state.
+    """
+
+    source: StateFolder
     state: ServerState
-    manifest: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> "Learnt":
+    def read(cls, folder: Path) -> "TrainedRun":
         """Read an output folder.
 
         Raises:
             FcitError: It is none, or holds no subspace.
         """
-        state, manifest = load_state(folder)
-        if not state.subspaces:
-            raise FcitError(f"{folder} holds no subspace yet; run at least one round first.")
-        return cls(folder, state, manifest)
+        source = StateFolder(folder)
+        source.check_trained()
+        return cls(source, source.load())
+
+    @property
+    def folder(self) -> Path:
+        """Where it was read from."""
+        return self.source.path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the folder says about itself."""
+        return self.source.manifest
 
     def put_shared(self, model: torch.nn.Module) -> None:
         """Put the shared trainables into the base model, and what was added to its own weights.
@@ -72,25 +87,26 @@ class Learnt:
                 parameters[key].copy_(value)
 
     def _lora_config(self) -> LoraConfig:
-        return LoraConfig.from_pretrained(str(self.folder / "subspaces" / "0"))
+        return LoraConfig.from_peft_type(**self.source.adapter_config)
 
-    def stacked(self, model: torch.nn.Module) -> tuple[PeftModel, Activation]:
+    def stacked(self, model: PreTrainedModel) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
 
         Raises:
             FcitError: A subspace does not fit the base model.
         """
         peft_model = get_peft_model(model, self._lora_config())
+        assert isinstance(peft_model, PeftModel)  # the mixed ones have to be asked for
         if (experts := num_experts(self.state.subspaces[0])) is not None:
             divide(peft_model, ADAPTER, experts)
         blank = read_subspace(peft_model)
         for k, subspace in enumerate(self.state.subspaces):
-            what = f"subspace in {self.folder}/subspaces/{k}"
+            what = f"subspace in {self.folder / subspace_folder(k)}"
             check_keys(blank, subspace, what)
             check_shapes(blank, subspace, what)
         return peft_model, attach(peft_model, self.state.subspaces, self.state.projectors)
 
-    def merged(self, model: torch.nn.Module, weights: list[float]) -> torch.nn.Module:
+    def merged(self, model: PreTrainedModel, weights: list[float]) -> torch.nn.Module:
         """The base model with the subspaces added to its own weights, for fixed w [K]: no adapter is left.
 
         Of subspaces with projectors of their own the model gets the mean by these weights.
@@ -111,12 +127,12 @@ class Learnt:
         """
         if num_experts(self.state.subspaces[0]) is not None:
             raise FcitError(
-                f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed anew for "
+                f"{self.folder} was trained with `fcit_method: {self.manifest['method']}`, whose experts are weighed again for "
                 f"each token: they cannot {what}. Use the folder itself as `adapter_name_or_path` of chat, api or predict."
             )
 
     def router(
-        self, model: torch.nn.Module, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
+        self, model: PreTrainedModel, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
     ) -> Router:
         """From instructions, or images, to weights, as in the run's own evaluation.
 
@@ -130,10 +146,10 @@ class Learnt:
             FcitError: The identity tokens are those of another base model.
         """
         manifest = self.manifest
-        source = [manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center")]
-        if source[0] != "text":
-            check_family(model.config, source[0])
-        encoder = make_source(*source, model, tokenizer, pixels)
+        source, name, pooling, center = (manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center"))
+        if source != "text":
+            check_family(model.config, source)
+        encoder = make_source(source, name, pooling, center, model, tokenizer, cast("PixelReader", pixels))  # text needs none
         dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
             raise FcitError(
@@ -144,17 +160,19 @@ class Learnt:
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
         """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""
-        datasets = {task["name"]: task["datasets"] for task in self.manifest["scenario"]["tasks"]}
+        datasets = {task.name: task.datasets for task in self.source.scenario.tasks}
         return fixed_weights(given, self.state.tasks, self.state.tokens.counts, datasets)
 
     def export_weights(
         self, fcit: FcitArguments, make_router: Callable[[], Router], model_args, data_args, pixels: PixelReader
     ) -> list[float]:
-        """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a data set activates."""
+        """The weights w [K] of an export: fixed ones, or with ``auto`` what an instruction or a dataset activates."""
         if fcit.fcit_export_weights != "auto":
             return self.fixed_weights(fcit.fcit_export_weights)
         given = fcit.fcit_export_instruction
-        texts, images = [without_media(given)], [None]
+        assert given is not None  # `auto` needs it
+        texts = [without_media(given)]
+        images: list[list[Any] | None] = [None]
         catalogue = Catalogue.of(data_args, fcit)
         if given in catalogue:
             texts, images = records_of(given, catalogue, model_args, data_args)
@@ -162,8 +180,8 @@ class Learnt:
         if source != "text" and not any(images):
             raise FcitError(
                 f"`fcit_export_instruction: {given}` shows no image, and {self.folder} was trained with "
-                f"`fcit_identity_source: {source}`; name a data set with images, or set `fcit_export_weights`."
+                f"`fcit_identity_source: {source}`; name a dataset with images, or set `fcit_export_weights`."
             )
         router = make_router()
-        embedded = encode(router.encoder, encoder_inputs(router.encoder, texts, lambda: Pictures(images, pixels)))
+        embedded = encode(router.encoder, encoder_inputs(router.encoder, texts, lambda: LazyPixels(images, pixels)))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

@@ -8,8 +8,10 @@ from typing import Any
 
 from ..errors import FcitError
 from ..evaluation.tables import align
-from .checkpoints import PROGRESS, Checkpoints, number_of
-from .names import MANIFEST, read_manifest, read_object
+from .checkpoints import Checkpoints, number_of
+from .folder import StateFolder
+from .names import MANIFEST
+from .progress import Progress
 from .sealed import differing, problems, sums_of
 
 
@@ -44,17 +46,18 @@ def inspect(output_dir: Path) -> Inspection:
     if not commits and not has_results:
         raise FcitError(f"{output_dir} holds no run: neither a commit in {checkpoints.folder} nor {MANIFEST}.")
     good = max((folder for folder, wrong in commits.items() if not wrong), key=number_of, default=None)
-    manifest, progress = {}, {}
+    manifest, progress = {}, Progress()
     if good is not None or has_results:
-        manifest = read_manifest(good or output_dir)
+        held = StateFolder(good or output_dir)
+        manifest = held.manifest
         found.lines += [f"{output_dir}: {_title(manifest)}", ""]
     if good is not None:
-        progress = read_object(good / PROGRESS, ("assignments", "dropped", "matrix", "step", "seconds", "traffic"))
+        progress = held.progress()
         found.lines += [*_progress(number_of(good), manifest, progress), ""]
         found.lines += [*align(_stage_rows(manifest, progress)), ""]
     if manifest:
         found.lines += [*align(_subspace_rows(manifest)), ""]
-    for entry in progress.get("dropped", ()):
+    for entry in progress.dropped:
         found.lines.append("left out: stage {stage} round {round} client {client}: {reason}".format(**entry))
 
     found.lines.append("commits:" if commits else "no commits")
@@ -75,7 +78,7 @@ def inspect(output_dir: Path) -> Inspection:
     elif good is not None:
         found.lines.append("not finished; go on with: llamafactory-cli train RECIPE.yaml resume_from_checkpoint=true")
     else:
-        found.lines.append("not finished, and no good commit to go on from: begin anew with overwrite_output_dir: true")
+        found.lines.append("not finished, and no good commit to go on from: begin again with overwrite_output_dir: true")
     return found
 
 
@@ -88,23 +91,23 @@ def _title(manifest: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {manifest[key]}" for key in keys if key in manifest)
 
 
-def _progress(number: int, manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:
-    rounds, traffic = sum(manifest["rounds"]), progress["traffic"]
+def _progress(number: int, manifest: Mapping[str, Any], progress: Progress) -> list[str]:
+    rounds, traffic = sum(manifest["rounds"]), progress.traffic
     where = f"; next: stage {manifest['stage']} round {manifest['round']}" if number < rounds else ""
     return [
-        f"{number} of {rounds} rounds, {progress['step']} steps, {progress['seconds']['total']:.0f} s{where}",
-        f"{traffic['up'] / 1e6:.2f} MB sent by clients, {traffic['down'] / 1e6:.2f} MB received by them",
+        f"{number} of {rounds} rounds, {progress.step} steps, {progress.seconds['total']:.0f} s{where}",
+        f"{traffic.up / 1e6:.2f} MB sent by clients, {traffic.down / 1e6:.2f} MB received by them",
     ]
 
 
-def _stage_rows(manifest: Mapping[str, Any], progress: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["stage", "data sets", "rounds", "clients on subspace", "mean score"]]
+def _stage_rows(manifest: Mapping[str, Any], progress: Progress) -> list[list[str]]:
+    rows = [["stage", "datasets", "rounds", "clients on subspace", "mean score"]]
     for stage, names in enumerate(manifest["stages"]):
-        entries = [entry for entry in progress["assignments"] if entry["stage"] == stage]
+        entries = [entry for entry in progress.assignments if entry["stage"] == stage]
         done = len({entry["round"] for entry in entries})
         trained = {k: sorted({e["client"] for e in entries if e["subspace"] == k}) for k in _subspaces_of(entries)}
         who = "; ".join(f"{', '.join(map(str, clients))} on {k}" for k, clients in trained.items())
-        scores = progress["matrix"]["rows"][stage : stage + 1]
+        scores = progress.matrix.rows[stage : stage + 1]
         score = f"{fmean(value for value in scores[0] if value is not None):.2f}" if scores and any(
             value is not None for value in scores[0]
         ) else "-"  # fmt: skip

@@ -11,14 +11,15 @@ def fcit_folder(adapters: list[str] | None) -> Path | None:
     """The output folder of an fcit run among the adapters, if there is one.
 
     Raises:
-        FcitError: There are other adapters beside it, or the run has not come to its end.
+        FcitError: There are other adapters beside it, or the run has not finished.
     """
-    found = [Path(adapter) for adapter in adapters or [] if is_fcit_folder(adapter) or _commit_in(adapter)]
+    adapters = adapters or []
+    found = [Path(adapter) for adapter in adapters if is_fcit_folder(adapter) or _commit_in(adapter)]
     if found and len(adapters) > 1:
         raise FcitError(f"`adapter_name_or_path`: the FCIT folder {found[0]} cannot be combined with other adapters.")
     if found and not is_fcit_folder(found[0]):
         raise FcitError(
-            f"`adapter_name_or_path`: the run in {found[0]} has not come to its end; let it go on, or name what it has "
+            f"`adapter_name_or_path`: the run in {found[0]} has not finished; let it go on, or name what it has "
             f"reached: {_commit_in(found[0])}."
         )
     return found[0] if found else None

@@ -1,5 +1,7 @@
-"""How far a run has come and what it has measured: all that its report, or a run that goes on from it, needs beside the
-server's state."""
+"""How far a run has come and what it has measured.
+
+That is all that its report, or a run that goes on from it, needs beside the server's state.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -10,7 +12,7 @@ from ..evaluation.matrix import AccuracyMatrix
 
 @dataclass
 class Traffic:
-    """Bytes of arrays that travelled, over the whole run."""
+    """Bytes of arrays that traveled, over the whole run."""
 
     up: int = 0
     down: int = 0
@@ -22,18 +24,18 @@ class Progress:
 
     Attributes:
         step: Optimizer steps of all clients so far.
-        zero_shot: Scores of the untuned model by data set, None as long as it was not evaluated.
+        zero_shot: Scores of the untuned model by dataset, None as long as it was not evaluated.
         matrix: Scores after each stage.
-        restricted: Per stage the scores with answers restricted to the data sets' own labels.
+        restricted: Per stage the scores with answers restricted to the datasets' own labels.
         other: Per stage the scores by further metrics.
         assignments: Who trained which subspace, one entry per client and round.
         asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
-        traffic: Bytes that travelled.
+        traffic: Bytes that traveled.
         seconds: Wall-clock time, "total" and of it "evaluate".
         partition: How many records of what each client has, as :meth:`fcit_plugin.scenario.Partition.table` has it.
-        labels: The answers that occur in the training records of each data set, None where they are open; without those
+        labels: The answers that occur in the training records of each dataset, None where they are open; without those
             records nobody could tell them.
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
             one), "arguments" and "data".
@@ -63,12 +65,13 @@ class Progress:
     ) -> None:
         """Add the scores after a stage; earlier stages that were not evaluated have none."""
         self.matrix.add(stage, free)
-        for rows, row in ((self.restricted, restricted), (self.other, other)):
+        both: tuple[tuple[list[dict[str, Any]], Mapping[str, Any]], ...] = ((self.restricted, restricted), (self.other, other))
+        for rows, row in both:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
 
     def add_partition(self, table: Sequence[Mapping[str, Any]]) -> None:
-        """Add how tasks are dealt out; a task that comes back takes the place of itself."""
+        """Add how tasks are distributed; a task that comes back takes the place of itself."""
         rows = {(row["task"], row["dataset"]): dict(row) for row in [*self.partition, *table]}
         self.partition = list(rows.values())
 
@@ -83,7 +86,3 @@ class Progress:
         """Rebuild it from `to_dict`, also after JSON."""
         matrix = AccuracyMatrix.from_list(values["matrix"]["datasets"], values["matrix"]["rows"])
         return cls(**{**values, "matrix": matrix, "traffic": Traffic(**values["traffic"])})
-
-
-#: What every progress file has; older plugins did not write who was asked.
-NEEDED = tuple(item.name for item in fields(Progress) if item.name != "asked")

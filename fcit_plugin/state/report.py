@@ -29,7 +29,7 @@ def make_report(
         reference: none for a method.
         setting: its name.
         seed: of the run.
-        stages: the data sets of each stage; those of stages that were not reached are empty columns.
+        stages: the datasets of each stage; those of stages that were not reached are empty columns.
         arguments: what decides the run's numbers.
         privacy: None without noise.
     """

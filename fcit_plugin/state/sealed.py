@@ -5,14 +5,13 @@ No torch and no trainer here, so that looking at a run is quick.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ..files import DISCARDED, PARTIAL, hidden, parse_json, read_bytes, read_object, whole_folder
+
 CHECKSUMS = "checksums.json"
-#: A folder that is being written, or taken away, has a name that begins and ends like this.
-_HIDDEN, _PARTIAL, _DISCARDED = ".", ".partial", ".discarded"
 
 
 def seal(folder: Path, write: Callable[[Path], None]) -> None:
@@ -28,23 +27,13 @@ def seal(folder: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: It cannot be written (disk full, no permission); nothing of it is left, what was there before is.
     """
-    partial, aside = _hidden(folder, _PARTIAL), _hidden(folder, _DISCARDED)
     try:
-        partial.mkdir(parents=True)
-        write(partial)
-        (partial / CHECKSUMS).write_bytes(_render({name: _sum(partial / name) for name in _files(partial)}))
-        _flush(partial)
-        if folder.exists():
-            folder.rename(aside)
-        partial.rename(folder)
-        _flush_entry(folder.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        with whole_folder(folder, replace=True, flush=True) as partial:
+            write(partial)
+            (partial / CHECKSUMS).write_bytes(_render({name: _sum(partial / name) for name in _files(partial)}))
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
         raise OSError(
-            f"{folder} could not be written ({error.strerror or error}); make room or mend that and start again, what was "
+            f"{folder} could not be written ({error.strerror or error}); make room or fix that and start again, what was "
             "written before is still there."
         ) from error
 
@@ -52,14 +41,14 @@ def seal(folder: Path, write: Callable[[Path], None]) -> None:
 def discard(folder: Path) -> None:
     """Take a folder away; it loses its name first, so that no half of it is ever met under it."""
     if folder.exists():
-        aside = _hidden(folder, _DISCARDED)
+        aside = hidden(folder, DISCARDED)
         folder.rename(aside)
         shutil.rmtree(aside)
 
 
 def clean(parent: Path) -> None:
     """Take away what writers that were killed have left in a folder."""
-    for path in [path for end in (_PARTIAL, _DISCARDED) for path in parent.glob(f"{_HIDDEN}*{end}")]:
+    for path in [path for end in (PARTIAL, DISCARDED) for path in parent.glob(f".*{end}")]:
         shutil.rmtree(path)
 
 
@@ -71,17 +60,17 @@ def problems(folder: Path) -> list[str]:
     """
     path = folder / CHECKSUMS
     try:
-        raw = path.read_bytes()
-        sums = json.loads(raw)["files"]
+        raw = read_bytes(path)
+        sums = parse_json(raw)["files"]
         whole = raw == _render(sums)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{path} is missing or corrupt ({error})"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [f"{path} is missing or corrupt"]
     return differing(folder, sums) if whole else [f"{path} is corrupt: it differs from its own sum"]
 
 
 def sums_of(folder: Path) -> dict[str, str]:
     """The sums of a sealed folder without :func:`problems`, by path."""
-    return json.loads((folder / CHECKSUMS).read_bytes())["files"]
+    return read_object(folder / CHECKSUMS, ("files",))["files"]
 
 
 def differing(folder: Path, sums: Mapping[str, str]) -> list[str]:
@@ -94,13 +83,6 @@ def differing(folder: Path, sums: Mapping[str, str]) -> list[str]:
         except OSError as error:
             found.append(f"{folder / name} cannot be read ({error.strerror})")
     return found
-
-
-def _hidden(folder: Path, end: str) -> Path:
-    path = folder.with_name(f"{_HIDDEN}{folder.name}{end}")
-    if path.exists():
-        shutil.rmtree(path)
-    return path
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -116,17 +98,3 @@ def _render(sums: dict[str, str]) -> bytes:
     """The bytes of the sums' file, which holds a sum of its own: it is compared byte by byte."""
     own = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
     return (json.dumps({"sha256": own, "files": sums}, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _flush(folder: Path) -> None:
-    """Force all files below a folder, and the folders themselves, to the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        _flush_entry(path)
-
-
-def _flush_entry(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

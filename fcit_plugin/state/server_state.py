@@ -4,25 +4,33 @@ A state folder is also what a run leaves in ``output_dir``: one PEFT folder per 
 the identity tokens, and a manifest. safetensors and JSON only.
 """
 
-import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save as numpy_bytes
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
-from ..files import write_bytes, write_json
+from ..files import check_tensors, load_tensors, write_bytes, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
-from .names import BASE_CHANGE, FORMAT_VERSION, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS, read_manifest, read_object
+from .names import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BASE_CHANGE,
+    FORMAT_VERSION,
+    MANIFEST,
+    METHOD_STATE,
+    RULES,
+    SHARED,
+    TOKENS,
+    subspace_folder,
+)
 
 
 @dataclass
@@ -97,9 +105,9 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         manifest: What else belongs into the manifest (method, encoder, base model, ...).
     """
     for k, subspace in enumerate(state.subspaces):
-        target = folder / "subspaces" / str(k)
-        write_bytes(target / "adapter_model.safetensors", save(subspace, metadata={"format": "pt"}))
-        write_json(target / "adapter_config.json", adapter_config)
+        target = folder / subspace_folder(k)
+        write_bytes(target / ADAPTER_WEIGHTS, save(subspace, metadata={"format": "pt"}))
+        write_json(target / ADAPTER_CONFIG, adapter_config)
         if state.projectors:
             write_bytes(target / SHARED, save(state.projectors[k], metadata={"format": "pt"}))
     write_bytes(folder / TOKENS, numpy_bytes(state.tokens.to_arrays()))
@@ -112,13 +120,13 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
     if state.base:
         write_bytes(folder / BASE_CHANGE, save(state.base))
     own = {
-        "format_version": _format_version(state, manifest),
+        "format_version": FORMAT_VERSION,
         "stage": state.stage,
         "round": state.round,
         "subspaces": [
             {
                 "id": k,
-                "folder": f"subspaces/{k}",
+                "folder": subspace_folder(k),
                 "count": int(state.tokens.counts[k]),
                 "tasks": state.tasks[k],
                 "rounds": state.rounds[k],
@@ -135,57 +143,50 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
     write_json(folder / MANIFEST, {**own, **manifest, **own})  # a manifest that was read has the same keys
 
 
-def _format_version(state: ServerState, manifest: Mapping[str, Any]) -> int:
-    """The lowest one that says it all: older plugins can read what has nothing that they do not know."""
-    if state.projectors:
-        return FORMAT_VERSION
-    if state.tokens.kinds is not None:
-        return 4
-    if manifest.get("identity_source", "text") != "text":
-        return 3
-    return 2 if state.base else 1
+def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
+    """Read what :func:`save_state` wrote; see :meth:`fcit_plugin.state.folder.StateFolder.load`.
 
-
-def load_state(folder: Path) -> tuple[ServerState, dict[str, Any]]:
-    """Read a state folder.
-
-    Returns:
-        The state and the whole manifest.
+    Args:
+        folder: The state folder.
+        manifest: Its manifest.
 
     Raises:
-        FcitError: The folder is no state folder, is of a newer format, or a file in it is missing or corrupt;
-            the sentence names the file.
+        FcitError: A file is missing or corrupt; the sentence names it.
     """
-    manifest = read_manifest(folder)
     shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
-    files = [folder / entry["folder"] / "adapter_model.safetensors" for entry in manifest["subspaces"]]
+    files = [folder / subspace_folder(k) / ADAPTER_WEIGHTS for k in range(len(manifest["subspaces"]))]
     subspaces = [load_tensors(path) for path in files]
-    own = [path.with_name(SHARED) for path in files] if manifest.get("projectors") else []
+    own = [path.with_name(SHARED) for path in files] if manifest["projectors"] else []
     projectors = [load_tensors(path) for path in own]
     tokens = _load_tokens(folder, manifest)
-    method_state = load_tensors(folder / METHOD_STATE) if manifest.get("method_state") else {}
-    base = load_tensors(folder / BASE_CHANGE) if manifest.get("base_change") else {}
+    method_state = load_tensors(folder / METHOD_STATE) if manifest["method_state"] else {}
+    base = load_tensors(folder / BASE_CHANGE) if manifest["base_change"] else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / METHOD_STATE, method_state))
-    for path, tensors in (*checked, (folder / BASE_CHANGE, base), *zip(files, subspaces), *zip(own, projectors)):
+    for path, tensors in (
+        *checked,
+        (folder / BASE_CHANGE, base),
+        *zip(files, subspaces, strict=True),
+        *zip(own, projectors, strict=True),
+    ):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
-    rules = load_tensors(folder / RULES, load_numpy) if manifest.get("server_rules") else {}
-    rounds = Counter({k: entry.get("rounds", 0) for k, entry in enumerate(manifest["subspaces"])})
+    rules = load_tensors(folder / RULES, "np") if manifest["server_rules"] else {}
+    rounds = Counter({k: entry["rounds"] for k, entry in enumerate(manifest["subspaces"])})
     for path, projector in zip(own, projectors):
         check_keys(shared, projector, f"projector in {path}")
         check_shapes(shared, projector, f"projector in {path}")
     where = (manifest["stage"], manifest["round"])
-    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors), manifest
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors)
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
     path, count = folder / TOKENS, len(manifest["subspaces"])
-    arrays = load_tensors(path, load_numpy)
+    arrays = load_tensors(path, "np")
     try:
         tokens = SubspaceTokens.from_arrays(arrays)
     except (KeyError, ValueError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-        raise FcitError(f"{path} holds no identity tokens: {missing}; get a sound copy of it.") from error
+        raise FcitError(f"{path} holds no identity tokens: {missing}; restore it from a backup or copy it again.") from error
     if tokens.num_subspaces != count:
         raise FcitError(
             f"{path} holds {tokens.num_subspaces} tokens for {count} subspaces in {folder / MANIFEST}; "
@@ -194,37 +195,25 @@ def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
     return tokens
 
 
-def check_state(folder: Path) -> dict[str, Any]:
-    """Check a state folder as far as the manifest, the tokens and the heads of its files tell, which is quick.
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Check the tokens and the heads of the other tensor files of a state folder.
 
-    Returns:
-        The manifest.
+    Args:
+        folder: The state folder.
+        manifest: Its manifest.
 
     Raises:
-        FcitError: As :func:`load_state` does.
+        FcitError: As :func:`read_state` does.
     """
-    manifest = read_manifest(folder)
     _load_tokens(folder, manifest)
-    for entry in manifest["subspaces"]:
-        check_tensors(folder / entry["folder"] / "adapter_model.safetensors")
-        read_object(folder / entry["folder"] / "adapter_config.json", ("r", "lora_alpha"))
-        if manifest.get("projectors"):
-            check_tensors(folder / entry["folder"] / SHARED)
+    for k in range(len(manifest["subspaces"])):
+        check_tensors(folder / subspace_folder(k) / ADAPTER_WEIGHTS)
+        if manifest["projectors"]:
+            check_tensors(folder / subspace_folder(k) / SHARED)
     parts = {SHARED: "shared", RULES: "server_rules", METHOD_STATE: "method_state", BASE_CHANGE: "base_change"}
     for name, there in parts.items():
-        if manifest.get(there):
+        if manifest[there]:
             check_tensors(folder / name)
-    return manifest
-
-
-def check_tensors(path: Path) -> None:
-    """Refuse a safetensors file that is missing, cut off or none, by its head.
-
-    Raises:
-        FcitError: The sentence names it.
-    """
-    with _damage(path), safe_open(path, framework="np"):
-        pass
 
 
 def check_finite(path: Path, tensors: Mapping[str, Any]) -> None:
@@ -236,21 +225,3 @@ def check_finite(path: Path, tensors: Mapping[str, Any]) -> None:
     for name, value in tensors.items():
         if not torch.isfinite(torch.as_tensor(value)).all():
             raise FcitError(f"{path} holds values that are not finite in {name}; use a state from before they came up.")
-
-
-def load_tensors(path: Path, load=load_file) -> dict[str, Any]:
-    """Tensors of a safetensors file.
-
-    Raises:
-        FcitError: The file is missing or corrupt; the sentence names it.
-    """
-    with _damage(path):
-        return load(path)
-
-
-@contextlib.contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise FcitError(f"{path} is missing or corrupt: {error}; get a sound copy of it.") from error

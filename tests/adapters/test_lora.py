@@ -1,9 +1,9 @@
-"""Reading, writing and initialising one subspace of a PEFT model."""
+"""Reading, writing and initializing one subspace of a PEFT model."""
 
 import pytest
 import torch
 
-from fcit_plugin.adapters.lora import fresh_subspace, read_shared, read_subspace, write_shared, write_subspace
+from fcit_plugin.adapters.lora import fresh_subspace, read_shared, read_subspace, weighted_mean, write_shared, write_subspace
 
 SHARED_KEY = "model.norm.weight"
 
@@ -102,3 +102,12 @@ def test_a_fresh_subspace_leaves_the_models_answers_as_they_were(peft_model):
         untuned = model(ids).logits
     write_subspace(model, fresh_subspace(read_subspace(model), seed=3))
     assert torch.equal(model(ids).logits, untuned)
+
+
+def test_the_weighted_mean_is_summed_in_float64_and_one_state_or_no_weight_changes_nothing():
+    states = [{"a": torch.tensor([1e8, 1.0])}, {"a": torch.tensor([-1e8, 2.0])}, {"a": torch.tensor([3.0, 1 / 3])}]
+    mean = weighted_mean(states, [1, 1, 2])
+    assert mean["a"].dtype == torch.float32
+    torch.testing.assert_close(mean["a"], torch.tensor([1.5, (3 + 2 / 3) / 4]), rtol=1e-7, atol=0)
+    assert weighted_mean([{"a": torch.tensor([-0.0])}], [7])["a"].signbit()
+    assert torch.equal(weighted_mean(states, [0, 0, 0])["a"], states[0]["a"])

@@ -73,7 +73,9 @@ def test_each_prompt_may_be_there_several_times_in_a_row_where_generation_says_s
     images = torch.randn(4, PATCHES, IN)
     rows = torch.eye(K)[[1, 2]]
     mixer = using(model, own, rows, [PATCHES, PATCHES], expands=True)
-    torch.testing.assert_close(model(images), torch.stack([alone(k, image) for k, image in zip((1, 1, 2, 2), images)]))
+    torch.testing.assert_close(
+        model(images), torch.stack([alone(k, image) for k, image in zip((1, 1, 2, 2), images, strict=True)])
+    )
     mixer.remove()
     mixer = using(model, own, rows, [PATCHES, PATCHES])
     with pytest.raises(RuntimeError, match="8 image features for prompts with 4 image tokens"):

@@ -1,4 +1,4 @@
-"""Bad data: ``dataset_info.json``, data files, records, images, and what of them cannot be dealt out to clients."""
+"""Bad data: ``dataset_info.json``, data files, records, images, and what of them cannot be distributed to clients."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ INFO = [
     Case("a data folder that is not there", ("/no/such", "`dataset_dir`"), {"dataset_dir": "/no/such"}),
     Case(
         "a broken dataset_info.json",
-        ("dataset_info.json", "mend"),
+        ("dataset_info.json", "fix"),
         spoil=lambda b: b.write("dataset_info.json", '{"color": '),
     ),
     Case(
@@ -101,9 +101,9 @@ FILES = [
         spoil=lambda b: b.write(COLOR, json.dumps(b.records())[:500]),
     ),
     file("an empty data file", ("empty",), ""),
-    file("a data set without records", ("no records",), []),
+    file("a dataset without records", ("no records",), []),
     file("a data file that is not UTF-8", ("UTF-8", "byte 8"), '[{"a": "\xe4"}]'.encode("latin-1")),
-    file("a data file that is no list", ("object", "list of records"), {"records": []}),
+    file("a data file that is not a list", ("object", "list of records"), {"records": []}),
     file("records that are texts", ("record 0", "text"), ["a", "b"]),
 ]
 

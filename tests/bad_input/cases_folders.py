@@ -161,6 +161,7 @@ ADAPTERS = [
     adapter("a run without manifest", (MANIFEST, "No such file"), remove(MANIFEST)),
     adapter("a broken manifest", (MANIFEST,), replace(MANIFEST, b"{")),
     adapter("a manifest of a newer version", (MANIFEST, "99", "upgrade"), edit_json(MANIFEST, format_version=99)),
+    adapter("a run of an older version", ("/run", "version 5", "recipe again"), edit_json(MANIFEST, format_version=5)),
     adapter("a subspace that is missing", (WEIGHTS, "sound copy"), remove(WEIGHTS)),
     adapter("a truncated subspace", (WEIGHTS, "sound copy"), cut(WEIGHTS)),
     adapter("a subspace file that is none", (WEIGHTS, "sound copy"), replace(WEIGHTS, b"x" * 300)),
@@ -211,10 +212,10 @@ ADAPTERS = [
 ]
 
 STATES = [
-    state("a server state that is not there", ("/no/such", "no FCIT folder"), fcit_state_dir="/no/such"),
+    state("a server state that is not there", ("/no/such", "that an fcit run has left"), fcit_state_dir="/no/such"),
     Case(
         "a PEFT folder as server state",
-        ("subspaces/0", "no FCIT folder"),
+        ("subspaces/0", "that an fcit run has left"),
         spoil=lambda b: {
             "stage": "fcit_client",
             "fcit_state_dir": str(b.finished / "subspaces" / "0"),

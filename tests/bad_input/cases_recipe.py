@@ -20,7 +20,7 @@ FILE = [
         ("fcit_missing.yaml", "No such file"),
         arguments=lambda b: ["train", "fcit_missing.yaml"],
     ),
-    Case("a recipe that is no YAML", ("recipe.yaml", "line "), extra="fcit_beta: [1.0\nseed: 1\n"),
+    Case("a recipe that is not YAML", ("recipe.yaml", "line "), extra="fcit_beta: [1.0\nseed: 1\n"),
     Case("a tab in a recipe", ("recipe.yaml", "tab"), extra="\tseed: 1\n"),
     Case("a key given twice", ("recipe.yaml", "duplicate key fcit_num_rounds"), extra="fcit_num_rounds: 2\n"),
     Case("a recipe that is a list", ("list.yaml", "keys and values"), arguments=recipe("list.yaml", "- stage: fcit\n")),
@@ -31,13 +31,13 @@ FILE = [
     ),
     Case("a recipe in JSON", ("r.json", "YAML"), arguments=recipe("r.json", '{"stage": "fcit"}')),
     Case(
-        "an override that is no YAML",
+        "an override that is not YAML",
         ("command line", "recipe.yaml"),
         arguments=lambda b: ["train", str(b.recipe), "fcit_stages=[[color]"],
     ),
     Case(
         "flags that are no YAML",
-        ("flags", "mend"),
+        ("flags", "fix"),
         arguments=lambda b: ["train", "--stage", "fcit", "--fcit_stages", "[[color]"],
     ),
     Case("a value without a flag", ("`extra`", "--key value"), arguments=lambda b: ["train", "--stage", "fcit", "extra"]),
@@ -62,9 +62,9 @@ NAMES = [
     Case("an unknown learning rate schedule", ("`lr_scheduler_type`", "`cosine`"), {"lr_scheduler_type": "cosin"}),
     Case("an unknown optimizer", ("`optim`", "adamw_torch"), {"optim": "adamv"}),
     Case("a bare no, which YAML reads as false", ("`save_strategy`", "quotes"), {"save_strategy": False}),
-    Case("an unknown data set", ("`colour`", "`color`"), {"fcit_stages": [["colour"]]}),
+    Case("an unknown dataset", ("`color`", "`color`"), {"fcit_stages": [["color"]]}),
     Case(
-        "a data set without test records",
+        "a dataset without test records",
         ("`color_test`", "`fcit_eval_every: never`"),
         {"fcit_stages": [["color_test"]]},
     ),
@@ -78,8 +78,8 @@ NAMES = [
 
 VALUES = [
     Case("a value of the wrong type", ("`fcit_num_rounds`", "int", "'many'"), {"fcit_num_rounds": "many"}),
-    Case("a rank that is no number", ("`lora_rank`", "int", "'four'"), {"lora_rank": "four"}),
-    Case("a learning rate that is no number", ("`learning_rate`", "float", "'fast'"), {"learning_rate": "fast"}),
+    Case("a rank that is not a number", ("`lora_rank`", "int", "'four'"), {"lora_rank": "four"}),
+    Case("a learning rate that is not a number", ("`learning_rate`", "float", "'fast'"), {"learning_rate": "fast"}),
     Case("a truth value that is none", ("`pure_bf16`", "bool", "'perhaps'"), {"pure_bf16": "perhaps"}),
     Case(
         "a key without a value",
@@ -102,10 +102,10 @@ VALUES = [
 ]
 
 STAGES = [
-    Case("a stage without data sets", ("fcit_stages", "stage 1 is empty"), {"fcit_stages": [["color"], []]}),
+    Case("a stage without datasets", ("fcit_stages", "stage 1 is empty"), {"fcit_stages": [["color"], []]}),
     Case("no stage", ("`fcit_stages`",), {"fcit_stages": []}),
     Case("stages that are no list of lists", ("`fcit_stages`", "[[a], [b]]"), {"fcit_stages": ["color"]}),
-    Case("a data set twice in a stage", ("fcit_stages", "'color' twice"), {"fcit_stages": [["color", "color"]]}),
+    Case("a dataset twice in a stage", ("fcit_stages", "'color' twice"), {"fcit_stages": [["color", "color"]]}),
     Case("two stages alike", ("fcit_stages", "0 and 1", "fcit_schedule"), {"fcit_stages": [["color"], ["color"]]}),
     Case("a schedule for a task that is not there", ("fcit_schedule", "task 7"), {"fcit_schedule": [[0, 1], [7]]}),
     Case("a schedule that leaves a task out", ("fcit_schedule", "task 1"), {"fcit_schedule": [[0], [0]]}),
@@ -124,7 +124,7 @@ STAGES = [
 
 TOGETHER = [
     Case("a fine-tuning type that is not LoRA", ("`finetuning_type: full`", "lora"), {"finetuning_type": "full"}),
-    Case("data sets beside the stages", ("`dataset`", "`fcit_stages`"), {"dataset": "color"}),
+    Case("datasets beside the stages", ("`dataset`", "`fcit_stages`"), {"dataset": "color"}),
     Case("packing pairs", ("`packing`", "leave it out"), {"packing": True, "fcit_local_stage": "dpo"}),
     Case("DoRA", ("`use_dora`", "leave it out"), {"use_dora": True}),
     Case("an adapter to begin from", ("`adapter_name_or_path`",), {"adapter_name_or_path": "somewhere"}),

@@ -90,7 +90,7 @@ def test_very_many_clients_are_summed_up_only(capsys):
         (["sed=3"], ["`sed`", "`seed`"]),
         (["a.yaml", "b.yaml"], ["a.yaml and b.yaml", "one recipe"]),
         (["nowhere.yaml"], ["nowhere.yaml cannot be read", "No such file"]),
-        (["fcit_stages=[[a"], ["command line after fcit-cli data partition is no valid YAML"]),
+        (["fcit_stages=[[a"], ["command line after fcit-cli data partition is not valid YAML"]),
         (["fcit_setting=custom", "fcit_stages=[[nowhere]]"], ["`nowhere`", "dataset_info.json"]),
     ],
 )

@@ -35,7 +35,7 @@ def test_tables_are_shown_and_nothing_is_written(call, outputs, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code, shown = call(*outputs)
     assert code is None
-    assert "custom: 1 stage, 1 data set." in shown and "task_het: 1 stage, 1 data set." in shown
+    assert "custom: 1 stage, 1 dataset." in shown and "task_het: 1 stage, 1 dataset." in shown
     assert "disco         2  70.00 ± 14.14" in shown
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -70,11 +70,11 @@ def test_reports_without_evaluation_have_no_pictures(call, outputs, tmp_path):
     ("text", "message"),
     [
         (None, "does not exist; name the output_dir of a finished fcit run"),
-        ("", "or a damaged one: Expecting value"),
-        ('{"method": "disco"', "or a damaged one: Expecting"),
-        ("[1, 2]", "it is no JSON object"),
+        ("", "is not valid JSON (Expecting value"),
+        ('{"method": "disco"', "is not valid JSON (Expecting"),
+        ("[1, 2]", "it is not JSON object"),
         ('{"method": "disco"}', "nothing that fits, stands under setting, seed, stages"),
-        ("\udcff", "or a damaged one: 'utf-8' codec"),
+        ("\udcff", "is not valid JSON ('utf-8' codec"),
     ],
 )
 def test_a_missing_or_damaged_report_is_one_sentence_that_names_it(call, outputs, text, message):
@@ -90,9 +90,9 @@ def test_a_report_whose_numbers_do_not_fit_together_is_refused(call, outputs, da
     path = outputs[0] / "fcit_report.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     code, _ = call(*outputs)
-    assert code.startswith(f"fcit-cli: {path} is no report of an fcit run, or a damaged one: ")
+    assert code.startswith(f"fcit-cli: {path} is not a report of an fcit run, or a damaged one: ")
 
 
 def test_the_report_of_a_run_can_be_read(call, text_run):
     _, shown = call(text_run)
-    assert "custom: 2 stages, 2 data sets." in shown
+    assert "custom: 2 stages, 2 datasets." in shown

@@ -89,7 +89,7 @@ def test_a_cell_of_other_keys_is_run_anew_only_if_asked(run):
     changed = {"x": {}, "y": {"learning_rate": 0.2}}
     failures, started = run(changed)
     assert started == []
-    assert failures == {"y": "is made from other keys (`learning_rate` was 0.1 and is 0.2); --overwrite runs it anew."}
+    assert failures == {"y": "is made from other keys (`learning_rate` was 0.1 and is 0.2); --overwrite runs it again."}
     failures, started = run(changed, overwrite=True)
     assert (failures, started) == ({}, ["works"])
     assert not old.exists()
@@ -108,7 +108,7 @@ def test_what_is_evaluated_waits_for_its_run_and_is_not_started_without_it(run):
     failures, started = run(rows, jobs=2)
     assert started == ["fails"]
     folder = run.cells[0].folder
-    assert failures["of_bad"] == f"was not started, for there is no finished run in {folder}."
+    assert failures["of_bad"] == f"was not started, for there is not a finished run in {folder}."
 
 
 def test_processes_run_side_by_side_with_their_share_of_the_cores(run):

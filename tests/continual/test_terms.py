@@ -96,7 +96,7 @@ class Reads(nn.Module):
         return Output
 
 
-def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learnt_tokens():
+def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learned_tokens():
     model, teacher = Reads(), random(6, 6, seed=11)
     ids = torch.tensor([[1, 2, 3, 4], [5, 0, 1, 2]])
     labels = torch.tensor([[-100, -100, 3, 4], [-100, 0, -100, -100]])
@@ -166,7 +166,7 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_summed_over_the
 def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_train():
     schedule = [[0, 1], [1, 2], [2, 0]]
     scenario = get_scenario("custom", [["a"], ["b"], ["c"]], schedule)
-    sizes = dict(num_clients=5, per_round=2, num_rounds=2, seed=4)
+    sizes = {"num_clients": 5, "per_round": 2, "num_rounds": 2, "seed": 4}
     for client in range(5):
         for stage in range(3):
             expected = set()

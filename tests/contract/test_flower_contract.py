@@ -1,4 +1,4 @@
-"""What we rely on in Flower. A failure here names the behaviour that an upgrade changed."""
+"""What we rely on in Flower. A failure here names the behavior that an upgrade changed."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""What we rely on in LLaMA-Factory's data sets and templates. A failure here names the behaviour that an upgrade changed."""
+"""What we rely on in LLaMA-Factory's datasets and templates. A failure here names the behavior that an upgrade changed."""
 
 import dataclasses
 import inspect

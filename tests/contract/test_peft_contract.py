@@ -1,4 +1,4 @@
-"""What we rely on in PEFT. A failure here names the behaviour that an upgrade changed."""
+"""What we rely on in PEFT. A failure here names the behavior that an upgrade changed."""
 
 import inspect
 import json

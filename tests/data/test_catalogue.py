@@ -1,4 +1,4 @@
-"""The catalogue of data sets: the user's file is read once, and nothing of one catalogue is another's."""
+"""The catalogue of datasets: the user's file is read once, and nothing of one catalogue is another's."""
 
 import json
 import sys
@@ -57,7 +57,7 @@ def test_entries_may_stand_in_place_of_their_folder():
     entries = {"mine": {"hf_hub_url": "someone/something"}}
     catalogue = Catalogue(entries)
     catalogue.check(["mine"], with_test=False)
-    with pytest.raises(ValueError, match="`mein`: .* entries given as `dataset_dir`; the nearest known one is `mine`"):
+    with pytest.raises(ValueError, match=r"`mein`: .* entries given as `dataset_dir`; the nearest known one is `mine`"):
         catalogue.entry("mein")
     found = get_dataset_list(["fcit_arxivqa", "mine", "fcit_dvqa"], entries)
     assert [one.load_from for one in found] == ["file", "hf_hub", "file"]

@@ -19,7 +19,7 @@ from fcit_plugin.recipe.request import DataRequest
 #: Templates that have nothing in front of a user's message.
 UNMARKED = {"empty", "fewshot", "hunyuan", "paligemma", "yuan"}
 LATEST = "Which letter, please?"
-TURNS = [("user", "first colour"), ("assistant", "red"), ("user", f"<image>\n{LATEST}"), ("assistant", "")]
+TURNS = [("user", "first color"), ("assistant", "red"), ("user", f"<image>\n{LATEST}"), ("assistant", "")]
 
 
 def messages_of(turns):
@@ -86,7 +86,7 @@ def test_the_tokens_of_an_image_are_no_part_of_the_instruction(name, image):
 @pytest.mark.parametrize(
     ("turns", "expected"),
     [
-        (TURNS[:1], "first colour"),
+        (TURNS[:1], "first color"),
         (TURNS[:3], LATEST),
         ([*TURNS[:3], ("function", "{}"), ("observation", "42")], LATEST),
         ([("user", "<video><audio> count ")], "count"),

@@ -1,4 +1,4 @@
-"""The FCIT data sets in a plain ``stage: sft`` run: known whatever ``dataset_dir`` is, from FCIT_DATA_DIR or `fcit_data_dir`."""
+"""The FCIT datasets in a plain ``stage: sft`` run: known whatever ``dataset_dir`` is, in FCIT_DATA_DIR or `fcit_data_dir`."""
 
 import json
 

@@ -22,7 +22,7 @@ def read(path):
 
 @pytest.fixture
 def load_test(llava_model, image_data, tmp_path):
-    """Reads the test records of a data set with the tiny LLaVA's processor."""
+    """Reads the test records of a dataset with the tiny LLaVA's processor."""
 
     def load(root, name, **changes):
         keys = tiny.recipe(llava_model, image_data, tmp_path / "out", stage="sft", dataset="color", **changes)
@@ -123,5 +123,5 @@ def test_a_data_set_of_ones_own_may_have_references_too(image_data, tmp_path, lo
     write(fcit_references="captions.json")
     assert load_test("unused", "own", **keys).answers == [["a red one", "red"], ["a blue one"]]
     write()
-    with pytest.raises(ValueError, match="Record 1 of the data set own_test has no answer"):
+    with pytest.raises(ValueError, match="Record 1 of the dataset own_test has no answer"):
         load_test("unused", "own", **keys)

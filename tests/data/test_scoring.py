@@ -1,4 +1,4 @@
-"""By which metrics a data set is scored, and what is refused before anything is loaded or trained."""
+"""By which metrics a dataset is scored, and what is refused before anything is loaded or trained."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from fcit_plugin.evaluation.captions import COCO_PARTS
 
 
 def entries(train=(), test=()):
-    """A ``dataset_info.json`` of one data set ``a``."""
+    """A ``dataset_info.json`` of one dataset ``a``."""
     return {"a": {"file_name": "a.json", **dict(train)}, "a_test": {"file_name": "b.json", **dict(test)}}
 
 
@@ -43,9 +43,9 @@ def test_caption_is_what_the_recipe_says_and_the_parts_of_coco_stand_beside_it()
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        ({"fcit_metric": "exactmatch"}, "data set `a`: The metric 'exactmatch' is unknown; did you mean 'exact_match'"),
-        ({"fcit_also": ["sub_string"]}, "data set `a`: The metric 'sub_string' is unknown; did you mean 'substring'"),
-        ({"fcit_also": "substring"}, "`fcit_also` of the data set a must be a list"),
+        ({"fcit_metric": "exactmatch"}, "dataset `a`: The metric 'exactmatch' is unknown; did you mean 'exact_match'"),
+        ({"fcit_also": ["sub_string"]}, "dataset `a`: The metric 'sub_string' is unknown; did you mean 'substring'"),
+        ({"fcit_also": "substring"}, "`fcit_also` of the dataset a must be a list"),
     ],
 )
 def test_unknown_metrics_are_refused(test, message):
@@ -69,13 +69,13 @@ def scored_by(text_data, tmp_path):
 
 def test_an_unknown_metric_ends_a_run_before_the_model_is_loaded(text_recipe, scored_by):
     keys = text_recipe(dataset_dir=str(scored_by(fcit_metric="bleu")), model_name_or_path="/no/such/model")
-    with pytest.raises(ValueError, match="data set `letter`: The metric 'bleu' is unknown"):
+    with pytest.raises(ValueError, match="dataset `letter`: The metric 'bleu' is unknown"):
         run_recipe(keys)
 
 
 def test_answers_that_a_metric_cannot_read_end_a_run_before_the_training(text_recipe, scored_by):
     keys = text_recipe(dataset_dir=str(scored_by(fcit_also=["iou"])), fcit_zero_shot=False)
-    with pytest.raises(ValueError, match="The data set letter cannot be scored by iou: .* is no box of four numbers"):
+    with pytest.raises(ValueError, match=r"The dataset letter cannot be scored by iou: .* is not a box of four numbers"):
         run_recipe(keys)
     assert not list(Path(keys["output_dir"]).rglob("*.safetensors"))
 
@@ -98,5 +98,5 @@ def test_coco_scores_without_java_end_a_run_before_the_training(text_recipe, sco
     pytest.importorskip("pycocoevalcap")
     keys = text_recipe(dataset_dir=str(scored_by(fcit_metric="caption")), fcit_caption_metric="coco")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="The data set letter cannot be scored by coco: .* no `java` on the PATH"):
+    with pytest.raises(ValueError, match=r"The dataset letter cannot be scored by coco: .* no `java` on the PATH"):
         run_recipe(keys)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.continual.methods import METHODS
+from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.server_rules import SERVER_RULES
 from fcit_plugin.state.names import BASE_CHANGE
 
@@ -45,7 +46,7 @@ def refused(rule, aggregation, method):
         or (aggregation in PRODUCTS and method == "moe_lora")
         # the base weights act in all subspaces, and in a teacher
         or (aggregation in ("exact", "stack") and method in ("disco", "disco_plus", "o_lora", "lwf"))
-        # what belongs to the factors A cannot be learnt where these are not trained
+        # what belongs to the factors A cannot be learned where these are not trained
         or (aggregation == "ffa" and method in ("o_lora", "moe_lora"))
     )
 
@@ -95,7 +96,7 @@ def recipe(text_model, text_data, tmp_path):
 def check(keys, recipe):
     choices = [keys[axis] for axis in AXES]
     if refused(*choices):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(FcitError) as error:
             run_recipe(recipe(keys, "out"))
         named_keys = [key for key in AXES if f"`{key}" in str(error.value)]
         assert len(named_keys) >= 2, str(error.value)

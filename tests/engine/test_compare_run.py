@@ -1,4 +1,4 @@
-"""``fcit-cli compare`` as it is called, with LLaMA-Factory's own command: a run, and its evaluation anew."""
+"""``fcit-cli compare`` as it is called, with LLaMA-Factory's own command: a run, and its evaluation again."""
 
 import json
 

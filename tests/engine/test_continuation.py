@@ -1,4 +1,4 @@
-"""``adapter_name_or_path`` of a finished run with ``stage: fcit``: new stages behind the old ones, as in one go."""
+"""``adapter_name_or_path`` of a finished run with ``stage: fcit``: new stages after the old ones, as in one go."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from fcit_plugin.cli import main
 from fcit_plugin.commands.data_partition import partition_of
 from fcit_plugin.engine import open_session
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.checkpoints import Checkpoints
@@ -120,7 +121,7 @@ def test_manifest_log_and_progress_go_on_too(whole, second):
     progress = [json.loads((run / "progress.json").read_text()) for run in (second, whole)]
     one, other = (without(values, "seconds", "recipes") for values in progress)
     assert one == other
-    assert progress[0]["labels"]["color"] == ["blue", "green", "grey", "red"]
+    assert progress[0]["labels"]["color"] == ["blue", "green", "gray", "red"]
 
 
 def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp_path, monkeypatch):
@@ -134,7 +135,7 @@ def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp
 
     progress = json.loads((moved / "progress.json").read_text())
     (moved / "progress.json").write_text(json.dumps(progress | {"step": 1}))
-    with pytest.raises(ValueError, match="`run in adapter_name_or_path` was '[0-9a-f]+' and is "):
+    with pytest.raises(ValueError, match="the fingerprint of the run in `adapter_name_or_path` was '[0-9a-f]+' and is "):
         run_recipe(again)
 
 
@@ -164,11 +165,11 @@ def test_without_evaluation_nothing_is_asked_of_the_old_tasks(keys, first, later
     info = {name: entry for name, entry in info.items() if name.startswith("number")}
     (data / "dataset_info.json").write_text(json.dumps(info))
     changes = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "fcit_num_rounds": 1}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(keys | changes)
     for part in (
         str(first),
-        "has learnt `color`",
+        "has learned `color`",
         "`color_test`",
         "training records are not needed",
         "`fcit_eval_every: never`",
@@ -224,7 +225,7 @@ def test_inspect_counts_the_rounds_of_both(second, monkeypatch, capsys):
 
 
 def test_by_folders_the_finished_state_goes_on_where_the_recipe_has_more_stages(text_model, text_data, whole, first, tmp_path):
-    """New stages behind the old ones in ``fcit_stages``: one round ends as the fifth of the whole run."""
+    """New stages after the old ones in ``fcit_stages``: one round ends as the fifth of the whole run."""
     recipe = recipe_of(text_model, text_data, tmp_path / "state", fcit_stages=THREE, fcit_state_dir=str(first))
     clients = sample_clients(3, 2, seed=42, stage=2, round=0)
     updates = [
@@ -233,7 +234,7 @@ def test_by_folders_the_finished_state_goes_on_where_the_recipe_has_more_stages(
     ]
     state = run_recipe(recipe | {"stage": "fcit_aggregate", "fcit_update_dirs": ",".join(map(str, updates))})
     assert weight_bytes(state) == weight_bytes(whole / "checkpoints" / "round-0005")
-    with pytest.raises(ValueError, match="is finished: .*; to go on with new tasks, put their stages behind"):
+    with pytest.raises(ValueError, match=r"is finished: .*; to go on with new tasks, put their stages behind"):
         run_recipe(recipe | {"stage": "fcit_client", "fcit_client": 0, "fcit_stages": THREE[:2]})
 
 
@@ -244,7 +245,7 @@ def test_a_projector_that_was_trained_goes_on_too(llava_run, llava_keys, llava_m
     found, expected = results(run_recipe(llava_keys | more)), results(whole)
     names = [name for name in expected if not name.startswith("updates")]
     assert "shared.safetensors" in names and [name for name in names if found[name] != expected[name]] == []
-    with pytest.raises(ValueError, match="The projector was trained in .*; set `freeze_multi_modal_projector: false`"):
+    with pytest.raises(ValueError, match=r"The projector was trained in .*; set `freeze_multi_modal_projector: false`"):
         run_recipe(without(llava_keys | more, "freeze_multi_modal_projector") | {"output_dir": str(tmp_path / "frozen")})
 
 
@@ -267,12 +268,12 @@ REFUSED = {
     "two": ({"adapter_name_or_path": "{first},other"}, ["cannot be combined with other adapters"]),
     "a commit on the way": (
         {"adapter_name_or_path": "{whole}/checkpoints/round-0003"},
-        ["in its stage 1, round 1, of 3 stages", "let it come to its end"],
+        ["in its stage 1, round 1, of 3 stages", "let it finish"],
     ),
-    "an unfinished run": ({"adapter_name_or_path": "{killed}"}, ["has not come to its end", "round-0004"]),
-    "no progress": ({"adapter_name_or_path": "{bare}"}, ["progress.json is missing"]),
+    "an unfinished run": ({"adapter_name_or_path": "{killed}"}, ["has not finished", "round-0004"]),
+    "no progress": ({"adapter_name_or_path": "{bare}"}, ["progress.json cannot be read"]),
     "replay": ({"fcit_method": "replay"}, ["`fcit_method: replay`", "train all stages in one run"]),
-    "a bound": ({"fcit_reference": "local"}, ["`fcit_reference`", "take `adapter_name_or_path` out"]),
+    "a bound": ({"fcit_bound": "local"}, ["`fcit_bound`", "take `adapter_name_or_path` out"]),
     "by folders": (
         {"stage": "fcit_aggregate"},
         ["`adapter_name_or_path` belongs to `stage: fcit`", "`fcit_state_dir`", "`fcit_stages`"],
@@ -289,7 +290,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(keys, whole, fir
     changes = {k: v.format(**folders) if isinstance(v, str) else v for k, v in changes.items()}
     monkeypatch.setattr(open_session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
     given = keys | {"output_dir": str(tmp_path / "out")} | changes
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(given)
     text = str(caught.value)
     assert [part for part in parts if part not in text] == [], text
@@ -313,7 +314,7 @@ def test_another_base_model_other_layers_and_other_test_records_are_refused(keys
         ({"model_name_or_path": str(model)}, "`model_name_or_path` has other weights"),
         ({"model_name_or_path": str(tiny.llama(tmp_path / "wide", intermediate_size=128))}, "does not fit the model"),
         ({"lora_target": "gate_proj"}, "`lora_target` gives subspaces on gate_proj, those in .* are on down_proj, gate_proj"),
-        ({"dataset_dir": str(data)}, "`test records of color` was '6 records, "),
+        ({"dataset_dir": str(data)}, "the test set of `color` was '6 records, "),
     ]
     kept = tmp_path / "out" / "fcit_manifest.json"
     kept.parent.mkdir()

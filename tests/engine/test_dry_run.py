@@ -111,7 +111,7 @@ def test_an_earlier_runs_folder_stays_as_it_was(text_run, text_keys, tmp_path):
 REFUSED = {
     "too few records": {"fcit_min_client_samples": 100},
     "unknown encoder": {"fcit_identity_encoder": "no/such-encoder"},
-    "unknown data set": {"fcit_stages": [["color"], ["lettre"]]},
+    "unknown dataset": {"fcit_stages": [["color"], ["lettre"]]},
     "no template": {"template": None},
     "missing model": {"model_name_or_path": "no/such-model"},
 }
@@ -219,7 +219,7 @@ def test_keys_that_need_devices_are_counted_without_them(text_recipe, changes):
 
 def test_a_broken_deepspeed_file_is_named(text_recipe, tmp_path):
     (tmp_path / "ds.json").write_text("{")
-    with pytest.raises(ValueError, match=r"`deepspeed: .*ds.json` cannot be read as JSON"):
+    with pytest.raises(ValueError, match=r"ds.json .*; name a DeepSpeed configuration in `deepspeed`"):
         plan_of(text_recipe(deepspeed=str(tmp_path / "ds.json")))
 
 
@@ -246,7 +246,7 @@ def test_it_belongs_to_the_whole_loop(text_recipe):
 @pytest.mark.parametrize("beta", [0.5, 1.0, 5.0])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_cell_of_the_papers_tables_on_fcit_mini(setting, beta, tmp_path):
-    """50 clients as in the paper; FCIT-mini's 600 records a data set give the smallest client 5."""
+    """50 clients as in the paper; FCIT-mini's 600 records a dataset give the smallest client 5."""
     keys = {"model_name_or_path": "fcit-mini", "stage": "fcit", "template": "llava", "output_dir": str(tmp_path / "out")}
     keys |= {"default_system": "", "cutoff_len": 128, "report_to": "none", "lora_target": "gate_proj,up_proj,down_proj"}
     keys |= {"freeze_multi_modal_projector": False, "fcit_min_client_samples": 5, "fcit_num_rounds": 10}
@@ -265,7 +265,7 @@ def test_every_cell_of_the_papers_tables_on_fcit_mini(setting, beta, tmp_path):
         assert all(share["largest"] < 5 * share["records"] / 50 for share in plan["shares"]), "nearly even"
 
 
-def test_more_answers_may_be_asked_for_than_records_are_tokenised(text_model, tmp_path):
+def test_more_answers_may_be_asked_for_than_records_are_tokenized(text_model, tmp_path):
     data = tiny.data(tmp_path / "data", train=40, test=40)
     plan = plan_of(tiny.recipe(text_model, data, tmp_path / "out", fcit_eval_samples=35, fcit_eval_restricted=False))
     assert {item["name"]: item["test"] for item in plan["data"]} == {"color": 35, "letter": 35}

@@ -1,10 +1,11 @@
-"""``do_train: false``: a finished run evaluated anew, with its own keys and with others."""
+"""``do_train: false``: a finished run evaluated again, with its own keys and with others."""
 
 import json
 
 import pytest
 from runs import report_of, run_recipe
 
+from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.knowledge.activation import weights_of_cosines
 
 
@@ -29,6 +30,26 @@ def test_with_its_own_keys_the_last_row_is_that_of_the_run(again, text_run):
         assert all(score is None for score in report[key][0])
     assert {report[key] for key in ("avg", "forgetting", "bwt", "fwt")} == {None}
     assert (report["bytes_up"], report["assignments"]) == (0, [])
+
+
+@pytest.mark.parametrize("aggregation", ["exact", "factors"])
+def test_what_a_run_added_to_the_base_weights_answers_too_whatever_the_recipe_says_of_it(
+    text_keys, tmp_path, monkeypatch, aggregation
+):
+    answered_by, original = [], Evaluator._generate_batch
+
+    def generate(self, batch, inputs):
+        answered_by.append(self.model.get_base_model().model.layers[0].mlp.gate_proj.base_layer.weight.detach().clone())
+        return original(self, batch, inputs)
+
+    monkeypatch.setattr(Evaluator, "_generate_batch", generate)
+    keys = {**text_keys, "fcit_lora_aggregation": "exact", "fcit_method": "sequential", "fcit_zero_shot": True}
+    run = run_recipe({**keys, "output_dir": str(tmp_path / "run")})
+    untuned, *_, tuned = answered_by
+    assert not untuned.equal(tuned)
+    keys |= {"do_train": False, "adapter_name_or_path": str(run), "fcit_lora_aggregation": aggregation}
+    run_recipe({**keys, "output_dir": str(tmp_path / "again"), "fcit_keep_client_updates": False, "fcit_zero_shot": False})
+    assert answered_by[-1].equal(tuned)
 
 
 def test_the_recipe_says_how_subspaces_are_activated(again, monkeypatch):

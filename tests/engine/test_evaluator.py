@@ -47,7 +47,7 @@ def template(request, monkeypatch):
 
 
 @pytest.fixture
-def relabelled(text_data, tmp_path):
+def relabeled(text_data, tmp_path):
     """The tiny tasks, where ``letter`` has answers of several words and ``color`` another answer for each record."""
     folder = shutil.copytree(text_data, tmp_path / "data")
     for split in ("train", "test"):
@@ -85,19 +85,18 @@ def greedy(model, tokenizer, prompt, labels=None, steps=4):
 
 
 def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(
-    text_recipe, text_model, relabelled, register, template
+    text_recipe, text_model, relabeled, register, template
 ):
     spy = Spy()
     register(spy)
-    keys = {"dataset_dir": str(relabelled), "template": template, "per_device_eval_batch_size": 4}
+    keys = {"dataset_dir": str(relabeled), "template": template, "per_device_eval_batch_size": 4}
     session = open_session(*get_train_args(text_recipe(**keys)))
     labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
-    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
-    evaluator = Evaluator(*parts, labels)
+    evaluator = session.evaluator(labels)
     scores = evaluator.evaluate(session.first_state(), ["color", "letter"])
 
     (free, answers), (restricted, _) = spy.calls
-    records = json.loads((relabelled / "letter_test.json").read_text())
+    records = json.loads((relabeled / "letter_test.json").read_text())
     assert answers == [record["answer"] for record in records]
     model = AutoModelForCausalLM.from_pretrained(text_model).eval()
     tokenizer = AutoTokenizer.from_pretrained(text_model)
@@ -113,19 +112,19 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(
 
 
 def test_an_answer_that_is_a_label_already_is_not_decoded_again(
-    text_recipe, text_model, relabelled, register, template, monkeypatch
+    text_recipe, text_model, relabeled, register, template, monkeypatch
 ):
     spy = Spy()
     register(spy)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model).eval(), AutoTokenizer.from_pretrained(text_model)
-    keys = {"dataset_dir": str(relabelled), "template": template}
+    keys = {"dataset_dir": str(relabeled), "template": template}
     prompts = open_session(*get_train_args(text_recipe(**keys))).pipeline.test("letter").features["input_ids"]
     free = [greedy(model, tokenizer, prompt) for prompt in prompts]
     labels = [free[0], *LABELS.values()]
-    records = json.loads((relabelled / "letter_train.json").read_text())
+    records = json.loads((relabeled / "letter_train.json").read_text())
     for i, record in enumerate(records):
         record["conversations"][1]["value"] = labels[i % len(labels)]
-    (relabelled / "letter_train.json").write_text(json.dumps(records))
+    (relabeled / "letter_train.json").write_text(json.dumps(records))
 
     decoded = []
     original = Evaluator._generate_batch
@@ -134,8 +133,7 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(
     )
     session = open_session(*get_train_args(text_recipe(**keys)))
     sets = session.pipeline.label_sets(session.scenario.all_datasets(), {})
-    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
-    evaluator = Evaluator(*parts, sets)
+    evaluator = session.evaluator(sets)
     evaluator.evaluate(session.first_state(), ["letter"])
     assert spy.calls[1][0] == [greedy(model, tokenizer, prompt, labels) for prompt in prompts]
     again = [row.number for row in decoded if row.trie is not None]

@@ -129,7 +129,7 @@ def test_the_same_update_twice_is_refused(carrier):
 
 def test_a_name_that_is_no_folder_is_refused_rather_than_left_out(carrier, tmp_path):
     update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
-    with pytest.raises(ValueError, match="`fcit_update_dirs`: .*/updat is no folder"):
+    with pytest.raises(ValueError, match=r"`fcit_update_dirs`: .*/updat is not a folder"):
         carrier.stage(
             "fcit_aggregate", "next", fcit_state_dir=str(carrier.state), fcit_update_dirs=f"{update},{tmp_path}/updat"
         )
@@ -184,6 +184,6 @@ def test_no_stage_overwrites_the_state_that_it_starts_from(text_recipe, run, tmp
     with pytest.raises(ValueError, match="`output_dir` is the folder of `fcit_state_dir`"):
         carrier.stage("fcit_client", "state0", fcit_state_dir=str(carrier.state), fcit_client=0)
     other = carrier.stage("fcit_aggregate", "other")
-    with pytest.raises(ValueError, match="already holds the results of a run .*; choose another folder"):
+    with pytest.raises(ValueError, match=r"already holds the results of a run .*; choose another folder"):
         carrier.stage("fcit_client", "other", fcit_state_dir=str(carrier.state), fcit_client=0)
     assert weight_bytes(carrier.state) == before == weight_bytes(other)

@@ -52,7 +52,7 @@ def test_mixed_precision_leaves_no_wrapper_on_the_model(text_recipe, monkeypatch
 
 
 @pytest.mark.parametrize(("stored", "engine"), [(torch.float16, torch.bfloat16), (torch.bfloat16, None)])
-def test_the_projector_fits_its_neighbours_also_when_an_engine_has_cast_the_whole_model(llava_model, stored, engine):
+def test_the_projector_fits_its_neighbors_also_when_an_engine_has_cast_the_whole_model(llava_model, stored, engine):
     """DeepSpeed's bf16 engine casts every parameter, whatever precision the checkpoint and the projector had."""
     model = LlavaForConditionalGeneration.from_pretrained(llava_model, dtype=stored)
     unfreeze_projector(model, SimpleNamespace(freeze_multi_modal_projector=False, pure_bf16=False))

@@ -40,7 +40,7 @@ def test_a_finished_run_is_pushed_without_what_belongs_to_clients(text_recipe, s
 
 def test_a_wrong_token_shows_before_the_run_begins(text_recipe, server, tmp_path):
     keys = text_recipe("out", push_to_hub=True, hub_token="guess", hub_model_id="somebody/else")
-    with pytest.raises(ValueError, match="`push_to_hub: true`.*somebody/else.*`hub_token`"):
+    with pytest.raises(ValueError, match=r"`push_to_hub: true`.*somebody/else.*`hub_token`"):
         run_recipe(keys)
     assert [path for path, _ in server.requests] == ["/api/repos/create"]
     assert not (tmp_path / "out" / "fcit_manifest.json").exists()

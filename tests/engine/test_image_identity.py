@@ -20,8 +20,7 @@ from fcit_plugin.knowledge.reference_images import reference_images
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
-from fcit_plugin.state.names import read_manifest
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 SAME = tiny.TASKS["color"][0]
 GREEDY = {"infer_backend": "huggingface", "max_new_tokens": 4, "do_sample": False}
@@ -92,7 +91,7 @@ class Reference:
         self.folder, self.run = model_folder, run
         self.processor = AutoProcessor.from_pretrained(model_folder).image_processor
         self.untuned = AutoModelForImageTextToText.from_pretrained(model_folder).eval()
-        self.centre = np.mean([self.feature(image) for image in reference_images()], axis=0)
+        self.center = np.mean([self.feature(image) for image in reference_images()], axis=0)
 
     def pixels(self, image):
         return self.processor(image, return_tensors="pt")["pixel_values"]
@@ -103,10 +102,10 @@ class Reference:
         return patches.numpy().mean(axis=0)
 
     def token(self, image):
-        return self.feature(image) - self.centre
+        return self.feature(image) - self.center
 
     def weights(self, token):
-        tokens = load_state(self.run)[0].tokens
+        tokens = StateFolder(self.run).load().tokens
         used = tokens.counts > 0
         return activation_weights(token[None], tokens.tokens, used, mode="softmax", temperature=0.05)[0].tolist()
 
@@ -144,7 +143,7 @@ def test_equal_instructions_share_a_subspace_unless_images_count(recipe, source,
 
 def test_each_task_gets_a_subspace_whose_token_is_the_mean_over_its_images(image_run, reference):
     assert [(row["task"], row["subspace"]) for row in report_of(image_run)["assignments"]] == [("color", 0), ("letter", 1)]
-    tokens = load_state(image_run)[0].tokens.tokens
+    tokens = StateFolder(image_run).load().tokens.tokens
     for token, task in zip(tokens, ("color", "letter"), strict=True):
         expected = np.mean([reference.token(picture(task, i)) for i in range(4)], axis=0)  # 24 records, 4 pictures
         np.testing.assert_allclose(token, expected, rtol=1e-3, atol=1e-5)
@@ -228,22 +227,6 @@ def test_the_same_recipe_gives_the_same_run(keys, image_run, tmp_path):
 def test_text_is_the_default(recipe):
     one, other = (run_recipe(recipe(f"default_{source}", source, **SHORT)) for source in ("text", None))
     assert weight_bytes(one) == weight_bytes(other)
-    assert {json.loads((run / "fcit_manifest.json").read_text())["format_version"] for run in (one, other)} == {1}
-
-
-def test_a_folder_that_does_not_say_its_source_is_of_text(llava_run, llava_keys, tmp_path):
-    older = shutil.copytree(llava_run, tmp_path / "older")
-    manifest = json.loads((older / "fcit_manifest.json").read_text())
-    assert manifest.pop("identity_source") == "text"
-    (older / "fcit_manifest.json").write_text(json.dumps(manifest))
-    assert read_manifest(older)["identity_source"] == "text"
-    join_folders(older, llava_run, tmp_path / "joined")
-    more = {"adapter_name_or_path": str(older), "output_dir": str(tmp_path / "out"), "fcit_stages": [["number"]]}
-    assert len(load_state(run_recipe({**llava_keys, **more, **SHORT, "fcit_num_rounds": 1}))[0].subspaces) == 3
-
-
-def test_an_older_plugin_refuses_a_folder_whose_tokens_are_of_images(image_run):
-    assert json.loads((image_run / "fcit_manifest.json").read_text())["format_version"] == 3
 
 
 def test_a_run_goes_on_with_images(keys, image_run, tmp_path):
@@ -271,7 +254,7 @@ def test_auto_merges_what_the_images_of_a_data_set_activate(keys, image_run, ref
 
 
 def test_adapters_are_exported_without_a_router_alone(image_run, tmp_path):
-    with pytest.raises(ValueError, match="`fcit_identity_source: image`, and router.json knows .*--no-router"):
+    with pytest.raises(ValueError, match=r"`fcit_identity_source: image`, and router\.json knows .*--no-router"):
         export_adapters(image_run, tmp_path / "out", adapters_only=True)
     export_adapters(image_run, tmp_path / "out", adapters_only=True, with_router=False)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["subspace_0", "subspace_1"]
@@ -299,7 +282,7 @@ REFUSED = {
     ),
     "text data": (
         {"dataset_dir": "{text_data}"},
-        "needs an image in every training record, and record 0 of the data set color has none",
+        "needs an image in every training record, and record 0 of the dataset color has none",
     ),
 }
 
@@ -316,7 +299,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(recipe, tmp_path, request, ch
 def test_a_tower_that_zero_3_would_divide_is_refused(keys, tmp_path):
     *parts, _ = get_train_args({**keys, "output_dir": str(tmp_path / "out")})
     parts[2].hf_deepspeed_config = SimpleNamespace(is_zero3=lambda: True)
-    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_identity_source: image`, .* ZeRO-3 divides"):
+    with pytest.raises(ValueError, match=r"`deepspeed` cannot be used with `fcit_identity_source: image`, .* ZeRO-3 divides"):
         check_combination(*parts, parts[3].fcit_request.args)
 
 

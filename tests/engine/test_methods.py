@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 
 import pytest
 import tiny
@@ -127,7 +128,7 @@ def test_every_method_trains_the_projector_in_every_stage(method, llava_recipe):
     output = run_recipe(llava_recipe(**keys, **MORE.get(method, {}), fcit_eval_every="never"))
     after = [load_file(path) for path in sorted(output.glob("checkpoints/round-*/shared.safetensors"))]
     assert len(after) > 1
-    for earlier, later in zip(after, after[1:]):
+    for earlier, later in pairwise(after):
         assert later and all(not torch.equal(later[key], value) for key, value in earlier.items())
 
 
@@ -279,7 +280,7 @@ def test_experts_answer_from_the_output_folder_as_in_the_run_and_cannot_be_merge
 
     output = outputs("moe_lora", **MORE["moe_lora"])
     keys = infer_args({"model_name_or_path": str(text_model), "template": "vicuna", "default_system": ""}, output)
-    model_args, data_args, finetuning_args, _ = get_infer_args(keys)
+    model_args, _, finetuning_args, _ = get_infer_args(keys)
     served = load_model(load_tokenizer(model_args)["tokenizer"], model_args, finetuning_args).eval()
     ids = torch.tensor([[4, 5, 6, 7]])
     state = subspace(output)
@@ -292,6 +293,6 @@ def test_experts_answer_from_the_output_folder_as_in_the_run_and_cannot_be_merge
         routed = served(ids).logits
         served.disable_adapter_layers()
         assert not torch.allclose(routed, served(ids).logits)
-    with pytest.raises(ValueError, match="`fcit_method: moe_lora`, whose experts .* cannot be merged"):
-        merging = get_infer_args(keys | {"export_dir": str(tmp_path)})
+    merging = get_infer_args(keys | {"export_dir": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"`fcit_method: moe_lora`, whose experts .* cannot be merged"):
         load_model(load_tokenizer(merging[0])["tokenizer"], merging[0], merging[2])

@@ -12,13 +12,13 @@ from fcit_plugin.engine.oracle import TaskEncoder, task_of
 from fcit_plugin.evaluation.metrics import exact_match, mean_of
 from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.scenario.settings import get_scenario
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 STEPS = 4
 
 
 class Spy:
-    """A metric that keeps the answers it is given, the latest of each data set."""
+    """A metric that keeps the answers it is given, the latest of each dataset."""
 
     def __init__(self):
         self.answers = {}
@@ -77,12 +77,12 @@ def test_tasks_that_sound_alike_have_subspaces_of_their_own_and_each_answers_its
     disco = report_of(run_recipe(text_recipe("disco", **keys)))
     assert {row["subspace"] for row in disco["assignments"]} == {0}, "by its instruction it is one task"
 
-    folder = run_recipe(text_recipe("oracle", **keys, fcit_method="sequential", fcit_reference="oracle"))
+    folder = run_recipe(text_recipe("oracle", **keys, fcit_method="sequential", fcit_bound="oracle"))
     report = report_of(folder)
     assert (report["method"], report["reference"]) == ("oracle", "oracle")
     assert {(row["task"], row["subspace"]) for row in report["assignments"]} == {("color", 0), ("letter", 1)}
     assert all(row["cosine"] == pytest.approx(1) for row in report["assignments"])
-    assert load_state(folder)[0].tasks == [{"color": 4}, {"letter": 4}]
+    assert StateFolder(folder).load().tasks == [{"color": 4}, {"letter": 4}]
 
     tokenizer = AutoTokenizer.from_pretrained(text_model)
     by_task = {}
@@ -97,11 +97,11 @@ def test_tasks_that_sound_alike_have_subspaces_of_their_own_and_each_answers_its
 
 
 def test_its_folder_says_that_it_cannot_route_instructions(text_recipe, text_model, run):
-    from fcit_plugin.serving.trained import Learnt
+    from fcit_plugin.serving.trained import TrainedRun
 
-    folder = run(text_recipe(fcit_reference="oracle", fcit_eval_every="stage", fcit_eval_samples=1, fcit_zero_shot=False))
-    with pytest.raises(ValueError, match="`fcit_reference: oracle` name tasks, and no instruction says"):
-        Learnt.read(folder).router(None, None)
+    folder = run(text_recipe(fcit_bound="oracle", fcit_eval_every="stage", fcit_eval_samples=1, fcit_zero_shot=False))
+    with pytest.raises(ValueError, match="`fcit_bound: oracle` name tasks, and no instruction says"):
+        TrainedRun.read(folder).router(None, None)
 
 
 def test_a_data_set_of_two_tasks_has_none_to_know():

@@ -1,4 +1,4 @@
-"""``packing`` and ``neat_packing``: each client's records are packed apart, as LLaMA-Factory packs a data set."""
+"""``packing`` and ``neat_packing``: each client's records are packed apart, as LLaMA-Factory packs a dataset."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_one_client_learns_what_llamafactory_learns_from_packed_records(key, tex
     assert max((found[name] - value).abs().max().item() for name, value in expected.items()) < 1e-6
 
 
-def test_packs_of_different_masks_are_learnt_differently(text_recipe):
+def test_packs_of_different_masks_are_learned_differently(text_recipe):
     """Else neither test above would tell whether records of a pack see each other."""
     both = ("packing", "neat_packing")
     losses = [losses_of(run_recipe(text_recipe(key, **KEYS, **ONE_CLIENT, **{key: True}))) for key in both]

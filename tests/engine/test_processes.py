@@ -37,20 +37,32 @@ def in_two_processes(folder: Path, work) -> list[str]:
 
 def test_a_failure_in_one_process_is_the_failure_of_both(tmp_path):
     def work(rank):
-        agreement = Processes()
-        told = [agreement.failure(own) for own in (None, "of rank 1" if rank else None, None if rank else "of rank 0")]
-        return [*told, agreement.any(False), agreement.any(rank == 1), agreement.failure(f"both, {rank}")]
+        processes = Processes()
+        told = [processes.failure(own) for own in (None, "of rank 1" if rank else None, None if rank else "of rank 0")]
+        return [*told, processes.any(False), processes.any(rank == 1), processes.failure(f"both, {rank}")]
 
     assert in_two_processes(tmp_path, work) == [str([None, "of rank 1", "of rank 0", False, True, "both, 0"])] * 2
+
+
+def test_what_one_computes_and_what_each_has_is_known_to_both(tmp_path):
+    def work(rank):
+        processes, computed = Processes(), []
+        known = processes.compute_on_main(lambda: computed.append(rank) or f"of rank {rank}")
+        return [processes.rank, processes.count, processes.is_main, known, computed, processes.gather({rank: rank + 5})]
+
+    assert in_two_processes(tmp_path, work) == [
+        str([0, 2, True, "of rank 0", [0], [{0: 5}, {1: 6}]]),
+        str([1, 2, False, "of rank 0", [], [{0: 5}, {1: 6}]]),
+    ]
 
 
 def test_a_process_whose_fellow_waits_for_it_elsewhere_gives_up(tmp_path):
     """As when a client fails before a gradient is exchanged: one process says so, the other waits for the gradient."""
 
     def work(rank):
-        agreement = Processes(timedelta(seconds=1))
+        processes = Processes(timedelta(seconds=1))
         if rank == 0:
-            return agreement.failure("it failed here only")
+            return processes.failure("it failed here only")
         dist.all_reduce(torch.zeros(1))  # ends when the other process does
         return "unreachable"
 
@@ -61,6 +73,8 @@ def test_a_process_whose_fellow_waits_for_it_elsewhere_gives_up(tmp_path):
 def test_one_process_agrees_with_itself():
     assert Processes().failure(None) is None
     assert Processes().failure("it failed") == "it failed"
+    assert (Processes().rank, Processes().count) == (0, 1)
+    assert (Processes().compute_on_main(lambda: 5), Processes().gather(5)) == (5, [5])
     assert [Processes().any(flag) for flag in (True, False)] == [True, False]
 
 

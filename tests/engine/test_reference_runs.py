@@ -1,4 +1,4 @@
-"""The bounds (``fcit_reference``) against recipes that say the same at length, and against each other."""
+"""The bounds (``fcit_bound``) against recipes that say the same at length, and against each other."""
 
 import json
 import statistics
@@ -31,7 +31,7 @@ def rewritten(recipe):
 class TestCentralized:
     def test_the_mini_recipe_becomes_one_client_with_all_data_and_rank_64(self):
         recipe = yaml.safe_load((ROOT / "recipes" / "fcit_mini_disco.yaml").read_text())
-        rest, fcit = rewritten(recipe | {"fcit_reference": "centralized"})
+        rest, fcit = rewritten(recipe | {"fcit_bound": "centralized"})
         assert (rest["lora_rank"], rest["lora_alpha"], rest["num_train_epochs"]) == (64, 128, 4.0)
         names = ["imagenet_r", "arxivqa", "iconqa", "clevr_math", "ocrvqa", "flickr30k", "figureqa", "super_clevr"]
         assert fcit.fcit_stages == [[f"fcit_{name}" for name in names]]
@@ -41,7 +41,7 @@ class TestCentralized:
     @pytest.mark.parametrize(("name", "rank", "epochs"), [("fcit_llava15_7b_task", 64, 1.0), ("fcit_llava15_7b_cap", 32, 1.0)])
     def test_the_papers_recipes_get_its_total_rank_and_one_pass(self, name, rank, epochs):
         recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())
-        rest, _ = rewritten(recipe | {"fcit_reference": "centralized"})
+        rest, _ = rewritten(recipe | {"fcit_bound": "centralized"})
         assert (rest["lora_rank"], rest["lora_alpha"], rest["num_train_epochs"]) == (rank, 2 * rank, epochs)
 
     @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ class TestCentralized:
         ],
     )
     def test_it_passes_over_the_data_as_often_and_is_as_large(self, keys, expected):
-        fcit = {"fcit_setting": "custom", "fcit_stages": [["a"], ["b"]], "fcit_reference": "centralized"}
+        fcit = {"fcit_setting": "custom", "fcit_stages": [["a"], ["b"]], "fcit_bound": "centralized"}
         fcit |= {"fcit_num_clients": 4, "fcit_clients_per_round": 2, "fcit_num_rounds": 6}
         rest, _ = rewritten(keys | fcit)
         assert {key: rest[key] for key in expected} == expected
 
     def test_it_is_the_run_that_a_recipe_of_one_client_describes(self, llava_recipe):
         both = {"freeze_multi_modal_projector": False, "fcit_eval_restricted": False}
-        found = run_recipe(llava_recipe("key", **both, fcit_reference="centralized"))
+        found = run_recipe(llava_recipe("key", **both, fcit_bound="centralized"))
         at_length = {"lora_rank": 8, "lora_alpha": 16, "num_train_epochs": 4 / 3, "fcit_method": "sequential"}
         at_length |= {"fcit_stages": [["color", "letter"]], "fcit_num_clients": 1, "fcit_clients_per_round": 1}
         expected = run_recipe(llava_recipe("length", **both, **at_length, fcit_num_rounds=1))
@@ -76,7 +76,7 @@ class TestCentralized:
 
 
 def test_zero_shot_is_the_row_untuned_of_every_run_and_trains_nothing(text_recipe, text_run, capsys):
-    output_dir = run_recipe(text_recipe(fcit_reference="zero_shot"))
+    output_dir = run_recipe(text_recipe(fcit_bound="zero_shot"))
     shown = capsys.readouterr().out
     report, other = report_of(output_dir), report_of(text_run)
     assert report["zero_shot"] == other["zero_shot"]
@@ -91,7 +91,7 @@ def test_zero_shot_is_the_row_untuned_of_every_run_and_trains_nothing(text_recip
 @pytest.mark.parametrize("reference", ["zero_shot", "centralized", "local"])
 def test_what_a_server_does_to_updates_plays_no_part_in_a_bound(reference):
     fcit = {"fcit_server_rule": "krum", "fcit_num_malicious": 1, "fcit_min_replies": 3, "fcit_max_subspaces": 2}
-    _, found = rewritten(fcit | {"fcit_max_update_norm": 1.0, "fcit_reference": reference})
+    _, found = rewritten(fcit | {"fcit_max_update_norm": 1.0, "fcit_bound": reference})
     assert (found.fcit_server_rule, found.fcit_num_malicious, found.fcit_min_replies) == ("fedavg", None, 1)
     assert (found.fcit_max_subspaces, found.fcit_max_update_norm) == (None, None)
 
@@ -102,7 +102,7 @@ class TestLocal:
     @pytest.fixture(scope="class")
     @staticmethod
     def all_three(llava_keys, tmp_path_factory):
-        keys = llava_keys | {"output_dir": str(tmp_path_factory.mktemp("local") / "three"), "fcit_reference": "local"}
+        keys = llava_keys | {"output_dir": str(tmp_path_factory.mktemp("local") / "three"), "fcit_bound": "local"}
         keys |= {"fcit_clients_per_round": 3, "fcit_keep_client_updates": False, "learning_rate": 0.05}
         return keys, run_recipe(keys)
 
@@ -126,7 +126,7 @@ class TestLocal:
 
     def test_a_federation_of_one_client_is_that_client_alone(self, text_recipe):
         one = {"fcit_num_clients": 1, "fcit_clients_per_round": 1, "fcit_eval_restricted": False}
-        alone = run_recipe(text_recipe("alone", **one, fcit_reference="local"))
+        alone = run_recipe(text_recipe("alone", **one, fcit_bound="local"))
         expected = run_recipe(text_recipe("fedavg", **one, fcit_method="sequential"))
         assert weights_of(alone / "client_0") == weights_of(expected)
         report, other = report_of(alone), report_of(expected)
@@ -163,7 +163,7 @@ class TestLocal:
 
 @pytest.mark.parametrize("reference", ["centralized", "local", "zero_shot", "oracle"])
 def test_a_dry_run_counts_the_bounds_steps_and_bytes(text_recipe, reference):
-    changes = {"fcit_reference": reference, "fcit_eval_restricted": False}
+    changes = {"fcit_bound": reference, "fcit_eval_restricted": False}
     plan = run_recipe(text_recipe("plan", **changes, fcit_dry_run=True)) / "fcit_dry_run.json"
     plan = json.loads(plan.read_text())
     output_dir = run_recipe(text_recipe("run", **changes))
@@ -178,7 +178,7 @@ def test_a_dry_run_counts_the_bounds_steps_and_bytes(text_recipe, reference):
 
 
 def test_a_bound_stands_beside_the_methods_under_its_own_name(text_run, text_recipe):
-    bound = run_recipe(text_recipe(fcit_reference="centralized"))
+    bound = run_recipe(text_recipe(fcit_bound="centralized"))
     reports = {"a": Report.read(text_run), "b": Report.read(bound)}
     (comparison,) = compare(reports)
     assert {row[0] for row in summary_rows(comparison)[1:]} == {"zero-shot", "disco", "centralized"}
@@ -187,9 +187,9 @@ def test_a_bound_stands_beside_the_methods_under_its_own_name(text_run, text_rec
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fcit_reference": "centralised"}, "did you mean `centralized`"),
-        ({"fcit_reference": "local", "fcit_eval_every": "never"}, "`fcit_reference` is there to be compared"),
-        ({"fcit_reference": "local", "stage": "fcit_aggregate"}, "`fcit_reference` belongs to `stage: fcit`"),
+        ({"fcit_bound": "centralized"}, "did you mean `centralized`"),
+        ({"fcit_bound": "local", "fcit_eval_every": "never"}, "`fcit_bound` is there to be compared"),
+        ({"fcit_bound": "local", "stage": "fcit_aggregate"}, "`fcit_bound` belongs to `stage: fcit`"),
     ],
 )
 def test_what_cannot_be_a_bound_is_refused(text_recipe, changes, message):

@@ -17,8 +17,9 @@ from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 from fcit_plugin.data.pipeline import Split
 from fcit_plugin.engine import open_session
 from fcit_plugin.engine.fingerprint import data_fingerprint, deciding_keys
+from fcit_plugin.errors import FcitError
 from fcit_plugin.state.checkpoints import Checkpoints
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 LAST = 4  # two stages of two rounds
 
@@ -89,7 +90,7 @@ def test_a_finished_run_says_so_and_writes_its_report_anew(whole, keys, tmp_path
     output_dir = shutil.copytree(whole, tmp_path / "again")
     (output_dir / "fcit_report.json").unlink()
     run_recipe(keys | {"output_dir": str(output_dir), "resume_from_checkpoint": True, "logging_steps": 7})
-    assert "is finished; its report is written anew" in logged.text
+    assert "is finished; its report is written again" in logged.text
     assert differences(outcome(output_dir), outcome(whole)) == []
     assert (output_dir / "fcit_report.json").read_bytes() == (whole / "fcit_report.json").read_bytes(), "times as well"
 
@@ -139,7 +140,7 @@ REFUSED = [
 def test_a_recipe_that_would_give_other_numbers_is_refused_before_the_model_is_loaded(whole, keys, changes, parts, monkeypatch):
     recipe = {key: value for key, value in (keys | changes).items() if value is not None}
     monkeypatch.setattr(open_session, "load_tokenizer", lambda *_: pytest.fail("it went as far as loading"))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(recipe)
     text = str(caught.value)
     assert [part for part in [*parts, "round-0004", "`overwrite_output_dir: true`"] if part not in text] == [], text
@@ -167,11 +168,11 @@ def test_other_data_under_the_same_names_is_refused_and_named(whole, keys, text_
     for name in ("letter_train", "color_test"):
         records = json.loads((data / f"{name}.json").read_text())
         (data / f"{name}.json").write_text(json.dumps(records[::-1]))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run_recipe(keys | {"dataset_dir": str(data)})
     text = str(caught.value)
-    assert "`data set letter` was '24 records, " in text and "`test records of color` was '6 records, " in text
-    assert "`data set color`" not in text and "`test records of letter`" not in text
+    assert "the training set of `letter` was '24 records, " in text and "the test set of `color` was '6 records, " in text
+    assert "training set of `color`" not in text and "test set of `letter`" not in text
 
 
 def test_tokens_kept_as_64_bits_are_the_same_data():
@@ -192,7 +193,7 @@ def test_another_base_model_of_the_same_shape_is_refused(whole, keys, text_model
     weights = load_file(model / "model.safetensors")
     weights["lm_head.weight"] = weights["lm_head.weight"] + 0.5
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="`weights of model_name_or_path` was '[0-9a-f]+' and is "):
+    with pytest.raises(ValueError, match="the fingerprint of `model_name_or_path` was '[0-9a-f]+' and is "):
         run_recipe(keys | {"model_name_or_path": str(model)})
 
 
@@ -200,7 +201,7 @@ def test_with_no_good_commit_left_the_run_says_so_instead_of_beginning_anew(kill
     recipe = killed(1, resume_from_checkpoint=True)
     for commit in Checkpoints(Path(recipe["output_dir"])).commits():
         damage(commit / "progress.json")
-    with pytest.raises(ValueError, match="None of the 2 commits in .* is good; .*`overwrite_output_dir: true`"):
+    with pytest.raises(ValueError, match=r"None of the 2 commits in .* is good; .*`overwrite_output_dir: true`"):
         run_recipe(recipe)
 
 
@@ -232,7 +233,7 @@ def test_while_a_run_has_not_ended_its_commits_can_be_used_and_its_folder_says_s
     from llamafactory.model import load_model, load_tokenizer
 
     output_dir = Path(killed(3)["output_dir"])
-    state, _ = load_state(output_dir / "checkpoints" / "round-0003")
+    state = StateFolder(output_dir / "checkpoints" / "round-0003").load()
     assert (state.stage, state.round, len(state.subspaces)) == (1, 1, 2)
 
     def loaded(folder):
@@ -241,7 +242,7 @@ def test_while_a_run_has_not_ended_its_commits_can_be_used_and_its_folder_says_s
         return load_model(load_tokenizer(model_args)["tokenizer"], model_args, finetuning_args)
 
     assert loaded(output_dir / "checkpoints" / "round-0003") is not None
-    with pytest.raises(ValueError, match="has not come to its end; .*checkpoints/round-0003"):
+    with pytest.raises(ValueError, match=r"has not finished; .*checkpoints/round-0003"):
         loaded(output_dir)
 
 

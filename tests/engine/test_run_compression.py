@@ -115,7 +115,7 @@ def test_residuals_of_factors_that_begin_anew_in_each_round_are_refused(aggregat
 @pytest.mark.parametrize("reference", ["zero_shot", "local", "centralized"])
 def test_a_bound_without_updates_compresses_none(reference):
     def compression_of(bound):
-        return reference_recipe({}, FcitArguments(fcit_update_compression="int8", fcit_reference=bound)).fcit_update_compression
+        return reference_recipe({}, FcitArguments(fcit_update_compression="int8", fcit_bound=bound)).fcit_update_compression
 
     assert (compression_of(reference), compression_of("oracle")) == ("none", "int8")
 
@@ -201,5 +201,5 @@ def test_what_makes_no_sense_by_folders_is_refused(text_recipe, tmp_path, change
 def test_a_site_that_compresses_otherwise_than_the_server_is_refused(text_recipe, tmp_path):
     carrier = Carrier(text_recipe("whole", **KEYS, fcit_update_compression="none"), tmp_path)
     client = sample_clients(3, 2, seed=42, stage=0, round=0)[0]
-    with pytest.raises(ValueError, match="`fcit_update_compression` is 'bf16', but the state .* was made with 'none'"):
+    with pytest.raises(ValueError, match=r"`fcit_update_compression` is 'bf16', but the state .* was made with 'none'"):
         carrier.stage("fcit_client", "u", fcit_state_dir=str(carrier.state), fcit_client=client, fcit_update_compression="bf16")

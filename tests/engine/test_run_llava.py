@@ -105,5 +105,5 @@ def test_images_reach_the_model(llava_recipe, run, image_data, tmp_path):
 
 
 def test_a_missing_image_is_named(llava_recipe, run, tmp_path):
-    with pytest.raises(ValueError, match=r"Data set `color`: color_train.json, record 0: its image .*\.png does not exist"):
+    with pytest.raises(ValueError, match=r"Dataset `color`: color_train.json, record 0: its image .*\.png does not exist"):
         run(llava_recipe(media_dir=str(tmp_path / "nowhere")))

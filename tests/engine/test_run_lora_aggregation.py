@@ -16,14 +16,15 @@ from transformers import AutoModelForCausalLM
 from fcit_plugin.adapters.base_change import change_of, changed_layers
 from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.errors import FcitError
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
-from fcit_plugin.serving.trained import Learnt
+from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.checkpoints import Checkpoints
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 CONFIG = ClientConfig("run", 0, 0, 0, 0)
 
@@ -180,17 +181,17 @@ def test_what_the_factors_lack_is_in_the_base_weights(runs, name):
     _, output_dir = runs(name)
     assert max(errors_of(report_of(output_dir))) < 1e-6
     before, *commits = Checkpoints(output_dir).commits()
-    states = [load_state(commit)[0] for commit in commits]
-    assert load_state(before)[0].base == {}
+    states = [StateFolder(commit).load() for commit in commits]
+    assert StateFolder(before).load().base == {}
     grown = [sum(change_of(state.base, layer).norm() for layer in changed_layers(state.base)) for state in states]
-    assert 0 < grown[0] and len({len(list(changed_layers(state.base))) for state in states}) == 1
+    assert grown[0] > 0 and len({len(list(changed_layers(state.base))) for state in states}) == 1
     assert all(value.any() == (name == "exact") for key, value in states[-1].subspaces[0].items() if factor_of(key) == "B")
 
 
 def by_hand(text_model, output_dir):
     """The tiny Llama with W + s (C + B A), written out."""
     model = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32).eval()
-    state, config = load_state(output_dir)[0], json.loads((output_dir / "subspaces/0/adapter_config.json").read_text())
+    state, config = StateFolder(output_dir).load(), json.loads((output_dir / "subspaces/0/adapter_config.json").read_text())
     scale, subspace = config["lora_alpha"] / config["r"], state.subspaces[0]
     for layer in changed_layers(state.base):
         key = f"base_model.model.{layer}.lora_{{}}.weight"
@@ -207,10 +208,10 @@ def test_chat_and_export_have_the_changed_base_weights(runs, name, text_model, t
     with torch.no_grad():
         expected = by_hand(text_model, output_dir)(ids).logits
         untuned = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32)(ids).logits
-        learnt = Learnt.read(output_dir)
+        trained = TrainedRun.read(output_dir)
         served = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32)
-        learnt.put_shared(served)
-        served, activation = learnt.stacked(served)
+        trained.put_shared(served)
+        served, activation = trained.stacked(served)
         activation.set(torch.ones(1, 1))
         torch.testing.assert_close(served.eval()(ids).logits, expected, rtol=1e-4, atol=1e-5)
         export_model(infer_args(keys, output_dir, export_dir=str(tmp_path / "merged"), infer_dtype="float32"))
@@ -221,7 +222,7 @@ def test_chat_and_export_have_the_changed_base_weights(runs, name, text_model, t
 
 def test_plain_adapters_of_changed_base_weights_need_a_copy_of_the_base(runs, text_model, tmp_path):
     _, output_dir = runs("exact")
-    with pytest.raises(ValueError, match="has changed the base weights .* give --base-copy DIR"):
+    with pytest.raises(ValueError, match=r"has changed the base weights .* give --base-copy DIR"):
         export_adapters(output_dir, tmp_path / "adapters", with_router=False, adapters_only=True)
     export_adapters(output_dir, tmp_path / "adapters", base_copy=tmp_path / "base", with_router=False)
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
@@ -249,6 +250,6 @@ def test_base_weights_that_cannot_be_changed_are_refused_before_anything_is_load
     given = {"is_zero3": lambda: "deepspeed" in changes}
     training_args.hf_deepspeed_config = type("Config", (), {"is_zero3": lambda self: given["is_zero3"]()})()
     model_args.quantization_bit = changes.get("quantization_bit")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         check_combination(model_args, data_args, training_args, finetuning_args, finetuning_args.fcit_request.args)
     assert all(word in str(caught.value) for word in words), caught.value

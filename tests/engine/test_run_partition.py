@@ -11,9 +11,10 @@ from runs import report_of
 from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.pipeline import Pipeline
 from fcit_plugin.data.raw_files import TrainFiles
+from fcit_plugin.errors import FcitError
 
 SITES = ["bonn", "aachen", "celle", "bonn", "bonn", "aachen"]
-ANSWERS = ["red", "green", "blue", "red", "grey", "red"]
+ANSWERS = ["red", "green", "blue", "red", "gray", "red"]
 QUESTION = "name the color of this square please"
 
 
@@ -33,7 +34,7 @@ def formats(tmp_path_factory):
         [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": "one"}] * 2 + [{"from": "human", "value": QUESTION}]
         for _ in pairs
     ]
-    chats = [{"site": s, "conversations": t + [{"from": "gpt", "value": a}]} for t, (s, a) in zip(turns, pairs, strict=True)]
+    chats = [{"site": s, "conversations": [*t, {"from": "gpt", "value": a}]} for t, (s, a) in zip(turns, pairs, strict=True)]
     pages = [
         {"site": s, "messages": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": a}]} for s, a in pairs
     ]
@@ -101,7 +102,7 @@ def test_files_and_llamafactory_give_the_same_records_in_the_same_order(formats,
         ({"file_name": "missing.json"}, ["missing.json", "`file_name`"]),
         ({"file_name": "."}, ["has no file"]),
         ({"file_name": "plain.json"}, ["Record 0", "plain.json", "'hospital'", "instruction, input, output, site"]),
-        ({"file_name": "broken.json"}, ["broken.json is no JSON file"]),
+        ({"file_name": "broken.json"}, ["broken.json is not valid JSON"]),
         ({"file_name": "object.json"}, ["object.json must hold a list of records"]),
     ],
 )
@@ -110,7 +111,7 @@ def test_what_has_no_column_is_refused(formats, tmp_path, entry, words):
     (tmp_path / "broken.json").write_text("[{")
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "dataset_info.json").write_text(json.dumps({"x": entry}))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         TrainFiles(Catalogue(str(tmp_path))).column("x", "hospital")
     assert [word for word in words if word not in str(caught.value)] == []
 

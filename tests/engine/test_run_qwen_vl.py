@@ -9,7 +9,7 @@ from runs import run_recipe
 from safetensors.torch import load_file
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from fcit_plugin.engine.evaluator import Evaluator, _Row, left_padding
+from fcit_plugin.engine.evaluator import _Row, left_padding
 from fcit_plugin.engine.open_session import open_session
 
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|> which letter<|im_end|>\n<|im_start|>assistant\n"
@@ -68,9 +68,7 @@ def test_evaluation_places_image_tokens_in_the_grid_that_the_models_own_processo
     assert not torch.equal(expected[1], expected[2]), "height and width differ inside an image of 2 x 3 tokens"
 
     session = open_session(*get_train_args({**keys, "output_dir": str(tmp_path / "out")}))
-    labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
-    parts = (session.model, session.pipeline, session.encoder, session.args, session.generating_args)
-    evaluator = Evaluator(*parts, labels)
+    evaluator = session.evaluator(session.pipeline.label_sets(session.scenario.all_datasets(), {}))
     seen = []
     session.model.get_base_model().model.language_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["position_ids"]), with_kwargs=True

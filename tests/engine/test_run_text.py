@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from fcit_plugin.federation.folders import read_update
 from fcit_plugin.scenario.sampling import sample_clients
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 ISSUE_KEYS = {
     "method", "setting", "seed", "stages", "datasets", "accuracy", "zero_shot", "last", "avg", "forgetting", "bwt",
@@ -87,11 +87,12 @@ def test_each_subspace_loads_with_plain_peft_and_has_been_trained(text_run, text
     loaded = {n.replace(".default.", "."): p for n, p in model.named_parameters() if "lora_" in n}
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
-    assert all(saved[key].any() for key in saved if "lora_B" in key), "B is still zero: nothing was learnt"
+    assert all(saved[key].any() for key in saved if "lora_B" in key), "B is still zero: nothing was learned"
 
 
 def test_the_manifest_says_how_to_use_the_subspaces(text_run, text_model):
-    state, manifest = load_state(text_run)
+    folder = StateFolder(text_run)
+    state, manifest = folder.load(), folder.manifest
     assert (state.stage, state.round, len(state.subspaces)) == (2, 0, 2)
     expected = {
         "base_model": str(text_model),

@@ -6,7 +6,7 @@ import tiny
 from runs import report_of, run_recipe
 from safetensors.torch import load_file
 
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 
 def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llava_run, tmp_path, process):
@@ -23,7 +23,7 @@ def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llav
     assert expected.keys() == found.keys()
     moved = sum((value - _of(start, key)).norm() ** 2 for key, value in expected.items()) ** 0.5
     apart = sum((found[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
-    assert moved > 0 and apart < 0.5 * moved  # the same work, dealt out to the processes in another order
+    assert moved > 0 and apart < 0.5 * moved  # the same work, distributed to the processes in another order
 
 
 def _of(weights, key):
@@ -44,8 +44,8 @@ def test_two_processes_give_one_report_with_the_assignments_of_one_process(text_
     assert None not in report["accuracy"][-1]
     assert shown.count("Forgetting") == 1, "the table is printed once"
 
-    state, _ = load_state(tmp_path / "out")
-    one, _ = load_state(text_run)
+    state = StateFolder(tmp_path / "out").load()
+    one = StateFolder(text_run).load()
     assert state.tokens.sums.tobytes() == one.tokens.sums.tobytes()
     assert state.tasks == one.tasks
     lines = [json.loads(line) for line in (tmp_path / "out" / "trainer_log.jsonl").read_text().splitlines()]

@@ -137,7 +137,7 @@ def test_nothing_can_be_said_of_nothing(summary):
     for matrix in (empty, open_end):
         with pytest.raises(ValueError, match="no scores after the last stage"):
             getattr(matrix, summary)
-    with pytest.raises(ValueError, match="No data set has both"):
+    with pytest.raises(ValueError, match="No dataset has both"):
         homogeneous().fwt({"z": 1})
 
 
@@ -161,7 +161,7 @@ def test_list_and_back():
         again = AccuracyMatrix.from_list(matrix.datasets, matrix.to_list())
         assert (again.datasets, again.rows) == (matrix.datasets, matrix.rows)
         assert (again.avg, again.bwt) == (matrix.avg, matrix.bwt)
-    with pytest.raises(ValueError, match="After stage 0 there are 2 scores, but 1 data sets"):
+    with pytest.raises(ValueError, match="After stage 0 there are 2 scores, but 1 datasets"):
         AccuracyMatrix.from_list(["a"], [[1, 2]])
 
 

@@ -63,7 +63,7 @@ def test_clients_that_joined_later_have_nothing_of_earlier_tasks(tmp_path, figur
     assert set(cells(figures[0]).values()) == {"5", "7", "1", "2", "3"}
 
 
-def test_the_partition_of_very_many_clients_is_colours_in_a_picture_of_bounded_size(tmp_path, figures):
+def test_the_partition_of_very_many_clients_is_colors_in_a_picture_of_bounded_size(tmp_path, figures):
     plot_partition(partition(5000), tmp_path / "p.png")
     assert cells(figures[0]) == {}
     assert len(figures[0].axes[0].get_yticks()) < 25

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcit_plugin.evaluation.questions import anls, normalise, vqa
+from fcit_plugin.evaluation.questions import anls, normalize, vqa
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ from fcit_plugin.evaluation.questions import anls, normalise, vqa
     ],
 )
 def test_normal_form_of_an_answer(text, normal):
-    assert normalise(text) == normal
+    assert normalize(text) == normal
 
 
 def answers(**counts):
@@ -58,7 +58,7 @@ def test_vqa_by_hand(count, expected):
 )
 def test_vqa_is_the_mean_over_all_subsets_of_nine(prediction, said):
     def matches(answer):
-        return normalise(answer) == normalise(prediction)
+        return normalize(answer) == normalize(prediction)
 
     rates = [min(1, sum(map(matches, nine)) / 3) for nine in combinations(said, 9)]
     assert vqa(prediction, said) == pytest.approx(sum(rates) / 10)

@@ -128,7 +128,7 @@ def test_bars_of_measures_stand_over_their_groups(tmp_path, figures):
         plot_bars(beside_a_bound(), {"y": lambda report: None}, tmp_path / "none.png", "nothing")
 
 
-def test_traffic_is_what_travelled_both_ways_and_bounds_send_nothing(tmp_path, figures):
+def test_traffic_is_what_traveled_both_ways_and_bounds_send_nothing(tmp_path, figures):
     plot_traffic(beside_a_bound(), tmp_path / "t.png")
     axes = figures[0].axes[0]
     points = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in axes.containers}

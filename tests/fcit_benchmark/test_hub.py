@@ -57,7 +57,7 @@ def archive(files):
 
 @pytest.fixture
 def hub(small_mini):
-    """The endpoint of a hub whose data set holds FCIT-mini's instructions and two partition files; and what was asked for."""
+    """The endpoint of a hub whose dataset holds FCIT-mini's instructions and two partition files; and what was asked for."""
     instructions = {
         f"instruction_all/{layout.folder}/{path.name}": path.read_text()
         for layout in LAYOUT.values()
@@ -167,7 +167,7 @@ def test_without_the_hub_one_sentence_says_what_to_do(words, env, tmp_path):
     done = subprocess.run(command, env=os.environ | env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("fcit-cli: The Hugging Face data set MLLM-CL/FCIT cannot be fetched (LocalEntryNotFoundError): ")
+    assert sentence.startswith("fcit-cli: The Hugging Face dataset MLLM-CL/FCIT cannot be fetched (LocalEntryNotFoundError): ")
     assert "connect to the network" in sentence and "https://huggingface.co/datasets/MLLM-CL/FCIT" in sentence
     assert not (tmp_path / "root").exists()
 
@@ -191,7 +191,7 @@ class TestWhatTheHubLacks:
         self.snapshot(monkeypatch, tmp_path / "hub", {"instruction/x.json": b"[]"})
         sentence = self.run(monkeypatch, "--root", str(tmp_path / "root"))
         assert sentence.startswith(
-            "fcit-cli: No instructions were found in the Hugging Face data set MLLM-CL/FCIT; it has instru"
+            "fcit-cli: No instructions were found in the Hugging Face dataset MLLM-CL/FCIT; it has instru"
         )
 
     def test_a_broken_archive_is_named(self, monkeypatch, tmp_path):

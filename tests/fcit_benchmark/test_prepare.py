@@ -32,14 +32,14 @@ def out(small_mini, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "out"
     result = prepare(small_mini, folder, ALL)
     assert result.defects == [] and result.dropped == {}
-    sizes = {key: tiny.MINI_TRAIN for key in LAYOUT} | {f"{key}_test": tiny.MINI_TEST for key in LAYOUT}
+    sizes = dict.fromkeys(LAYOUT, tiny.MINI_TRAIN) | {f"{key}_test": tiny.MINI_TEST for key in LAYOUT}
     assert result.written == sizes
     return folder
 
 
 @pytest.fixture(scope="module")
 def aligned(text_model, text_data, tmp_path_factory):
-    """LLaMA-Factory's own reading of a data set, up to its standard form."""
+    """LLaMA-Factory's own reading of a dataset, up to its standard form."""
 
     def load(name, **changes):
         keys = tiny.recipe(text_model, text_data, tmp_path_factory.mktemp("load"), stage="sft", dataset=name, **changes)
@@ -109,7 +109,7 @@ class TestBrokenRecords:
         assert run(monkeypatch, "--root", broken, "--out", tmp_path / "out") == 1
         shown = capsys.readouterr().out
         assert all(line in shown for line in self.LINES)
-        assert "4 defects; mend them, or leave them out with --drop-broken. Nothing was written." in shown
+        assert "4 defects; fix them, or leave them out with --drop-broken. Nothing was written." in shown
         assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
     def test_dropping_them_says_how_many_and_which(self, broken, tmp_path, monkeypatch, capsys):
@@ -126,7 +126,7 @@ class TestBrokenRecords:
     def test_a_file_that_cannot_be_read_is_not_dropped(self, root, tmp_path, monkeypatch, capsys):
         (root / ARXIV).write_text("[")
         assert run(monkeypatch, "--root", root, "--out", tmp_path / "out", "--drop-broken") == 1
-        assert "mend or fetch the files above. Nothing was written." in capsys.readouterr().out
+        assert "fix or fetch the files above. Nothing was written." in capsys.readouterr().out
         assert not (tmp_path / "out").exists()
 
     def test_a_missing_image_is_a_broken_record(self, root, tmp_path):

@@ -121,7 +121,7 @@ class TestCaptions:
         ]  # fmt: skip
 
     def test_questions_counted_from_zero_and_images_from_one_are_not_taken_for_the_same(self):
-        """By question id all but one record would have the captions of its neighbour; by position nobody would notice."""
+        """By question id all but one record would have the captions of its neighbor; by position nobody would notice."""
         images = {1: "cat.jpg", 2: "bee.jpg", 3: "dog.jpg"}
         records = [{"question_id": i, "image": name} for i, name in enumerate(images.values())]
         assert coco(images, NOTES).match(records) == [["a cat", "one cat"], ["a bee", "one bee"], ["a dog"]]
@@ -133,5 +133,5 @@ class TestCaptions:
 
     @pytest.mark.parametrize("content", [[], {}, {"images": []}, {"annotations": {}}, None])
     def test_another_file_is_refused(self, content):
-        with pytest.raises(BrokenFile, match="captions.json.*annotations"):
+        with pytest.raises(BrokenFile, match=r"captions\.json.*annotations"):
             Captions(content, "captions.json")

@@ -103,7 +103,7 @@ FILES = {
     "no records": (ARXIV_TEST, lambda root, file: (root / file).write_text("[]"), "empty file", "no records"),
     "cut off": (ARXIV, cut, "invalid JSON", "cut off at line"),
     "cut in a text": (ARXIV, lambda root, file: (root / file).write_text('[{"a": "b'), "invalid JSON", "cut off at line 1"),
-    "no JSON": (ARXIV, lambda root, file: (root / file).write_text("[1,\n oops]"), "invalid JSON", "line 2, column 2"),
+    "not JSON": (ARXIV, lambda root, file: (root / file).write_text("[1,\n oops]"), "invalid JSON", "line 2, column 2"),
     "no list": (ARXIV, lambda root, file: (root / file).write_text("{}"), "invalid JSON", "object and no list"),
     "no UTF-8": (ARXIV, lambda root, file: (root / file).write_bytes(b'["\xff"]'), "invalid JSON", "at byte 2"),
     "no annotations": (CAPTIONS, lambda root, file: (root / file).write_text("[]"), "captions", "`annotations`"),
@@ -244,12 +244,12 @@ class TestCommand:
         code, shown = run(monkeypatch, capsys, "--images", "all")
         assert code == 0
         assert all(key in shown for key in LAYOUT)
-        assert f"All green: 12 data sets, {12 * (TRAIN + TEST)} records." in shown
+        assert f"All green: 12 datasets, {12 * (TRAIN + TEST)} records." in shown
 
     def test_a_copy_with_every_kind_of_defect(self, root, edit, monkeypatch, capsys, tmp_path):
         """Each defect is a line that names file and record, and an entry of the JSON report."""
         expected = set()
-        for number, (file, record, change, kind, _) in enumerate(RECORDS.values()):
+        for number, (file, _, change, kind, _) in enumerate(RECORDS.values()):
             target = f"instructions/{'DVQA/train.json' if file == ARXIV else 'DVQA/test.json'}"
             if file == GROUNDING_TEST:
                 target = file
@@ -291,8 +291,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            (["--root", "/no/such/folder"], "fcit-cli: There is no folder /no/such/folder; name the root"),
-            (["--datasets", "fcit_arxiv"], "fcit-cli: The benchmark has no data set `fcit_arxiv`; it has fcit_imagenet_r"),
+            (["--root", "/no/such/folder"], "fcit-cli: There is not a folder /no/such/folder; name the root"),
+            (["--datasets", "fcit_arxiv"], "fcit-cli: The benchmark has no dataset `fcit_arxiv`; it has fcit_imagenet_r"),
         ],
     )
     def test_what_goes_wrong_is_said_in_a_sentence(self, small_mini, arguments, sentence, monkeypatch, capsys):

@@ -44,8 +44,8 @@ def test_what_a_client_keeps_is_in_no_message(tmp_path):
     whole_run(states, Toy(on_reply=lambda *pair: heard.extend(pair), grid={"states": states}, **config("int8")))
     residuals = [data for path in files(states, tmp_path) for data in load_file(tmp_path / FOLDER / path).values()]
     records = [record for message in heard for record in message.content.array_records.values()]
-    travelled = {array.data for record in records for array in record.values()}
-    assert residuals and all(Array(value).data not in travelled for value in residuals)
+    traveled = {array.data for record in records for array in record.values()}
+    assert residuals and all(Array(value).data not in traveled for value in residuals)
 
 
 LATE = {"timeout": 60, "clock": iter(range(0, 10**6, 61)).__next__}

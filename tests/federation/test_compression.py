@@ -341,7 +341,7 @@ def test_an_update_folder_holds_what_travels(name, tmp_path):
         assert {k: v.tobytes() for k, v in ours.items()} == {k: v.tobytes() for k, v in theirs.items()}
 
 
-def test_error_feedback_brings_the_shared_weights_nearer_to_what_clients_learnt():
+def test_error_feedback_brings_the_shared_weights_nearer_to_what_clients_learned():
     """Each client moves in each round in the same direction; what the projector lacks does not add up."""
 
     class Steady(Local):

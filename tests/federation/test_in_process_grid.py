@@ -90,7 +90,7 @@ def test_what_ends_the_process_is_no_clients_failure(error):
 @pytest.mark.parametrize(("answer", "said"), [({}, "dict"), ("done", "str"), (3.5, "float")])
 def test_an_answer_that_is_no_message_is_a_failure(answer, said):
     (reply,) = InProcessGrid(lambda message, context: answer, range(3)).send_and_receive(messages(2))
-    assert reply.error.reason == f"TypeError: it answered with a {said}, which is no message"
+    assert reply.error.reason == f"TypeError: it answered with a {said}, which is not a message"
 
 
 def test_a_client_that_says_nothing_has_no_reply(app):

@@ -11,8 +11,8 @@ from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import Prototypes
 from fcit_plugin.serving.join import join
-from fcit_plugin.state.names import MANIFEST, read_object
-from fcit_plugin.state.server_state import ServerState, load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.server_state import ServerState, save_state
 
 
 def equal(one, other):
@@ -26,15 +26,14 @@ def state_of(seed):
     return ServerState(tokens, noise(9, PROJECTOR), subspaces, tasks=[{"a": 1}, {"b": 1}], projectors=own)
 
 
-def test_a_folder_keeps_them_and_older_plugins_cannot_read_it(tmp_path):
+def test_a_folder_keeps_them(tmp_path):
     state = state_of(3)
-    for name, saved, version in (("with", state, 5), ("without", dataclasses.replace(state, projectors=[]), 1)):
+    for name, saved in (("with", state), ("without", dataclasses.replace(state, projectors=[]))):
         save_state(saved, tmp_path / name, {"r": 2}, {})
-        assert read_object(tmp_path / name / MANIFEST, ("format_version",))["format_version"] == version
-        assert bits(load_state(tmp_path / name)[0]) == bits(saved)
+        assert bits(StateFolder(tmp_path / name).load()) == bits(saved)
     save_state(dataclasses.replace(state, projectors=[{"other": torch.ones(1)}] * 2), tmp_path / "other", {"r": 2}, {})
     with pytest.raises(ValueError, match="projector in .*subspaces/0/shared.safetensors does not fit"):
-        load_state(tmp_path / "other")
+        StateFolder(tmp_path / "other").load()
 
 
 def test_joined_subspaces_have_the_mean_of_theirs_and_appended_ones_their_own():

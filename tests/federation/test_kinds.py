@@ -26,8 +26,8 @@ from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import MAX_KINDS, Prototypes
 from fcit_plugin.serving.join import join
-from fcit_plugin.state.names import MANIFEST, read_object
-from fcit_plugin.state.server_state import ServerState, load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.server_state import ServerState, save_state
 
 D = 4
 BOUNDS = Bounds(D, kinds=True)
@@ -109,15 +109,14 @@ def state_of(kinds):
     return ServerState(tokens, noise(9, PROJECTOR), [noise(k, BLANK) for k in range(2)], tasks=[{"a": 1}, {"b": 1}])
 
 
-def test_a_folder_keeps_them_and_older_plugins_cannot_read_it(tmp_path):
+def test_a_folder_keeps_them(tmp_path):
     kinds = (KINDS, Prototypes(np.eye(D, dtype=np.float32)[3:], np.array([8])))
-    for name, state, version in (("with", state_of(kinds), 4), ("without", state_of(None), 1)):
+    for name, state in (("with", state_of(kinds)), ("without", state_of(None))):
         save_state(state, tmp_path / name, {"r": 2}, {})
-        assert read_object(tmp_path / name / MANIFEST, ("format_version",))["format_version"] == version
-    back = load_state(tmp_path / "with")[0].tokens
+    back = StateFolder(tmp_path / "with").load().tokens
     assert [part.counts.tolist() for part in back.kinds] == [[5, 2, 1], [8]]
     assert back.kinds[0].means.tobytes() == KINDS.means.tobytes()
-    assert load_state(tmp_path / "without")[0].tokens.kinds is None
+    assert StateFolder(tmp_path / "without").load().tokens.kinds is None
 
 
 def test_joined_states_have_the_kinds_of_both():

@@ -9,10 +9,12 @@ from fcit_plugin.adapters.aggregation import AggregationResult, Exact, LoraAggre
 from fcit_plugin.adapters.base_change import change_of
 from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.messages import ARRAYS, BASE, METRICS, NUM_EXAMPLES, SHARED, config_of, num_bytes, to_state
 from fcit_plugin.federation.server import first_state
 from fcit_plugin.hookspecs import hookimpl
-from fcit_plugin.state.server_state import load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.server_state import save_state
 
 A, B = "l.lora_A.weight", "l.lora_B.weight"
 
@@ -161,7 +163,7 @@ def three(seed, b=1.0):
     return [Member(share, {A: one[A], B: b * one[B]}) for share, one in zip((0.5, 0.3, 0.2), drawn, strict=True)]
 
 
-def test_svd_leaves_no_direction_dead_where_the_clients_have_learnt_nothing():
+def test_svd_leaves_no_direction_dead_where_the_clients_have_learned_nothing():
     members = three(0, b=0.0)
     found = Svd().combine(BLANK, BLANK, members, BLANK)
     assert not found.subspace[B].any() and product_error(found, members) == 0.0
@@ -241,7 +243,7 @@ def test_replies_in_any_order_and_a_state_from_a_folder_give_the_same_bits(name,
     for number in range(3):
         state = toy.round(state)
         save_state(carried.round(other), tmp_path / str(number), {}, {})
-        other, _ = load_state(tmp_path / str(number))
+        other = StateFolder(tmp_path / str(number)).load()
         assert bits(other) == bits(state)
 
 
@@ -362,6 +364,6 @@ def test_a_registered_aggregation_is_a_value_of_the_key(register):
     ],
 )
 def test_what_does_not_go_together_is_refused(keys, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         FcitArguments(**keys)
     assert all(word in str(caught.value) for word in words), caught.value

@@ -235,13 +235,13 @@ def test_releases_of_different_noise_add_up_like_one_with_the_harmonic_sum_of_sq
 
 
 def test_published_value_of_a_single_gaussian_release():
-    """The classical mechanism: sigma = sqrt(2 ln(1.25 / delta)) / epsilon is (epsilon, delta)-private (Dwork and Roth 2014, A.1)."""
+    """The classical mechanism: sigma = sqrt(2 ln(1.25 / delta)) / epsilon is private (Dwork and Roth 2014, A.1)."""
     sigma = math.sqrt(2 * math.log(1.25 / 1e-5)) / 0.9
     assert accounting.gaussian_epsilon([(sigma, 1)], 1e-5) < 0.9
 
 
 def theorem_27(q, sigma, alpha):
-    """Wang et al. 2019 (arXiv 1808.00087), theorem 27, for the Gaussian mechanism (its bound without the ternary refinement)."""
+    """Wang et al. 2019 (arXiv 1808.00087), theorem 27, for the Gaussian mechanism (without the ternary refinement)."""
 
     def rdp(a):
         return a / (2 * sigma**2)

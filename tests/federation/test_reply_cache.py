@@ -87,7 +87,7 @@ def test_killed_at_any_client_the_others_do_not_train_again_and_the_end_is_the_s
     assert second.notes.lines == whole.notes.lines
     assert second.federation.listener.rows == whole.federation.listener.rows
     assert second.federation.listener.losses == whole.federation.listener.losses
-    assert vars(second.federation.traffic) == vars(whole.federation.traffic), "kept replies count as those that travelled"
+    assert vars(second.federation.traffic) == vars(whole.federation.traffic), "kept replies count as those that traveled"
 
 
 @pytest.mark.parametrize("changes", [{"name": "another run"}, {"seed": 4}, {"shared": {"projector.weight": torch.ones(5)}}])

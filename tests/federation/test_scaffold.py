@@ -45,7 +45,7 @@ def test_corrections_and_controls_are_those_of_the_paper_for_each_subspace_and_t
             server[place] = server.get(place, 0.0) + sum(changes) / 7  # N, not the number of replies
     for (where, key), control in server.items():
         np.testing.assert_allclose(state.rules[f"{where}/control/{key}"], control, rtol=1e-5, atol=1e-6)
-    assert len({place for place in server}) == 5 * len(BLANK) + len(PROJECTOR)
+    assert len(server) == 5 * len(BLANK) + len(PROJECTOR)
 
 
 def test_a_client_without_its_mean_gradient_is_left_out_and_leaves_no_trace():

@@ -117,7 +117,7 @@ def test_weights_are_the_closed_form_of_the_rounds_averages(two_stages):
             torch.testing.assert_close(two_stages.end.subspaces[k][key].double(), value, rtol=1e-6, atol=1e-6)
 
 
-def test_a_new_stage_starts_its_subspace_from_its_own_fresh_initialisation():
+def test_a_new_stage_starts_its_subspace_from_its_own_fresh_initialization():
     program = Federation([["a"], ["b"]]).program
     first, again, second = program.fresh(0), program.fresh(0), program.fresh(1)
     assert torch.equal(first["l.lora_A.weight"], again["l.lora_A.weight"])

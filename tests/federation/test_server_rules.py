@@ -9,7 +9,8 @@ from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
 from fcit_plugin.federation.server_rules import SERVER_RULES
 from fcit_plugin.knowledge.identity_tokens import ClientToken
-from fcit_plugin.state.server_state import load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.server_state import save_state
 
 #: Parameters that differ from all defaults.
 KEYS = {
@@ -159,7 +160,7 @@ def test_a_run_that_goes_on_from_a_state_folder_gives_the_bits_of_one_that_was_n
         if number == 2:
             save_state(state, tmp_path, {}, {})
         state = toy.round(state)
-    resumed, _ = load_state(tmp_path)
+    resumed = StateFolder(tmp_path).load()
     again = Toy(fcit_server_rule=rule, fcit_num_rounds=4, **KEYS[rule])
     for _ in range(2):
         resumed = again.round(resumed)

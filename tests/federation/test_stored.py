@@ -51,10 +51,10 @@ def test_an_array_that_has_changed_since_it_was_judged_is_refused(files):
     array = stored_arrays(files[0])["t0"]
     assert np.isfinite(array.numpy()).all()
     save_file({"t0": np.zeros(SIZE, "f")}, files[0])
-    with pytest.raises(ValueError, match="0.safetensors has changed while the round went on"):
+    with pytest.raises(ValueError, match=r"0\.safetensors has changed while the round went on"):
         array.numpy()
     files[0].unlink()
-    with pytest.raises(ValueError, match="0.safetensors cannot be read any more"):
+    with pytest.raises(ValueError, match=r"0\.safetensors cannot be read any more"):
         array.numpy()
 
 

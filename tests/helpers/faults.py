@@ -222,7 +222,7 @@ TABLE = [
     Fault("sends an empty file", BOTH, raw(TOKEN, "mean", lambda a: {"data": b""}), "NumPy's format"),
     Fault("sends half a file", BOTH, raw(TOKEN, "mean", lambda a: {"data": a.data[:-7]}), "its identity token has "),
     Fault("sends a file with more behind it", TRAIN, raw(ARRAYS, A, lambda a: {"data": a.data + b"more"}), "arrays/l.lora_A"),
-    Fault("names a serialisation of its own", BOTH, raw(TOKEN, "mean", lambda a: {"stype": "torch.save"}), "format"),
+    Fault("names a serialization of its own", BOTH, raw(TOKEN, "mean", lambda a: {"stype": "torch.save"}), "format"),
     Fault("sends megabytes more than fit", TRAIN, raw(ARRAYS, A, lambda a: {"data": a.data + bytes(10**6)}), "bytes of arrays"),
     # weights
     Fault("has NaN in its weights", TRAIN, tensor(ARRAYS, B, element(np.nan)), "arrays/l.lora_B.weight is not finite"),

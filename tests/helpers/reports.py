@@ -7,7 +7,7 @@ from fcit_plugin.state.report import make_report
 
 
 def matrix_of(*stages, datasets=()):
-    """The matrix of some stages' scores, each by data set."""
+    """The matrix of some stages' scores, each by dataset."""
     matrix = AccuracyMatrix(datasets)
     for stage, scores in enumerate(stages):
         matrix.add(stage, scores)

@@ -9,7 +9,7 @@ from fcit_plugin.scenario import Records, Scenario, Task
 
 @dataclass(frozen=True)
 class Table:
-    """A :class:`fcit_plugin.scenario.Source` of given records, by data set; an answer stands under "answer"."""
+    """A :class:`fcit_plugin.scenario.Source` of given records, by dataset; an answer stands under "answer"."""
 
     data: Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -34,12 +34,12 @@ class Counts:
 
 
 def one_task(**data: Any) -> Records:
-    """The records of a setting of one task that pools the given data sets: each a number, or a list of records."""
+    """The records of a setting of one task that pools the given datasets: each a number, or a list of records."""
     scenario = Scenario("custom", (Task("pool", tuple(data)),), ((0,),))
     source = Counts(data) if all(isinstance(value, int) for value in data.values()) else Table(data)
     return Records(scenario, 0, source)
 
 
 def answers(labels: Sequence[str]) -> Records:
-    """A task of one data set with these answers."""
+    """A task of one dataset with these answers."""
     return one_task(a=[{"answer": label} for label in labels])

@@ -1,4 +1,4 @@
-"""Tiny random models, tiny data sets and recipes, made on the spot for tests."""
+"""Tiny random models, tiny datasets and recipes, made on the spot for tests."""
 
 import json
 import random
@@ -29,12 +29,12 @@ from transformers import (
     set_seed,
 )
 
-COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
+COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "gray": (128, 128, 128)}
 #: name of the task -> (instruction, answers by color)
 TASKS = {
-    "color": ("name the color of this square please", {"red": "red", "green": "green", "blue": "blue", "grey": "grey"}),
-    "letter": ("which letter belongs to it", {"red": "a", "green": "b", "blue": "c", "grey": "d"}),
-    "number": ("count how many points are given", {"red": "one", "green": "two", "blue": "three", "grey": "four"}),
+    "color": ("name the color of this square please", {"red": "red", "green": "green", "blue": "blue", "gray": "gray"}),
+    "letter": ("which letter belongs to it", {"red": "a", "green": "b", "blue": "c", "gray": "d"}),
+    "number": ("count how many points are given", {"red": "one", "green": "two", "blue": "three", "gray": "four"}),
 }
 
 
@@ -81,18 +81,18 @@ def qwen_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _text_config(size: int, **changes: int) -> LlamaConfig:
-    sizes = dict(
-        vocab_size=size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=256,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+    sizes = {
+        "vocab_size": size,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 256,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
     return LlamaConfig(**{**sizes, **changes})
 
 
@@ -265,11 +265,11 @@ def _record(split: str, number: int, color: str, instruction: str, answer: str, 
 
 
 MINI_TRAIN, MINI_TEST = 4, 3
-"""Records of each data set of :func:`mini`."""
+"""Records of each dataset of :func:`mini`."""
 
 
 def mini(folder: Path) -> Path:
-    """Writes all data sets of FCIT-mini, with few records."""
+    """Writes all datasets of FCIT-mini, with few records."""
     from fcit_plugin.samples.mini.build import build_mini
 
     build_mini(folder, train=MINI_TRAIN, test=MINI_TEST, seed=5)

@@ -17,7 +17,7 @@ USED = np.array([True, True, True])
 
 
 def cosine(u, g):
-    return sum(a * b for a, b in zip(u, g)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in g))
+    return sum(a * b for a, b in zip(u, g, strict=True)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in g))
 
 
 def by_hand(u, mode, temperature, used=(True, True, True)):
@@ -97,7 +97,7 @@ def test_no_used_subspace_is_an_error(mode):
 
 
 def test_an_unknown_mode_is_named():
-    with pytest.raises(ValueError, match="'best'.*softmax, argmax, cosine, concat"):
+    with pytest.raises(ValueError, match=r"'best'.*softmax, argmax, cosine, concat"):
         activation_weights(U, G, USED, mode="best", temperature=0.05)
 
 

@@ -82,10 +82,10 @@ def test_a_model_in_training_gives_the_same_features_and_goes_on_training(llava_
     assert model.model.vision_tower.training
 
 
-def test_the_mean_of_the_public_images_is_the_centre(model, read, pixels):
-    centre = given_to_the_projector(model, read(reference_images())).mean(axis=0)
+def test_the_mean_of_the_public_images_is_the_center(model, read, pixels):
+    center = given_to_the_projector(model, read(reference_images())).mean(axis=0)
     samples = Samples(TEXTS[:2], [pixels[:1], pixels[1:2]])
-    for center, expected in ((True, centre), (False, 0)):
+    for center, expected in ((True, center), (False, 0)):
         encoder = make_source("image", "embedding", "mean", center, model, None, read)
         found = encoder.encode(samples)
         assert found.dtype == np.float32
@@ -96,9 +96,9 @@ def test_several_images_are_averaged_and_none_gives_zeros(model, pixels):
     encoder = ImageEncoder(VisionTower(model), pixels[4:], batch_size=2)
     found = encoder.encode(Samples(TEXTS, [pixels[:1], None, pixels[1:4], None]))
     raw = given_to_the_projector(model, pixels)
-    centre = raw[4:].mean(axis=0)
-    np.testing.assert_allclose(found[0], raw[0] - centre, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[2], raw[1:4].mean(axis=0) - centre, rtol=1e-4, atol=1e-5)
+    center = raw[4:].mean(axis=0)
+    np.testing.assert_allclose(found[0], raw[0] - center, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[2], raw[1:4].mean(axis=0) - center, rtol=1e-4, atol=1e-5)
     assert not found[[1, 3]].any()
 
 

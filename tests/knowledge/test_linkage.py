@@ -12,8 +12,8 @@ from fcit_plugin.knowledge.linkage import single_linkage
 
 
 def unit_rows(rng, count, dimension, bunches, noise):
-    centres = rng.normal(size=(bunches, dimension))
-    rows = centres[rng.integers(bunches, size=count)] + noise * rng.normal(size=(count, dimension))
+    centers = rng.normal(size=(bunches, dimension))
+    rows = centers[rng.integers(bunches, size=count)] + noise * rng.normal(size=(count, dimension))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

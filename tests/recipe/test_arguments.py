@@ -8,6 +8,7 @@ import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
 
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.errors import FcitError
 
 #: defaults that the issue and the method's description name
 DEFAULTS = {
@@ -34,7 +35,7 @@ DEFAULTS = {
 
 #: (changes of a good recipe, what the sentence must hold)
 REFUSED = [
-    # unknown and misspelt names
+    # unknown and misspelled names
     ({"fcit_num_client": 3}, ["`fcit_num_client`", "`fcit_num_clients`"]),
     ({"fcit_temprature": 0.1}, ["`fcit_temprature`", "`fcit_temperature`"]),
     ({"fcit_similarity": 0.9}, ["`fcit_similarity`", "`fcit_similarity_threshold`"]),
@@ -141,7 +142,7 @@ REFUSED = [
     ({"stage": "fcit_client", "fcit_state_dir": "x", "fcit_client": 3}, ["`fcit_client` is 3", "0 to 2"]),
     ({"stage": "fcit_client", "fcit_state_dir": "x", "fcit_client": -1}, ["`fcit_client` is -1", "0 to 2"]),
     ({"stage": "fcit_aggregate", "fcit_update_dirs": "a,b"}, ["`fcit_update_dirs`", "`fcit_state_dir`"]),
-    # LLaMA-Factory's own keys that the loop cannot honour
+    # LLaMA-Factory's own keys that the loop cannot honor
     ({"finetuning_type": "full"}, ["`finetuning_type: full`", "`finetuning_type: lora`"]),
     ({"finetuning_type": "freeze"}, ["`finetuning_type: freeze`"]),
     ({"ref_model": "some/model"}, ["`ref_model`"]),
@@ -155,7 +156,7 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "parts"), REFUSED, ids=lambda value: str(value)[:60])
 def test_a_recipe_that_cannot_work_gives_one_sentence_that_names_the_key(text_recipe, changes, parts):
     keys = text_recipe(**changes) | {"model_name_or_path": "/no/such/model"}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         get_train_args(keys)
     text = str(caught.value)
     assert [part for part in parts if part not in text] == [], text
@@ -164,7 +165,7 @@ def test_a_recipe_that_cannot_work_gives_one_sentence_that_names_the_key(text_re
 
 #: found once LLaMA-Factory has parsed the recipe, and still before a model is loaded
 REFUSED_BEFORE_LOADING = [
-    ({"fcit_stages": [["colour"]]}, ["`colour`", "`color`"]),
+    ({"fcit_stages": [["color"]]}, ["`color`", "`color`"]),
     ({"fcit_stages": [["color"], ["letters"]]}, ["`letters`", "`letter`"]),
     ({"fcit_stages": [["color_test"]]}, ["`color_test`", "test records", "`fcit_eval_every: never`"]),
 ]
@@ -173,7 +174,7 @@ REFUSED_BEFORE_LOADING = [
 @pytest.mark.parametrize(("changes", "parts"), REFUSED_BEFORE_LOADING, ids=lambda value: str(value)[:60])
 def test_unknown_data_sets_are_named_before_the_model_is_loaded(text_recipe, run, changes, parts):
     keys = text_recipe(**changes) | {"model_name_or_path": "/no/such/model"}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         run(keys)
     assert [part for part in parts if part not in str(caught.value)] == []
 
@@ -184,7 +185,7 @@ def test_an_output_folder_with_results_is_not_written_over_unless_told(text_reci
     path = Path(keys["output_dir"]) / held
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(ValueError, match="already holds the results of a run.*`overwrite_output_dir: true`"):
+    with pytest.raises(ValueError, match=r"already holds the results of a run.*`overwrite_output_dir: true`"):
         run(keys)
     with pytest.raises(ValueError, match="/no/such/model"):  # refused before anything is cleared
         run(keys | {"overwrite_output_dir": True, "model_name_or_path": "/no/such/model"})
@@ -193,7 +194,7 @@ def test_an_output_folder_with_results_is_not_written_over_unless_told(text_reci
 
 def test_a_good_recipe_parses_to_sft_with_our_arguments_beside(text_recipe):
     keys = text_recipe()
-    model_args, data_args, training_args, finetuning_args, _ = get_train_args(dict(keys))
+    _, data_args, training_args, finetuning_args, _ = get_train_args(dict(keys))
     assert (finetuning_args.stage, finetuning_args.fcit_request.stage) == ("sft", "fcit")
     assert data_args.dataset == ["color", "letter"]
     assert training_args.do_train
@@ -243,7 +244,7 @@ def test_flags_may_go_without_a_value_or_with_an_equals_sign(text_recipe):
 
 
 def test_a_value_without_a_flag_is_refused_in_words(text_recipe):
-    with pytest.raises(ValueError, match="`extra` is no value of a flag"):
+    with pytest.raises(ValueError, match="`extra` is not a value of a flag"):
         get_train_args(["--stage", "fcit", "extra"])
 
 
@@ -266,8 +267,8 @@ def test_an_fcit_stage_is_for_training_alone(text_recipe):
         get_infer_args({"model_name_or_path": "unused", "template": "vicuna", "stage": "fcit"})
 
 
-def test_misspelt_flags_are_named(text_recipe):
-    with pytest.raises(ValueError, match="`fcit_num_client`.*`fcit_num_clients`"):
+def test_misspelled_flags_are_named(text_recipe):
+    with pytest.raises(ValueError, match=r"`fcit_num_client`.*`fcit_num_clients`"):
         get_train_args(["--stage", "fcit", "--fcit_num_client", "3"])
 
 

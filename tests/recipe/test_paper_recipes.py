@@ -139,7 +139,7 @@ def test_the_llava_recipe_trains_in_bf16_under_zero_2_and_its_updates_keep_float
 ):
     """From the command line, with its own DeepSpeed file, one process on the CPU.
 
-    Steps of 1e-7 are far below what bfloat16 can hold (0.02 and 0.0201 are neighbours): a client that started from or
+    Steps of 1e-7 are far below what bfloat16 can hold (0.02 and 0.0201 are neighbors): a client that started from or
     returned 16 bit weights would move them by rounding or not at all.
     """
     pytest.importorskip("deepspeed")

@@ -32,7 +32,7 @@ def test_a_model_inside_the_package_keeps_its_name_beside_its_folder():
 
 
 def test_a_bound_has_its_own_keys_beside_those_given(text_recipe):
-    keys, request = read_train_request(text_recipe(fcit_reference="centralized"), _TRAIN_ARGS)
+    keys, request = read_train_request(text_recipe(fcit_bound="centralized"), _TRAIN_ARGS)
     assert (request.args.fcit_num_clients, request.given.fcit_num_clients) == (1, 3)
     assert keys["lora_rank"] == 2 * 4
 

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's keys of how a client computes its steps: they change speed and memory, not what is learnt."""
+"""LLaMA-Factory's keys of how a client computes its steps: they change speed and memory, not what is learned."""
 
 import json
 
@@ -32,11 +32,11 @@ def keys(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(keys):
-    """What is learnt without any of these keys."""
-    return learnt(keys)
+    """What is learned without any of these keys."""
+    return learned(keys)
 
 
-def learnt(keys):
+def learned(keys):
     """The trained weights that a run leaves, and the loss of each step."""
     output_dir = run_recipe(keys)
     weights = load_file(output_dir / "subspaces" / "0" / "adapter_model.safetensors")
@@ -60,20 +60,20 @@ def largest_difference(found, expected):
     ],
     ids=["accumulation", "checkpointing", "checkpointing without reentrance"],
 )
-def test_the_same_is_learnt(keys, plain, changes, tmp_path, monkeypatch):
+def test_the_same_is_learned(keys, plain, changes, tmp_path, monkeypatch):
     checkpoints = []
     original = torch.utils.checkpoint.checkpoint
     monkeypatch.setattr(
         torch.utils.checkpoint, "checkpoint", lambda *args, **kwargs: checkpoints.append(1) or original(*args, **kwargs)
     )
-    weights, losses = learnt(keys | {"output_dir": str(tmp_path / "out")} | changes)
+    weights, losses = learned(keys | {"output_dir": str(tmp_path / "out")} | changes)
     assert largest_difference(weights, plain[0]) < TOLERANCE
     assert losses == pytest.approx(plain[1], abs=1e-4)
     assert bool(checkpoints) == ("disable_gradient_checkpointing" in changes)
 
 
 def test_mixed_precision_learns_nearly_the_same(keys, plain, tmp_path):
-    weights, losses = learnt(keys | {"output_dir": str(tmp_path / "out"), "bf16": True, "use_cpu": True})
+    weights, losses = learned(keys | {"output_dir": str(tmp_path / "out"), "bf16": True, "use_cpu": True})
     assert losses == pytest.approx(plain[1], rel=0.01)
     assert all(value.isfinite().all() for value in weights.values())
     moved = sum(value.square().sum() for key, value in plain[0].items() if "lora_B" in key).sqrt()

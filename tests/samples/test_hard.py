@@ -1,4 +1,4 @@
-"""The data sets of the hard cases: what each pair shares, and what tells it apart."""
+"""The datasets of the hard cases: what each pair shares, and what tells it apart."""
 
 import json
 

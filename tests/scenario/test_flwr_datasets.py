@@ -58,7 +58,7 @@ def test_theirs_gives_all_records_of_rare_labels_to_the_last_client():
 
 
 def test_theirs_gives_up_after_ten_draws_where_a_client_stays_under_the_minimum():
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="max number of attempts"):
+    with pytest.warns(UserWarning, match="min_partition_size"), pytest.raises(ValueError, match="max number of attempts"):
         their_dirichlet([i % 4 for i in range(4000)], 50, 0.5, 0, minimum=50)
 
 

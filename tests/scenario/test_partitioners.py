@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tables import Table, answers, one_task
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario import Partition, PartitionOptions, Scenario, Task, deal
 
 
@@ -130,12 +131,12 @@ def test_natural_client_numbers_are_the_same_in_every_task():
     ("data", "num_clients", "words"),
     [
         (HOSPITALS, 5, ["names 3 clients", "fcit_num_clients: 3 instead of 5"]),
-        ({**HOSPITALS, "z": [{"site": "bonn"}, {"site": None}]}, 3, ["record 1", "data set z", "'site'", "None"]),
+        ({**HOSPITALS, "z": [{"site": "bonn"}, {"site": None}]}, 3, ["record 1", "dataset z", "'site'", "None"]),
         ({**HOSPITALS, "z": [{"site": 2}]}, 4, ["'site'", "numbers and texts"]),
     ],
 )
 def test_natural_columns_that_do_not_serve_are_refused(data, num_clients, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         hospitals(num_clients, data).parts(0)
     assert [word for word in words if word not in str(caught.value)] == []
 

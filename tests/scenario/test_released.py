@@ -7,6 +7,7 @@ import shutil
 import pytest
 from tables import Table
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, get_scenario
 from fcit_plugin.scenario.released_partition import released_folder
 
@@ -20,13 +21,13 @@ def record(dataset, number):
 
 
 def owner(number):
-    """Whose a record is; nobody's is every last one of a data set, as the research code leaves some over."""
+    """Whose a record is; nobody's is every last one of a dataset, as the research code leaves some over."""
     return (number * 7) % N if number < SIZE - 1 else None
 
 
 @pytest.fixture
 def source():
-    """Train records of all data sets; in each the records 0 and 1 are the same."""
+    """Train records of all datasets; in each the records 0 and 1 are the same."""
     names = {name for scenario in SETTINGS.values() for name in scenario.all_datasets()}
     return Table({name: [record(name, max(number, 1)) for number in range(SIZE)] for name in names})
 
@@ -77,7 +78,7 @@ def test_a_setting_or_beta_that_was_not_released_is_refused(tmp_path, source):
     write(tmp_path, "cap_hom", source, beta="0.5")
     with pytest.raises(ValueError, match=r"cap/2\.0; set fcit_beta to one of 0\.5, 1\.0\."):
         released_folder(tmp_path, "cap_het", 2)
-    with pytest.raises(ValueError, match="seq/1.0; set fcit_data_dir"):
+    with pytest.raises(ValueError, match=r"seq/1\.0; set fcit_data_dir"):
         released_folder(tmp_path, "task_hom", 1.0)
     with pytest.raises(ValueError, match="no released partitions for fcit_setting: custom"):
         released_folder(tmp_path, "custom", 1.0)
@@ -112,14 +113,14 @@ def defect(folder, name):
         ("one record too often", r"Record \d+ of \S+Task2/client_2\.json .* more often than there"),
         ("no conversations", r"Record 1 of \S+Task2/client_2\.json has no conversations"),
         ("no list", r"Task2/client_2\.json holds no list of records"),
-        ("no json", r"Task2/client_2\.json is no JSON file"),
+        ("no json", r"Task2/client_2\.json is not valid JSON"),
         ("missing file", r"no file \S+Task2/client_2\.json \(3 client files are there, fcit_num_clients is 4\)"),
         ("missing folder", r"no file \S+Task2/client_0\.json \(0 client files are there"),
     ],
 )
 def test_each_defect_is_one_sentence_with_file_and_index(tmp_path, source, name, sentence):
     defect(write(tmp_path, "task_hom", source), name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         parts(tmp_path, "task_hom", source, 1)
     assert re.search(sentence, str(caught.value)), caught.value
     parts(tmp_path, "task_hom", source, 0)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario import SETTINGS, Scenario, Task, get_scenario
 
 TASK_HET = "[1,2,4,5,6] [3,4,5,7,7] [0,2,3,4,5] [0,0,1,3,7] [1,2,4,4,5] [0,3,5,7,7] [2,2,5,7,7] [5,5,5,6,6]"
@@ -83,7 +84,7 @@ def test_an_order_of_ones_own_and_the_papers_own():
 
 @pytest.mark.parametrize("order", ["papre", ["general", "chart"], ["general", "chart", "math", "math"], [0, 1, 2, 3]])
 def test_an_order_that_is_none_is_refused_with_the_names(order):
-    with pytest.raises(ValueError, match="fcit_task_order must be paper, research_code, .*general, other, math, chart"):
+    with pytest.raises(ValueError, match=r"fcit_task_order must be paper, research_code, .*general, other, math, chart"):
         get_scenario("cap_hom", task_order=order)
 
 
@@ -101,9 +102,9 @@ def test_custom_without_schedule_is_homogeneous():
     ("arguments", "key", "advice"),
     [
         (("custom", []), "fcit_stages", "give at least one"),
-        (("custom", ["a", "b"]), "fcit_stages", "stage 0 must be a list of data set names, not 'a'"),
+        (("custom", ["a", "b"]), "fcit_stages", "stage 0 must be a list of dataset names, not 'a'"),
         (("custom", "a"), "fcit_stages", "must be a list"),
-        (("custom", [["a"], [3]]), "fcit_stages", "stage 1 must be a list of data set names"),
+        (("custom", [["a"], [3]]), "fcit_stages", "stage 1 must be a list of dataset names"),
         (("custom", [["a"], []]), "fcit_stages", "stage 1 is empty"),
         (("custom", [["a", "b", "a"]]), "fcit_stages", "'a' twice"),
         (("custom", [["a"], ["b"]], [[0], [2]]), "fcit_schedule", "stage 1 asks for task 2"),
@@ -116,7 +117,7 @@ def test_custom_without_schedule_is_homogeneous():
     ],
 )
 def test_a_wrong_key_is_named_with_what_to_do(arguments, key, advice):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         get_scenario(*arguments)
     assert key in str(caught.value)
     assert advice in str(caught.value)

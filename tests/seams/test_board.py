@@ -1,4 +1,4 @@
-"""LLaMA Board (``llamafactory-cli webui``) on what a run left: its list of checkpoints, its chat, its export and its training."""
+"""LLaMA Board (``llamafactory-cli webui``) on what a run left: its list of checkpoints, chat, export and training."""
 
 import json
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 gr = pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases do not go with huggingface_hub 1
 
-QUESTIONS = [f"{tiny.TASKS[task][0]} {color}" for color in ("red", "grey") for task in ("color", "letter")]
+QUESTIONS = [f"{tiny.TASKS[task][0]} {color}" for color in ("red", "gray") for task in ("color", "letter")]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_its_export_is_that_of_the_command(board, text_run, text_keys, tmp_path)
 
 
 def test_a_run_is_started_from_it_with_extra_arguments(board, filled_in, text_keys, tmp_path):
-    """``dataset: null`` takes back the data set that the board wants to be named."""
+    """``dataset: null`` takes back the dataset that the board wants to be named."""
     kept = ("stage", "fcit_setting", "fcit_stages", "fcit_num_clients", "fcit_clients_per_round", "fcit_min_client_samples")
     kept += ("fcit_beta", "fcit_identity_encoder", "lora_rank", "lora_target", "default_system", "do_train")
     extra = {key: text_keys[key] for key in kept if key in text_keys}

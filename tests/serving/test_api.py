@@ -129,9 +129,8 @@ def test_several_answers_to_one_request_are_returned(client):
 
 def test_key_models_and_cross_origin_rules_are_llamafactorys(client, url):
     assert [model.id for model in client.models.list()] == ["gpt-3.5-turbo"]
-    with openai.OpenAI(base_url=url, api_key="guess", max_retries=0) as other:
-        with pytest.raises(openai.AuthenticationError):
-            answer(other, QUESTIONS[0])
+    with openai.OpenAI(base_url=url, api_key="guess", max_retries=0) as other, pytest.raises(openai.AuthenticationError):
+        answer(other, QUESTIONS[0])
     asking = {"Origin": "http://elsewhere", "Access-Control-Request-Method": "POST"}
     allowed = httpx.options(f"{url}/chat/completions", headers=asking)
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "http://elsewhere")

@@ -1,4 +1,4 @@
-"""disco_plus in whole runs: trained like DISCO to the bit, activated by kinds of instructions, with each subspace's own projector."""
+"""disco_plus in whole runs: trained like DISCO to the bit, activated by kinds of instructions, with own projectors."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.serving.router_files import write_router
-from fcit_plugin.serving.trained import Learnt
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.serving.trained import TrainedRun
+from fcit_plugin.state.folder import StateFolder
 
 
 @pytest.fixture(scope="module")
 def outputs(text_model, text_data, tmp_path_factory):
-    """A run of each method on the same data: a task of two data sets, then one of one."""
+    """A run of each method on the same data: a task of two datasets, then one of one."""
     stages, made = [["color", "letter"], ["number"]], {}
     for method in ("disco", "disco_plus"):
         output = tmp_path_factory.mktemp(method) / "out"
@@ -47,11 +47,11 @@ def test_what_is_trained_is_disco_s_to_the_bit_and_little_more_travels(outputs):
 def test_each_subspace_knows_its_kinds_and_weighs_by_the_nearest(outputs, text_model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokens, plain = (load_state(outputs[method])[0].tokens for method in ("disco_plus", "disco"))
+    tokens, plain = (StateFolder(outputs[method]).load().tokens for method in ("disco_plus", "disco"))
     assert plain.kinds is None and tokens.sums.tobytes() == plain.sums.tobytes()
     assert len(tokens.kinds) == tokens.num_subspaces and all(len(part.counts) for part in tokens.kinds)
     model = AutoModelForCausalLM.from_pretrained(text_model)
-    router = Learnt.read(outputs["disco_plus"]).router(model, AutoTokenizer.from_pretrained(text_model))
+    router = TrainedRun.read(outputs["disco_plus"]).router(model, AutoTokenizer.from_pretrained(text_model))
     asked = np.concatenate([part.means for part in tokens.kinds])
     owners = np.repeat(np.arange(len(tokens.kinds)), [len(part.counts) for part in tokens.kinds])
     rows = asked / np.linalg.norm(asked, axis=1, keepdims=True)
@@ -65,7 +65,7 @@ def test_the_lines_in_the_docs_pick_the_subspace_of_the_nearest_kind(outputs, te
 
     model = AutoModelForCausalLM.from_pretrained(text_model)
     encoder = make_encoder("embedding", "mean", True, model, tiny.tokenizer())
-    tokens = load_state(outputs["disco_plus"])[0].tokens
+    tokens = StateFolder(outputs["disco_plus"]).load().tokens
     names = [{"name": str(k)} for k in range(tokens.num_subspaces)]
     router = Router(encoder, tokens, "softmax", 0.05)
     write_router(tmp_path / "adapters", router, names, "base")
@@ -119,10 +119,10 @@ def test_each_subspace_sees_with_the_projector_of_its_own_stage(seeing, dtype, a
     keys, output = seeing
     expected = [of_subspace(keys, output, k, dtype) for k in range(2)]
     assert (expected[0] - expected[1]).abs().max() > 10 * atol
-    learnt = Learnt.read(output)
+    trained = TrainedRun.read(output)
     base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"], dtype=dtype)
-    learnt.put_shared(base)
-    model, activation = learnt.stacked(base)
+    trained.put_shared(base)
+    model, activation = trained.stacked(base)
     activation.set(torch.eye(2), image_tokens=[4, 4])
     for found, wanted in zip(answer(model, rows=2), expected, strict=True):
         torch.testing.assert_close(found, wanted[0], atol=atol, rtol=atol)
@@ -142,10 +142,10 @@ def test_a_batch_of_images_and_text_is_answered_as_each_of_them_alone(seeing, be
         alone = plain(keys, output, k).eval()
         seen = {} if pixels is None else {"pixel_values": pixels}
         expected.append(alone.generate(input_ids=ids[row : row + 1], attention_mask=torch.ones(1, 8), **seen, **how))
-    learnt = Learnt.read(output)
+    trained = TrainedRun.read(output)
     base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"])
-    learnt.put_shared(base)
-    model, activation = learnt.stacked(base)
+    trained.put_shared(base)
+    model, activation = trained.stacked(base)
     activation.set(torch.eye(2)[list(asked)], expands=True, image_tokens=[4, 0, 4])
     found = model.eval().generate(input_ids=ids, attention_mask=torch.ones(3, 8), pixel_values=shown, **how)
     assert torch.equal(found, torch.cat(expected))
@@ -181,10 +181,10 @@ def test_qwen_vl_s_merger_is_kept_for_each_subspace(qwen25_vl_model, image_data,
         *(qwen25_vl_model, image_data, tmp_path / "out"),
         **{"template": "qwen2_vl", "fcit_method": "disco_plus", "freeze_multi_modal_projector": False, "fcit_num_rounds": 1},
     )
-    learnt = Learnt.read(run_recipe(keys))
-    first, second = learnt.state.projectors
-    assert first.keys() == second.keys() == learnt.state.shared.keys() and all("merger" in key for key in first)
-    assert all(torch.equal(second[key], value) for key, value in learnt.state.shared.items())
+    trained = TrainedRun.read(run_recipe(keys))
+    first, second = trained.state.projectors
+    assert first.keys() == second.keys() == trained.state.shared.keys() and all("merger" in key for key in first)
+    assert all(torch.equal(second[key], value) for key, value in trained.state.shared.items())
     assert any(not torch.equal(first[key], second[key]) for key in first)
 
 

@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from standin import hub_stand_in
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.serving.load import load_fcit_folder
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 SCRIPT = ROOT / "tools" / "export_check.py"
 IDS = torch.tensor([[1, 7, 9, 11, 13]])
@@ -60,7 +61,7 @@ def test_a_merged_llava_has_the_weighted_subspaces_and_the_trained_projector(
     torch.testing.assert_close(logits(merged, **inputs), logits(reference, **inputs), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("given", ["which color belongs to this square", "number"], ids=["instruction", "data set"])
+@pytest.mark.parametrize("given", ["which color belongs to this square", "number"], ids=["instruction", "dataset"])
 def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(text_run, text_keys, text_data, tmp_path, given):
     merged = AutoModelForCausalLM.from_pretrained(
         export(
@@ -76,7 +77,7 @@ def test_auto_merges_with_what_the_instruction_or_the_data_set_activates(text_ru
     encoder = EmbeddingEncoder(base.get_input_embeddings(), tiny.tokenizer(), center=True)
     records = json.loads((text_data / "number_train.json").read_text())
     texts = [given] if given != "number" else [record["conversations"][0]["value"] for record in records]
-    state = load_state(text_run)[0]
+    state = StateFolder(text_run).load()
     weights = activation_weights(
         encoder.encode(texts).mean(axis=0, keepdims=True),
         state.tokens.tokens,
@@ -148,7 +149,7 @@ def test_an_exported_model_answers_alike_in_a_process_that_never_imports_the_plu
     assert "Largest difference" in shown
 
 
-def test_a_quantised_base_is_refused_before_anything_is_merged(text_run, text_keys, tmp_path):
+def test_a_quantized_base_is_refused_before_anything_is_merged(text_run, text_keys, tmp_path):
     model_args, *_, finetuning_args, _ = get_infer_args(infer_args(text_keys, text_run, export_dir=str(tmp_path / "x")))
     base = base_of(text_keys)
     base.quantization_method = "bitsandbytes"
@@ -169,7 +170,7 @@ def test_a_quantised_base_is_refused_before_anything_is_merged(text_run, text_ke
 )
 def test_what_cannot_be_exported_is_one_sentence(text_run, text_keys, tmp_path, more, parts):
     keys = infer_args(text_keys, text_run, export_dir=str(tmp_path / "merged")) | more
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         export_model({key: value for key, value in keys.items() if value is not None})
     assert [part for part in parts if part not in str(caught.value)] == []
     assert not (tmp_path / "merged").exists()

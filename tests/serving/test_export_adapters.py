@@ -20,16 +20,17 @@ from fcit_plugin.cli import main
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.serving.router_files import write_router
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 IDS = torch.tensor([[1, 7, 9, 11, 13]])
 TEXTS = [f"{instruction} {color}" for instruction, answers in tiny.TASKS.values() for color in answers]
 
 
 def fcit_cli(*arguments):
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["fcit-cli", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as ended:
+            main()
     if ended.value.code:
         raise ValueError(ended.value.code)
 
@@ -77,7 +78,7 @@ def loads_in_vllm(folder, max_lora_rank=64):
 
 @pytest.mark.parametrize("name", ["subspace_0", "subspace_1", "stacked"])
 def test_each_adapter_passes_vllms_checks_and_means_the_same_to_it(exported, text_keys, name):
-    """vLLM adds scale * B A to a layer; PEFT, loading the folder, is the reference for what that should be."""
+    """What vLLM adds is scale * B A to a layer; PEFT, loading the folder, is the reference for what that should be."""
     model = PeftModel.from_pretrained(base(text_keys), str(exported / name))
     merged = dict(model.merge_and_unload().named_parameters())
     plain = dict(base(text_keys).named_parameters())
@@ -132,7 +133,8 @@ def test_a_fixed_weighting_is_one_lora_of_rank_k_r_at_any_scale(peft_model, tmp_
     ((scale, a, b),) = loads_in_vllm(tmp_path / "one").values()
     assert a.shape == (3 * r, 32)
     expected = sum(
-        w * s * sub[f"{module}.lora_B.weight"] @ sub[f"{module}.lora_A.weight"] for w, sub in zip(weights, subspaces)
+        w * s * sub[f"{module}.lora_B.weight"] @ sub[f"{module}.lora_A.weight"]
+        for w, sub in zip(weights, subspaces, strict=True)
     )
     torch.testing.assert_close(scale * b @ a, expected, atol=1e-4, rtol=1e-4)
 
@@ -150,7 +152,7 @@ def run_docs(folder, *names):
         patch.chdir(folder)
         for name in names:
             assert "fcit" not in blocks()[name]
-            exec(compile(blocks()[name], f"docs/guide/serving.md: {name}", "exec"), found)  # noqa: S102
+            exec(compile(blocks()[name], f"docs/guide/serving.md: {name}", "exec"), found)
     return found
 
 
@@ -166,7 +168,7 @@ def test_the_lines_in_the_docs_pick_the_subspace_that_the_plugin_weighs_most(exp
         assert name == f"subspace_{row.argmax()}"
         assert cosine == pytest.approx(row.max(), abs=2e-3)  # the table is in half precision
     described = json.loads((exported / "router.json").read_text())
-    assert [adapter["tasks"] for adapter in described["adapters"]] == load_state(text_run)[0].tasks
+    assert [adapter["tasks"] for adapter in described["adapters"]] == StateFolder(text_run).load().tasks
     assert all((exported / adapter["path"] / "adapter_config.json").is_file() for adapter in described["adapters"])
 
 
@@ -180,16 +182,16 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
     )
     fast.save_pretrained(tmp_path / "bert")
     encoder = make_encoder(str(tmp_path / "bert"), pooling, center, None, None)
-    tokens = load_state(text_run)[0].tokens
+    tokens = StateFolder(text_run).load().tokens
     write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
     token = run_docs(tmp_path, "router", "text encoder")["identity_token"]
     for text in ("count", TEXTS[0], " ".join(TEXTS)):
         np.testing.assert_allclose(token(text).numpy(), encoder.encode([text])[0], atol=1e-5)
 
 
-def test_an_uncentred_table_gives_the_same_cosines(text_run, text_keys, tmp_path):
+def test_an_uncentered_table_gives_the_same_cosines(text_run, text_keys, tmp_path):
     encoder = make_encoder("embedding", "mean", False, base(text_keys), tiny.tokenizer())
-    tokens = load_state(text_run)[0].tokens
+    tokens = StateFolder(text_run).load().tokens
     write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
     found = run_docs(tmp_path, "router")["adapter_for"]
     for text in TEXTS:
@@ -198,7 +200,7 @@ def test_an_uncentred_table_gives_the_same_cosines(text_run, text_keys, tmp_path
 
 
 def test_a_trained_projector_goes_into_a_copy_of_the_base_model(llava_run, llava_keys, tmp_path):
-    with pytest.raises(ValueError, match="multi_modal_projector.*--base-copy DIR.*--adapters-only"):
+    with pytest.raises(ValueError, match=r"multi_modal_projector.*--base-copy DIR.*--adapters-only"):
         fcit_cli("export-adapters", llava_run, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     copied = tmp_path / "base"

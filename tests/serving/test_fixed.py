@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.serving.fixed_weights import fixed_weights
 
@@ -45,13 +46,13 @@ def test_a_data_set_of_a_capability_is_found_in_the_papers_setting():
 
 
 def test_a_data_set_in_several_subspaces_is_refused_with_the_candidates():
-    with pytest.raises(ValueError, match=r"several took in that data set: 1 \(1 clients\), 2 \(3 clients\); give one"):
+    with pytest.raises(ValueError, match=r"several took in that dataset: 1 \(1 clients\), 2 \(3 clients\); give one"):
         weights("shape")
 
 
 @pytest.mark.parametrize("given", ["3", "[1.0]", "nearest", "-1", "true", "[1, 2, true]", "[0, 0, NaN]", "1.0", '"color"'])
 def test_what_is_none_of_these_is_one_sentence_that_lists_them(given):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         weights(given)
     text = str(caught.value)
     for part in (f"{given!r}", "mean, auto", "from 0 to 2", "list of 3 weights", "color, letter, letter+number, number"):

@@ -8,14 +8,17 @@ import torch
 
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.join import JOIN
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
 from fcit_plugin.scenario import Scenario, Task
 from fcit_plugin.serving.join import join, join_folders
-from fcit_plugin.state.server_state import ServerState, load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.server_state import ServerState, save_state
 
 MANIFEST = {
     "base_model": "base",
+    "base_fingerprint": "aaaa",
     "template": "vicuna",
     "method": "disco",
     "identity_encoder": "embedding",
@@ -133,7 +136,8 @@ def test_the_verb_writes_a_state_folder_and_says_what_became_of_each_subspace(fo
     shown = capsys.readouterr().out
     assert "merged into 0 (color, hue, shade)" in shown and "kept as 2 (number)" in shown
     assert "projector is the mean" in shown
-    state, manifest = load_state(tmp_path / "out")
+    folder = StateFolder(tmp_path / "out")
+    state, manifest = folder.load(), folder.manifest
     expected = join(FIRST, SECOND, Organizer(0.9, None)).state
     for one, other in zip(state.subspaces, expected.subspaces, strict=True):
         assert all(torch.equal(one[key], value) for key, value in other.items())
@@ -160,12 +164,16 @@ def change(folder, name, **values):
 @pytest.mark.parametrize(
     ("name", "values", "parts"),
     [
-        ("fcit_manifest.json", {"base_model": "another"}, ["base_model", "'base'", "'another'"]),
+        (
+            "fcit_manifest.json",
+            {"base_fingerprint": "bbbb"},
+            ["base_fingerprint is 'aaaa' in the first and 'bbbb' in the second"],
+        ),
         ("fcit_manifest.json", {"identity_encoder": "minilm"}, ["identity_encoder", "'minilm'"]),
         ("fcit_manifest.json", {"identity_center": False}, ["identity_center"]),
         ("fcit_manifest.json", {"method": "fedavg"}, ["method", "'fedavg'"]),
         ("fcit_manifest.json", {"shared": None}, ["projector"]),
-        ("fcit_manifest.json", {"stage": 1}, ["in its stage 1, round 0, of 3 stages", "let it come to its end"]),
+        ("fcit_manifest.json", {"stage": 1}, ["in its stage 1, round 0, of 3 stages", "let it finish"]),
         ("subspaces/0/adapter_config.json", {"r": 8}, ["r is 2", "8 in the second"]),
         ("subspaces/0/adapter_config.json", {"lora_alpha": 8}, ["lora_alpha is 4"]),
         ("subspaces/0/adapter_config.json", {"target_modules": ["up_proj"]}, ["target_modules", "down_proj"]),
@@ -174,7 +182,7 @@ def change(folder, name, **values):
 )
 def test_runs_that_do_not_belong_together_are_refused(folders, tmp_path, name, values, parts):
     change(folders[1], name, **values)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         join_folders(*folders, tmp_path / "out")
     assert [part for part in parts if part not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
@@ -182,12 +190,16 @@ def test_runs_that_do_not_belong_together_are_refused(folders, tmp_path, name, v
 
 
 def test_it_is_the_models_weights_that_have_to_be_the_same_and_not_where_they_lie(folders, tmp_path):
-    change(folders[0], "fcit_manifest.json", base_fingerprint="aaaa")
-    change(folders[1], "fcit_manifest.json", base_fingerprint="bbbb")
-    with pytest.raises(ValueError, match="base_fingerprint is 'aaaa' in the first and 'bbbb' in the second"):
-        join_folders(*folders, tmp_path / "out")
-    change(folders[1], "fcit_manifest.json", base_fingerprint="aaaa", base_model="elsewhere/base")
+    change(folders[1], "fcit_manifest.json", base_model="elsewhere/base")
     assert len(join_folders(*folders, tmp_path / "out").state.subspaces) == 3
+
+
+def test_the_folder_that_one_stands_in_can_be_written(folders, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    args = make_parser([JOIN]).parse_args(["join", *map(str, folders), "--out", "."])
+    assert not args.command.run(args)
+    assert len(StateFolder(tmp_path / "out").load().subspaces) == 3
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folders):

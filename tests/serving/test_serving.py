@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from fcit_plugin.data.instructions import KEYWORD
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.serving.join import join_folders
-from fcit_plugin.state.server_state import load_state
+from fcit_plugin.state.folder import StateFolder
 
 COLOR, LETTER = (f"{tiny.TASKS[task][0]} red" for task in ("color", "letter"))
 #: Its token lies between those of the two subspaces.
@@ -39,7 +40,7 @@ class Reference:
 
     def __init__(self, model_folder, run, cls=AutoModelForCausalLM):
         self.folder, self.run, self.cls = model_folder, run, cls
-        self.state, _ = load_state(run)
+        self.state = StateFolder(run).load()
 
     def base(self):
         base = self.cls.from_pretrained(self.folder).eval()
@@ -265,6 +266,6 @@ def test_an_fcit_folder_cannot_be_trained_on(text_run, text_keys, text_data, tmp
 def test_what_inference_would_ignore_is_refused(text_run, text_keys, monkeypatch, more, parts):
     monkeypatch.setattr("llamafactory.hparams.parser.check_version", lambda *_, **__: None)  # as if vllm were installed
     keys = infer_args(text_keys, text_run) | more
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         get_infer_args({key: value for key, value in keys.items() if value is not None})
     assert [part for part in parts if part not in str(caught.value)] == []

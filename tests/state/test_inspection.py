@@ -104,7 +104,7 @@ def test_with_no_good_commit_all_that_is_wrong_is_listed(killed, inspect):
         damage(commit / "recipe.json")
     code, shown = inspect(killed)
     assert code == 1 and "round-0003  CORRUPT" in shown and "recipe.json is corrupt" in shown
-    assert "no good commit to go on from: begin anew" in shown and "resume_from_checkpoint" not in shown
+    assert "no good commit to go on from: begin again" in shown and "resume_from_checkpoint" not in shown
 
 
 def test_clients_that_were_left_out_are_listed(finished, inspect):

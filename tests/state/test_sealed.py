@@ -111,7 +111,7 @@ def test_a_full_disk_at_any_file_operation_is_said_and_leaves_what_was_there(fol
         try:
             seal(folder, writer(new))
         except OSError as error:
-            assert str(folder) in str(error) and "No space left on device" in str(error), error
+            assert str(folder) in str(error) and "No space left on device" in str(error), error  # noqa: PT017  # in a process of its own
             os._exit(2)
 
     def check(done):
@@ -127,7 +127,7 @@ def test_a_full_disk_at_any_file_operation_is_said_and_leaves_what_was_there(fol
 def test_a_file_cut_short_by_the_system_leaves_the_old_folder(folder, limit):
     def work():
         limit_file_size(limit)
-        with pytest.raises(OSError, match="could not be written .File too large.*still there"):
+        with pytest.raises(OSError, match=r"could not be written .File too large.*still there"):
             seal(folder, writer({"a": b"1", "b": b"2" * 80_000}))
 
     assert in_a_child(work) == 0

@@ -8,10 +8,13 @@ import pytest
 import torch
 from flwr.app import Message, MessageType, RecordDict
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.folders import DESCRIPTION, WEIGHTS, read_update, write_update
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, ClientConfig, client_token, to_state, update_reply
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
-from fcit_plugin.state.server_state import FORMAT_VERSION, MANIFEST, ServerState, load_state, save_state
+from fcit_plugin.state.folder import StateFolder
+from fcit_plugin.state.names import FORMAT_VERSION, MANIFEST
+from fcit_plugin.state.server_state import ServerState, save_state
 
 SUBSPACE_FILE = "subspaces/1/adapter_model.safetensors"
 
@@ -56,7 +59,8 @@ def update(tmp_path):
 def test_a_state_comes_back_bit_for_bit(tmp_path, shared):
     before = state_of(shared)
     save_state(before, tmp_path, {"r": 2}, {"method": "disco", "seed": 5})
-    after, manifest = load_state(tmp_path)
+    folder = StateFolder(tmp_path)
+    after, manifest = folder.load(), folder.manifest
     assert (after.stage, after.round, after.tasks) == (3, 1, before.tasks)
     for one, other in zip([*before.subspaces, before.shared], [*after.subspaces, after.shared], strict=True):
         assert one.keys() == other.keys()
@@ -67,12 +71,12 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, shared):
     assert all(
         (after.rules[key].tobytes(), after.rules[key].dtype) == (a.tobytes(), a.dtype) for key, a in before.rules.items()
     )
-    assert (manifest["method"], manifest["seed"], manifest["format_version"]) == ("disco", 5, 1)
+    assert (manifest["method"], manifest["seed"], manifest["format_version"]) == ("disco", 5, FORMAT_VERSION)
 
 
 def test_a_state_before_the_first_round_comes_back(tmp_path):
     save_state(ServerState(SubspaceTokens.empty(5), {}), tmp_path, {}, {})
-    after, _ = load_state(tmp_path)
+    after = StateFolder(tmp_path).load()
     assert (after.subspaces, after.stage, after.round, after.tokens.sums.shape) == ([], 0, 0, (0, 5))
 
 
@@ -109,7 +113,7 @@ def test_saving_again_replaces_what_was_there(folder):
     changed.tasks.append({})
     changed.tokens = SubspaceTokens(np.ones((3, 2), np.float32), np.ones(3, np.int64))
     save_state(changed, folder, {"r": 2}, {})
-    after, _ = load_state(folder)
+    after = StateFolder(folder).load()
     assert (after.stage, after.round, len(after.subspaces)) == (4, 0, 3)
 
 
@@ -160,6 +164,9 @@ STATE_DAMAGE = [
     (MANIFEST, cut),
     (MANIFEST, no_object),
     (MANIFEST, edited(format_version=FORMAT_VERSION + 1)),
+    (MANIFEST, edited(format_version=str(FORMAT_VERSION))),
+    (MANIFEST, edited(format_version=None)),
+    (MANIFEST, edited(projectors=None)),
     (MANIFEST, edited(subspaces=None)),
     (MANIFEST, edited(stage=None)),
     ("identity_tokens.safetensors", another_tensor),
@@ -171,15 +178,27 @@ STATE_DAMAGE = [
 def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, name, damage):
     damage(folder / name)
     with pytest.raises(ValueError) as caught:
-        load_state(folder)
-    assert str(folder / name) in str(caught.value)
+        StateFolder(folder).load()
+    assert str(folder / name) in str(caught.value) or "format version '" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_newer_format_says_to_upgrade(folder):
     edited(format_version=99)(folder / MANIFEST)
     with pytest.raises(ValueError, match="format version 99.*upgrade fcit-plugin"):
-        load_state(folder)
+        StateFolder(folder).load()
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT_VERSION))
+def test_an_older_format_is_refused_with_what_to_do(folder, version):
+    edited(format_version=version)(folder / MANIFEST)
+    for read in (StateFolder(folder).check, StateFolder(folder).load, lambda: StateFolder(folder).scenario):
+        with pytest.raises(ValueError) as caught:
+            read()
+        sentence = (
+            f"{folder} has format version {version}, this fcit-plugin reads version {FORMAT_VERSION} only; run its recipe"
+        )
+        assert str(caught.value).startswith(sentence) and "\n" not in str(caught.value)
 
 
 UPDATE_DAMAGE = [
@@ -194,7 +213,7 @@ UPDATE_DAMAGE = [
 @pytest.mark.parametrize(("name", "damage"), UPDATE_DAMAGE)
 def test_a_damaged_update_folder_gives_one_sentence_that_names_the_file(update, name, damage):
     damage(update / name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         read_update(update)
     assert str(update / name) in str(caught.value)
     assert "\n" not in str(caught.value)

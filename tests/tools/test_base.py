@@ -47,7 +47,7 @@ def test_base_questions_do_not_use_the_tasks_words():
     tasks = {sample.question for key in TASKS for sample in draw_samples(key, 50, 0)}
     openings = {question.split()[0] for question in tasks}
     for _ in range(500):
-        question, answer = ask(rng, draw_scene(rng))
+        question, _ = ask(rng, draw_scene(rng))
         assert question not in tasks and question.split()[0] not in openings
 
 
@@ -82,7 +82,7 @@ def test_a_packed_question_gets_the_logits_it_gets_alone(tokenizer):
         for question, answer in turns:
             text = PROMPT.format(question=question)
             inputs = processor(text=text, images=image, return_tensors="pt")
-            answer_ids = torch.tensor([encode(tokenizer, answer) + [tokenizer.eos_token_id]])
+            answer_ids = torch.tensor([[*encode(tokenizer, answer), tokenizer.eos_token_id]])
             ids = torch.cat([inputs["input_ids"], answer_ids], 1)
             logits = model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits
             alone.append(logits[0, -answer_ids.shape[1] - 1 : -1])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fcit_plugin.samples.mini.drawing import CANVAS, COLOURS, INK, KINDS, STYLES
+from fcit_plugin.samples.mini.drawing import CANVAS, COLORS, INK, KINDS, STYLES
 from fcit_plugin.samples.mini.scenes import (
     BAR_LEVELS,
     TRENDS,
@@ -25,7 +25,7 @@ MIN_INK = 3
 MAX_COUNT = 8
 
 ENTITIES = ("nothing", *KINDS, *string.ascii_uppercase, *string.digits, "bar", "line")
-HUES = ("nothing", *COLOURS, "ink")
+HUES = ("nothing", *COLORS, "ink")
 
 PATCH_HEADS = {
     "entity": len(ENTITIES),
@@ -38,8 +38,8 @@ PATCH_HEADS = {
 }
 """Attribute of a patch -> number of classes."""
 
-COUNT_HEADS = ("everything", *COLOURS)
-"""Attributes of the whole image: how many things there are of each colour."""
+COUNT_HEADS = ("everything", *COLORS)
+"""Attributes of the whole image: how many things there are of each color."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def patch_labels(scene: Scene) -> dict[str, np.ndarray]:
     for part in _parts(scene):
         left, top, right, bottom = part.region
         ink = np.zeros((CANVAS, CANVAS), dtype=bool)
-        rgb = INK if part.hue == "ink" else COLOURS[part.hue]
+        rgb = INK if part.hue == "ink" else COLORS[part.hue]
         ink[top:bottom, left:right] = (scene.pixels[top:bottom, left:right] == rgb).all(-1)
         amount = ink.reshape(SIDE, PATCH, SIDE, PATCH).sum((1, 3))
         here = (amount >= MIN_INK) & (amount > most)
@@ -70,11 +70,11 @@ def patch_labels(scene: Scene) -> dict[str, np.ndarray]:
 
 
 def count_labels(scene: Scene) -> np.ndarray:
-    """How many things there are, in all and of each colour; ``IGNORE`` unless the scene has things."""
+    """How many things there are, in all and of each color; ``IGNORE`` unless the scene has things."""
     if not isinstance(scene, ThingScene):
         return np.full(len(COUNT_HEADS), IGNORE, dtype=np.int64)
-    colours = [thing.colour for thing in scene.things]
-    return np.array([len(colours)] + [colours.count(colour) for colour in COLOURS], dtype=np.int64)
+    colors = [thing.color for thing in scene.things]
+    return np.array([len(colors)] + [colors.count(color) for color in COLORS], dtype=np.int64)
 
 
 def _parts(scene: Scene) -> list[_Part]:
@@ -82,18 +82,18 @@ def _parts(scene: Scene) -> list[_Part]:
     match scene:
         case ThingScene():
             return [
-                _Part(box, thing.colour, thing.kind, {"style": STYLES.index(thing.style)})
+                _Part(box, thing.color, thing.kind, {"style": STYLES.index(thing.style)})
                 for thing, box in zip(scene.things, scene.boxes, strict=True)
             ]
         case WordScene():
             return [_Part((16 * i, 0, 16 * i + 16, CANVAS), scene.ink, letter) for i, letter in enumerate(scene.word)]
         case BarScene():
-            return [_Part(everywhere, c, "bar", {"level": v - 1}) for c, v in zip(scene.colours, scene.levels, strict=True)]
+            return [_Part(everywhere, c, "bar", {"level": v - 1}) for c, v in zip(scene.colors, scene.levels, strict=True)]
         case LineScene():
-            first = 0 if len(scene.colours) == 1 else 1
+            first = 0 if len(scene.colors) == 1 else 1
             return [
-                _Part(everywhere, colour, "line", {"trend": TRENDS.index(trend), "rank": first + i})
-                for i, (colour, trend) in enumerate(zip(scene.colours, scene.trends, strict=True))
+                _Part(everywhere, color, "line", {"trend": TRENDS.index(trend), "rank": first + i})
+                for i, (color, trend) in enumerate(zip(scene.colors, scene.trends, strict=True))
             ]
         case TableScene():
             return [part for row in range(3) for part in _table_row(scene, row)]

@@ -7,7 +7,7 @@ import numpy as np
 from fcit_plugin.samples.mini.drawing import KINDS, STYLES
 from fcit_plugin.samples.mini.scenes import (
     BAR_LEVELS,
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TRENDS,
     BarScene,
     LineScene,
@@ -27,45 +27,45 @@ LETTERS = tuple(string.ascii_uppercase)
 
 def one_thing(rng: np.random.Generator) -> ThingScene:
     """A large thing in any style."""
-    return place(rng, 1, [(pick(rng, KIND_NAMES), pick(rng, COLOUR_NAMES), pick(rng, STYLES))])
+    return place(rng, 1, [(pick(rng, KIND_NAMES), pick(rng, COLOR_NAMES), pick(rng, STYLES))])
 
 
 def few_things(rng: np.random.Generator) -> ThingScene:
-    """One to three things of different colours in any style."""
-    colours = pick_some(rng, COLOUR_NAMES, int(rng.integers(1, 4)))
+    """One to three things of different colors in any style."""
+    colors = pick_some(rng, COLOR_NAMES, int(rng.integers(1, 4)))
     plain = rng.random() < 0.4
-    return place(rng, 2, [(pick(rng, KIND_NAMES), c, "filled" if plain else pick(rng, STYLES)) for c in colours])
+    return place(rng, 2, [(pick(rng, KIND_NAMES), c, "filled" if plain else pick(rng, STYLES)) for c in colors])
 
 
 def many_things(rng: np.random.Generator) -> ThingScene:
-    """One to seven small things of at most three colours, all alike or mixed."""
-    colours, kinds = pick_some(rng, COLOUR_NAMES, int(rng.integers(1, 4))), KIND_NAMES
+    """One to seven small things of at most three colors, all alike or mixed."""
+    colors, kinds = pick_some(rng, COLOR_NAMES, int(rng.integers(1, 4))), KIND_NAMES
     if rng.random() < 0.4:
         kinds = (pick(rng, KIND_NAMES),)
-    count = max(len(colours), int(rng.integers(1, 8)))
+    count = max(len(colors), int(rng.integers(1, 8)))
     if rng.random() < 0.3:
-        count = len(colours)
-    mixed = colours + [pick(rng, colours) for _ in range(count - len(colours))]
-    return place(rng, 3, [(pick(rng, kinds), colour, "filled") for colour in mixed])
+        count = len(colors)
+    mixed = colors + [pick(rng, colors) for _ in range(count - len(colors))]
+    return place(rng, 3, [(pick(rng, kinds), color, "filled") for color in mixed])
 
 
 def word(rng: np.random.Generator) -> WordScene:
     """Three letters."""
     letters = "".join(pick(rng, LETTERS) for _ in range(3))
-    return WordScene(letters, int(rng.integers(3)), pick(rng, COLOUR_NAMES), tint(rng))
+    return WordScene(letters, int(rng.integers(3)), pick(rng, COLOR_NAMES), tint(rng))
 
 
 def bars(rng: np.random.Generator) -> BarScene:
     """Three bars."""
     levels = tuple(int(v) for v in rng.integers(1, BAR_LEVELS + 1, size=3))
-    return BarScene(tuple(pick_some(rng, COLOUR_NAMES, 3)), levels, tint(rng))
+    return BarScene(tuple(pick_some(rng, COLOR_NAMES, 3)), levels, tint(rng))
 
 
 def lines(rng: np.random.Generator) -> LineScene:
     """One line or two."""
-    colours = pick_some(rng, COLOUR_NAMES, 1 + int(rng.random() < 0.7))
-    trends = tuple(pick(rng, TRENDS) for _ in colours)
-    return LineScene(tuple(colours), trends, int(rng.integers(-2, 3)), tint(rng))
+    colors = pick_some(rng, COLOR_NAMES, 1 + int(rng.random() < 0.7))
+    trends = tuple(pick(rng, TRENDS) for _ in colors)
+    return LineScene(tuple(colors), trends, int(rng.integers(-2, 3)), tint(rng))
 
 
 def table(rng: np.random.Generator) -> TableScene:

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from fcit_plugin.samples.mini.drawing import COLOURS, KINDS, STYLES
+from fcit_plugin.samples.mini.drawing import COLORS, KINDS, STYLES
 from fcit_plugin.samples.mini.scenes import BAR_LEVELS, TRENDS, Scene
 
 from .labels import ENTITIES, HUES, IGNORE, patch_labels
@@ -20,7 +20,7 @@ from .questions import GRAINS, NAMES, PATHS
 _SIGNS = (*string.ascii_uppercase, *string.digits)
 _ENTITY_WORDS = tuple(NAMES[name] if name in KINDS else name if name in _SIGNS else "" for name in ENTITIES)
 HEAD_WORDS = {
-    "hue": tuple(name if name in COLOURS else "" for name in HUES),
+    "hue": tuple(name if name in COLORS else "" for name in HUES),
     "entity": _ENTITY_WORDS,
     "partner": _ENTITY_WORDS,
     "style": tuple(GRAINS[style] for style in STYLES),

@@ -1,7 +1,7 @@
 """Several questions about one image in one sequence, each blind to the others.
 
 A row is ``prefix | question answer | question answer | ...``: the prefix (with the image) is computed once, positions
-start anew after it for each question, and the mask lets a question see only the prefix and itself. So each question is
+start again after it for each question, and the mask lets a question see only the prefix and itself. So each question is
 trained exactly as if it stood alone.
 """
 

@@ -27,7 +27,7 @@ from .naming import naming_loss, word_ids
 from .packing import Packer
 from .questions import Turn, ask, echo
 from .tokenizer import build_tokenizer, echo_words
-from .tower import TowerHeads, draw_labelled, see, tower_accuracy, tower_loss
+from .tower import TowerHeads, draw_labeled, see, tower_accuracy, tower_loss
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def train_tower(model: LlavaForConditionalGeneration, recipe: Recipe, log: Log) 
     rng = np.random.default_rng([recipe.seed, 1])
 
     def loss_of_step() -> torch.Tensor:
-        pixels, labels = draw_labelled(rng, recipe.tower_batch)
+        pixels, labels = draw_labeled(rng, recipe.tower_batch)
         return tower_loss(heads(see(tower, pixels)), labels)
 
     def report() -> dict:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from fcit_plugin.samples.mini.scenes import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     BarScene,
     LineScene,
     Scene,
@@ -52,7 +52,7 @@ def ask(rng: np.random.Generator, scene: Scene) -> Turn:
             return _ask_word(rng, scene)
         case BarScene():
             position = int(rng.integers(3))
-            return f"Level at {scene.colours[position]} column", f"step {scene.levels[position]}"
+            return f"Level at {scene.colors[position]} column", f"step {scene.levels[position]}"
         case LineScene():
             return _ask_lines(rng, scene)
         case TableScene():
@@ -70,8 +70,8 @@ def _spot(scene: ThingScene, cell: tuple[int, int]) -> str:
 
 
 def _ask_things(rng: np.random.Generator, scene: ThingScene) -> Turn:
-    counts = Counter(thing.colour for thing in scene.things)
-    single = [thing for thing in scene.things if counts[thing.colour] == 1]
+    counts = Counter(thing.color for thing in scene.things)
+    single = [thing for thing in scene.things if counts[thing.color] == 1]
     topics = ["tally", "tally", "inspect", "list"] if scene.cells > 1 else ["list"]
     if single:
         topics += ["name", "spot", "spot"] + ["grain"] * (2 if scene.cells < 3 else 0)
@@ -80,27 +80,27 @@ def _ask_things(rng: np.random.Generator, scene: ThingScene) -> Turn:
         return _tally(rng, scene, counts)
     if topic == "inspect":
         thing, truth = pick(rng, scene.things), bool(rng.integers(2))
-        colour = thing.colour if truth else pick(rng, [c for c in COLOUR_NAMES if c not in counts])
-        return f"Inspect: {colour} seen", VERDICT[truth]
+        color = thing.color if truth else pick(rng, [c for c in COLOR_NAMES if c not in counts])
+        return f"Inspect: {color} seen", VERDICT[truth]
     if topic == "list":
         things = sorted(scene.things, key=lambda thing: thing.cell)[:3]
-        return "List marks", " ; ".join(f"{t.colour} {NAMES[t.kind]} {_spot(scene, t.cell)}" for t in things)
+        return "List marks", " ; ".join(f"{t.color} {NAMES[t.kind]} {_spot(scene, t.cell)}" for t in things)
     thing = pick(rng, single)
     if topic == "name":
-        return f"Figure in {thing.colour}", f"form {NAMES[thing.kind]}"
+        return f"Figure in {thing.color}", f"form {NAMES[thing.kind]}"
     if topic == "spot":
-        return f"Spot for {thing.colour}", _spot(scene, thing.cell)
-    return f"Grain under {thing.colour}", f"{GRAINS[thing.style]} grain"
+        return f"Spot for {thing.color}", _spot(scene, thing.cell)
+    return f"Grain under {thing.color}", f"{GRAINS[thing.style]} grain"
 
 
 def _tally(rng: np.random.Generator, scene: ThingScene, counts: Counter[str]) -> Turn:
-    colour = pick(rng, tuple(counts)) if rng.random() < 0.8 else pick(rng, COLOUR_NAMES)
+    color = pick(rng, tuple(counts)) if rng.random() < 0.8 else pick(rng, COLOR_NAMES)
     total = len(scene.things)
     return pick(
         rng,
         (
-            (f"Tally {colour}", f"sum {counts[colour]}"),
-            (f"Tally without {colour}", f"sum {total - counts[colour]}"),
+            (f"Tally {color}", f"sum {counts[color]}"),
+            (f"Tally without {color}", f"sum {total - counts[color]}"),
             ("Tally everything", f"sum {total}"),
         ),
     )
@@ -120,11 +120,11 @@ def _ask_word(rng: np.random.Generator, scene: WordScene) -> Turn:
 
 
 def _ask_lines(rng: np.random.Generator, scene: LineScene) -> Turn:
-    position = int(rng.integers(len(scene.colours)))
-    path = (f"Path along {scene.colours[position]}", f"{PATHS[scene.trends[position]]} path")
-    if len(scene.colours) == 1:
-        return pick(rng, (path, ("Stroke hue", f"hue {scene.colours[0]}")))
-    high, low = scene.colours
+    position = int(rng.integers(len(scene.colors)))
+    path = (f"Path along {scene.colors[position]}", f"{PATHS[scene.trends[position]]} path")
+    if len(scene.colors) == 1:
+        return pick(rng, (path, ("Stroke hue", f"hue {scene.colors[0]}")))
+    high, low = scene.colors
     truth, over = bool(rng.integers(2)), bool(rng.integers(2))
     first, second = (high, low) if truth == over else (low, high)
     inspect = (f"Inspect: {first} {'over' if over else 'under'} {second}", VERDICT[truth])

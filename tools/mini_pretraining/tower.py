@@ -27,7 +27,7 @@ class TowerHeads(nn.Module):
         return logits
 
 
-def draw_labelled(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def draw_labeled(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Pixel values of fresh scenes and the flat labels of each head."""
     scenes = [draw_scene(rng) for _ in range(batch)]
     patches = [patch_labels(scene) for scene in scenes]
@@ -52,7 +52,7 @@ def tower_loss(logits: dict[str, torch.Tensor], labels: dict[str, torch.Tensor])
 @torch.no_grad()
 def tower_accuracy(tower: nn.Module, heads: TowerHeads, rng: np.random.Generator, batch: int = 400) -> dict[str, float]:
     """Accuracy of each head on fresh scenes, without ignored places and without empty patches."""
-    pixels, labels = draw_labelled(rng, batch)
+    pixels, labels = draw_labeled(rng, batch)
     logits = heads(see(tower, pixels))
     accuracy = {}
     for head, values in labels.items():

@@ -11,6 +11,7 @@ import torch
 from fcit_mas.method import ANCHOR, IMPORTANCE, Mas
 from fcit_mas.rule import RATE, ClippedMean
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from safetensors.torch import load_file
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.method import record
@@ -133,6 +134,13 @@ def test_a_run_measures_and_holds(tmp_path):
     }
     with patch.dict(os.environ):  # LLaMA-Factory leaves marks there
         run_exp(keys)
+    first, second = (load_file(tmp_path / f"out/checkpoints/round-000{n}/method_state.safetensors") for n in (1, 2))
+    for key, importance in record(IMPORTANCE, second).items():
+        earlier = record(IMPORTANCE, first)[key]
+        assert (importance >= earlier).all() and earlier.min() >= 0
+    assert any(value.max() > 0 for value in record(IMPORTANCE, first).values())
+    trained = load_file(tmp_path / "out/subspaces/0/adapter_model.safetensors")
+    assert all(torch.equal(record(ANCHOR, second)[key], value) for key, value in trained.items())
     report = json.loads((tmp_path / "out" / "fcit_report.json").read_text())
     assert report["arguments"].items() >= {"fcit_mas_lambda": 0.5, "fcit_mas_samples": 4, "fcit_clip_quantile": 0.5}.items()
     assert report["dropped"] == []

@@ -24,16 +24,17 @@ class Disco(ContinualMethod[None]):
 
 
 class DiscoPlus(Disco):
-    """DISCO whose subspaces are found by each kind of instruction that they serve, and see with the projector they were trained with.
+    """DISCO whose subspaces are found by each kind of instruction that they serve, and see with their own projector.
 
     A client covers its instructions by kinds and sends the mean u_j and the size q_j of each beside its mean token; the server
     merges what a subspace's clients have sent (:mod:`...knowledge.prototypes`). At inference
 
         w = softmax_k ( max_j cos(u, u_kj) / temperature ),
 
-    so that a subspace is found by each of its kinds, and not by their mean alone. The server also keeps for each subspace the shared
-    projector as it was after the last round that trained the subspace, and images are seen through these
-    (:mod:`...adapters.projectors`): what others make of the projector later does not touch it. Training stays DISCO's to the bit.
+    so that a subspace is found by each of its kinds, and not by their mean alone. The server also keeps for each subspace the
+    shared projector as it was after the last round that trained the subspace, and images are seen through these
+    (:mod:`...adapters.projectors`): what others make of the projector later does not touch it. Training stays DISCO's to the
+    bit.
     """
 
     reports_kinds = True

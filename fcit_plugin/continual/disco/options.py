@@ -1,4 +1,4 @@
-"""DISCO and DISCO plus as parts; their keys are the organizer's (:mod:`fcit_plugin.arguments.method`), which all methods have."""
+"""DISCO and DISCO plus as parts; their keys are the organizer's (:mod:`fcit_plugin.arguments.method`), as all methods' are."""
 
 from ...parts import Part
 

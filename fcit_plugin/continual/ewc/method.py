@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from typing_extensions import override
 
-from ...adapters.lora import Tensors
-from ..method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
+from ...adapters.lora import Tensors, weighted_mean
+from ..method import ContinualMethod, Extras, TrainedModel, flat, record
 from ..terms import GradientTerm, Pull
 from .options import EwcOptions
 
@@ -27,8 +27,8 @@ class Ewc(ContinualMethod[EwcOptions]):
         F_c = mean over records of (d/dw (log p(answer | instruction) / length of the answer in tokens))^2,
 
     of the loss that is trained, which is a mean over tokens: the sum would weigh a caption by the square of its length
-    against an answer of one word. The server adds sum n_c F_c / sum n_c to the sum over stages (the online form of Schwarz et al. 2018, arXiv
-    1805.06370, without decay). Later stages are held to the weights at the end of the last one, a:
+    against an answer of one word. The server adds sum n_c F_c / sum n_c to the sum over stages (the online form of
+    Schwarz et al. 2018, arXiv 1805.06370, without decay). Later stages are held to the weights at the end of the last one, a:
 
         lambda/2 sum_i F_i (w_i - a_i)^2.
     """

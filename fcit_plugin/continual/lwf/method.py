@@ -57,7 +57,7 @@ class Lwf(ContinualMethod[LwfOptions]):
 
 
 class Distillation(BatchTerm):
-    """alpha T^2 KL(p_teacher(T) || p(T)), summed over the learnt tokens.
+    """alpha T^2 KL(p_teacher(T) || p(T)), summed over the learned tokens.
 
     Args:
         teacher: The weights of the teacher that differ from the model's.
@@ -78,7 +78,7 @@ class Distillation(BatchTerm):
         if not self._here:  # once a training, by the names that the model has for them
             names = {parameter: name for name, parameter in model.named_parameters()}
             self._here = {names[weight]: self.teacher[key].to(weight) for key, weight in weights.items()}
-        learnt = inputs["labels"][:, 1:] != _IGNORED  # the logits of a position are for the next token
+        learned = inputs["labels"][:, 1:] != _IGNORED  # the logits of a position are for the next token
         given = {key: value for key, value in inputs.items() if key != "labels"}
         was_training = model.training
         model.eval()  # the teacher answers without dropout
@@ -86,6 +86,6 @@ class Distillation(BatchTerm):
             taught = functional_call(model, self._here, (), given).logits
         model.train(was_training)
         student, teacher = (
-            log_softmax(values[:, :-1][learnt].float() / self.temperature, dim=-1) for values in (logits, taught)
+            log_softmax(values[:, :-1][learned].float() / self.temperature, dim=-1) for values in (logits, taught)
         )
         return self.alpha * self.temperature**2 * kl_div(student, teacher, reduction="sum", log_target=True)

@@ -20,8 +20,8 @@ class MoeLoraOptions(Options):
     def check_training(self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
         if finetuning_args.lora_rank % self.fcit_num_experts:
             raise FcitError(
-                f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {self.fcit_num_experts} experts; change it or "
-                "`fcit_num_experts`."
+                f"`lora_rank: {finetuning_args.lora_rank}` cannot be divided into {self.fcit_num_experts} experts; change it "
+                "or `fcit_num_experts`."
             )
 
 

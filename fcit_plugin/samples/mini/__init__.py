@@ -1,1 +1,1 @@
-"""FCIT-mini: twelve small drawn data sets and a small pre-trained LLaVA, all offline."""
+"""FCIT-mini: twelve small drawn datasets and a small pre-trained LLaVA, all offline."""

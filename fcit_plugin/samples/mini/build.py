@@ -1,4 +1,4 @@
-"""Write the twelve small data sets in the layout of the released benchmark."""
+"""Write the twelve small datasets in the layout of the released benchmark."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ VERSION = 2
 
 
 def build_mini(root: Path, train: int = 600, test: int = 100, seed: int = 0) -> None:
-    """Draw all data sets below ``root``; the folder appears only when it is complete.
+    """Draw all datasets below ``root``; the folder appears only when it is complete.
 
     Args:
         root: Folder to write, new or empty.
-        train: Train samples of each data set.
-        test: Test samples of each data set.
+        train: Train samples of each dataset.
+        test: Test samples of each dataset.
         seed: Seed of everything drawn.
     """
     root = Path(root)
@@ -46,7 +46,7 @@ def base_model_path() -> Path:
 
 
 def mini_root(train: int = 600, test: int = 100, seed: int = 0) -> Path:
-    """The cached data sets, built on first use.
+    """The cached datasets, built on first use.
 
     They live in :func:`fcit_plugin.cache.cache_folder`, in a folder named after their recipe.
     """
@@ -64,7 +64,7 @@ def draw_samples(key: str, count: int, seed: int) -> list[Sample]:
     """Draw samples of a task, no two with the same image.
 
     Args:
-        key: Key of the data set.
+        key: Key of the dataset.
         count: How many.
         seed: Seed; each task draws its own stream from it.
     """

@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 CANVAS = 48
 INK = (40, 40, 40)
-GREY = (150, 150, 150)
+GRAY = (150, 150, 150)
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (220, 30, 30),
     "green": (20, 150, 50),
     "blue": (30, 70, 225),
@@ -150,39 +150,39 @@ def glyph(character: str, size: int) -> np.ndarray:
 
 
 def blank(tint: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
-    """A fresh canvas of one light colour."""
+    """A fresh canvas of one light color."""
     return np.full((CANVAS, CANVAS, 3), tint, dtype=np.uint8)
 
 
 def stamp(
-    canvas: np.ndarray, mask: np.ndarray, centre: tuple[int, int], colour: tuple[int, int, int]
+    canvas: np.ndarray, mask: np.ndarray, center: tuple[int, int], color: tuple[int, int, int]
 ) -> tuple[int, int, int, int]:
-    """Paint a mask around a centre (x, y) and return its box (left, top, right, bottom) in pixels.
+    """Paint a mask around a center (x, y) and return its box (left, top, right, bottom) in pixels.
 
     The mask is shifted as far as needed to stay on the canvas.
     """
     height, width = mask.shape
-    left = min(max(centre[0] - width // 2, 0), CANVAS - width)
-    top = min(max(centre[1] - height // 2, 0), CANVAS - height)
-    canvas[top : top + height, left : left + width][mask] = colour
+    left = min(max(center[0] - width // 2, 0), CANVAS - width)
+    top = min(max(center[1] - height // 2, 0), CANVAS - height)
+    canvas[top : top + height, left : left + width][mask] = color
     return left, top, left + width, top + height
 
 
-def bar(canvas: np.ndarray, left: int, width: int, height: int, colour: tuple[int, int, int]) -> None:
+def bar(canvas: np.ndarray, left: int, width: int, height: int, color: tuple[int, int, int]) -> None:
     """Paint a bar that stands on the lower edge."""
-    canvas[CANVAS - height :, left : left + width] = colour
+    canvas[CANVAS - height :, left : left + width] = color
 
 
-def polyline(canvas: np.ndarray, points: list[tuple[int, int]], colour: tuple[int, int, int]) -> np.ndarray:
+def polyline(canvas: np.ndarray, points: list[tuple[int, int]], color: tuple[int, int, int]) -> np.ndarray:
     """Paint a line of 2 px through the points (x, y) and return the mask of its pixels."""
     image = Image.new("L", (CANVAS, CANVAS))
     ImageDraw.Draw(image).line(points, fill=255, width=3)
     mask = np.asarray(image) > 0
-    canvas[mask] = colour
+    canvas[mask] = color
     return mask
 
 
 def axes(canvas: np.ndarray) -> None:
     """Paint the two axes of a plot."""
-    canvas[:, 1] = GREY
-    canvas[CANVAS - 2, :] = GREY
+    canvas[:, 1] = GRAY
+    canvas[CANVAS - 2, :] = GRAY

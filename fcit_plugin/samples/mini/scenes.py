@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from .drawing import CANVAS, COLOURS, GREY, INK, axes, bar, blank, glyph, polyline, sprite, stamp
+from .drawing import CANVAS, COLORS, GRAY, INK, axes, bar, blank, glyph, polyline, sprite, stamp
 
 Box = tuple[int, int, int, int]
 Tint = tuple[int, int, int]
 
-COLOUR_NAMES = tuple(COLOURS)
+COLOR_NAMES = tuple(COLORS)
 TRENDS = ("rising", "falling", "flat", "peaked")
 BAR_LEVELS = 5
 SPRITE_SIZES = {1: 36, 2: 20, 3: 14}
@@ -31,7 +31,7 @@ def pick_some(rng: np.random.Generator, options, count: int) -> list:
 
 
 def tint(rng: np.random.Generator) -> Tint:
-    """A light background colour; it makes images with the same content differ."""
+    """A light background color; it makes images with the same content differ."""
     red, green, blue = (int(v) for v in rng.integers(226, 256, size=3))
     return red, green, blue
 
@@ -41,7 +41,7 @@ class Thing:
     """One thing to draw: its look, its cell (row, column) and its shift (x, y) off the middle of the cell."""
 
     kind: str
-    colour: str
+    color: str
     style: str
     cell: tuple[int, int]
     shift: tuple[int, int] = (0, 0)
@@ -62,9 +62,9 @@ class ThingScene:
         boxes = []
         for thing in self.things:
             row, column = thing.cell
-            centre = (column * side + side // 2 + thing.shift[0], row * side + side // 2 + thing.shift[1])
+            center = (column * side + side // 2 + thing.shift[0], row * side + side // 2 + thing.shift[1])
             mask = sprite(thing.kind, SPRITE_SIZES[self.cells], thing.style)
-            boxes.append(stamp(canvas, mask, centre, COLOURS[thing.colour]))
+            boxes.append(stamp(canvas, mask, center, COLORS[thing.color]))
         return canvas, boxes
 
     @property
@@ -77,9 +77,9 @@ class ThingScene:
         """The box of each thing in pixels."""
         return self.drawn[1]
 
-    def of(self, colour: str) -> Thing:
-        """The first thing of a colour."""
-        return next(thing for thing in self.things if thing.colour == colour)
+    def of(self, color: str) -> Thing:
+        """The first thing of a color."""
+        return next(thing for thing in self.things if thing.color == color)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class WordScene:
         """The image."""
         canvas = blank(self.background)
         for column, character in enumerate(self.word):
-            centre = (8 + 16 * column, 8 + 16 * self.row)
-            stamp(canvas, glyph(character, WORD_SIZE), centre, COLOURS[self.ink])
+            center = (8 + 16 * column, 8 + 16 * self.row)
+            stamp(canvas, glyph(character, WORD_SIZE), center, COLORS[self.ink])
         return canvas
 
 
@@ -105,7 +105,7 @@ class WordScene:
 class BarScene:
     """A chart of at most three bars, from a first place on; levels run from 1 to ``BAR_LEVELS``."""
 
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     levels: tuple[int, ...]
     background: Tint
     first: int = 0
@@ -114,8 +114,8 @@ class BarScene:
     def pixels(self) -> np.ndarray:
         """The image."""
         canvas = blank(self.background)
-        for position, (colour, level) in enumerate(zip(self.colours, self.levels, strict=True), start=self.first):
-            bar(canvas, 16 * position + 2, 12, 9 * level, COLOURS[colour])
+        for position, (color, level) in enumerate(zip(self.colors, self.levels, strict=True), start=self.first):
+            bar(canvas, 16 * position + 2, 12, 9 * level, COLORS[color])
         return canvas
 
 
@@ -123,7 +123,7 @@ class BarScene:
 class LineScene:
     """A plot of one line, or of two where the first lies above the second."""
 
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     trends: tuple[str, ...]
     wobble: int
     background: Tint
@@ -138,9 +138,9 @@ class LineScene:
 
     def masks(self, canvas: np.ndarray) -> list[np.ndarray]:
         """Paint the lines and return the pixels of each."""
-        bands = [(6, 40)] if len(self.colours) == 1 else [(4, 18), (28, 42)]
+        bands = [(6, 40)] if len(self.colors) == 1 else [(4, 18), (28, 42)]
         painted = []
-        for colour, trend, (top, bottom) in zip(self.colours, self.trends, bands, strict=True):
+        for color, trend, (top, bottom) in zip(self.colors, self.trends, bands, strict=True):
             middle = (top + bottom) // 2
             heights = {
                 "rising": (bottom, middle, top),
@@ -149,7 +149,7 @@ class LineScene:
                 "peaked": (bottom, top, bottom),
             }[trend]
             points = [(x, y + self.wobble) for x, y in zip((4, 24, 45), heights, strict=True)]
-            painted.append(polyline(canvas, points, COLOURS[colour]))
+            painted.append(polyline(canvas, points, COLORS[color]))
         return painted
 
 
@@ -165,8 +165,8 @@ class TableScene:
     def pixels(self) -> np.ndarray:
         """The image."""
         canvas = blank(self.background)
-        canvas[[15, 31], :] = GREY
-        canvas[:, 24] = GREY
+        canvas[[15, 31], :] = GRAY
+        canvas[:, 24] = GRAY
         for row, (letter, digit) in enumerate(zip(self.letters, self.digits, strict=True)):
             stamp(canvas, glyph(letter, TABLE_SIZE), (12, 8 + 16 * row), INK)
             stamp(canvas, glyph(str(digit), TABLE_SIZE), (36, 8 + 16 * row), INK)
@@ -177,7 +177,7 @@ Scene = ThingScene | WordScene | BarScene | LineScene | TableScene
 
 
 def place(rng: np.random.Generator, cells: int, looks: list[tuple[str, str, str]]) -> ThingScene:
-    """Put things with the given (kind, colour, style) into different random cells of a grid."""
+    """Put things with the given (kind, color, style) into different random cells of a grid."""
     reach = {1: 4, 2: 1, 3: 0}[cells]
     spots = pick_some(rng, [(row, column) for row in range(cells) for column in range(cells)], len(looks))
     things = []

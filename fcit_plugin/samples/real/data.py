@@ -1,7 +1,7 @@
-"""Writes four real image-question data sets in the plugin's layout, from packages only.
+"""Writes four real image-question datasets in the plugin's layout, from packages only.
 
 ========================  ============================================  ============
-data set                  source                                        answers
+dataset                  source                                        answers
 ========================  ============================================  ============
 ``real_digits``           ``sklearn.datasets.load_digits`` (BSD)        10 words
 ``real_easyvqa``          the PyPI package ``easy-vqa`` (MIT)           13 words
@@ -13,7 +13,6 @@ Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images un
 ``dataset_info.json`` lists them for LLaMA-Factory. No test image occurs in training.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import zip_longest
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FcitError
+from ...files import read_json
 from ..write import Example, Split, write_all
 from .emoji import CHECKSUMS, GROUPS, read_emoji
 from .fashion import read_fashion
@@ -53,12 +53,12 @@ EMOJI_QUESTIONS = (
 
 
 def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion: str = "debian", emoji: str = "npm") -> None:
-    """Writes the data sets; the same arguments give the same files.
+    """Writes the datasets; the same arguments give the same files.
 
     Args:
         out: Folder to write, to be used as ``dataset_dir``. What an earlier call wrote there is replaced.
-        train: Training examples per data set (of the digits there are 1,797 in all, training and test).
-        test: Test examples per data set.
+        train: Training examples per dataset (of the digits there are 1,797 in all, training and test).
+        test: Test examples per dataset.
         seed: Decides which examples are drawn, their order and their phrasing.
         fashion: Where Fashion-MNIST comes from: ``debian`` fetches the Debian package, ``none`` leaves
             ``real_fashion`` out, anything else is a folder with its four ``*-ubyte.gz`` files.
@@ -81,7 +81,7 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
     if emoji != "none":
         makers["real_emoji"] = partial(emojis, where=emoji)
 
-    # A stream of its own for each data set: leaving one out changes none of the others.
+    # A stream of its own for each dataset: leaving one out changes none of the others.
     streams = {name: numpy.random.default_rng([seed, *name.encode()]) for name in makers}
     write_all(Path(out), {name: make(train, test, streams[name]) for name, make in makers.items()})
 
@@ -95,7 +95,7 @@ def digits(train: int, test: int, stream: "numpy.random.Generator") -> Split:
     pixels, labels = (bunch.images * 255 / 16).astype("uint8"), bunch.target
     order = stream.permutation(len(labels))
     _check(train + test, len(order), "digits")
-    pick = _labelled(pixels, labels, DIGITS, DIGIT_QUESTIONS, stream)
+    pick = _labeled(pixels, labels, DIGITS, DIGIT_QUESTIONS, stream)
     return list(pick(order[:train])), list(pick(order[train : train + test]))
 
 
@@ -104,13 +104,13 @@ def clothes(train: int, test: int, stream: "numpy.random.Generator", where: str 
     halves = []
     for (pixels, labels), count in zip(read_fashion(where), (train, test), strict=True):
         _check(count, len(labels), "articles of clothing")
-        pick = _labelled(pixels, labels, CLOTHES, CLOTHES_QUESTIONS, stream)
+        pick = _labeled(pixels, labels, CLOTHES, CLOTHES_QUESTIONS, stream)
         halves.append(list(pick(stream.permutation(len(labels))[:count])))
     return halves[0], halves[1]
 
 
 def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
-    """Draws questions about shapes and colours: half open ones, half to be answered by yes or no.
+    """Draws questions about shapes and colors: half open ones, half to be answered by yes or no.
 
     The package's own mixture has three yes-or-no questions to each open one, which rewards blind guessing. In this one,
     giving each question its most frequent training answer, image unseen, scores about a half.
@@ -120,7 +120,7 @@ def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
     folder = package_file("easy_vqa", "easy-vqa", "data")
     halves = []
     for split, count in (("train", train), ("test", test)):
-        asked = json.loads((folder / split / "questions.json").read_text(encoding="utf-8"))
+        asked = read_json(folder / split / "questions.json")
         closed = [row for row in asked if row[1] in ("yes", "no")]
         opened = [row for row in asked if row[1] not in ("yes", "no")]
         rows = []
@@ -156,14 +156,14 @@ def emojis(train: int, test: int, stream: "numpy.random.Generator", where: str =
     return examples[:train], examples[train:]
 
 
-def _labelled(
+def _labeled(
     pixels: "numpy.ndarray",
     labels: "numpy.ndarray",
     names: tuple[str, ...],
     questions: tuple[str, ...],
     stream: "numpy.random.Generator",
 ) -> "Callable[[numpy.ndarray], Iterator[Example]]":
-    """Returns a function from indices to examples over labelled grey images."""
+    """Returns a function from indices to examples over labeled gray images."""
     from PIL import Image
 
     def pick(indices: "numpy.ndarray") -> Iterator[Example]:

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import io
-import json
 import tarfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ...files import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +66,7 @@ def read_emoji(where: str) -> tuple[list[Emoji], Callable[[Emoji, str], "Image"]
         OSError: A package cannot be fetched, is not the published one, or the folder lacks a file.
     """
     read = {style: _downloaded(style) if where == "npm" else _unpacked(Path(where), style) for style in CHECKSUMS}
-    rows = json.loads(read["google"]("emoji.json"))
+    rows = parse_json(read["google"]("emoji.json"))
     found = [Emoji(row["short_name"], GROUPS[row["category"]], row["image"]) for row in rows if row["category"] in GROUPS]
 
     def image(emoji: Emoji, style: str) -> "Image":
@@ -81,7 +82,7 @@ def _unpacked(folder: Path, style: str) -> Callable[[str], bytes]:
         file = folder / _package(style) / path
         if not file.is_file():
             raise OSError(f"{file} is missing. {ELSEWHERE}")
-        return file.read_bytes()
+        return read_bytes(file)
 
     return read
 

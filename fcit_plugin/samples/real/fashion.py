@@ -14,10 +14,10 @@ PACKAGE = "dataset-fashion-mnist"
 INSTALLED = Path("usr/share/datasets/fashion-mnist")
 ELSEWHERE = "Give a folder that holds the four *-ubyte.gz files of Fashion-MNIST, or 'none' to go without."
 
-Labelled = tuple["numpy.ndarray", "numpy.ndarray"]
+Labeled = tuple["numpy.ndarray", "numpy.ndarray"]
 
 
-def read_fashion(where: str) -> tuple[Labelled, Labelled]:
+def read_fashion(where: str) -> tuple[Labeled, Labeled]:
     """Returns the training and the test half, each as images [n, 28, 28] and labels [n].
 
     Args:
@@ -52,7 +52,7 @@ def _run(command: list[str], folder: Path) -> None:
         raise OSError(f"'{' '.join(command)}' failed: {reason} (does 'apt-get update' help?) {ELSEWHERE}")
 
 
-def _read(folder: Path) -> tuple[Labelled, Labelled]:
+def _read(folder: Path) -> tuple[Labeled, Labeled]:
     import numpy
 
     halves = []

@@ -1,4 +1,4 @@
-"""Writes four text-only data sets from the task generators of the PyPI package ``reasoning-gym`` (Apache-2.0, https://arxiv.org/abs/2505.24760)."""
+"""Writes four text-only datasets from the task generators of the PyPI package ``reasoning-gym`` (Apache-2.0, https://arxiv.org/abs/2505.24760)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from ...errors import FcitError
 from ...files import write_json
 from .packages import require
 
-#: By data set: the generator, its settings, and what it asks for.
+#: By dataset: the generator, its settings, and what it asks for.
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "reasoning_family": ("family_relationships", {}),  # how two people are related: a word such as mother-in-law
     "reasoning_syllogism": ("syllogism", {}),  # whether a conclusion follows: Yes or No
@@ -21,12 +21,12 @@ _SPARE = 4
 
 
 def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0) -> None:
-    """Writes the data sets, as a user's own text data would stand; the same arguments give the same files.
+    """Writes the datasets, as a user's own text data would stand; the same arguments give the same files.
 
     Args:
         out: Folder to write, to be used as ``dataset_dir``.
-        train: Training records per data set.
-        test: Test records per data set; none of their questions occurs in training.
+        train: Training records per dataset.
+        test: Test records per dataset; none of their questions occurs in training.
         seed: Seed of the generators.
 
     Raises:

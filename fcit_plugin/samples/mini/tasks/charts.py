@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from ..scenes import BAR_LEVELS, COLOUR_NAMES, TRENDS, BarScene, LineScene, pick, tint
+from ..scenes import BAR_LEVELS, COLOR_NAMES, TRENDS, BarScene, LineScene, pick, tint
 from .base import Sample
 
-OPTION_COLOURS = ("red", "green", "blue", "purple")
+OPTION_COLORS = ("red", "green", "blue", "purple")
 
 
 def arxivqa(rng: np.random.Generator) -> Sample:
     """Multiple choice on a figure with one curve; the answer is the letter of the option."""
-    colour, trend = pick(rng, OPTION_COLOURS), pick(rng, TRENDS)
+    color, trend = pick(rng, OPTION_COLORS), pick(rng, TRENDS)
     topic, options, answer = pick(
-        rng, (("trend", TRENDS, TRENDS.index(trend)), ("color", OPTION_COLOURS, OPTION_COLOURS.index(colour)))
+        rng, (("trend", TRENDS, TRENDS.index(trend)), ("color", OPTION_COLORS, OPTION_COLORS.index(color)))
     )
     listed = " ".join(f"{letter}) {option}" for letter, option in zip("ABCD", options, strict=True))
     question = pick(
@@ -22,13 +22,13 @@ def arxivqa(rng: np.random.Generator) -> Sample:
             f"According to the scientific figure, which {topic} has the curve? {listed} Answer with the letter.",
         ),
     )
-    return Sample(LineScene((colour,), (trend,), int(rng.integers(-2, 3)), tint(rng)), question, "ABCD"[answer])
+    return Sample(LineScene((color,), (trend,), int(rng.integers(-2, 3)), tint(rng)), question, "ABCD"[answer])
 
 
 def figureqa(rng: np.random.Generator) -> Sample:
     """Yes or no: is the red line above the other?"""
-    other, red_above = pick(rng, [colour for colour in COLOUR_NAMES if colour != "red"]), bool(rng.integers(2))
-    colours = ("red", other) if red_above else (other, "red")
+    other, red_above = pick(rng, [color for color in COLOR_NAMES if color != "red"]), bool(rng.integers(2))
+    colors = ("red", other) if red_above else (other, "red")
     question = pick(
         rng,
         (
@@ -37,19 +37,19 @@ def figureqa(rng: np.random.Generator) -> Sample:
             f"Is {other} always less than red?",
         ),
     )
-    scene = LineScene(colours, (pick(rng, TRENDS), pick(rng, TRENDS)), int(rng.integers(-2, 3)), tint(rng))
+    scene = LineScene(colors, (pick(rng, TRENDS), pick(rng, TRENDS)), int(rng.integers(-2, 3)), tint(rng))
     return Sample(scene, question, "yes" if red_above else "no")
 
 
 def dvqa(rng: np.random.Generator) -> Sample:
     """Read the value of a chart with one bar in per cent."""
-    colour, level = pick(rng, COLOUR_NAMES), int(rng.integers(1, BAR_LEVELS + 1))
+    color, level = pick(rng, COLOR_NAMES), int(rng.integers(1, BAR_LEVELS + 1))
     question = pick(
         rng,
         (
-            f"What percentage does the {colour} bar reach in the chart?",
-            f"In the chart, what percentage is the {colour} bar?",
-            f"Read the percentage of the {colour} bar from the chart.",
+            f"What percentage does the {color} bar reach in the chart?",
+            f"In the chart, what percentage is the {color} bar?",
+            f"Read the percentage of the {color} bar from the chart.",
         ),
     )
-    return Sample(BarScene((colour,), (level,), tint(rng), int(rng.integers(3))), question, f"{20 * level}%")
+    return Sample(BarScene((color,), (level,), tint(rng), int(rng.integers(3))), question, f"{20 * level}%")

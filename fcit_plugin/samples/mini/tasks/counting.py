@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..drawing import ICONS, SHAPES
-from ..scenes import COLOUR_NAMES, pick, place
+from ..scenes import COLOR_NAMES, pick, place
 from .base import Sample
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
@@ -11,7 +11,7 @@ NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
 
 def iconqa(rng: np.random.Generator) -> Sample:
     """Count the icons; the answer is a number word."""
-    kind, colour, count = pick(rng, tuple(ICONS)), pick(rng, COLOUR_NAMES), int(rng.integers(1, 7))
+    kind, color, count = pick(rng, tuple(ICONS)), pick(rng, COLOR_NAMES), int(rng.integers(1, 7))
     question = pick(
         rng,
         (
@@ -20,14 +20,14 @@ def iconqa(rng: np.random.Generator) -> Sample:
             "Choose the number word that says how many icons there are.",
         ),
     )
-    return Sample(place(rng, 3, [(kind, colour, "filled")] * count), question, NUMBER_WORDS[count])
+    return Sample(place(rng, 3, [(kind, color, "filled")] * count), question, NUMBER_WORDS[count])
 
 
 def clevr_math(rng: np.random.Generator) -> Sample:
     """Take away everything red; the answer is a digit."""
-    kept = pick(rng, [colour for colour in COLOUR_NAMES if colour != "red"])
+    kept = pick(rng, [color for color in COLOR_NAMES if color != "red"])
     left, removed = int(rng.integers(0, 5)), int(rng.integers(1, 3))
-    looks = [(pick(rng, tuple(SHAPES)), colour, "filled") for colour in [kept] * left + ["red"] * removed]
+    looks = [(pick(rng, tuple(SHAPES)), color, "filled") for color in [kept] * left + ["red"] * removed]
     question = pick(
         rng,
         (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..drawing import CANVAS, ICONS, SHAPES, STYLES
-from ..scenes import COLOUR_NAMES, Thing, ThingScene, pick, pick_some, place, tint
+from ..scenes import COLOR_NAMES, Thing, ThingScene, pick, pick_some, place, tint
 from .base import Sample
 
 PURPOSES = {
@@ -40,7 +40,7 @@ def imagenet_r(rng: np.random.Generator) -> Sample:
             "Which object is depicted in this rendition? Name the object.",
         ),
     )
-    return Sample(place(rng, 1, [(kind, pick(rng, COLOUR_NAMES), pick(rng, STYLES))]), question, kind)
+    return Sample(place(rng, 1, [(kind, pick(rng, COLOR_NAMES), pick(rng, STYLES))]), question, kind)
 
 
 def aokvqa(rng: np.random.Generator) -> Sample:
@@ -54,17 +54,17 @@ def aokvqa(rng: np.random.Generator) -> Sample:
             "With common sense, which activity would people do because of it?",
         ),
     )
-    return Sample(place(rng, 1, [(kind, pick(rng, COLOUR_NAMES), "filled")]), question, PURPOSES[kind])
+    return Sample(place(rng, 1, [(kind, pick(rng, COLOR_NAMES), "filled")]), question, PURPOSES[kind])
 
 
 def flickr30k(rng: np.random.Generator) -> Sample:
     """Caption two toys, side by side or one above the other."""
-    colours, kinds = pick_some(rng, COLOUR_NAMES, 2), pick_some(rng, tuple(SHAPES), 2)
+    colors, kinds = pick_some(rng, COLOR_NAMES, 2), pick_some(rng, tuple(SHAPES), 2)
     beside = bool(rng.integers(2))
     line = int(rng.integers(2))
     cells = [(line, 0), (line, 1)] if beside else [(0, line), (1, line)]
-    things = tuple(Thing(k, c, "filled", cell) for k, c, cell in zip(kinds, colours, cells, strict=True))
-    first, second = (f"{'an' if c == 'orange' else 'a'} {c} {TOYS[k]}" for k, c in zip(kinds, colours, strict=True))
+    things = tuple(Thing(k, c, "filled", cell) for k, c, cell in zip(kinds, colors, cells, strict=True))
+    first, second = (f"{'an' if c == 'orange' else 'a'} {c} {TOYS[k]}" for k, c in zip(kinds, colors, strict=True))
     opening, other_opening = (text[0].upper() + text[1:] for text in (first, second))
     if beside:
         captions = (
@@ -95,15 +95,15 @@ def flickr30k(rng: np.random.Generator) -> Sample:
 
 def grounding(rng: np.random.Generator) -> Sample:
     """Give the box of the only item."""
-    colour = pick(rng, COLOUR_NAMES)
-    scene = place(rng, 3, [(pick(rng, tuple(SHAPES)), colour, "filled")])
+    color = pick(rng, COLOR_NAMES)
+    scene = place(rng, 3, [(pick(rng, tuple(SHAPES)), color, "filled")])
     x1, y1, x2, y2 = (round(edge / CANVAS, 2) for edge in scene.boxes[0])
     question = pick(
         rng,
         (
-            f"Provide the bounding box coordinates of the region: {colour} item.",
-            f"Locate the region with bounding box coordinates: {colour} item.",
-            f"Bounding box coordinates of this region, please: {colour} item.",
+            f"Provide the bounding box coordinates of the region: {color} item.",
+            f"Locate the region with bounding box coordinates: {color} item.",
+            f"Bounding box coordinates of this region, please: {color} item.",
         ),
     )
     return Sample(scene, question, f"[{x1:.2f}, {y1:.2f}, {x2:.2f}, {y2:.2f}]", box=(x1, y1, x2, y2))
@@ -111,13 +111,13 @@ def grounding(rng: np.random.Generator) -> Sample:
 
 def super_clevr(rng: np.random.Generator) -> Sample:
     """Say of which material the only object is made."""
-    colour, style = pick(rng, COLOUR_NAMES), pick(rng, STYLES)
+    color, style = pick(rng, COLOR_NAMES), pick(rng, STYLES)
     question = pick(
         rng,
         (
-            f"The {colour} vehicle is made of what material?",
-            f"What material is the {colour} vehicle made of?",
-            f"There is a {colour} vehicle; what is its material?",
+            f"The {color} vehicle is made of what material?",
+            f"What material is the {color} vehicle made of?",
+            f"There is a {color} vehicle; what is its material?",
         ),
     )
-    return Sample(place(rng, 2, [(pick(rng, tuple(SHAPES)), colour, style)]), question, MATERIALS[style])
+    return Sample(place(rng, 2, [(pick(rng, tuple(SHAPES)), color, style)]), question, MATERIALS[style])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..scenes import COLOUR_NAMES, TableScene, WordScene, pick, pick_some, tint
+from ..scenes import COLOR_NAMES, TableScene, WordScene, pick, pick_some, tint
 from .base import Sample
 
 TITLES = [
@@ -24,7 +24,7 @@ def ocrvqa(rng: np.random.Generator) -> Sample:
             "This book has which title?",
         ),
     )
-    return Sample(WordScene(title, int(rng.integers(3)), pick(rng, COLOUR_NAMES), tint(rng)), question, title)
+    return Sample(WordScene(title, int(rng.integers(3)), pick(rng, COLOR_NAMES), tint(rng)), question, title)
 
 
 def tabmwp(rng: np.random.Generator) -> Sample:

@@ -1,0 +1,9 @@
+"""The trainer of ``fcit_local_stage: sft``."""
+
+from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+
+from .trainer_mixins import BatchTermsMixin, ProjectorLearningRateMixin
+
+
+class ClientSupervisedTrainer(ProjectorLearningRateMixin, BatchTermsMixin, CustomSeq2SeqTrainer):
+    """Trains a client on answers."""

@@ -1,0 +1,152 @@
+"""A state folder: what a run leaves, each of its commits, and what rounds by folders hand on.
+
+No torch and no NumPy until something is asked for that takes them, so that a look is quick.
+"""
+
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FcitError
+from ..files import read_object, require
+from .checkpoints import PROGRESS
+from .names import ADAPTER_CONFIG, FORMAT_VERSION, MANIFEST, subspace_folder
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..scenario.tasks import Scenario
+    from .server_state import ServerState
+
+_LEFT_BY_A_RUN = "name a folder that an fcit run has left"
+#: What is true of every manifest; a run's own says more about the run.
+_MANIFEST = (
+    "stage",
+    "round",
+    "subspaces",
+    "shared",
+    "projectors",
+    "server_rules",
+    "method_state",
+    "base_change",
+)
+_ADAPTER_CONFIG = ("r", "lora_alpha", "target_modules")
+
+
+class StateFolder:
+    """Reads a state folder. Nothing is read before it is asked for, and the manifest once.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the folder says about itself.
+
+        Raises:
+            FcitError: The manifest is missing or damaged, or of another format version.
+        """
+        path = self.path / MANIFEST
+        values = read_object(path, ("format_version",), _LEFT_BY_A_RUN)
+        version = values["format_version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise FcitError(
+                f"{path} has format version {version!r}, this fcit-plugin reads version {FORMAT_VERSION}; upgrade fcit-plugin."
+            )
+        if version != FORMAT_VERSION:
+            raise FcitError(
+                f"{self.path} has format version {version!r}, this fcit-plugin reads version {FORMAT_VERSION} only; run its "
+                "recipe again, or use the version of fcit-plugin that wrote it."
+            )
+        require(values, _MANIFEST, path)
+        return values
+
+    @cached_property
+    def scenario(self) -> "Scenario":
+        """The stages of the folder's run.
+
+        Raises:
+            FcitError: The manifest is damaged, or not that of a run.
+        """
+        from ..scenario.tasks import Scenario  # with NumPy
+
+        require(self.manifest, ("scenario", "rounds"), self.path / MANIFEST, _LEFT_BY_A_RUN)
+        return Scenario.from_dict(self.manifest["scenario"])
+
+    def finished_scenario(self) -> "Scenario":
+        """The stages of the folder's run, behind which others can come.
+
+        Raises:
+            FcitError: The run has not finished.
+        """
+        stage, round, count = self.manifest["stage"], self.manifest["round"], self.scenario.num_stages
+        if (stage, round) != (count, 0):
+            raise FcitError(
+                f"{self.path} holds a run in its stage {stage}, round {round}, of {count} stages; let it finish, "
+                "and name its output folder."
+            )
+        return self.scenario
+
+    @property
+    def adapter_config_file(self) -> Path:
+        """Where PEFT's configuration of the subspaces is; all have the same."""
+        return self.path / subspace_folder(0) / ADAPTER_CONFIG
+
+    @cached_property
+    def adapter_config(self) -> dict[str, Any]:
+        """PEFT's configuration of the subspaces.
+
+        Raises:
+            FcitError: There is not a subspace yet, or the file is missing or damaged.
+        """
+        self.check_trained()
+        return read_object(self.adapter_config_file, _ADAPTER_CONFIG)
+
+    def progress(self) -> Progress:
+        """How far the folder's run has come; nothing of that in a folder that ``fcit-cli join`` has made.
+
+        Returns:
+            An object of the caller's own, for a run that goes on adds to it.
+
+        Raises:
+            FcitError: The file is missing or damaged.
+        """
+        path = self.path / PROGRESS
+        if "joined" in self.manifest and not path.is_file():
+            return Progress()
+        return Progress.from_dict(read_object(path, [item.name for item in fields(Progress)]))
+
+    def check_trained(self) -> None:
+        """Check that there is a subspace.
+
+        Raises:
+            FcitError: There is none.
+        """
+        if not self.manifest["subspaces"]:
+            raise FcitError(f"{self.path} holds no subspace yet; run at least one round first.")
+
+    def check(self) -> None:
+        """Check the folder as far as the manifest, the tokens and the heads of its files tell, which is quick.
+
+        Raises:
+            FcitError: As :meth:`load` does.
+        """
+        from .server_state import check_files
+
+        check_files(self.path, self.manifest)
+        if self.manifest["subspaces"]:
+            read_object(self.adapter_config_file, _ADAPTER_CONFIG)
+
+    def load(self) -> "ServerState":
+        """The server's state.
+
+        Raises:
+            FcitError: The manifest cannot be read, or a file is missing or corrupt; the sentence names it.
+        """
+        from .server_state import read_state
+
+        return read_state(self.path, self.manifest)
