@@ -27,6 +27,7 @@ import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from runs import fresh_process, run_recipe
+from strangers import install  # noqa: F401  (a fixture)
 from transformers import AutoModelForCausalLM
 
 from fcit_plugin import plugins

@@ -7,7 +7,7 @@ What the clients learned is the product B_c A_c, and p_c is each one's share of 
 is not the product of the mean factors; the ways below differ in what they do about that.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -126,7 +126,7 @@ class Svd(LoraAggregation):
         combined = {}
         for b, a in layer_keys(start).values():
             rank, products = start[a].shape[0], products_of(members, (b, a))
-            length = sum(share * right.square().sum() for share, (_, right) in products).div(rank).sqrt()
+            length = _sum(share * right.square().sum() for share, (_, right) in products).div(rank).sqrt()
             u, s, vt = truncated(sum_of_pairs(products), rank)
             length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
             combined[a] = _as(start[a], length * vt)
@@ -151,10 +151,11 @@ class Exact(LoraAggregation):
 
     def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
         """See :meth:`LoraAggregation.combine`."""
-        subspace, residual = {}, {}
+        subspace: Tensors = {}
+        residual: dict[str, Pair] = {}
         for layer, keys in layer_keys(start).items():
             *others, (_, last) = products = products_of(members, keys)
-            b, a = (sum(share * found[side] for share, found in products) for side in range(2))
+            b, a = (_sum(share * found[side] for share, found in products) for side in range(2))
             subspace |= {key: _as(start[key], mean) for key, mean in zip(keys, (b, a), strict=True)}
             if others:
                 residual[layer] = sum_of_pairs((share, (left - b, right - last[1])) for share, (left, right) in others)
@@ -179,6 +180,10 @@ class Stack(LoraAggregation):
         return AggregationResult(
             fresh, {layer: sum_of_pairs(products_of(members, keys)) for layer, keys in layer_keys(start).items()}
         )
+
+
+def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    return sum(parts, torch.zeros(()))
 
 
 def _as(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ class BaseWeights:
         for name, module in model.named_modules():
             if isinstance(module, LoraLayer) and ADAPTER in module.scaling:
                 layer = name.removeprefix("base_model.model.")
-                weight = module.get_base_layer().weight
+                weight = module.get_base_layer().get_parameter("weight")
                 _check(layer, weight, shared=uses[id(weight)] > 1)
                 self._weights[layer], self._scales[layer] = weight, module.scaling[ADAPTER]
         self._loaded = {layer: weight.detach().to("cpu", copy=True) for layer, weight in self._weights.items()}

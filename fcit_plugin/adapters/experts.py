@@ -55,7 +55,9 @@ def divide(model: nn.Module, adapter: str, num_experts: int) -> None:
                 raise FcitError(
                     f"`lora_rank: {module.r[adapter]}` cannot be divided into {num_experts} experts (`fcit_num_experts`)."
                 )
-            module.lora_A[adapter] = Experts(module.lora_A[adapter], num_experts)
+            factor = module.lora_A[adapter]
+            assert isinstance(factor, nn.Linear)
+            module.lora_A[adapter] = Experts(factor, num_experts)
 
 
 def num_experts(subspace: Tensors) -> int | None:

@@ -7,6 +7,8 @@ has no backward, so no gradient passes through the layer from then on, of which 
 and trains in turn.
 """
 
+from operator import attrgetter
+
 from torch import nn
 
 #: What bitsandbytes' own layers remember of the processor: whether they may pack.
@@ -27,4 +29,5 @@ def keep_unpacked(model: nn.Module, trains: bool) -> None:
 
 
 def _can_be_packed(layer: nn.Module) -> bool:
-    return layer.out_features % _ROWS == 0 and layer.in_features % layer.weight.blocksize == 0
+    outputs, inputs, block = attrgetter("out_features", "in_features", "weight.blocksize")(layer)
+    return bool(outputs % _ROWS == 0 and inputs % block == 0)

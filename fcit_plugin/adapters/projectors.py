@@ -60,11 +60,12 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
         FcitError: The sentence says why.
     """
     advice = "train it with `fcit_method: disco`, or with `freeze_multi_modal_projector: true`."
-    if model.config.model_type not in FAMILIES:
+    kind = getattr(model.config, "model_type", None)
+    if kind not in FAMILIES:
         raise FcitError(
             "Subspaces with projectors of their own (`fcit_method`) are for models of the types "
             f"{', '.join(FAMILIES)}, where each image token is one of the projector's features; this one is "
-            f"{model.config.model_type}: {advice}"
+            f"{kind}: {advice}"
         )
     check_one_module(model, keys)
     if any(hasattr(parameter, "ds_id") for parameter in model.get_submodule(module_of(keys)).parameters()):
@@ -123,7 +124,7 @@ class OwnProjectors:
         """The projector gives its own features again."""
         self._handle.remove()
 
-    def _mixed(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+    def _mixed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
         like = next(module.parameters())
         flat = output.reshape(-1, output.shape[-1]).float()
         weights = self._weights_of(len(flat)).to(flat.device, torch.float32).clamp(min=0)
@@ -140,6 +141,6 @@ def _copy_of(module: nn.Module, state: Tensors) -> nn.Module:
     """A module of its own with these weights, without what accelerate has hung on the model's."""
     from accelerate.hooks import remove_hook_from_module  # recipes are checked without it
 
-    own = remove_hook_from_module(copy.deepcopy(module), recurse=True)
+    own: nn.Module = remove_hook_from_module(copy.deepcopy(module), recurse=True)
     own.load_state_dict(state)
     return own.requires_grad_(False).eval()

@@ -36,6 +36,18 @@ def stack(subspaces: Sequence[Tensors]) -> Tensors:
     return {key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]}
 
 
+def lora_config(model: PeftModel) -> LoraConfig:
+    """The configuration of a model's adapter :data:`ADAPTER`.
+
+    Raises:
+        TypeError: It is no LoRA.
+    """
+    config = model.peft_config[ADAPTER]
+    if not isinstance(config, LoraConfig):
+        raise TypeError(f"the adapter is a {type(config).__name__}, not a LoRA")
+    return config
+
+
 def scale_of(config: LoraConfig) -> float:
     """s, by which a LoRA's product is multiplied."""
     return config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
@@ -45,7 +57,9 @@ def stacked_config(config: LoraConfig, num_subspaces: int) -> LoraConfig:
     """The PEFT configuration of the stacked adapter: rank K r at the scale s of one subspace."""
     scale = scale_of(config)
     rank = config.r * num_subspaces
-    return dataclasses.replace(config, r=rank, lora_alpha=scale * rank, use_rslora=False, lora_dropout=0.0, inference_mode=True)
+    stacked = dataclasses.replace(config, r=rank, use_rslora=False, lora_dropout=0.0, inference_mode=True)
+    stacked.lora_alpha = scale * rank  # type: ignore[assignment]  # PEFT divides by the rank, whole or not
+    return stacked
 
 
 class Activation:
@@ -99,11 +113,13 @@ class Activation:
                 f"The projector gives {total} image features for prompts with {sum(counts)} image tokens: which image is whose "
                 "cannot be told; train this model with `fcit_method: disco`."
             )
-        return weights.repeat_interleave(torch.tensor(counts, device=weights.device) * times, dim=0)
+        times_each = torch.tensor(counts, device=weights.device) * times
+        of_features: torch.Tensor = weights.repeat_interleave(times_each, dim=0)
+        return of_features
 
-    def __call__(self, module: nn.Module, inputs: tuple, middle: torch.Tensor) -> torch.Tensor:
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], middle: torch.Tensor) -> torch.Tensor:
         """Forward hook of Acat: scale the middle, [batch, length, K r]."""
-        gate = getattr(self._own, "gate", None)
+        gate: torch.Tensor | None = getattr(self._own, "gate", None)
         if gate is None:
             raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread.")
         if gate.device != middle.device or gate.dtype != middle.dtype:  # once a batch, not once a layer
@@ -132,7 +148,7 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
     Raises:
         FcitError: The subspaces do not fit the model.
     """
-    config = model.peft_config[ADAPTER]
+    config = lora_config(model)
     model.add_adapter(STACKED, stacked_config(config, len(subspaces)))
     if (experts := num_experts(subspaces[0])) is not None:
         divide(model, STACKED, experts)
@@ -172,7 +188,7 @@ def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, LoraLayer) and STACKED in module.lora_B:
-                factor = module.lora_B[STACKED].weight
+                factor = module.lora_B[STACKED].get_parameter("weight")
                 factor.mul_(gate.to(factor.device, factor.dtype))
 
 
@@ -183,7 +199,7 @@ def frozen_beside(model: PeftModel, subspaces: Sequence[Tensors]) -> Iterator[No
         yield
         return
     trainable = _trainable(model)
-    model.add_adapter(STACKED, stacked_config(model.peft_config[ADAPTER], len(subspaces)))
+    model.add_adapter(STACKED, stacked_config(lora_config(model), len(subspaces)))
     _fill(model, subspaces)
     model.base_model.set_adapter([ADAPTER, STACKED])
     _restore(model, trainable)

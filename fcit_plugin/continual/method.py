@@ -1,16 +1,19 @@
 """What a continual method may change; by itself it is sequential federated tuning of one LoRA."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import torch
 from torch import nn
+from typing_extensions import TypeVar
 
 from ..adapters.lora import Tensors
 from ..knowledge.organizer import Organizer, SingleSubspace
 from .terms import BatchTerm, GradientTerm
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from ..adapters.aggregation import LoraAggregation
     from ..arguments import FcitArguments
     from ..state.server_state import ServerState
@@ -38,7 +41,8 @@ class TrainedModel(Protocol):
         ...
 
 
-OptionsT = TypeVar("OptionsT")
+#: The dataclass of a method's own keys; a method without any need not say.
+OptionsT = TypeVar("OptionsT", default=Any)
 
 
 class ContinualMethod(Generic[OptionsT]):
@@ -113,7 +117,7 @@ class ContinualMethod(Generic[OptionsT]):
 
     # the client's side
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: "PeftModel") -> None:
         """Change the model that trains, once, after it was loaded."""
 
     def frozen_subspaces(self, sent: Extras) -> list[Tensors]:

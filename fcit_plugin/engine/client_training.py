@@ -38,7 +38,7 @@ from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
-from ..knowledge.image_tokens import encoder_inputs
+from ..knowledge.image_tokens import encode, encoder_inputs
 from ..knowledge.prototypes import kinds_of
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
@@ -143,7 +143,7 @@ class LocalTrainer:
         if task not in self._embedded:
             data = self.task(task)
             samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pixels_of(data))
-            self._embedded[task] = self.encoder.encode(samples)
+            self._embedded[task] = encode(self.encoder, samples)
         records = self.records(client, task)
         embedded = self._embedded[task][records]
         mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)

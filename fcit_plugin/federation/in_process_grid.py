@@ -53,13 +53,12 @@ class InProcessGrid(Grid):
         self._clock = clock
         self._replies: dict[str, list[Message]] = {}
 
-    def set_run(self, run) -> None:
+    def set_run(self, run: object) -> None:
         """There is one run."""
 
     @property
-    def run(self):
-        """There is one run, without a record of it."""
-        return None
+    def run(self) -> None:  # type: ignore[override]  # there is one run, without a record of it
+        """See :class:`flwr.serverapp.Grid`."""
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None

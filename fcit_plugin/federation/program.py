@@ -52,7 +52,8 @@ class Program:
     @cached_property
     def aggregation(self) -> LoraAggregation:
         """What becomes of the clients' LoRA factors."""
-        return self.args.part("lora_aggregations").load()()
+        aggregation: LoraAggregation = self.args.part("lora_aggregations").load()()
+        return aggregation
 
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""
@@ -106,7 +107,7 @@ class Program:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""
         wants = {*self.method.wants(state.stage, state.round), *self.rules(state).wants}
         numbers = sum(value.numel() for value in (*self.blank.values(), *state.shared.values())) * (1 + len(wants))
-        dimension = state.tokens.sums.shape[1]
+        dimension = int(state.tokens.sums.shape[1])
         numbers += dimension + (MAX_KINDS * (dimension + 2) if self.method.reports_kinds else 0)
         return 4 * numbers + 2**20
 

@@ -361,7 +361,7 @@ def _differ(value: Any, fresh: Any) -> bool:
         return value is not None
     if isinstance(value, torch.Tensor):
         return not torch.equal(value, fresh)
-    return type(value).__eq__ is not object.__eq__ and value != fresh
+    return type(value).__eq__ is not object.__eq__ and value != fresh  # type: ignore[comparison-overlap]
 
 
 def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:

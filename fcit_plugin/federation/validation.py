@@ -369,7 +369,8 @@ def _numbers(array: Array, shape: tuple[int, ...], what: str, dtype: str = "floa
     length = len(headers[0]) + np.dtype(dtype).itemsize * math.prod(shape)
     if len(data) != length:
         raise Unusable(f"{what} has {len(data)} bytes, not {length}")
-    return np.load(BytesIO(data), allow_pickle=False)
+    numbers: np.ndarray = np.load(BytesIO(data), allow_pickle=False)
+    return numbers
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -2,18 +2,14 @@
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FcitError
 from .identity_tokens import SubspaceTokens
+from .image_tokens import Encoder, Samples, encode
 from .prototypes import nearest_cosines
 from .vectors import unit
-
-if TYPE_CHECKING:
-    from .encoders import IdentityEncoder
-    from .image_tokens import ImageEncoder, Samples, TextAndImageEncoder
 
 
 def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -23,7 +19,8 @@ def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         left: [n, D].
         right: [K, D].
     """
-    return unit(left) @ unit(right).T
+    cosines: np.ndarray = unit(left) @ unit(right).T
+    return cosines
 
 
 def activation_weights(
@@ -76,7 +73,8 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
         weights = np.broadcast_to(used.astype(np.float64), cosines.shape)
     else:
         raise FcitError(f"Unknown activation {mode!r}; valid: softmax, argmax, cosine, concat.")
-    return weights.astype(np.float32)
+    found: np.ndarray = weights.astype(np.float32)
+    return found
 
 
 class Router:
@@ -93,7 +91,7 @@ class Router:
 
     def __init__(
         self,
-        encoder: "IdentityEncoder | ImageEncoder | TextAndImageEncoder",
+        encoder: Encoder,
         tokens: SubspaceTokens,
         mode: str,
         temperature: float,
@@ -106,14 +104,14 @@ class Router:
         self.fallback = fallback
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
-    def weights(self, samples: "Sequence[str] | Samples") -> np.ndarray:
+    def weights(self, samples: Sequence[str] | Samples) -> np.ndarray:
         """Weights of the subspaces for each sample, float32 [n, K].
 
         Args:
-            samples: Instructions, or what else the encoder takes (:func:`fcit_plugin.knowledge.image_tokens.shown`).
+            samples: Instructions, or what else the encoder takes (:func:`fcit_plugin.knowledge.image_tokens.encoder_inputs`).
         """
         with self._encoding:
-            embedded = self.encoder.encode(samples)
+            embedded = encode(self.encoder, samples)
         return self.weights_of(embedded)
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:

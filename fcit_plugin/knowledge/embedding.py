@@ -1,13 +1,17 @@
 """The default identity encoder: the frozen base model's own input embeddings."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..adapters.lora import whole_weight
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Rows of the embedding from which its common directions are found; a larger vocabulary is sampled evenly.
 _MAX_ROWS = 16_384
@@ -29,19 +33,19 @@ class EmbeddingEncoder:
         center: Whether to take away what all instructions share.
     """
 
-    def __init__(self, embedding: torch.nn.Embedding, tokenizer, center: bool = False) -> None:
+    def __init__(self, embedding: torch.nn.Module, tokenizer: "PreTrainedTokenizerBase", center: bool = False) -> None:
         self.embedding = embedding
         self.tokenizer = tokenizer
         self.center = center
         if center:
-            with whole_weight(embedding.weight) as weight:
+            with whole_weight(embedding.get_parameter("weight")) as weight:
                 self._mean, self._directions = common_directions(weight)
             self._rarity = rarity([self._ids(text) for text in reference_instructions()])
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Identity tokens of the texts, float32 [n, D]."""
-        with whole_weight(self.embedding.weight) as weight:
+        with whole_weight(self.embedding.get_parameter("weight")) as weight:
             return np.stack([self._token(weight, self._ids(text)).cpu().numpy() for text in texts])
 
     @torch.no_grad()
@@ -50,7 +54,7 @@ class EmbeddingEncoder:
 
         An identity token is the weighted mean of its tokens' vectors.
         """
-        with whole_weight(self.embedding.weight) as weight:
+        with whole_weight(self.embedding.get_parameter("weight")) as weight:
             rows = weight.float()
             if not self.center:
                 return rows.cpu(), torch.ones(len(rows))
@@ -62,7 +66,8 @@ class EmbeddingEncoder:
         return torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
+        return ids
 
     def _token(self, weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
         if not ids:  # some tokenizers make nothing of white space
@@ -87,7 +92,7 @@ def common_directions(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return mean, directions[:, -max(3, weight.shape[1] // 100) :]
 
 
-def rarity(documents: Sequence[Sequence[int]]):
+def rarity(documents: Sequence[Sequence[int]]) -> Callable[[int], float]:
     """Inverse document frequency of token ids, as a function: log((2 + R) / (1 + df)), always above 0.
 
     Args:

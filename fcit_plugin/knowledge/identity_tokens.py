@@ -85,7 +85,8 @@ class SubspaceTokens:
     @property
     def tokens(self) -> np.ndarray:
         """float32 [K, D], g_k = sum_k / N_k; zeros where N_k = 0."""
-        return (self.sums.astype(np.float64) / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
+        tokens: np.ndarray = (self.sums.astype(np.float64) / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
+        return tokens
 
     def as_kinds(self) -> tuple[Prototypes, ...]:
         """What the tokens are where nothing is known but means: one kind for each subspace in use, none for the others."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -59,8 +59,8 @@ class ImageEncoder:
         """Identity tokens of the samples, float32 [n, D]."""
         rows = np.zeros((len(samples), self.features.width), np.float32)
         for start in range(0, len(samples), self.batch_size):
-            at_hand = {i: samples.pixels[i] for i in range(start, min(start + self.batch_size, len(samples)))}
-            at_hand = {i: pixels for i, pixels in at_hand.items() if pixels is not None}
+            asked = range(start, min(start + self.batch_size, len(samples)))
+            at_hand = {i: pixels for i in asked if (pixels := samples.pixels[i]) is not None}
             if at_hand:
                 found = self._features(torch.cat([*at_hand.values()])) - self.center
                 ends = np.cumsum([len(pixels) for pixels in at_hand.values()])
@@ -68,7 +68,7 @@ class ImageEncoder:
         return rows
 
     def _features(self, pixels: torch.Tensor) -> np.ndarray:
-        return torch.cat([self.features(part) for part in pixels.split(self.batch_size)]).numpy()
+        return torch.cat([self.features(part) for part in torch.split(pixels, self.batch_size)]).numpy()
 
 
 class TextAndImageEncoder:
@@ -89,11 +89,15 @@ class TextAndImageEncoder:
     def encode(self, samples: Samples) -> np.ndarray:
         """Identity tokens of the samples, float32 [n, D of the text + D of the image]."""
         halves = unit(self.text.encode(samples.texts)), unit(self.image.encode(samples))
-        return (np.concatenate(halves, axis=1) / np.sqrt(2)).astype(np.float32)
+        tokens: np.ndarray = (np.concatenate(halves, axis=1) / np.sqrt(2)).astype(np.float32)
+        return tokens
+
+
+Encoder: TypeAlias = "IdentityEncoder | ImageEncoder | TextAndImageEncoder"
 
 
 def encoder_inputs(
-    encoder: "IdentityEncoder | ImageEncoder | TextAndImageEncoder",
+    encoder: Encoder,
     texts: Sequence[str],
     pixels: Callable[[], Sequence[torch.Tensor | None]],
 ) -> Sequence[str] | Samples:
@@ -107,6 +111,21 @@ def encoder_inputs(
     return Samples(texts, pixels()) if isinstance(encoder, (ImageEncoder, TextAndImageEncoder)) else texts
 
 
-def token_width(encoder: "IdentityEncoder | ImageEncoder | TextAndImageEncoder") -> int:
+def encode(encoder: Encoder, inputs: Sequence[str] | Samples) -> np.ndarray:
+    """Identity tokens of some samples, float32 [n, D].
+
+    Args:
+        encoder: The encoder.
+        inputs: What :func:`encoder_inputs` gives for it.
+    """
+    if isinstance(encoder, (ImageEncoder, TextAndImageEncoder)):
+        if isinstance(inputs, Samples):
+            return encoder.encode(inputs)
+    elif not isinstance(inputs, Samples):
+        return encoder.encode(inputs)
+    raise TypeError(f"a {type(encoder).__name__} was given a {type(inputs).__name__}")
+
+
+def token_width(encoder: Encoder) -> int:
     """D, the length of an encoder's tokens."""
-    return encoder.encode(encoder_inputs(encoder, ["."], lambda: [None])).shape[1]
+    return int(encode(encoder, encoder_inputs(encoder, ["."], lambda: [None])).shape[1])

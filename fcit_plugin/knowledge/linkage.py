@@ -117,4 +117,5 @@ def _any_linked(take: Take, one: np.ndarray, other: np.ndarray, threshold: float
 
 
 def _angle(cosine: np.ndarray | float) -> np.ndarray:
-    return np.arccos(np.clip(cosine, -1.0, 1.0))
+    angle: np.ndarray = np.arccos(np.clip(cosine, -1.0, 1.0))
+    return angle

@@ -268,7 +268,8 @@ def _mean_token(cluster: Sequence[ClientToken]) -> np.ndarray:
     """Mean token of a cluster, sum q_c m_c / sum q_c, float64 [D]."""
     weight = np.array([c.count for c in cluster], np.float64)
     total = sum(weight[block] @ _means([cluster[i] for i in block]).astype(np.float64) for block in blocks(len(cluster)))
-    return total / weight.sum()
+    mean: np.ndarray = total / weight.sum()
+    return mean
 
 
 def _examples(clients: Iterable[ClientToken]) -> int:
@@ -286,7 +287,8 @@ def _in_order(clients: Iterable[ClientToken]) -> list[ClientToken]:
 
 def _cosines(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Cosines of [n, D] or [D] to [n, D] or [1, D], float64 [n]; row by row, so each is the same whatever the others are."""
-    return (unit(rows) * unit(means)).sum(axis=-1)
+    cosines: np.ndarray = (unit(rows) * unit(means)).sum(axis=-1)
+    return cosines
 
 
 def _check_dimension(mean: np.ndarray, dimension: int, whose: str) -> None:

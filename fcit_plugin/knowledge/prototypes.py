@@ -58,7 +58,8 @@ def prototypes_of(
     np.fill_diagonal(near, True)  # a cosine of a vector to itself may be rounded to less than 1
     left = np.ones(len(embedded), bool)
     reach = near @ weights  # of each vector: what is left within the threshold of it weighs
-    means, sizes = [], []
+    means: list[np.ndarray] = []
+    sizes: list[np.int64] = []
     while left.any() and len(means) != most:
         heaviest = np.where(left, reach, -1).argmax()
         group = near[heaviest] & left

@@ -1,23 +1,32 @@
 """What an identity token is made of (``fcit_identity_source``): the instruction, the image, or both."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
-from .encoders import IdentityEncoder, make_encoder, token_dimension
-from .image_tokens import ImageEncoder, TextAndImageEncoder
+from .encoders import make_encoder, token_dimension
+from .image_tokens import Encoder, ImageEncoder, TextAndImageEncoder
 from .reference_images import reference_images
 from .vision_tower import VisionTower, tower_width
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: Pixel values [m, 3, H, W] of m images.
 Read = Callable[[Sequence[Image.Image]], torch.Tensor]
 
 
 def make_source(
-    source: str, name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer: Any, read: Read
-) -> IdentityEncoder | ImageEncoder | TextAndImageEncoder:
+    source: str,
+    name: str,
+    pooling: str,
+    center: bool,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    read: Read,
+) -> Encoder:
     """The encoder of a recipe's identity tokens.
 
     Args:
@@ -40,7 +49,9 @@ def make_source(
     return TextAndImageEncoder(make_encoder(name, pooling, center, model, tokenizer), image)
 
 
-def source_dimension(source: str, name: str, pooling: str, center: bool, model: torch.nn.Module, tokenizer: Any) -> int:
+def source_dimension(
+    source: str, name: str, pooling: str, center: bool, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+) -> int:
     """D of a recipe's identity tokens, from shapes alone; the arguments are those of :func:`make_source`.
 
     Raises:

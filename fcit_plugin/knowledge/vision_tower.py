@@ -3,11 +3,15 @@
 Known is LLaVA's layout: every image is one row of ``pixel_values``, and stands in the prompt as equally many image tokens.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import FcitError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 def check_family(config: Any, source: str) -> None:
@@ -37,7 +41,7 @@ def _layers(config: Any) -> list[int]:
 
 def tower_width(config: Any) -> int:
     """D, the length of a feature, from a LLaVA model's configuration."""
-    return config.vision_config.hidden_size * len(_layers(config))
+    return int(config.vision_config.hidden_size) * len(_layers(config))
 
 
 class VisionTower:
@@ -47,8 +51,13 @@ class VisionTower:
         model: A LLaVA model, with or without PEFT's wrapper.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    def __init__(self, model: "PreTrainedModel | PeftModel") -> None:
+        from peft import PeftModel
+        from transformers import LlavaForConditionalGeneration
+
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        if not isinstance(base, LlavaForConditionalGeneration):
+            raise TypeError(f"A {type(base).__name__} has no vision tower that is known.")
         self.tower = base.model.vision_tower
         self.layers = _layers(base.config)
         self.skips_first = base.config.vision_feature_select_strategy == "default"
@@ -82,7 +91,8 @@ def image_tokens_by_row(ids: torch.Tensor, config: Any) -> list[int] | None:
     token, video = (getattr(config, f"{kind}_token_id", None) for kind in ("image", "video"))
     if token is None or (video is not None and (ids == video).any()):
         return None
-    return (ids == token).sum(dim=1).tolist()
+    counts: list[int] = (ids == token).sum(dim=1).tolist()
+    return counts
 
 
 def images_by_row(
@@ -114,5 +124,5 @@ def images_by_row(
             "within an image, raise `cutoff_len`."
         )
     seen = (marks & mask.bool()).any(dim=1).tolist()
-    rows = pixels.split((tokens // per_image).tolist())
+    rows = torch.split(pixels, (tokens // per_image).tolist())
     return [row if shown else None for row, shown in zip(rows, seen, strict=True)]

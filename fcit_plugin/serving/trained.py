@@ -21,7 +21,7 @@ from ..data.pipeline import records_of
 from ..data.pixels import LazyPixels, PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
-from ..knowledge.image_tokens import encoder_inputs, token_width
+from ..knowledge.image_tokens import encode, encoder_inputs, token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..state.folder import StateFolder
@@ -183,5 +183,5 @@ class TrainedRun:
                 f"`fcit_identity_source: {source}`; name a dataset with images, or set `fcit_export_weights`."
             )
         router = make_router()
-        embedded = router.encoder.encode(encoder_inputs(router.encoder, texts, lambda: LazyPixels(images, pixels)))
+        embedded = encode(router.encoder, encoder_inputs(router.encoder, texts, lambda: LazyPixels(images, pixels)))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

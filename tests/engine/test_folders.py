@@ -168,7 +168,7 @@ def test_an_update_holds_only_what_may_leave_a_client(carrier):
     [
         ({"seed": 7}, "`seed` is 7, but the state .* was made with 42"),
         ({"fcit_identity_center": False}, "`fcit_identity_center` is False, but the state .* was made with True"),
-        ({"fcit_method": "sequential"}, "`fcit_method` is 'fedavg', but the state .* was made with 'disco'"),
+        ({"fcit_method": "sequential"}, "`fcit_method` is 'sequential', but the state .* was made with 'disco'"),
     ],
 )
 def test_a_site_with_another_recipe_than_the_server_is_refused(text_recipe, run, tmp_path, changes, sentence):

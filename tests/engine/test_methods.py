@@ -163,7 +163,9 @@ def test_a_dry_run_counts_the_bytes_and_steps_that_the_run_then_takes(method, ou
     report = report_of(output)
     assert plan["bytes_down"] == report["bytes_down"]
     told = report["bytes_up"] - plan["bytes_up"]
-    if METHODS[method].reports_kinds:  # how many is not known without weights: the plan says so, and how many bytes at most
+    if (
+        METHODS[method].load().reports_kinds
+    ):  # how many is not known without weights: the plan says so, and how many bytes at most
         most = next(
             int(found[1].replace(",", "")) for note in plan["notes"] if (found := re.search(r"up to ([\d,]+) more", note))
         )

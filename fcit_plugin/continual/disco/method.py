@@ -1,12 +1,16 @@
 """DISCO: dynamic knowledge organization, a subspace for each kind of instruction (arXiv 2503.12897)."""
 
-from torch import nn
+from typing import TYPE_CHECKING
+
 from typing_extensions import override
 
 from ...adapters.lora import shared_parameters
 from ...adapters.projectors import check_projector
 from ...knowledge.organizer import Organizer
 from ..method import ContinualMethod
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class Disco(ContinualMethod[None]):
@@ -37,6 +41,6 @@ class DiscoPlus(Disco):
     keeps_projectors = True
 
     @override
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: "PeftModel") -> None:
         if shared := shared_parameters(model):
             check_projector(model.get_base_model(), shared)

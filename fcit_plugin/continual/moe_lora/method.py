@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from torch import nn
 from typing_extensions import override
 
 from ...adapters.lora import ADAPTER
@@ -10,6 +9,8 @@ from ..method import ContinualMethod
 from .options import MoeLoraOptions
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from ...adapters.aggregation import LoraAggregation
 
 
@@ -29,7 +30,7 @@ class MoeLora(ContinualMethod[MoeLoraOptions]):
         return super().refuses(aggregation) if trains_a else "has its routers beside the factors A, which are not trained"
 
     @override
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: "PeftModel") -> None:
         from ...adapters.experts import divide  # only now: recipes are checked without PEFT
 
         divide(model, ADAPTER, self.options.fcit_num_experts)
