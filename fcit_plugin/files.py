@@ -266,4 +266,4 @@ def load_tensors(path: Path, framework: str = "pt") -> dict[str, Any]:
         FcitError: The file is missing or corrupt; the sentence names it.
     """
     with open_tensors(path, framework) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary

@@ -72,5 +72,6 @@ def _check(session: Session, trained: TrainedRun) -> None:
     for key in _SCALE:
         if theirs.get(key) != ours.get(key):
             raise FcitError(
-                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in {trained.source.adapter_config_file}; give the run's own."
+                f"`{key}` is {ours.get(key)!r} in the recipe and {theirs.get(key)!r} in "
+                f"{trained.source.adapter_config_file}; give the run's own."
             )

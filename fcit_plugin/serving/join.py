@@ -155,7 +155,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         stage=first.stage + second.stage,
         tasks=[dict(row) for row in tasks],
         rounds=rounds,
-        projectors=[weighted_mean(rows, by) for rows, by in zip(projectors, weights)],
+        projectors=[weighted_mean(rows, by) for rows, by in zip(projectors, weights, strict=True)] if keeps else [],
     )
     return Joined(state, places, len(first.subspaces))
 

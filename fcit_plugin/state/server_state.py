@@ -172,7 +172,7 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(folder / RULES, "np") if manifest["server_rules"] else {}
     rounds = Counter({k: entry["rounds"] for k, entry in enumerate(manifest["subspaces"])})
-    for path, projector in zip(own, projectors):
+    for path, projector in zip(own, projectors, strict=True):
         check_keys(shared, projector, f"projector in {path}")
         check_shapes(shared, projector, f"projector in {path}")
     where = (manifest["stage"], manifest["round"])

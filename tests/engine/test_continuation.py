@@ -135,7 +135,7 @@ def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp
 
     progress = json.loads((moved / "progress.json").read_text())
     (moved / "progress.json").write_text(json.dumps(progress | {"step": 1}))
-    with pytest.raises(ValueError, match="the fingerprint of the run in `adapter_name_or_path` was '[0-9a-f]+' and is "):
+    with pytest.raises(ValueError, match=r"the fingerprint of the run in `adapter_name_or_path` was '[0-9a-f]+' and is "):
         run_recipe(again)
 
 

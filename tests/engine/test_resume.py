@@ -193,7 +193,7 @@ def test_another_base_model_of_the_same_shape_is_refused(whole, keys, text_model
     weights = load_file(model / "model.safetensors")
     weights["lm_head.weight"] = weights["lm_head.weight"] + 0.5
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="the fingerprint of `model_name_or_path` was '[0-9a-f]+' and is "):
+    with pytest.raises(ValueError, match=r"the fingerprint of `model_name_or_path` was '[0-9a-f]+' and is "):
         run_recipe(keys | {"model_name_or_path": str(model)})
 
 

@@ -1,4 +1,4 @@
-"""What a state folder says about itself: read once, without torch, and refused in one sentence where it is not as it should be."""
+"""What a state folder says about itself: read once, without torch, refused in one sentence where it is amiss."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def test_it_is_read_once_and_only_what_is_asked_for(folder):
     (folder / "fcit_manifest.json").unlink()
     held.adapter_config_file.unlink()
     assert held.manifest["method"] == "disco" and held.adapter_config == CONFIG
-    with pytest.raises(ValueError, match="adapter_model.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is missing"):
         held.load()
 
 
@@ -64,7 +64,7 @@ def test_a_folder_without_subspaces_or_without_stages_says_so(tmp_path):
     for read in (held.check_trained, lambda: held.adapter_config):
         with pytest.raises(ValueError, match=f"{tmp_path} holds no subspace yet; run at least one round first"):
             read()
-    with pytest.raises(ValueError, match="fcit_manifest.json lacks scenario, rounds; name a folder that an fcit run has left"):
+    with pytest.raises(ValueError, match=r"fcit_manifest\.json lacks scenario, rounds; name a folder that an fcit run"):
         held.finished_scenario()
 
 
@@ -85,7 +85,7 @@ def test_a_check_names_the_file_that_is_missing(folder, name, says):
 
 
 def test_progress_is_the_callers_own_each_time_and_may_lack_for_joined_runs_alone(folder):
-    with pytest.raises(ValueError, match="progress.json cannot be read"):
+    with pytest.raises(ValueError, match=r"progress\.json cannot be read"):
         StateFolder(folder).progress()
     write_json(folder / "progress.json", Progress(step=3).to_dict())
     held = StateFolder(folder)
@@ -94,7 +94,7 @@ def test_progress_is_the_callers_own_each_time_and_may_lack_for_joined_runs_alon
     values = Progress().to_dict()
     del values["asked"]
     write_json(folder / "progress.json", values)
-    with pytest.raises(ValueError, match="progress.json lacks asked"):
+    with pytest.raises(ValueError, match=r"progress\.json lacks asked"):
         held.progress()
     (folder / "progress.json").unlink()
     manifest = json.loads((folder / "fcit_manifest.json").read_text())

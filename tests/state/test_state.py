@@ -185,7 +185,7 @@ def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, n
 
 def test_a_newer_format_says_to_upgrade(folder):
     edited(format_version=99)(folder / MANIFEST)
-    with pytest.raises(ValueError, match="format version 99.*upgrade fcit-plugin"):
+    with pytest.raises(ValueError, match=r"format version 99.*upgrade fcit-plugin"):
         StateFolder(folder).load()
 
 
