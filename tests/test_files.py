@@ -57,9 +57,14 @@ def test_a_folder_behind_a_link_is_filled(tmp_path, there):
 
 def test_what_came_into_the_folder_in_the_meantime_is_left_alone(tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(FcitError, match="model is not empty"), whole_folder(tmp_path / "model") as partial:
-        (partial / "weights").touch()
-        (tmp_path / "model" / "weights").write_text("mine")
+
+    def write() -> None:
+        with whole_folder(tmp_path / "model") as partial:
+            (partial / "weights").touch()
+            (tmp_path / "model" / "weights").write_text("mine")
+
+    with pytest.raises(FcitError, match="model is not empty"):
+        write()
     assert (tmp_path / "model" / "weights").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

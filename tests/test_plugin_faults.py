@@ -184,5 +184,3 @@ def test_annotations_may_be_text(install):
 def test_hookspecs_may_be_imported_whole(install):
     install("somebody", "from fcit_plugin.hookspecs import *\n")
     assert plugins.manager().has_plugin("somebody")
-
-

@@ -168,7 +168,7 @@ def _base_after(program: Program, state: ServerState) -> Tensors:
 
 
 def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]) -> int:
-    """Most answers that all evaluations generate: one a test record; after training one more if it is not a label of the set."""
+    """Most answers that all evaluations generate: one a test record, after training one more if that is no label of the set."""
     args, scenario = session.args, session.scenario
     earlier = session.earlier.progress if session.earlier is not None else Progress()
     labels = session.pipeline.label_sets(scenario.datasets_to_train(), earlier.labels)

@@ -19,9 +19,17 @@ from ..knowledge.prototypes import merged
 from ..state.folder import StateFolder
 from ..state.server_state import ServerState, save_state
 
-#: Keys of the manifest without which the two do not speak of the same weights and tokens.
-# the base model is compared by its weights: one and the same may lie elsewhere at another site
-_ALIKE = "base_fingerprint template method identity_source identity_encoder identity_pooling identity_center".split()
+#: Keys of the manifest without which the two do not speak of the same weights and tokens. The base model is compared by its
+#: weights, for one and the same may lie elsewhere at another site.
+_ALIKE = (
+    "base_fingerprint",
+    "template",
+    "method",
+    "identity_source",
+    "identity_encoder",
+    "identity_pooling",
+    "identity_center",
+)
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 

@@ -83,9 +83,9 @@ def test_a_model_in_training_gives_the_same_features_and_goes_on_training(llava_
 
 
 def test_the_mean_of_the_public_images_is_the_center(model, read, pixels):
-    center = given_to_the_projector(model, read(reference_images())).mean(axis=0)
+    mean = given_to_the_projector(model, read(reference_images())).mean(axis=0)
     samples = Samples(TEXTS[:2], [pixels[:1], pixels[1:2]])
-    for center, expected in ((True, center), (False, 0)):
+    for center, expected in ((True, mean), (False, 0)):
         encoder = make_source("image", "embedding", "mean", center, model, None, read)
         found = encoder.encode(samples)
         assert found.dtype == np.float32

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Counts, Table, one_task
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario import SETTINGS, Partition, PartitionOptions, Scenario, Task, deal
 from fcit_plugin.scenario.partition import raise_sizes, top_up
 
@@ -172,7 +173,7 @@ def test_topping_up_draws_which_records_move():
 
 
 def test_too_few_records_are_named_with_numbers_and_keys():
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         parts_of(one_task(a=99), num_clients=5, min_samples=20)
     words = ["99 records", "pool", "fcit_num_clients", "fcit_min_client_samples", "100"]
     assert [word for word in words if word not in str(caught.value)] == []

@@ -177,7 +177,7 @@ STATE_DAMAGE = [
 @pytest.mark.parametrize(("name", "damage"), STATE_DAMAGE)
 def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, name, damage):
     damage(folder / name)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(FcitError) as caught:
         StateFolder(folder).load()
     assert str(folder / name) in str(caught.value) or "format version '" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -193,7 +193,7 @@ def test_a_newer_format_says_to_upgrade(folder):
 def test_an_older_format_is_refused_with_what_to_do(folder, version):
     edited(format_version=version)(folder / MANIFEST)
     for read in (StateFolder(folder).check, StateFolder(folder).load, lambda: StateFolder(folder).scenario):
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(FcitError) as caught:
             read()
         sentence = (
             f"{folder} has format version {version}, this fcit-plugin reads version {FORMAT_VERSION} only; run its recipe"
