@@ -36,7 +36,7 @@ class TestCentralized:
         names = ["imagenet_r", "arxivqa", "iconqa", "clevr_math", "ocrvqa", "flickr30k", "figureqa", "super_clevr"]
         assert fcit.fcit_stages == [[f"fcit_{name}" for name in names]]
         assert (fcit.fcit_num_clients, fcit.fcit_clients_per_round, fcit.fcit_num_rounds) == (1, 1, 1)
-        assert (fcit.fcit_setting, fcit.fcit_method) == ("custom", "fedavg")
+        assert (fcit.fcit_setting, fcit.fcit_method) == ("custom", "sequential")
 
     @pytest.mark.parametrize(("name", "rank", "epochs"), [("fcit_llava15_7b_task", 64, 1.0), ("fcit_llava15_7b_cap", 32, 1.0)])
     def test_the_papers_recipes_get_its_total_rank_and_one_pass(self, name, rank, epochs):
