@@ -187,7 +187,7 @@ def test_a_bound_stands_beside_the_methods_under_its_own_name(text_run, text_rec
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fcit_bound": "centralized"}, "did you mean `centralized`"),
+        ({"fcit_bound": "centralised"}, "did you mean `centralized`"),
         ({"fcit_bound": "local", "fcit_eval_every": "never"}, "`fcit_bound` is there to be compared"),
         ({"fcit_bound": "local", "stage": "fcit_aggregate"}, "`fcit_bound` belongs to `stage: fcit`"),
     ],
