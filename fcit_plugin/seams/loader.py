@@ -1,7 +1,8 @@
 """Seam: ``llamafactory.data.loader`` - where our datasets are, and which instruction a prompt holds.
 
-The FCIT datasets are read from the root that the recipe names (``fcit_data_dir``), and instructions are kept for a model that is
-routed by them (see :mod:`fcit_plugin.seams.hf_engine`). Both functions see the data arguments alone, on which the parser's seam has put what they need.
+The FCIT datasets are read from the root that the recipe names (``fcit_data_dir``), and instructions are kept for a model that
+is routed by them (:mod:`.hf_engine`). Both functions see the data arguments alone, on which the parser's seam has put what they
+need.
 """
 
 import inspect

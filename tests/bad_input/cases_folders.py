@@ -147,8 +147,8 @@ MODELS = [
     model("a model without tokenizer", ("/model", "tokenizer"), remove("tokenizer*")),
     model("a model whose tokenizer is broken", ("/model", "tokenizer"), replace("tokenizer.json", b"{")),
     model("a model without weights", ("/model", "model.safetensors"), remove("*.safetensors")),
-    model("truncated weights", ("/model/model.safetensors", "sound copy"), cut("model.safetensors")),
-    model("weights that are none", ("/model/model.safetensors", "sound copy"), replace("model.safetensors", b"x" * 99)),
+    model("truncated weights", ("/model/model.safetensors", "restore it from a backup"), cut("model.safetensors")),
+    model("weights that are none", ("/model/model.safetensors", "restore it from a backup"), replace("model.safetensors", b"x" * 99)),
     model(
         "weights of another model",
         ("/model", "do not fit"),
@@ -162,9 +162,9 @@ ADAPTERS = [
     adapter("a broken manifest", (MANIFEST,), replace(MANIFEST, b"{")),
     adapter("a manifest of a newer version", (MANIFEST, "99", "upgrade"), edit_json(MANIFEST, format_version=99)),
     adapter("a run of an older version", ("/run", "version 5", "recipe again"), edit_json(MANIFEST, format_version=5)),
-    adapter("a subspace that is missing", (WEIGHTS, "sound copy"), remove(WEIGHTS)),
-    adapter("a truncated subspace", (WEIGHTS, "sound copy"), cut(WEIGHTS)),
-    adapter("a subspace file that is none", (WEIGHTS, "sound copy"), replace(WEIGHTS, b"x" * 300)),
+    adapter("a subspace that is missing", (WEIGHTS, "restore it from a backup"), remove(WEIGHTS)),
+    adapter("a truncated subspace", (WEIGHTS, "restore it from a backup"), cut(WEIGHTS)),
+    adapter("a subspace file that is none", (WEIGHTS, "restore it from a backup"), replace(WEIGHTS, b"x" * 300)),
     adapter("a subspace without a tensor", ("subspaces/0", TENSOR), edit_tensors(WEIGHTS, without_tensor), loads=True),
     adapter(
         "a subspace tensor of another shape",
@@ -174,7 +174,7 @@ ADAPTERS = [
         loads=True,
     ),
     adapter("a subspace that is not finite", (WEIGHTS, TENSOR, "not finite"), edit_tensors(WEIGHTS, nan), loads=True),
-    adapter("missing identity tokens", (TOKENS, "sound copy"), remove(TOKENS)),
+    adapter("missing identity tokens", (TOKENS, "restore it from a backup"), remove(TOKENS)),
     adapter(
         "identity tokens of fewer subspaces",
         (TOKENS, "1 tokens for 2 subspaces"),

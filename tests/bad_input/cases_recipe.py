@@ -62,7 +62,7 @@ NAMES = [
     Case("an unknown learning rate schedule", ("`lr_scheduler_type`", "`cosine`"), {"lr_scheduler_type": "cosin"}),
     Case("an unknown optimizer", ("`optim`", "adamw_torch"), {"optim": "adamv"}),
     Case("a bare no, which YAML reads as false", ("`save_strategy`", "quotes"), {"save_strategy": False}),
-    Case("an unknown dataset", ("`color`", "`color`"), {"fcit_stages": [["color"]]}),
+    Case("an unknown dataset", ("`colour`", "`color`"), {"fcit_stages": [["colour"]]}),
     Case(
         "a dataset without test records",
         ("`color_test`", "`fcit_eval_every: never`"),

@@ -165,7 +165,7 @@ def test_a_recipe_that_cannot_work_gives_one_sentence_that_names_the_key(text_re
 
 #: found once LLaMA-Factory has parsed the recipe, and still before a model is loaded
 REFUSED_BEFORE_LOADING = [
-    ({"fcit_stages": [["color"]]}, ["`color`", "`color`"]),
+    ({"fcit_stages": [["colour"]]}, ["`colour`", "`color`"]),
     ({"fcit_stages": [["color"], ["letters"]]}, ["`letters`", "`letter`"]),
     ({"fcit_stages": [["color_test"]]}, ["`color_test`", "test records", "`fcit_eval_every: never`"]),
 ]

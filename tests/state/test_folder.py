@@ -74,7 +74,7 @@ def test_a_folder_without_subspaces_or_without_stages_says_so(tmp_path):
         ("fcit_manifest.json", "cannot be read .No such file or directory.; name a folder that an fcit run has left"),
         ("identity_tokens.safetensors", "missing or corrupt"),
         ("subspaces/0/adapter_model.safetensors", "missing or corrupt"),
-        ("subspaces/0/adapter_config.json", "cannot be read .No such file or directory.; get a sound copy"),
+        ("subspaces/0/adapter_config.json", "cannot be read .No such file or directory.; restore it from a backup"),
     ],
 )
 def test_a_check_names_the_file_that_is_missing(folder, name, says):
