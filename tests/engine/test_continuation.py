@@ -252,7 +252,7 @@ def test_a_projector_that_was_trained_goes_on_too(llava_run, llava_keys, llava_m
 REFUSED = {
     "rank": ({"lora_rank": 8, "lora_alpha": 8}, ["`lora_rank` was 4 and is 8"]),
     "template": ({"template": "default"}, ["`template` was 'vicuna' and is 'default'"]),
-    "method": ({"fcit_method": "sequential"}, ["`fcit_method` was 'disco' and is 'fedavg'"]),
+    "method": ({"fcit_method": "sequential"}, ["`fcit_method` was 'disco' and is 'sequential'"]),
     "tokens": (
         {"fcit_identity_center": False, "fcit_identity_encoder": "minilm"},
         ["`fcit_identity_center` was True and is False", "`fcit_identity_encoder` was 'embedding' and is 'minilm'"],
