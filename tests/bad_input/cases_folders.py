@@ -148,7 +148,11 @@ MODELS = [
     model("a model whose tokenizer is broken", ("/model", "tokenizer"), replace("tokenizer.json", b"{")),
     model("a model without weights", ("/model", "model.safetensors"), remove("*.safetensors")),
     model("truncated weights", ("/model/model.safetensors", "restore it from a backup"), cut("model.safetensors")),
-    model("weights that are none", ("/model/model.safetensors", "restore it from a backup"), replace("model.safetensors", b"x" * 99)),
+    model(
+        "weights that are none",
+        ("/model/model.safetensors", "restore it from a backup"),
+        replace("model.safetensors", b"x" * 99),
+    ),
     model(
         "weights of another model",
         ("/model", "do not fit"),
