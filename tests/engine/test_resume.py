@@ -123,7 +123,7 @@ REFUSED = [
     ({"max_grad_norm": 0.5}, ["`max_grad_norm` was 1.0 and is 0.5"]),
     ({"max_new_tokens": 5}, ["`max_new_tokens` was 4 and is 5"]),
     ({"fcit_stages": [["color"], ["number"]]}, ["`fcit_stages` was [['color'], ['letter']] and is [['color'], ['number']]"]),
-    ({"fcit_method": "sequential"}, ["`fcit_method` was 'disco' and is 'fedavg'"]),
+    ({"fcit_method": "sequential"}, ["`fcit_method` was 'disco' and is 'sequential'"]),
     ({"fcit_num_rounds": 3}, ["`fcit_num_rounds` was 2 and is 3"]),
     ({"fcit_num_clients": 4}, ["`fcit_num_clients` was 3 and is 4"]),
     (
