@@ -138,7 +138,9 @@ def blame(error: BaseException) -> str | None:
 
 
 def _others() -> Iterator[tuple[str, Any]]:
-    return ((name, plugin) for name, plugin in manager().list_name_plugin() if name != BUILTIN and plugin is not None)
+    """The plugins of installed packages but for our own; what was registered by hand, as in a test, is nobody's package."""
+    installed = {entry.name for entry in entry_points(group=hookspecs.PROJECT)} - {BUILTIN}
+    return ((name, plugin) for name, plugin in manager().list_name_plugin() if name in installed and plugin is not None)
 
 
 def _module(plugin: Any) -> str:

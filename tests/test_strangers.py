@@ -253,8 +253,8 @@ def test_plugins_are_listed_with_who_registered_what(install, process, tmp_path)
     code = method() + "\n@hookimpl\ndef fcit_intercept_reply(request, reply):\n    return None\n"
     install("somebody", code)
     shown = process(["fcit-cli", "plugins"], {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path])}).stdout
-    assert re.search(r"^  Stranger +somebody 1.0: fcit_own \(1.5\)$", shown, re.MULTILINE)
-    assert re.search(r"^  ewc +fcit-plugin \S+: fcit_ewc_lambda \(1000\), fcit_ewc_samples \(64\)$", shown, re.MULTILINE)
+    assert re.search(r"^  Stranger +somebody 1.0 +fcit_own \(1.5\)$", shown, re.MULTILINE)
+    assert re.search(r"^  ewc +fcit-plugin \S+ +fcit_ewc_lambda \(1000\), fcit_ewc_samples \(64\)$", shown, re.MULTILINE)
     assert "replies of clients are intercepted by somebody 1.0" in shown
 
 

@@ -29,10 +29,10 @@ def stack(subspaces: Sequence[Tensors]) -> Tensors:
     """Stack subspaces along the rank: A to [K r, in], B to [out, K r].
 
     Raises:
-        FcitError: There is not a subspace.
+        FcitError: There is no subspace.
     """
     if not subspaces:
-        raise FcitError("There is not a subspace to stack.")
+        raise FcitError("There is no subspace to stack.")
     return {key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]}
 
 

@@ -175,7 +175,7 @@ class Runner:
             except ValueError as error:
                 self.failures.append(Failure(cell, str(error)))
         elif code == NOT_STARTED and cell.evaluates is not None:
-            reason = f"was not started, for there is not a finished run in {cell.evaluates.folder}."
+            reason = f"was not started, for there is no finished run in {cell.evaluates.folder}."
             self.failures.append(Failure(cell, reason))
         else:
             self.failures.append(Failure(cell, f"ended with {code}: {last_line(cell)}"))

@@ -18,7 +18,7 @@ def check_targets(model: torch.nn.Module, targets: Sequence[str], args: FcitArgu
         args: Our keys.
 
     Raises:
-        FcitError: A LoRA target matches nothing, or there is not a projector; the sentence names the key.
+        FcitError: A LoRA target matches nothing, or there is no projector; the sentence names the key.
     """
     names = [name for name, _ in model.named_modules()]
     for target in targets:

@@ -51,7 +51,7 @@ def plot_accuracy_matrices(
         title: of the picture.
 
     Raises:
-        FcitError: there is not a matrix.
+        FcitError: there is no matrix.
     """
     rows: list[Sequence[float | None]] = []
     names: list[str] = []

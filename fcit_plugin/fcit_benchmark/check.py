@@ -40,7 +40,7 @@ def check_root(root: Path) -> None:
         FcitError: It is none.
     """
     if not root.is_dir():
-        raise FcitError(f"There is not a folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
+        raise FcitError(f"There is no folder {root}; name the root of the benchmark with --root or FCIT_DATA_DIR.")
 
 
 def download_remedy(root: Path, file: str) -> str:

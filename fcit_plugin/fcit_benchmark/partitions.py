@@ -38,7 +38,7 @@ class ReleasedPartition:
 
 
 def find_partitions(root: Path, layouts: Sequence[DatasetLayout]) -> list[ReleasedPartition]:
-    """All partitions with records of the datasets; none if there is not a folder ``partitioned_data``.
+    """All partitions with records of the datasets; none if there is no folder ``partitioned_data``.
 
     Args:
         root: Root of the benchmark.

@@ -70,7 +70,7 @@ class Scenario:
                 " give it a place in a stage, or take it out of fcit_stages."
             )
         if not self.schedule:
-            raise FcitError("fcit_stages: there is not a stage; give at least one list of datasets.")
+            raise FcitError("fcit_stages: there is no stage; give at least one list of datasets.")
 
     @property
     def num_stages(self) -> int:

@@ -101,7 +101,7 @@ class StateFolder:
         """PEFT's configuration of the subspaces.
 
         Raises:
-            FcitError: There is not a subspace yet, or the file is missing or damaged.
+            FcitError: There is no subspace yet, or the file is missing or damaged.
         """
         self.check_trained()
         return read_object(self.adapter_config_file, _ADAPTER_CONFIG)

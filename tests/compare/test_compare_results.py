@@ -144,7 +144,7 @@ def test_only_what_the_file_lacks_is_run(call, lines, tmp_path):
         "task_hom/beta1/ewc/seed1": "ended with 1",
         "task_hom/beta1/ewc/seed2": "ended with 1",
         # its run has a line, but the weights that it needs are in no file
-        "task_hom/beta1/argmax/seed2": "was not started, for there is not a finished run in out/task_hom/beta1/disco/seed2.",
+        "task_hom/beta1/argmax/seed2": "was not started, for there is no finished run in out/task_hom/beta1/disco/seed2.",
     }
 
 

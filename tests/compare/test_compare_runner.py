@@ -108,7 +108,7 @@ def test_what_is_evaluated_waits_for_its_run_and_is_not_started_without_it(run):
     failures, started = run(rows, jobs=2)
     assert started == ["fails"]
     folder = run.cells[0].folder
-    assert failures["of_bad"] == f"was not started, for there is not a finished run in {folder}."
+    assert failures["of_bad"] == f"was not started, for there is no finished run in {folder}."
 
 
 def test_processes_run_side_by_side_with_their_share_of_the_cores(run):

@@ -291,7 +291,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            (["--root", "/no/such/folder"], "fcit-cli: There is not a folder /no/such/folder; name the root"),
+            (["--root", "/no/such/folder"], "fcit-cli: There is no folder /no/such/folder; name the root"),
             (["--datasets", "fcit_arxiv"], "fcit-cli: The benchmark has no dataset `fcit_arxiv`; it has fcit_imagenet_r"),
         ],
     )
