@@ -121,7 +121,7 @@ def test_manifest_log_and_progress_go_on_too(whole, second):
     progress = [json.loads((run / "progress.json").read_text()) for run in (second, whole)]
     one, other = (without(values, "seconds", "recipes") for values in progress)
     assert one == other
-    assert progress[0]["labels"]["color"] == ["blue", "green", "gray", "red"]
+    assert progress[0]["labels"]["color"] == ["blue", "gray", "green", "red"]
 
 
 def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp_path, monkeypatch):
@@ -234,7 +234,7 @@ def test_by_folders_the_finished_state_goes_on_where_the_recipe_has_more_stages(
     ]
     state = run_recipe(recipe | {"stage": "fcit_aggregate", "fcit_update_dirs": ",".join(map(str, updates))})
     assert weight_bytes(state) == weight_bytes(whole / "checkpoints" / "round-0005")
-    with pytest.raises(ValueError, match=r"is finished: .*; to go on with new tasks, put their stages behind"):
+    with pytest.raises(ValueError, match=r"is finished: .*; to go on with new tasks, put their stages after"):
         run_recipe(recipe | {"stage": "fcit_client", "fcit_client": 0, "fcit_stages": THREE[:2]})
 
 
