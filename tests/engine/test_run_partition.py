@@ -14,7 +14,7 @@ from fcit_plugin.data.raw_files import TrainFiles
 from fcit_plugin.errors import FcitError
 
 SITES = ["bonn", "aachen", "celle", "bonn", "bonn", "aachen"]
-ANSWERS = ["red", "green", "blue", "red", "gray", "red"]
+ANSWERS = ["red", "green", "blue", "red", "grey", "red"]
 QUESTION = "name the color of this square please"
 
 

@@ -29,12 +29,12 @@ from transformers import (
     set_seed,
 )
 
-COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "gray": (128, 128, 128)}
+COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
 #: name of the task -> (instruction, answers by color)
 TASKS = {
-    "color": ("name the color of this square please", {"red": "red", "green": "green", "blue": "blue", "gray": "gray"}),
-    "letter": ("which letter belongs to it", {"red": "a", "green": "b", "blue": "c", "gray": "d"}),
-    "number": ("count how many points are given", {"red": "one", "green": "two", "blue": "three", "gray": "four"}),
+    "color": ("name the color of this square please", {"red": "red", "green": "green", "blue": "blue", "grey": "grey"}),
+    "letter": ("which letter belongs to it", {"red": "a", "green": "b", "blue": "c", "grey": "d"}),
+    "number": ("count how many points are given", {"red": "one", "green": "two", "blue": "three", "grey": "four"}),
 }
 
 

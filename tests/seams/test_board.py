@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 gr = pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases do not go with huggingface_hub 1
 
-QUESTIONS = [f"{tiny.TASKS[task][0]} {color}" for color in ("red", "gray") for task in ("color", "letter")]
+QUESTIONS = [f"{tiny.TASKS[task][0]} {color}" for color in ("red", "grey") for task in ("color", "letter")]
 
 
 @pytest.fixture

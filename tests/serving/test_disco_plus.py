@@ -118,7 +118,7 @@ def answer(model, rows=1):
 def test_each_subspace_sees_with_the_projector_of_its_own_stage(seeing, dtype, atol):
     keys, output = seeing
     expected = [of_subspace(keys, output, k, dtype) for k in range(2)]
-    assert (expected[0] - expected[1]).abs().max() > 5 * atol
+    assert (expected[0] - expected[1]).abs().max() > 10 * atol
     trained = TrainedRun.read(output)
     base = AutoModelForImageTextToText.from_pretrained(keys["model_name_or_path"], dtype=dtype)
     trained.put_shared(base)
