@@ -121,7 +121,7 @@ def test_manifest_log_and_progress_go_on_too(whole, second):
     progress = [json.loads((run / "progress.json").read_text()) for run in (second, whole)]
     one, other = (without(values, "seconds", "recipes") for values in progress)
     assert one == other
-    assert progress[0]["labels"]["color"] == ["blue", "grey", "green", "red"]
+    assert progress[0]["labels"]["color"] == ["blue", "green", "grey", "red"]
 
 
 def test_a_killed_continuation_goes_on_to_the_same_bits(keys, second, first, tmp_path, monkeypatch):
