@@ -39,8 +39,8 @@ class ScenarioArguments:
     fcit_num_rounds: int = option(10, "Number of rounds in each stage.")
     fcit_partition: str = option(
         "quantity",
-        "How a task's records are split over the clients: quantity, label or mixture (Dirichlet skew of sizes, answers, data "
-        "sets), iid, natural (a column names the client), released (the benchmark's own files), or a registered one.",
+        "How a task's records are split over the clients: quantity, label or mixture (Dirichlet skew of sizes, answers, "
+        "datasets), iid, natural (a column names the client), released (the benchmark's own files), or a registered one.",
     )
     fcit_beta: float = option(1.0, "Dirichlet concentration of the partition: small means skewed.")
     fcit_min_client_samples: int = option(

@@ -65,6 +65,6 @@ def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], sour
     for record, given in enumerate(images):
         if not given:
             raise FcitError(
-                f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the data "
-                f"set {name} has none; set `fcit_identity_source: text`."
+                f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the dataset "
+                f"{name} has none; set `fcit_identity_source: text`."
             )

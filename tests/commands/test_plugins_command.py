@@ -26,5 +26,6 @@ def test_every_part_is_listed_with_its_package_and_its_keys(register, capsys):
         assert head.startswith(kind.replace("_", " "))
         assert [line.split()[0] for line in lines] == list(registry(kind))
         for line in lines:
-            assert f"fcit-plugin {version('fcit-plugin')}" in line or "first_letter" in line
+            assert registry(kind)[line.split()[0]].package in line
+    assert all(f"fcit-plugin {version('fcit-plugin')}" in line for line in blocks[0].splitlines()[1:])
     assert "fcit_ewc_lambda (1000), fcit_ewc_samples (64)" in blocks[1]

@@ -100,5 +100,5 @@ def test_iou_equals_counting_cells_of_a_grid(xs, ys, us, vs):
 
 @pytest.mark.parametrize("answer", ["nowhere", [0, 1, 2], [], ["0", "0", "1", "1"], "[0, 0, 1, 1, 1]"])
 def test_iou_refuses_an_answer_without_a_box(answer):
-    with pytest.raises(ValueError, match="no box of four numbers"):
+    with pytest.raises(ValueError, match="not a box of four numbers"):
         iou("[0, 0, 1, 1]", answer)

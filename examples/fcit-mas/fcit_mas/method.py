@@ -6,8 +6,8 @@ import torch
 from typing_extensions import override
 
 from fcit_plugin.adapters.aggregation import LoraAggregation
-from fcit_plugin.adapters.lora import Tensors
-from fcit_plugin.continual.method import ContinualMethod, Extras, TrainedModel, flat, record, weighted_mean
+from fcit_plugin.adapters.lora import Tensors, weighted_mean
+from fcit_plugin.continual.method import ContinualMethod, Extras, TrainedModel, flat, record
 from fcit_plugin.continual.terms import GradientTerm, Pull
 from fcit_plugin.state.server_state import ServerState
 
