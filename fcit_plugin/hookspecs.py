@@ -8,7 +8,7 @@
 
     @dataclass
     class MasOptions(Options):
-        fcit_mas_lambda: float = option(1.0, "Strength with which MAS holds weights.", above=0)
+        fcit_mas_lambda: float = option(0.001, "Strength with which MAS holds weights.", above=0)
 
     @hookimpl
     def fcit_methods():

@@ -17,7 +17,7 @@ _WHOLE = "adds to gradients, which must be whole and not scaled"
 class MasOptions(Options):
     """Keys of ``fcit_method: mas``."""
 
-    fcit_mas_lambda: float = option(1.0, "Strength with which MAS holds weights that the outputs depend on.", above=0)
+    fcit_mas_lambda: float = option(0.001, "Strength with which MAS holds weights that the outputs depend on.", above=0)
     fcit_mas_samples: int = option(64, "Records on which a client measures that.", least=1)
 
 
