@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import FcitError, closest, nearest
+from ..errors import FcitError, closest
 from ..parts import KINDS, Part, ServerRule
 from ..plugins import registry
 from .aliases import current_keys, use_current_values
@@ -15,7 +15,7 @@ from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments, check_infe
 from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
-from .option import check_types
+from .option import check_choice, check_types
 from .privacy import PrivacyArguments, check_privacy
 from .replies import ReplyArguments, check_replies
 from .run import RunArguments, check_run
@@ -82,6 +82,10 @@ class FcitArguments(
         """An instance of :meth:`joined`."""
         return super().__new__(cls.joined() if cls is FcitArguments else cls)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The values alone: the joined class is made of what is registered where they are read."""
+        return _with_values, (dict(vars(self)),)
+
     @staticmethod
     def joined() -> "type[FcitArguments]":
         """The class of all keys: ours, and those of every registered part."""
@@ -102,10 +106,8 @@ class FcitArguments(
 
     def _check_choices(self) -> None:
         for item in fields(self):
-            value, kind = getattr(self, item.name), _REGISTERED.get(item.name)
-            choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            if choices and value is not None and value not in choices:
-                raise FcitError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
+            kind = _REGISTERED.get(item.name)
+            check_choice(item.name, getattr(self, item.name), sorted(registry(kind)) if kind else item.metadata.get("choices"))
 
     def _settle_parts(self) -> None:
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""
@@ -156,6 +158,13 @@ class FcitArguments(
     def to_dict(self) -> dict[str, Any]:
         """All keys and values, as JSON-friendly types."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def _with_values(values: dict[str, Any]) -> FcitArguments:
+    """Keys with values that were checked before, as a copy or a pickle has them."""
+    made = object.__new__(FcitArguments.joined())
+    vars(made).update(values)
+    return made
 
 
 def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:

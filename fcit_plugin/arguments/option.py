@@ -115,12 +115,21 @@ def check_limits(keys: Any) -> None:
         choices = item.metadata.get("choices")
         if value is None:
             continue
-        if choices and value not in choices:
-            raise FcitError(f"`{item.name}` is {value!r}; {nearest(str(value), choices)}")
+        check_choice(item.name, value, choices)
         if limits.get("above") == 0 and limits.get("below") is None:
             check_positive(keys, item.name)
         elif limits and not _within(value, **limits):
             raise FcitError(f"`{item.name}` must be {_limits_in_words(**limits)}, got {value}.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
+    """Refuse a value that is none of a key's choices, where it has any; None is not looked at.
+
+    Raises:
+        FcitError: The sentence names the key and the nearest choice.
+    """
+    if choices and value is not None and value not in choices:
+        raise FcitError(f"`{name}` is {value!r}; {nearest(str(value), choices)}")
 
 
 def _within(value: float, least: float | None, above: float | None, below: float | None) -> bool:

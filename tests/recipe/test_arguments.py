@@ -1,6 +1,8 @@
 """Recipes: what is accepted, what is refused with which sentence, and that refusing comes before any loading."""
 
+import copy
 import json
+import pickle
 from dataclasses import fields
 from pathlib import Path
 
@@ -294,3 +296,9 @@ def test_recipes_of_llamafactorys_own_stages_carry_nothing_of_ours(text_recipe, 
     finetuning_args = get_train_args(keys)[3]
     assert finetuning_args.stage == changes["stage"]
     assert not any(name.startswith("fcit") for name in vars(finetuning_args))
+
+
+def test_keys_go_through_copies_and_pickles_as_they_are():
+    args = FcitArguments(fcit_method="ewc", fcit_ewc_lambda=3.0, fcit_stages=[["a"]], fcit_setting="custom")
+    for again in (copy.copy(args), copy.deepcopy(args), pickle.loads(pickle.dumps(args))):
+        assert again is not args and again == args and again.fcit_ewc_lambda == 3.0
