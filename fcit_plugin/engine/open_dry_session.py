@@ -12,13 +12,20 @@ from llamafactory.model import load_model
 from peft import PeftModel
 from typing_extensions import override
 
-from ..adapters.lora import read_shared
 from ..data.pipeline import Pipeline
 from ..knowledge.sources import source_dimension
 from ..recipe.base_model import naming_the_model
 from ..state.checkpoints import Checkpoints
-from .open_session import check_output_dir, load_tokenizer_module, make_program, pipeline_parts, read_records, read_setup
-from .session import Session, Setup, adapter_config
+from .open_session import (
+    check_earlier_model,
+    check_output_dir,
+    load_tokenizer_module,
+    make_program,
+    pipeline_parts,
+    read_records,
+    read_setup,
+)
+from .session import Session, Setup
 
 #: Records of each dataset that are tokenized, spread evenly over it.
 SAMPLE = 32
@@ -78,10 +85,7 @@ def open_dry_session(
     with naming_the_model(model_args, OSError):
         model = _model_of_shapes(setup, tokenizer_module["tokenizer"])
     program = make_program(setup, model)
-    if setup.earlier is not None:
-        state, *_ = setup.earlier.load(setup.processes)
-        targets = adapter_config(model)["target_modules"]
-        setup.earlier.check_model(state, program.blank, targets, read_shared(model), None)
+    check_earlier_model(setup, model, program, None)
     if setup.args.fcit_bound == "oracle":
         dimension = len(setup.scenario.tasks)
     else:

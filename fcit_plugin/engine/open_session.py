@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.model import load_model, load_tokenizer
+from peft import PeftModel
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import read_shared, read_subspace
@@ -69,10 +70,7 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
     base_fingerprint = fingerprint(model)
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
     program = make_program(setup, model)
-    if setup.earlier is not None:
-        state, *_ = setup.earlier.load(setup.processes)
-        targets = adapter_config(model)["target_modules"]
-        setup.earlier.check_model(state, program.blank, targets, read_shared(model), base_fingerprint)
+    check_earlier_model(setup, model, program, base_fingerprint)
     changes = program.aggregation.changes_base and setup.request.stage != "fcit_aggregate"  # which computes without the model
     base_weights = BaseWeights(model) if changes else None
     session = Session(
@@ -257,6 +255,24 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
     if setup.args.fcit_identity_source != "text":
         for name in setup.trained_datasets:
             refuse_without_image(name, pipeline.train(name).images, setup.args.fcit_identity_source)
+
+
+def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_fingerprint: str | None) -> None:
+    """Refuse to go on from a run whose weights do not fit this model.
+
+    Args:
+        setup: Names the earlier run, if there is one.
+        model: The base model with the subspace that trains.
+        program: Gives the shapes of a subspace.
+        base_fingerprint: Tells this base model from others; None for one without weights.
+
+    Raises:
+        FcitError: The sentence names what differs.
+    """
+    if setup.earlier is not None:
+        state, *_ = setup.earlier.load(setup.processes)
+        targets = adapter_config(model)["target_modules"]
+        setup.earlier.check_model(state, program.blank, targets, read_shared(model), base_fingerprint)
 
 
 def make_program(setup: Setup, model: torch.nn.Module) -> Program:

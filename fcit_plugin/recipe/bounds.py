@@ -17,7 +17,7 @@ from ..scenario.settings import get_scenario
 _RANK, _EPOCHS = 8, 3.0
 
 
-def reference_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
+def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
     """Turn the recipe of a method into that of its bound.
 
     - zero_shot: nothing is trained.

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import HfArgumentParser
 
-from ..arguments import FCIT_STAGES, FcitArguments, check_names
+from ..arguments import FcitArguments, check_names
 from ..autoload import check_seams
 from ..data.instructions import Instructions
 from ..errors import FcitError
-from .bounds import reference_recipe
+from .bounds import bound_recipe
 from .combinations import check_combination
 from .devices import set_aside
 from .embedded import resolve_model
@@ -120,22 +120,19 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
     keys, stage, args = split(given)
     if stage is not None:
         check_names(keys, (name for part in known for name in part.__dataclass_fields__))
-    base_model = keys.get("model_name_or_path") if isinstance(keys, dict) else None
-    resolve_model(keys)
-    if args is None:
-        return keys, None
-    check_seams()
-    if stage is None:
-        return keys, Request(None, args, args, base_model)
-    own_data = stage == "fcit_client" and "dataset" in keys
+    request = _first_request(keys, stage, args)
+    if request is None or stage is None or args is None:
+        return keys, request
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
+    own_data = stage == "fcit_client" and "dataset" in keys
     evaluated = folder_to_evaluate(keys, stage)
     fill_in(keys, stage, args)
     check_values(keys, known)
     earlier = earlier_folder(keys, stage)
-    counts = reference_recipe(keys, args) if args.fcit_bound else args
+    counts = bound_recipe(keys, args) if args.fcit_bound else args
     aside = set_aside(keys) if args.fcit_dry_run else {}
-    return keys, Request(stage, counts, args, base_model, own_data, evaluated, earlier, aside)
+    more = {"own_data": own_data, "evaluated": evaluated, "earlier": earlier, "aside": aside}
+    return keys, replace(request, args=counts, **more)
 
 
 def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:
@@ -146,17 +143,13 @@ def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Reques
     """
     _show_help(given, known)
     keys, stage, args = split(given)
-    base_model = keys.get("model_name_or_path") if isinstance(keys, dict) else None
-    resolve_model(keys)
-    if args is None:
-        return keys, None
-    check_seams()
-    if stage in FCIT_STAGES:
+    request = _first_request(keys, stage, args)
+    if stage is not None:
         raise FcitError(
             f"`stage: {stage}` is for `llamafactory-cli train`; take it and the fcit keys out, and name the run's "
             "folder as `adapter_name_or_path`."
         )
-    return keys, Request(None, args, args, base_model)
+    return keys, request
 
 
 def _show_help(given: Keys, known: Iterable[type]) -> None:
@@ -164,6 +157,16 @@ def _show_help(given: Keys, known: Iterable[type]) -> None:
     if isinstance(given, list) and ("-h" in given or "--help" in given):
         parts: list[Any] = [*known, FcitArguments.joined()]
         HfArgumentParser(parts).parse_args_into_dataclasses(given)
+
+
+def _first_request(keys: Keys, stage: str | None, args: FcitArguments | None) -> Request | None:
+    """What is asked of us as far as every command reads it; an embedded model gets its folder in LLaMA-Factory's keys."""
+    base_model = keys.get("model_name_or_path") if isinstance(keys, dict) else None
+    resolve_model(keys)
+    if args is None:
+        return None
+    check_seams()
+    return Request(stage, args, args, base_model)
 
 
 def attach_request(request: Request | None, parsed: TrainArguments | InferArguments) -> None:

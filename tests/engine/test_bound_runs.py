@@ -11,7 +11,7 @@ from runs import ROOT, report_of, run_recipe, weight_bytes
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.evaluation.side_by_side import compare, summary_rows
-from fcit_plugin.recipe.bounds import reference_recipe
+from fcit_plugin.recipe.bounds import bound_recipe
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.state.checkpoints import FOLDER
 
@@ -25,7 +25,7 @@ def rewritten(recipe):
     """LLaMA-Factory's keys and the fcit keys of a recipe's bound."""
     rest = {key: value for key, value in recipe.items() if not key.startswith("fcit_")}
     fcit = FcitArguments(**{key: value for key, value in recipe.items() if key.startswith("fcit_")})
-    return rest, reference_recipe(rest, fcit)
+    return rest, bound_recipe(rest, fcit)
 
 
 class TestCentralized:

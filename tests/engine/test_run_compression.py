@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client_states import FOLDER
-from fcit_plugin.recipe.bounds import reference_recipe
+from fcit_plugin.recipe.bounds import bound_recipe
 from fcit_plugin.scenario.sampling import sample_clients
 
 #: One subspace over rounds, so that clients take part in it again; a rank at which arrays outweigh their headers.
@@ -115,7 +115,7 @@ def test_residuals_of_factors_that_begin_anew_in_each_round_are_refused(aggregat
 @pytest.mark.parametrize("reference", ["zero_shot", "local", "centralized"])
 def test_a_bound_without_updates_compresses_none(reference):
     def compression_of(bound):
-        return reference_recipe({}, FcitArguments(fcit_update_compression="int8", fcit_bound=bound)).fcit_update_compression
+        return bound_recipe({}, FcitArguments(fcit_update_compression="int8", fcit_bound=bound)).fcit_update_compression
 
     assert (compression_of(reference), compression_of("oracle")) == ("none", "int8")
 
