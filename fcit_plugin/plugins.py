@@ -66,7 +66,7 @@ def _check_hooks(name: str, plugin: Any) -> None:
         imported = hasattr(function, f"{hookspecs.PROJECT}_spec")
         if imported or not (marked or named) or (marked and found in hooks):
             continue
-        code = getattr(inspect.unwrap(function), "__code__", None)
+        code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
         where = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
         why = "is not marked by `@hookimpl`" if found in hooks else f"is not a hook; {nearest(found, hooks).rstrip('.')}"
         raise FcitError(f"{_plugin(name)} has a function `{found}`{where}, which {why}.")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.model import load_model, load_tokenizer
 from peft import PeftModel
@@ -275,7 +274,7 @@ def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_f
         setup.earlier.check_model(state, program.blank, targets, read_shared(model), base_fingerprint)
 
 
-def make_program(setup: Setup, model: torch.nn.Module) -> Program:
+def make_program(setup: Setup, model: PeftModel) -> Program:
     """The program of all stages and rounds, for a model that the method is made ready on."""
     make_method(setup.args).prepare(model)
     return Program(setup.args, setup.scenario, setup.training_args.seed, blank=read_subspace(model))

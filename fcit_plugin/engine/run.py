@@ -63,7 +63,8 @@ class FederatedRun:
         self.monitor = Monitor(
             session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
         )
-        self.progress.add_partition(self.local.partition.table(self.local.partition.dealt()))
+        partition = session.partition
+        self.progress.add_partition(partition.table(partition.dealt()))
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""

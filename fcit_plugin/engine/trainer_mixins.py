@@ -9,8 +9,10 @@ from llamafactory.extras.constants import IGNORE_INDEX
 from ..adapters.lora import lora_parameters, shared_parameters
 from ..continual.terms import BatchTerm
 
+_Trainer: Any = object  # each class stands before one of LLaMA-Factory's trainers, whose methods these are
 
-class ProjectorLearningRateMixin:
+
+class ProjectorLearningRateMixin(_Trainer):
     """A learning rate of their own for the shared trainables.
 
     Args:
@@ -39,7 +41,7 @@ def _split_groups(optimizer: torch.optim.Optimizer, chosen: set[torch.nn.Paramet
             optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
-class BatchTermsMixin:
+class BatchTermsMixin(_Trainer):
     """Terms in the loss of the supervised trainer.
 
     Args:
@@ -69,7 +71,7 @@ class BatchTermsMixin:
         return (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1) / num_items_in_batch
 
 
-class NoReferenceModelMixin:
+class NoReferenceModelMixin(_Trainer):
     """For trainers that compare with a reference model: that is the model itself with the subspace switched off.
 
     So LLaMA-Factory does with LoRA. A projector in training is part of both.

@@ -1,7 +1,7 @@
 """Identity encoders: from the text of an instruction to an identity token of D numbers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -169,9 +169,7 @@ def make_encoder(
     return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)
 
 
-def token_dimension(
-    name: str, pooling: str, center: bool, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
-) -> int:
+def token_dimension(name: str, pooling: str, center: bool, model: Any, tokenizer: "PreTrainedTokenizerBase") -> int:
     """D of a recipe's identity tokens; the weights of the base model and of a Hugging Face text encoder are not needed.
 
     The arguments are those of :func:`make_encoder`.
@@ -180,7 +178,7 @@ def token_dimension(
         FcitError: There is no such encoder.
     """
     if name == EMBEDDING:
-        return model.get_input_embeddings().get_parameter("weight").shape[1]
+        return int(model.get_input_embeddings().get_parameter("weight").shape[1])
     if name == MINILM:
         from ..samples.real.minilm import minilm_path
 

@@ -1,7 +1,7 @@
 """What an identity token is made of (``fcit_identity_source``): the instruction, the image, or both."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -50,7 +50,7 @@ def make_source(
 
 
 def source_dimension(
-    source: str, name: str, pooling: str, center: bool, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+    source: str, name: str, pooling: str, center: bool, model: Any, tokenizer: "PreTrainedTokenizerBase"
 ) -> int:
     """D of a recipe's identity tokens, from shapes alone; the arguments are those of :func:`make_source`.
 

@@ -131,8 +131,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
     earlier = earlier_folder(keys, stage)
     counts = bound_recipe(keys, args) if args.fcit_bound else args
     aside = set_aside(keys) if args.fcit_dry_run else {}
-    more = {"own_data": own_data, "evaluated": evaluated, "earlier": earlier, "aside": aside}
-    return keys, replace(request, args=counts, **more)
+    return keys, replace(request, args=counts, own_data=own_data, evaluated=evaluated, earlier=earlier, aside=aside)
 
 
 def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:

@@ -67,8 +67,8 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     manifest, other_manifest = (folder.manifest for folder in folders)
     configs = [_adapter_config(folder) for folder in folders]
     scenarios = [folder.finished_scenario() for folder in folders]
-    for values, others, keys in ((manifest, other_manifest, _ALIKE), (*configs, _SAME_LORA)):
-        _check_alike(first, values, second, others, keys)
+    _check_alike(first, manifest, second, other_manifest, _ALIKE)
+    _check_alike(first, configs[0], second, configs[1], _SAME_LORA)
     for folder, state in ((first, one), (second, other)):
         if state.base:
             raise FcitError(
