@@ -98,16 +98,14 @@ class InProcessGrid(Grid):
         node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
         state = self._states.of(node)
         try:
-            with naming_memory(_work(message), _memory(message)):
-                replies = arriving(message, ask(self._client_app, message, state))
-        except OutOfMemory:
-            raise
+            replies = arriving(message, ask(self._client_app, message, state))
         except Exception as error:
             if not is_clients(error):
                 blamed = blame(error)
                 if isinstance(error, PROGRAMMERS) and blamed is not None:
                     raise FcitError(blamed) from error
-                error.add_note(f"This was met in {_work(message)}, and is no failure of the client's. {_GOES_ON}")
+                met = f"This was met in {_work(message)}, and is no failure of the client's. "
+                error.add_note(f"{'' if isinstance(error, OutOfMemory) else met}{_GOES_ON}")
                 raise
             logger.debug(f"Client {node} failed.", exc_info=True)
             failure = one_line(error)
@@ -138,13 +136,13 @@ def _memory(message: Message) -> str:
     if message.metadata.message_type == MessageType.QUERY:
         return "Free some, or take a smaller `fcit_identity_encoder`."
     return (
-        "Halve `per_device_train_batch_size` and double `gradient_accumulation_steps`. "
-        f"{_GOES_ON} Less `cutoff_len`, `image_max_pixels` or `lora_rank` helps, too, and begins a run anew."
+        "Halve `per_device_train_batch_size` and double `gradient_accumulation_steps`; a smaller `cutoff_len`, "
+        "`image_max_pixels` or `lora_rank` helps, too, and makes it another run."
     )
 
 
 def ask(client_app: Callable[[Message, Context], Message], message: Message, state: RecordDict) -> Message:
-    """Call a client app; what it raises is the caller's to handle.
+    """Call a client app; what it raises is the caller's to handle (:func:`.failures.is_clients`).
 
     Args:
         client_app: The app.
@@ -152,7 +150,8 @@ def ask(client_app: Callable[[Message, Context], Message], message: Message, sta
         state: What the client keeps to itself; changed in place.
     """
     node = message.metadata.dst_node_id
-    return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=state, run_config={}))
+    with naming_memory(_work(message), _memory(message)):
+        return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=state, run_config={}))
 
 
 def arriving(request: Message, reply: Message | None) -> list[Message]:
