@@ -15,6 +15,7 @@ from transformers import (
     CLIPTextModel,
     set_seed,
 )
+from transformers.integrations import deepspeed
 
 from fcit_plugin.knowledge.embedding import common_directions
 from fcit_plugin.knowledge.encoders import (
@@ -225,3 +226,16 @@ def test_the_embedding_can_be_had_raw(text_model):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model), tiny.tokenizer()
     raw = EmbeddingEncoder(model.get_input_embeddings(), tokenizer).encode(TEXTS)
     np.testing.assert_array_equal(make_encoder("embedding", "mean", False, model, tokenizer).encode(TEXTS), raw)
+
+
+def test_an_encoder_is_loaded_whole_where_zero_3_shards_the_models_that_are_trained(bert):
+    """In large: test_deepspeed.py."""
+    pytest.importorskip("deepspeed")
+    expected = TextEncoder(bert[0], "mean").encode(TEXTS)
+    config = deepspeed.HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}})
+    try:
+        encoder = TextEncoder(bert[0], "mean")
+        assert deepspeed.deepspeed_config() is config.config, "only while it was loaded it was hidden"
+        np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
