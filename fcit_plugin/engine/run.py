@@ -63,7 +63,8 @@ class FederatedRun:
         self.monitor = Monitor(
             session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
         )
-        partition = session.partition
+        partition = self.local.partition
+        assert partition is not None  # a run deals the records out, a site of its own does not
         self.progress.add_partition(partition.table(partition.dealt()))
 
     def __call__(self) -> None:
