@@ -116,6 +116,7 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         matrix=mean,
         assignments=[row | {"subspace": k} for k, run in enumerate(runs) for row in run.progress.assignments],
         dropped=[row for run in runs for row in run.progress.dropped],
+        idle=[row for run in runs for row in run.progress.idle],
         seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
         partition=partition.table(partition.dealt()),
     )
