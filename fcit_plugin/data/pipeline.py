@@ -29,11 +29,12 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import match_references
+from ..knowledge.turns import Turns
 from .answers import ASSISTANT, AnswerTexts, message_of
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed
-from .instructions import without_media
+from .instructions import user_turns
 from .pixels import PixelReader
 from .raw_files import TrainFiles
 from .reading import aligned_records
@@ -52,7 +53,7 @@ class Split:
         name: Its name in ``dataset_info.json``.
         rows: The records in LLaMA-Factory's standard form.
         features: What its tokenization gave, one row per record.
-        instructions: First human instruction of each record, without media tags.
+        instructions: What the user of each record says, turn by turn, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
         roles: Of each record's answer: an assistant's text or a tool call.
     """
@@ -60,7 +61,7 @@ class Split:
     name: str
     rows: Dataset
     features: Dataset
-    instructions: list[str]
+    instructions: list[Turns]
     answers: list[Answer]
     roles: list[str]
 
@@ -192,7 +193,7 @@ class Pipeline:
         with diagnosed(name, self.catalogue), self.training_args.main_process_first(desc="load dataset"):
             aligned = aligned_records(self.catalogue, name, self.model_args, self.data_args, self.training_args)
             instructions = _instructions(aligned)
-        _refuse_empty(name, "instruction", instructions)
+        _refuse_empty(name, "instruction", [turns[0] for turns in instructions])
         messages = [message_of(response) for response in aligned["_response"]]
         answers = self._references(name, aligned) if generate else None
         if answers is None:
@@ -328,9 +329,9 @@ class TaskData:
         return np.concatenate([split.lengths for split in self.splits])
 
     @cached_property
-    def instructions(self) -> list[str]:
-        """Instructions, in the same order."""
-        return [text for split in self.splits for text in split.instructions]
+    def instructions(self) -> list[Turns]:
+        """What their users say, in the same order."""
+        return [turns for split in self.splits for turns in split.instructions]
 
     @cached_property
     def images(self) -> list[list[Any] | None]:
@@ -365,13 +366,13 @@ def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
         raise FcitError(f"Record {empty[0]} of the dataset {name} has no {what}; fix the file or drop the record.")
 
 
-def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
+def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
     aligned = aligned_records(catalogue, name, model_args, data_args, reading)
     return _instructions(aligned), list(aligned["_images"])
 
 
-def _instructions(aligned: Dataset) -> list[str]:
-    """The first human instruction of each record, without media tags."""
-    return [without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
+def _instructions(aligned: Dataset) -> list[Turns]:
+    """What the user of each record says, turn by turn."""
+    return [user_turns(prompt) for prompt in aligned["_prompt"]]

@@ -24,7 +24,7 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
-from ..knowledge.image_tokens import Samples, encoder_inputs
+from ..knowledge.turns import Pixels, Turns
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from ..state.server_state import ServerState
 from .deepspeed import gathering
@@ -103,12 +103,13 @@ class Evaluator:
             self.base_weights.write(state.base)
         if router is None:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
-            router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
+            shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
+            router = Router(self.encoder, state.tokens, *shape)
         with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
-                _Row(s.name, i, feature, text)
+                _Row(s.name, i, feature, turns)
                 for s in samples
-                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
+                for i, (feature, turns) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
             free = self._generate(rows, router, activation, "Evaluating")
             closed = free if restricted else {}
@@ -190,19 +191,19 @@ class Evaluator:
             batch = batches[number]
             inputs = self._inputs(batch)
             if activation is not None:
-                weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
+                weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
                 activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
             found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
         return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
-    def _encoder_inputs(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
-        """What the identity encoder is given of the prompts."""
+    def _pixels(self, inputs: dict[str, Any]) -> Pixels:
+        """Gives the images of the prompts to an identity encoder that asks."""
 
         def pixels() -> list[torch.Tensor | None]:
             token = self.model.config.image_token_id
             return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
 
-        return encoder_inputs(self.encoder, [row.instruction for row in batch], pixels)
+        return pixels
 
     def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
         """The prompts as the model takes them."""
@@ -268,7 +269,7 @@ class _Row:
     name: str
     number: int
     feature: dict[str, Any]
-    instruction: str
+    turns: Turns
     tree: Tree | None = None
 
     @property
