@@ -103,9 +103,9 @@ class Evaluator:
         if router is None:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
             router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
-        with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
+        with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
-                _Row(s.name, i, feature, text)
+                Row(s.name, i, feature, text)
                 for s in samples
                 for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
@@ -158,7 +158,8 @@ class Evaluator:
         ]
 
     @contextlib.contextmanager
-    def _answering(self, state: ServerState) -> Iterator[Activation | None]:
+    def answering(self, state: ServerState) -> Iterator[Activation | None]:
+        """Within the block the model answers through the state's subspaces; None without any: as the untuned model."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -175,7 +176,7 @@ class Evaluator:
         return gathering(self.model, self.pipeline.training_args)
 
     def _generate(
-        self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
+        self, rows: Sequence["Row"], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
         """The token ids generated for each row, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
@@ -189,14 +190,25 @@ class Evaluator:
         found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=silent):
             batch = batches[number]
-            inputs = self._inputs(batch)
-            if activation is not None:
-                weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
-                activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
-            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
+            found.update(zip([row.key for row in batch], self.answer(batch, router, activation), strict=True))
         return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
-    def _encoder_inputs(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
+    def answer(self, batch: Sequence["Row"], router: Router, activation: Activation | None, **how: Any) -> list[list[int]]:
+        """The token ids generated for the rows of one batch.
+
+        Args:
+            batch: The rows.
+            router: Weighs the subspaces.
+            activation: Takes the weights; None for the untuned model.
+            how: Further arguments of ``generate``.
+        """
+        inputs = self._inputs(batch)
+        if activation is not None:
+            weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
+            activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
+        return self._generate_batch(batch, inputs, **how)
+
+    def _encoder_inputs(self, batch: Sequence["Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
         """What the identity encoder is given of the prompts."""
 
         def pixels() -> list[torch.Tensor | None]:
@@ -205,17 +217,21 @@ class Evaluator:
 
         return encoder_inputs(self.encoder, [row.instruction for row in batch], pixels)
 
-    def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
+    def _inputs(self, batch: Sequence["Row"]) -> dict[str, Any]:
         """The prompts as the model takes them."""
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
         inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
         inputs.pop("labels")
-        device = next(self.model.parameters()).device
-        inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-        return inputs | media_types(self.model, inputs)
+        device, dtype = next(self.model.parameters()).device, self.model.dtype
+        for key, value in inputs.items():
+            if torch.is_tensor(value):
+                # pixels have the model's precision, as in LLaMA-Factory's chat; seconds are times, and tell positions
+                is_cast = value.is_floating_point() and key != "second_per_grid_ts"
+                inputs[key] = value.to(device, dtype if is_cast else None)
+        return {**inputs, **media_types(self.model, inputs)}
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
+    def _generate_batch(self, batch: Sequence["Row"], inputs: dict[str, Any], **how: Any) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
         constraint: dict[str, Any] = {}
         tries = [row.trie for row in batch if row.trie is not None]
@@ -223,14 +239,11 @@ class Evaluator:
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
                 tries[row], ids[length:].tolist(), self.stop_ids
             )
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
             **inputs,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            max_new_tokens=self.max_new_tokens,
+            **greedy,
+            **{"max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
@@ -275,7 +288,7 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One record to be answered; the labels that its answer is restricted to as a prefix tree, None for any answer."""
 
     name: str
@@ -286,6 +299,7 @@ class _Row:
 
     @property
     def key(self) -> tuple[str, int]:
+        """The dataset and the number of the record."""
         return self.name, self.number
 
 

@@ -27,6 +27,7 @@ from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .open_dry_session import open_dry_session
 from .open_session import open_session
+from .rehearsal import rehearse
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -52,6 +53,8 @@ def run_client(session: Session) -> None:
             f"Client {client} is not sampled in stage {state.stage}, round {state.round}; "
             f"the clients of this round are {sorted(sampled)} (`fcit_client`)."
         )
+    if not (state.stage or state.round):
+        rehearse(session, session.evaluator({}))
     local = session.local()
     mean = local.token(config).mean
     known = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
