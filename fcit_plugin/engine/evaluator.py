@@ -105,9 +105,9 @@ class Evaluator:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
             shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
             router = Router(self.encoder, state.tokens, *shape)
-        with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
+        with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
-                _Row(s.name, i, feature, turns)
+                Row(s.name, i, feature, turns)
                 for s in samples
                 for i, (feature, turns) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
@@ -158,7 +158,8 @@ class Evaluator:
         ]
 
     @contextlib.contextmanager
-    def _answering(self, state: ServerState) -> Iterator[Activation | None]:
+    def answering(self, state: ServerState) -> Iterator[Activation | None]:
+        """Within the block the model answers through the state's subspaces; None without any: as the untuned model."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -175,7 +176,7 @@ class Evaluator:
         return gathering(self.model, self.pipeline.training_args)
 
     def _generate(
-        self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
+        self, rows: Sequence["Row"], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
         """The token ids generated for each row, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
@@ -189,12 +190,23 @@ class Evaluator:
         found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=silent):
             batch = batches[number]
-            inputs = self._inputs(batch)
-            if activation is not None:
-                weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
-                activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
-            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
+            found.update(zip([row.key for row in batch], self.answer(batch, router, activation), strict=True))
         return {key: answer for part in processes.gather(found) for key, answer in part.items()}
+
+    def answer(self, batch: Sequence["Row"], router: Router, activation: Activation | None, **how: Any) -> list[list[int]]:
+        """The token ids generated for the rows of one batch.
+
+        Args:
+            batch: The rows.
+            router: Weighs the subspaces.
+            activation: Takes the weights; None for the untuned model.
+            how: Further arguments of ``generate``.
+        """
+        inputs = self._inputs(batch)
+        if activation is not None:
+            weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
+            activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
+        return self._generate_batch(batch, inputs, **how)
 
     def _pixels(self, inputs: dict[str, Any]) -> Pixels:
         """Gives the images of the prompts to an identity encoder that asks."""
@@ -205,30 +217,31 @@ class Evaluator:
 
         return pixels
 
-    def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
+    def _inputs(self, batch: Sequence["Row"]) -> dict[str, Any]:
         """The prompts as the model takes them."""
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
         inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
         inputs.pop("labels")
-        device = next(self.model.parameters()).device
-        inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-        return inputs | media_types(self.model, inputs)
+        device, dtype = next(self.model.parameters()).device, self.model.dtype
+        for key, value in inputs.items():
+            if torch.is_tensor(value):
+                # pixels have the model's precision, as in LLaMA-Factory's chat; seconds are times, and tell positions
+                is_cast = value.is_floating_point() and key != "second_per_grid_ts"
+                inputs[key] = value.to(device, dtype if is_cast else None)
+        return {**inputs, **media_types(self.model, inputs)}
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
+    def _generate_batch(self, batch: Sequence["Row"], inputs: dict[str, Any], **how: Any) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
         constraint: dict[str, Any] = {}
         trees = [row.tree for row in batch if row.tree is not None]
         if trees:  # all rows of a batch have one, or none has
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: next_ids(trees[row], ids[length:].tolist(), self.stop_ids)
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
             **inputs,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            max_new_tokens=self.max_new_tokens,
+            **greedy,
+            **{"max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
@@ -252,7 +265,7 @@ class Evaluator:
         labels = self.labels.get(sample.name)
         return None if labels is None else LabelTrees(self.pipeline.answer_texts, labels, {*sample.split.roles})
 
-    def _astray(self, row: "_Row", ids: list[int], trees: LabelTrees) -> list["_Row"]:
+    def _astray(self, row: "Row", ids: list[int], trees: LabelTrees) -> list["Row"]:
         """The record to be answered once more, after its own thought and in labels; none if its free answer is a label."""
         detour = trees.detour(ids, self.max_new_tokens)
         if detour is None:
@@ -263,7 +276,7 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One record to be answered; the labels that its answer is restricted to as a tree, None for any answer."""
 
     name: str
@@ -274,6 +287,7 @@ class _Row:
 
     @property
     def key(self) -> tuple[str, int]:
+        """The dataset and the number of the record."""
         return self.name, self.number
 
 

@@ -65,6 +65,25 @@ def check_combination(
     _check_folders(training_args.output_dir, fcit, earlier)
 
 
+def refuse_new_tokens(model_args: Any) -> None:
+    """Refuse keys that make the vocabulary larger, which LLaMA-Factory knows once it has a tokenizer.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments, which a tokenizer was loaded with.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    if not model_args.resize_vocab:
+        return
+    keys = ("new_special_tokens_config", "add_special_tokens", "add_tokens", "resize_vocab")
+    key = next(key for key in keys if getattr(model_args, key))
+    raise FcitError(
+        f"`{key}` makes the vocabulary larger, and the embeddings of new tokens are trained in no subspace; leave it out of "
+        "the recipe, and give a base model whose tokenizer and embeddings have these tokens already."
+    )
+
+
 def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
     """Refuse what the chosen method, server rule, LoRA aggregation or encoder cannot be combined with.
 
