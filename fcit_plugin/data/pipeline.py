@@ -99,6 +99,7 @@ class Pipeline:
         tokenizer_module: What ``load_tokenizer`` returned.
         catalogue: The datasets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
+        needs_text: Whether a record without an instruction is refused.
     """
 
     def __init__(
@@ -109,9 +110,11 @@ class Pipeline:
         tokenizer_module: dict[str, Any],
         catalogue: Catalogue,
         processing: str = "sft",
+        needs_text: bool = True,
     ) -> None:
         self.catalogue = catalogue
         self.processing = processing
+        self.needs_text = needs_text
         self.model_args = model_args
         self.data_args = data_args
         self.training_args = training_args
@@ -121,7 +124,7 @@ class Pipeline:
         self.answer_texts = AnswerTexts(self.tokenizer, self.template)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
-        self._files = TrainFiles(catalogue, data_args.max_samples)
+        self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -193,7 +196,8 @@ class Pipeline:
         with diagnosed(name, self.catalogue), self.training_args.main_process_first(desc="load dataset"):
             aligned = aligned_records(self.catalogue, name, self.model_args, self.data_args, self.training_args)
             instructions = _instructions(aligned)
-        _refuse_empty(name, "instruction", [turns[0] for turns in instructions])
+        if self.needs_text:
+            _refuse_empty(name, "instruction", [turns[0] for turns in instructions])
         messages = [message_of(response) for response in aligned["_response"]]
         answers = self._references(name, aligned) if generate else None
         if answers is None:
