@@ -109,7 +109,8 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         rows = [dict(zip(matrix.datasets, matrix.rows[stage], strict=True)) for matrix in matrices]
         scores = {name: [score for row in rows if (score := row[name]) is not None] for name in rows[0]}
         mean.add(stage, {name: fmean(found) for name, found in scores.items() if found})
-    partition = runs[0].session.partition
+    partition = runs[0].local.partition
+    assert partition is not None
     measured = Progress(
         zero_shot=runs[0].progress.zero_shot,
         matrix=mean,

@@ -39,8 +39,8 @@ from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
-from ..knowledge.image_tokens import encode, encoder_inputs
 from ..knowledge.prototypes import kinds_of
+from ..knowledge.turns import learned_tokens
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
@@ -155,8 +155,8 @@ class LocalTrainer:
     def _make_token(self, client: int, task: int) -> ClientToken:
         if task not in self._embedded:
             data = self.task(task)
-            samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pixels_of(data))
-            self._embedded[task] = encode(self.encoder, samples)
+            rule = self.args.fcit_identity_turns
+            self._embedded[task] = learned_tokens(self.encoder, data.instructions, rule, lambda: self._pixels_of(data))
         records = self.records(client, task)
         embedded = self._embedded[task][records]
         mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -31,6 +31,7 @@ from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
+from .rehearsal import rehearse
 from .report import named_arguments, report_of
 from .session import CARD, LOSS_PNG, Session
 
@@ -65,12 +66,15 @@ class FederatedRun:
         self.monitor = Monitor(
             session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
         )
-        partition = session.partition
+        partition = self.local.partition
+        assert partition is not None  # a run deals the records out, a site of its own does not
         self.progress.add_partition(partition.table(partition.dealt()))
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
         session = self.session
+        if session.start is None and session.program.num_stages:
+            rehearse(session, self.evaluator)
         hub = Hub(session.training_args) if session.training_args.push_to_hub and session.is_main else None
         self._clock = time.perf_counter() - self.progress.seconds["total"]
         idle = idle_note([self.local.why_idle(config) for config in self._planned()])

@@ -28,6 +28,7 @@ from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .open_dry_session import open_dry_session
 from .open_session import open_session
+from .rehearsal import rehearse
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -56,6 +57,8 @@ def run_client(session: Session) -> None:
     if session.is_main:
         (session.output_dir / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
     try:
+        if not (state.stage or state.round):
+            rehearse(session, session.evaluator({}))
         _train_client(session, state, config)
     except Exception as error:  # at a site of its own whatever fails is a missing reply, and the server hears why
         clients = is_clients(error) or isinstance(error, FcitError)
