@@ -239,3 +239,14 @@ def test_an_encoder_is_loaded_whole_where_zero_3_shards_the_models_that_are_trai
         np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
     finally:
         deepspeed.unset_hf_deepspeed_config()
+
+
+def test_a_token_of_the_embedding_has_the_same_bits_alone_and_among_many(text_model):
+    model = AutoModelForCausalLM.from_pretrained(text_model)
+    words = " ".join(TEXTS).split()
+    texts = [" ".join(words[i % 7 : i % 7 + 1 + i % 5]) for i in range(600)]  # more than are fetched at a time
+    for center in (False, True):
+        encoder = EmbeddingEncoder(model.get_input_embeddings(), tiny.tokenizer(), center)
+        together = encoder.encode(texts)
+        alone = {text: encoder.encode([text])[0] for text in set(texts)}
+        np.testing.assert_array_equal(together, [alone[text] for text in texts])
