@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
-from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, read_subspace
+from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, put, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
@@ -83,8 +83,7 @@ class TrainedRun:
         for key, value in shared.items():
             if key not in parameters or parameters[key].shape != value.shape:
                 raise FcitError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
-            with torch.no_grad():
-                parameters[key].copy_(value)
+            put(parameters[key], value, key)
 
     def _lora_config(self) -> LoraConfig:
         return LoraConfig.from_peft_type(**self.source.adapter_config)
@@ -113,8 +112,8 @@ class TrainedRun:
         """
         self.check_plain("be merged into a model's own weights")
         peft_model, activation = self.stacked(model)
-        if activation.projectors is not None:
-            activation.projectors.remove()
+        activation.remove()
+        if self.state.projectors:
             self._write(model, self.projector(weights))
         fold_weights(peft_model, torch.tensor(weights), activation.rank)
         return peft_model.merge_and_unload(adapter_names=[STACKED])

@@ -10,8 +10,7 @@ from llamafactory.chat.hf_engine import HuggingfaceEngine
 from llamafactory.data import loader
 from llamafactory.data.template import TEMPLATES, Llama2Template
 from llamafactory.hparams import get_train_args
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tokens import byte_tokenizer
 
 from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, prompt_reader, user_turns
 from fcit_plugin.recipe.request import DataRequest
@@ -30,22 +29,6 @@ WITH_TOOL = [
 
 def messages_of(turns):
     return [{"role": role, "content": content} for role, content in turns]
-
-
-def byte_tokenizer(template=None) -> PreTrainedTokenizerFast:
-    """A tokenizer that can write any text: one token per byte, and the tokens that the template names."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-    fast.add_tokens(["<image>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>"], special_tokens=True)
-    if template is not None:
-        formats = (template.format_user, template.format_assistant, template.format_system, template.format_prefix)
-        slots = [slot for part in formats for slot in part.slots]
-        fast.add_tokens([slot["token"] for slot in slots if isinstance(slot, dict)], special_tokens=True)
-        template.fix_special_tokens(fast)
-    return fast
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
