@@ -21,7 +21,7 @@ Pixels: TypeAlias = Callable[[], Sequence[torch.Tensor | None]]
 FIRST, LATEST, MEAN, AUTO = "first", "latest", "mean", "auto"
 #: The cosine from which ``auto`` takes a turn for one of a subspace's kind. A turn that says nothing of a task ("and why?")
 #: stays below it, an instruction of a task that was learned above (benchmarks/turns.py).
-NEAR = 0.5
+NEAR = 0.6
 
 
 def turns_that_count(turns: Turns, rule: str) -> Turns:
