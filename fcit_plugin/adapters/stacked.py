@@ -217,17 +217,18 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
     _fill(model, subspaces)
     activation = Activation(len(subspaces), config.r)
     base = model.get_base_model()
-    text = {*base.modules()}
+    text = {name for name, _ in model.named_modules()}
     if isinstance(base, PreTrainedModel):
         decoder: nn.Module = base.get_decoder()  # type: ignore[no-untyped-call]
-        text = {*decoder.modules(), base.get_output_embeddings()}
+        seen = {*decoder.modules(), base.get_output_embeddings()}  # type: ignore[no-untyped-call]
+        text = {name for name, module in model.named_modules() if module in seen}
         activation.hooks.append(decoder.register_forward_pre_hook(activation.sees_tokens, with_kwargs=True))
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and STACKED in module.lora_A:
             factor = module.lora_A[STACKED]
             if not isinstance(factor, nn.Linear):
                 raise FcitError(f"{name} is no linear layer, and a subspace cannot act on it; take it out of `lora_target`.")
-            factor.register_forward_hook(activation.gate_text if module in text else activation.gate_images)
+            factor.register_forward_hook(activation.gate_text if name in text else activation.gate_images)
     model.set_adapter(STACKED)
     if projectors:
         activation.projectors = OwnProjectors(base, projectors, activation.of_image_tokens)
