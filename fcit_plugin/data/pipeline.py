@@ -29,10 +29,12 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import match_references
+from ..knowledge.turns import Turns
+from .answers import ASSISTANT, AnswerTexts, message_of
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed
-from .instructions import without_media
+from .instructions import user_turns
 from .pixels import PixelReader
 from .raw_files import TrainFiles
 from .reading import aligned_records
@@ -51,15 +53,17 @@ class Split:
         name: Its name in ``dataset_info.json``.
         rows: The records in LLaMA-Factory's standard form.
         features: What its tokenization gave, one row per record.
-        instructions: First human instruction of each record, without media tags.
+        instructions: What the user of each record says, turn by turn, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
+        roles: Of each record's answer: an assistant's text or a tool call.
     """
 
     name: str
     rows: Dataset
     features: Dataset
-    instructions: list[str]
+    instructions: list[Turns]
     answers: list[Answer]
+    roles: list[str]
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -74,7 +78,7 @@ class Split:
         if count is None or count >= len(self):
             return self
         rows, features = (part.select(range(count)) for part in (self.rows, self.features))
-        return Split(self.name, rows, features, self.instructions[:count], self.answers[:count])
+        return Split(self.name, rows, features, self.instructions[:count], self.answers[:count], self.roles[:count])
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -95,6 +99,7 @@ class Pipeline:
         tokenizer_module: What ``load_tokenizer`` returned.
         catalogue: The datasets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
+        needs_text: Whether a record without an instruction is refused.
     """
 
     def __init__(
@@ -105,18 +110,21 @@ class Pipeline:
         tokenizer_module: dict[str, Any],
         catalogue: Catalogue,
         processing: str = "sft",
+        needs_text: bool = True,
     ) -> None:
         self.catalogue = catalogue
         self.processing = processing
+        self.needs_text = needs_text
         self.model_args = model_args
         self.data_args = data_args
         self.training_args = training_args
         self.tokenizer_module = tokenizer_module
         self.tokenizer = tokenizer_module["tokenizer"]
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
+        self.answer_texts = AnswerTexts(self.tokenizer, self.template)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
-        self._files = TrainFiles(catalogue, data_args.max_samples)
+        self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -151,7 +159,8 @@ class Pipeline:
         for name in names:
             before = found.get(name, ())
             if before is not None:
-                labels = label_set([*before, *self.train(name).answers])
+                given = [self.answer_texts.without_thought(answer) for answer in self.labels(name)]
+                labels = label_set([*before, *given])
                 found[name] = None if labels is None else list(labels)
         return found
 
@@ -160,8 +169,8 @@ class Pipeline:
         return len(self.train(dataset))
 
     def labels(self, dataset: str) -> list[str]:
-        """The answer of each training record; see :class:`fcit_plugin.scenario.Source`."""
-        return cast("list[str]", self.train(dataset).answers)  # only test records have references of another kind
+        """The answer of each training record as it stands there; see :class:`fcit_plugin.scenario.Source`."""
+        return [message_of(response)["content"] for response in self.train(dataset).rows["_response"]]
 
     def column(self, dataset: str, name: str) -> list[Any]:
         """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
@@ -187,12 +196,12 @@ class Pipeline:
         with diagnosed(name, self.catalogue), self.training_args.main_process_first(desc="load dataset"):
             aligned = aligned_records(self.catalogue, name, self.model_args, self.data_args, self.training_args)
             instructions = _instructions(aligned)
-        _refuse_empty(name, "instruction", instructions)
+        if self.needs_text:
+            _refuse_empty(name, "instruction", [turns[0] for turns in instructions])
+        messages = [message_of(response) for response in aligned["_response"]]
         answers = self._references(name, aligned) if generate else None
         if answers is None:
-            texts = [_answer(response) for response in aligned["_response"]]
-            _refuse_empty(name, "answer", texts)
-            answers = [*texts]
+            _refuse_empty(name, "answer", [message["content"] for message in messages])
         rows = self._rows(aligned)
         with diagnosed(name, self.catalogue, rows), self.training_args.main_process_first(desc="pre-process dataset"):
             features = self._tokenized(rows, processing, generate, packing=False)
@@ -202,7 +211,9 @@ class Pipeline:
                 "(see its warnings above); fix the file."
             )
         self._refuse_cut_images(name, rows, features)
-        return Split(name, aligned, features, instructions, answers)
+        if answers is None:
+            answers = [self.answer_texts.expected(message) for message in messages]
+        return Split(name, aligned, features, instructions, answers, [message["role"] for message in messages])
 
     def _tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
@@ -286,7 +297,15 @@ class Pipeline:
             raise FcitError(str(error.defect(remedy))) from error
         if defects:
             raise FcitError(f"The dataset `{name}` cannot be scored: {defects[0]}")
-        return cast("list[Answer]", references)  # without defects each record has one
+        found = cast("list[Answer]", references)  # without defects each record has one
+        return [self._as_expected(answer) for answer in found]
+
+    def _as_expected(self, answer: Answer) -> Answer:
+        """A reference, whose texts an assistant would give."""
+        if isinstance(answer, str):
+            return self.answer_texts.expected({"role": ASSISTANT, "content": answer})
+        texts = [self._as_expected(text) if isinstance(text, str) else text for text in answer]
+        return cast("Answer", texts)
 
 
 @dataclass(frozen=True)
@@ -314,9 +333,9 @@ class TaskData:
         return np.concatenate([split.lengths for split in self.splits])
 
     @cached_property
-    def instructions(self) -> list[str]:
-        """Instructions, in the same order."""
-        return [text for split in self.splits for text in split.instructions]
+    def instructions(self) -> list[Turns]:
+        """What their users say, in the same order."""
+        return [turns for split in self.splits for turns in split.instructions]
 
     @cached_property
     def images(self) -> list[list[Any] | None]:
@@ -345,24 +364,19 @@ def quiet_datasets() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _answer(response: list[dict[str, str]]) -> str:
-    """The text of an answer; the better one of a pair, and with feedback the one that there is."""
-    return next((turn["content"] for turn in response if turn["content"].strip()), "")
-
-
 def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
     empty = [i for i, text in enumerate(texts) if not text.strip()]
     if empty:
         raise FcitError(f"Record {empty[0]} of the dataset {name} has no {what}; fix the file or drop the record.")
 
 
-def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
+def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
     aligned = aligned_records(catalogue, name, model_args, data_args, reading)
     return _instructions(aligned), list(aligned["_images"])
 
 
-def _instructions(aligned: Dataset) -> list[str]:
-    """The first human instruction of each record, without media tags."""
-    return [without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
+def _instructions(aligned: Dataset) -> list[Turns]:
+    """What the user of each record says, turn by turn."""
+    return [user_turns(prompt) for prompt in aligned["_prompt"]]

@@ -24,11 +24,13 @@ class TrainFiles:
     Args:
         catalogue: The recipe's datasets.
         max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
+        seed: The recipe's seed.
     """
 
-    def __init__(self, catalogue: Catalogue, max_samples: int | None = None) -> None:
+    def __init__(self, catalogue: Catalogue, max_samples: int | None = None, seed: int = 42) -> None:
         self.catalogue = catalogue
         self.max_samples = max_samples
+        self.seed = seed
         self._last: tuple[str, Sequence[dict[str, Any]]] = ("", ())
         self._names: dict[tuple[str, str], list[Any]] = {}
 
@@ -69,9 +71,11 @@ class TrainFiles:
         if self._last[0] != dataset:
             self._last = (dataset, _read(self._path(dataset)))
         records = self._last[1]
-        if self.max_samples is None or self.max_samples >= len(records):
+        count = len(records) if self.max_samples is None else min(self.max_samples, len(records))
+        rows = self.catalogue.rows(dataset, count, self.seed)
+        if rows is None and count == len(records):
             return records
-        return [records[index] for index in range(self.max_samples)]
+        return [records[index] for index in (range(count) if rows is None else rows.tolist())]
 
     def _path(self, dataset: str) -> Path:
         entry = self.catalogue.entry(dataset)

@@ -8,7 +8,7 @@ from .catalogue import Catalogue, find_in_benchmark
 
 
 def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
-    """The records of a dataset in LLaMA-Factory's standard form.
+    """The records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of the training or of the test.
 
     Args:
         catalogue: Has the dataset.
@@ -19,5 +19,7 @@ def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, trai
     """
     (attributes,) = get_dataset_list([name], {name: catalogue.entry(name)})
     if not catalogue.is_users(name):
-        find_in_benchmark(attributes, name, catalogue.benchmark)
-    return _load_single_dataset(attributes, model_args, data_args, training_args)
+        find_in_benchmark(attributes, catalogue.entry_name(name), catalogue.benchmark)
+    records = _load_single_dataset(attributes, model_args, data_args, training_args)
+    rows = catalogue.rows(name, len(records), training_args.seed)
+    return records if rows is None else records.select(rows)

@@ -120,6 +120,7 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
     request: Request = finetuning_args.fcit_request
     args = request.args
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
+    evaluated = list(scenario.all_datasets()) if request.stage == "fcit" else []
     rounds = [args.fcit_num_rounds] * scenario.num_stages
     earlier = Earlier.read(request.earlier) if request.earlier is not None else None
     if earlier is not None:
@@ -134,7 +135,7 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
         rounds=rounds,
         earlier=earlier,
         own_datasets=list(data_args.dataset) if request.own_data else [],
-        catalogue=Catalogue.of(data_args, args),
+        catalogue=Catalogue.of(data_args, args, evaluated),
         keys=deciding_keys((*arguments, args), training_args.world_size),
         processes=Processes(),
     )
@@ -244,7 +245,9 @@ def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
 
 def pipeline_parts(setup: Setup, tokenizer_module: dict[str, Any]) -> tuple[Any, ...]:
     """What a pipeline is made of."""
-    return setup.model_args, setup.data_args, setup.training_args, tokenizer_module, setup.catalogue, setup.processing
+    needs_text = setup.args.fcit_identity_source != "image"
+    arguments = setup.model_args, setup.data_args, setup.training_args
+    return *arguments, tokenizer_module, setup.catalogue, setup.processing, needs_text
 
 
 def read_records(setup: Setup, pipeline: Pipeline) -> None:

@@ -100,7 +100,7 @@ class _Apart(Router):
     """
 
     def __init__(self, encoder: Encoder, tokens: SubspaceTokens, count: int) -> None:
-        super().__init__(encoder, tokens, "softmax", temperature=1.0)
+        super().__init__(encoder, tokens, "softmax", temperature=1.0, turns="first")
         self.rows = np.array([[0.75, 0.25], [0.25, 0.75]] if count == 2 else [[1.0]], np.float32)
 
     @override
