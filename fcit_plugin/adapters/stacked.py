@@ -93,7 +93,8 @@ class Activation:
             weights: [batch, K], one row per sample.
             expands: Whether the batch may hold each sample several times in a row, as generation with beams or with
                 several returned sequences has it.
-            image_tokens: How many each sample has, for subspaces with projectors of their own; None for text alone.
+            image_tokens: How many each sample has, for a projector with a LoRA on it and for subspaces with projectors of their
+                own; None for text alone, and where they cannot be counted.
 
         Raises:
             FcitError: The number of columns is not K.

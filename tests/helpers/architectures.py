@@ -1,7 +1,7 @@
 """Tiny random models of many architectures, made from transformers' own configurations: name -> :class:`Architecture`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Architecture:
         make: Writes it into a folder.
         images: Whether it sees images.
         fails: Why a step of LLaMA-Factory or transformers does not work with it, whoever is at work; None if all do.
-        changes: What its recipe has beside the others'.
+        target: ``lora_target``, where PEFT refuses some of all linear layers.
     """
 
     title: str
@@ -70,7 +70,7 @@ class Architecture:
     make: Callable[[Path], None]
     images: bool = False
     fails: str | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
+    target: str = "all"
 
 
 def _tokenizer(special: list[str], **named: str) -> PreTrainedTokenizerFast:
@@ -101,6 +101,10 @@ def _text(folder: Path, kind: str, **changes: Any) -> None:
 def text(title: str, kind: str, template: str, **changes: Any) -> Architecture:
     """A model of text alone."""
     return Architecture(title, template, partial(_text, kind=kind, **changes))
+
+
+#: PEFT refuses the last layer of a Mamba block.
+_MAMBA = "q_proj,k_proj,v_proj,o_proj,in_proj,gate_proj,up_proj,down_proj"
 
 
 def _vision(**changes: Any) -> dict[str, Any]:
@@ -398,15 +402,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     "smollm3": text("SmolLM3", "smollm3", "smollm2"),
     "starcoder2": text("StarCoder2", "starcoder2", "default"),
     "cohere": text("Command R", "cohere", "cohere"),
-    "falcon_h1": text(
-        "Falcon-H1",
-        "falcon_h1",
-        "falcon_h1",
-        mamba_d_ssm=32,
-        mamba_n_heads=4,
-        mamba_d_head=8,
-        mamba_d_state=8,
-        mamba_n_groups=1,
+    "falcon_h1": replace(
+        text(
+            "Falcon-H1",
+            "falcon_h1",
+            "falcon_h1",
+            **{"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1},
+        ),
+        target=_MAMBA,
     ),
     "lfm2": text("LFM2", "lfm2", "lfm2", layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False),
     "hunyuan": text("Hunyuan", "hunyuan_v1_dense", "hunyuan"),

@@ -46,7 +46,7 @@ class Walk:
             self.data,
             self.run,
             template=self.architecture.template,
-            lora_target="all",
+            lora_target=self.architecture.target,
             bf16=True,
             use_cpu=True,
             cutoff_len=128,
@@ -57,7 +57,6 @@ class Walk:
             fcit_eval_samples=3,
             image_max_pixels=1024,
             **images,
-            **self.architecture.changes,
         )
         self.model_class: Any = AutoModelForImageTextToText if self.architecture.images else AutoModelForCausalLM
 
