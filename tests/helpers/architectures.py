@@ -90,7 +90,11 @@ def _tokenizer(special: list[str], **named: str) -> PreTrainedTokenizerFast:
 
 def _save(folder: Path, config: Any, saved: Any, model: Any) -> None:
     set_seed(0)
-    model.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    made = model.from_config(config, dtype=torch.bfloat16)
+    for name, parameter in made.named_parameters():
+        if name.endswith("_gate"):  # a random Llama-3.2-Vision does not look at images yet
+            torch.nn.init.ones_(parameter)
+    made.save_pretrained(folder)
     saved.save_pretrained(folder)
 
 
@@ -103,7 +107,7 @@ def text(title: str, kind: str, template: str, **changes: Any) -> Architecture:
     return Architecture(title, template, partial(_text, kind=kind, **changes))
 
 
-#: PEFT refuses the last layer of a Mamba block.
+#: PEFT refuses the last layer of a Mamba block, and takes no experts that are one parameter.
 _MAMBA = "q_proj,k_proj,v_proj,o_proj,in_proj,gate_proj,up_proj,down_proj"
 
 
@@ -425,19 +429,26 @@ ARCHITECTURES: dict[str, Architecture] = {
         "deepseek3",
         **_LATENT,
         **{"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8},
+        head_dim=4,
         num_key_value_heads=4,
     ),
-    "granitemoehybrid": text(
-        "Granite 4",
-        "granitemoehybrid",
-        "granite4",
-        layer_types=["mamba", "attention"],
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        shared_intermediate_size=16,
-        **{"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1},
+    "granitemoehybrid": replace(
+        text(
+            "Granite 4",
+            "granitemoehybrid",
+            "granite4",
+            layer_types=["mamba", "attention"],
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            shared_intermediate_size=16,
+            **{"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1},
+        ),
+        target="q_proj,k_proj,v_proj,o_proj,in_proj,shared_mlp.input_linear,shared_mlp.output_linear",
     ),
-    "gpt_oss": text("gpt-oss", "gpt_oss", "gpt_oss", num_local_experts=4, num_experts_per_tok=2),
+    "gpt_oss": replace(
+        text("gpt-oss", "gpt_oss", "gpt_oss", num_local_experts=4, num_experts_per_tok=2),
+        fails="LLaMA-Factory 0.9.5 imports `load_and_register_kernel`, which transformers 5.6 does not have",
+    ),
     "llava": seeing("LLaVA-1.5", "llava", llava),
     "llava_next": seeing("LLaVA-NeXT", "llava_next_mistral", llava_next),
     "pixtral": seeing("Pixtral", "pixtral", pixtral),
