@@ -61,7 +61,12 @@ class FederatedRun:
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())
         self.monitor = Monitor(
-            session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
+            session.training_args,
+            self._total_steps(),
+            self.progress.step,
+            self.progress.seconds["total"],
+            log,
+            session.callbacks.of_run,
         )
         partition = session.partition
         self.progress.add_partition(partition.table(partition.dealt()))

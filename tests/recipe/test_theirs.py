@@ -91,7 +91,7 @@ def one_client(request, tmp_path_factory):
             request.getfixturevalue(model),
             request.getfixturevalue(data),
             folder / "out",
-            fcit_stages=["color"],
+            fcit_stages=[["color"]],
             fcit_num_clients=1,
             fcit_clients_per_round=1,
             fcit_num_rounds=1,
