@@ -245,6 +245,7 @@ class LocalTrainer:
         args = copy.copy(self.pipeline.training_args)
         args.seed = args.data_seed = client_seed(args.seed, config.stage, config.round, config.client)
         args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
+        args.eval_on_start = args.batch_eval_metrics = False  # of an evaluation that clients do not have
         args.report_to = []
         args.disable_tqdm = True
         args.push_to_hub = False
