@@ -69,6 +69,7 @@ class LocalTrainer:
         own_datasets: A site's own datasets, in place of its part of the partition.
         base_weights: The base weights, where the server changes them.
         make_callback: Makes the callback that reports a client's steps.
+        callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class LocalTrainer:
         own_datasets: list[str],
         base_weights: BaseWeights | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -98,6 +100,7 @@ class LocalTrainer:
         self.own_datasets = own_datasets
         self.base_weights = base_weights
         self.make_callback = make_callback
+        self.callbacks = callbacks
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
         self._means: dict[int, list[np.ndarray]] = {}
@@ -205,6 +208,7 @@ class LocalTrainer:
             finetuning_args=self.finetuning_args,
             data_collator=self._collator,
             train_dataset=self._features(config),
+            callbacks=list(self.callbacks),
             batch_terms=self.method.batch_terms(extras),
             projector_learning_rate=self.args.fcit_projector_learning_rate,
             **self.pipeline.tokenizer_module,
@@ -285,6 +289,7 @@ class LocalTrainer:
         args = copy.deepcopy(given, {id(shared): shared})
         args.seed = args.data_seed = client_seed(args.seed, config.stage, config.round, config.client)
         args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
+        args.eval_on_start = args.batch_eval_metrics = False  # of an evaluation that clients do not have
         args.report_to = []
         args.disable_tqdm = True
         args.push_to_hub = False
