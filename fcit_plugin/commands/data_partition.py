@@ -53,6 +53,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     """
     from ..arguments import FcitArguments, check_names
     from ..data.catalogue import Catalogue
+    from ..data.forms import USES
     from ..data.raw_files import TrainFiles
     from ..recipe.partition_options import partition_options
     from ..scenario import Partition, get_scenario
@@ -67,8 +68,8 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         earlier = StateFolder(Path(others["adapter_name_or_path"]))
         scenario = earlier.finished_scenario().followed_by(scenario)
     catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir)
-    catalogue.check(scenario.datasets_to_train(), with_test=False)
-    source = TrainFiles(catalogue, others["max_samples"])
+    catalogue.check(scenario.datasets_to_train(), with_test=False, local_stage=args.fcit_local_stage)
+    source = TrainFiles(catalogue, others["max_samples"], USES[args.fcit_local_stage], args.fcit_strict_records)
     return Partition(scenario, source, partition_options(args), others["seed"])
 
 

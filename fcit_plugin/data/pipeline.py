@@ -19,7 +19,7 @@ from datasets import (
     enable_progress_bars,
 )
 from llamafactory.data import get_template_and_fix_tokenizer
-from llamafactory.data.loader import _get_preprocessed_dataset
+from llamafactory.data.loader import _get_dataset_processor, _get_preprocessed_dataset
 from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
@@ -31,11 +31,12 @@ from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import match_references
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
-from .diagnosis import diagnosed
+from .diagnosis import diagnosed_rows, place_of
+from .forms import Use
 from .instructions import without_media
 from .pixels import PixelReader
 from .raw_files import TrainFiles
-from .reading import aligned_records
+from .reading import refuse_empty, refuse_tags, used_records
 
 logger = logging.get_logger(__name__)
 
@@ -53,6 +54,8 @@ class Split:
         features: What its tokenization gave, one row per record.
         instructions: First human instruction of each record, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
+        kept: The index of each record among all of the dataset.
+        left_out: How many records are not used, as LLaMA-Factory does not use them.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Split:
     features: Dataset
     instructions: list[str]
     answers: list[Answer]
+    kept: Sequence[int] = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -74,7 +79,8 @@ class Split:
         if count is None or count >= len(self):
             return self
         rows, features = (part.select(range(count)) for part in (self.rows, self.features))
-        return Split(self.name, rows, features, self.instructions[:count], self.answers[:count])
+        first = self.instructions[:count], self.answers[:count], self.kept[:count]
+        return Split(self.name, rows, features, *first, self.left_out)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -95,6 +101,7 @@ class Pipeline:
         tokenizer_module: What ``load_tokenizer`` returned.
         catalogue: The datasets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
+        strict: Records that it leaves out are refused (``fcit_strict_records``).
     """
 
     def __init__(
@@ -104,10 +111,12 @@ class Pipeline:
         training_args,
         tokenizer_module: dict[str, Any],
         catalogue: Catalogue,
-        processing: str = "sft",
+        processing: Use = "sft",
+        strict: bool = False,
     ) -> None:
         self.catalogue = catalogue
         self.processing = processing
+        self.strict = strict
         self.model_args = model_args
         self.data_args = data_args
         self.training_args = training_args
@@ -116,7 +125,7 @@ class Pipeline:
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
-        self._files = TrainFiles(catalogue, data_args.max_samples)
+        self._files = TrainFiles(catalogue, data_args.max_samples, processing)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -169,13 +178,17 @@ class Pipeline:
         Raises:
             FcitError: The dataset is not in a file, has no such column, or LLaMA-Factory reads other records there.
         """
-        values = self._files.column(dataset, name)
-        if len(values) != self.count(dataset):
+        values, split = self._files.raw_column(dataset, name), self.train(dataset)
+        if len(values) != len(split) + split.left_out:
             raise FcitError(
-                f"The dataset {dataset} has {len(values)} records in its file and {self.count(dataset)} in LLaMA-Factory; its"
-                f" column {name!r} cannot be told apart. Keep it in one JSON file."
+                f"The dataset {dataset} has {len(values)} records in its file and {len(split) + split.left_out} in "
+                f"LLaMA-Factory; its column {name!r} cannot be told apart. Keep it in one JSON file."
             )
-        return values
+        return [values[index] for index in split.kept]
+
+    def left_out(self) -> dict[str, int]:
+        """How many records of each dataset that was read are not used, by its name; without those that lack none."""
+        return {name: split.left_out for name, split in self._splits.items() if split.left_out}
 
     def _split(self, name: str, generate: bool) -> Split:
         if name not in self._splits:
@@ -183,26 +196,40 @@ class Pipeline:
         return self._splits[name]
 
     def _load(self, name: str, generate: bool) -> Split:
-        processing = "sft" if generate else self.processing
-        with diagnosed(name, self.catalogue), self.training_args.main_process_first(desc="load dataset"):
-            aligned = aligned_records(self.catalogue, name, self.model_args, self.data_args, self.training_args)
-            instructions = _instructions(aligned)
-        _refuse_empty(name, "instruction", instructions)
+        processing: Use = "sft" if generate else self.processing
+        use: Use = "test" if generate else processing
+        parts = self.model_args, self.data_args, self.training_args
+        with self.training_args.main_process_first(desc="load dataset"):
+            used = used_records(self.catalogue, name, use, *parts, strict=self.strict)
+        aligned, kept = used.rows, used.kept
+        instructions = _instructions(aligned)
+        refuse_empty(name, self.catalogue, kept, "instruction", instructions)
         answers = self._references(name, aligned) if generate else None
         if answers is None:
             texts = [_answer(response) for response in aligned["_response"]]
-            _refuse_empty(name, "answer", texts)
+            refuse_empty(name, self.catalogue, kept, "answer", texts)
             answers = [*texts]
-        rows = self._rows(aligned)
-        with diagnosed(name, self.catalogue, rows), self.training_args.main_process_first(desc="pre-process dataset"):
+        if self.template.mm_plugin.image_token is not None:
+            refuse_tags(name, self.catalogue, kept, aligned)
+        rows, kept_rows = self._rows(aligned, kept)
+
+        def tokenize(row: dict[str, Any]) -> Any:
+            module = self.tokenizer_module
+            maker = _get_dataset_processor(self.data_args, processing, self.template, **module, do_generate=generate)
+            return maker.preprocess_dataset({key: [value] for key, value in row.items()})
+
+        with (
+            diagnosed_rows(name, self.catalogue, rows, kept_rows, tokenize),
+            self.training_args.main_process_first(desc="pre-process dataset"),
+        ):
             features = self._tokenized(rows, processing, generate, packing=False)
         if len(features) != len(rows):
             raise FcitError(
                 f"LLaMA-Factory dropped {len(rows) - len(features)} records of the dataset {name} as invalid "
                 "(see its warnings above); fix the file."
             )
-        self._refuse_cut_images(name, rows, features)
-        return Split(name, aligned, features, instructions, answers)
+        self._refuse_cut_images(name, kept_rows, rows, features)
+        return Split(name, aligned, features, instructions, answers, kept, len(used.left_out.why))
 
     def _tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
@@ -238,7 +265,7 @@ class Pipeline:
         batches = [lengths[i : i + at_once] for i in range(0, len(lengths), at_once)]
         return sum(len(greedy_knapsack(batch, self.data_args.cutoff_len)) for batch in batches)
 
-    def _refuse_cut_images(self, name: str, rows: Dataset, features: Dataset) -> None:
+    def _refuse_cut_images(self, name: str, kept: Sequence[int], rows: Dataset, features: Dataset) -> None:
         """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
 
         Raises:
@@ -257,14 +284,15 @@ class Pipeline:
             )
             whole = sum(message["content"].count(plugin.image_token) for message in messages)
             if features[i][ids].count(token) < whole:
+                file, record = place_of(self.catalogue, name, kept[i])
                 raise FcitError(
-                    f"`cutoff_len: {cutoff}` cuts record {i} of the dataset {name} within its image, which takes {whole} "
-                    "tokens; raise it."
+                    f"`cutoff_len: {cutoff}` cuts record {record} of the dataset `{name}` ({file}) within its image, which "
+                    f"takes {whole} tokens; raise it."
                 )
 
-    def _rows(self, aligned: Dataset) -> Dataset:
-        """The records to tokenize."""
-        return aligned
+    def _rows(self, aligned: Dataset, kept: Sequence[int]) -> tuple[Dataset, Sequence[int]]:
+        """The records to tokenize, and their indices among all of the dataset."""
+        return aligned, kept
 
     def _references(self, name: str, aligned: Dataset) -> list[Answer] | None:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
@@ -350,16 +378,10 @@ def _answer(response: list[dict[str, str]]) -> str:
     return next((turn["content"] for turn in response if turn["content"].strip()), "")
 
 
-def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
-    empty = [i for i, text in enumerate(texts) if not text.strip()]
-    if empty:
-        raise FcitError(f"Record {empty[0]} of the dataset {name} has no {what}; fix the file or drop the record.")
-
-
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
-    aligned = aligned_records(catalogue, name, model_args, data_args, reading)
+    aligned = used_records(catalogue, name, "sft", model_args, data_args, reading).rows
     return _instructions(aligned), list(aligned["_images"])
 
 
