@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import FcitError, closest
+from ..errors import closest
 from ..parts import KINDS, Part, ServerRule
 from ..plugins import registry
 from .aliases import current_keys, use_current_values
@@ -17,6 +17,7 @@ from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
 from .option import check_choice, check_types
 from .privacy import PrivacyArguments, check_privacy
+from .reasons import all_reasons, going_on, refuse
 from .replies import ReplyArguments, check_replies
 from .run import RunArguments, check_run
 from .scenario import ScenarioArguments, check_scenario, parse_scenario
@@ -93,16 +94,21 @@ class FcitArguments(
 
     def __post_init__(self) -> None:
         use_current_values(self)
-        for parse in _PARSERS:
-            parse(self)
-        check_types(self)
-        self._check_choices()
-        self._settle_parts()
-        for check in _CHECKS:
-            check(self)
-        for kind in PARTS_WITH_KEYS:
-            if (options := self.options(kind)) is not None:
-                options.check(self)
+        with all_reasons():
+            for parse in _PARSERS:
+                with going_on():
+                    parse(self)
+            check_types(self)
+            self._check_choices()
+        with all_reasons():  # what follows compares values, which have to be of their types
+            self._settle_parts()
+            for check in _CHECKS:
+                with going_on():
+                    check(self)
+            for kind in PARTS_WITH_KEYS:
+                if (options := self.options(kind)) is not None:
+                    with going_on():
+                        options.check(self)
 
     def _check_choices(self) -> None:
         for item in fields(self):
@@ -115,7 +121,7 @@ class FcitArguments(
             if getattr(self, key.name) is not None and self.part(key.kind).name not in key.owners:
                 choice, chosen = KINDS[key.kind][0], self.part(key.kind).name
                 what = key.kind.removesuffix("s").rpartition("_")[2]
-                raise FcitError(f"`{key.name}` belongs to `{choice}` {', '.join(key.owners)}; the {what} is {chosen}.")
+                refuse(f"`{key.name}` belongs to `{choice}` {', '.join(key.owners)}; the {what} is {chosen}.")
         for kind in PARTS_WITH_KEYS:
             if (options := self.options(kind)) is not None:
                 options.complete(self)
@@ -180,7 +186,7 @@ def check_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
     valid = [*(item.name for item in fields(FcitArguments.joined())), *others]
     for name in names:
         if name not in valid:
-            raise FcitError(f"Unknown key `{name}` in the recipe; the nearest valid key is `{closest(name, valid)}`.")
+            refuse(f"Unknown key `{name}` in the recipe; the nearest valid key is `{closest(name, valid)}`.")
 
 
 #: Keys that mean something in one fcit stage alone, or only without any.
@@ -213,4 +219,4 @@ def check_stage(stage: str | None, names: list[str]) -> None:
         if stage not in wanted:
             command = "`llamafactory-cli export`" if name in EXPORT_KEYS else "chat, api, webchat and predict"
             where = " or ".join(f"`stage: {one}`" if one else command for one in wanted)
-            raise FcitError(f"`{name}` belongs to {where}; take it out or change the stage.")
+            refuse(f"`{name}` belongs to {where}; take it out or change the stage.")

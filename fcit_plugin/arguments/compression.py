@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from .option import option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -26,13 +26,13 @@ def check_compression(args: "FcitArguments") -> None:
     """Refuse what does not go together."""
     remembers = args.fcit_update_compression == "int8"
     if remembers and not args.part("lora_aggregations").load()().keeps_basis:
-        raise FcitError(
+        refuse(
             "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
             f"`fcit_lora_aggregation: {args.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "
             "change the aggregation."
         )
     if args.fcit_client_dir is not None and not remembers:
-        raise FcitError(
+        refuse(
             "`fcit_client_dir` is where a client keeps what `fcit_update_compression: int8` has it carry over, and with "
             f"{args.fcit_update_compression} there is nothing to keep; take it out."
         )

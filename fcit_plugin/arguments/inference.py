@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from .option import option
+from .reasons import refuse
 
 #: Keys for ``llamafactory-cli export`` of an FCIT folder.
 EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
@@ -42,9 +42,9 @@ def parse_inference(args: "FcitArguments") -> None:
 def check_inference(args: "FcitArguments") -> None:
     """Refuse values that cannot work, alone or together."""
     if (args.fcit_export_weights == "auto") != (args.fcit_export_instruction is not None):
-        raise FcitError(
+        refuse(
             "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
             "dataset, says which subspaces are merged."
         )
     if args.fcit_fallback_threshold is not None and not -1 <= args.fcit_fallback_threshold <= 1:
-        raise FcitError(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {args.fcit_fallback_threshold}.")
+        refuse(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {args.fcit_fallback_threshold}.")

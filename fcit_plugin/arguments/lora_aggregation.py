@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from ..parts import ServerRule
 from ..plugins import registry
 from .option import option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -29,7 +29,7 @@ def check_lora_aggregation(args: "FcitArguments") -> None:
     aggregation = args.part("lora_aggregations").load()()
     reason = args.part("methods").load()(args).refuses(aggregation)
     if reason is not None:
-        raise FcitError(
+        refuse(
             f"`fcit_method: {args.fcit_method}` {reason}; it does not go with `fcit_lora_aggregation: "
             f"{args.fcit_lora_aggregation}`, change one of them."
         )
@@ -41,13 +41,13 @@ def check_lora_aggregation(args: "FcitArguments") -> None:
         if isinstance(rule, ServerRule) and rule.averages and (aggregation.keeps_basis or not rule.remembers_numbers)
     ]
     if args.fcit_server_rule not in averaging:
-        raise FcitError(
+        refuse(
             f"`fcit_lora_aggregation: {args.fcit_lora_aggregation}` takes the mean of the products B A, and "
             f"`fcit_server_rule: {args.fcit_server_rule}` would do something else to the single numbers of B and A; set "
             f"`fcit_server_rule` to {' or '.join(averaging)}, or change the aggregation."
         )
     if args.fcit_dp_noise_multiplier is not None:
-        raise FcitError(
+        refuse(
             f"`fcit_dp_noise_multiplier` hides a client in the mean of the factors; `fcit_lora_aggregation: "
             f"{args.fcit_lora_aggregation}` needs each client's own product. Take factors, ffa or rotate."
         )

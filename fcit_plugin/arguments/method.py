@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from ..plugins import registry
 from .option import check_at_least, check_positive, option
+from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
 SEQUENTIAL = "sequential"
@@ -53,6 +53,12 @@ class MethodArguments:
     fcit_identity_center: bool = option(
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
     )
+    fcit_identity_turns: str = option(
+        "auto",
+        "Which of a user's turns a conversation is told by, in training, evaluation and use: the first, the latest, the mean "
+        "of all, or auto (the latest that is near to a subspace; clients' tokens are made of the first).",
+        choices=["first", "latest", "mean", "auto"],
+    )
 
 
 def parse_method(args: "FcitArguments") -> None:
@@ -64,18 +70,19 @@ def check_method(args: "FcitArguments") -> None:
     """Refuse values that cannot work, alone or together, and fill in the method's activation."""
     of_method = registry("methods")[args.fcit_method].load().activation
     if None not in (of_method, args.fcit_activation) and args.fcit_activation != of_method:
-        raise FcitError(
+        refuse(
             f"`fcit_activation` is {args.fcit_activation!r}, but the subspaces of `fcit_method: {args.fcit_method}` all act "
             f"alike; take it out, or set it to {of_method}."
         )
     args.fcit_activation = args.fcit_activation or of_method or "softmax"
-    for key, default in (("fcit_identity_encoder", "embedding"), ("fcit_identity_pooling", "mean")):
+    about_text = {"fcit_identity_encoder": "embedding", "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}
+    for key, default in about_text.items():
         if args.fcit_identity_source == "image" and getattr(args, key) != default:
-            raise FcitError(
+            refuse(
                 f"`{key}: {getattr(args, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "
                 "out, or set `fcit_identity_source: both`."
             )
     check_positive(args, "fcit_temperature", "fcit_projector_learning_rate")
     check_at_least(args, 1, "fcit_max_subspaces")
     if not -1 < args.fcit_similarity_threshold <= 1:
-        raise FcitError(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {args.fcit_similarity_threshold}.")
+        refuse(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {args.fcit_similarity_threshold}.")

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import FcitError, nearest
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -96,7 +97,7 @@ def check_types(keys: Any) -> None:
         value = getattr(keys, name)
         kinds = get_args(hint) or (hint,)
         if value is None and NoneType not in kinds:
-            raise FcitError(f"`{name}` has no value; give one of type {kinds[0].__name__}, or take the key out.")
+            refuse(f"`{name}` has no value; give one of type {kinds[0].__name__}, or take the key out.")
         if value is not None:
             check_type(name, value, hint)
 
@@ -119,7 +120,7 @@ def check_limits(keys: Any) -> None:
         if limits.get("above") == 0 and limits.get("below") is None:
             check_positive(keys, item.name)
         elif limits and not _within(value, **limits):
-            raise FcitError(f"`{item.name}` must be {_limits_in_words(**limits)}, got {value}.")
+            refuse(f"`{item.name}` must be {_limits_in_words(**limits)}, got {value}.")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
@@ -129,7 +130,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
         FcitError: The sentence names the key and the nearest choice.
     """
     if choices and value is not None and value not in choices:
-        raise FcitError(f"`{name}` is {value!r}; {nearest(str(value), choices)}")
+        refuse(f"`{name}` is {value!r}; {nearest(str(value), choices)}")
 
 
 def _within(value: float, least: float | None, above: float | None, below: float | None) -> bool:
@@ -157,11 +158,11 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     choices = _choices(kinds)
     if choices and value not in choices:
         quotes = " (YAML reads a bare no as false: put it in quotes)" if value is False else ""
-        raise FcitError(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
+        refuse(f"`{name}` is {value!r}{quotes}; {nearest(str(value), choices)}")
     if len(kinds) == 1 and kinds[0] in _NUMBERS:
         right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
         if not right:
-            raise FcitError(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
+            refuse(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
 
 
 _NUMBERS: dict[Any, Any] = {int: int, float: (int, float), bool: bool}
@@ -185,9 +186,7 @@ def check_at_least(args: Any, least: int, *names: str) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             optional = getattr(type(args), name) is None
-            raise FcitError(
-                f"`{name}` must be at least {least}{', or left out for no limit' if optional else ''}, got {value}."
-            )
+            refuse(f"`{name}` must be at least {least}{', or left out for no limit' if optional else ''}, got {value}.")
 
 
 def check_positive(args: Any, *names: str) -> None:
@@ -199,7 +198,7 @@ def check_positive(args: Any, *names: str) -> None:
     for name in names:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
-            raise FcitError(f"`{name}` must be greater than 0 and finite, got {value}.")
+            refuse(f"`{name}` must be greater than 0 and finite, got {value}.")
 
 
 def comma_separated(text: str) -> list[str]:
@@ -207,8 +206,13 @@ def comma_separated(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def nested_list(key: str, value: Any) -> Any:
+def nested_list(key: str, value: Any, of_names: bool = False) -> Any:
     """A list of lists, given as such (YAML) or as JSON text (command line); None passes.
+
+    Args:
+        key: The key.
+        value: What it is given.
+        of_names: A bare name stands for a list of this one.
 
     Raises:
         FcitError: It is none; the sentence names the key.
@@ -218,6 +222,13 @@ def nested_list(key: str, value: Any) -> Any:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise FcitError(f"`{key}` is not a list of lists in JSON: {error}.") from error
+    if of_names:
+        value = each_alone(value)
     if value is not None and not (isinstance(value, list) and all(isinstance(row, list) for row in value)):
         raise FcitError(f"`{key}` must be a list of lists, e.g. [[a], [b]], got {value!r}.")
     return value
+
+
+def each_alone(rows: Any) -> Any:
+    """A list whose bare names are lists of one name; anything else as it is."""
+    return [[row] if isinstance(row, str) else row for row in rows] if isinstance(rows, list) else rows

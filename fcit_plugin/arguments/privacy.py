@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from .option import check_positive, option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -35,22 +35,22 @@ def check_privacy(args: "FcitArguments") -> None:
     """Refuse values that cannot work, alone or together."""
     check_positive(args, "fcit_dp_clipping_norm", "fcit_dp_noise_multiplier", "fcit_identity_noise", "fcit_dp_delta")
     if args.fcit_dp_noise_multiplier is not None and args.fcit_dp_clipping_norm is None:
-        raise FcitError("`fcit_dp_noise_multiplier` needs `fcit_dp_clipping_norm`, the norm that the noise has to hide.")
+        refuse("`fcit_dp_noise_multiplier` needs `fcit_dp_clipping_norm`, the norm that the noise has to hide.")
     if args.fcit_dp_delta * args.fcit_num_clients >= 1:
-        raise FcitError(
+        refuse(
             f"`fcit_dp_delta` must be less than 1 / `fcit_num_clients` ({1 / args.fcit_num_clients:g}), "
             f"got {args.fcit_dp_delta}: else giving away one client's update would count as private."
         )
     if args.fcit_dp_clipping_norm is not None and args.server_rule.robust_from is not None:
-        raise FcitError(
+        refuse(
             f"`fcit_dp_clipping_norm` goes with rules that average; `fcit_server_rule` is {args.fcit_server_rule}, "
             "whose result one client can change by more than its share."
         )
     noisy = [key for key in ("fcit_dp_noise_multiplier", "fcit_identity_noise") if getattr(args, key) is not None]
     if args.fcit_dp_secret is not None and not (noisy and args.fcit_dp_secret >= 0):
-        raise FcitError(
+        refuse(
             f"`fcit_dp_secret` is {args.fcit_dp_secret}; it must be 0 or more, and goes with `fcit_dp_noise_multiplier` "
             "or `fcit_identity_noise`."
         )
     if noisy and find_spec("dp_accounting") is None:
-        raise FcitError(f'`{noisy[0]}` needs a package that adds up the spent epsilon: pip install "fcit-plugin[privacy]".')
+        refuse(f'`{noisy[0]}` needs a package that adds up the spent epsilon: pip install "fcit-plugin[privacy]".')

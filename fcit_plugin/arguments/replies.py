@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from .option import check_at_least, check_positive, option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -34,7 +34,7 @@ def check_replies(args: "FcitArguments") -> None:
     check_at_least(args, 0, "fcit_max_round_retries")
     check_positive(args, "fcit_client_timeout", "fcit_max_update_norm")
     if args.fcit_min_replies > args.fcit_clients_per_round:
-        raise FcitError(
+        refuse(
             f"`fcit_min_replies` ({args.fcit_min_replies}) is larger than "
             f"`fcit_clients_per_round` ({args.fcit_clients_per_round}); lower it or ask more clients."
         )

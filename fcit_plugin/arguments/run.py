@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from .option import option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -28,4 +28,4 @@ class RunArguments:
 def check_run(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
     if args.fcit_bound and args.fcit_eval_every == "never":
-        raise FcitError("`fcit_bound` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out.")
+        refuse("`fcit_bound` is there to be compared, so it has to be evaluated; take `fcit_eval_every: never` out.")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from ..scenario.partitioners import PARTITIONERS
 from .option import check_at_least, check_positive, comma_separated, nested_list, option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -22,7 +22,7 @@ class ScenarioArguments:
         "paper", "Order of the setting's tasks: paper, research_code, or their names, comma-separated or as a list."
     )
     fcit_stages: str | None = option(
-        None, "For the setting custom: list of stages, each a list of dataset names, e.g. [[a], [b, c]]."
+        None, "For the setting custom: list of stages, each a dataset or a list of several, e.g. [a, [b, c]]."
     )
     fcit_schedule: str | None = option(
         None,
@@ -56,7 +56,7 @@ class ScenarioArguments:
 
 def parse_scenario(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
-    args.fcit_stages = nested_list("fcit_stages", args.fcit_stages)
+    args.fcit_stages = nested_list("fcit_stages", args.fcit_stages, of_names=True)
     args.fcit_schedule = nested_list("fcit_schedule", args.fcit_schedule)
     if isinstance(args.fcit_task_order, str) and "," in args.fcit_task_order:
         args.fcit_task_order = comma_separated(args.fcit_task_order)  # type: ignore[assignment]  # the command line has text alone
@@ -67,19 +67,19 @@ def check_scenario(args: "FcitArguments") -> None:
     check_at_least(args, 1, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
     check_positive(args, "fcit_beta")
     if args.fcit_clients_per_round > args.fcit_num_clients:
-        raise FcitError(
+        refuse(
             f"`fcit_clients_per_round` ({args.fcit_clients_per_round}) is larger than "
             f"`fcit_num_clients` ({args.fcit_num_clients}); lower it or add clients."
         )
     if args.fcit_setting == "custom" and not args.fcit_stages:
-        raise FcitError("`fcit_setting: custom` needs `fcit_stages`, a list of stages with dataset names.")
+        refuse("`fcit_setting: custom` needs `fcit_stages`, a list of stages with dataset names.")
     if args.fcit_setting != "custom" and (args.fcit_stages or args.fcit_schedule):
         key = "fcit_stages" if args.fcit_stages else "fcit_schedule"
-        raise FcitError(f"`{key}` is only used with `fcit_setting: custom`; the setting is {args.fcit_setting}.")
+        refuse(f"`{key}` is only used with `fcit_setting: custom`; the setting is {args.fcit_setting}.")
     if args.fcit_partition == "natural" and not args.fcit_partition_column:
-        raise FcitError("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
+        refuse("`fcit_partition: natural` needs `fcit_partition_column`, the column that names a record's client.")
     if args.fcit_partition_column and args.fcit_partition in PARTITIONERS and args.fcit_partition != "natural":
-        raise FcitError(
+        refuse(
             f"`fcit_partition_column` is not used by `fcit_partition: {args.fcit_partition}`; set "
             "`fcit_partition: natural` or take it out."
         )

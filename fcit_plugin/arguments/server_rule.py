@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FcitError
 from .option import option
+from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -22,7 +22,7 @@ class ServerRuleArguments:
 def check_server_rule(args: "FcitArguments") -> None:
     """Refuse a rule that withstands nothing with so few clients."""
     if args.fcit_clients_per_round < args.robust_from:
-        raise FcitError(
+        refuse(
             f"`fcit_server_rule: {args.fcit_server_rule}` withstands bad clients from {args.robust_from} replies on, as it is "
             f"set up; `fcit_clients_per_round` is {args.fcit_clients_per_round}. Ask more clients, or change the rule."
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..scenario.partition import Partition
 
 #: Keys of LLaMA-Factory that decide the partition, with its defaults.
-_OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None, "adapter_name_or_path": None}
+_OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None, "val_size": 0.0, "adapter_name_or_path": None}
 
 #: More clients than this are not listed one by one.
 _LISTED = 100
@@ -67,9 +67,10 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     if others["adapter_name_or_path"]:
         earlier = StateFolder(Path(others["adapter_name_or_path"]))
         scenario = earlier.finished_scenario().followed_by(scenario)
-    catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir)
+    catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir, held_out=others["val_size"])
     catalogue.check(scenario.datasets_to_train(), with_test=False, local_stage=args.fcit_local_stage)
-    source = TrainFiles(catalogue, others["max_samples"], USES[args.fcit_local_stage], args.fcit_strict_records)
+    use, strict = USES[args.fcit_local_stage], args.fcit_strict_records
+    source = TrainFiles(catalogue, others["max_samples"], others["seed"], use, strict)
     return Partition(scenario, source, partition_options(args), others["seed"])
 
 

@@ -1,10 +1,13 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..arguments import FcitArguments
 from ..errors import FcitError, closest, nearest
@@ -56,33 +59,94 @@ class Catalogue:
         data_root: The recipe's ``fcit_data_dir``, see :func:`fcit_plugin.data.root.benchmark_root`.
         media_dir: The recipe's ``media_dir``: folder of the images of the user's datasets.
         caption_metric: The recipe's ``fcit_caption_metric``.
+        held_out: The recipe's ``val_size``: the part, or from 1 on the number, of a dataset's records that become its test
+            records, where it has none.
+        tests: By dataset the entry of its test records, where the recipe's ``eval_dataset`` names it.
     """
 
     dataset_dir: str | dict[str, dict[str, Any]]
     data_root: str | None = None
     media_dir: str | None = None
     caption_metric: str = FcitArguments.fcit_caption_metric
+    held_out: float = 0.0
+    tests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data_args, args: FcitArguments) -> "Catalogue":
+    def of(cls, data_args, args: FcitArguments, evaluated: Sequence[str] = ()) -> "Catalogue":
         """The catalogue of a recipe.
 
         Args:
             data_args: LLaMA-Factory's data arguments.
             args: Ours.
+            evaluated: The datasets whose test records ``eval_dataset`` names, in its order.
+
+        Raises:
+            FcitError: It names others than these need.
         """
-        return cls(data_args.dataset_dir, args.fcit_data_dir, data_args.media_dir, args.fcit_caption_metric)
+        return cls(
+            data_args.dataset_dir,
+            args.fcit_data_dir,
+            data_args.media_dir,
+            args.fcit_caption_metric,
+            data_args.val_size,
+            test_entries(evaluated, data_args.eval_dataset) if evaluated else {},
+        )
 
     @cached_property
     def _users(self) -> dict[str, dict[str, Any]]:
         return users_datasets(self.dataset_dir)
 
     def __contains__(self, name: str) -> bool:
+        return self._has_entry(self.entry_name(name))
+
+    def _has_entry(self, name: str) -> bool:
         return name in self._users or name in own_datasets()
+
+    def entry_name(self, name: str) -> str:
+        """The name of the entry that a dataset's records, or its test records, are in.
+
+        Args:
+            name: The dataset; its test records with :data:`TEST` behind it.
+        """
+        dataset = name.removesuffix(TEST)
+        if name != dataset and dataset in self.tests:
+            return self.tests[dataset]
+        return dataset if self._is_split(dataset) else name
+
+    def _is_split(self, dataset: str) -> bool:
+        """Whether some of a dataset's records are its test records (``val_size``)."""
+        needs = self.held_out > 0 and dataset not in self.tests and not self._has_entry(dataset + TEST)
+        return needs and self._has_entry(dataset)
+
+    def rows(self, name: str, count: int, seed: int) -> np.ndarray | None:
+        """Which records of its entry a dataset has, where its training and its test records have one entry (``val_size``).
+
+        Args:
+            name: The dataset, or the name of its test records.
+            count: Records of the entry.
+            seed: The recipe's seed.
+
+        Returns:
+            Indices, int64, ascending; None for all.
+
+        Raises:
+            FcitError: None would be left on one side.
+        """
+        dataset = name.removesuffix(TEST)
+        if not self._is_split(dataset):
+            return None
+        size = round(self.held_out) if self.held_out >= 1 else math.ceil(self.held_out * count)
+        if size >= count:
+            raise FcitError(
+                f"`val_size: {self.held_out:g}` leaves nothing to train on of the dataset {dataset}, which has {count} "
+                "records; lower it."
+            )
+        order = np.random.default_rng(seed).permutation(count)
+        return np.sort(order[:size] if name != dataset else order[size:])
 
     def is_users(self, name: str) -> bool:
         """Whether the dataset is the user's, not the benchmark's."""
-        return name in self._users
+        return self.entry_name(name) in self._users
 
     def entry(self, name: str) -> dict[str, Any]:
         """The ``dataset_info.json`` entry of a dataset.
@@ -90,7 +154,7 @@ class Catalogue:
         Raises:
             FcitError: There is none; the sentence names the nearest known dataset.
         """
-        known = {**own_datasets(), **self._users}
+        known, name = {**own_datasets(), **self._users}, self.entry_name(name)
         if name in known:
             return known[name]
         users = "in the entries given as `dataset_dir`"
@@ -149,9 +213,15 @@ class Catalogue:
             if name + TEST not in self:
                 raise FcitError(
                     f"The dataset `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
-                    "or set `fcit_eval_every: never`."
+                    "set `val_size: 0.1` to keep a tenth of its records for the test, or set `fcit_eval_every: never`."
                 )
-            self._check_entry(name + TEST, "sft")
+            if not self._is_split(name):
+                self._check_entry(name + TEST, "sft")
+            elif "kto_tag" in self.entry(name).get("columns", {}):
+                raise FcitError(
+                    f"`val_size` cannot make test records of the dataset {name}, whose answers may be unwanted ones "
+                    f"(`kto_tag`); add an entry `{name}{TEST}` to dataset_info.json."
+                )
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Refuse datasets with unknown metrics, before anything is loaded; see :meth:`metrics`."""
@@ -181,6 +251,32 @@ def _check_names(name: str, entry: dict[str, Any]) -> None:
             raise FcitError(f"`{key}` of the dataset {name} in dataset_info.json must be an object with names; fix it.")
     if not isinstance(entry.get("file_name", ""), str):
         raise FcitError(f"`file_name` of the dataset {name} in dataset_info.json is no text; fix it.")
+
+
+def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[str, str]:
+    """Which entry has the test records of which dataset, by the recipe's ``eval_dataset``.
+
+    Args:
+        datasets: Those of the stages, in their order.
+        named: Entries, one for each; None if the recipe names none.
+
+    Raises:
+        FcitError: They are not as many, or one is another dataset's.
+    """
+    if not named:
+        return {}
+    if len(named) != len(datasets):
+        raise FcitError(
+            f"`eval_dataset` names {len(named)} datasets and the stages {len(datasets)}; name the test records of each, in "
+            f"this order: {', '.join(datasets)}."
+        )
+    for dataset, name in zip(datasets, named, strict=True):
+        if name != dataset + TEST and name.endswith(TEST) and name.removesuffix(TEST) in datasets:
+            raise FcitError(
+                f"`eval_dataset` has {name} in the place of the test records of {dataset}; name them in this order: "
+                f"{', '.join(datasets)}."
+            )
+    return dict(zip(datasets, named, strict=True))
 
 
 def _check_kind(name: str, entry: dict[str, Any], local_stage: str) -> None:

@@ -29,11 +29,13 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import match_references
+from ..knowledge.turns import Turns
+from .answers import ASSISTANT, AnswerTexts, message_of
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed_rows, place_of
 from .forms import Use
-from .instructions import without_media
+from .instructions import user_turns
 from .pixels import PixelReader
 from .raw_files import TrainFiles
 from .reading import refuse_empty, refuse_tags, used_records
@@ -52,8 +54,9 @@ class Split:
         name: Its name in ``dataset_info.json``.
         rows: The records in LLaMA-Factory's standard form.
         features: What its tokenization gave, one row per record.
-        instructions: First human instruction of each record, without media tags.
+        instructions: What the user of each record says, turn by turn, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
+        roles: Of each record's answer: an assistant's text or a tool call.
         kept: The index of each record among all of the dataset.
         left_out: How many records are not used, as LLaMA-Factory does not use them.
     """
@@ -61,8 +64,9 @@ class Split:
     name: str
     rows: Dataset
     features: Dataset
-    instructions: list[str]
+    instructions: list[Turns]
     answers: list[Answer]
+    roles: list[str]
     kept: Sequence[int] = ()
     left_out: int = 0
 
@@ -79,7 +83,7 @@ class Split:
         if count is None or count >= len(self):
             return self
         rows, features = (part.select(range(count)) for part in (self.rows, self.features))
-        first = self.instructions[:count], self.answers[:count], self.kept[:count]
+        first = self.instructions[:count], self.answers[:count], self.roles[:count], self.kept[:count]
         return Split(self.name, rows, features, *first, self.left_out)
 
     @cached_property
@@ -101,7 +105,8 @@ class Pipeline:
         tokenizer_module: What ``load_tokenizer`` returned.
         catalogue: The datasets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
-        strict: Records that it leaves out are refused (``fcit_strict_records``).
+        needs_text: Whether a record without an instruction is refused.
+        strict: Records that LLaMA-Factory leaves out are refused (``fcit_strict_records``).
     """
 
     def __init__(
@@ -112,10 +117,12 @@ class Pipeline:
         tokenizer_module: dict[str, Any],
         catalogue: Catalogue,
         processing: Use = "sft",
+        needs_text: bool = True,
         strict: bool = False,
     ) -> None:
         self.catalogue = catalogue
         self.processing = processing
+        self.needs_text = needs_text
         self.strict = strict
         self.model_args = model_args
         self.data_args = data_args
@@ -123,9 +130,10 @@ class Pipeline:
         self.tokenizer_module = tokenizer_module
         self.tokenizer = tokenizer_module["tokenizer"]
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
+        self.answer_texts = AnswerTexts(self.tokenizer, self.template)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
-        self._files = TrainFiles(catalogue, data_args.max_samples, processing)
+        self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed, processing)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -160,7 +168,8 @@ class Pipeline:
         for name in names:
             before = found.get(name, ())
             if before is not None:
-                labels = label_set([*before, *self.train(name).answers])
+                given = [self.answer_texts.without_thought(answer) for answer in self.labels(name)]
+                labels = label_set([*before, *given])
                 found[name] = None if labels is None else list(labels)
         return found
 
@@ -169,8 +178,8 @@ class Pipeline:
         return len(self.train(dataset))
 
     def labels(self, dataset: str) -> list[str]:
-        """The answer of each training record; see :class:`fcit_plugin.scenario.Source`."""
-        return cast("list[str]", self.train(dataset).answers)  # only test records have references of another kind
+        """The answer of each training record as it stands there; see :class:`fcit_plugin.scenario.Source`."""
+        return [message_of(response)["content"] for response in self.train(dataset).rows["_response"]]
 
     def column(self, dataset: str, name: str) -> list[Any]:
         """One column of the raw training records; see :class:`fcit_plugin.scenario.Source`.
@@ -179,11 +188,6 @@ class Pipeline:
             FcitError: The dataset is not in a file, has no such column, or LLaMA-Factory reads other records there.
         """
         values, split = self._files.raw_column(dataset, name), self.train(dataset)
-        if len(values) != len(split) + split.left_out:
-            raise FcitError(
-                f"The dataset {dataset} has {len(values)} records in its file and {len(split) + split.left_out} in "
-                f"LLaMA-Factory; its column {name!r} cannot be told apart. Keep it in one JSON file."
-            )
         return [values[index] for index in split.kept]
 
     def left_out(self) -> dict[str, int]:
@@ -203,12 +207,12 @@ class Pipeline:
             used = used_records(self.catalogue, name, use, *parts, strict=self.strict)
         aligned, kept = used.rows, used.kept
         instructions = _instructions(aligned)
-        refuse_empty(name, self.catalogue, kept, "instruction", instructions)
+        if self.needs_text:
+            refuse_empty(name, self.catalogue, kept, "instruction", [turns[0] for turns in instructions])
+        messages = [message_of(response) for response in aligned["_response"]]
         answers = self._references(name, aligned) if generate else None
         if answers is None:
-            texts = [_answer(response) for response in aligned["_response"]]
-            refuse_empty(name, self.catalogue, kept, "answer", texts)
-            answers = [*texts]
+            refuse_empty(name, self.catalogue, kept, "answer", [message["content"] for message in messages])
         if self.template.mm_plugin.image_token is not None:
             refuse_tags(name, self.catalogue, kept, aligned)
         rows, kept_rows = self._rows(aligned, kept)
@@ -229,7 +233,10 @@ class Pipeline:
                 "(see its warnings above); fix the file."
             )
         self._refuse_cut_images(name, kept_rows, rows, features)
-        return Split(name, aligned, features, instructions, answers, kept, len(used.left_out.why))
+        if answers is None:
+            answers = [self.answer_texts.expected(message) for message in messages]
+        roles = [message["role"] for message in messages]
+        return Split(name, aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
 
     def _tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
@@ -314,7 +321,15 @@ class Pipeline:
             raise FcitError(str(error.defect(remedy))) from error
         if defects:
             raise FcitError(f"The dataset `{name}` cannot be scored: {defects[0]}")
-        return cast("list[Answer]", references)  # without defects each record has one
+        found = cast("list[Answer]", references)  # without defects each record has one
+        return [self._as_expected(answer) for answer in found]
+
+    def _as_expected(self, answer: Answer) -> Answer:
+        """A reference, whose texts an assistant would give."""
+        if isinstance(answer, str):
+            return self.answer_texts.expected({"role": ASSISTANT, "content": answer})
+        texts = [self._as_expected(text) if isinstance(text, str) else text for text in answer]
+        return cast("Answer", texts)
 
 
 @dataclass(frozen=True)
@@ -342,9 +357,9 @@ class TaskData:
         return np.concatenate([split.lengths for split in self.splits])
 
     @cached_property
-    def instructions(self) -> list[str]:
-        """Instructions, in the same order."""
-        return [text for split in self.splits for text in split.instructions]
+    def instructions(self) -> list[Turns]:
+        """What their users say, in the same order."""
+        return [turns for split in self.splits for turns in split.instructions]
 
     @cached_property
     def images(self) -> list[list[Any] | None]:
@@ -373,18 +388,13 @@ def quiet_datasets() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _answer(response: list[dict[str, str]]) -> str:
-    """The text of an answer; the better one of a pair, and with feedback the one that there is."""
-    return next((turn["content"] for turn in response if turn["content"].strip()), "")
-
-
-def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[str], list[list[Any] | None]]:
+def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
     aligned = used_records(catalogue, name, "sft", model_args, data_args, reading).rows
     return _instructions(aligned), list(aligned["_images"])
 
 
-def _instructions(aligned: Dataset) -> list[str]:
-    """The first human instruction of each record, without media tags."""
-    return [without_media(prompt[0]["content"]) for prompt in aligned["_prompt"]]
+def _instructions(aligned: Dataset) -> list[Turns]:
+    """What the user of each record says, turn by turn."""
+    return [user_turns(prompt) for prompt in aligned["_prompt"]]

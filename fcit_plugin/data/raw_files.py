@@ -24,13 +24,22 @@ class TrainFiles:
     Args:
         catalogue: The recipe's datasets.
         max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
+        seed: The recipe's seed.
         use: What the records are for.
         strict: A record that LLaMA-Factory leaves out is refused (``fcit_strict_records``).
     """
 
-    def __init__(self, catalogue: Catalogue, max_samples: int | None = None, use: Use = "sft", strict: bool = False) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        max_samples: int | None = None,
+        seed: int = 42,
+        use: Use = "sft",
+        strict: bool = False,
+    ) -> None:
         self.catalogue = catalogue
         self.max_samples = max_samples
+        self.seed = seed
         self.use = use
         self.strict = strict
         self._files: dict[str, _File] = {}
@@ -90,7 +99,9 @@ class _File:
         """The answer of each record that is trained on, by the record's index."""
         source, found, left_out = self.source, dict[int, str](), dict[int, str]()
         form = Form.of(source.catalogue.entry(self.name))
-        for i, record in enumerate(plain_records(self.rows)):
+        part = source.catalogue.rows(self.name, len(self.rows), source.seed)  # with val_size
+        numbers = range(len(self.rows)) if part is None else part.tolist()
+        for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
             verdict = judge(record, form, source.use)
             if verdict.broken is not None:
                 raise refusal(self.name, source.catalogue, i, verdict.broken)
@@ -98,7 +109,7 @@ class _File:
                 left_out[i] = verdict.left_out
             else:
                 found[i] = verdict.answer or ""
-        LeftOut(self.name, len(self.rows), left_out).tell(source.catalogue, source.strict)
+        LeftOut(self.name, len(numbers), left_out).tell(source.catalogue, source.strict)
         return found
 
     def column(self, name: str) -> list[Any]:

@@ -62,8 +62,11 @@ def used_records(
 
     with diagnosed(name, catalogue, use, convert):
         aligned = aligned_records(catalogue, name, model_args, data_args, training_args)
-    kept, left_out = [], list[int]()
-    for i, row in enumerate(plain_records(aligned, ["_prompt", "_response", "_system", "_tools"])):
+        part = catalogue.rows(name, len(aligned), training_args.seed)  # with val_size
+    numbers = range(len(aligned)) if part is None else part.tolist()
+    rows = aligned if part is None else aligned.select(numbers)
+    kept, left_out = list[int](), list[int]()
+    for i, row in zip(numbers, plain_records(rows, ["_prompt", "_response", "_system", "_tools"]), strict=True):
         if leaves_out(len(row["_prompt"]), len(row["_response"]), use):
             left_out.append(i)
             continue
@@ -74,9 +77,9 @@ def used_records(
     why = dict.fromkeys(left_out, "")
     if left_out:
         why[left_out[0]] = reason_left_out(name, catalogue, use, left_out[0])
-    found = LeftOut(name, len(aligned), why)
+    found = LeftOut(name, len(rows), why)
     found.tell(catalogue, strict, log=training_args.local_process_index == 0)
-    return UsedRecords(aligned.select(kept) if left_out else aligned, kept, found)
+    return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
 
 
 def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str, texts: Sequence[str]) -> None:
@@ -117,7 +120,7 @@ def refuse_tags(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Data
 
 
 def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
-    """All records of a dataset in LLaMA-Factory's standard form.
+    """All records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of training and test together.
 
     Args:
         catalogue: Has the dataset.
@@ -132,5 +135,5 @@ def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, trai
 def _attributes(catalogue: Catalogue, name: str) -> Any:
     (attributes,) = get_dataset_list([name], {name: catalogue.entry(name)})
     if not catalogue.is_users(name):
-        find_in_benchmark(attributes, name, catalogue.benchmark)
+        find_in_benchmark(attributes, catalogue.entry_name(name), catalogue.benchmark)
     return attributes

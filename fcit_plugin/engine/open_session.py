@@ -13,7 +13,7 @@ from llamafactory.model import load_model, load_tokenizer
 from peft import PeftModel
 
 from ..adapters.base_weights import BaseWeights
-from ..adapters.lora import read_shared, read_subspace
+from ..adapters.lora import check_owners, read_shared, read_subspace
 from ..continual.methods import make_method
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
@@ -24,6 +24,7 @@ from ..federation.program import Program
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, naming_the_model
+from ..recipe.combinations import refuse_new_tokens
 from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
@@ -119,6 +120,7 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
     request: Request = finetuning_args.fcit_request
     args = request.args
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
+    evaluated = list(scenario.all_datasets()) if request.stage == "fcit" else []
     rounds = [args.fcit_num_rounds] * scenario.num_stages
     earlier = Earlier.read(request.earlier) if request.earlier is not None else None
     if earlier is not None:
@@ -133,7 +135,7 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
         rounds=rounds,
         earlier=earlier,
         own_datasets=list(data_args.dataset) if request.own_data else [],
-        catalogue=Catalogue.of(data_args, args),
+        catalogue=Catalogue.of(data_args, args, evaluated),
         keys=deciding_keys((*arguments, args), training_args.world_size),
         processes=Processes(),
     )
@@ -236,13 +238,16 @@ def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
         FcitError: They cannot be loaded; the sentence names the model.
     """
     with naming_the_model(setup.model_args, OSError, ValueError):
-        return load_tokenizer(setup.model_args)
+        loaded = load_tokenizer(setup.model_args)
+    refuse_new_tokens(setup.model_args)
+    return loaded
 
 
 def pipeline_parts(setup: Setup, tokenizer_module: dict[str, Any]) -> tuple[Any, ...]:
     """What a pipeline is made of."""
+    needs_text = setup.args.fcit_identity_source != "image"
     parts = setup.model_args, setup.data_args, setup.training_args, tokenizer_module
-    return *parts, setup.catalogue, setup.processing, setup.args.fcit_strict_records
+    return *parts, setup.catalogue, setup.processing, needs_text, setup.args.fcit_strict_records
 
 
 def read_records(setup: Setup, pipeline: Pipeline) -> None:
@@ -279,4 +284,5 @@ def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_f
 def make_program(setup: Setup, model: PeftModel) -> Program:
     """The program of all stages and rounds, for a model that the method is made ready on."""
     make_method(setup.args).prepare(model)
+    check_owners(model)
     return Program(setup.args, setup.scenario, setup.training_args.seed, blank=read_subspace(model))

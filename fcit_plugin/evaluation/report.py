@@ -37,7 +37,7 @@ class Assignment(TypedDict):
 
 
 class Absence(TypedDict):
-    """A client that was left out of a round, and why."""
+    """A client that was left out of a round, or took part and learned nothing, and why."""
 
     stage: int
     round: int
@@ -97,6 +97,7 @@ class Report:
         bytes_down: bytes from the server to the clients.
         assignments: who trained which subspace, one entry per client and round.
         dropped: clients that were left out of a round.
+        idle: clients that took part in a round and could not take a step.
         product_errors: one entry per subspace and round.
         privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
         partition: who has how many records of what.
@@ -127,6 +128,7 @@ class Report:
     bytes_down: int
     assignments: list[Assignment] = field(default_factory=list)
     dropped: list[Absence] = field(default_factory=list)
+    idle: list[Absence] = field(default_factory=list)
     product_errors: list[ProductError] = field(default_factory=list)
     privacy: dict[str, Any] | None = None
     partition: list[Share] = field(default_factory=list)
@@ -255,6 +257,10 @@ def table(report: Report) -> str:
     if report.left_out:
         counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
         blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
+    if report.idle:
+        blocks.append(
+            f"{len(report.idle)} of {len(report.assignments)} local trainings could not take a step: see idle in {REPORT_JSON}."
+        )
     errors = [entry["error"] for entry in report.product_errors if entry["error"] is not None]
     if errors:
         blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")

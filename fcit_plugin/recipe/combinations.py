@@ -7,10 +7,10 @@ from typing import Any
 
 from ..arguments import FcitArguments
 from ..arguments.joined import PARTS_WITH_KEYS
+from ..arguments.reasons import going_on, refuse
 from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import zero_stage
-from .values import check_template
 
 
 def check_combination(
@@ -22,7 +22,9 @@ def check_combination(
     earlier: Path | None = None,
     aside: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuse LLaMA-Factory options that the federated loop cannot honor, rather than ignore them.
+    """Refuse options of LLaMA-Factory's that do not go with each other or with ours, as it has parsed them.
+
+    What a key of its own is refused for stands in :mod:`.theirs`.
 
     Args:
         model_args: LLaMA-Factory's model arguments.
@@ -36,33 +38,32 @@ def check_combination(
     Raises:
         FcitError: One sentence that names the key.
     """
-    if data_args.template is None:
-        raise FcitError("The fcit stages need `template`, the chat template of the model, to find instructions again.")
-    check_template(data_args.template)
-    refused = {
-        "streaming": data_args.streaming,
-        "val_size": data_args.val_size,
-        "eval_dataset": data_args.eval_dataset,
-        "tokenized_path": data_args.tokenized_path,
-        "additional_target": finetuning_args.additional_target,
-        "use_dora": finetuning_args.use_dora,
-        "ref_model": finetuning_args.ref_model,
-        "pissa_init": finetuning_args.pissa_init,
-        "early_stopping_steps": finetuning_args.early_stopping_steps,
-        "use_unsloth": model_args.use_unsloth,
-        "resize_vocab": model_args.resize_vocab,
-        "freeze_vision_tower: false": not finetuning_args.freeze_vision_tower,
-    }
-    for key, value in refused.items():
-        if value:
-            raise FcitError(f"`{key}` cannot be used with the fcit stages yet; leave it out of the recipe.")
     _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
-        raise FcitError("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
+        refuse("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_bound:
-        raise FcitError("`fcit_bound` is a bound from the untuned model on; take `adapter_name_or_path` out.")
+        refuse("`fcit_bound` is a bound from the untuned model on; take `adapter_name_or_path` out.")
     _check_folders(training_args.output_dir, fcit, earlier)
+
+
+def refuse_new_tokens(model_args: Any) -> None:
+    """Refuse keys that make the vocabulary larger, which LLaMA-Factory knows once it has a tokenizer.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments, which a tokenizer was loaded with.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    if not model_args.resize_vocab:
+        return
+    keys = ("new_special_tokens_config", "add_special_tokens", "add_tokens", "resize_vocab")
+    key = next(key for key in keys if getattr(model_args, key))
+    raise FcitError(
+        f"`{key}` makes the vocabulary larger, and the embeddings of new tokens are trained in no subspace; leave it out of "
+        "the recipe, and give a base model whose tokenizer and embeddings have these tokens already."
+    )
 
 
 def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
@@ -89,13 +90,12 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         for key, why in part.cannot_go_with.items():
             if key not in known:
                 whose = f"`{choice}: {part.name}` of {part.package}"
-                raise FcitError(
-                    f"{whose} cannot go with `{key}`, which is not a key; the nearest one is `{closest(key, known)}`."
-                )
-            if given(key):
+                refuse(f"{whose} cannot go with `{key}`, which is not a key; the nearest one is `{closest(key, known)}`.")
+            elif given(key):
                 _refuse(_shown(key, data_args), f"{choice}: {part.name}", why)
         if (options := fcit.options(kind)) is not None:
-            options.check_training(model_args, data_args, training_args, finetuning_args)
+            with going_on():
+                options.check_training(model_args, data_args, training_args, finetuning_args)
     if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)
@@ -115,7 +115,7 @@ def _shown(key: str, data_args) -> str:
 
 
 def _refuse(key: str, ours: str, why: str) -> None:
-    raise FcitError(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
+    refuse(f"`{key}` cannot be used with `{ours}`, which {why}; leave it out, or change the other.")
 
 
 def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) -> None:
@@ -123,18 +123,18 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
         return
     key = _shown("packing", data_args)
     if fcit.fcit_local_stage != "sft":
-        raise FcitError(
+        refuse(
             f"`{key}` cannot be used with `fcit_local_stage: {fcit.fcit_local_stage}`, whose answers are compared record by "
             "record; leave it out of the recipe."
         )
     if (data_args.cutoff_len + 1) % 8:  # LLaMA-Factory has taken one off
-        raise FcitError(
+        refuse(
             f"`cutoff_len` is {data_args.cutoff_len + 1}; with `{key}` it must be a multiple of 8, to which LLaMA-Factory "
             "fills sequences up."
         )
     batch = training_args.per_device_train_batch_size
     if data_args.neat_packing and model_args.flash_attn == "fa2" and batch > 1:
-        raise FcitError(
+        refuse(
             f"`per_device_train_batch_size` is {batch}; `neat_packing` with `flash_attn: fa2` needs 1, and "
             "`gradient_accumulation_steps` for the rest."
         )
@@ -147,11 +147,11 @@ def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -
     }
     taken["adapter_name_or_path"] = [earlier]
     if fcit.fcit_client_dir is not None and Path(fcit.fcit_client_dir).resolve().is_relative_to(Path(output_dir).resolve()):
-        raise FcitError(
+        refuse(
             f"`fcit_client_dir` {fcit.fcit_client_dir} is for the client alone, and `output_dir` {output_dir} goes to the "
             "server; name a folder outside of it."
         )
     for key, folders in taken.items():
         for folder in folders:
             if folder is not None and Path(folder).resolve() == Path(output_dir).resolve():
-                raise FcitError(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")
+                refuse(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")

@@ -1,6 +1,7 @@
 """Reading a recipe: the file, or the flags in its place, split into LLaMA-Factory's part and ours."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage, current_keys
+from ..arguments.reasons import all_reasons
 from ..errors import FcitError, closest, one_line
+from .stage import stages_of_datasets
 
 
 def read_recipe(read, argv: Sequence[str]) -> Any:
@@ -55,27 +58,51 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str],
     Raises:
         FcitError: A key is unknown, misspelled, or has a value that cannot work.
     """
+    rest, stage, ours = split_keys(args)
+    fcit = None if ours is None else arguments_of(ours, stage)
+    if fcit is not None and stage is not None:
+        assert isinstance(rest, dict)  # flags with a stage of ours in them have become one
+        rest["stage"] = fcit.fcit_local_stage
+    return rest, stage, fcit
+
+
+def split_keys(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str], str | None, dict[str, Any] | None]:
+    """The same without a look at the values: the rest, the fcit stage (or None), our keys (or None)."""
     if isinstance(args, list):
         args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
         if isinstance(args, list):
             return args, None, None
     args = {_FLAGS.get(key, key): True if key in _FLAGS and value is None else value for key, value in args.items()}
     args = current_keys(args)
-    ours = {key: value for key, value in args.items() if key.startswith("fcit_")}
-    rest = {key: value for key, value in args.items() if key not in ours}
-    check_names(list(ours))
-    stage = rest.get("stage")
+    stage = args.get("stage")
     if stage not in FCIT_STAGES:
         if isinstance(stage, str) and stage.startswith("fcit"):
             raise FcitError(f"Unknown `stage: {stage}`; the nearest valid one is `{closest(stage, FCIT_STAGES)}`.")
         stage = None
+    if stage == "fcit":
+        args = stages_of_datasets(args)
+    ours = {key: value for key, value in args.items() if key.startswith("fcit_")}
     if stage is None and not ours:
         return args, None, None
-    check_stage(stage, list(ours))
-    fcit = FcitArguments(**ours)
-    if stage is not None:
-        rest["stage"] = fcit.fcit_local_stage
-    return rest, stage, fcit
+    return {key: value for key, value in args.items() if key not in ours}, stage, ours
+
+
+def arguments_of(ours: dict[str, Any], stage: str | None) -> FcitArguments:
+    """Our keys, checked.
+
+    Args:
+        ours: Keys and values.
+        stage: The fcit stage.
+
+    Raises:
+        FcitError: A key is unknown, misspelled, of another stage, or has a value that cannot work.
+    """
+    with all_reasons():
+        check_names(list(ours))
+        check_stage(stage, list(ours))
+        known = {item.name for item in fields(FcitArguments.joined())}
+        fcit = FcitArguments(**{key: value for key, value in ours.items() if key in known})
+    return fcit
 
 
 def _flags_to_dict(args: list[str]) -> dict[str, Any]:

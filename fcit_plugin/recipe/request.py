@@ -1,6 +1,7 @@
 """What a recipe asks of the plugin: read before LLaMA-Factory parses its own keys, checked against them afterwards."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transformers import HfArgumentParser
 
 from ..arguments import FcitArguments, check_names
+from ..arguments.reasons import all_reasons, going_on
 from ..autoload import check_seams
 from ..data.instructions import Instructions
 from ..errors import FcitError
@@ -15,13 +17,17 @@ from .bounds import bound_recipe
 from .combinations import check_combination
 from .devices import set_aside
 from .embedded import resolve_model
+from .evaluation import notes, take_evaluation
 from .folder import check_folder
-from .read import split
+from .read import arguments_of, split, split_keys
 from .stage import earlier_folder, fill_in, folder_to_evaluate
-from .values import check_values
+from .theirs import refuse_keys, settable, without_effect
+from .values import check_template, check_values
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+logger = logging.getLogger(__name__)
 
 #: LLaMA-Factory's keys, or command line flags that have nothing to do with us.
 Keys = dict[str, Any] | list[str]
@@ -82,6 +88,7 @@ class Request:
         evaluated: The folder to evaluate with ``do_train: false``.
         earlier: The folder of the run that this one goes on from.
         aside: What a dry run took out of LLaMA-Factory's keys, see :func:`.devices.set_aside`.
+        notes: What is said of LLaMA-Factory's keys before the run begins.
         data_args: LLaMA-Factory's data arguments, for the adapter, which is not handed them.
         generating_args: Its generating arguments, for the workflows that are not.
     """
@@ -94,6 +101,7 @@ class Request:
     evaluated: Path | None = None
     earlier: Path | None = None
     aside: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     data_args: Any = None
     generating_args: Any = None
 
@@ -117,21 +125,41 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
     """
     _show_help(given, known)
-    keys, stage, args = split(given)
-    if stage is not None:
-        check_names(keys, (name for part in known for name in part.__dataclass_fields__))
-    request = _first_request(keys, stage, args)
-    if request is None or stage is None or args is None:
-        return keys, request
+    keys, stage, ours = split_keys(given)
+    if stage is None or ours is None:
+        keys, stage, args = split(given)
+        return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
-    own_data = stage == "fcit_client" and "dataset" in keys
-    evaluated = folder_to_evaluate(keys, stage)
-    fill_in(keys, stage, args)
-    check_values(keys, known)
-    earlier = earlier_folder(keys, stage)
+    ignored = without_effect(keys, known)
+    refuse_keys(keys, known)
+    args = None
+    with all_reasons():
+        with going_on():
+            args = arguments_of(ours, stage)
+        keys["stage"] = "sft" if args is None else args.fcit_local_stage
+        check_names(keys, (item.name for part in known for item in settable(part)))
+        check_values(keys, known)
+        check_template(keys.get("template"))
+    assert args is not None  # or the block has raised
+    request = _first_request(keys, stage, args)
+    assert request is not None  # there are arguments
+    with all_reasons():
+        own_data = stage == "fcit_client" and "dataset" in keys
+        evaluated = folder_to_evaluate(keys, stage)
+        fill_in(keys, stage, args)
+        earlier = earlier_folder(keys, stage)
+        taken = take_evaluation(keys, args)
     counts = bound_recipe(keys, args) if args.fcit_bound else args
     aside = set_aside(keys) if args.fcit_dry_run else {}
-    return keys, replace(request, args=counts, own_data=own_data, evaluated=evaluated, earlier=earlier, aside=aside)
+    return keys, replace(
+        request,
+        args=counts,
+        own_data=own_data,
+        evaluated=evaluated,
+        earlier=earlier,
+        aside=aside,
+        notes=notes(taken, ignored, args),
+    )
 
 
 def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:
@@ -182,6 +210,9 @@ def attach_request(request: Request | None, parsed: TrainArguments | InferArgume
     if request is not None and request.stage is not None:
         assert isinstance(parsed, TrainArguments)
         check_combination(*parsed[:4], request.args, request.earlier, request.aside)
+        if parsed.training_args.process_index == 0:
+            for note in request.notes:
+                logger.info(note)
     else:
         trains = isinstance(parsed, TrainArguments) and parsed.training_args.do_train
         folder = check_folder(parsed.model_args, trains, request.args if request is not None else None)

@@ -4,16 +4,48 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..arguments.option import comma_separated
+from ..arguments.reasons import refuse
 from ..errors import FcitError
 from ..scenario.settings import get_scenario
 from ..state.output_folder import fcit_folder
 from .partition_options import partition_options
 
 
+def stages_of_datasets(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Offer the stages that a recipe with ``dataset`` and without ``fcit_stages`` may mean, ready to be pasted.
+
+    Args:
+        recipe: The keys.
+
+    Returns:
+        The keys with one dataset after the other, so that what else is wrong is found too.
+
+    Raises:
+        FcitError: It has a ``dataset``.
+    """
+    given = recipe.get("dataset")
+    if not given or recipe.get("fcit_stages") or recipe.get("fcit_setting", "custom") != "custom":
+        return recipe
+    names = comma_separated(given) if isinstance(given, str) else [str(name) for name in given]
+    after, together = ", ".join(names), f"[[{', '.join(names)}]]"
+    both = (
+        f"one after the other write `fcit_stages: [{after}]` in its place, for tasks that arrive together "
+        f"`fcit_stages: {together}`, with `fcit_setting: custom` beside it"
+    )
+    one = f"write `fcit_stages: [{after}]` in its place, with `fcit_setting: custom` beside it"
+    refuse(
+        f"`dataset: {','.join(names)}` does not tell `stage: fcit` what arrives when; "
+        + (f"for tasks that arrive {both}." if len(names) > 1 else f"{one}.")
+    )
+    rest = {key: value for key, value in recipe.items() if key != "dataset"}
+    return {**rest, "fcit_setting": "custom", "fcit_stages": [[name] for name in names]}
+
+
 def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
     """Say for the user what LLaMA-Factory insists on and an fcit stage implies."""
     if args.get("finetuning_type", "lora") != "lora":
-        raise FcitError(
+        refuse(
             f"`finetuning_type: {args['finetuning_type']}` cannot be used with `stage: {stage}`; "
             "subspaces are LoRA adapters, set `finetuning_type: lora`."
         )
@@ -21,34 +53,34 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
     schedule = "`fcit_schedule`" if fcit.fcit_schedule else f"`fcit_setting: {fcit.fcit_setting}`"
     for number, row in enumerate(scenario.schedule):
         if len(row) > fcit.fcit_clients_per_round:
-            raise FcitError(
+            refuse(
                 f"{schedule} gives stage {number} {len(row)} clients, but `fcit_clients_per_round` is "
                 f"{fcit.fcit_clients_per_round}: the last ones would never be used; sample more of them."
             )
     args.setdefault("do_train", True)
     if stage != "fcit" and args.get("push_to_hub"):
-        raise FcitError(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
+        refuse(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
     if stage == "fcit":
         if args.get("dataset"):
-            raise FcitError("`dataset` is not used by `stage: fcit`; name the datasets in `fcit_stages`.")
+            refuse("`dataset` is not used by `stage: fcit`; the stages in `fcit_stages` name the datasets.")
         args["dataset"] = ",".join(scenario.all_datasets())
         partition_options(fcit)
     else:
         args.setdefault("dataset", ",".join(scenario.all_datasets()))
     if fcit.fcit_client is not None and not 0 <= fcit.fcit_client < fcit.fcit_num_clients:
-        raise FcitError(
+        refuse(
             f"`fcit_client` is {fcit.fcit_client}; with `fcit_num_clients: {fcit.fcit_num_clients}` "
             f"clients are numbered from 0 to {fcit.fcit_num_clients - 1}."
         )
     if stage == "fcit_client" and (fcit.fcit_client is None or fcit.fcit_state_dir is None):
-        raise FcitError("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
+        refuse("`stage: fcit_client` needs `fcit_state_dir` (server state folder) and `fcit_client` (a number).")
     if stage == "fcit_client" and fcit.fcit_update_compression == "int8" and fcit.fcit_client_dir is None:
-        raise FcitError(
+        refuse(
             "`stage: fcit_client` with `fcit_update_compression: int8` needs `fcit_client_dir`: a folder of the client's own, "
             "empty before its first round, for what rounding took from its updates."
         )
     if stage == "fcit_aggregate" and fcit.fcit_update_dirs and fcit.fcit_state_dir is None:
-        raise FcitError("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
+        refuse("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
 
 
 def earlier_folder(recipe: dict[str, Any], stage: str) -> Path | None:

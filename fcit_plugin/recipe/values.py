@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 from ..arguments.option import check_type
-from ..errors import FcitError, closest
+from ..arguments.reasons import refuse
+from ..errors import closest
 
 #: The least value of a key; what is below leads to an error much later, or to a run without a single step.
 _LEAST = {
@@ -45,22 +46,26 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
                 check_type(name, given[name], hint)
     for name, least in _LEAST.items():
         value = given.get(name)
-        if value is not None and not least <= value < math.inf:
-            raise FcitError(f"`{name}` must be a number from {least} up, got {value}.")
+        if _is_number(value) and not least <= value < math.inf:
+            refuse(f"`{name}` must be a number from {least} up, got {value}.")
     epochs, steps = given.get("num_train_epochs", 1), given.get("max_steps", -1)
-    if not 0 < epochs < math.inf and not steps > 0:
-        raise FcitError(f"`num_train_epochs` must be greater than 0, got {epochs}; nothing would be trained.")
+    if _is_number(epochs) and _is_number(steps) and not 0 < epochs < math.inf and not steps > 0:
+        refuse(f"`num_train_epochs` must be greater than 0, got {epochs}; nothing would be trained.")
 
 
-def check_template(name: str) -> None:
-    """Refuse an unknown chat template, which LLaMA-Factory would look for once the tokenizer is loaded.
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_template(name: str | None) -> None:
+    """Refuse no chat template, or an unknown one, which LLaMA-Factory would look for once the tokenizer is loaded.
 
     Raises:
         FcitError: One sentence that names the nearest one.
     """
     from llamafactory.data.template import TEMPLATES  # its module is hooked itself: only now
 
-    if name not in TEMPLATES:
-        raise FcitError(
-            f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{closest(name, TEMPLATES)}`."
-        )
+    if name is None:
+        refuse("The fcit stages need `template`, the chat template of the model, to find instructions again.")
+    elif name not in TEMPLATES:
+        refuse(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{closest(name, TEMPLATES)}`.")

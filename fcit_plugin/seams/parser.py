@@ -5,6 +5,7 @@ import sys
 
 import wrapt
 
+from ..arguments.reasons import all_reasons
 from ..recipe.read import read_recipe
 from ..recipe.request import InferArguments, TrainArguments, attach_request, read_infer_request, read_train_request
 from ..recipe.watch import watch
@@ -20,9 +21,10 @@ def install(parser_module) -> None:
         return read_recipe(wrapped, sys.argv[1:]) if ours and given is None else wrapped(*args, **kwargs)
 
     def train(wrapped, instance, args, kwargs):
-        keys, request = read_train_request(parser_module.read_args(*args, **kwargs), parser_module._TRAIN_ARGS)
-        parsed = wrapped(keys)
-        attach_request(request, TrainArguments(*parsed))
+        with all_reasons():  # LLaMA-Factory's own among them
+            keys, request = read_train_request(parser_module.read_args(*args, **kwargs), parser_module._TRAIN_ARGS)
+            parsed = wrapped(keys)
+            attach_request(request, TrainArguments(*parsed))
         return parsed
 
     def infer(wrapped, instance, args, kwargs):

@@ -31,6 +31,7 @@ class Progress:
         assignments: Who trained which subspace, one entry per client and round.
         asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
+        idle: Whose training could not take a step, and why.
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
         traffic: Bytes that traveled.
         seconds: Wall-clock time, "total" and of it "evaluate".
@@ -50,6 +51,7 @@ class Progress:
     assignments: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    idle: list[dict[str, Any]] = field(default_factory=list)
     product_errors: list[dict[str, Any]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "evaluate": 0.0})

@@ -70,10 +70,8 @@ def make_report(
             )
             for row in progress.assignments
         ],
-        dropped=[
-            Absence(stage=row["stage"], round=row["round"], client=row["client"], reason=row["reason"])
-            for row in progress.dropped
-        ],
+        dropped=_absences(progress.dropped),
+        idle=_absences(progress.idle),
         product_errors=[
             ProductError(stage=row["stage"], round=row["round"], subspace=row["subspace"], error=_finite(row["error"]))
             for row in progress.product_errors
@@ -88,3 +86,7 @@ def make_report(
 def _finite(value: float | None) -> float | None:
     """None for a number that JSON does not know."""
     return None if value is None or not math.isfinite(value) else value
+
+
+def _absences(rows: Sequence[Mapping[str, Any]]) -> list[Absence]:
+    return [Absence(stage=row["stage"], round=row["round"], client=row["client"], reason=row["reason"]) for row in rows]

@@ -104,7 +104,7 @@ VALUES = [
 STAGES = [
     Case("a stage without datasets", ("fcit_stages", "stage 1 is empty"), {"fcit_stages": [["color"], []]}),
     Case("no stage", ("`fcit_stages`",), {"fcit_stages": []}),
-    Case("stages that are no list of lists", ("`fcit_stages`", "[[a], [b]]"), {"fcit_stages": ["color"]}),
+    Case("stages that are no list of lists", ("`fcit_stages`", "[[a], [b]]"), {"fcit_stages": [3]}),
     Case("a dataset twice in a stage", ("fcit_stages", "'color' twice"), {"fcit_stages": [["color", "color"]]}),
     Case("two stages alike", ("fcit_stages", "0 and 1", "fcit_schedule"), {"fcit_stages": [["color"], ["color"]]}),
     Case("a schedule for a task that is not there", ("fcit_schedule", "task 7"), {"fcit_schedule": [[0, 1], [7]]}),

@@ -95,7 +95,7 @@ REFUSED = [
     ({"fcit_method": "moe_lora", "lora_rank": 12}, ["`lora_rank: 12`", "8 experts", "`fcit_num_experts`"]),
     ({"fcit_method": "o_lora", "fcit_activation": "softmax"}, ["`fcit_activation`", "`fcit_method: o_lora`", "concat"]),
     ({"fcit_method": "ewc", "fp16": True}, ["`fp16`", "`fcit_method: ewc`"]),
-    ({"fcit_method": "lwf", "use_asft_loss": True}, ["`use_asft_loss`", "`fcit_method: lwf`"]),
+    ({"use_asft_loss": True}, ["`use_asft_loss`", "ASFT"]),
     ({"fcit_method": "ewc", "fcit_dp_clipping_norm": 1.0}, ["`fcit_dp_clipping_norm`", "`fcit_method: ewc`"]),
     ({"fcit_server_rule": "scaffold", "fcit_dp_clipping_norm": 1.0}, ["`fcit_dp_clipping_norm`", "scaffold"]),
     ({"fcit_dp_noise_multiplier": 1.0}, ["`fcit_dp_noise_multiplier`", "needs `fcit_dp_clipping_norm`"]),
@@ -127,7 +127,7 @@ REFUSED = [
     ({"fcit_keep_client_updates": "yes please"}, ["`fcit_keep_client_updates`", "bool"]),
     ({"fcit_temperature": "warm"}, ["`fcit_temperature`", "float"]),
     ({"fcit_stages": "color"}, ["`fcit_stages`", "list of lists"]),
-    ({"fcit_stages": ["color", "letter"]}, ["`fcit_stages`", "list of lists"]),
+    ({"fcit_stages": ["color", 3]}, ["`fcit_stages`", "list of lists"]),
     ({"fcit_schedule": [0, 1]}, ["`fcit_schedule`", "list of lists"]),
     # contradictions
     ({"fcit_clients_per_round": 4}, ["`fcit_clients_per_round` (4)", "`fcit_num_clients` (3)"]),

@@ -1,0 +1,81 @@
+"""Why a recipe is refused: all reasons that can be told at once come in one message."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+
+from ..errors import FcitError, one_line
+
+
+class Refusal(FcitError):
+    """A recipe is refused, for one reason or for several.
+
+    Args:
+        reasons: A sentence each.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(dict.fromkeys(reasons))
+        numbered = [f"({number}) {reason}" for number, reason in enumerate(self.reasons, start=1)]
+        few = len(self.reasons) == 1
+        super().__init__(self.reasons[0] if few else f"{len(numbered)} things in the recipe cannot be: {' '.join(numbered)}")
+
+
+_KEPT: ContextVar[list[str] | None] = ContextVar("reasons", default=None)
+
+
+def refuse(sentence: str) -> None:
+    """Refuse a recipe: at once, or within :func:`all_reasons` at the end of that block.
+
+    Raises:
+        FcitError: The sentence.
+    """
+    kept = _KEPT.get()
+    if kept is None:
+        raise Refusal([sentence])
+    kept.append(sentence)
+
+
+@contextlib.contextmanager
+def all_reasons() -> Iterator[None]:
+    """Within the block reasons are kept; what raises one ends it, for what follows depends on that.
+
+    Raises:
+        FcitError: There was a reason; the message has them all.
+    """
+    kept: list[str] = []
+    token = _KEPT.set(kept)
+    try:
+        yield
+    except ValueError as error:  # LLaMA-Factory's and transformers' own say what is wrong, too
+        found = _reasons_of(error)
+        if not kept:
+            raise
+        raise Refusal([*kept, *found]) from error
+    finally:
+        _KEPT.reset(token)
+    if kept:
+        raise Refusal(kept)
+
+
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """Within :func:`all_reasons`: what the block refuses is kept, and what stands behind the block is looked at too.
+
+    Raises:
+        FcitError: Nobody collects reasons.
+    """
+    try:
+        yield
+    except FcitError as error:
+        if _KEPT.get() is None:
+            raise
+        for reason in _reasons_of(error):
+            refuse(reason)
+
+
+def _reasons_of(error: ValueError) -> Sequence[str]:
+    if isinstance(error, Refusal):
+        return error.reasons
+    line = one_line(error)
+    return [line if line[-1] in ".?!)" else f"{line}."]

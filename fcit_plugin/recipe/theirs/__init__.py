@@ -1,0 +1,73 @@
+"""LLaMA-Factory's keys, every one: which work in the fcit stages, which are refused, which have no effect.
+
+The page docs/reference/llamafactory-keys.md is written from this table, and tests walk through it.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...arguments.reasons import refuse
+from .data import DATA, GENERATING
+from .finetuning import FINETUNING
+from .model import MODEL
+from .row import LEARNED, NO_EFFECT, REFUSED, REFUSES, SAME, WORKS, Row
+from .training import TRAINING
+
+__all__ = [
+    "LEARNED", "NO_EFFECT", "REFUSED", "REFUSES", "SAME", "TABLE", "WORKS", "Row",
+    "refuse_keys", "settable", "without_effect",
+]  # fmt: skip
+
+#: By the name of LLaMA-Factory's argument class.
+TABLE: Mapping[str, Mapping[str, Row]] = {
+    "ModelArguments": MODEL,
+    "DataArguments": DATA,
+    "TrainingArguments": TRAINING,
+    "FinetuningArguments": FINETUNING,
+    "GeneratingArguments": GENERATING,
+}
+
+
+def settable(part: type) -> list[dataclasses.Field[Any]]:
+    """The fields of an argument class that a recipe can name."""
+    return [item for item in dataclasses.fields(part) if item.init]
+
+
+def refuse_keys(recipe: dict[str, Any], known: Iterable[type]) -> None:
+    """Refuse the keys that cannot be used in the fcit stages, and take them out.
+
+    Args:
+        recipe: LLaMA-Factory's keys; changed in place.
+        known: Its argument classes.
+
+    Raises:
+        FcitError: There are some; the sentence names the key.
+    """
+    for name, row in _given(recipe, known):
+        if row.status == REFUSED:
+            shown = f"{name}: false" if recipe.pop(name) is False else name
+            refuse(f"`{shown}` cannot be used with the fcit stages: {row.words}.")
+
+
+def without_effect(recipe: Mapping[str, Any], known: Iterable[type]) -> dict[str, str]:
+    """The keys of a recipe that have no effect, and why."""
+    return {name: row.words for name, row in _given(recipe, known) if row.status == NO_EFFECT}
+
+
+def _given(recipe: Mapping[str, Any], known: Iterable[type]) -> list[tuple[str, Row]]:
+    """The keys of a recipe that are not at their default, with their rows."""
+    return [
+        (item.name, row)
+        for part in known
+        for item in settable(part)
+        if (row := TABLE[part.__name__].get(item.name)) is not None
+        and recipe.get(item.name) is not None
+        and recipe[item.name] != _default(item)
+    ]
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    value = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+    return value.value if isinstance(value, enum.Enum) else value

@@ -1,0 +1,188 @@
+"""Every key of LLaMA-Factory's is in the table, and does what stands there."""
+
+import json
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytest
+import tiny
+from llamafactory.hparams import get_train_args
+from llamafactory.hparams.parser import _TRAIN_ARGS
+from runs import ROOT, differences, losses_of, outcome, run_recipe, trained_alone
+
+from fcit_plugin.errors import FcitError
+from fcit_plugin.recipe.theirs import LEARNED, REFUSED, SAME, TABLE, settable
+
+FIELDS = {item.name: (part, item) for part in _TRAIN_ARGS for item in settable(part)}
+ROWS = {name: row for rows in TABLE.values() for name, row in rows.items()}
+BY_TEST = {test: sorted(name for name, row in ROWS.items() if row.test == test) for test in (LEARNED, SAME)}
+#: Keys of which a run on the tiny LLaVA tells more.
+OF_IMAGES = [name for name in BY_TEST[LEARNED] if name.startswith(("image_", "video_", "crop_", "audio_", "use_audio"))]
+#: Keys whose other value cannot be put together with those of others, or takes long.
+APART = {
+    "quantization_type", "double_quantization", "quantization_method", "full_determinism", "rope_scaling", "use_muon",
+    "use_dft_loss", "use_eaft_loss", "eaft_alpha", "use_llama_pro", "freeze_trainable_layers", "optim", "optim_args",
+    "lr_scheduler_kwargs", "warmup_steps", "logging_strategy", "cutoff_len", "use_unsloth_gc", "max_steps",
+    "loraplus_lr_ratio", "loraplus_lr_embedding", "lora_target", "mask_history", "dataloader_drop_last",
+}  # fmt: skip
+
+
+def test_every_key_has_a_row_and_every_row_a_key():
+    """A field that a later LLaMA-Factory or transformers brings, or takes away, fails here."""
+    assert {part.__name__: {item.name for item in settable(part)} for part in _TRAIN_ARGS} == {
+        name: set(rows) for name, rows in TABLE.items()
+    }
+    assert len(FIELDS) == sum(map(len, TABLE.values())), "a key of two classes"
+
+
+@pytest.mark.parametrize("test", sorted({row.test for row in ROWS.values()}))
+def test_the_tests_that_the_table_names_are_there(test):
+    path, _, name = test.partition("::")
+    assert f"def {name or 'test_'}" in (ROOT / path).read_text()
+
+
+def test_the_page_is_written_from_the_table():
+    import runpy
+
+    tool = runpy.run_path(str(ROOT / "tools" / "llamafactory_keys_page.py"))
+    assert tool["PAGE"].read_text(encoding="utf-8") == tool["render"](), "run python tools/llamafactory_keys_page.py"
+
+
+def other_value(name: str) -> Any:
+    """A value of a key's type that is not its default."""
+    part, item = FIELDS[name]
+    hint = get_type_hints(part)[name]
+    kinds = [kind for kind in (get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)) if kind]
+    kind = kinds[0]
+    default = getattr(item.default, "value", item.default)
+    if get_origin(kind) is Literal:
+        return next(value for value in get_args(kind) if value != default)
+    if isinstance(kind, type) and hasattr(kind, "__members__"):
+        return next(member.value for member in kind if member.value != default)
+    if kind is bool:
+        return not default
+    if kind in (int, float):
+        return kind((default or 0) + 1)
+    return {"a": 1} if get_origin(kind) is dict or kind is dict else "something"
+
+
+@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.status == REFUSED))
+def test_a_refused_key_is_named(text_recipe, name):
+    with pytest.raises(FcitError, match=f"`{name}(: false)?` cannot be used with the fcit stages: ") as caught:
+        get_train_args(text_recipe(**{name: other_value(name)}))
+    assert ROWS[name].words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_refused_keys_at_their_defaults_are_no_matter(text_recipe):
+    defaults = {name: getattr(item.default, "value", item.default) for name, (_, item) in FIELDS.items()}
+    get_train_args(text_recipe(**{name: defaults[name] for name, row in ROWS.items() if row.status == REFUSED}))
+
+
+@pytest.fixture(scope="module")
+def one_client(request, tmp_path_factory):
+    """Makes recipes of one client in one round, on the tiny Llama or the tiny LLaVA."""
+
+    def make(keys: dict[str, Any], of: str = "text") -> dict[str, Any]:
+        model, data = {"text": ("text_model", "text_data"), "images": ("llava_model", "image_data")}[of]
+        folder = tmp_path_factory.mktemp("theirs")
+        recipe = tiny.recipe(
+            request.getfixturevalue(model),
+            request.getfixturevalue(data),
+            folder / "out",
+            fcit_stages=["color"],
+            fcit_num_clients=1,
+            fcit_clients_per_round=1,
+            fcit_num_rounds=1,
+            fcit_eval_every="never",
+            seed=3,
+        )
+        return json.loads(json.dumps(recipe | keys).replace("{tmp}", str(folder)))
+
+    return make
+
+
+def value_of(*names: str) -> dict[str, Any]:
+    """The other value of some keys, with what it needs beside it."""
+    found: dict[str, Any] = {}
+    for name in names:
+        found |= {**ROWS[name].beside, name: ROWS[name].value}
+    return found
+
+
+def as_llamafactory(recipe: dict[str, Any]) -> dict[str, bytes]:
+    """Run a recipe of one client, and compare it with LLaMA-Factory's own run; returns what was learned."""
+    output_dir = run_recipe(recipe)
+    alone = trained_alone(recipe, output_dir, output_dir.parent / "alone")
+    (found,) = (output_dir / "subspaces").glob("*/adapter_model.safetensors")
+    assert tensors(found) == tensors(alone / "adapter_model.safetensors")
+    assert losses_of(output_dir) == losses_of(alone)
+    return tensors(found)
+
+
+def tensors(path: Path) -> dict[str, bytes]:
+    """The bits of every tensor in a file."""
+    from safetensors.torch import load_file
+
+    return {name: value.contiguous().view(-1).numpy().tobytes() for name, value in load_file(path).items()}
+
+
+TOGETHER = [name for name in BY_TEST[LEARNED] if name not in APART and name not in OF_IMAGES]
+
+
+@pytest.mark.parametrize(
+    ("of", "names"),
+    [("text", TOGETHER[::2]), ("text", TOGETHER[1::2]), ("images", OF_IMAGES)],
+    ids=["half of them", "the other half", "of images"],
+)
+def test_a_client_learns_what_llamafactory_learns_with_many_keys_at_once(one_client, of, names):
+    as_llamafactory(one_client(value_of(*names), of))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_TEST[LEARNED])
+def test_a_client_learns_what_llamafactory_learns(one_client, name):
+    as_llamafactory(one_client(value_of(name), "images" if name in OF_IMAGES else "text"))
+
+
+@pytest.fixture(scope="module")
+def whole_run(request, tmp_path_factory):
+    """Makes recipes of two stages that are evaluated."""
+
+    def make(keys: dict[str, Any]) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("same")
+        model, data = (request.getfixturevalue(name) for name in ("text_model", "text_data"))
+        recipe = tiny.recipe(model, data, folder / "out", fcit_num_rounds=1)
+        return json.loads(json.dumps(recipe | keys).replace("{tmp}", str(folder)))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def plain(whole_run):
+    """All that such a run leaves."""
+    return outcome(run_recipe(whole_run({})))
+
+
+def test_keys_without_effect_change_no_bit_all_at_once(whole_run, plain, logged):
+    keys = value_of(*(name for name in BY_TEST[SAME] if name != "disable_tqdm"))
+    assert differences(left(run_recipe(whole_run(keys))), left_of(plain)) == []
+    (line,) = [record.message for record in logged.records if record.message.startswith("Without effect")]
+    assert [name for name in keys if f"`{name}`" not in line] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_TEST[SAME])
+def test_a_key_without_effect_changes_no_bit(whole_run, plain, name):
+    assert differences(left(run_recipe(whole_run(value_of(name)))), left_of(plain)) == []
+
+
+def left(output_dir: Path) -> dict[str, Any]:
+    """What a run leaves, but for the keys that it was given."""
+    return left_of(outcome(output_dir))
+
+
+def left_of(found: dict[str, Any]) -> dict[str, Any]:
+    """The same of what was read already."""
+    return found
