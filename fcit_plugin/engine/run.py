@@ -60,6 +60,7 @@ class FederatedRun:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.progress.left_out.update(session.pipeline.left_out())
         self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())

@@ -21,8 +21,8 @@ MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
 
-#: Keys that only some runs have: those with idle clients, and the mean of several runs.
-_OF_SOME = ("idle", "spread", "clients")
+#: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
+_OF_SOME = ("idle", "left_out", "spread", "clients")
 
 
 class Assignment(TypedDict):
@@ -102,6 +102,7 @@ class Report:
         privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
         partition: who has how many records of what.
         seconds: wall-clock time.
+        left_out: how many records of each dataset were not used, as LLaMA-Factory does not use them; None if all were.
         spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
         clients: of a mean of several runs: the summaries of each, by its client.
     """
@@ -132,6 +133,7 @@ class Report:
     privacy: dict[str, Any] | None = None
     partition: list[Share] = field(default_factory=list)
     seconds: Seconds
+    left_out: dict[str, int] | None = None
     spread: dict[str, float | None] | None = None
     clients: dict[str, dict[str, float]] | None = None
 
@@ -252,6 +254,9 @@ def table(report: Report) -> str:
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary_cells(report).items()))
     if report.dropped:
         blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
+    if report.left_out:
+        counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
+        blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
     if report.idle:
         blocks.append(
             f"{len(report.idle)} of {len(report.assignments)} local trainings could not take a step: see idle in {REPORT_JSON}."

@@ -79,6 +79,7 @@ def make_report(
         privacy=None if privacy is None else dict(privacy),
         partition=[Share(task=row["task"], dataset=row["dataset"], records=list(row["records"])) for row in progress.partition],
         seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
+        left_out=dict(progress.left_out) or None,
     )
 
 
