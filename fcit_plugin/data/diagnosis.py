@@ -129,7 +129,7 @@ def diagnosed_rows(
         yield
     except _FAILURES as error:
         sentence = None
-        found = _first(_image_problems(rows)) or _tried(rows, trial)
+        found = _first(_seen(rows, _first_image_problem)) or _tried(rows, trial)
         if found is not None:
             sentence = str(refusal(name, catalogue, kept[found[0]], found[1]))
         _tell(name, error, sentence)
@@ -164,13 +164,25 @@ def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any
             kind, record, problem, remedy = _about_file(file, form, use, error)
             return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
         found = (
-            _first(enumerate(judge(record, form, use).broken for record in plain_records(rows)))
-            or _first(enumerate(_media_problem(record, form, folder) for record in plain_records(rows)))
+            _first(_seen(rows, lambda record: judge(record, form, use).broken))
+            or _first(_seen(rows, lambda record: _media_problem(record, form, folder)))
             or (_tried(rows, trial) if trial is not None else None)
         )
         if found is not None:
             return f"Dataset `{name}`: {Defect('record', place, *found)}"
     return None
+
+
+def _seen(rows: Dataset, look: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[int, str | None]]:
+    """What a look finds in each record, as plain values: one may have none, such as a text of bytes that are no text."""
+    table = rows.with_format("arrow")
+    for i in range(len(rows)):
+        try:
+            (record,) = table[i].to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            yield i, f"it cannot be read ({one_line(error)[:_SHOWN]})"
+        else:
+            yield i, look(record)
 
 
 def _first(problems: Iterator[tuple[int, str | None]]) -> tuple[int, str] | None:
@@ -205,8 +217,6 @@ def _media_problem(record: Mapping[str, Any], form: Form, folder: str | None) ->
         except (FcitError, ValueError) as error:  # a path with a zero byte is none
             return str(error)
     for image in images:
-        if isinstance(image, str) and not image.strip():
-            return f"an image of its `{name}` has an empty name"
         path = os.path.join(folder or "", image) if isinstance(image, str) else image
         problem = image_problem(path if not isinstance(path, str) or is_file(path) else image)
         if problem is not None:
@@ -221,7 +231,9 @@ def image_problem(image: Any) -> str | None:
     if isinstance(given, Image.Image):
         return None
     if isinstance(given, str):
-        what = f"its image {given[:_SHOWN]}"
+        if not given.strip():
+            return "the name of an image of it is empty"
+        what = f"its image {given[:_SHOWN]!r}" if not given.isprintable() else f"its image {given[:_SHOWN]}"
         if not is_file(given):
             return f"{what} does not exist (`media_dir` is the folder of images)"
         empty, source = os.path.getsize(given) == 0, given
@@ -237,19 +249,24 @@ def image_problem(image: Any) -> str | None:
     return None
 
 
+def _first_image_problem(row: Mapping[str, Any]) -> str | None:
+    """The same of the images of a record in the standard form."""
+    return next(filter(None, map(image_problem, row["_images"] or [])), None)
+
+
+def missing_image(image: Any) -> str | None:
+    """What is wrong with an image as far as can be seen without decoding it."""
+    if isinstance(image, str):
+        return None if is_file(image) else image_problem(image)
+    return None if isinstance(image, Mapping | bytes | Image.Image) else image_problem(image)
+
+
 def is_file(path: str) -> bool:
     """Whether there is a file; no name is too strange to ask for."""
     try:
         return os.path.isfile(path)
     except ValueError:  # a zero byte in it
         return False
-
-
-def _image_problems(rows: Dataset) -> Iterator[tuple[int, str | None]]:
-    if "_images" not in rows.column_names:
-        return
-    for i, row in enumerate(plain_records(rows, ["_images"])):
-        yield i, next(filter(None, map(image_problem, row["_images"] or [])), None)
 
 
 def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple[str, int | None, str, str]:

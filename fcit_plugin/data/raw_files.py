@@ -101,14 +101,15 @@ class _File:
         form = Form.of(source.catalogue.entry(self.name))
         part = source.catalogue.rows(self.name, len(self.rows), source.seed)  # with val_size
         numbers = range(len(self.rows)) if part is None else part.tolist()
-        for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
-            verdict = judge(record, form, source.use)
-            if verdict.broken is not None:
-                raise refusal(self.name, source.catalogue, i, verdict.broken)
-            if verdict.left_out is not None:
-                left_out[i] = verdict.left_out
-            else:
-                found[i] = verdict.answer or ""
+        with diagnosed(self.name, source.catalogue, source.use):
+            for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
+                verdict = judge(record, form, source.use)
+                if verdict.broken is not None:
+                    raise refusal(self.name, source.catalogue, i, verdict.broken)
+                if verdict.left_out is not None:
+                    left_out[i] = verdict.left_out
+                else:
+                    found[i] = verdict.answer or ""
         LeftOut(self.name, len(numbers), left_out).tell(source.catalogue, source.strict)
         return found
 

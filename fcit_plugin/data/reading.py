@@ -10,10 +10,10 @@ from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 
 from .catalogue import Catalogue, find_in_benchmark
-from .diagnosis import diagnosed, reason_left_out, refusal
+from .diagnosis import diagnosed, missing_image, reason_left_out, refusal
 from .forms import Use, leaves_out, standard_fault, tag_fault
 from .left_out import LeftOut
-from .raw_records import plain_records
+from .raw_records import check_folder, plain_records
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def used_records(
         attributes = _attributes(catalogue, name)
         return get_dataset_converter(attributes.formatting, attributes, data_args)(record)
 
+    check_folder(name, catalogue)
     with diagnosed(name, catalogue, use, convert):
         aligned = aligned_records(catalogue, name, model_args, data_args, training_args)
         part = catalogue.rows(name, len(aligned), training_args.seed)  # with val_size
@@ -100,21 +101,27 @@ def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str
         raise refusal(name, catalogue, empty, f"it has no {what}")
 
 
-def refuse_tags(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset) -> None:
-    """Refuse records whose image tags do not match their images: LLaMA-Factory sees it only where it tokenizes.
+def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
+    """Refuse records whose images are not there or do not match their tags.
+
+    LLaMA-Factory sees it only where it tokenizes, which is not done with all records before a run.
 
     Args:
         name: The dataset.
         catalogue: Has it.
         kept: The index of each record among all of the dataset.
         rows: The records in the standard form.
+        tags: The template has a tag for an image.
 
     Raises:
         FcitError: The sentence names the first.
     """
     for i, row in zip(kept, plain_records(rows, ["_prompt", "_response", "_images"]), strict=True):
-        turns = row["_prompt"] + row["_response"][:1]
-        fault = tag_fault((turn["content"] for turn in turns), len(row["_images"] or ()))
+        images = row["_images"] or []
+        fault = next(filter(None, map(missing_image, images)), None)
+        if fault is None and tags:
+            turns = row["_prompt"] + row["_response"][:1]
+            fault = tag_fault((turn["content"] for turn in turns), len(images))
         if fault is not None:
             raise refusal(name, catalogue, i, fault)
 
