@@ -59,6 +59,9 @@ FREE = (
     # evaluation is ours, and greedy
     "per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty",
     "skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*",
+    "use_kv_cache", "sortish_sampler", "prediction_loss_only", "batch_eval_metrics",
+    # resuming is ours
+    "ignore_data_skip", "restore_callback_states_from_checkpoint",
     # never on disk
     "*_token", "*_api_key", "*_secret",
 )  # fmt: skip

@@ -65,7 +65,12 @@ class FederatedRun:
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())
         self.monitor = Monitor(
-            session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
+            session.training_args,
+            self._total_steps(),
+            self.progress.step,
+            self.progress.seconds["total"],
+            log,
+            session.callbacks.of_run,
         )
         partition = self.local.partition
         assert partition is not None  # a run deals the records out, a site of its own does not

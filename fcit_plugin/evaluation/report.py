@@ -21,8 +21,8 @@ MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
 
-#: Keys that not every report has: the last two are those of the mean of several runs.
-_IF_ANY = ("left_out", "spread", "clients")
+#: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
+_OF_SOME = ("idle", "left_out", "spread", "clients")
 
 
 class Assignment(TypedDict):
@@ -97,7 +97,7 @@ class Report:
         bytes_down: bytes from the server to the clients.
         assignments: who trained which subspace, one entry per client and round.
         dropped: clients that were left out of a round.
-        idle: clients that took part in a round and could not take a step.
+        idle: clients that took part in a round and could not take a step; None without any.
         product_errors: one entry per subspace and round.
         privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
         partition: who has how many records of what.
@@ -128,7 +128,7 @@ class Report:
     bytes_down: int
     assignments: list[Assignment] = field(default_factory=list)
     dropped: list[Absence] = field(default_factory=list)
-    idle: list[Absence] = field(default_factory=list)
+    idle: list[Absence] | None = None
     product_errors: list[ProductError] = field(default_factory=list)
     privacy: dict[str, Any] | None = None
     partition: list[Share] = field(default_factory=list)
@@ -165,7 +165,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the report file."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {key: value for key, value in values.items() if key not in _IF_ANY or value is not None}
+        return {key: value for key, value in values.items() if key not in _OF_SOME or value is not None}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Report":

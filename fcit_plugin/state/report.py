@@ -71,7 +71,7 @@ def make_report(
             for row in progress.assignments
         ],
         dropped=_absences(progress.dropped),
-        idle=_absences(progress.idle),
+        idle=_absences(progress.idle) or None,
         product_errors=[
             ProductError(stage=row["stage"], round=row["round"], subspace=row["subspace"], error=_finite(row["error"]))
             for row in progress.product_errors
