@@ -24,7 +24,7 @@ from ..fcit_benchmark.records import Defect, json_kind
 from ..files import parse_json
 from .catalogue import Catalogue
 from .converter import image_path
-from .forms import Form, Use, images_of, judge
+from .forms import Form, Use, Verdict, images_of, judge
 from .raw_records import files_of, plain_records, read_raw
 
 #: What Pillow raises over bytes that are no image, or not all of one.
@@ -73,15 +73,15 @@ def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
         return source, index
 
 
-def reason_left_out(name: str, catalogue: Catalogue, use: Use, index: int) -> str:
-    """Why LLaMA-Factory leaves a record out, in words."""
+def verdict_on(name: str, catalogue: Catalogue, use: Use, index: int) -> Verdict:
+    """What becomes of a record, by how it stands in its file; nothing is said of one that comes from somewhere else."""
     entry = catalogue.entry(name)
     try:
         rows = read_raw(files_of(catalogue, name), entry.get("split"))
         (record,) = plain_records(rows.select([index]))
-    except _FAILURES:  # it was read from somewhere else
-        record = None
-    return judge(record, Form.of(entry), use).left_out or "LLaMA-Factory finds it invalid"
+    except _FAILURES:
+        return Verdict()
+    return judge(record, Form.of(entry), use)
 
 
 def _relative(file: Path, catalogue: Catalogue, name: str) -> str:
@@ -168,6 +168,11 @@ def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any
             or _first(_seen(rows, lambda record: _media_problem(record, form, folder)))
             or (_tried(rows, trial) if trial is not None else None)
         )
+        if found is not None and len(rows) == 1 and file.suffix == ".json":  # it may be one object around all records
+            whole = _about_json(file.read_bytes(), form, use)
+            if whole is not None and whole[1] is None:
+                kind, record, problem, remedy = whole
+                return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
         if found is not None:
             return f"Dataset `{name}`: {Defect('record', place, *found)}"
     return None

@@ -72,6 +72,11 @@ class Form:
         ranking, references = bool(entry.get("ranking", False)), "fcit_references" in entry
         return cls(entry.get("formatting", "alpaca"), ranking, columns, tags, references)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known here what becomes of such records."""
+        return self.formatting == "fcit" or self.formatting in _READERS
+
     def column(self, key: str) -> str | None:
         """The name of a column; None where there is none."""
         return self.columns.get(key) or None
@@ -140,8 +145,10 @@ def _judge_fcit(record: Any, form: Form) -> Verdict:
     turns = form.column("messages")
     if not isinstance(record, Mapping):
         faults = faults_of_train(record)
+    elif turns and turns not in record:
+        return Verdict(broken=f"it has no `{turns}`; it has {', '.join(map(str, record)) or 'nothing'}")
     elif turns:
-        faults = faults_of_train({**record, "conversations": record.get(turns)})
+        faults = faults_of_train({**record, "conversations": record[turns]})
     else:
         named = {"text": record.get(form.column("prompt")), "answer": record.get(form.column("response"))}
         faults = faults_of_test({**record, **named}, with_answer=not form.references)
@@ -373,4 +380,12 @@ def images_of(record: Mapping[str, Any], form: Form) -> list[Any]:
 def tag_fault(texts: Iterable[str], images: int) -> str | None:
     """Whether image tags and images do not fit together, in words."""
     tags = sum(text.count(IMAGE) for text in texts)
-    return None if tags == images else f"its text has {tags} tags {IMAGE} and it has {images} images"
+    if tags == images:
+        return None
+    if not images:
+        return f"its text has {_number(tags, f'tag {IMAGE}', f'tags {IMAGE}')}, but it names no image"
+    return f"its text has {_number(tags, f'tag {IMAGE}', f'tags {IMAGE}')} for {_number(images, 'image', 'images')}"
+
+
+def _number(count: int, one: str, more: str) -> str:
+    return f"{count or 'no'} {one if count <= 1 else more}"

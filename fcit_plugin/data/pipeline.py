@@ -390,7 +390,7 @@ def quiet_datasets() -> Iterator[None]:
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
-    aligned = used_records(catalogue, name, "sft", model_args, data_args, reading).rows
+    aligned = used_records(catalogue, name, "test", model_args, data_args, reading).rows  # whatever their answers are for
     return _instructions(aligned), list(aligned["_images"])
 
 

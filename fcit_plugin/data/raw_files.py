@@ -49,7 +49,17 @@ class TrainFiles:
         return len(self._file(dataset).answers)
 
     def labels(self, dataset: str) -> list[str]:
-        """See :class:`fcit_plugin.scenario.Source`: the answer of each record, as LLaMA-Factory finds it."""
+        """See :class:`fcit_plugin.scenario.Source`: the answer of each record, as LLaMA-Factory finds it.
+
+        Raises:
+            FcitError: Another package's converter reads the records, which cannot be known here.
+        """
+        form = Form.of(self.catalogue.entry(dataset))
+        if not form.is_known:
+            raise FcitError(
+                f"The dataset {dataset} has `formatting: {form.formatting}`, whose answers a run alone can read; take another "
+                "`fcit_partition` than label."
+            )
         return [*self._file(dataset).answers.values()]
 
     def column(self, dataset: str, name: str) -> list[Any]:

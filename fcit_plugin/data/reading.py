@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from datasets import Dataset
@@ -10,7 +11,7 @@ from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 
 from .catalogue import Catalogue, find_in_benchmark
-from .diagnosis import diagnosed, missing_image, reason_left_out, refusal
+from .diagnosis import diagnosed, missing_image, refusal, verdict_on
 from .forms import Use, leaves_out, standard_fault, tag_fault
 from .left_out import LeftOut
 from .raw_records import check_folder, plain_records
@@ -56,9 +57,13 @@ def used_records(
         FcitError: It cannot be read, or a record is malformed; the sentence names dataset, file and record.
     """
 
-    def convert(record: dict[str, Any]) -> Any:
+    @cache
+    def converter() -> Any:
         attributes = _attributes(catalogue, name)
-        return get_dataset_converter(attributes.formatting, attributes, data_args)(record)
+        return get_dataset_converter(attributes.formatting, attributes, data_args)
+
+    def convert(record: dict[str, Any]) -> Any:
+        return converter()(record)
 
     check_folder(name, catalogue)
     with diagnosed(name, catalogue, use, convert):
@@ -73,11 +78,12 @@ def used_records(
             continue
         fault = standard_fault(row)
         if fault is not None:
-            raise refusal(name, catalogue, i, fault)
+            raise refusal(name, catalogue, i, verdict_on(name, catalogue, use, i).broken or fault)
         kept.append(i)
     why = dict.fromkeys(left_out, "")
     if left_out:
-        why[left_out[0]] = reason_left_out(name, catalogue, use, left_out[0])
+        reason = verdict_on(name, catalogue, use, left_out[0]).left_out
+        why[left_out[0]] = reason or "LLaMA-Factory finds it invalid"
     found = LeftOut(name, len(rows), why)
     found.tell(catalogue, strict, log=training_args.local_process_index == 0)
     return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
