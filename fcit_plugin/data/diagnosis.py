@@ -235,6 +235,7 @@ def image_problem(image: Any) -> str | None:
     given = (image["bytes"] if inside else image.get("path")) if isinstance(image, Mapping) else image
     if isinstance(given, Image.Image):
         return None
+    source: str | io.BytesIO
     if isinstance(given, str):
         if not given.strip():
             return "the name of an image of it is empty"
@@ -304,8 +305,8 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
     except json.JSONDecodeError as error:
         cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
         fault = "it is cut off" if cut_off else f"it is not JSON ({error.msg})"
-        where = f"at line {error.lineno}, column {error.colno} (character {error.pos})"
-        return "invalid JSON", None, f"{fault} {where}", again
+        place = f"at line {error.lineno}, column {error.colno} (character {error.pos})"
+        return "invalid JSON", None, f"{fault} {place}", again
     except RecursionError:
         return "invalid JSON", None, "it is nested too deeply", again
     if not isinstance(records, list):
@@ -321,9 +322,9 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
     kinds: dict[tuple[str, ...], tuple[str, int]] = {}
     for i, record in enumerate(records):
         for path, kind in _kinds(record):
-            first, where = kinds.setdefault(path, (kind, i))
+            first, before = kinds.setdefault(path, (kind, i))
             if first != kind:
-                problem = f"its {_spoken(path)} is a {kind}, and in record {where} it is a {first}"
+                problem = f"its {_spoken(path)} is a {kind}, and in record {before} it is a {first}"
                 return "record", i, problem, "make them all one kind"
     return None
 

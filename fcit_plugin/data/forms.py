@@ -150,12 +150,12 @@ def _judge_fcit(record: Any, form: Form) -> Verdict:
     elif turns:
         faults = faults_of_train({**record, "conversations": record[turns]})
     else:
-        named = {"text": record.get(form.column("prompt")), "answer": record.get(form.column("response"))}
+        named = {"text": _optional(record, form, "prompt"), "answer": _optional(record, form, "response")}
         faults = faults_of_test({**record, **named}, with_answer=not form.references)
     for kind, problem in faults:
         if kind not in ("no image", "no question_id"):
             return Verdict(broken=problem)
-    return Verdict(answer=record[turns][-1]["value"] if turns else str(record.get(form.column("response"))))
+    return Verdict(answer=record[turns][-1]["value"] if turns else str(_optional(record, form, "response")))
 
 
 def _alpaca(record: Mapping[str, Any], form: Form) -> tuple[list[_Turn], list[_Turn]]:
@@ -272,11 +272,11 @@ def _check_turns(prompt: Iterable[_Turn], response: Iterable[_Turn]) -> None:
 
 def _why_left_out(record: Mapping[str, Any], form: Form, use: Use, response: list[_Turn]) -> str:
     if use == "kto":
-        return f"{_its(form, 'kto_tag')} is {_a(record.get(form.column('kto_tag')))} and not true or false"
+        return f"{_its(form, 'kto_tag')} is {_a(_optional(record, form, 'kto_tag'))} and not true or false"
     if use == "rm":
         wanted, text = (str, "text") if form.formatting == "alpaca" else (Mapping, "turn")
         for key in ("chosen", "rejected"):
-            value = record.get(form.column(key))
+            value = _optional(record, form, key)
             if not isinstance(value, wanted):
                 return f"{_its(form, key)} is {_a(value)} and no {text}"
     if len(response) > 1:
@@ -285,7 +285,7 @@ def _why_left_out(record: Mapping[str, Any], form: Form, use: Use, response: lis
         return "it has no turns"
     if form.column("response") is None:
         return "its entry in dataset_info.json names no `response` in `columns`"
-    return f"{_its(form, 'response')} is {_a(record.get(form.column('response')))} and no text"
+    return f"{_its(form, 'response')} is {_a(_optional(record, form, 'response'))} and no text"
 
 
 def _is_tagged(record: Mapping[str, Any], form: Form) -> bool:
@@ -305,6 +305,11 @@ def _value(record: Mapping[str, Any], form: Form, key: str) -> Any:
     if name not in record:
         raise _Broken(f"it has no `{name}`; it has {', '.join(map(str, record)) or 'nothing'}")
     return record[name]
+
+
+def _optional(record: Mapping[str, Any], form: Form, key: str) -> Any:
+    name = form.column(key)
+    return None if name is None else record.get(name)
 
 
 def _field(message: Any, form: Form, tag: str, turn: int) -> Any:
