@@ -22,7 +22,7 @@ BY_TEST = {test: sorted(name for name, row in ROWS.items() if row.test == test) 
 OF_IMAGES = [name for name in BY_TEST[LEARNED] if name.startswith(("image_m", "video_", "crop_", "audio_", "use_audio"))]
 #: Keys whose other value cannot be put together with those of others, or takes long.
 APART = {
-    "quantization_type", "double_quantization", "quantization_method", "full_determinism", "rope_scaling", "use_muon",
+    "quantization_type", "double_quantization", "quantization_method", "full_determinism", "use_muon",
     "use_dft_loss", "use_eaft_loss", "eaft_alpha", "use_llama_pro", "freeze_trainable_layers", "optim", "optim_args",
     "lr_scheduler_kwargs", "warmup_steps", "logging_strategy", "cutoff_len", "use_unsloth_gc", "max_steps",
     "image_max_pixels", "loraplus_lr_ratio", "loraplus_lr_embedding", "lora_target", "mask_history", "dataloader_drop_last",

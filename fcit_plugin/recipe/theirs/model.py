@@ -24,7 +24,6 @@ MODEL: Rows = {
         split_special_tokens=True,
         model_revision="other",
         low_cpu_mem_usage=False,
-        rope_scaling=beside("yarn", cutoff_len=512),
         flash_attn="disabled",
         moe_aux_loss_coef=0.1,
         upcast_layernorm=True,
@@ -35,6 +34,10 @@ MODEL: Rows = {
         om_hub_token="secret",
         print_param_status=True,
         trust_remote_code=True,
+    ),
+    **learned(
+        "up to the model's own length; beyond, LLaMA-Factory 0.9.5 fails with transformers 5.6 and Llama's configuration",
+        rope_scaling="linear",
     ),
     **refused(_TOKENS, "resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config"),
     **refused("it belongs to new tokens, which cannot be added", "init_special_tokens"),
