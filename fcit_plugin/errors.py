@@ -36,6 +36,10 @@ class FcitError(ValueError):
     """Bad input, said in one sentence that names the file, key, record or client and what to do about it."""
 
 
+class OutOfMemory(FcitError):
+    """Memory is too small; of several processes this one may be the only one that knows."""
+
+
 def end_in_a_sentence(blame: Callable[[BaseException], str | None] = lambda error: None) -> None:
     """Let an uncaught user's error end the process with one sentence from now on.
 
@@ -64,8 +68,9 @@ class _SentenceHook:
             if blamed is not None:
                 print(f"fcit-plugin: {blamed}", file=sys.stderr)
             return
+        sentence = " ".join([sentence, *getattr(error, "__notes__", ())])
         _tell_torchrun(sentence)
-        if os.environ.get("RANK", "0") == "0":  # the other processes end alike, once is enough
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, OutOfMemory):  # of other errors all end alike
             from tqdm import tqdm
 
             sys.stdout.flush()
@@ -115,10 +120,15 @@ def root_cause(error: BaseException) -> BaseException:
 
 def _is_users(error: ValueError) -> bool:
     """Whether an error that is none of ours was raised by a library that checks what users write."""
+    return module_of(error).partition(".")[0] in _CHECK_INPUT
+
+
+def module_of(error: BaseException) -> str:
+    """The name of the module that raised an error; empty for one that was not raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _CHECK_INPUT
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
 
 
 def _tell_torchrun(sentence: str) -> None:

@@ -32,9 +32,9 @@ from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.report import Report
-from fcit_plugin.knowledge.activation import Router, cosine_matrix, weights_of_cosines
-from fcit_plugin.knowledge.image_tokens import encoder_inputs
-from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged, nearest_cosines
+from fcit_plugin.knowledge.activation import Router, cosine_matrix
+from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged
+from fcit_plugin.knowledge.turns import learned_tokens
 from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.server_state import ServerState
 
@@ -45,39 +45,14 @@ class Fixed:
     Args:
         subspace: The one that gets all weight.
         num_subspaces: K.
-        encoder: Of the run; it is not asked.
     """
 
-    def __init__(self, subspace: int, num_subspaces: int, encoder) -> None:
-        self.encoder = encoder
+    def __init__(self, subspace: int, num_subspaces: int) -> None:
         self._weights = np.eye(num_subspaces, dtype=np.float32)[subspace]
 
-    def weights(self, samples) -> np.ndarray:
+    def weights(self, conversations, pixels) -> np.ndarray:
         """Float32 [n, K]."""
-        return np.tile(self._weights, (len(samples), 1))
-
-
-class Nearest:
-    """A router by the nearest prototype of each subspace.
-
-    Args:
-        subspaces: The prototypes of each.
-        encoder: Of the run.
-        temperature: Of the run.
-    """
-
-    def __init__(self, subspaces: list[Prototypes], encoder, temperature: float) -> None:
-        self.subspaces, self.encoder, self.temperature = subspaces, encoder, temperature
-
-    def weights(self, samples) -> np.ndarray:
-        """Float32 [n, K]."""
-        return self.weights_of(self.encoder.encode(samples))
-
-    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
-        """Float32 [n, K] for identity tokens [n, D]."""
-        cosines = nearest_cosines(embedded, self.subspaces)
-        used = np.ones(len(self.subspaces), bool)
-        return weights_of_cosines(cosines, used, mode="softmax", temperature=self.temperature)
+        return np.tile(self._weights, (len(conversations), 1))
 
 
 def main() -> None:
@@ -101,19 +76,20 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     untuned = {key: value.clone() for key, value in session.first_state().shared.items()}
     evaluator = session.evaluator({})
     own = {name: own_subspace(session.scenario, state.tasks, name) for name in names}
-    as_run = Router(session.encoder, state.tokens, args.fcit_activation, args.fcit_temperature)
-    nearest = Router(session.encoder, state.tokens, "argmax", 1.0)
+    turns = args.fcit_identity_turns
+    as_run = Router(session.encoder, state.tokens, args.fcit_activation, args.fcit_temperature, turns)
+    nearest = Router(session.encoder, state.tokens, "argmax", 1.0, turns)
     soft = evaluator.evaluate(state, names, restricted=False, router=as_run).free
     hard = evaluator.evaluate(state, names, restricted=False, router=nearest).free
-    by_kind = Nearest(all_prototypes(session, report), session.encoder, args.fcit_temperature)
+    with_kinds = dataclasses.replace(state.tokens, kinds=tuple(all_prototypes(session, report)))
+    by_kind = Router(session.encoder, with_kinds, "softmax", args.fcit_temperature, turns)
     kinds = evaluator.evaluate(state, names, restricted=False, router=by_kind).free
     told, weight, kind_weight, cosines = {}, {}, {}, []
     for name in names:
-        told_router = Fixed(own[name], len(state.subspaces), session.encoder)
+        told_router = Fixed(own[name], len(state.subspaces))
         told |= evaluator.evaluate(state, [name], restricted=False, router=told_router).free
         split = session.pipeline.test(name).head(args.fcit_eval_samples)
-        asked = encoder_inputs(session.encoder, split.instructions, partial(LazyPixels, split.images, session.pipeline.pixels))
-        embedded = session.encoder.encode(asked)
+        embedded, _ = as_run.listen(split.instructions, partial(LazyPixels, split.images, session.pipeline.pixels))
         weight[name] = as_run.weights_of(embedded)[:, own[name]]
         kind_weight[name] = by_kind.weights_of(embedded)[:, own[name]]
         cosines.append(cosine_matrix(embedded, state.tokens.tokens).mean(axis=0))
@@ -189,8 +165,8 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
     @cache
     def embedded(task: int) -> np.ndarray:
         data = local.task(task)
-        asked = encoder_inputs(session.encoder, data.instructions, lambda: LazyPixels(data.images, session.pipeline.pixels))
-        return session.encoder.encode(asked)
+        pixels = partial(LazyPixels, data.images, session.pipeline.pixels)
+        return learned_tokens(session.encoder, data.instructions, session.args.fcit_identity_turns, pixels)
 
     for row in report.assignments:
         task = number[row["task"]]

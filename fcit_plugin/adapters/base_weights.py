@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import FcitError
 from .base_change import change_of, changed_layers
-from .lora import ADAPTER, Tensors
+from .lora import ADAPTER, Tensors, put
 
 
 class BaseWeights:
@@ -52,8 +52,7 @@ class BaseWeights:
             if layer in layers:
                 write_weight(weight, loaded, base, layer, self._scales[layer])
             else:
-                with torch.no_grad():
-                    weight.copy_(loaded)
+                put(weight, loaded, layer)
         self._written = dict(base)
 
 
@@ -91,8 +90,7 @@ def write_weight(weight: nn.Parameter, loaded: torch.Tensor, base: Tensors, laye
             f"The change of the base weights does not fit the model: {layer} is {list(change.shape)}, the model has "
             f"{list(weight.shape)}."
         )
-    with torch.no_grad():
-        weight.copy_(loaded.to(device, torch.float32) + scale * change)
+    put(weight, loaded.to(device, torch.float32) + scale * change, layer)
 
 
 def equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -58,12 +58,33 @@ def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def shared_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters that are no LoRA factors, by their name in the base model."""
+    """The trainable parameters of the base model's own, by their name in it."""
     return {
-        name.removeprefix("base_model.model."): parameter
+        name.removeprefix("base_model.model.").replace(".base_layer.", "."): parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and "lora_" not in name
+        if parameter.requires_grad and "lora_" not in name and f".{ADAPTER}." not in f"{name}."
     }
+
+
+def check_owners(model: nn.Module) -> None:
+    """Refuse a model in which something is trained that is in no subspace and not among the shared trainables.
+
+    It would be trained by all clients in turn, and neither sent, nor reset, saved or evaluated.
+
+    Args:
+        model: A PEFT model that is ready to be trained.
+
+    Raises:
+        FcitError: The sentence names such parameters.
+    """
+    owned = {id(parameter) for part in (lora_parameters(model), shared_parameters(model)) for parameter in part.values()}
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in owned]
+    if names:
+        raise FcitError(
+            f"What would be trained in {', '.join(names[:2])} (of {len(names)}) is in no subspace and not among the shared "
+            "trainables, and would be lost: only LoRA on linear layers and the multimodal projector can be trained; take these "
+            "layers (embeddings, for one) out of `lora_target`."
+        )
 
 
 @contextlib.contextmanager
@@ -95,12 +116,33 @@ def _read(parameters: dict[str, nn.Parameter]) -> Tensors:
         }
 
 
+def put(weight: torch.Tensor, value: torch.Tensor, name: str) -> None:
+    """Write a value into a weight, in the weight's dtype and on its device.
+
+    Args:
+        weight: Where to.
+        value: What, of the same shape.
+        name: The weight's name.
+
+    Raises:
+        FcitError: The weight is on the meta device, where nothing would be written and nobody would say so.
+    """
+    if weight.is_meta:
+        raise FcitError(
+            f"The weight {name} is offloaded (on the CPU or the disk, for want of memory), and what was learned cannot be "
+            "written into it; load the model on devices that hold it all, or export it merged there "
+            "(`llamafactory-cli export`) and load that."
+        )
+    with torch.no_grad():
+        weight.copy_(value)
+
+
 def _write(parameters: dict[str, nn.Parameter], state: Tensors, what: str) -> None:
     check_keys(parameters, state, what)
-    with _whole(parameters, write=True), torch.no_grad():
+    with _whole(parameters, write=True):
         check_shapes(parameters, state, what)
         for key, parameter in parameters.items():
-            parameter.copy_(state[key])
+            put(parameter, state[key], key)
 
 
 def check_keys(parameters: Mapping[str, torch.Tensor], state: Tensors, what: str) -> None:

@@ -10,15 +10,18 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
 
 from ..errors import FcitError
 from .experts import divide, num_experts
-from .lora import ADAPTER, Tensors, check_keys, check_shapes
+from .lora import ADAPTER, Tensors, check_keys, check_shapes, put
 from .projectors import OwnProjectors
 
 #: Name of the stacked adapter inside the PEFT model.
@@ -73,7 +76,15 @@ class Activation:
         self.num_subspaces = num_subspaces
         self.rank = rank
         self.projectors: OwnProjectors | None = None
+        self.hooks: list[RemovableHandle] = []
         self._own = threading.local()
+
+    def remove(self) -> None:
+        """Take off what it has hung on modules that stay when its adapter is deleted."""
+        for hook in self.hooks:
+            hook.remove()
+        if self.projectors is not None:
+            self.projectors.remove()
 
     def set(self, weights: torch.Tensor, expands: bool = False, image_tokens: Sequence[int] | None = None) -> None:
         """Use these weights in this thread.
@@ -82,56 +93,108 @@ class Activation:
             weights: [batch, K], one row per sample.
             expands: Whether the batch may hold each sample several times in a row, as generation with beams or with
                 several returned sequences has it.
-            image_tokens: How many each sample has, for subspaces with projectors of their own; None for text alone.
+            image_tokens: How many each sample has, for a projector with a LoRA on it and for subspaces with projectors of their
+                own; None for text alone, and where they cannot be counted.
 
         Raises:
             FcitError: The number of columns is not K.
         """
         if weights.dim() != 2 or weights.shape[1] != self.num_subspaces:
             raise FcitError(f"Activation takes weights [batch, {self.num_subspaces}], got {tuple(weights.shape)}.")
-        self._own.gate = weights.repeat_interleave(self.rank, dim=1).unsqueeze(1)
+        if (weights == weights[:1]).all():
+            weights = weights[:1]  # the same for all: whose row is whose makes no difference
+        self._own.gate = weights.repeat_interleave(self.rank, dim=1)
         self._own.expands = expands
         self._own.weights = weights
         self._own.image_tokens = image_tokens
+        self._own.tokens = None
 
     def of_image_tokens(self, total: int) -> torch.Tensor:
         """The weights of so many image tokens of the batch, in the samples' order, [total, K].
 
         Raises:
-            RuntimeError: The samples do not have so many.
+            FcitError: The samples do not have so many, and are weighed differently.
         """
-        weights, counts = getattr(self._own, "weights", None), getattr(self._own, "image_tokens", None)
-        if weights is None or counts is None:
-            raise RuntimeError(
-                "Which prompt has which image tokens was not set before the forward pass, in its thread: subspaces with "
-                "projectors of their own (`fcit_method`) take images and no videos."
+        weights: torch.Tensor | None = getattr(self._own, "weights", None)
+        if weights is None:
+            raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread.")
+        if len(weights) == 1:
+            return weights.expand(total, -1)
+        if self._own.image_tokens is None:
+            raise FcitError(
+                "Which prompt has which of a video's features cannot be told, and subspaces with projectors of their own "
+                "(`fcit_method`) need it; answer one record at a time, with `per_device_eval_batch_size: 1`."
             )
-        weights = weights.expand(len(counts), -1)
+        return weights.repeat_interleave(self._times_each(total).to(weights.device), dim=0)
+
+    def _times_each(self, total: int) -> torch.Tensor:
+        """How many of so many image features each sample has, in the samples' order, [samples]."""
+        counts = self._own.image_tokens
         times, rest = divmod(total, sum(counts) or 1)
         if rest or not times or (times > 1 and not self._own.expands):
-            raise RuntimeError(
+            raise FcitError(
                 f"The projector gives {total} image features for prompts with {sum(counts)} image tokens: which image is whose "
-                "cannot be told; train this model with `fcit_method: disco`."
+                "cannot be told; train this model with `fcit_method: disco` and `freeze_multi_modal_projector: true`, or "
+                "answer one record at a time (`per_device_eval_batch_size: 1`)."
             )
-        times_each = torch.tensor(counts, device=weights.device) * times
-        of_features: torch.Tensor = weights.repeat_interleave(times_each, dim=0)
-        return of_features
+        return torch.tensor(counts) * times
 
-    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], middle: torch.Tensor) -> torch.Tensor:
-        """Forward hook of Acat: scale the middle, [batch, length, K r]."""
+    def sees_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the decoder: notes how many rows of how many tokens it is given."""
+        given = (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args[:1])
+        self._own.tokens = next(tuple(tokens.shape[:2]) for tokens in given if tokens is not None)
+
+    def gate_text(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], middle: torch.Tensor) -> torch.Tensor:
+        """Forward hook of Acat in the decoder: scale the middle.
+
+        It is [batch, length, K r]; [batch * length, K r] where the tokens are flattened, as for experts; or
+        [batch * tiles, patches, K r] where cross attention sees an image in tiles.
+
+        Raises:
+            FcitError: It is something else, and the samples are weighed differently.
+        """
+        gate = self._gate(middle)
+        if middle.dim() == 3 and len(gate) in (1, len(middle)):
+            return middle * gate.unsqueeze(1)
+        if len(gate) == 1:
+            return middle * gate[0]
+        batch, length = self._own.tokens or (len(middle), None)
+        fits = len(middle) == batch * (length or 0) if middle.dim() == 2 else len(middle) % batch == 0
+        times, rest = divmod(batch, len(gate))  # a batch that was expanded has each sample several times in a row
+        if not fits or rest or not times or (times > 1 and not self._own.expands):
+            raise self._unknown(middle)
+        parts = middle.reshape(len(gate), -1, middle.shape[-1])
+        return (parts * gate.unsqueeze(1)).view_as(middle)
+
+    def gate_images(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], middle: torch.Tensor) -> torch.Tensor:
+        """Forward hook of Acat outside of the decoder, where a row is one of an image's features: scale the middle.
+
+        Raises:
+            FcitError: Whose image a row is of cannot be told, and the samples are weighed differently.
+        """
+        gate = self._gate(middle)
+        if len(gate) == 1:
+            return middle * gate[0]
+        if self._own.image_tokens is None:
+            raise self._unknown(middle)
+        flat = middle.flatten(0, -2)
+        return (flat * gate.repeat_interleave(self._times_each(len(flat)).to(gate.device), dim=0)).view_as(middle)
+
+    def _gate(self, middle: torch.Tensor) -> torch.Tensor:
+        """The weights [samples, K r], or [1, K r] for all."""
         gate: torch.Tensor | None = getattr(self._own, "gate", None)
         if gate is None:
             raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread.")
         if gate.device != middle.device or gate.dtype != middle.dtype:  # once a batch, not once a layer
             gate = self._own.gate = gate.to(middle.device, middle.dtype)
-        if self._own.expands and gate.shape[0] not in (1, middle.shape[0]):
-            gate = self._own.gate = gate.repeat_interleave(middle.shape[0] // gate.shape[0], dim=0)
-        if middle.dim() != 3 or gate.shape[0] not in (1, middle.shape[0]):
-            raise RuntimeError(
-                f"Weights for {gate.shape[0]} samples do not fit a batch of shape {tuple(middle.shape)}; "
-                "activation is one row per sample."
-            )
-        return middle * gate
+        return gate
+
+    def _unknown(self, middle: torch.Tensor) -> FcitError:
+        return FcitError(
+            f"Weights for {len(self._own.gate)} samples do not fit a layer whose batch has the shape {tuple(middle.shape)}: "
+            "which row is whose cannot be told on this base model; answer one record at a time, with "
+            "`per_device_eval_batch_size: 1`."
+        )
 
 
 def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[Tensors] = ()) -> Activation:
@@ -154,12 +217,22 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
         divide(model, STACKED, experts)
     _fill(model, subspaces)
     activation = Activation(len(subspaces), config.r)
-    for module in model.modules():
+    base = model.get_base_model()
+    text = {name for name, _ in model.named_modules()}
+    if isinstance(base, PreTrainedModel):
+        decoder: nn.Module = base.get_decoder()  # type: ignore[no-untyped-call]
+        seen = {*decoder.modules(), base.get_output_embeddings()}  # type: ignore[no-untyped-call]
+        text = {name for name, module in model.named_modules() if module in seen}
+        activation.hooks.append(decoder.register_forward_pre_hook(activation.sees_tokens, with_kwargs=True))
+    for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and STACKED in module.lora_A:
-            module.lora_A[STACKED].register_forward_hook(activation)
+            factor = module.lora_A[STACKED]
+            if not isinstance(factor, nn.Linear):
+                raise FcitError(f"{name} is no linear layer, and a subspace cannot act on it; take it out of `lora_target`.")
+            factor.register_forward_hook(activation.gate_text if name in text else activation.gate_images)
     model.set_adapter(STACKED)
     if projectors:
-        activation.projectors = OwnProjectors(model.get_base_model(), projectors, activation.of_image_tokens)
+        activation.projectors = OwnProjectors(base, projectors, activation.of_image_tokens)
     return activation
 
 
@@ -171,9 +244,8 @@ def _fill(model: PeftModel, subspaces: Sequence[Tensors]) -> None:
     stacked = stack(subspaces)
     check_keys(parameters, stacked, "stack of subspaces")
     check_shapes(parameters, stacked, "stack of subspaces")
-    with torch.no_grad():
-        for key, value in stacked.items():
-            parameters[key].copy_(value)
+    for key, value in stacked.items():
+        put(parameters[key], value, key)
 
 
 def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
@@ -220,8 +292,7 @@ def activated(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequen
     try:
         yield activation
     finally:
-        if activation.projectors is not None:
-            activation.projectors.remove()
+        activation.remove()
         model.set_adapter(ADAPTER)  # first: PEFT warns when the active adapter is deleted
         model.delete_adapter(STACKED)
         _restore(model, trainable)

@@ -53,6 +53,12 @@ class MethodArguments:
     fcit_identity_center: bool = option(
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
     )
+    fcit_identity_turns: str = option(
+        "auto",
+        "Which of a user's turns a conversation is told by, in training, evaluation and use: the first, the latest, the mean "
+        "of all, or auto (the latest that is near to a subspace; clients' tokens are made of the first).",
+        choices=["first", "latest", "mean", "auto"],
+    )
 
 
 def parse_method(args: "FcitArguments") -> None:
@@ -69,7 +75,8 @@ def check_method(args: "FcitArguments") -> None:
             f"alike; take it out, or set it to {of_method}."
         )
     args.fcit_activation = args.fcit_activation or of_method or "softmax"
-    for key, default in (("fcit_identity_encoder", "embedding"), ("fcit_identity_pooling", "mean")):
+    about_text = {"fcit_identity_encoder": "embedding", "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}
+    for key, default in about_text.items():
         if args.fcit_identity_source == "image" and getattr(args, key) != default:
             refuse(
                 f"`{key}: {getattr(args, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "

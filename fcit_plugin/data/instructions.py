@@ -1,47 +1,60 @@
-"""Which instruction a prompt holds: kept where messages become token ids, otherwise read back from the ids."""
+"""What the user of a prompt has said: kept where messages become token ids, otherwise read back from the ids."""
 
 import hashlib
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..errors import FcitError
+from ..knowledge.turns import Turns
 
 #: Name of the attribute under which a routed model carries its :class:`~fcit_plugin.serving.routing.Routing`.
 ROUTING = "fcit_routing"
-#: Name of the keyword argument that hands instructions to a routed model's ``generate``.
+#: Name of the keyword argument that hands the user's turns of each prompt to a routed model's ``generate``.
 KEYWORD = "fcit_instructions"
 
 _PLACEHOLDERS = ("<image>", "<video>", "<audio>")
 
 
 class Instructions:
-    """The latest user instruction of the prompts of a dataset, by their token ids."""
+    """The user's turns of the prompts of a dataset, by their token ids."""
 
     def __init__(self) -> None:
-        self._texts: dict[bytes, str] = {}
+        self._turns: dict[bytes, Turns] = {}
 
     def __reduce__(self):
         return Instructions, ()  # datasets fingerprints the arguments: what is kept here changes nothing of its work
 
-    def remember(self, ids: Sequence[int], text: str) -> None:
-        """Keep the instruction of a prompt."""
-        self._texts[_key(ids)] = text
+    def remember(self, ids: Sequence[int], turns: Turns) -> None:
+        """Keep the user's turns of a prompt."""
+        self._turns[_key(ids)] = turns
 
-    def recall(self, ids: Sequence[int]) -> str | None:
-        """The instruction of a prompt, None if it was not kept."""
-        return self._texts.get(_key(ids))
+    def recall(self, ids: Sequence[int]) -> Turns | None:
+        """The user's turns of a prompt, None if they were not kept."""
+        return self._turns.get(_key(ids))
 
 
 def _key(ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(array("q", ids).tobytes(), digest_size=16).digest()
 
 
-def latest_instruction(messages: Sequence[dict[str, Any]]) -> str:
-    """The text of the latest message of a user, without media."""
-    texts = [message["content"] for message in messages if message["role"] == "user"]
-    return without_media(texts[-1] if texts else messages[-1]["content"])
+def user_turns(messages: Sequence[dict[str, Any]]) -> Turns:
+    """What the user says in a conversation, turn by turn, without media: the one answer for all ways in.
+
+    System prompts, results of tools and turns of nothing but images are not among it.
+
+    Args:
+        messages: In LLaMA-Factory's standard form, up to the one that is to be answered.
+
+    Returns:
+        The texts, the first one first; one empty text where the user says nothing.
+    """
+    return _spoken(without_media(message["content"]) for message in messages if message["role"] == "user")
+
+
+def _spoken(texts: Iterable[str]) -> Turns:
+    return tuple(filter(None, texts)) or ("",)
 
 
 def without_media(text: str) -> str:
@@ -51,8 +64,11 @@ def without_media(text: str) -> str:
     return text.strip()
 
 
-def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], str]:
-    """Reads the latest user instruction back from the token ids of a prompt, by the template's own user turn.
+def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], Turns]:
+    """Reads the user's turns back from the token ids of a prompt, by the template's own user turn.
+
+    What a template writes as if the user had said it is read so: results of tools with some templates, and with Gemma's and
+    Mistral's a request's own system prompt.
 
     Args:
         tokenizer: The tokenizer, as the template has fixed it.
@@ -65,6 +81,8 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], str]:
 
     prefix, suffix = _around(template.format_user.slots, tokenizer)
     answer_prefix, _ = _around(template.format_assistant.slots, tokenizer)
+    observation, _ = _around(template.format_observation.slots, tokenizer)
+    of_tool = observation.removeprefix(prefix).strip() if observation.startswith(prefix) else ""
     ends = [end for end in (suffix, answer_prefix, "".join(template.thought_words).strip()) if end]
     inside = isinstance(template, Llama2Template)  # Llama 2 and its kin put the system prompt into the first user turn
     _, system_end = _around(template.format_system.slots, tokenizer)
@@ -73,19 +91,20 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], str]:
     tokens = {*_PLACEHOLDERS, *tokenizer.all_special_tokens, *(getattr(plugin, mark, None) for mark in marks)}
     media = re.compile("|".join(re.escape(token) for token in sorted(filter(None, tokens), key=len, reverse=True)))
 
-    def read(ids: Sequence[int]) -> str:
+    def read(ids: Sequence[int]) -> Turns:
         text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if not prefix:
             raise FcitError(
                 "The template does not mark where a user's turn begins, so instructions cannot be read back from token "
                 "ids; use chat, api, webchat, or `stage: sft` with `do_predict`, which see the messages."
             )
-        text = text.rpartition(prefix)[2]
+        turns = [turn for turn in text.split(prefix)[1:] if not (of_tool and turn.lstrip().startswith(of_tool))]
         for end in ends:
-            text = text.partition(end)[0]
-        if inside:
-            text = text.rpartition(system_end)[2] if system_end else text.strip().removeprefix(template.default_system)
-        return media.sub("", text).strip()
+            turns = [turn.partition(end)[0] for turn in turns]
+        if inside and turns:
+            first = turns[0]
+            turns[0] = first.rpartition(system_end)[2] if system_end else first.strip().removeprefix(template.default_system)
+        return _spoken(media.sub("", turn).strip() for turn in turns)
 
     return read
 

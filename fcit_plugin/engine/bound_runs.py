@@ -109,12 +109,14 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         rows = [dict(zip(matrix.datasets, matrix.rows[stage], strict=True)) for matrix in matrices]
         scores = {name: [score for row in rows if (score := row[name]) is not None] for name in rows[0]}
         mean.add(stage, {name: fmean(found) for name, found in scores.items() if found})
-    partition = runs[0].session.partition
+    partition = runs[0].local.partition
+    assert partition is not None
     measured = Progress(
         zero_shot=runs[0].progress.zero_shot,
         matrix=mean,
         assignments=[row | {"subspace": k} for k, run in enumerate(runs) for row in run.progress.assignments],
         dropped=[row for run in runs for row in run.progress.dropped],
+        idle=[row for run in runs for row in run.progress.idle],
         seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
         partition=partition.table(partition.dealt()),
     )

@@ -31,6 +31,7 @@ from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
 from ..data.pixels import LazyPixels, refuse_without_image
+from ..errors import FcitError
 from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, ClientConfig
@@ -38,14 +39,15 @@ from ..federation.privacy import noise_seed, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
-from ..knowledge.image_tokens import encode, encoder_inputs
 from ..knowledge.prototypes import kinds_of
+from ..knowledge.turns import learned_tokens
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
-from .deepspeed import StartFrom, keeping_precision, masters
+from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
+from .idle import why_idle
 from .processes import Deadline, Processes
 from .trainer_terms import AddTerms, SampleGradients
 from .trainers import LOCAL_STAGES
@@ -101,7 +103,9 @@ class LocalTrainer:
         self.callbacks = callbacks
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
+        self._means: dict[int, list[np.ndarray]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
+        self._idle: dict[tuple[int | None, int, int], str | None] = {}
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
 
@@ -133,7 +137,17 @@ class LocalTrainer:
             accumulation=args.gradient_accumulation_steps,
             epochs=args.num_train_epochs,
             max_steps=args.max_steps,
+            drop_last=args.dataloader_drop_last,
         )
+
+    def why_idle(self, config: ClientConfig, processes: int | None = None) -> str | None:
+        """Why a client's local training cannot take a step, None where it can; the arguments are those of :meth:`num_steps`."""
+        records, steps = self.pipeline.num_samples(self._parts(config)), self.num_steps(config, processes)
+        args = self.pipeline.training_args
+        key = (records if steps == 0 else None, steps, processes or args.world_size)
+        if key not in self._idle:
+            self._idle[key] = why_idle(args, records, *key[1:])
+        return self._idle[key]
 
     def token(self, config: ClientConfig) -> ClientToken:
         """Mean identity token over the client's samples, and their kinds if the method wants them."""
@@ -143,18 +157,32 @@ class LocalTrainer:
         return self._tokens[client, task]
 
     def _make_token(self, client: int, task: int) -> ClientToken:
-        if task not in self._embedded:
-            data = self.task(task)
-            samples = encoder_inputs(self.encoder, data.instructions, lambda: self._pixels_of(data))
-            self._embedded[task] = encode(self.encoder, samples)
-        records = self.records(client, task)
-        embedded = self._embedded[task][records]
-        mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
+        kinds = None
+        if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
+            if task not in self._embedded:
+                self._embedded[task] = self._embed(task)
+            embedded = self._embedded[task][self.records(client, task)]
+            mean, kinds = _mean(embedded), kinds_of(embedded)
+        else:
+            mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
-        kinds = kinds_of(embedded) if self.method.reports_kinds else None
-        return ClientToken(client, mean, len(records), len(records), kinds)
+        count = len(self.records(client, task))
+        return ClientToken(client, mean, count, count, kinds)
+
+    def _mean_of(self, client: int, task: int) -> np.ndarray:
+        """The mean token of a client: those of all are taken at once, for the records' own would be gigabytes to keep."""
+        if task not in self._means:
+            embedded = self._embed(task)
+            parts = [np.arange(len(embedded))] if self.partition is None else self.partition.parts(task)
+            self._means[task] = [_mean(embedded[part]) for part in parts]
+        return self._means[task][0 if self.partition is None else client]
+
+    def _embed(self, task: int) -> np.ndarray:
+        """The tokens of a task's records, float32 [n, D]."""
+        data = self.task(task)
+        return learned_tokens(self.encoder, data.instructions, self.args.fcit_identity_turns, lambda: self._pixels_of(data))
 
     def _pixels_of(self, data: TaskData) -> LazyPixels:
         for split in data.splits:
@@ -162,7 +190,13 @@ class LocalTrainer:
         return LazyPixels(data.images, self.pipeline.pixels)
 
     def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
-        """Train from the given weights with a fresh optimizer and schedule."""
+        """Train from the given weights with a fresh optimizer and schedule.
+
+        Raises:
+            FcitError: The client's records make no batch.
+        """
+        if self.num_steps(config) == 0:
+            raise FcitError(f"it {self.why_idle(config)}")
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
         if self.base_weights is not None:
@@ -193,7 +227,11 @@ class LocalTrainer:
         engine = trainer.is_deepspeed_enabled
         if engine:
             trainer.add_callback(StartFrom(trained, start))
-        with keeping_precision(weights), frozen_beside(self.model, self.method.frozen_subspaces(extras)):
+        with (
+            keeping_precision(weights),
+            keeping_config(self.pipeline.training_args),
+            frozen_beside(self.model, self.method.frozen_subspaces(extras)),
+        ):
             try:
                 with training_only(factors, trained):
                     loss = trainer.train().training_loss
@@ -241,8 +279,14 @@ class LocalTrainer:
         return {name: found[name] for name in config.wants}
 
     def _client_args(self, config: ClientConfig):
-        """The recipe's training arguments with the client's own seed, and without what the run does itself."""
-        args = copy.copy(self.pipeline.training_args)
+        """The recipe's training arguments with the client's own seed, and without what the run does itself.
+
+        They are the client's own down to the last part: LLaMA-Factory, transformers and DeepSpeed write the numbers of one
+        training into them, such as the steps of its schedule in the place of ``auto``.
+        """
+        given = self.pipeline.training_args
+        shared = given.distributed_state  # what the process knows of the others is one for all
+        args = copy.deepcopy(given, {id(shared): shared})
         args.seed = args.data_seed = client_seed(args.seed, config.stage, config.round, config.client)
         args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
         args.eval_on_start = args.batch_eval_metrics = False  # of an evaluation that clients do not have
@@ -251,6 +295,14 @@ class LocalTrainer:
         args.push_to_hub = False
         args.resume_from_checkpoint = None
         return args
+
+
+def _mean(embedded: np.ndarray) -> np.ndarray:
+    """The mean of some tokens, float32 [D]; not a number for none."""
+    if not len(embedded):
+        return np.full(embedded.shape[1], np.nan, np.float32)
+    mean: np.ndarray = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def _quiet(trainer: Trainer) -> None:

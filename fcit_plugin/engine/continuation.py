@@ -30,7 +30,10 @@ _IN_MANIFEST = {
     "template": "template",
     **{
         f"fcit_{key}": key
-        for key in ("method", "server_rule", "identity_source", "identity_encoder", "identity_pooling", "identity_center")
+        for key in (
+            *("method", "server_rule", "identity_source", "identity_encoder", "identity_pooling", "identity_center"),
+            "identity_turns",
+        )
     },
 }
 _IN_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora"}

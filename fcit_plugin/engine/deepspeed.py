@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import set_hf_deepspeed_config
 
 #: What only training needs; ``auto`` values of the rest are resolved by the Trainer, which is not here.
 _TRAINING_ONLY = ("optimizer", "scheduler", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping")
@@ -57,6 +58,20 @@ def _without_auto(config: dict[str, Any]) -> dict[str, Any]:
         elif value != "auto":
             kept[key] = value
     return kept
+
+
+@contextlib.contextmanager
+def keeping_config(training_args: Any) -> Iterator[None]:
+    """After the block transformers knows the run's DeepSpeed configuration again, not that of one client, which is gone.
+
+    Args:
+        training_args: The run's.
+    """
+    try:
+        yield
+    finally:
+        if training_args.deepspeed:
+            set_hf_deepspeed_config(training_args.hf_deepspeed_config)
 
 
 class StartFrom(TrainerCallback):

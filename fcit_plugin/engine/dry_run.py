@@ -20,7 +20,7 @@ from ..knowledge.prototypes import MAX_KINDS
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
-from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes
+from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes, idle_note
 from ..recipe.devices import num_processes, zero_stage
 from ..state.progress import Progress
 from ..state.server_state import ServerState
@@ -74,10 +74,11 @@ def make_plan(session: Session) -> Plan:
         memory=memory,
         notes=[
             *_notes(processes, zero_stage(aside), session.data_args.packing),
-            *_idle(session, schedules),
+            *_idle(schedules),
             *_by_turns(turns),
             *_kinds(session.program, session.encoder.dimension),
         ],
+        left_out=session.pipeline.left_out(),
     )
 
 
@@ -130,8 +131,9 @@ def _schedule(session: Session, program: Program, local: LocalTrainer, payload: 
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
                 records, steps = len(local.records(client, config.task)), local.num_steps(config, processes)
-                row = ClientWork(stage, round, client, program.task_name(config), records, steps, *more[stage, round])
-                work.append(row)
+                place = (stage, round, client, program.task_name(config))
+                idle = local.why_idle(config, processes)
+                work.append(ClientWork(*place, records, steps, *more[stage, round], idle=idle))
     return Schedule(tuple(work), payload)
 
 
@@ -277,14 +279,6 @@ def _notes(processes: int, stage: int, packing: bool) -> list[str]:
     return notes
 
 
-def _idle(session: Session, schedules: Mapping[str, Schedule]) -> list[str]:
-    """Warm-up starts at a learning rate of 0, so who has one step learns nothing."""
-    trainings = [work for schedule in schedules.values() for work in schedule.work]
-    idle = sum(work.steps == 1 and session.training_args.get_warmup_steps(1) > 0 for work in trainings)
-    if not idle:
-        return []
-    note = (
-        f"{idle} of {len(trainings)} local trainings are one step long, and warm-up begins at a learning rate of 0: they "
-        "learn nothing. More epochs or a smaller batch give more steps, `warmup_ratio: 0` lets the one count."
-    )
-    return [note]
+def _idle(schedules: Mapping[str, Schedule]) -> list[str]:
+    note = idle_note([work.idle for schedule in schedules.values() for work in schedule.work])
+    return [] if note is None else [note]

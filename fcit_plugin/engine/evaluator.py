@@ -24,10 +24,11 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
-from ..knowledge.image_tokens import Samples, encoder_inputs
+from ..knowledge.turns import Pixels, Turns
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from ..state.server_state import ServerState
 from .deepspeed import gathering
+from .label_trees import LabelTrees, Tree, next_ids
 from .processes import Processes
 
 
@@ -102,25 +103,24 @@ class Evaluator:
             self.base_weights.write(state.base)
         if router is None:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
-            router = Router(self.encoder, state.tokens, self.args.fcit_activation, self.args.fcit_temperature)
-        with self._answering(state) as activation, left_padding(self.pipeline.tokenizer):
+            shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
+            router = Router(self.encoder, state.tokens, *shape)
+        with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
-                _Row(s.name, i, feature, text)
+                Row(s.name, i, feature, turns)
                 for s in samples
-                for i, (feature, text) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
+                for i, (feature, turns) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
             free = self._generate(rows, router, activation, "Evaluating")
             closed = free if restricted else {}
-            tries = {s.name: trie for s in samples if (trie := self._trie(s.name)) is not None} if closed else {}
-            closed = {key: ids for key, ids in closed.items() if key[0] in tries}
+            trees = {s.name: found for s in samples if (found := self._trees(s)) is not None} if closed else {}
+            closed = {key: ids for key, ids in closed.items() if key[0] in trees}
             # an answer that is one of the labels already is what restricted decoding would give: it is not decoded again
             astray = [
-                dataclasses.replace(row, trie=tries[row.name])
-                for row in rows
-                if row.key in closed and not self._is_path(tries[row.name], closed[row.key])
+                again for row in rows if row.key in closed for again in self._astray(row, closed[row.key], trees[row.name])
             ]
             closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
-        answers, in_labels = self._texts(free), self._texts(closed)
+        answers, in_labels = self._texts(samples, free), self._texts(samples, closed)
         return self.processes.compute_on_main(
             lambda: Scores(
                 {s.name: s.score(s.scoring.main, answers) for s in samples},
@@ -158,7 +158,8 @@ class Evaluator:
         ]
 
     @contextlib.contextmanager
-    def _answering(self, state: ServerState) -> Iterator[Activation | None]:
+    def answering(self, state: ServerState) -> Iterator[Activation | None]:
+        """Within the block the model answers through the state's subspaces; None without any: as the untuned model."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -175,7 +176,7 @@ class Evaluator:
         return gathering(self.model, self.pipeline.training_args)
 
     def _generate(
-        self, rows: Sequence["_Row"], router: Router, activation: Activation | None, title: str
+        self, rows: Sequence["Row"], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
         """The token ids generated for each row, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
@@ -189,48 +190,58 @@ class Evaluator:
         found: dict[tuple[str, int], list[int]] = {}
         for number in tqdm(mine, desc=title, leave=False, disable=silent):
             batch = batches[number]
-            inputs = self._inputs(batch)
-            if activation is not None:
-                weights = torch.from_numpy(router.weights(self._encoder_inputs(batch, inputs)))
-                activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
-            found.update(zip([row.key for row in batch], self._generate_batch(batch, inputs), strict=True))
+            found.update(zip([row.key for row in batch], self.answer(batch, router, activation), strict=True))
         return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
-    def _encoder_inputs(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> Sequence[str] | Samples:
-        """What the identity encoder is given of the prompts."""
+    def answer(self, batch: Sequence["Row"], router: Router, activation: Activation | None, **how: Any) -> list[list[int]]:
+        """The token ids generated for the rows of one batch.
+
+        Args:
+            batch: The rows.
+            router: Weighs the subspaces.
+            activation: Takes the weights; None for the untuned model.
+            how: Further arguments of ``generate``.
+        """
+        inputs = self._inputs(batch)
+        if activation is not None:
+            weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
+            activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
+        return self._generate_batch(batch, inputs, **how)
+
+    def _pixels(self, inputs: dict[str, Any]) -> Pixels:
+        """Gives the images of the prompts to an identity encoder that asks."""
 
         def pixels() -> list[torch.Tensor | None]:
             token = self.model.config.image_token_id
             return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
 
-        return encoder_inputs(self.encoder, [row.instruction for row in batch], pixels)
+        return pixels
 
-    def _inputs(self, batch: Sequence["_Row"]) -> dict[str, Any]:
+    def _inputs(self, batch: Sequence["Row"]) -> dict[str, Any]:
         """The prompts as the model takes them."""
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
         inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
         inputs.pop("labels")
-        device = next(self.model.parameters()).device
-        inputs = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-        return inputs | media_types(self.model, inputs)
+        device, dtype = next(self.model.parameters()).device, self.model.dtype
+        for key, value in inputs.items():
+            if torch.is_tensor(value):
+                # pixels have the model's precision, as in LLaMA-Factory's chat; seconds are times, and tell positions
+                is_cast = value.is_floating_point() and key != "second_per_grid_ts"
+                inputs[key] = value.to(device, dtype if is_cast else None)
+        return {**inputs, **media_types(self.model, inputs)}
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["_Row"], inputs: dict[str, Any]) -> list[list[int]]:
+    def _generate_batch(self, batch: Sequence["Row"], inputs: dict[str, Any], **how: Any) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
         constraint: dict[str, Any] = {}
-        tries = [row.trie for row in batch if row.trie is not None]
-        if tries:  # all rows of a batch have one, or none has
-            constraint["prefix_allowed_tokens_fn"] = lambda row, ids: _next_ids(
-                tries[row], ids[length:].tolist(), self.stop_ids
-            )
+        trees = [row.tree for row in batch if row.tree is not None]
+        if trees:  # all rows of a batch have one, or none has
+            constraint["prefix_allowed_tokens_fn"] = lambda row, ids: next_ids(trees[row], ids[length:].tolist(), self.stop_ids)
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
             **inputs,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            max_new_tokens=self.max_new_tokens,
+            **greedy,
+            **{"max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
@@ -239,53 +250,44 @@ class Evaluator:
         )
         return output[:, length:].tolist()
 
-    def _texts(self, generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
+    def _texts(self, samples: Sequence["_Sample"], generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
         """Answers by dataset, in the records' order."""
+        texts = self.pipeline.answer_texts
         answers: dict[str, list[str]] = {}
-        for name, i in sorted(generated):
-            text = self.pipeline.tokenizer.decode(generated[name, i], skip_special_tokens=True)
-            answers.setdefault(name, []).append(self.pipeline.template.remove_thought(text).strip())
+        for sample in samples:
+            for i, role in enumerate(sample.split.roles):
+                if (sample.name, i) in generated:
+                    answers.setdefault(sample.name, []).append(texts.generated(generated[sample.name, i], role))
         return answers
 
-    def _is_path(self, trie: dict, ids: list[int]) -> bool:
-        """Whether each of these generated tokens was one that the labels allow."""
-        for token in ids:
-            if token not in trie:
-                return False
-            trie = trie[token]
-            if not trie:
-                return True
-        return len(ids) == self.max_new_tokens  # cut off on its way, as the restricted answer would be
+    def _trees(self, sample: "_Sample") -> LabelTrees | None:
+        """The dataset's own labels; None where the answers are open."""
+        labels = self.labels.get(sample.name)
+        return None if labels is None else LabelTrees(self.pipeline.answer_texts, labels, {*sample.split.roles})
 
-    def _trie(self, name: str) -> dict | None:
-        """The dataset's own labels as a prefix tree of token ids; None where the answers are open."""
-        labels = self.labels.get(name)
-        if labels is None:
-            return None
-        root: dict[int, dict] = {}
-        for label in labels:
-            turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": label}]
-            _, ids = self.pipeline.template.encode_oneturn(self.pipeline.tokenizer, turns)
-            ids = [*ids, self.pipeline.tokenizer.eos_token_id]  # some templates leave the end to the training
-            end = next(place for place, token in enumerate(ids) if token in self.stop_ids)
-            node = root
-            for token in ids[: end + 1]:  # what ChatML has after the end of a turn is never generated
-                node = node.setdefault(token, {})
-        return root
+    def _astray(self, row: "Row", ids: list[int], trees: LabelTrees) -> list["Row"]:
+        """The record to be answered once more, after its own thought and in labels; none if its free answer is a label."""
+        detour = trees.detour(ids, self.max_new_tokens)
+        if detour is None:
+            return []
+        thought = ids[: detour.start]
+        ids, mask = [*row.feature["input_ids"], *thought], [*row.feature["attention_mask"], *[1] * len(thought)]
+        return [dataclasses.replace(row, feature=row.feature | {"input_ids": ids, "attention_mask": mask}, tree=detour.tree)]
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One record to be answered; the labels that its answer is restricted to as a prefix tree, None for any answer."""
+class Row:
+    """One record to be answered; the labels that its answer is restricted to as a tree, None for any answer."""
 
     name: str
     number: int
     feature: dict[str, Any]
-    instruction: str
-    trie: dict | None = None
+    turns: Turns
+    tree: Tree | None = None
 
     @property
     def key(self) -> tuple[str, int]:
+        """The dataset and the number of the record."""
         return self.name, self.number
 
 
@@ -320,12 +322,6 @@ def media_types(model: PeftModel, inputs: dict[str, Any]) -> dict[str, torch.Ten
     for value, key in ((1, "image_token_id"), (2, "video_token_id")):
         types[inputs["input_ids"] == getattr(base.config, key)] = value
     return {"mm_token_type_ids": types}
-
-
-def _next_ids(trie: dict, so_far: list[int], stop_ids: list[int]) -> list[int]:
-    for token in so_far:
-        trie = trie.get(token, {})
-    return list(trie) or stop_ids[:1]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from llamafactory.extras import logging
 
 from ..adapters.lora import whole_weight
 from ..arguments import FcitArguments
@@ -19,8 +21,14 @@ from ..data.pipeline import Pipeline, Split
 from ..errors import FcitError
 from ..scenario.tasks import Scenario
 
+logger = logging.get_logger(__name__)
+
 #: What decides beside the keys of a recipe, as commits and reports call it.
 NUM_PROCESSES, BASE_MODEL, EARLIER_RUN = "num_processes", "base_model_fingerprint", "earlier_run_fingerprint"
+#: How the records of a step are shared out, which a run may change as long as a step takes as many: it goes on with less
+#: memory, or on another number of devices. What a batch holds together decides in other ways, too, under these keys.
+_SHARED_OUT = (NUM_PROCESSES, "per_device_train_batch_size", "gradient_accumulation_steps")
+_BY_BATCH = {"dataloader_drop_last": False, "fcit_local_stage": "sft"}
 #: What they are called in a sentence, and by :func:`dataset_key` the parts of a dataset.
 _IN_WORDS = {
     NUM_PROCESSES: "the number of processes",
@@ -40,7 +48,7 @@ FREE = (
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
     "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
     "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
-    "fcit_dry_run", "fcit_client_timeout", "fcit_max_round_retries",
+    "fcit_dry_run", "fcit_strict_records", "fcit_client_timeout", "fcit_max_round_retries",
     # folders: what lies in them is compared instead
     "model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir",
     # processes and loading
@@ -136,12 +144,36 @@ def check_same(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterabl
     Raises:
         FcitError: The sentence lists every key that differs, with both values.
     """
-    found = differing(saved, ours, parts, saved.keys() | ours.keys())
+    parts = tuple(parts)
+    keys = saved.keys() | ours.keys()
+    free = keys & {*_SHARED_OUT} if numbers(saved, parts) == numbers(ours, parts) else set()
+    moved = differing(saved, ours, parts, free)
+    if moved:
+        logger.warning_rank0(
+            f"The run goes on from {commit}, where {'; '.join(moved)}: a step takes as many records as before, and its "
+            "numbers may differ in their last digits."
+        )
+    found = differing(saved, ours, parts, keys - free)
     if found:
         raise FcitError(
             f"The run cannot go on from {commit}, for it would give other numbers: {'; '.join(found)}. "
             "Take these back, or begin again in another `output_dir` or with `overwrite_output_dir: true`."
         )
+
+
+def numbers(keys: Mapping[str, Any], parts: Iterable[Any]) -> dict[str, Any]:
+    """The deciding keys with the records of a step in place of how these are shared out, where that does not matter.
+
+    Args:
+        keys: Of :func:`deciding_keys`.
+        parts: The argument objects, for defaults.
+    """
+    defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
+    values = defaults | dict(keys)
+    if any(values.get(key, value) != value for key, value in _BY_BATCH.items()):
+        return dict(keys)
+    rest = {key: value for key, value in keys.items() if key not in _SHARED_OUT}
+    return {**rest, "records_a_step": math.prod(values.get(key, 1) for key in _SHARED_OUT)}
 
 
 def differing(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], keys: Iterable[str]) -> list[str]:

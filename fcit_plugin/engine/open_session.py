@@ -13,7 +13,7 @@ from llamafactory.model import load_model, load_tokenizer
 from peft import PeftModel
 
 from ..adapters.base_weights import BaseWeights
-from ..adapters.lora import read_shared, read_subspace
+from ..adapters.lora import check_owners, read_shared, read_subspace
 from ..arguments.reasons import all_reasons, going_on
 from ..continual.methods import make_method
 from ..data.catalogue import Catalogue
@@ -25,6 +25,7 @@ from ..federation.program import Program
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, naming_the_model
+from ..recipe.combinations import refuse_new_tokens
 from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
@@ -245,14 +246,16 @@ def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
         FcitError: They cannot be loaded; the sentence names the model.
     """
     with naming_the_model(setup.model_args, OSError, ValueError):
-        return load_tokenizer(setup.model_args)
+        loaded = load_tokenizer(setup.model_args)
+    refuse_new_tokens(setup.model_args)
+    return loaded
 
 
 def pipeline_parts(setup: Setup, tokenizer_module: dict[str, Any]) -> tuple[Any, ...]:
     """What a pipeline is made of."""
     needs_text = setup.args.fcit_identity_source != "image"
-    arguments = setup.model_args, setup.data_args, setup.training_args
-    return *arguments, tokenizer_module, setup.catalogue, setup.processing, needs_text
+    parts = setup.model_args, setup.data_args, setup.training_args, tokenizer_module
+    return *parts, setup.catalogue, setup.processing, needs_text, setup.args.fcit_strict_records
 
 
 def read_records(setup: Setup, pipeline: Pipeline) -> None:
@@ -264,7 +267,8 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
     pipeline.read(setup.trained_datasets, setup.scenario.all_datasets() if setup.evaluates else ())
     if setup.args.fcit_identity_source != "text":
         for name in setup.trained_datasets:
-            refuse_without_image(name, pipeline.train(name).images, setup.args.fcit_identity_source)
+            split = pipeline.train(name)
+            refuse_without_image(name, split.images, setup.args.fcit_identity_source, split.kept)
 
 
 def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_fingerprint: str | None) -> None:
@@ -288,4 +292,5 @@ def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_f
 def make_program(setup: Setup, model: PeftModel) -> Program:
     """The program of all stages and rounds, for a model that the method is made ready on."""
     make_method(setup.args).prepare(model)
+    check_owners(model)
     return Program(setup.args, setup.scenario, setup.training_args.seed, blank=read_subspace(model))

@@ -64,4 +64,4 @@ class TaskPipeline(Pipeline):
     def _split(self, name: str, generate: bool) -> Split:
         split = super()._split(name, generate)
         task = self._task_of[name.removesuffix(TEST) if generate else name]
-        return dataclasses.replace(split, instructions=[task] * len(split))
+        return dataclasses.replace(split, instructions=[(task,)] * len(split))

@@ -1,7 +1,7 @@
 """``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,24 @@ from ..evaluation.report import table
 from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
+from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import config_of, config_record
+from ..federation.messages import ClientConfig, config_of, config_record
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
 from ..files import write_json, write_text
+from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
 from .evaluator import Scores
-from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of
+from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
+from .rehearsal import rehearse
 from .report import named_arguments, report_of
 from .session import CARD, LOSS_PNG, Session
 
@@ -57,6 +60,7 @@ class FederatedRun:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.progress.left_out.update(session.pipeline.left_out())
         self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())
@@ -68,19 +72,25 @@ class FederatedRun:
             log,
             session.callbacks.of_run,
         )
-        partition = session.partition
+        partition = self.local.partition
+        assert partition is not None  # a run deals the records out, a site of its own does not
         self.progress.add_partition(partition.table(partition.dealt()))
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
         session = self.session
+        if session.start is None and session.program.num_stages:
+            rehearse(session, self.evaluator)
         hub = Hub(session.training_args) if session.training_args.push_to_hub and session.is_main else None
         self._clock = time.perf_counter() - self.progress.seconds["total"]
+        idle = idle_note([self.local.why_idle(config) for config in self._planned()])
+        if idle is not None:
+            self.monitor.warn(idle)
         if session.start is None:
             self._begin()
         else:
             self._go_on()
-        run_digest = digest_of({**self.recipe["keys"], **self.recipe["data"]})
+        run_digest = digest_of({**numbers(session.keys, session.arguments), **self.recipe["data"]})
         kept = ReplyCache(
             make_client_app(self.local),
             self._replies,
@@ -159,6 +169,7 @@ class FederatedRun:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         stage, round = assignments[0]["stage"], assignments[0]["round"]
         self.progress.assignments += assignments
+        self.progress.idle += self._idle(assignments)
         errors = [{"stage": stage, "round": round, "subspace": k, "error": e} for k, e in sorted(product_error.items())]
         self.progress.product_errors += errors
         scalars = [
@@ -198,6 +209,16 @@ class FederatedRun:
             self.monitor.scalars(values)
         self._commit(state)
 
+    def _idle(self, assignments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Who of a round could not take a step, and why."""
+        tasks = {task.name: number for number, task in enumerate(self.scenario.tasks)}
+        found = []
+        for row in assignments:
+            config = self.session.program.work_of(row["stage"], row["round"], row["client"], tasks[row["task"]])
+            if (reason := self.local.why_idle(config)) is not None:
+                found.append({key: row[key] for key in ("stage", "round", "client")} | {"reason": f"it {reason}"})
+        return found
+
     def _data_keys(self) -> dict[str, str | None]:
         """What lies in folders and decides the numbers."""
         session = self.session
@@ -230,16 +251,19 @@ class FederatedRun:
 
     def _total_steps(self) -> int:
         earlier = self.session.earlier.progress.step if self.session.earlier is not None else 0
-        return earlier + sum(
-            self.local.num_steps(config)
-            for stage in range(self.scenario.first_stage, self.session.program.num_stages)
-            for round in range(self.args.fcit_num_rounds)
-            for config in self.session.program.work(stage, round).values()
-        )
+        return earlier + sum(map(self.local.num_steps, self._planned()))
+
+    def _planned(self) -> Iterator[ClientConfig]:
+        """All local trainings of the run, as long as no client fails."""
+        for stage in range(self.scenario.first_stage, self.session.program.num_stages):
+            for round in range(self.args.fcit_num_rounds):
+                yield from self.session.program.work(stage, round).values()
 
     def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:
         start = time.perf_counter()
-        scores = self.evaluator.evaluate(state, list(names), restricted)
+        remedy = "Lower `per_device_eval_batch_size` and start again: the run goes on from the last reply that it has kept."
+        with naming_memory("the evaluation", remedy):
+            scores = self.evaluator.evaluate(state, list(names), restricted)
         self.progress.seconds["evaluate"] += time.perf_counter() - start
         return scores
 

@@ -9,10 +9,11 @@ import torch.distributed as dist
 from flwr.app import Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
-from ..errors import FcitError
+from ..errors import FcitError, one_line
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientFolder
-from ..federation.folders import read_update, write_update
+from ..federation.failures import is_clients
+from ..federation.folders import FAILURE, read_update, write_failure, write_update
 from ..federation.in_process_grid import ask
 from ..federation.messages import CONFIG, ClientConfig, config_record
 from ..federation.program import Program
@@ -29,6 +30,7 @@ from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .open_dry_session import open_dry_session
 from .open_session import open_session
+from .rehearsal import rehearse
 from .session import Session
 
 logger = logging.get_logger(__name__)
@@ -54,6 +56,22 @@ def run_client(session: Session) -> None:
             f"Client {client} is not sampled in stage {state.stage}, round {state.round}; "
             f"the clients of this round are {sorted(sampled)} (`fcit_client`)."
         )
+    if session.is_main:
+        (session.output_dir / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
+    try:
+        if not (state.stage or state.round):
+            rehearse(session, session.evaluator({}))
+        _train_client(session, state, config)
+    except Exception as error:  # at a site of its own whatever fails is a missing reply, and the server hears why
+        clients = is_clients(error) or isinstance(error, FcitError)
+        reason = one_line(error) if clients else f"{type(error).__name__}: {one_line(error)}"
+        write_failure(session.output_dir, config.to_record(), reason)
+        raise
+
+
+def _train_client(session: Session, state: ServerState, config: ClientConfig) -> None:
+    """Find the client's subspace, train it and write the update."""
+    args, program, client = session.args, session.program, config.client
     local = session.local()
     mean = local.token(config).mean
     known = program.method.organizer(state.stage).own_subspace(mean, state.tokens)

@@ -1,13 +1,12 @@
 """Scores of captions (docs/reference/metrics.md): ROUGE-L of our own, and those of the COCO caption toolkit."""
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any
 
 from ..errors import FcitError
-from .answers import Answer, texts
+from .answers import Answer, texts, words
 
 COCO_PARTS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 
@@ -18,14 +17,14 @@ def rouge_l(prediction: str, reference: str) -> float:
     With l its length, P = l / words of the prediction, R = l / words of the reference, F = 2PR / (P + R), which is
     2l / (words of both). Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004, section 3, with beta 1.
     """
-    one, other = _words(prediction), _words(reference)
+    one, other = words(prediction), words(reference)
     longest = [0] * (len(other) + 1)
     for word in one:
         above = longest[:]
         for j, match in enumerate(other):
             longest[j + 1] = above[j] + 1 if word == match else max(above[j + 1], longest[j])
-    words = len(one) + len(other)
-    return 2 * longest[-1] / words if words else 0.0
+    both = len(one) + len(other)
+    return 2 * longest[-1] / both if both else 0.0
 
 
 def coco(predictions: Sequence[str], answers: Sequence[Answer]) -> float:
@@ -116,7 +115,3 @@ def _toolkit() -> tuple[Any, ...]:
             f"install one, {instead}."
         )
     return PTBTokenizer, Bleu, Meteor, Rouge, Cider
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())

@@ -1,10 +1,11 @@
 """How the answers to one dataset are scored, and the registry of the metrics (docs/reference/metrics.md)."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from ..errors import FcitError, closest
 from ..plugins import registry
-from .answers import Answer, texts
+from .answers import Answer, comparable, texts
 from .boxes import iou
 from .captions import COCO, rouge_l
 from .questions import anls, vqa
@@ -28,8 +29,8 @@ def best_of(rate: Callable[[str, str], float]) -> Callable[[str, Answer], float]
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """Return 1 if both texts are equal, spaces at the ends and case aside, else 0."""
-    return float(prediction.strip().upper() == answer.strip().upper())
+    """Return 1 if both texts are equal, spaces at the ends, case and the composition of letters aside, else 0."""
+    return float(comparable(prediction).upper() == comparable(answer).upper())
 
 
 def substring(prediction: str, answer: str) -> float:
@@ -37,7 +38,7 @@ def substring(prediction: str, answer: str) -> float:
 
     An empty prediction passes, so this is reported beside `exact_match` and never instead of it.
     """
-    return float(prediction.strip().upper() in answer.strip().upper())
+    return float(comparable(prediction).upper() in comparable(answer).upper())
 
 
 METRICS: dict[str, Metric] = {
@@ -75,7 +76,13 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) ->
     rate = get_metric(metric)
     if not predictions or len(predictions) != len(answers):
         raise FcitError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
-    return rate(predictions, answers)
+    return rate([comparable(prediction) for prediction in predictions], [_comparable(answer) for answer in answers])
+
+
+def _comparable(answer: Answer) -> Answer:
+    if isinstance(answer, str):
+        return comparable(answer)
+    return cast("Answer", [comparable(part) if isinstance(part, str) else part for part in answer])
 
 
 def label_set(answers: Sequence[Answer], limit: int = 64) -> tuple[str, ...] | None:

@@ -4,19 +4,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from ..errors import FcitError
+from ..errors import FcitError, OutOfMemory, one_line
 from ..plugins import blame, manager
 from .client_states import ClientStates
+from .failures import PROGRAMMERS, is_clients, naming_memory
+from .messages import CONFIG, config_of
 
 logger = logging.getLogger(__name__)
 
-
-#: What a mistake in a plugin's code raises, and data or a machine hardly ever do.
-PROGRAMMERS = (AttributeError, ImportError, NameError, NotImplementedError, TypeError)
+_GOES_ON = "Started again, the run goes on from the last reply that it has kept."
 
 
 class InProcessGrid(Grid):
@@ -88,20 +88,27 @@ class InProcessGrid(Grid):
         return [reply for message in messages for reply in self._deliver(message)]
 
     def _deliver(self, message: Message) -> list[Message]:
-        """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes."""
+        """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes.
+
+        What is not the client's failure (:mod:`.failures`) ends the run, at once and without waiting for other processes:
+        they may wait for this one in the middle of a step, and end when it does.
+        """
         if self._client_app is None:
             raise RuntimeError("A grid to sample from has no clients to ask.")
         node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
         state = self._states.of(node)
         try:
             replies = arriving(message, ask(self._client_app, message, state))
-        except Exception as error:  # here trust ends: whatever one client's code raises, the others go on
-            blamed = blame(error)
-            if isinstance(error, PROGRAMMERS) and blamed is not None:
-                raise FcitError(blamed) from error  # no client can help it: every one of them would fail so
+        except Exception as error:
+            if not is_clients(error):
+                blamed = blame(error)
+                if isinstance(error, PROGRAMMERS) and blamed is not None:
+                    raise FcitError(blamed) from error
+                met = f"This was met in {_work(message)}, and is no failure of the client's. "
+                error.add_note(f"{'' if isinstance(error, OutOfMemory) else met}{_GOES_ON}")
+                raise
             logger.debug(f"Client {node} failed.", exc_info=True)
-            said = isinstance(error, (ValueError, TimeoutError))
-            failure = str(error) if said else blamed or f"{type(error).__name__}: {error}"
+            failure = one_line(error)
         if failure is None and self._timeout is not None and self._clock() - start > self._timeout:
             failure = timeout_message(self._timeout)
         failure = self._agree(failure)
@@ -114,8 +121,28 @@ class InProcessGrid(Grid):
         return replies
 
 
+def _work(message: Message) -> str:
+    """What a message asks for, in words."""
+    asked = "the identity token" if message.metadata.message_type == MessageType.QUERY else "the training"
+    when = ""
+    if CONFIG in message.content:
+        config = config_of(message)
+        when = f" in stage {config.stage}, round {config.round}"
+    return f"{asked} of client {message.metadata.dst_node_id}{when}"
+
+
+def _memory(message: Message) -> str:
+    """What makes memory enough for what a message asks for."""
+    if message.metadata.message_type == MessageType.QUERY:
+        return "Free some, or take a smaller `fcit_identity_encoder`."
+    return (
+        "Halve `per_device_train_batch_size` and double `gradient_accumulation_steps`; a smaller `cutoff_len`, "
+        "`image_max_pixels` or `lora_rank` helps, too, and makes it another run."
+    )
+
+
 def ask(client_app: Callable[[Message, Context], Message], message: Message, state: RecordDict) -> Message:
-    """Call a client app; what it raises is the caller's to handle.
+    """Call a client app; what it raises is the caller's to handle (:func:`.failures.is_clients`).
 
     Args:
         client_app: The app.
@@ -123,17 +150,18 @@ def ask(client_app: Callable[[Message, Context], Message], message: Message, sta
         state: What the client keeps to itself; changed in place.
     """
     node = message.metadata.dst_node_id
-    return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=state, run_config={}))
+    with naming_memory(_work(message), _memory(message)):
+        return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=state, run_config={}))
 
 
 def arriving(request: Message, reply: Message | None) -> list[Message]:
     """What arrives of a client's reply, if somebody plays with it (hook ``fcit_intercept_reply``).
 
     Raises:
-        TypeError: The client answered with something else than a message.
+        FcitError: The client answered with something else than a message.
     """
     if not isinstance(reply, Message | None):
-        raise TypeError(f"it answered with a {type(reply).__name__}, which is not a message")
+        raise FcitError(f"it answered with a {type(reply).__name__}, which is not a message")
     intercepted = manager().hook.fcit_intercept_reply(request=request, reply=reply)
     if intercepted is not None:
         return list(intercepted)

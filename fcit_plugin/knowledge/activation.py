@@ -7,8 +7,9 @@ import numpy as np
 
 from ..errors import FcitError
 from .identity_tokens import SubspaceTokens
-from .image_tokens import Encoder, Samples, encode
+from .image_tokens import Encoder
 from .prototypes import nearest_cosines
+from .turns import AUTO, NEAR, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count
 from .vectors import unit
 
 
@@ -78,14 +79,15 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
 
 
 class Router:
-    """From instructions to activation weights: what evaluation and serving share.
+    """From conversations to activation weights: what evaluation and serving share.
 
     Args:
         encoder: Identity encoder.
         tokens: The subspaces' identity tokens and counts; a subspace with count 0 is not used.
         mode: See :func:`activation_weights`.
         temperature: See :func:`activation_weights`.
-        fallback: An instruction whose largest cosine is below it is left to the base model: all its weights are 0.
+        turns: Which turns of a conversation count: first, latest, mean or auto (``fcit_identity_turns``).
+        fallback: A conversation whose largest cosine is below it is left to the base model: all its weights are 0.
             None: never.
     """
 
@@ -95,34 +97,57 @@ class Router:
         tokens: SubspaceTokens,
         mode: str,
         temperature: float,
+        turns: str,
         fallback: float | None = None,
     ) -> None:
         self.encoder = encoder
         self.tokens = tokens
         self.mode = mode
         self.temperature = temperature
+        self.turns = turns
         self.fallback = fallback
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
-    def weights(self, samples: Sequence[str] | Samples) -> np.ndarray:
-        """Weights of the subspaces for each sample, float32 [n, K].
+    def weights(self, conversations: Sequence[Turns], pixels: Pixels | None = None) -> np.ndarray:
+        """Weights of the subspaces for each conversation, float32 [n, K].
 
         Args:
-            samples: Instructions, or what else the encoder takes (:func:`fcit_plugin.knowledge.image_tokens.encoder_inputs`).
+            conversations: What their users say.
+            pixels: Their images; None where there are none.
         """
+        return self.weights_of(self.listen(conversations, pixels)[0])
+
+    def listen(self, conversations: Sequence[Turns], pixels: Pixels | None = None) -> tuple[np.ndarray, list[Turns]]:
+        """Identity tokens u of conversations, float32 [n, D], and the turns that they are made of; see :meth:`weights`."""
         with self._encoding:
-            embedded = encode(self.encoder, samples)
-        return self.weights_of(embedded)
+            rows = encoded_turns(self.encoder, conversations, self.turns, pixels or (lambda: [None] * len(conversations)))
+        counting = [turns_that_count(turns, self.turns) for turns in conversations]
+        if self.turns == AUTO:
+            chosen = [self._latest_near(part) for part in rows]
+            rows = [part[i : i + 1] for part, i in zip(rows, chosen, strict=True)]
+            counting = [turns[i : i + 1] for turns, i in zip(counting, chosen, strict=True)]
+        return mean_tokens(rows), counting
+
+    def _latest_near(self, turns: np.ndarray) -> int:
+        """The latest turn that is near to a subspace; of tokens [t, D] that all are far, the one that is least so."""
+        if len(turns) == 1:
+            return 0
+        nearest = self._cosines(turns)[:, self.tokens.counts > 0].max(axis=1)
+        near = np.flatnonzero(nearest >= NEAR)
+        return int(near[-1] if len(near) else nearest.argmax())
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
         used = self.tokens.counts > 0
-        if self.tokens.kinds is None:
-            cosines = cosine_matrix(embedded, self.tokens.tokens)
-        else:
-            cosines = nearest_cosines(embedded, self.tokens.kinds)
+        cosines = self._cosines(embedded)
         weights = weights_of_cosines(cosines, used, mode=self.mode, temperature=self.temperature)
         if self.fallback is not None:
             nearest = cosines[:, used].max(axis=1)
             weights = np.where(nearest[:, None] < self.fallback, np.float32(0), weights)
         return weights
+
+    def _cosines(self, embedded: np.ndarray) -> np.ndarray:
+        """How near identity tokens [n, D] are to the subspaces, [n, K]."""
+        if self.tokens.kinds is None:
+            return cosine_matrix(embedded, self.tokens.tokens)
+        return nearest_cosines(embedded, self.tokens.kinds)

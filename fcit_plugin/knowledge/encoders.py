@@ -1,6 +1,7 @@
 """Identity encoders: from the text of an instruction to an identity token of D numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,6 +26,19 @@ class IdentityEncoder(Protocol):
         ...
 
 
+@contextmanager
+def _outside_zero3() -> Iterator[None]:
+    """Within the block transformers loads whole models, also in a run with ZeRO-3: no engine gathers what it would shard."""
+    from transformers.integrations import deepspeed
+
+    held = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = held
+
+
 class TextEncoder:
     """A Hugging Face text encoder; a CLIP model is used by its text tower.
 
@@ -42,7 +56,8 @@ class TextEncoder:
         try:
             config = AutoConfig.from_pretrained(path)
             self.is_clip = config.model_type in ("clip", "clip_text_model")
-            self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path).eval()
+            with _outside_zero3():
+                self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(path)
             if len(self.tokenizer) <= len(self.tokenizer.all_special_ids):  # transformers makes an empty one up
                 raise FcitError("its tokenizer files are missing")

@@ -14,9 +14,16 @@ Shape = tuple[int, ...]
 
 
 def optimizer_steps(
-    num_records: int, *, batch: int, processes: int = 1, accumulation: int = 1, epochs: float, max_steps: int = -1
+    num_records: int,
+    *,
+    batch: int,
+    processes: int = 1,
+    accumulation: int = 1,
+    epochs: float,
+    max_steps: int = -1,
+    drop_last: bool = False,
 ) -> int:
-    """Optimizer steps of one client's local training, as Hugging Face's Trainer counts them.
+    """Optimizer steps of one client's local training, as Hugging Face's Trainer counts them; 0 where it has no batch.
 
     Args:
         num_records: n_c, the client's records.
@@ -25,11 +32,33 @@ def optimizer_steps(
         accumulation: ``gradient_accumulation_steps``.
         epochs: ``num_train_epochs``, also a fraction.
         max_steps: ``max_steps``; above 0 it goes before the epochs.
+        drop_last: ``dataloader_drop_last``: only full batches count.
     """
+    batches = (math.floor if drop_last else math.ceil)(num_records / (batch * processes))
+    if batches == 0:
+        return 0
     if max_steps > 0:
         return max_steps
-    batches = math.ceil(num_records / (batch * processes))
     return math.ceil(max(math.ceil(batches / accumulation), 1) * epochs)
+
+
+def idle_note(reasons: Sequence[str | None]) -> str | None:
+    """What is said of local trainings that cannot take a step.
+
+    Args:
+        reasons: Of each local training why, None where it takes one.
+
+    Returns:
+        None where all do.
+    """
+    found = [reason for reason in reasons if reason is not None]
+    if not found:
+        return None
+    return (
+        f"{len(found)} of {len(reasons)} local trainings cannot take a step and learn nothing: one of them {found[0]}. "
+        "More epochs or a smaller batch give more steps; `warmup_ratio: 0` lets a single one count, "
+        "`dataloader_drop_last: false` a batch that is not full."
+    )
 
 
 def array_bytes(shape: Shape, dtype: str = "float32") -> int:
@@ -86,6 +115,7 @@ class ClientWork:
         steps: Optimizer steps.
         more_down: Bytes to the client beside weights and token, for its continual method and server rule.
         more_up: The same from the client.
+        idle: Why its training cannot take a step, None where it can.
     """
 
     stage: int
@@ -96,6 +126,7 @@ class ClientWork:
     steps: int
     more_down: int = 0
     more_up: int = 0
+    idle: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..arguments.joined import PARTS_WITH_KEYS
 from ..arguments.reasons import going_on, refuse
-from ..errors import closest
+from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import zero_stage
 
@@ -45,6 +45,25 @@ def check_combination(
     if earlier is not None and fcit.fcit_bound:
         refuse("`fcit_bound` is a bound from the untuned model on; take `adapter_name_or_path` out.")
     _check_folders(training_args.output_dir, fcit, earlier)
+
+
+def refuse_new_tokens(model_args: Any) -> None:
+    """Refuse keys that make the vocabulary larger, which LLaMA-Factory knows once it has a tokenizer.
+
+    Args:
+        model_args: LLaMA-Factory's model arguments, which a tokenizer was loaded with.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    if not model_args.resize_vocab:
+        return
+    keys = ("new_special_tokens_config", "add_special_tokens", "add_tokens", "resize_vocab")
+    key = next(key for key in keys if getattr(model_args, key))
+    raise FcitError(
+        f"`{key}` makes the vocabulary larger, and the embeddings of new tokens are trained in no subspace; leave it out of "
+        "the recipe, and give a base model whose tokenizer and embeddings have these tokens already."
+    )
 
 
 def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:

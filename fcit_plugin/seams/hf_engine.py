@@ -1,7 +1,7 @@
-"""Seam: ``llamafactory.chat.hf_engine`` - a chat's latest user instruction goes along to the model that is routed by it.
+"""Seam: ``llamafactory.chat.hf_engine`` - what a chat's user has said goes along to the model that is routed by it.
 
-Here messages become token ids, so the instruction is known exactly, whatever the template: system prompts, earlier turns,
-tool results and the expanded tokens of images are no part of it. So it is in :mod:`fcit_plugin.seams.loader`; prompts that
+Here messages become token ids, so the user's turns are known exactly, whatever the template: system prompts, tool
+results and the expanded tokens of images are no part of them. So it is in :mod:`fcit_plugin.seams.loader`; prompts that
 came in another way are read back from their ids (:func:`fcit_plugin.data.instructions.prompt_reader`).
 """
 
@@ -9,7 +9,7 @@ import inspect
 
 import wrapt
 
-from ..data.instructions import KEYWORD, ROUTING, latest_instruction
+from ..data.instructions import KEYWORD, ROUTING, user_turns
 
 
 def install(engine_module) -> None:
@@ -18,10 +18,10 @@ def install(engine_module) -> None:
 
     def wrapper(wrapped, instance, args, kwargs):
         given = signature.bind(*args, **kwargs).arguments
-        text = latest_instruction(given["messages"])
+        turns = user_turns(given["messages"])
         generate_arguments, prompt_length = wrapped(*args, **kwargs)
         if hasattr(given["model"], ROUTING):
-            generate_arguments[KEYWORD] = [text]
+            generate_arguments[KEYWORD] = [turns]
         return generate_arguments, prompt_length
 
     wrapt.wrap_function_wrapper(engine_module, "HuggingfaceEngine._process_args", wrapper)

@@ -1,8 +1,8 @@
-"""Seam: ``llamafactory.data.loader`` - where our datasets are, and which instruction a prompt holds.
+"""Seam: ``llamafactory.data.loader`` - where our datasets are, and what the user of a prompt has said.
 
-The FCIT datasets are read from the root that the recipe names (``fcit_data_dir``), and instructions are kept for a model that
-is routed by them (:mod:`.hf_engine`). Both functions see the data arguments alone, on which the parser's seam has put what they
-need.
+The FCIT datasets are read from the root that the recipe names (``fcit_data_dir``), and the user's turns are kept for a model
+that is routed by them (:mod:`.hf_engine`). Both functions see the data arguments alone, on which the parser's seam has put what
+they need.
 """
 
 import inspect
@@ -10,7 +10,7 @@ import inspect
 import wrapt
 
 from ..data.catalogue import find_in_benchmark
-from ..data.instructions import latest_instruction
+from ..data.instructions import user_turns
 from ..data.root import benchmark_root
 from ..recipe.request import DataRequest
 from .dataset_list import NAME
@@ -35,7 +35,7 @@ def install(loader_module) -> None:
         # LLaMA-Factory drops records that it finds invalid, and packs; the rest is read back from the ids then
         if kept is not None and found is not None and len(found) == len(aligned):
             for ids, prompt in zip(found["input_ids"], aligned["_prompt"], strict=True):
-                kept.remember(ids, latest_instruction(prompt))
+                kept.remember(ids, user_turns(prompt))
         return found
 
     wrapt.wrap_function_wrapper(loader_module, "_load_single_dataset", load)

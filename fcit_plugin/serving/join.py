@@ -29,6 +29,7 @@ _ALIKE = (
     "identity_encoder",
     "identity_pooling",
     "identity_center",
+    "identity_turns",
 )
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")

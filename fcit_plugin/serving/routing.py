@@ -12,7 +12,7 @@ from ..adapters.stacked import Activation
 from ..data.instructions import KEYWORD, ROUTING, Instructions
 from ..errors import FcitError
 from ..knowledge.activation import Router
-from ..knowledge.image_tokens import encoder_inputs
+from ..knowledge.turns import Turns
 from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 
 logger = logging.get_logger(__name__)
@@ -21,7 +21,7 @@ _SHOWN = 60
 
 
 class Routing:
-    """Sets the weights of a model's stacked adapter from the instructions, or the images, in the prompts.
+    """Sets the weights of a model's stacked adapter from what the user says, or from the images, in the prompts.
 
     ``generate`` weighs each prompt once; the weights stay until it returns, whatever cache the model has. A forward pass
     outside of it weighs the rows of its own batch. Both hold for the thread they run in.
@@ -30,9 +30,10 @@ class Routing:
         model: The model with the stacked adapter; its ``generate`` and its forward pass are hooked.
         activation: Takes the weights.
         router: Makes them.
-        kept: The instructions of prompts made by LLaMA-Factory's data pipeline.
-        read: Reads the instruction back from other token ids.
-        trace: Whether to log the weights of each instruction; a function that names a subspace, None for no.
+        kept: The user's turns of prompts made by LLaMA-Factory's data pipeline.
+        read: Reads the user's turns back from other token ids.
+        trace: Whether to log the weights of each prompt, with the turns that decided; a function that names a subspace, None
+            for no.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Routing:
         activation: Activation,
         router: Router,
         kept: Instructions,
-        read: Callable[[Sequence[int]], str],
+        read: Callable[[Sequence[int]], Turns],
         trace: Callable[[int], str] | None = None,
     ) -> None:
         self.activation = activation
@@ -59,12 +60,12 @@ class Routing:
             module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own ``generate``, with weights for each prompt; the chat engine names the instructions."""
-        texts = kwargs.pop(KEYWORD, None)
+        """The model's own ``generate``, with weights for each prompt; the chat engine names the user's turns."""
+        turns = kwargs.pop(KEYWORD, None)
         ids: Any = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
-        if texts is None:
-            texts = self.instructions(ids, kwargs.get("attention_mask"))
-        self._set(texts, ids, kwargs, expands=True)
+        if turns is None:
+            turns = self.turns(ids, kwargs.get("attention_mask"))
+        self._set(turns, ids, kwargs, expands=True)
         self._own.generating = True
         try:
             return self._generate(*args, **kwargs)
@@ -78,11 +79,10 @@ class Routing:
         if cache is not None and cache.get_seq_length() > 0:
             raise RuntimeError("A routed model is decoded by generate(); a single step does not show the instruction.")
         ids: Any = args[0] if args else kwargs.get("input_ids")
-        texts = self.instructions(ids, kwargs.get("attention_mask"))
-        self._set(texts, ids, kwargs)
+        self._set(self.turns(ids, kwargs.get("attention_mask")), ids, kwargs)
 
-    def instructions(self, ids: torch.Tensor | None, mask: torch.Tensor | None) -> list[str]:
-        """The latest user instruction of each row of token ids [batch, length].
+    def turns(self, ids: torch.Tensor | None, mask: torch.Tensor | None) -> list[Turns]:
+        """What the user says in each row of token ids [batch, length].
 
         Raises:
             FcitError: There are no ids, or they cannot be read.
@@ -91,20 +91,21 @@ class Routing:
             raise FcitError("A routed model needs `input_ids`: embeddings do not show the instruction.")
         rows = [row[kept.bool()].tolist() for row, kept in zip(ids, _plain(mask, ids), strict=True)]
         found = [self.kept.recall(row) for row in rows]
-        return [self.read(row) if text is None else text for row, text in zip(rows, found, strict=True)]
+        return [self.read(row) if turns is None else turns for row, turns in zip(rows, found, strict=True)]
 
-    def _set(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
-        weights, image_tokens = self._weights(texts, ids, inputs), image_tokens_by_row(ids, self.model.config)
+    def _set(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
+        weights, image_tokens = self._weights(turns, ids, inputs), image_tokens_by_row(ids, self.model.config)
         self.activation.set(weights, expands=expands, image_tokens=image_tokens)
 
-    def _weights(self, texts: Sequence[str], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def _weights(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
         def pixels() -> list[torch.Tensor | None]:
             mask = _plain(inputs.get("attention_mask"), ids)
             return images_by_row(ids, mask, inputs.get("pixel_values"), self.model.config.image_token_id)
 
-        weights = self.router.weights(encoder_inputs(self.router.encoder, texts, pixels))
+        embedded, decided = self.router.listen(turns, pixels)
+        weights = self.router.weights_of(embedded)
         if (name_of := self.trace) is not None:
-            for text, row in zip(texts, weights, strict=True):
+            for text, row in zip(map(" | ".join, decided), weights, strict=True):
                 parts = [f"{name_of(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]
                 brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
                 logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")

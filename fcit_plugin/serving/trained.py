@@ -11,17 +11,17 @@ from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
-from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, read_subspace
+from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, put, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
-from ..data.instructions import without_media
+from ..data.instructions import user_turns
 from ..data.pipeline import records_of
 from ..data.pixels import LazyPixels, PixelReader
 from ..errors import FcitError
 from ..knowledge.activation import Router
-from ..knowledge.image_tokens import encode, encoder_inputs, token_width
+from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..state.folder import StateFolder
@@ -83,8 +83,7 @@ class TrainedRun:
         for key, value in shared.items():
             if key not in parameters or parameters[key].shape != value.shape:
                 raise FcitError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
-            with torch.no_grad():
-                parameters[key].copy_(value)
+            put(parameters[key], value, key)
 
     def _lora_config(self) -> LoraConfig:
         return LoraConfig.from_peft_type(**self.source.adapter_config)
@@ -113,8 +112,8 @@ class TrainedRun:
         """
         self.check_plain("be merged into a model's own weights")
         peft_model, activation = self.stacked(model)
-        if activation.projectors is not None:
-            activation.projectors.remove()
+        activation.remove()
+        if self.state.projectors:
             self._write(model, self.projector(weights))
         fold_weights(peft_model, torch.tensor(weights), activation.rank)
         return peft_model.merge_and_unload(adapter_names=[STACKED])
@@ -134,7 +133,7 @@ class TrainedRun:
     def router(
         self, model: PreTrainedModel, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
     ) -> Router:
-        """From instructions, or images, to weights, as in the run's own evaluation.
+        """From conversations, or images, to weights, as in the run's own evaluation.
 
         Args:
             model: The base model.
@@ -156,7 +155,8 @@ class TrainedRun:
                 f"The identity tokens in {self.folder / TOKENS} have {expected} numbers, those of this base model have "
                 f"{dimension}; give the base model that the run was made with."
             )
-        return Router(encoder, self.state.tokens, manifest["activation"], manifest["temperature"], fallback)
+        shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
+        return Router(encoder, self.state.tokens, *shape, fallback)
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
         """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""
@@ -171,11 +171,11 @@ class TrainedRun:
             return self.fixed_weights(fcit.fcit_export_weights)
         given = fcit.fcit_export_instruction
         assert given is not None  # `auto` needs it
-        texts = [without_media(given)]
+        conversations = [user_turns([{"role": "user", "content": given}])]
         images: list[list[Any] | None] = [None]
         catalogue = Catalogue.of(data_args, fcit)
         if given in catalogue:
-            texts, images = records_of(given, catalogue, model_args, data_args)
+            conversations, images = records_of(given, catalogue, model_args, data_args)
         source = self.manifest["identity_source"]
         if source != "text" and not any(images):
             raise FcitError(
@@ -183,5 +183,5 @@ class TrainedRun:
                 f"`fcit_identity_source: {source}`; name a dataset with images, or set `fcit_export_weights`."
             )
         router = make_router()
-        embedded = encode(router.encoder, encoder_inputs(router.encoder, texts, lambda: LazyPixels(images, pixels)))
+        embedded, _ = router.listen(conversations, lambda: LazyPixels(images, pixels))
         return router.weights_of(embedded.mean(axis=0, keepdims=True))[0].tolist()

@@ -30,6 +30,8 @@ _MANIFEST = (
     "method_state",
     "base_change",
 )
+#: What clients and evaluation went by before the manifest said it.
+_TURNS_BEFORE = "first"
 _ADAPTER_CONFIG = ("r", "lora_alpha", "target_modules")
 
 
@@ -63,6 +65,7 @@ class StateFolder:
                 "recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
+        values.setdefault("identity_turns", _TURNS_BEFORE)
         return values
 
     @cached_property

@@ -31,10 +31,12 @@ class Progress:
         assignments: Who trained which subspace, one entry per client and round.
         asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
+        idle: Whose training could not take a step, and why.
         product_errors: Relative error of each trained subspace's product, one entry per subspace and round.
         traffic: Bytes that traveled.
         seconds: Wall-clock time, "total" and of it "evaluate".
         partition: How many records of what each client has, as :meth:`fcit_plugin.scenario.Partition.table` has it.
+        left_out: How many records of each dataset are not used, as LLaMA-Factory does not use them.
         labels: The answers that occur in the training records of each dataset, None where they are open; without those
             records nobody could tell them.
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
@@ -49,10 +51,12 @@ class Progress:
     assignments: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    idle: list[dict[str, Any]] = field(default_factory=list)
     product_errors: list[dict[str, Any]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "evaluate": 0.0})
     partition: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
     labels: dict[str, Sequence[str] | None] = field(default_factory=dict)
     recipes: list[dict[str, Any]] = field(default_factory=list)
 

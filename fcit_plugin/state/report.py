@@ -70,10 +70,8 @@ def make_report(
             )
             for row in progress.assignments
         ],
-        dropped=[
-            Absence(stage=row["stage"], round=row["round"], client=row["client"], reason=row["reason"])
-            for row in progress.dropped
-        ],
+        dropped=_absences(progress.dropped),
+        idle=_absences(progress.idle) or None,
         product_errors=[
             ProductError(stage=row["stage"], round=row["round"], subspace=row["subspace"], error=_finite(row["error"]))
             for row in progress.product_errors
@@ -81,9 +79,14 @@ def make_report(
         privacy=None if privacy is None else dict(privacy),
         partition=[Share(task=row["task"], dataset=row["dataset"], records=list(row["records"])) for row in progress.partition],
         seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
+        left_out=dict(progress.left_out) or None,
     )
 
 
 def _finite(value: float | None) -> float | None:
     """None for a number that JSON does not know."""
     return None if value is None or not math.isfinite(value) else value
+
+
+def _absences(rows: Sequence[Mapping[str, Any]]) -> list[Absence]:
+    return [Absence(stage=row["stage"], round=row["round"], client=row["client"], reason=row["reason"]) for row in rows]

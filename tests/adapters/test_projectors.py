@@ -8,6 +8,7 @@ from torch import nn
 
 from fcit_plugin.adapters.projectors import OwnProjectors, check_one_module, check_projector, mean_projector, module_of
 from fcit_plugin.adapters.stacked import Activation
+from fcit_plugin.errors import FcitError
 
 K, IN, OUT, PATCHES = 3, 5, 4, 2
 
@@ -78,11 +79,11 @@ def test_each_prompt_may_be_there_several_times_in_a_row_where_generation_says_s
     )
     mixer.remove()
     mixer = using(model, own, rows, [PATCHES, PATCHES])
-    with pytest.raises(RuntimeError, match="8 image features for prompts with 4 image tokens"):
+    with pytest.raises(FcitError, match="8 image features for prompts with 4 image tokens"):
         model(images)
     mixer.remove()
     using(model, own, rows, None)
-    with pytest.raises(RuntimeError, match="images and no videos"):
+    with pytest.raises(FcitError, match="a video's features"):
         model(images)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from fcit_plugin.adapters.lora import read_subspace, write_subspace
 from fcit_plugin.adapters.stacked import STACKED, Activation, activated, stack, stacked_config
+from fcit_plugin.errors import FcitError
 
 IDS = torch.tensor([[1, 7, 8, 9, 10], [1, 11, 12, 13, 14], [1, 9, 9, 8, 7]])
 
@@ -152,7 +153,7 @@ def test_after_the_block_the_model_trains_as_before(peft_model, fails):
         loss.backward()
         grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
         flags = {n: p.requires_grad for n, p in model.named_parameters()}
-        hooks = sum(len(m._forward_hooks) for m in model.modules())
+        hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
         modes = {n: m.training for n, m in model.named_modules()}
         return loss.item(), grads, (flags, list(model.peft_config), model.active_adapter, hooks, modes)
 
@@ -234,18 +235,75 @@ class TestErrors:
     def test_batch_of_another_size(self, peft_model):
         model = peft_model()
         with activated(model, subspaces_of(model, 2)) as activation:
-            activation.set(torch.ones(2, 2))
-            with pytest.raises(RuntimeError, match="Weights for 2 samples do not fit a batch"):
+            activation.set(torch.eye(2))
+            with pytest.raises(FcitError, match=r"Weights for 2 samples do not fit a layer .*`per_device_eval_batch_size: 1`"):
                 model(IDS)
 
     def test_a_batch_grows_by_whole_samples_alone(self):
         activation = Activation(2, rank=1)
         activation.set(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), expands=True)
         middle = torch.ones(6, 1, 2)
-        assert activation(None, (), middle)[:, 0].tolist() == [[1, 2]] * 3 + [[3, 4]] * 3
-        activation.set(torch.ones(2, 2), expands=True)
-        with pytest.raises(RuntimeError, match="do not fit a batch"):
-            activation(None, (), torch.ones(5, 1, 2))
+        assert activation.gate_text(None, (), middle)[:, 0].tolist() == [[1, 2]] * 3 + [[3, 4]] * 3
+        activation.set(torch.eye(2), expands=True)
+        with pytest.raises(FcitError, match="do not fit a layer"):
+            activation.gate_text(None, (), torch.ones(5, 1, 2))
+
+
+#: Of 3 samples with 4 tokens each: the middle of a layer as models give it, and the sample that each of its rows is of.
+LAYOUTS = {
+    "one row a sample": ((3, 4, 2), [0, 1, 2]),
+    "one row a token": ((12, 2), [0] * 4 + [1] * 4 + [2] * 4),
+    "one row a tile": ((6, 5, 2), [0, 0, 1, 1, 2, 2]),
+    "one row a sample, with heads": ((3, 4, 7, 2), [0, 1, 2]),
+}
+#: The same, where it cannot be told.
+UNKNOWN = {
+    "tokens chosen by a router": (11, 2),
+    "as many rows as samples, without tokens": (3, 2),
+    "tiles of some samples alone": (4, 5, 2),
+}
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_row_of_a_layer_is_weighed_by_its_own_sample_whatever_the_layout(layout, copies):
+    shape, owners = LAYOUTS[layout]
+    torch.manual_seed(0)
+    weights, middle = torch.randn(3, 2), torch.randn(shape).repeat_interleave(copies, dim=0)
+    if copies > 1:  # each sample stands there twice, as with beams
+        middle = torch.randn(shape).unflatten(0, (3, -1)).repeat_interleave(2, dim=0).flatten(0, 1)
+        owners = [owner for sample in range(3) for owner in [sample] * 2 * owners.count(sample)]
+    activation = Activation(2, rank=1)
+    activation.set(weights, expands=copies > 1)
+    activation.sees_tokens(None, (), {"input_ids": torch.zeros(3 * copies, 4)})
+    expected = torch.stack([row * weights[owner] for row, owner in zip(middle, owners, strict=True)])
+    assert torch.equal(activation.gate_text(None, (), middle), expected)
+
+
+@pytest.mark.parametrize("shape", UNKNOWN.values(), ids=UNKNOWN)
+def test_where_no_one_can_tell_whose_row_is_whose_samples_are_answered_alone(shape):
+    activation, middle = Activation(2, rank=1), torch.randn(shape)
+    activation.set(torch.randn(3, 2))
+    activation.sees_tokens(None, (), {"input_ids": torch.zeros(3, 4)})
+    with pytest.raises(FcitError, match="cannot be told"):
+        activation.gate_text(None, (), middle)
+    activation.set(torch.tensor([[2.0, 3.0]]).expand(3, -1))  # weighed alike there is nothing to tell
+    assert torch.equal(activation.gate_text(None, (), middle), middle * torch.tensor([2.0, 3.0]))
+
+
+def test_features_of_images_are_weighed_by_the_sample_that_shows_them():
+    activation, weights = Activation(2, rank=1), torch.randn(3, 2)
+    activation.set(weights, image_tokens=[4, 0, 8])
+    for shape in ((12, 2), (3, 4, 2)):
+        middle = torch.randn(shape)
+        flat = middle.view(12, 2)
+        expected = torch.cat([flat[:4] * weights[0], flat[4:] * weights[2]]).view(shape)
+        assert torch.equal(activation.gate_images(None, (), middle), expected)
+    with pytest.raises(FcitError, match="13 image features for prompts with 12 image tokens"):
+        activation.gate_images(None, (), torch.randn(13, 2))
+    activation.set(weights)
+    with pytest.raises(FcitError, match="cannot be told"):
+        activation.gate_images(None, (), torch.randn(12, 2))
 
 
 def test_each_thread_has_its_own_weights():
@@ -256,11 +314,11 @@ def test_each_thread_has_its_own_weights():
     def use(weight):
         activation.set(torch.tensor([[float(weight)]]))
         turn.wait()
-        return activation(None, (), middle).item()
+        return activation.gate_text(None, (), middle).item()
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(use, range(8))) == list(range(8))
-        unset = ThreadPoolExecutor(1).submit(activation, None, (), middle)
+        unset = ThreadPoolExecutor(1).submit(activation.gate_text, None, (), middle)
         with pytest.raises(RuntimeError, match="were not set"):
             unset.result()
-    assert activation(None, (), middle).item() == 2
+    assert activation.gate_text(None, (), middle).item() == 2

@@ -1,4 +1,4 @@
-"""The latest instruction of a prompt: exactly where messages become ids, and read back from the ids of any template."""
+"""What the user of a prompt has said: exactly where messages become ids, and read back from the ids of any template."""
 
 import copy
 from types import SimpleNamespace
@@ -8,38 +8,27 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from llamafactory.chat.hf_engine import HuggingfaceEngine
 from llamafactory.data import loader
-from llamafactory.data.template import TEMPLATES
+from llamafactory.data.template import TEMPLATES, Llama2Template
 from llamafactory.hparams import get_train_args
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tokens import byte_tokenizer
 
-from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, latest_instruction, prompt_reader
+from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, prompt_reader, user_turns
 from fcit_plugin.recipe.request import DataRequest
 
 #: Templates that have nothing in front of a user's message.
 UNMARKED = {"empty", "fewshot", "hunyuan", "paligemma", "yuan"}
 LATEST = "Which letter, please?"
 TURNS = [("user", "first color"), ("assistant", "red"), ("user", f"<image>\n{LATEST}"), ("assistant", "")]
+SAID = ("first color", LATEST)
+#: A tool is called in the middle and at the end.
+WITH_TOOL = [
+    *(TURNS[0], ("function", '{"name": "look", "arguments": {}}'), ("observation", "it is 42 wide")),
+    *(("assistant", "wide"), TURNS[2], ("function", '{"name": "look", "arguments": {}}'), ("observation", "and 7 high")),
+]
 
 
 def messages_of(turns):
     return [{"role": role, "content": content} for role, content in turns]
-
-
-def byte_tokenizer(template=None) -> PreTrainedTokenizerFast:
-    """A tokenizer that can write any text: one token per byte, and the tokens that the template names."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-    fast.add_tokens(["<image>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>"], special_tokens=True)
-    if template is not None:
-        formats = (template.format_user, template.format_assistant, template.format_system, template.format_prefix)
-        slots = [slot for part in formats for slot in part.slots]
-        fast.add_tokens([slot["token"] for slot in slots if isinstance(slot, dict)], special_tokens=True)
-        template.fix_special_tokens(fast)
-    return fast
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -55,7 +44,8 @@ def test_every_template_of_llamafactory_is_read_back_or_refused(name):
             with pytest.raises(ValueError, match="does not mark where a user's turn begins"):
                 read(ids)
         else:
-            assert read(ids) == LATEST
+            within = isinstance(template, Llama2Template) and template.format_system.slots[0].strip() == "{{content}}"
+            assert (read(ids)[0].removeprefix("Be helpful.").strip() if within else read(ids)[0], *read(ids)[1:]) == SAID
 
 
 @pytest.mark.parametrize("name", sorted({*TEMPLATES} - UNMARKED))
@@ -64,7 +54,7 @@ def test_one_turn_with_the_templates_own_system_prompt_is_read_back(name):
     template.default_system = "Be helpful."
     tokenizer = byte_tokenizer(template)
     prompt, _ = template.encode_oneturn(tokenizer, messages_of(TURNS[2:]))
-    assert prompt_reader(tokenizer, template)(prompt) == LATEST
+    assert prompt_reader(tokenizer, template)(prompt) == (LATEST,)
 
 
 @pytest.mark.parametrize(
@@ -80,21 +70,38 @@ def test_the_tokens_of_an_image_are_no_part_of_the_instruction(name, image):
     tokenizer.add_tokens(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"], special_tokens=True)
     messages = messages_of([("user", f"{image}\n{LATEST}"), ("assistant", "")])
     prompt, _ = TEMPLATES[name].encode_oneturn(tokenizer, messages)
-    assert prompt_reader(tokenizer, TEMPLATES[name])(prompt) == LATEST
+    assert prompt_reader(tokenizer, TEMPLATES[name])(prompt) == (LATEST,)
 
 
 @pytest.mark.parametrize(
     ("turns", "expected"),
     [
-        (TURNS[:1], "first color"),
-        (TURNS[:3], LATEST),
-        ([*TURNS[:3], ("function", "{}"), ("observation", "42")], LATEST),
-        ([("user", "<video><audio> count ")], "count"),
-        ([("observation", "42")], "42"),
+        (TURNS[:1], ("first color",)),
+        (TURNS[:3], SAID),
+        (WITH_TOOL, SAID),
+        ([("system", "Be helpful."), *TURNS[:3]], SAID),
+        ([("user", "<video><audio> count ")], ("count",)),
+        ([("user", "<image>"), ("assistant", "nice"), ("user", "count")], ("count",)),
+        ([("user", "<image>")], ("",)),
+        ([("observation", "42")], ("",)),
     ],
 )
-def test_of_messages_the_latest_of_a_user_counts_without_media(turns, expected):
-    assert latest_instruction(messages_of(turns)) == expected
+def test_of_messages_those_of_the_user_count_without_media(turns, expected):
+    assert user_turns(messages_of(turns)) == expected
+
+
+def test_the_result_of_a_tool_is_read_back_as_nothing_that_the_user_says_where_the_template_tells_them_apart():
+    """Also where the template opens it like a turn of the user, and where the prompt ends with it."""
+    told, not_told = [], []
+    for name in sorted({*TEMPLATES} - UNMARKED):
+        template = TEMPLATES[name]
+        tokenizer = byte_tokenizer(template)
+        prompt, _ = template.encode_oneturn(tokenizer, messages_of([*WITH_TOOL, ("assistant", "")]))
+        found = prompt_reader(tokenizer, template)(prompt)
+        same = template.format_observation.slots == template.format_user.slots
+        (not_told if same else told).append(name)
+        assert found == (("first color", "it is 42 wide", LATEST, "and 7 high") if same else SAID), name
+    assert len(told) > 50 and not_told
 
 
 @pytest.mark.parametrize("name", ["mistral", "gemma", "vicuna", "paligemma", "empty", "yuan", "llama2"])
@@ -111,7 +118,7 @@ def test_the_chat_engine_hands_the_instruction_of_the_messages_to_a_routed_model
     arguments, _ = HuggingfaceEngine._process_args(
         model, tokenizer, None, template, generating, messages, "Be helpful.", input_kwargs={}
     )
-    assert arguments.get(KEYWORD) == (["USER: who says [INST] ?"] if routed else None)
+    assert arguments.get(KEYWORD) == ([("first color", "USER: who says [INST] ?")] if routed else None)
 
 
 def test_the_data_pipeline_keeps_the_instruction_of_every_prompt(text_keys, text_data, tmp_path):
@@ -142,6 +149,6 @@ def test_the_data_pipeline_keeps_the_instruction_of_every_prompt(text_keys, text
     data_args.fcit_request = DataRequest(instructions=Instructions())
     before = Hasher.hash(data_args)
     found = [data_args.fcit_request.instructions.recall(row["input_ids"]) for row in preprocess()]
-    assert found == ["one", "two", "three"]
+    assert found == [("one",), ("two",), ("three",)]
     assert data_args.fcit_request.instructions.recall([1, 2, 3]) is None
     assert Hasher.hash(data_args) == before, "the data cache would be missed"

@@ -155,7 +155,7 @@ def test_a_continuation_can_be_gone_on_from_and_a_task_can_come_back(keys, secon
 def test_a_continuation_serves_old_and_new_tasks(keys, second):
     chat = ChatModel(infer_args(keys, second, infer_backend="huggingface"))
     router = chat.engine.model.fcit_routing.router
-    weights = router.weights([f"{tiny.TASKS[task][0]} red" for task in ("color", "letter", "number")])
+    weights = router.weights([(f"{tiny.TASKS[task][0]} red",) for task in ("color", "letter", "number")])
     assert weights.argmax(axis=1).tolist() == [0, 1, 2]
 
 

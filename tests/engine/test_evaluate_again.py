@@ -38,9 +38,9 @@ def test_what_a_run_added_to_the_base_weights_answers_too_whatever_the_recipe_sa
 ):
     answered_by, original = [], Evaluator._generate_batch
 
-    def generate(self, batch, inputs):
+    def generate(self, batch, inputs, **how):
         answered_by.append(self.model.get_base_model().model.layers[0].mlp.gate_proj.base_layer.weight.detach().clone())
-        return original(self, batch, inputs)
+        return original(self, batch, inputs, **how)
 
     monkeypatch.setattr(Evaluator, "_generate_batch", generate)
     keys = {**text_keys, "fcit_lora_aggregation": "exact", "fcit_method": "sequential", "fcit_zero_shot": True}

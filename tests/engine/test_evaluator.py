@@ -136,5 +136,39 @@ def test_an_answer_that_is_a_label_already_is_not_decoded_again(
     evaluator = session.evaluator(sets)
     evaluator.evaluate(session.first_state(), ["letter"])
     assert spy.calls[1][0] == [greedy(model, tokenizer, prompt, labels) for prompt in prompts]
-    again = [row.number for row in decoded if row.trie is not None]
+    again = [row.number for row in decoded if row.tree is not None]
     assert again == [i for i, answer in enumerate(free) if answer not in labels] and 0 not in again
+
+
+def test_in_labels_a_model_answers_after_its_own_thought(text_recipe, text_model, relabeled, register, monkeypatch):
+    """A model whose free answers begin with a thought: what it says after it is compared, and restricted."""
+    thoughtful = replace(TEMPLATES["vicuna"], thought_words=("red ", " blue "))
+    monkeypatch.setitem(TEMPLATES, "thoughtful", thoughtful)
+    spy = Spy()
+    register(spy)
+    records = json.loads((relabeled / "letter_test.json").read_text())
+    for record in records:
+        record["answer"] = f"red color blue {record['answer']}"
+    (relabeled / "letter_test.json").write_text(json.dumps(records))
+    session = open_session(*get_train_args(text_recipe(dataset_dir=str(relabeled), template="thoughtful")))
+    prompts = session.pipeline.test("letter").features["input_ids"]
+    tokenizer = session.pipeline.tokenizer
+    thought = tokenizer("red letter blue", add_special_tokens=False)["input_ids"]
+    astray, label = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("one", "b c"))
+    original = Evaluator._generate_batch
+
+    def think_first(self, batch, inputs):
+        if any(row.tree is not None for row in batch):
+            return original(self, batch, inputs)
+        end = tokenizer.eos_token_id
+        return [[*thought, *(label if row.number % 2 else astray), end] for row in batch]
+
+    monkeypatch.setattr(Evaluator, "_generate_batch", think_first)
+    labels = session.pipeline.label_sets(session.scenario.all_datasets(), {})
+    session.evaluator(labels).evaluate(session.first_state(), ["letter"])
+    (free, answers), (restricted, _) = spy.calls
+    assert answers == [record["answer"].removeprefix("red color blue ") for record in records]
+    assert free == ["b c" if number % 2 else "one" for number in range(len(prompts))]
+    model = AutoModelForCausalLM.from_pretrained(text_model).eval()
+    after = [greedy(model, tokenizer, [*prompt, *thought], LABELS.values()) for prompt in prompts]
+    assert restricted == [given if number % 2 else found for number, (given, found) in enumerate(zip(free, after, strict=True))]

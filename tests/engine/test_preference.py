@@ -13,6 +13,9 @@ from safetensors.torch import load_file
 
 from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.pipeline import Pipeline, TaskData
+from fcit_plugin.engine.evaluator import Evaluator
+from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.engine.rehearsal import rehearse
 
 ENTRIES = {
     "dpo": {"ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}},
@@ -142,3 +145,14 @@ def test_what_does_not_fit_is_refused_before_the_model_is_loaded(preference_reci
     monkeypatch.setattr("fcit_plugin.engine.open_session.load_model", None)
     with pytest.raises(ValueError, match=said):
         run_recipe(preference_recipe(stage, **changes))
+
+
+def test_without_evaluation_the_prompts_of_training_records_are_rehearsed(preference_recipe, stage, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Evaluator, "answer", lambda self, batch, *args, **how: asked.extend(batch))
+    session = open_session(*get_train_args(preference_recipe(stage, fcit_eval_every="never")))
+    rehearse(session, session.evaluator({}))
+    decode = session.pipeline.tokenizer.decode
+    assert sorted(decode(row.feature["input_ids"]) for row in asked) == [
+        f"USER: {tiny.TASKS[task][0]} red ASSISTANT:" for task in ("color", "letter")
+    ]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcit_plugin.evaluation import captions
+from fcit_plugin.evaluation.answers import words
 from fcit_plugin.evaluation.captions import COCO_PARTS, coco, coco_part, rouge_l
 from fcit_plugin.evaluation.metrics import METRICS, score
 
@@ -36,6 +37,29 @@ ANSWERS = [
 )
 def test_rouge_l_by_hand(prediction, reference, expected):
     assert rouge_l(prediction, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't stop: 3.5 e-mails!", ["don't", "stop", "3.5", "e", "mails"]),
+        ("e\N{COMBINING ACUTE ACCENT}té", ["été"]),
+        ("我喜欢猫。", ["我", "喜", "欢", "猫"]),
+        ("カメラは、早い", ["カ", "メ", "ラ", "は", "早", "い"]),
+        ("ง่าย", ["ง่", "า", "ย"]),
+        ("ខ្មែរ", ["ខ្", "មែ", "រ"]),
+        ("한국어 단어", ["한국어", "단어"]),
+        ("GPT 用法", ["gpt", "用", "法"]),
+        ("😀 ...", []),
+    ],
+)
+def test_words_are_those_of_unicode_and_single_letters_where_no_spaces_are_written(text, expected):
+    assert words(text) == expected
+
+
+@pytest.mark.parametrize(("prediction", "reference"), [("我喜欢猫", "我喜欢狗"), ("แมวดำ", "แมวขาว"), ("カメラ", "カメラマン")])
+def test_without_spaces_like_texts_are_neither_equal_nor_unlike(prediction, reference):
+    assert 0.4 < rouge_l(prediction, reference) < 1
 
 
 def test_of_several_references_the_best_counts():

@@ -5,11 +5,21 @@ import difflib
 import pytest
 
 from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, score, substring
+from fcit_plugin.hookspecs import hookimpl
 
 
 @pytest.mark.parametrize(
     ("prediction", "answer", "expected"),
-    [("Yes", "yes", 1), (" b\n", "B", 1), ("B.", "B", 0), ("", "B", 0), ("yes it is", "yes", 0), ("7", "7.0", 0)],
+    [
+        ("Cafe\N{COMBINING ACUTE ACCENT}", "café", 1),
+        ("cafe", "café", 0),
+        ("Yes", "yes", 1),
+        (" b\n", "B", 1),
+        ("B.", "B", 0),
+        ("", "B", 0),
+        ("yes it is", "yes", 0),
+        ("7", "7.0", 0),
+    ],
 )
 def test_exact_match(prediction, answer, expected):
     assert exact_match(prediction, answer) == expected
@@ -56,3 +66,14 @@ def test_label_set():
     assert label_set([str(n) for n in range(65)]) is None
     assert label_set(["a", "b", "a", "c"], limit=2) is None
     assert label_set(["a", ["a", "b"]]) is label_set([[0.0, 0.0, 1.0, 1.0]]) is None
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "substring", "anls", "rouge_l", "own"])
+def test_every_metric_is_given_composed_letters(metric, register):
+    class Own:
+        @hookimpl
+        def fcit_metrics(self):
+            return {"own": lambda predictions, answers: 100.0 * (predictions == [answers[0][0]])}
+
+    register(Own())
+    assert score(metric, [" e\N{COMBINING ACUTE ACCENT}te\N{COMBINING ACUTE ACCENT}\n"], [["été"]]) == 100

@@ -5,7 +5,7 @@ import copy
 from pathlib import Path
 
 import pytest
-from faults import STRANGER, TABLE, markdown
+from faults import STRANGER, TABLE, fails, markdown
 from flwr.app import Message
 from toy import TOKENS, Toy, bits, start
 
@@ -111,8 +111,7 @@ def test_several_bad_clients_in_both_phases_leave_the_round_of_the_good_ones(hon
     assert [entry["client"] for entry in toy.heard.dropped] == [3, 0, 6]
 
 
-def nobody_replies(request, reply):
-    raise RuntimeError("CUDA out of memory")
+nobody_replies = fails("CUDA out of memory")
 
 
 @pytest.mark.parametrize("phase", ["query", "train"])
@@ -124,7 +123,7 @@ def test_what_all_clients_fail_with_stands_in_the_sentence_that_ends_the_run(pha
         toy.round(state)
     assert str(caught.value) == (
         "Stage 0, round 0 failed in 3 attempts: fewer than 1 (`fcit_min_replies`) of the clients gave a reply that can "
-        "be used. All that failed did so alike: RuntimeError: CUDA out of memory. The state before the round is untouched."
+        "be used. All that failed did so alike: CUDA out of memory. The state before the round is untouched."
     )
     assert bits(state) == before
     assert toy.heard.ended == 0
@@ -134,7 +133,7 @@ def test_what_all_clients_fail_with_stands_in_the_sentence_that_ends_the_run(pha
 def test_different_reasons_are_named(intercept):
     intercept({0, 1, 2}, "query", lambda request, reply: [])
     intercept({3, 4, 5, 6}, "train", nobody_replies)
-    with pytest.raises(RoundFailed, match=r"Among the reasons: it gave no reply; RuntimeError: CUDA out of memory\. The"):
+    with pytest.raises(RoundFailed, match=r"Among the reasons: it gave no reply; CUDA out of memory\. The"):
         Toy(fcit_max_round_retries=0).round()
 
 

@@ -76,7 +76,7 @@ class Federation:
         return {row["subspace"] for row in self.rows if row["task"] == task}
 
     def weights(self, texts):
-        return Router(self.encoder, self.state.tokens, "softmax", 0.05).weights(texts)
+        return Router(self.encoder, self.state.tokens, "softmax", 0.05, "auto").weights([(text,) for text in texts])
 
 
 def some(texts, client, count=40):

@@ -43,7 +43,7 @@ class Run:
 
         def dying(config, subspace, shared, extras):
             if len(local.trained) == die_at:
-                raise Killed
+                raise Killed()
             self.notes.lines.append([config.stage, config.round, config.client])
             return train(config, subspace, shared, extras)
 

@@ -114,8 +114,8 @@ def test_an_instruction_whose_best_cosine_is_below_the_threshold_gets_no_weight(
     """Cosines to (1, 0) and (0, 1), the used ones: 1 and 0; 0.6 and 0.8; twice -0.71."""
     counts = np.array([3, 2, 0])
     tokens = SubspaceTokens(np.array([[3, 0], [0, 2], [-9, -9]], np.float32), counts)
-    plain, guarded = (Router(Given(), tokens, mode, 0.05, given) for given in (None, fallback))
-    expected = plain.weights(["near", "between", "far"])
+    plain, guarded = (Router(Given(), tokens, mode, 0.05, "auto", given) for given in (None, fallback))
+    expected = plain.weights([("near",), ("between",), ("far",)])
     assert expected.any(axis=1).all()
     expected[left] = 0
-    assert guarded.weights(["near", "between", "far"]).tolist() == expected.tolist()
+    assert guarded.weights([("near",), ("between",), ("far",)]).tolist() == expected.tolist()

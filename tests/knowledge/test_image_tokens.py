@@ -149,15 +149,16 @@ def test_a_samples_weights_do_not_depend_on_the_samples_beside_it(model, pixels)
     encoder = ImageEncoder(VisionTower(model), pixels[4:], batch_size=3)
     rows = [pixels[:1], pixels[1:2], None, pixels[2:4]]
     sums = encoder.encode(Samples(TEXTS[:2], rows[:2]))
-    router = Router(encoder, SubspaceTokens(sums, np.ones(2, np.int64)), "softmax", 0.05)
-    alone = np.concatenate([router.weights(Samples([text], [row])) for text, row in zip(TEXTS, rows, strict=True)])
+    router = Router(encoder, SubspaceTokens(sums, np.ones(2, np.int64)), "softmax", 0.05, "auto")
+    alone = np.concatenate([router.weights([(text,)], lambda row=row: [row]) for text, row in zip(TEXTS, rows, strict=True)])
+    asked = [(text,) for text in TEXTS]
     assert alone[0, 0] > 0.5 and alone[1, 1] > 0.5
     np.testing.assert_allclose(alone[2], [0.5, 0.5], err_msg="no image: no subspace is nearer than another")
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]):
-        mixed = router.weights(Samples(TEXTS, [rows[i] for i in order]))
+        mixed = router.weights(asked, lambda order=order: [rows[i] for i in order])
         np.testing.assert_allclose(mixed, alone[order], atol=1e-5)
     router.fallback = 0.1
-    assert router.weights(Samples(TEXTS, rows)).sum(axis=1).round(3).tolist() == [1, 1, 0, 1]
+    assert router.weights(asked, lambda: rows).sum(axis=1).round(3).tolist() == [1, 1, 0, 1]
 
 
 class TestImagesByRow:

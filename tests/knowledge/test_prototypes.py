@@ -148,6 +148,6 @@ def test_a_router_of_one_kind_for_each_subspace_is_that_of_their_means(mode):
     plain = SubspaceTokens(sums, counts)
     asked = rng.normal(size=(6, 8))
     for fallback in (None, 0.2):
-        expected = Router(None, plain, mode, 0.05, fallback).weights_of(asked)
-        found = Router(None, SubspaceTokens(sums, counts, plain.as_kinds()), mode, 0.05, fallback).weights_of(asked)
+        expected = Router(None, plain, mode, 0.05, "auto", fallback).weights_of(asked)
+        found = Router(None, SubspaceTokens(sums, counts, plain.as_kinds()), mode, 0.05, "auto", fallback).weights_of(asked)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

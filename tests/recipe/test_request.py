@@ -77,8 +77,8 @@ def test_data_are_not_read_again_for_keys_that_do_not_change_them(text_recipe):
     assert Hasher.hash(one.fcit_request) == Hasher.hash(other.fcit_request)
     kept = DataRequest(instructions=Instructions())
     before = Hasher.hash(kept)
-    kept.instructions.remember([1, 2], "what is it")
-    assert kept.instructions.recall([1, 2]) == "what is it" and Hasher.hash(kept) == before
+    kept.instructions.remember([1, 2], ("what is it",))
+    assert kept.instructions.recall([1, 2]) == ("what is it",) and Hasher.hash(kept) == before
 
 
 def test_inference_keeps_instructions_for_a_folder_alone(text_run, text_keys):

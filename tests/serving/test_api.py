@@ -112,7 +112,7 @@ def test_the_latest_instruction_counts_not_the_system_prompt_nor_earlier_turns(c
         ids, _ = chat.engine.template.encode_oneturn(
             chat.engine.tokenizer, [*turns[1:], {"role": "assistant", "content": ""}], color
         )
-        options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, KEYWORD: [instruction]}
+        options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, KEYWORD: [(instruction,)]}
         output = chat.engine.model.generate(input_ids=torch.tensor([ids]), **options)
         return chat.engine.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True).strip()
 

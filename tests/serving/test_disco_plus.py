@@ -67,13 +67,13 @@ def test_the_lines_in_the_docs_pick_the_subspace_of_the_nearest_kind(outputs, te
     encoder = make_encoder("embedding", "mean", True, model, tiny.tokenizer())
     tokens = StateFolder(outputs["disco_plus"]).load().tokens
     names = [{"name": str(k)} for k in range(tokens.num_subspaces)]
-    router = Router(encoder, tokens, "softmax", 0.05)
+    router = Router(encoder, tokens, "softmax", 0.05, "auto")
     write_router(tmp_path / "adapters", router, names, "base")
     pick = run_docs(tmp_path, "router")["adapter_for"]
     rows = json.loads((tmp_path / "adapters" / "router.json").read_text())["adapters"]
     assert len(rows) == sum(len(part.counts) for part in tokens.kinds) >= len(names)
     for text in ("which color is the sky", "which letter is first", "which number is next"):
-        assert pick(text)[0] == str(router.weights([text])[0].argmax())
+        assert pick(text)[0] == str(router.weights([(text,)])[0].argmax())
 
 
 def test_noise_on_tokens_is_refused_for_kinds_would_tell_what_it_hides(text_recipe):

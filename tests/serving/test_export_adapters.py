@@ -183,7 +183,9 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
     fast.save_pretrained(tmp_path / "bert")
     encoder = make_encoder(str(tmp_path / "bert"), pooling, center, None, None)
     tokens = StateFolder(text_run).load().tokens
-    write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
+    write_router(
+        tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05, "auto"), [{"name": "a"}, {"name": "b"}], "base"
+    )
     token = run_docs(tmp_path, "router", "text encoder")["identity_token"]
     for text in ("count", TEXTS[0], " ".join(TEXTS)):
         np.testing.assert_allclose(token(text).numpy(), encoder.encode([text])[0], atol=1e-5)
@@ -192,7 +194,9 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
 def test_an_uncentered_table_gives_the_same_cosines(text_run, text_keys, tmp_path):
     encoder = make_encoder("embedding", "mean", False, base(text_keys), tiny.tokenizer())
     tokens = StateFolder(text_run).load().tokens
-    write_router(tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05), [{"name": "a"}, {"name": "b"}], "base")
+    write_router(
+        tmp_path / "adapters", Router(encoder, tokens, "softmax", 0.05, "auto"), [{"name": "a"}, {"name": "b"}], "base"
+    )
     found = run_docs(tmp_path, "router")["adapter_for"]
     for text in TEXTS:
         cosines = cosine_matrix(encoder.encode([text]), tokens.tokens)[0]

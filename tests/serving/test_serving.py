@@ -190,20 +190,20 @@ def test_an_instruction_far_from_every_token_is_left_to_the_base_model_also_in_a
     chat = ChatModel(infer_args(text_keys, text_run, fcit_fallback_threshold=0.6, **GREEDY))
     router = chat.engine.model.fcit_routing.router
     router.fallback = None
-    assert router.weights([far]).sum() == pytest.approx(1), "without a threshold all are answered by subspaces"
+    assert router.weights([(far,)]).sum() == pytest.approx(1), "without a threshold all are answered by subspaces"
     router.fallback = 0.6
-    assert router.weights([far, COLOR]).sum(axis=1) == pytest.approx([0, 1])
+    assert router.weights([(far,), (COLOR,)]).sum(axis=1) == pytest.approx([0, 1])
     ids = torch.cat([prompt(chat.engine, [user(COLOR)])] * 2)
     base = reference.base()
     with torch.no_grad():
-        rows = iter([far, COLOR])
+        rows = iter([(far,), (COLOR,)])
         chat.engine.model.fcit_routing.read = lambda ids: next(rows)
         mixed = chat.engine.model(input_ids=ids).logits
         assert torch.equal(mixed[0], base(input_ids=ids).logits[0]), "zero weights must be the base model exactly"
         expected = reference.model(COLOR)(input_ids=ids[1:]).logits[0]
         torch.testing.assert_close(mixed[1], expected, atol=1e-5, rtol=1e-4)
         options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-        generated = chat.engine.model.generate(input_ids=ids, **{KEYWORD: [far, COLOR]}, **options)
+        generated = chat.engine.model.generate(input_ids=ids, **{KEYWORD: [(far,), (COLOR,)]}, **options)
         assert torch.equal(generated[:1], base.generate(input_ids=ids[:1], **options))
 
 

@@ -1,0 +1,118 @@
+"""What a base model cannot do is known before it is trained, and looking costs the run nothing."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from llamafactory.hparams import get_train_args
+from runs import differences, outcome, report_of, run_recipe
+from transformers import set_seed
+
+from fcit_plugin.adapters.stacked import Activation
+from fcit_plugin.engine import run
+from fcit_plugin.engine.client_training import LocalTrainer
+from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.engine.rehearsal import rehearse, same_random_numbers
+from fcit_plugin.errors import FcitError
+
+
+@pytest.mark.parametrize("method", ["disco", "sequential"])
+def test_a_run_is_the_same_to_the_bit_with_and_without_it(text_recipe, monkeypatch, method):
+    keys = {"fcit_method": method, "fcit_zero_shot": False}
+    with_it = outcome(run_recipe(text_recipe("with", **keys)))
+    monkeypatch.setattr(run, "rehearse", lambda *args: None)
+    without = outcome(run_recipe(text_recipe("without", **keys)))
+    assert set(differences(with_it, without)) <= {"all_results.json", "trainer_log.jsonl"}, "times alone may differ"
+
+
+def test_it_draws_no_random_number_and_leaves_the_model_as_it_was(llava_recipe):
+    session = open_session(*get_train_args(llava_recipe(freeze_multi_modal_projector=False)))
+
+    def look():
+        weights = {name: (value.clone(), value.requires_grad) for name, value in session.model.named_parameters()}
+        hooks = [
+            (name, list(m._forward_hooks), list(m._forward_pre_hooks), m.training) for name, m in session.model.named_modules()
+        ]
+        return weights, hooks, (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+    rehearse(session, session.evaluator({}))  # transformers hangs hooks of its own on the model when it first sees an image
+    weights, hooks, drawn = look()
+    rehearse(session, session.evaluator({}))
+    weights_after, hooks_after, drawn_after = look()
+    assert [pair for pair in zip(hooks, hooks_after, strict=True) if pair[0] != pair[1]] == []
+    assert drawn_after == drawn
+    assert weights_after.keys() == weights.keys()
+    for name, (value, trained) in weights.items():
+        assert torch.equal(weights_after[name][0], value) and weights_after[name][1] == trained
+
+
+def test_random_numbers_are_put_back_even_if_it_fails():
+    def drawn():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    @same_random_numbers()
+    def draw_and_fail():
+        drawn()
+        raise KeyboardInterrupt
+
+    set_seed(0)
+    expected = drawn()
+    set_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        draw_and_fail()
+    assert drawn() == expected
+
+
+@pytest.mark.parametrize("changes", [{}, {"fcit_zero_shot": False}, {"fcit_eval_every": "never"}], ids=str)
+def test_a_model_that_cannot_answer_is_refused_before_anything_is_trained(text_recipe, monkeypatch, changes):
+    """Here every layer flattens its tokens, and drops one."""
+    trained, gate = [], Activation.gate_text
+    monkeypatch.setattr(LocalTrainer, "train", lambda *args: trained.append(args))
+    monkeypatch.setattr(Activation, "gate_text", lambda *args: gate(*args[:-1], args[-1].flatten(0, -2)[1:]))
+    with pytest.raises(FcitError, match=r"nothing was trained\. Asked were record 0 of .*per_device_eval_batch_size: 1"):
+        run_recipe(text_recipe(**changes))
+    assert not trained
+
+
+def test_out_of_memory_says_which_key_to_lower(text_recipe, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Activation, "gate_text", full)
+    with pytest.raises(FcitError, match="lower `per_device_eval_batch_size`"):
+        run_recipe(text_recipe())
+
+
+@pytest.fixture
+def video_recipe(qwen25_vl_model, tmp_path):
+    """Recipes on the tiny Qwen2.5-VL whose second stage has videos of two frames in its test records, behind text."""
+    folder = tiny.data(tmp_path / "data", images=True)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    for split in ("train", "test"):
+        asked = [{"instruction": f"name {color}", "output": color, "videos": []} for color in ("red", "blue")]
+        frames = [str(folder / "datasets" / f"{color}.png") for color in ("red", "green")]
+        asked += [{"instruction": "<video>which letter", "output": answer, "videos": [frames]} for answer in ("a", "b")]
+        (folder / f"film_{split}.json").write_text(json.dumps(asked * 3))
+        name = "film" if split == "train" else "film_test"
+        columns = {"prompt": "instruction", "response": "output", "videos": "videos"}
+        info[name] = {"file_name": f"film_{split}.json", "columns": columns}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    keys = {"template": "qwen2_vl", "freeze_multi_modal_projector": False, "fcit_stages": [["color"], ["film"]]}
+    keys |= {"fcit_num_rounds": 1, "fcit_eval_restricted": False, "fcit_zero_shot": False, "fcit_method": "disco_plus"}
+    return lambda **changes: tiny.recipe(qwen25_vl_model, folder, tmp_path / "out", **keys | changes)
+
+
+def test_videos_in_a_later_stage_that_own_projectors_cannot_take_are_known_before_the_first(video_recipe, monkeypatch):
+    trained = []
+    monkeypatch.setattr(LocalTrainer, "train", lambda *args: trained.append(args))
+    with pytest.raises(FcitError, match=r"nothing was trained.*of film.*a video's features.*`per_device_eval_batch_size: 1`"):
+        run_recipe(video_recipe())
+    assert not trained
+
+
+def test_one_at_a_time_videos_are_seen_through_own_projectors(video_recipe):
+    report = report_of(run_recipe(video_recipe(per_device_eval_batch_size=1)))
+    assert all(0 <= score <= 100 for score in report["accuracy"][1])
