@@ -13,7 +13,7 @@ from llamafactory.hparams.parser import _TRAIN_ARGS
 from runs import ROOT, differences, losses_of, outcome, run_recipe, trained_alone
 
 from fcit_plugin.errors import FcitError
-from fcit_plugin.recipe.theirs import LEARNED, REFUSED, SAME, TABLE, settable
+from fcit_plugin.recipe.theirs import LEARNED, REFUSED, REFUSES, SAME, TABLE, settable
 
 FIELDS = {item.name: (part, item) for part in _TRAIN_ARGS for item in settable(part)}
 ROWS = {name: row for rows in TABLE.values() for name, row in rows.items()}
@@ -68,7 +68,7 @@ def other_value(name: str) -> Any:
     return {"a": 1} if get_origin(kind) is dict or kind is dict else "something"
 
 
-@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.status == REFUSED))
+@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.test == REFUSES))
 def test_a_refused_key_is_named(text_recipe, name):
     with pytest.raises(FcitError, match=f"`{name}(: false)?` cannot be used with the fcit stages: ") as caught:
         get_train_args(text_recipe(**{name: other_value(name)}))

@@ -46,7 +46,7 @@ def refuse_keys(recipe: dict[str, Any], known: Iterable[type]) -> None:
         FcitError: There are some; the sentence names the key.
     """
     for name, row in _given(recipe, known):
-        if row.status == REFUSED:
+        if row.test == REFUSES:
             shown = f"{name}: false" if recipe.pop(name) is False else name
             refuse(f"`{shown}` cannot be used with the fcit stages: {row.words}.")
 
