@@ -176,6 +176,19 @@ def test_a_key_without_the_one_that_it_belongs_to_is_named(text_recipe, logged, 
     assert names and all(f"`{name}`" in line for name in names) and f"(it belongs to `{owner}`)" in line
 
 
+def test_what_a_site_does_not_do_is_named(text_recipe, tmp_path, logged):
+    keys = {
+        "report_to": "tensorboard",
+        "eval_dataset": "color_test,letter_test",
+        "do_eval": True,
+        "per_device_eval_batch_size": 2,
+    }
+    get_train_args(text_recipe(**keys, stage="fcit_client", fcit_state_dir=str(tmp_path), fcit_client=0))
+    (line,) = [record.message for record in logged.records if record.message.startswith("Without effect")]
+    assert all(f"`{name}`" in line for name in keys) and "(it belongs to `stage: fcit`)" in line
+    assert not any("are answered and scored" in record.message for record in logged.records)
+
+
 @pytest.mark.parametrize(("stage", "idle"), [("sft", 9), ("dpo", 2), ("kto", 5)])
 def test_a_key_of_another_local_stage_is_named(text_recipe, logged, stage, idle):
     names = [name for name in OF_PREFERENCES if name not in ("pref_loss", "dpo_label_smoothing")]

@@ -64,14 +64,20 @@ BELONG_TO = {
 }
 #: The same by the values of ``fcit_local_stage``.
 OF_STAGES = {"dpo": ("pref_*", "dpo_*", "simpo_*", "ld_alpha"), "kto": ("pref_beta", "pref_ftx", "kto_*")}
+#: Keys of what the whole loop does beside training.
+OF_LOOP = (
+    "report_to", "logging_dir", "run_name", "project", "trackio_*", "*swanlab*", "eval_dataset", "per_device_eval_batch_size",
+    "max_new_tokens", "save_total_limit",
+)  # fmt: skip
 
 
-def without_effect(recipe: Mapping[str, Any], known: Iterable[type], local_stage: str) -> dict[str, str]:
+def without_effect(recipe: Mapping[str, Any], known: Iterable[type], stage: str, local_stage: str) -> dict[str, str]:
     """The keys of a recipe that have no effect, and why.
 
     Args:
         recipe: LLaMA-Factory's keys.
         known: Its argument classes.
+        stage: The fcit stage.
         local_stage: The recipe's ``fcit_local_stage``.
     """
     found = {}
@@ -84,6 +90,8 @@ def without_effect(recipe: Mapping[str, Any], known: Iterable[type], local_stage
         stages = [stage for stage, patterns in OF_STAGES.items() if any(fnmatchcase(name, one) for one in patterns)]
         if stages and local_stage not in stages:
             found[name] = f"it belongs to `fcit_local_stage` {' or '.join(stages)}"
+        if stage != "fcit" and any(fnmatchcase(name, pattern) for pattern in OF_LOOP):
+            found[name] = "it belongs to `stage: fcit`"
     return found
 
 
