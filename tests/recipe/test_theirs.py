@@ -27,6 +27,7 @@ APART = {
     "use_dft_loss", "use_eaft_loss", "eaft_alpha", "use_llama_pro", "freeze_trainable_layers", "optim", "optim_args",
     "lr_scheduler_kwargs", "warmup_steps", "logging_strategy", "cutoff_len", "use_unsloth_gc", "max_steps",
     "image_max_pixels", "loraplus_lr_ratio", "loraplus_lr_embedding", "lora_target", "mask_history", "dataloader_drop_last",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "preprocessing_num_workers",
 }  # fmt: skip
 
 

@@ -23,7 +23,6 @@ MODEL: Rows = {
         use_fast_tokenizer=False,
         split_special_tokens=True,
         model_revision="other",
-        low_cpu_mem_usage=False,
         flash_attn="disabled",
         moe_aux_loss_coef=0.1,
         upcast_layernorm=True,
@@ -35,6 +34,7 @@ MODEL: Rows = {
         print_param_status=True,
         trust_remote_code=True,
     ),
+    **learned("tried on a CPU alone", low_cpu_mem_usage=False),
     **learned(
         "up to the model's own length; beyond, LLaMA-Factory 0.9.5 fails with transformers 5.6 and Llama's configuration",
         rope_scaling="linear",
