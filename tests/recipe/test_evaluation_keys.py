@@ -204,7 +204,7 @@ def test_the_new_trainer_is_refused_in_a_sentence(text_recipe, tmp_path, monkeyp
     monkeypatch.setenv("USE_V1", "1")
     monkeypatch.setattr(sys, "argv", ["llamafactory-cli", "train", str(recipe)])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # it is put back after the test
-    with pytest.raises(FcitError, match="USE_V1=1 starts LLaMA-Factory's new trainer.* unset USE_V1"):
+    with pytest.raises(FcitError, match=r"USE_V1=1 starts LLaMA-Factory's new trainer.* unset USE_V1"):
         llamafactory_main()
     assert sys.excepthook is not sys.__excepthook__, "what the user sees is the sentence"
 
@@ -226,7 +226,7 @@ def test_a_record_without_text_is_accepted_where_images_tell_tasks_apart(llava_r
         fcit_identity_source=source,
     )  # fmt: skip
     if source == "both":
-        with pytest.raises(FcitError, match="color.*record 0: it has no instruction"):
+        with pytest.raises(FcitError, match=r"color.*record 0: it has no instruction"):
             run_recipe(keys)
         return
     assert report_of(run_recipe(keys))["accuracy"][0][0] is not None
