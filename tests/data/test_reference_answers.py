@@ -123,5 +123,5 @@ def test_a_data_set_of_ones_own_may_have_references_too(image_data, tmp_path, lo
     write(fcit_references="captions.json")
     assert load_test("unused", "own", **keys).answers == [["a red one", "red"], ["a blue one"]]
     write()
-    with pytest.raises(ValueError, match="Record 1 of the dataset own_test has no answer"):
+    with pytest.raises(ValueError, match=r"Dataset `own_test`: own\.json, record 1: it has no answer"):
         load_test("unused", "own", **keys)

@@ -25,8 +25,8 @@ from fcit_plugin.serving.trained import TrainedRun
 #: What LLaMA-Factory would train beside LoRA on linear layers, and what the sentence names.
 OWNERLESS = {
     "LoRA on embeddings": ({"lora_target": "q_proj,embed_tokens"}, "embed_tokens.*`lora_target`"),
-    "new tokens": ({"add_tokens": "<new>"}, "`add_tokens` cannot be used"),
-    "new special tokens": ({"add_special_tokens": "<a>,<b>"}, "`add_special_tokens` cannot be used"),
+    "new tokens": ({"add_tokens": "<new>"}, "`add_tokens` makes the vocabulary larger"),
+    "new special tokens": ({"add_special_tokens": "<a>,<b>"}, "`add_special_tokens` makes the vocabulary larger"),
     "a vocabulary to resize": ({"resize_vocab": True}, "`resize_vocab`"),
     "whole modules": ({"additional_target": "lm_head"}, "`additional_target`"),
 }
@@ -38,7 +38,7 @@ def test_what_would_be_trained_and_belong_to_nobody_ends_the_run_before_it_is(te
     if case == "described tokens":
         (tmp_path / "tokens.yaml").write_text(json.dumps({"<new>": "a square"}))
         changes = {"new_special_tokens_config": str(tmp_path / "tokens.yaml"), "init_special_tokens": "desc_init"}
-        said = "`new_special_tokens_config` cannot be used"
+        said = "`new_special_tokens_config` makes the vocabulary larger"
     else:
         changes, said = OWNERLESS[case]
     with pytest.raises(FcitError, match=said):

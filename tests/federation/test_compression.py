@@ -254,8 +254,12 @@ def honest():
     return after
 
 
-#: What an int8 array is no fault of, and what is one of weights that are not there.
-_OF_WEIGHTS = ("sends int8", "moves as far as float32 goes")
+#: What an int8 array is no fault of, and what is one of weights that are not there: whole numbers hold no NaN, and what those
+#: that travel and their scales can hold of it stands in OF_COMPRESSION.
+_OF_WEIGHTS = (
+    *("sends int8", "moves as far as float32 goes"),
+    *("has NaN in its weights", "has infinity in its weights", "has infinity in the projector"),
+)
 OF_UPDATES = [fault for fault in TABLE if MessageType.TRAIN in fault.phases and fault.name not in _OF_WEIGHTS]
 KEYS = {"fcit_max_client_samples": 100, "fcit_max_update_norm": 1e4}
 
