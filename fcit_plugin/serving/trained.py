@@ -1,5 +1,6 @@
 """What a run left in its output folder, and how it gets onto a base model."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
-from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, put, read_subspace
+from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, layers_of, put, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
@@ -86,7 +87,11 @@ class TrainedRun:
             put(parameters[key], value, key)
 
     def _lora_config(self) -> LoraConfig:
-        return LoraConfig.from_peft_type(**self.source.adapter_config)
+        """Of what PEFT could be told, that which a subspace has; the layers are those that its tensors are named after."""
+        config = self.source.adapter_config
+        given = {key: config[key] for key in ("r", "lora_alpha", "lora_dropout", "use_rslora")}
+        names = "|".join(map(re.escape, layers_of(self.state.subspaces[0])))  # in a list PEFT would take ends of names
+        return LoraConfig(task_type="CAUSAL_LM", target_modules=f"(?:{names})", **given)
 
     def stacked(self, model: PreTrainedModel) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
@@ -94,6 +99,13 @@ class TrainedRun:
         Raises:
             FcitError: A subspace does not fit the base model.
         """
+        there = {name for name, _ in model.named_modules()}
+        for name in layers_of(self.state.subspaces[0]) or [""]:
+            if name not in there or not name:
+                raise FcitError(
+                    f"The subspaces in {self.folder} do not fit this base model, which has no layer `{name}`; give the base "
+                    "model that the run was made with."
+                )
         peft_model = get_peft_model(model, self._lora_config())
         assert isinstance(peft_model, PeftModel)  # the mixed ones have to be asked for
         if (experts := num_experts(self.state.subspaces[0])) is not None:

@@ -3,14 +3,16 @@
 No torch and no NumPy until something is asked for that takes them, so that a look is quick.
 """
 
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FcitError
-from ..files import read_object, require
+from ..files import SOUND_COPY, inside, read_as, read_object, require
+from ..schema import checked
+from .adapter_config import read_adapter_config
 from .checkpoints import PROGRESS
+from .forms import Manifest, ProgressForm
 from .names import ADAPTER_CONFIG, FORMAT_VERSION, MANIFEST, subspace_folder
 from .progress import Progress
 
@@ -32,7 +34,6 @@ _MANIFEST = (
 )
 #: What clients and evaluation went by before the manifest said it.
 _TURNS_BEFORE = "first"
-_ADAPTER_CONFIG = ("r", "lora_alpha", "target_modules")
 
 
 class StateFolder:
@@ -52,7 +53,7 @@ class StateFolder:
         Raises:
             FcitError: The manifest is missing or damaged, or of another format version.
         """
-        path = self.path / MANIFEST
+        path = inside(self.path, MANIFEST)
         values = read_object(path, ("format_version",), _LEFT_BY_A_RUN)
         version = values["format_version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
@@ -65,6 +66,10 @@ class StateFolder:
                 "recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
+        checked(Manifest, values, str(path), SOUND_COPY)
+        for k, entry in enumerate(values["subspaces"]):
+            if (entry["id"], entry["folder"]) != (k, subspace_folder(k)):
+                raise FcitError(f"{path} has subspace {k} as `{entry['id']}` in `{entry['folder']}`; {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
         return values
 
@@ -97,7 +102,7 @@ class StateFolder:
     @property
     def adapter_config_file(self) -> Path:
         """Where PEFT's configuration of the subspaces is; all have the same."""
-        return self.path / subspace_folder(0) / ADAPTER_CONFIG
+        return inside(self.path, f"{subspace_folder(0)}/{ADAPTER_CONFIG}")
 
     @cached_property
     def adapter_config(self) -> dict[str, Any]:
@@ -107,7 +112,7 @@ class StateFolder:
             FcitError: There is no subspace yet, or the file is missing or damaged.
         """
         self.check_trained()
-        return read_object(self.adapter_config_file, _ADAPTER_CONFIG)
+        return read_adapter_config(self.adapter_config_file)
 
     def progress(self) -> Progress:
         """How far the folder's run has come; nothing of that in a folder that ``fcit-cli join`` has made.
@@ -118,10 +123,10 @@ class StateFolder:
         Raises:
             FcitError: The file is missing or damaged.
         """
-        path = self.path / PROGRESS
+        path = inside(self.path, PROGRESS)
         if "joined" in self.manifest and not path.is_file():
             return Progress()
-        return Progress.from_dict(read_object(path, [item.name for item in fields(Progress)]))
+        return Progress.from_dict({**read_as(ProgressForm, path)})
 
     def check_trained(self) -> None:
         """Check that there is a subspace.
@@ -142,7 +147,7 @@ class StateFolder:
 
         check_files(self.path, self.manifest)
         if self.manifest["subspaces"]:
-            read_object(self.adapter_config_file, _ADAPTER_CONFIG)
+            read_adapter_config(self.adapter_config_file)
 
     def load(self) -> "ServerState":
         """The server's state.
