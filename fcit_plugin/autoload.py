@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 #: when LLaMA-Factory's is, so that ``import torch`` alone stays cheap.
 SEAMS = {
     "llamafactory.launcher": "fcit_plugin.seams.launcher",
+    "llamafactory.v1.launcher": "fcit_plugin.seams.launcher",
     "llamafactory.hparams.parser": "fcit_plugin.seams.parser",
     "llamafactory.train.sft.workflow": "fcit_plugin.seams.workflow",
     "llamafactory.train.dpo.workflow": "fcit_plugin.seams.workflow",

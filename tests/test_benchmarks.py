@@ -24,6 +24,7 @@ RUNS = {
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
     "round_overhead": r"beyond training steps: [\d.]+ % of a round",
+    "turns": r"rule +one turn[\s\S]*\n +auto +100\.0 [\s\S]*\n +first, 0\.6 ",
     "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
 #: Those that train clients or start processes, which takes half a minute and more.

@@ -81,8 +81,10 @@ class Activation:
 
     def remove(self) -> None:
         """Take off what it has hung on modules that stay when its adapter is deleted."""
-        for hook in (*self.hooks, *([self.projectors] if self.projectors is not None else [])):
+        for hook in self.hooks:
             hook.remove()
+        if self.projectors is not None:
+            self.projectors.remove()
 
     def set(self, weights: torch.Tensor, expands: bool = False, image_tokens: Sequence[int] | None = None) -> None:
         """Use these weights in this thread.
@@ -91,7 +93,8 @@ class Activation:
             weights: [batch, K], one row per sample.
             expands: Whether the batch may hold each sample several times in a row, as generation with beams or with
                 several returned sequences has it.
-            image_tokens: How many each sample has, for subspaces with projectors of their own; None for text alone.
+            image_tokens: How many each sample has, for a projector with a LoRA on it and for subspaces with projectors of their
+                own; None for text alone, and where they cannot be counted.
 
         Raises:
             FcitError: The number of columns is not K.
@@ -160,8 +163,8 @@ class Activation:
         times, rest = divmod(batch, len(gate))  # a batch that was expanded has each sample several times in a row
         if not fits or rest or not times or (times > 1 and not self._own.expands):
             raise self._unknown(middle)
-        parts = middle.unflatten(0, (len(gate), -1))
-        return (parts * gate.view(len(gate), *[1] * (parts.dim() - 2), -1)).view_as(middle)
+        parts = middle.reshape(len(gate), -1, middle.shape[-1])
+        return (parts * gate.unsqueeze(1)).view_as(middle)
 
     def gate_images(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], middle: torch.Tensor) -> torch.Tensor:
         """Forward hook of Acat outside of the decoder, where a row is one of an image's features: scale the middle.
@@ -214,26 +217,23 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
         divide(model, STACKED, experts)
     _fill(model, subspaces)
     activation = Activation(len(subspaces), config.r)
-    decoder = _decoder(model)
-    if decoder is not None:
+    base = model.get_base_model()
+    text = {name for name, _ in model.named_modules()}
+    if isinstance(base, PreTrainedModel):
+        decoder: nn.Module = base.get_decoder()  # type: ignore[no-untyped-call]
+        seen = {*decoder.modules(), base.get_output_embeddings()}  # type: ignore[no-untyped-call]
+        text = {name for name, module in model.named_modules() if module in seen}
         activation.hooks.append(decoder.register_forward_pre_hook(activation.sees_tokens, with_kwargs=True))
-    text = None if decoder is None else {*decoder.modules(), model.get_base_model().get_output_embeddings()}
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and STACKED in module.lora_A:
             factor = module.lora_A[STACKED]
             if not isinstance(factor, nn.Linear):
                 raise FcitError(f"{name} is no linear layer, and a subspace cannot act on it; take it out of `lora_target`.")
-            factor.register_forward_hook(activation.gate_text if text is None or module in text else activation.gate_images)
+            factor.register_forward_hook(activation.gate_text if name in text else activation.gate_images)
     model.set_adapter(STACKED)
     if projectors:
-        activation.projectors = OwnProjectors(model.get_base_model(), projectors, activation.of_image_tokens)
+        activation.projectors = OwnProjectors(base, projectors, activation.of_image_tokens)
     return activation
-
-
-def _decoder(model: PeftModel) -> nn.Module | None:
-    """The part of a model that sees the tokens of the text; None if it is no model of transformers."""
-    base = model.get_base_model()
-    return base.get_decoder() if isinstance(base, PreTrainedModel) else None
 
 
 def _fill(model: PeftModel, subspaces: Sequence[Tensors]) -> None:

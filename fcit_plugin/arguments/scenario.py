@@ -34,6 +34,9 @@ class ScenarioArguments:
         "Root of the FCIT benchmark (instructions/ and datasets/), or `hub`: instructions from the Hugging Face hub. "
         "Default: the environment variable FCIT_DATA_DIR, else the embedded FCIT-mini.",
     )
+    fcit_strict_records: bool = option(
+        False, "Refuse records that LLaMA-Factory leaves out with a warning; else they are left out, and counted."
+    )
     fcit_num_clients: int = option(50, "Number of clients.")
     fcit_clients_per_round: int = option(5, "Number of clients sampled in each round.")
     fcit_num_rounds: int = option(10, "Number of rounds in each stage.")

@@ -53,6 +53,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     """
     from ..arguments import FcitArguments, check_names
     from ..data.catalogue import Catalogue
+    from ..data.forms import USES
     from ..data.raw_files import TrainFiles
     from ..recipe.partition_options import partition_options
     from ..scenario import Partition, get_scenario
@@ -67,8 +68,9 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         earlier = StateFolder(Path(others["adapter_name_or_path"]))
         scenario = earlier.finished_scenario().followed_by(scenario)
     catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir, held_out=others["val_size"])
-    catalogue.check(scenario.datasets_to_train(), with_test=False)
-    source = TrainFiles(catalogue, others["max_samples"], others["seed"])
+    catalogue.check(scenario.datasets_to_train(), with_test=False, local_stage=args.fcit_local_stage)
+    use, strict = USES[args.fcit_local_stage], args.fcit_strict_records
+    source = TrainFiles(catalogue, others["max_samples"], others["seed"], use, strict)
     return Partition(scenario, source, partition_options(args), others["seed"])
 
 

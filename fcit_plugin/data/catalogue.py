@@ -231,11 +231,26 @@ class Catalogue:
     def _check_entry(self, name: str, local_stage: str) -> None:
         entry = self.entry(name)
         _check_formatting(name, entry.get("formatting", "alpaca"))
+        _check_names(name, entry)
         if "file_name" in entry:
             check_file(name, entry, self.root(name), self.is_users(name))
         elif not any(key in entry for key in ELSEWHERE):
             raise FcitError(f"The dataset {name} has no `file_name` in dataset_info.json; add it.")
         _check_kind(name, entry, local_stage)
+
+
+def _check_names(name: str, entry: dict[str, Any]) -> None:
+    """Refuse columns and tags that are no names.
+
+    Raises:
+        FcitError: The sentence names the dataset.
+    """
+    for key in ("columns", "tags"):
+        given = entry.get(key, {})
+        if not isinstance(given, dict) or not all(isinstance(value, str | None) for value in given.values()):
+            raise FcitError(f"`{key}` of the dataset {name} in dataset_info.json must be an object with names; fix it.")
+    if not isinstance(entry.get("file_name", ""), str):
+        raise FcitError(f"`file_name` of the dataset {name} in dataset_info.json is no text; fix it.")
 
 
 def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[str, str]:

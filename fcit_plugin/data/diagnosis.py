@@ -1,106 +1,350 @@
-"""Why a dataset cannot be used: looked for once LLaMA-Factory has failed to read it, so that good data cost nothing."""
+"""Why a dataset cannot be used: looked for once LLaMA-Factory has failed to read it, so that good data cost nothing.
+
+What is looked at may hold anything. So each look is told apart by what it may raise, and what none of them explains is said
+in the words of the library that has failed.
+"""
 
 import contextlib
+import io
+import json
 import os
-from collections.abc import Iterable, Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from PIL import Image
 
 from ..errors import FcitError, one_line, root_cause
-from ..fcit_benchmark.records import IMAGE, BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
+from ..fcit_benchmark.records import Defect, json_kind
+from ..files import parse_json
 from .catalogue import Catalogue
 from .converter import image_path
+from .forms import Form, Use, images_of, judge
+from .raw_records import files_of, plain_records, read_raw
 
-#: What LLaMA-Factory, datasets, Arrow, Pillow and our converter raise over a malformed file, record or image.
-_FAILURES = (
-    *(DatasetsError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
-    *(SyntaxError, Image.DecompressionBombError),
+#: What Pillow raises over bytes that are no image, or not all of one.
+_NO_IMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError),
+    *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+#: What LLaMA-Factory, datasets, Arrow, pandas, Pillow and our converter raise over a malformed file, record or image.
+_FAILURES = (DatasetsError, pa.ArrowException, RecursionError, *_NO_IMAGE)
+#: Those of them that are raised over what a user has written; the others may be a programmer's.
+_USERS = (DatasetsError, pa.ArrowException, OSError, ValueError)
+
+_BOM = b"\xef\xbb\xbf"
+#: Characters of a foreign message that are shown.
+_SHOWN = 300
+_MEND = "fix the record or take it out"
 
 
-@contextlib.contextmanager
-def diagnosed(name: str, catalogue: Catalogue, rows: Dataset | None = None) -> Iterator[None]:
-    """Within the block a dataset is read or tokenized; if that fails, the file and record that it fails on are named.
+def refusal(name: str, catalogue: Catalogue, index: int, problem: str, kind: str = "record") -> FcitError:
+    """The sentence about one record.
 
     Args:
         name: The dataset.
         catalogue: Has it.
-        rows: The records as LLaMA-Factory has read them, where the block tokenizes: their images are looked at.
+        index: Of the record, from 0, as LLaMA-Factory has read it.
+        problem: What is wrong with it.
+        kind: See :class:`Defect`.
+    """
+    file, record = place_of(catalogue, name, index)
+    return FcitError(f"Dataset `{name}`: {Defect(kind, file, record, problem)}")
+
+
+def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
+    """The file that a record stands in, and its index there, from 0."""
+    entry = catalogue.entry(name)
+    source = next((str(entry[key]) for key in entry if key.endswith(("_url", "file_name"))), name)
+    try:
+        files = files_of(catalogue, name)
+        for file in files if len(files) > 1 else ():
+            count = len(read_raw([file], entry.get("split")))
+            if index < count:
+                return _relative(file, catalogue, name), index
+            index -= count
+        return _relative(files[0], catalogue, name) if len(files) == 1 else source, index
+    except _FAILURES:  # it was read from somewhere else, or is gone by now: what its entry says is all there is
+        return source, index
+
+
+def reason_left_out(name: str, catalogue: Catalogue, use: Use, index: int) -> str:
+    """Why LLaMA-Factory leaves a record out, in words."""
+    entry = catalogue.entry(name)
+    try:
+        rows = read_raw(files_of(catalogue, name), entry.get("split"))
+        (record,) = plain_records(rows.select([index]))
+    except _FAILURES:  # it was read from somewhere else
+        record = None
+    return judge(record, Form.of(entry), use).left_out or "LLaMA-Factory finds it invalid"
+
+
+def _relative(file: Path, catalogue: Catalogue, name: str) -> str:
+    return os.path.relpath(file, catalogue.root(name))
+
+
+@contextlib.contextmanager
+def diagnosed(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None = None) -> Iterator[None]:
+    """Within the block a dataset is read; if that fails, the file and record that it fails on are named.
+
+    Args:
+        name: The dataset.
+        catalogue: Has it.
+        use: What its records are for.
+        trial: Does with one record what is done within the block, and fails as it does.
 
     Raises:
-        FcitError: What is wrong, in one sentence. An error that no file or record explains goes on as it is, for it
-            may be a programmer's.
+        FcitError: What is wrong, in one sentence. An error that no file or record explains goes on as it is if it may be a
+            programmer's.
     """
     try:
         yield
     except _FAILURES as error:
-        defect = _file_defect(name, catalogue) or (_image_defect(rows) if rows is not None else None)
-        if defect is not None:
-            raise FcitError(f"Dataset `{name}`: {defect}") from error
-        if not isinstance(error, (DatasetsError, OSError, ValueError)) or name in str(error):
-            raise
-        reason = one_line(root_cause(error)).rstrip(".")
-        raise FcitError(
-            f"The dataset `{name}` cannot be used ({reason}); fix its file or its entry in dataset_info.json."
-        ) from error
+        sentence = _about_files(name, catalogue, use, trial)
+        _tell(name, error, sentence)
 
 
-def _file_defect(name: str, catalogue: Catalogue) -> str | None:
-    """What is wrong with the dataset's JSON file, or with the first record that something is wrong with."""
-    entry = catalogue.entry(name)
-    file = entry.get("file_name", "")
-    if not file.endswith(".json"):
-        return None
+@contextlib.contextmanager
+def diagnosed_rows(
+    name: str, catalogue: Catalogue, rows: Dataset, kept: Sequence[int], trial: Callable[[Any], object]
+) -> Iterator[None]:
+    """Within the block records in the standard form are tokenized; if that fails, the one that it fails on is named.
+
+    Args:
+        name: The dataset.
+        catalogue: Has it.
+        rows: The records.
+        kept: Which ones of the dataset they are.
+        trial: Tokenizes one.
+
+    Raises:
+        FcitError: See :func:`diagnosed`.
+    """
     try:
-        records = read_records(catalogue.root(name), file)
-    except BrokenFile as error:
-        return str(error.defect("write it again"))
-    if entry.get("formatting") != "fcit":
-        return None
-    folder = catalogue.media_root(name)
-    for i, record in enumerate(records):
-        for kind, problem in _faults(record, entry, folder):
-            return str(Defect(kind, file, i, problem))
-    return None
+        yield
+    except _FAILURES as error:
+        sentence = None
+        found = _first(_image_problems(rows)) or _tried(rows, trial)
+        if found is not None:
+            sentence = str(refusal(name, catalogue, kept[found[0]], found[1]))
+        _tell(name, error, sentence)
 
 
-def _faults(record: Any, entry: dict[str, Any], folder: str | None) -> Iterable[tuple[str, str]]:
-    """Kind and problem of what keeps a record from being read; columns may have names of the user's own."""
-    columns = entry.get("columns", {})
-    turns, image = columns.get("messages"), columns.get("images")
-    if not isinstance(record, dict):
-        yield from faults_of_train(record)
-        return
-    if turns:
-        found = faults_of_train({**record, "conversations": record.get(turns)})
-    else:
-        named = {"text": record.get(columns.get("prompt")), "answer": record.get(columns.get("response"))}
-        found = faults_of_test({**record, **named}, with_answer="fcit_references" not in entry)
-    yield from (fault for fault in found if fault[0] not in ("no image", "no question_id"))
-    given = record.get(image) if image else None
-    if given is not None and not isinstance(given, str):
-        yield "image", f"its `{image}` is a JSON {json_kind(given)} and not the path of one image"
-    elif given:
-        assert folder is not None  # LLaMA-Factory fills `media_dir` in
+def _tell(name: str, error: BaseException, sentence: str | None) -> None:
+    if sentence is not None:
+        raise FcitError(sentence) from error
+    if isinstance(error, FcitError) and f"`{name}`" in str(error):
+        raise error
+    if not isinstance(error, _USERS):
+        raise error
+    reason = one_line(root_cause(error)).rstrip(".")[:_SHOWN]
+    raise FcitError(
+        f"The dataset `{name}` cannot be used ({reason}); fix its file or its entry in dataset_info.json."
+    ) from error
+
+
+def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None) -> str | None:
+    """The sentence about the first file, or the first record, that something is wrong with."""
+    try:
+        files = files_of(catalogue, name)
+    except FcitError as error:
+        return str(error)
+    entry = catalogue.entry(name)
+    form, folder = Form.of(entry), catalogue.media_root(name)
+    for file in files:
+        place = _relative(file, catalogue, name)
         try:
-            image_path(folder, given)
-        except ValueError as error:
-            yield "image", str(error)
-    elif IMAGE in str(record.get(turns or columns.get("prompt"))):
-        yield "image tags", f"its text has the tag {IMAGE}, but it names no image"
-
-
-def _image_defect(rows: Dataset) -> str | None:
-    """The first image that cannot be decoded."""
-    for i, images in enumerate(rows["_images"]):
-        for path in images or []:
-            try:
-                with Image.open(path) as opened:
-                    opened.load()
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                problem = "has no bytes" if not os.path.getsize(path) else f"cannot be read ({one_line(error)})"
-                return f"the image {path} of record {i} {problem}; replace it or take the record out."
+            rows = read_raw([file], entry.get("split"))
+        except _FAILURES as error:
+            kind, record, problem, remedy = _about_file(file, form, use, error)
+            return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
+        found = (
+            _first(enumerate(judge(record, form, use).broken for record in plain_records(rows)))
+            or _first(enumerate(_media_problem(record, form, folder) for record in plain_records(rows)))
+            or (_tried(rows, trial) if trial is not None else None)
+        )
+        if found is not None:
+            return f"Dataset `{name}`: {Defect('record', place, *found)}"
     return None
+
+
+def _first(problems: Iterator[tuple[int, str | None]]) -> tuple[int, str] | None:
+    return next(((i, problem) for i, problem in problems if problem is not None), None)
+
+
+def _tried(rows: Dataset, trial: Callable[[Any], object]) -> tuple[int, str] | None:
+    """The first record that a trial fails on, and its words; None if all do, for then it is none of a record's faults."""
+    failed, passed = None, False
+    with contextlib.redirect_stdout(io.StringIO()):
+        for i in range(len(rows)):
+            try:
+                trial(rows[i])
+                passed = True
+            except _FAILURES as error:
+                if failed is None:
+                    failed = i, f"LLaMA-Factory cannot take it ({type(error).__name__}: {one_line(error)[:_SHOWN]})"
+            if failed is not None and passed:
+                return failed
+    return failed if len(rows) == 1 else None
+
+
+def _media_problem(record: Mapping[str, Any], form: Form, folder: str | None) -> str | None:
+    """What is wrong with the images that a record names."""
+    name, images = form.column("images"), images_of(record, form)
+    if form.formatting == "fcit":
+        given = record.get(name) if name else None
+        if given and not isinstance(given, str):
+            return f"its `{name}` is a JSON {json_kind(given)} and not the path of one image"
+        try:
+            return image_path(folder or "", given) and None if given else None
+        except (FcitError, ValueError) as error:  # a path with a zero byte is none
+            return str(error)
+    for image in images:
+        if isinstance(image, str) and not image.strip():
+            return f"an image of its `{name}` has an empty name"
+        path = os.path.join(folder or "", image) if isinstance(image, str) else image
+        problem = image_problem(path if not isinstance(path, str) or is_file(path) else image)
+        if problem is not None:
+            return problem
+    return None
+
+
+def image_problem(image: Any) -> str | None:
+    """What is wrong with an image as LLaMA-Factory takes it: the name of a file, bytes, or either in a dict."""
+    inside = isinstance(image, Mapping) and image.get("bytes") is not None
+    given = (image["bytes"] if inside else image.get("path")) if isinstance(image, Mapping) else image
+    if isinstance(given, Image.Image):
+        return None
+    if isinstance(given, str):
+        what = f"its image {given[:_SHOWN]}"
+        if not is_file(given):
+            return f"{what} does not exist (`media_dir` is the folder of images)"
+        empty, source = os.path.getsize(given) == 0, given
+    elif isinstance(given, bytes):
+        what, empty, source = "an image of it, given as bytes,", not given, io.BytesIO(given)
+    else:
+        return f"an image of it is {'empty' if given is None else f'a {json_kind(given)}'} and neither a file nor bytes"
+    try:
+        with Image.open(source) as opened:
+            opened.load()
+    except _NO_IMAGE as error:
+        return f"{what} has no bytes" if empty else f"{what} cannot be read ({one_line(error)[:_SHOWN]})"
+    return None
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file; no name is too strange to ask for."""
+    try:
+        return os.path.isfile(path)
+    except ValueError:  # a zero byte in it
+        return False
+
+
+def _image_problems(rows: Dataset) -> Iterator[tuple[int, str | None]]:
+    if "_images" not in rows.column_names:
+        return
+    for i, row in enumerate(plain_records(rows, ["_images"])):
+        yield i, next(filter(None, map(image_problem, row["_images"] or [])), None)
+
+
+def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple[str, int | None, str, str]:
+    """Kind, record, problem and remedy of a file that cannot be read."""
+    again = "write it again"
+    try:
+        content = file.read_bytes()
+    except OSError as unreadable:
+        return "file", None, f"it cannot be read ({unreadable.strerror})", "check that file"
+    if not content.strip():
+        return "empty file", None, "the file is empty", again
+    if file.suffix in (".json", ".jsonl"):
+        found = _about_json(content, form, use)
+        if found is not None:
+            return found
+    reason = one_line(root_cause(error)).rstrip(".")[:_SHOWN]
+    if "corresponds to no data" in reason or "SchemaInferenceError" in type(root_cause(error)).__name__:
+        return "empty file", None, "it has no records", again
+    return "file", None, f"it cannot be read ({reason})", again
+
+
+def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, str, str] | None:
+    again = "write it again"
+    if content.startswith(_BOM):
+        return "BOM", None, "it begins with a byte order mark (BOM)", "save it as UTF-8 without one"
+    try:
+        records = _parsed(content)
+    except UnicodeDecodeError as error:
+        return "invalid JSON", None, f"it is not UTF-8 text at byte {error.start}", again
+    except json.JSONDecodeError as error:
+        cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
+        fault = "it is cut off" if cut_off else f"it is not JSON ({error.msg})"
+        where = f"at line {error.lineno}, column {error.colno} (character {error.pos})"
+        return "invalid JSON", None, f"{fault} {where}", again
+    except RecursionError:
+        return "invalid JSON", None, "it is nested too deeply", again
+    if not isinstance(records, list):
+        return "invalid JSON", None, f"it holds a JSON {json_kind(records)} and no list of records", again
+    if not records:
+        return "empty file", None, "it has no records", again
+    names = dict.fromkeys(key for record in records if isinstance(record, dict) for key in record)
+    for i, record in enumerate(records):
+        whole = {**dict.fromkeys(names), **record} if isinstance(record, dict) else record
+        broken = judge(whole, form, use).broken
+        if broken is not None:
+            return "record", i, broken, _MEND
+    kinds: dict[tuple[str, ...], tuple[str, int]] = {}
+    for i, record in enumerate(records):
+        for path, kind in _kinds(record):
+            first, where = kinds.setdefault(path, (kind, i))
+            if first != kind:
+                problem = f"its {_spoken(path)} is a {kind}, and in record {where} it is a {first}"
+                return "record", i, problem, "make them all one kind"
+    return None
+
+
+def _parsed(content: bytes) -> Any:
+    """The records of a JSON file: a list, or one object a line.
+
+    Raises:
+        json.JSONDecodeError: It is neither; the position is that in the file.
+    """
+    try:
+        return parse_json(content)
+    except json.JSONDecodeError as error:
+        text = content.decode()
+        if "Extra data" not in error.msg:
+            raise
+        records, position = [], 0
+        for line in text.split("\n"):  # and at none of the other ends of a line, which may stand in a text
+            if line.strip():
+                try:
+                    records.append(json.loads(line))
+                except json.JSONDecodeError as inner:
+                    raise json.JSONDecodeError(inner.msg, text, position + inner.pos) from error
+            position += len(line) + 1
+        return records
+
+
+def _kinds(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What a value and the values in it are, by where they stand; nothing about what is null.
+
+    Not by recursion: a record may be nested as deeply as its writer likes.
+    """
+    left = [(path, value)]
+    while left:
+        path, value = left.pop()
+        if value is None:
+            continue
+        yield path, json_kind(value)
+        if isinstance(value, dict):
+            left += [((*path, key), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            left += [((*path, "[]"), one) for one in value]
+
+
+def _spoken(path: tuple[str, ...]) -> str:
+    return f"`{'.'.join(path).replace('.[]', '[]')}`" if path else "value"

@@ -19,7 +19,7 @@ from datasets import (
     enable_progress_bars,
 )
 from llamafactory.data import get_template_and_fix_tokenizer
-from llamafactory.data.loader import _get_preprocessed_dataset
+from llamafactory.data.loader import _get_dataset_processor, _get_preprocessed_dataset
 from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
@@ -33,11 +33,12 @@ from ..knowledge.turns import Turns
 from .answers import ASSISTANT, AnswerTexts, message_of
 from .catalogue import TEST, Catalogue
 from .converter import RECORD
-from .diagnosis import diagnosed
+from .diagnosis import diagnosed_rows, place_of
+from .forms import Use
 from .instructions import user_turns
 from .pixels import PixelReader
 from .raw_files import TrainFiles
-from .reading import aligned_records
+from .reading import refuse_empty, refuse_tags, used_records
 
 logger = logging.get_logger(__name__)
 
@@ -56,6 +57,8 @@ class Split:
         instructions: What the user of each record says, turn by turn, without media tags.
         answers: What each record's answer is compared with: a text, several texts, or four numbers (x1, y1, x2, y2).
         roles: Of each record's answer: an assistant's text or a tool call.
+        kept: The index of each record among all of the dataset.
+        left_out: How many records are not used, as LLaMA-Factory does not use them.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Split:
     instructions: list[Turns]
     answers: list[Answer]
     roles: list[str]
+    kept: Sequence[int] = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -78,7 +83,8 @@ class Split:
         if count is None or count >= len(self):
             return self
         rows, features = (part.select(range(count)) for part in (self.rows, self.features))
-        return Split(self.name, rows, features, self.instructions[:count], self.answers[:count], self.roles[:count])
+        first = self.instructions[:count], self.answers[:count], self.roles[:count], self.kept[:count]
+        return Split(self.name, rows, features, *first, self.left_out)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -100,6 +106,7 @@ class Pipeline:
         catalogue: The datasets.
         processing: LLaMA-Factory's name for its form of the training records: sft, rm (pairs) or kto.
         needs_text: Whether a record without an instruction is refused.
+        strict: Records that LLaMA-Factory leaves out are refused (``fcit_strict_records``).
     """
 
     def __init__(
@@ -109,12 +116,14 @@ class Pipeline:
         training_args,
         tokenizer_module: dict[str, Any],
         catalogue: Catalogue,
-        processing: str = "sft",
+        processing: Use = "sft",
         needs_text: bool = True,
+        strict: bool = False,
     ) -> None:
         self.catalogue = catalogue
         self.processing = processing
         self.needs_text = needs_text
+        self.strict = strict
         self.model_args = model_args
         self.data_args = data_args
         self.training_args = training_args
@@ -124,7 +133,7 @@ class Pipeline:
         self.answer_texts = AnswerTexts(self.tokenizer, self.template)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
         self._splits: dict[str, Split] = {}
-        self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed)
+        self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed, processing)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
@@ -178,13 +187,12 @@ class Pipeline:
         Raises:
             FcitError: The dataset is not in a file, has no such column, or LLaMA-Factory reads other records there.
         """
-        values = self._files.column(dataset, name)
-        if len(values) != self.count(dataset):
-            raise FcitError(
-                f"The dataset {dataset} has {len(values)} records in its file and {self.count(dataset)} in LLaMA-Factory; its"
-                f" column {name!r} cannot be told apart. Keep it in one JSON file."
-            )
-        return values
+        values, split = self._files.raw_column(dataset, name), self.train(dataset)
+        return [values[index] for index in split.kept]
+
+    def left_out(self) -> dict[str, int]:
+        """How many records of each dataset that was read are not used, by its name; without those that lack none."""
+        return {name: split.left_out for name, split in self._splits.items() if split.left_out}
 
     def _split(self, name: str, generate: bool) -> Split:
         if name not in self._splits:
@@ -192,28 +200,43 @@ class Pipeline:
         return self._splits[name]
 
     def _load(self, name: str, generate: bool) -> Split:
-        processing = "sft" if generate else self.processing
-        with diagnosed(name, self.catalogue), self.training_args.main_process_first(desc="load dataset"):
-            aligned = aligned_records(self.catalogue, name, self.model_args, self.data_args, self.training_args)
-            instructions = _instructions(aligned)
+        processing: Use = "sft" if generate else self.processing
+        use: Use = "test" if generate else processing
+        parts = self.model_args, self.data_args, self.training_args
+        with self.training_args.main_process_first(desc="load dataset"):
+            used = used_records(self.catalogue, name, use, *parts, strict=self.strict)
+        aligned, kept = used.rows, used.kept
+        instructions = _instructions(aligned)
         if self.needs_text:
-            _refuse_empty(name, "instruction", [turns[0] for turns in instructions])
+            refuse_empty(name, self.catalogue, kept, "instruction", [turns[0] for turns in instructions])
         messages = [message_of(response) for response in aligned["_response"]]
         answers = self._references(name, aligned) if generate else None
         if answers is None:
-            _refuse_empty(name, "answer", [message["content"] for message in messages])
-        rows = self._rows(aligned)
-        with diagnosed(name, self.catalogue, rows), self.training_args.main_process_first(desc="pre-process dataset"):
+            refuse_empty(name, self.catalogue, kept, "answer", [message["content"] for message in messages])
+        if self.template.mm_plugin.image_token is not None:
+            refuse_tags(name, self.catalogue, kept, aligned)
+        rows, kept_rows = self._rows(aligned, kept)
+
+        def tokenize(row: dict[str, Any]) -> Any:
+            module = self.tokenizer_module
+            maker = _get_dataset_processor(self.data_args, processing, self.template, **module, do_generate=generate)
+            return maker.preprocess_dataset({key: [value] for key, value in row.items()})
+
+        with (
+            diagnosed_rows(name, self.catalogue, rows, kept_rows, tokenize),
+            self.training_args.main_process_first(desc="pre-process dataset"),
+        ):
             features = self._tokenized(rows, processing, generate, packing=False)
         if len(features) != len(rows):
             raise FcitError(
                 f"LLaMA-Factory dropped {len(rows) - len(features)} records of the dataset {name} as invalid "
                 "(see its warnings above); fix the file."
             )
-        self._refuse_cut_images(name, rows, features)
+        self._refuse_cut_images(name, kept_rows, rows, features)
         if answers is None:
             answers = [self.answer_texts.expected(message) for message in messages]
-        return Split(name, aligned, features, instructions, answers, [message["role"] for message in messages])
+        roles = [message["role"] for message in messages]
+        return Split(name, aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
 
     def _tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
@@ -249,7 +272,7 @@ class Pipeline:
         batches = [lengths[i : i + at_once] for i in range(0, len(lengths), at_once)]
         return sum(len(greedy_knapsack(batch, self.data_args.cutoff_len)) for batch in batches)
 
-    def _refuse_cut_images(self, name: str, rows: Dataset, features: Dataset) -> None:
+    def _refuse_cut_images(self, name: str, kept: Sequence[int], rows: Dataset, features: Dataset) -> None:
         """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
 
         Raises:
@@ -268,14 +291,15 @@ class Pipeline:
             )
             whole = sum(message["content"].count(plugin.image_token) for message in messages)
             if features[i][ids].count(token) < whole:
+                file, record = place_of(self.catalogue, name, kept[i])
                 raise FcitError(
-                    f"`cutoff_len: {cutoff}` cuts record {i} of the dataset {name} within its image, which takes {whole} "
-                    "tokens; raise it."
+                    f"`cutoff_len: {cutoff}` cuts record {record} of the dataset `{name}` ({file}) within its image, which "
+                    f"takes {whole} tokens; raise it."
                 )
 
-    def _rows(self, aligned: Dataset) -> Dataset:
-        """The records to tokenize."""
-        return aligned
+    def _rows(self, aligned: Dataset, kept: Sequence[int]) -> tuple[Dataset, Sequence[int]]:
+        """The records to tokenize, and their indices among all of the dataset."""
+        return aligned, kept
 
     def _references(self, name: str, aligned: Dataset) -> list[Answer] | None:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
@@ -364,16 +388,10 @@ def quiet_datasets() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _refuse_empty(name: str, what: str, texts: list[str]) -> None:
-    empty = [i for i, text in enumerate(texts) if not text.strip()]
-    if empty:
-        raise FcitError(f"Record {empty[0]} of the dataset {name} has no {what}; fix the file or drop the record.")
-
-
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
-    aligned = aligned_records(catalogue, name, model_args, data_args, reading)
+    aligned = used_records(catalogue, name, "sft", model_args, data_args, reading).rows
     return _instructions(aligned), list(aligned["_images"])
 
 

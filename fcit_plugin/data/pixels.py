@@ -51,18 +51,19 @@ class LazyPixels(Sequence[torch.Tensor | None]):
         return self.read(images) if images else None
 
 
-def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], source: str) -> None:
+def refuse_without_image(name: str, images: Sequence[Sequence[Any] | None], source: str, kept: Sequence[int]) -> None:
     """Refuse training records whose identity token nothing could be made of.
 
     Args:
         name: The dataset.
         images: For each record its images.
         source: The ``fcit_identity_source`` that wants them.
+        kept: The index of each record among all of the dataset.
 
     Raises:
         FcitError: The sentence names the dataset and the first record.
     """
-    for record, given in enumerate(images):
+    for record, given in zip(kept, images, strict=True):
         if not given:
             raise FcitError(
                 f"`fcit_identity_source: {source}` needs an image in every training record, and record {record} of the dataset "

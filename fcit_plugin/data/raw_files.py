@@ -3,100 +3,126 @@
 LLaMA-Factory's aligned records lose the columns that it does not know; here they are all there, in the same order.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
+from datasets import Dataset
+
 from ..errors import FcitError
-from ..files import read_json, read_json_lines
-from .catalogue import ELSEWHERE, Catalogue
-
-#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its file.
-_NOT_THE_FILES = (*ELSEWHERE, "num_samples")
-
-#: Files that the package ``datasets`` reads for us, by their ending; LLaMA-Factory reads them with it too.
-_TABLES = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+from .catalogue import Catalogue
+from .diagnosis import diagnosed, place_of, refusal
+from .forms import Form, Use, judge
+from .left_out import LeftOut
+from .raw_records import files_of, plain_records, read_raw
 
 
 class TrainFiles:
     """Implements :class:`fcit_plugin.scenario.Source` on the files that ``dataset_info.json`` names.
 
+    It has the records that a run trains on: those that LLaMA-Factory leaves out are not among them.
+
     Args:
         catalogue: The recipe's datasets.
         max_samples: The recipe's ``max_samples``: LLaMA-Factory takes the first ones.
         seed: The recipe's seed.
+        use: What the records are for.
+        strict: A record that LLaMA-Factory leaves out is refused (``fcit_strict_records``).
     """
 
-    def __init__(self, catalogue: Catalogue, max_samples: int | None = None, seed: int = 42) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        max_samples: int | None = None,
+        seed: int = 42,
+        use: Use = "sft",
+        strict: bool = False,
+    ) -> None:
         self.catalogue = catalogue
         self.max_samples = max_samples
         self.seed = seed
-        self._last: tuple[str, Sequence[dict[str, Any]]] = ("", ())
-        self._names: dict[tuple[str, str], list[Any]] = {}
+        self.use = use
+        self.strict = strict
+        self._files: dict[str, _File] = {}
 
     def count(self, dataset: str) -> int:
         """See :class:`fcit_plugin.scenario.Source`."""
-        return len(self._records(dataset))
+        return len(self._file(dataset).answers)
 
     def labels(self, dataset: str) -> list[str]:
-        """See :class:`fcit_plugin.scenario.Source`: the last answer of each record, as LLaMA-Factory finds it."""
-        entry = self.catalogue.entry(dataset)
-        columns = entry.get("columns", {"response": "output", "messages": "conversations"})
-        if entry.get("formatting", "alpaca") == "alpaca":
-            return self.column(dataset, columns.get("response"))
-        content = entry.get("tags", {"content_tag": "value"}).get("content_tag")
-        return [turns[-1][content] for turns in self.column(dataset, columns.get("messages"))]
+        """See :class:`fcit_plugin.scenario.Source`: the answer of each record, as LLaMA-Factory finds it."""
+        return [*self._file(dataset).answers.values()]
 
     def column(self, dataset: str, name: str) -> list[Any]:
         """See :class:`fcit_plugin.scenario.Source`.
 
         Raises:
-            FcitError: The dataset is not in a file, or a record has no such column.
+            FcitError: The dataset is not in a file, or has no such column.
         """
-        if (dataset, name) in self._names:
-            return self._names[dataset, name]
-        values = []
-        for index, record in enumerate(self._records(dataset)):
-            if name not in record:
-                raise FcitError(
-                    f"Record {index} of the dataset {dataset} ({self._path(dataset)}) has no column {name!r};"
-                    f" it has {', '.join(record)}."
-                )
-            values.append(record[name])
+        values = self.raw_column(dataset, name)
+        return [values[index] for index in self._file(dataset).answers]
+
+    def raw_column(self, dataset: str, name: str) -> list[Any]:
+        """The same of all records, also of those that are left out."""
+        return self._file(dataset).column(name)
+
+    def _file(self, dataset: str) -> "_File":
+        if dataset not in self._files:
+            self._files[dataset] = _File(self, dataset)
+        return self._files[dataset]
+
+
+class _File:
+    """The records of one dataset.
+
+    Args:
+        source: Whose it is.
+        name: The dataset.
+    """
+
+    def __init__(self, source: TrainFiles, name: str) -> None:
+        self.source = source
+        self.name = name
+        self._columns: dict[str, list[Any]] = {}
+
+    @cached_property
+    def rows(self) -> Dataset:
+        """All records."""
+        source = self.source
+        files = files_of(source.catalogue, self.name)
+        with diagnosed(self.name, source.catalogue, source.use):
+            rows = read_raw(files, source.catalogue.entry(self.name).get("split"))
+        count = len(rows) if source.max_samples is None else min(source.max_samples, len(rows))
+        return rows.select(range(count))
+
+    @cached_property
+    def answers(self) -> dict[int, str]:
+        """The answer of each record that is trained on, by the record's index."""
+        source, found, left_out = self.source, dict[int, str](), dict[int, str]()
+        form = Form.of(source.catalogue.entry(self.name))
+        part = source.catalogue.rows(self.name, len(self.rows), source.seed)  # with val_size
+        numbers = range(len(self.rows)) if part is None else part.tolist()
+        for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
+            verdict = judge(record, form, source.use)
+            if verdict.broken is not None:
+                raise refusal(self.name, source.catalogue, i, verdict.broken)
+            if verdict.left_out is not None:
+                left_out[i] = verdict.left_out
+            else:
+                found[i] = verdict.answer or ""
+        LeftOut(self.name, len(numbers), left_out).tell(source.catalogue, source.strict)
+        return found
+
+    def column(self, name: str) -> list[Any]:
+        """One column of all records."""
+        if name in self._columns:
+            return self._columns[name]
+        if name not in self.rows.column_names:
+            file, record = place_of(self.source.catalogue, self.name, 0)
+            raise FcitError(
+                f"Record {record} of the dataset {self.name} ({file}) has no column {name!r};"
+                f" it has {', '.join(self.rows.column_names)}."
+            )
+        values = [record[name] for record in plain_records(self.rows, [name])]
         if all(isinstance(value, (str, int)) for value in values):  # asked for once per task; whole turns are not kept
-            self._names[dataset, name] = values
+            self._columns[name] = values
         return values
-
-    def _records(self, dataset: str) -> Sequence[dict[str, Any]]:
-        if self._last[0] != dataset:
-            self._last = (dataset, _read(self._path(dataset)))
-        records = self._last[1]
-        count = len(records) if self.max_samples is None else min(self.max_samples, len(records))
-        rows = self.catalogue.rows(dataset, count, self.seed)
-        if rows is None and count == len(records):
-            return records
-        return [records[index] for index in (range(count) if rows is None else rows.tolist())]
-
-    def _path(self, dataset: str) -> Path:
-        entry = self.catalogue.entry(dataset)
-        for key in _NOT_THE_FILES:
-            if entry.get(key) is not None:
-                raise FcitError(
-                    f"The dataset {dataset} has `{key}` in dataset_info.json: its records cannot be read one by one;"
-                    " write them to a JSON file and name it as `file_name`."
-                )
-        path = self.catalogue.root(dataset) / entry["file_name"]
-        if not path.is_file():
-            raise FcitError(f"The dataset {dataset} has no file {path}; fix `file_name`, `dataset_dir` or `fcit_data_dir`.")
-        return path
-
-
-def _read(path: Path) -> Sequence[dict[str, Any]]:
-    if path.suffix in _TABLES:
-        from datasets import load_dataset
-
-        return load_dataset(_TABLES[path.suffix], data_files=str(path), split="train")
-    records = list(read_json_lines(path).values()) if path.suffix == ".jsonl" else read_json(path)
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise FcitError(f"{path} must hold a list of records.")
-    return records

@@ -1,14 +1,126 @@
-"""A dataset's records through LLaMA-Factory's own reader, wherever its catalogue says that they are."""
+"""A dataset's records through LLaMA-Factory's own reader, wherever they are, and which of them are used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset
+from llamafactory.data.converter import get_dataset_converter
 from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 
 from .catalogue import Catalogue, find_in_benchmark
+from .diagnosis import diagnosed, reason_left_out, refusal
+from .forms import Use, leaves_out, standard_fault, tag_fault
+from .left_out import LeftOut
+from .raw_records import plain_records
+
+
+@dataclass(frozen=True)
+class UsedRecords:
+    """The records of a dataset that are used.
+
+    Attributes:
+        rows: They, in LLaMA-Factory's standard form.
+        kept: The index of each among all records of the dataset.
+        left_out: The others.
+    """
+
+    rows: Dataset
+    kept: Sequence[int]
+    left_out: LeftOut
+
+
+def used_records(
+    catalogue: Catalogue,
+    name: str,
+    use: Use,
+    model_args,
+    data_args,
+    training_args,
+    *,
+    strict: bool = False,
+) -> UsedRecords:
+    """Read a dataset, without the records that LLaMA-Factory leaves out.
+
+    Args:
+        catalogue: Has the dataset.
+        name: Its name.
+        use: What its records are for.
+        model_args: LLaMA-Factory's model arguments.
+        data_args: Its data arguments.
+        training_args: Its training arguments.
+        strict: Records that it leaves out are refused (``fcit_strict_records``).
+
+    Raises:
+        FcitError: It cannot be read, or a record is malformed; the sentence names dataset, file and record.
+    """
+
+    def convert(record: dict[str, Any]) -> Any:
+        attributes = _attributes(catalogue, name)
+        return get_dataset_converter(attributes.formatting, attributes, data_args)(record)
+
+    with diagnosed(name, catalogue, use, convert):
+        aligned = aligned_records(catalogue, name, model_args, data_args, training_args)
+        part = catalogue.rows(name, len(aligned), training_args.seed)  # with val_size
+    numbers = range(len(aligned)) if part is None else part.tolist()
+    rows = aligned if part is None else aligned.select(numbers)
+    kept, left_out = list[int](), list[int]()
+    for i, row in zip(numbers, plain_records(rows, ["_prompt", "_response", "_system", "_tools"]), strict=True):
+        if leaves_out(len(row["_prompt"]), len(row["_response"]), use):
+            left_out.append(i)
+            continue
+        fault = standard_fault(row)
+        if fault is not None:
+            raise refusal(name, catalogue, i, fault)
+        kept.append(i)
+    why = dict.fromkeys(left_out, "")
+    if left_out:
+        why[left_out[0]] = reason_left_out(name, catalogue, use, left_out[0])
+    found = LeftOut(name, len(rows), why)
+    found.tell(catalogue, strict, log=training_args.local_process_index == 0)
+    return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
+
+
+def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str, texts: Sequence[str]) -> None:
+    """Refuse records without a text that is needed.
+
+    Args:
+        name: The dataset.
+        catalogue: Has it.
+        kept: The index of each record among all of the dataset.
+        what: What the text is.
+        texts: One for each record.
+
+    Raises:
+        FcitError: The sentence names the first.
+    """
+    empty = next((i for i, text in zip(kept, texts, strict=True) if not text.strip()), None)
+    if empty is not None:
+        raise refusal(name, catalogue, empty, f"it has no {what}")
+
+
+def refuse_tags(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset) -> None:
+    """Refuse records whose image tags do not match their images: LLaMA-Factory sees it only where it tokenizes.
+
+    Args:
+        name: The dataset.
+        catalogue: Has it.
+        kept: The index of each record among all of the dataset.
+        rows: The records in the standard form.
+
+    Raises:
+        FcitError: The sentence names the first.
+    """
+    for i, row in zip(kept, plain_records(rows, ["_prompt", "_response", "_images"]), strict=True):
+        turns = row["_prompt"] + row["_response"][:1]
+        fault = tag_fault((turn["content"] for turn in turns), len(row["_images"] or ()))
+        if fault is not None:
+            raise refusal(name, catalogue, i, fault)
 
 
 def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
-    """The records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of the training or of the test.
+    """All records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of training and test together.
 
     Args:
         catalogue: Has the dataset.
@@ -17,9 +129,11 @@ def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, trai
         data_args: Its data arguments.
         training_args: Its training arguments.
     """
+    return _load_single_dataset(_attributes(catalogue, name), model_args, data_args, training_args)
+
+
+def _attributes(catalogue: Catalogue, name: str) -> Any:
     (attributes,) = get_dataset_list([name], {name: catalogue.entry(name)})
     if not catalogue.is_users(name):
         find_in_benchmark(attributes, catalogue.entry_name(name), catalogue.benchmark)
-    records = _load_single_dataset(attributes, model_args, data_args, training_args)
-    rows = catalogue.rows(name, len(records), training_args.seed)
-    return records if rows is None else records.select(rows)
+    return attributes

@@ -69,6 +69,7 @@ class LocalTrainer:
         own_datasets: A site's own datasets, in place of its part of the partition.
         base_weights: The base weights, where the server changes them.
         make_callback: Makes the callback that reports a client's steps.
+        callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class LocalTrainer:
         own_datasets: list[str],
         base_weights: BaseWeights | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -98,8 +100,10 @@ class LocalTrainer:
         self.own_datasets = own_datasets
         self.base_weights = base_weights
         self.make_callback = make_callback
+        self.callbacks = callbacks
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
+        self._means: dict[int, list[np.ndarray]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
         self._idle: dict[tuple[int | None, int, int], str | None] = {}
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
@@ -153,18 +157,32 @@ class LocalTrainer:
         return self._tokens[client, task]
 
     def _make_token(self, client: int, task: int) -> ClientToken:
-        if task not in self._embedded:
-            data = self.task(task)
-            rule = self.args.fcit_identity_turns
-            self._embedded[task] = learned_tokens(self.encoder, data.instructions, rule, lambda: self._pixels_of(data))
-        records = self.records(client, task)
-        embedded = self._embedded[task][records]
-        mean = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
+        kinds = None
+        if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
+            if task not in self._embedded:
+                self._embedded[task] = self._embed(task)
+            embedded = self._embedded[task][self.records(client, task)]
+            mean, kinds = _mean(embedded), kinds_of(embedded)
+        else:
+            mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
-        kinds = kinds_of(embedded) if self.method.reports_kinds else None
-        return ClientToken(client, mean, len(records), len(records), kinds)
+        count = len(self.records(client, task))
+        return ClientToken(client, mean, count, count, kinds)
+
+    def _mean_of(self, client: int, task: int) -> np.ndarray:
+        """The mean token of a client: those of all are taken at once, for the records' own would be gigabytes to keep."""
+        if task not in self._means:
+            embedded = self._embed(task)
+            parts = [np.arange(len(embedded))] if self.partition is None else self.partition.parts(task)
+            self._means[task] = [_mean(embedded[part]) for part in parts]
+        return self._means[task][0 if self.partition is None else client]
+
+    def _embed(self, task: int) -> np.ndarray:
+        """The tokens of a task's records, float32 [n, D]."""
+        data = self.task(task)
+        return learned_tokens(self.encoder, data.instructions, self.args.fcit_identity_turns, lambda: self._pixels_of(data))
 
     def _pixels_of(self, data: TaskData) -> LazyPixels:
         for split in data.splits:
@@ -190,6 +208,7 @@ class LocalTrainer:
             finetuning_args=self.finetuning_args,
             data_collator=self._collator,
             train_dataset=self._features(config),
+            callbacks=list(self.callbacks),
             batch_terms=self.method.batch_terms(extras),
             projector_learning_rate=self.args.fcit_projector_learning_rate,
             **self.pipeline.tokenizer_module,
@@ -270,11 +289,20 @@ class LocalTrainer:
         args = copy.deepcopy(given, {id(shared): shared})
         args.seed = args.data_seed = client_seed(args.seed, config.stage, config.round, config.client)
         args.save_strategy = args.eval_strategy = transformers.trainer_utils.IntervalStrategy.NO
+        args.eval_on_start = args.batch_eval_metrics = False  # of an evaluation that clients do not have
         args.report_to = []
         args.disable_tqdm = True
         args.push_to_hub = False
         args.resume_from_checkpoint = None
         return args
+
+
+def _mean(embedded: np.ndarray) -> np.ndarray:
+    """The mean of some tokens, float32 [D]; not a number for none."""
+    if not len(embedded):
+        return np.full(embedded.shape[1], np.nan, np.float32)
+    mean: np.ndarray = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def _quiet(trainer: Trainer) -> None:

@@ -70,7 +70,7 @@ def keeping_config(training_args: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        if training_args.hf_deepspeed_config is not None:
+        if training_args.deepspeed:
             set_hf_deepspeed_config(training_args.hf_deepspeed_config)
 
 

@@ -78,6 +78,7 @@ def make_plan(session: Session) -> Plan:
             *_by_turns(turns),
             *_kinds(session.program, session.encoder.dimension),
         ],
+        left_out=session.pipeline.left_out(),
     )
 
 

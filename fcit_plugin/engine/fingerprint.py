@@ -48,7 +48,7 @@ FREE = (
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
     "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
     "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
-    "fcit_dry_run", "fcit_client_timeout", "fcit_max_round_retries",
+    "fcit_dry_run", "fcit_strict_records", "fcit_client_timeout", "fcit_max_round_retries",
     # folders: what lies in them is compared instead
     "model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir",
     # processes and loading
@@ -59,6 +59,9 @@ FREE = (
     # evaluation is ours, and greedy
     "per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty",
     "skip_special_tokens", "generation_*", "predict_with_generate", "infer_*", "vllm_*", "sglang_*", "export_*",
+    "use_kv_cache", "sortish_sampler", "prediction_loss_only", "batch_eval_metrics",
+    # resuming is ours
+    "ignore_data_skip", "restore_callback_states_from_checkpoint",
     # never on disk
     "*_token", "*_api_key", "*_secret",
 )  # fmt: skip

@@ -41,9 +41,9 @@ def _moves(training_args: Any, steps: int) -> bool:
         num_training_steps=steps,
         scheduler_specific_kwargs=args.lr_scheduler_kwargs,
     )
-    for _ in range(steps):
+    for _ in range(steps - 1):
         if optimizer.param_groups[0]["lr"] > 0:
             return True
         optimizer.step()
         scheduler.step()
-    return False
+    return optimizer.param_groups[0]["lr"] > 0

@@ -28,6 +28,7 @@ class Monitor:
         step: Those done before this process.
         seconds: The time that they took.
         log: What was logged of them; None begins a new log.
+        callbacks: They hear what the integrations of ``report_to`` hear.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Monitor:
         step: int = 0,
         seconds: float = 0.0,
         log: Sequence[dict[str, Any]] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.args = training_args
         self.total_steps = total_steps
@@ -56,6 +58,7 @@ class Monitor:
             self.log = list(log)
             self.write_log(Path(training_args.output_dir))
         self._reporters = [cls() for cls in get_reporting_integration_callbacks(training_args.report_to)]
+        self._reporters += callbacks
         self._tell("on_train_begin")
 
     def client_callback(self, config: ClientConfig) -> TrainerCallback:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,11 @@ class SamplePipeline(Pipeline):
         super().__init__(model_args, data_args, *args)
 
     @override
-    def _rows(self, aligned: Dataset) -> Dataset:
+    def _rows(self, aligned: Dataset, kept: Sequence[int]) -> tuple[Dataset, Sequence[int]]:
         if self.data_args.packing:
-            return aligned
-        return aligned.select(np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int))
+            return aligned, kept
+        sample = np.linspace(0, len(aligned) - 1, min(len(aligned), SAMPLE)).astype(int)
+        return aligned.select(sample), [kept[i] for i in sample]
 
     @override
     def _load(self, name: str, generate: bool):

@@ -246,8 +246,8 @@ def load_tokenizer_module(setup: Setup) -> dict[str, Any]:
 def pipeline_parts(setup: Setup, tokenizer_module: dict[str, Any]) -> tuple[Any, ...]:
     """What a pipeline is made of."""
     needs_text = setup.args.fcit_identity_source != "image"
-    arguments = setup.model_args, setup.data_args, setup.training_args
-    return *arguments, tokenizer_module, setup.catalogue, setup.processing, needs_text
+    parts = setup.model_args, setup.data_args, setup.training_args, tokenizer_module
+    return *parts, setup.catalogue, setup.processing, needs_text, setup.args.fcit_strict_records
 
 
 def read_records(setup: Setup, pipeline: Pipeline) -> None:
@@ -259,7 +259,8 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
     pipeline.read(setup.trained_datasets, setup.scenario.all_datasets() if setup.evaluates else ())
     if setup.args.fcit_identity_source != "text":
         for name in setup.trained_datasets:
-            refuse_without_image(name, pipeline.train(name).images, setup.args.fcit_identity_source)
+            split = pipeline.train(name)
+            refuse_without_image(name, split.images, setup.args.fcit_identity_source, split.kept)
 
 
 def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_fingerprint: str | None) -> None:

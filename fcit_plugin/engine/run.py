@@ -60,11 +60,17 @@ class FederatedRun:
             self.state, self.progress, log = self.untuned, Progress(), None
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.progress.left_out.update(session.pipeline.left_out())
         self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
             self.evaluator.check(self.scenario.all_datasets())
         self.monitor = Monitor(
-            session.training_args, self._total_steps(), self.progress.step, self.progress.seconds["total"], log
+            session.training_args,
+            self._total_steps(),
+            self.progress.step,
+            self.progress.seconds["total"],
+            log,
+            session.callbacks.of_run,
         )
         partition = self.local.partition
         assert partition is not None  # a run deals the records out, a site of its own does not

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.server_state import ServerState, save_state
+from .callbacks import Callbacks
 from .client_training import LocalTrainer
 from .continuation import Earlier
 from .evaluator import Evaluator
@@ -166,6 +167,7 @@ class Session(Setup):
         base_weights: The base weights, where the server changes them.
         encoder: Makes identity tokens.
         program: The scenario with the method's parts.
+        callbacks: LLaMA-Factory's, and the user's.
     """
 
     checkpoints: Checkpoints
@@ -177,6 +179,7 @@ class Session(Setup):
     base_weights: BaseWeights | None
     encoder: Any
     program: Program
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
     def clear_results(self) -> None:
         """Take away what a finished run leaves, beside its log and its commits."""
@@ -226,6 +229,7 @@ class Session(Setup):
             own_datasets=self.own_datasets,
             base_weights=self.base_weights,
             make_callback=make_callback,
+            callbacks=self.callbacks.of_clients,
         )
 
     def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:

@@ -1,6 +1,7 @@
 """The three fcit stages: the whole loop (:mod:`.run`), one client of one round, and the aggregator."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..knowledge.organizer import Assignment
 from ..recipe.request import Request
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
+from .callbacks import Callbacks
 from .client_training import quiet_transformers
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
@@ -150,7 +152,14 @@ def _work_of(updates: Mapping[str, Message], state: ServerState, program: Progra
     return work
 
 
-def run_stage(request: Request, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
+def run_stage(
+    request: Request,
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    finetuning_args: Any,
+    callbacks: Sequence[Any] | None = None,
+) -> None:
     """Run an fcit stage.
 
     Args:
@@ -159,12 +168,13 @@ def run_stage(request: Request, model_args: Any, data_args: Any, training_args: 
         data_args: Its data arguments.
         training_args: Its training arguments.
         finetuning_args: Its fine-tuning arguments.
+        callbacks: Its callbacks, and the user's.
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
     if request.args.fcit_dry_run:
         dry_run(open_dry_session(*given))
         return
-    session = open_session(*given)
+    session = replace(open_session(*given), callbacks=Callbacks.of(callbacks))
     if request.evaluated is not None:
         evaluate_folder(session, request.evaluated)
         return

@@ -1,6 +1,7 @@
 """The weights that a client trains: which layers get LoRA, and whether the projector is unfrozen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -45,8 +46,13 @@ def unfreeze_projector(model: PeftModel, finetuning_args) -> None:
         projector.requires_grad_(True)
         if not finetuning_args.pure_bf16 and model.dtype != torch.float32:
             projector.float()
-            projector.register_forward_pre_hook(lambda module, args: tuple(x.to(next(module.parameters()).dtype) for x in args))
+            projector.register_forward_pre_hook(lambda module, args: _cast(args, next(module.parameters()).dtype))
             projector.register_forward_hook(lambda module, args, output: output.to(embedding.weight.dtype))
+
+
+def _cast(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    """The arguments of a module with its features in this precision; sizes of images remain whole numbers."""
+    return tuple(x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in args)
 
 
 def projectors(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -21,8 +21,8 @@ MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
 
-#: Keys that only the mean of several runs has.
-_OF_A_MEAN = ("spread", "clients")
+#: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
+_OF_SOME = ("idle", "left_out", "spread", "clients")
 
 
 class Assignment(TypedDict):
@@ -97,11 +97,12 @@ class Report:
         bytes_down: bytes from the server to the clients.
         assignments: who trained which subspace, one entry per client and round.
         dropped: clients that were left out of a round.
-        idle: clients that took part in a round and could not take a step.
+        idle: clients that took part in a round and could not take a step; None without any.
         product_errors: one entry per subspace and round.
         privacy: what noise was added and what it comes to, from `federation.accounting`; None without noise.
         partition: who has how many records of what.
         seconds: wall-clock time.
+        left_out: how many records of each dataset were not used, as LLaMA-Factory does not use them; None if all were.
         spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
         clients: of a mean of several runs: the summaries of each, by its client.
     """
@@ -127,11 +128,12 @@ class Report:
     bytes_down: int
     assignments: list[Assignment] = field(default_factory=list)
     dropped: list[Absence] = field(default_factory=list)
-    idle: list[Absence] = field(default_factory=list)
+    idle: list[Absence] | None = None
     product_errors: list[ProductError] = field(default_factory=list)
     privacy: dict[str, Any] | None = None
     partition: list[Share] = field(default_factory=list)
     seconds: Seconds
+    left_out: dict[str, int] | None = None
     spread: dict[str, float | None] | None = None
     clients: dict[str, dict[str, float]] | None = None
 
@@ -163,7 +165,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the report file."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {key: value for key, value in values.items() if key not in _OF_A_MEAN or value is not None}
+        return {key: value for key, value in values.items() if key not in _OF_SOME or value is not None}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Report":
@@ -252,6 +254,9 @@ def table(report: Report) -> str:
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary_cells(report).items()))
     if report.dropped:
         blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
+    if report.left_out:
+        counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
+        blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
     if report.idle:
         blocks.append(
             f"{len(report.idle)} of {len(report.assignments)} local trainings could not take a step: see idle in {REPORT_JSON}."

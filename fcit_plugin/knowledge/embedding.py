@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Rows of the embedding from which its common directions are found; a larger vocabulary is sampled evenly.
 _MAX_ROWS = 16_384
+#: Tokens that are fetched from the device together.
+_AT_A_TIME = 256
 
 
 class EmbeddingEncoder:
@@ -46,7 +48,14 @@ class EmbeddingEncoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Identity tokens of the texts, float32 [n, D]."""
         with whole_weight(self.embedding.get_parameter("weight")) as weight:
-            return np.stack([self._token(weight, self._ids(text)).cpu().numpy() for text in texts])
+            found = np.empty((len(texts), weight.shape[1]), np.float32)  # small arrays kept one by one would break up the heap
+            for start in range(0, len(texts), _AT_A_TIME):
+                part = texts[start : start + _AT_A_TIME]
+                tokens = torch.empty(len(part), weight.shape[1], device=weight.device)
+                for row, text in enumerate(part):  # not in one product: its bits would depend on the texts beside it
+                    tokens[row] = self._token(weight, self._ids(text))
+                found[start : start + len(part)] = tokens.cpu().numpy()
+            return found
 
     @torch.no_grad()
     def table(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,8 +71,9 @@ class EmbeddingEncoder:
             return self._centered(rows).cpu(), rarity
 
     def _centered(self, rows: torch.Tensor) -> torch.Tensor:
-        rows = rows - self._mean
-        return torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
+        mean, directions = self._mean.to(rows.device), self._directions.to(rows.device)  # the model may have moved since
+        rows = rows - mean
+        return torch.nn.functional.normalize(rows - rows @ directions @ directions.T, dim=1)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]

@@ -21,7 +21,7 @@ Pixels: TypeAlias = Callable[[], Sequence[torch.Tensor | None]]
 FIRST, LATEST, MEAN, AUTO = "first", "latest", "mean", "auto"
 #: The cosine from which ``auto`` takes a turn for one of a subspace's kind. A turn that says nothing of a task ("and why?")
 #: stays below it, an instruction of a task that was learned above (benchmarks/turns.py).
-NEAR = 0.5
+NEAR = 0.6
 
 
 def turns_that_count(turns: Turns, rule: str) -> Turns:
@@ -48,7 +48,8 @@ def learned_tokens(encoder: Encoder, conversations: Sequence[Turns], rule: str, 
         rule: first, latest, mean or auto.
         pixels: Their images.
     """
-    return mean_tokens(encoded_turns(encoder, conversations, FIRST if rule == AUTO else rule, pixels))
+    rows, counts = _encoded(encoder, conversations, FIRST if rule == AUTO else rule, pixels)
+    return rows if len(rows) == len(conversations) else mean_tokens(_split(rows, counts))
 
 
 def encoded_turns(encoder: Encoder, conversations: Sequence[Turns], rule: str, pixels: Pixels) -> list[np.ndarray]:
@@ -63,6 +64,19 @@ def encoded_turns(encoder: Encoder, conversations: Sequence[Turns], rule: str, p
     Raises:
         TypeError: A conversation is a text, whose letters would be taken for turns.
     """
+    return _split(*_encoded(encoder, conversations, rule, pixels))
+
+
+def mean_tokens(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of each conversation's turns [t, D], float32 [n, D]; of one turn exactly itself."""
+    found = np.empty((len(rows), rows[0].shape[1]), rows[0].dtype)
+    for row, part in zip(found, rows, strict=True):
+        part.mean(axis=0, out=row)
+    return found
+
+
+def _encoded(encoder: Encoder, conversations: Sequence[Turns], rule: str, pixels: Pixels) -> tuple[np.ndarray, list[int]]:
+    """The tokens of all turns that count, one conversation's after the other's, and how many each has."""
     if any(isinstance(turns, str) for turns in conversations):
         raise TypeError("a conversation is a tuple of its user's turns, and a text was given")
     if isinstance(encoder, ImageEncoder):
@@ -71,12 +85,11 @@ def encoded_turns(encoder: Encoder, conversations: Sequence[Turns], rule: str, p
     owners = [i for i, turns in enumerate(counting) for _ in turns]
     texts = [text for turns in counting for text in turns]
     rows = encode(encoder, encoder_inputs(encoder, texts, lambda: _OfOwners(pixels(), owners)))
-    return np.split(rows, np.cumsum([len(turns) for turns in counting])[:-1])
+    return rows, [len(turns) for turns in counting]
 
 
-def mean_tokens(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of each conversation's turns [t, D], float32 [n, D]; of one turn exactly itself."""
-    return np.stack([part.mean(axis=0) for part in rows])
+def _split(rows: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
+    return np.split(rows, np.cumsum(counts)[:-1])
 
 
 class _OfOwners(Sequence[torch.Tensor | None]):

@@ -1,7 +1,7 @@
 """Everything that a dry run says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .memory import Memory
@@ -38,6 +38,7 @@ class Plan:
         answers: Most answers that all evaluations together generate.
         memory: Of one process; None where nothing is trained.
         notes: What else there is to know.
+        left_out: How many records of each dataset are not used, as LLaMA-Factory does not use them.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Plan:
     answers: int
     memory: Memory | None
     notes: Sequence[str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -81,4 +83,5 @@ class Plan:
             "bytes_down": self.bytes_down,
             "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
             "notes": list(self.notes),
+            "left_out": dict(self.left_out),
         }

@@ -20,6 +20,9 @@ def to_text(plan: Plan) -> str:
     blocks.append(_block("In all", _total_rows(plan)))
     if plan.memory:
         blocks.append(_block("Memory of one process", _memory_rows(plan.memory)))
+    if plan.left_out:
+        counts = ", ".join(f"{count:,} of {name}" for name, count in plan.left_out.items())
+        blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
     blocks += [f"Note: {note}" for note in plan.notes]
     return "\n\n".join(blocks)
 

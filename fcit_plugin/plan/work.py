@@ -1,7 +1,6 @@
 """Who trains what when, in how many optimizer steps, and how many bytes travel: exact."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +35,10 @@ def optimizer_steps(
         drop_last: ``dataloader_drop_last``: only full batches count.
     """
     batches = (math.floor if drop_last else math.ceil)(num_records / (batch * processes))
-    if batches == 0 or max_steps > 0:
-        return max_steps if batches else 0
+    if batches == 0:
+        return 0
+    if max_steps > 0:
+        return max_steps
     return math.ceil(max(math.ceil(batches / accumulation), 1) * epochs)
 
 
@@ -50,13 +51,11 @@ def idle_note(reasons: Sequence[str | None]) -> str | None:
     Returns:
         None where all do.
     """
-    found = Counter(reason for reason in reasons if reason is not None)
+    found = [reason for reason in reasons if reason is not None]
     if not found:
         return None
-    (reason, _), *others = found.most_common()
-    more = f", others alike ({len(others)} more kinds)" if others else ""
     return (
-        f"{found.total()} of {len(reasons)} local trainings cannot take a step and learn nothing: one {reason}{more}. "
+        f"{len(found)} of {len(reasons)} local trainings cannot take a step and learn nothing: one of them {found[0]}. "
         "More epochs or a smaller batch give more steps; `warmup_ratio: 0` lets a single one count, "
         "`dataloader_drop_last: false` a batch that is not full."
     )

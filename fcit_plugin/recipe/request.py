@@ -17,6 +17,7 @@ from .bounds import bound_recipe
 from .combinations import check_combination
 from .devices import set_aside
 from .embedded import resolve_model
+from .environment import check_environment
 from .evaluation import notes, take_evaluation
 from .folder import check_folder
 from .read import arguments_of, split, split_keys
@@ -130,6 +131,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         keys, stage, args = split(given)
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
+    check_environment()
     ignored = without_effect(keys, known)
     refuse_keys(keys, known)
     args = None

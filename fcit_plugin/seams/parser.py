@@ -6,7 +6,8 @@ import sys
 import wrapt
 
 from ..arguments.reasons import all_reasons
-from ..recipe.read import read_recipe
+from ..recipe.environment import check_environment
+from ..recipe.read import read_recipe, split_keys
 from ..recipe.request import InferArguments, TrainArguments, attach_request, read_infer_request, read_train_request
 from ..recipe.watch import watch
 
@@ -33,6 +34,13 @@ def install(parser_module) -> None:
         attach_request(request, InferArguments(*parsed))
         return parsed
 
+    def ray(wrapped, instance, args, kwargs):
+        found = wrapped(*args, **kwargs)  # where this says so, Ray's workers are the first to read the recipe
+        if found.use_ray and split_keys(args[0] if args else kwargs["args"])[1] is not None:
+            check_environment()
+        return found
+
     wrapt.wrap_function_wrapper(parser_module, "read_args", reader)
+    wrapt.wrap_function_wrapper(parser_module, "get_ray_args", ray)
     wrapt.wrap_function_wrapper(parser_module, "get_train_args", train)
     wrapt.wrap_function_wrapper(parser_module, "get_infer_args", infer)

@@ -23,6 +23,6 @@ def install(workflow_module) -> None:
         from ..engine.stages import run_stage  # imports Flower and the trainer: only when needed
 
         parts = (given[name] for name in ("model_args", "data_args", "training_args", "finetuning_args"))
-        return run_stage(request, *parts)
+        return run_stage(request, *parts, given.get("callbacks"))
 
     wrapt.wrap_function_wrapper(workflow_module, name, wrapper)

@@ -36,6 +36,7 @@ class Progress:
         traffic: Bytes that traveled.
         seconds: Wall-clock time, "total" and of it "evaluate".
         partition: How many records of what each client has, as :meth:`fcit_plugin.scenario.Partition.table` has it.
+        left_out: How many records of each dataset are not used, as LLaMA-Factory does not use them.
         labels: The answers that occur in the training records of each dataset, None where they are open; without those
             records nobody could tell them.
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
@@ -55,6 +56,7 @@ class Progress:
     traffic: Traffic = field(default_factory=Traffic)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "evaluate": 0.0})
     partition: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
     labels: dict[str, Sequence[str] | None] = field(default_factory=dict)
     recipes: list[dict[str, Any]] = field(default_factory=list)
 

@@ -71,7 +71,7 @@ def make_report(
             for row in progress.assignments
         ],
         dropped=_absences(progress.dropped),
-        idle=_absences(progress.idle),
+        idle=_absences(progress.idle) or None,
         product_errors=[
             ProductError(stage=row["stage"], round=row["round"], subspace=row["subspace"], error=_finite(row["error"]))
             for row in progress.product_errors
@@ -79,6 +79,7 @@ def make_report(
         privacy=None if privacy is None else dict(privacy),
         partition=[Share(task=row["task"], dataset=row["dataset"], records=list(row["records"])) for row in progress.partition],
         seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
+        left_out=dict(progress.left_out) or None,
     )
 
 

@@ -37,7 +37,9 @@ class TestSeams:
             ("llamafactory.hparams.parser", "get_train_args"),
             ("llamafactory.hparams.parser", "get_infer_args"),
             ("llamafactory.hparams.parser", "read_args"),
+            ("llamafactory.hparams.parser", "get_ray_args"),
             ("llamafactory.launcher", "launch"),
+            ("llamafactory.v1.launcher", "launch"),
             ("llamafactory.train.sft.workflow", "run_sft"),
             ("llamafactory.train.dpo.workflow", "run_dpo"),
             ("llamafactory.train.kto.workflow", "run_kto"),
@@ -46,6 +48,7 @@ class TestSeams:
             # whoever took the name by "from ... import" came after the hook
             ("llamafactory.train.tuner", "get_train_args"),
             ("llamafactory.train.tuner", "read_args"),
+            ("llamafactory.train.tuner", "get_ray_args"),
             ("llamafactory.train.tuner", "run_sft"),
             ("llamafactory.train.sft", "run_sft"),
             ("llamafactory.train.tuner", "run_dpo"),
@@ -61,6 +64,18 @@ class TestSeams:
         if name == "load_model":  # not hooked itself, its module has the hooked init_adapter
             function = sys.modules[function.__module__].init_adapter
         assert isinstance(function, wrapt.FunctionWrapper)
+
+    @pytest.mark.parametrize("name", ["run_sft", "run_dpo", "run_kto"])
+    def test_workflows_are_handed_callbacks(self, name):
+        assert "callbacks" in names(getattr(tuner, name))
+
+    def test_the_log_callback_hears_of_the_boards_button(self):
+        from llamafactory.train.callbacks import LogCallback
+
+        log = LogCallback()
+        assert (log.aborted, log.webui_mode) == (False, False)
+        log._set_abort(6, None)
+        assert log.aborted
 
     def test_llama_board_tells_checkpoints_by_the_names_in_its_own_module(self):
         from llamafactory.extras import constants

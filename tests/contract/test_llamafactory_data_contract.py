@@ -14,6 +14,14 @@ def names(function):
 
 
 class TestData:
+    def test_a_user_and_a_tool_have_roles_of_their_own_and_every_template_a_form_for_each(self):
+        from llamafactory.data.data_utils import Role
+        from llamafactory.data.template import TEMPLATES
+
+        assert (Role.USER, Role.OBSERVATION, Role.SYSTEM) == ("user", "observation", "system")
+        forms = ("format_user", "format_assistant", "format_system", "format_observation")
+        assert all(getattr(template, form).slots for template in TEMPLATES.values() for form in forms)
+
     def test_get_dataset_list_takes_names_and_folder(self):
         from llamafactory.data.parser import get_dataset_list
 

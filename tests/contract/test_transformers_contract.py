@@ -1,5 +1,8 @@
 """What we rely on in transformers. A failure here names the behavior that an upgrade changed."""
 
+import copy
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +16,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import get_reporting_integration_callbacks, is_deepspeed_zero3_enabled
+from transformers.integrations import deepspeed, get_reporting_integration_callbacks, is_deepspeed_zero3_enabled
 from transformers.trainer_utils import IntervalStrategy
 
 from fcit_plugin.arguments import FcitArguments
@@ -132,6 +135,40 @@ def test_report_to_nothing_gives_no_reporters(given):
 
 def test_zero3_is_off_without_deepspeed():
     assert is_deepspeed_zero3_enabled() is False
+
+
+@pytest.fixture
+def zero3(tmp_path):
+    """The arguments of a recipe with ZeRO-3 and a schedule that each training fills in."""
+    pytest.importorskip("deepspeed")
+    params = dict.fromkeys(("warmup_min_lr", "warmup_max_lr", "warmup_num_steps", "total_num_steps"), "auto")
+    config = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    config["scheduler"] = {"type": "WarmupDecayLR", "params": params}
+    yield TrainingArguments(output_dir=str(tmp_path), deepspeed=config, use_cpu=True, report_to="none")
+    deepspeed.unset_hf_deepspeed_config()
+
+
+def test_zero3_is_on_as_long_as_the_configuration_is_known_by_a_weak_reference(zero3):
+    assert is_deepspeed_zero3_enabled() and deepspeed._hf_deepspeed_config_weak_ref() is zero3.hf_deepspeed_config
+    held = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    assert not is_deepspeed_zero3_enabled()
+    deepspeed._hf_deepspeed_config_weak_ref = held
+    assert is_deepspeed_zero3_enabled()
+    deepspeed.set_hf_deepspeed_config(copy.deepcopy(zero3.hf_deepspeed_config))
+    gc.collect()
+    assert not is_deepspeed_zero3_enabled(), "a copy that is gone takes it away"
+    deepspeed.set_hf_deepspeed_config(zero3.hf_deepspeed_config)
+    assert is_deepspeed_zero3_enabled()
+
+
+def test_a_training_fills_its_steps_into_the_configuration_of_its_arguments_which_a_deep_copy_keeps_apart(zero3):
+    own = copy.deepcopy(zero3, {id(zero3.distributed_state): zero3.distributed_state})
+    assert own.distributed_state is zero3.distributed_state
+    assert own.deepspeed_plugin.hf_ds_config is own.hf_deepspeed_config is not zero3.hf_deepspeed_config
+    own.hf_deepspeed_config.trainer_config_finalize(own, TwoWeights(), 7)
+    steps = [args.hf_deepspeed_config.config["scheduler"]["params"]["total_num_steps"] for args in (own, zero3)]
+    assert steps == [7, "auto"]
 
 
 def test_interval_strategy_has_no(tmp_path):

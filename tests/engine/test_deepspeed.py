@@ -136,3 +136,27 @@ def check_same(output_dir, plain, adapters):
     report, expected = report_of(output_dir), report_of(plain)
     for key in ("assignments", "zero_shot", "accuracy", "accuracy_restricted", "bytes_up", "bytes_down"):
         assert report[key] == expected[key], key
+
+
+def test_a_scheduler_in_the_file_knows_each_clients_own_number_of_steps(short_keys, tmp_path):
+    config = json.loads((ROOT / "recipes/deepspeed/ds_z2_config.json").read_text())
+    params = dict.fromkeys(("warmup_min_lr", "warmup_max_lr", "warmup_num_steps", "total_num_steps"), "auto")
+    (tmp_path / "ds.json").write_text(json.dumps(config | {"scheduler": {"type": "WarmupDecayLR", "params": params}}))
+    changes = {"fcit_partition": "quantity", "fcit_beta": 0.5, "fcit_clients_per_round": 4, "fcit_eval_every": "never"}
+    keys = short_keys | changes | {"deepspeed": str(tmp_path / "ds.json"), "warmup_steps": 1}
+    output_dir = train(keys, 1, tmp_path)
+    lines = [json.loads(line) for line in (output_dir / "trainer_log.jsonl").read_text().splitlines()]
+    rates = {client: [line["lr"] for line in lines if line["client"] == client] for client in range(4)}
+    assert len({len(found) for found in rates.values()}) > 1, "their schedules differ in length"
+    assert report_of(output_dir)["dropped"] == []
+    long = [found for found in rates.values() if len(found) > 2]
+    assert long and [found[-1] for found in long] == pytest.approx([0.01 / (len(found) - 2) for found in long]), "down to 0"
+
+
+@pytest.mark.slow  # in small: test_encoders.py
+def test_zero_3_takes_a_hugging_face_encoder_whole(short_keys, clip_model, tmp_path):
+    keys = short_keys | {"fcit_identity_encoder": str(clip_model), "fcit_identity_pooling": "eos", "fcit_eval_samples": 2}
+    plain = run_recipe(keys | {"output_dir": str(tmp_path / "plain")})
+    check_same(train(keys | ENGINES["z3"], 1, tmp_path), plain, adapters=1)
+    tokens = [load_file(folder / "identity_tokens.safetensors") for folder in (plain, tmp_path / "out")]
+    assert all(tokens[0][key].equal(value) for key, value in tokens[1].items())

@@ -1,12 +1,14 @@
 """What a base model cannot do is known before it is trained, and looking costs the run nothing."""
 
+import json
 import random
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from llamafactory.hparams import get_train_args
-from runs import differences, outcome, run_recipe
+from runs import differences, outcome, report_of, run_recipe
 from transformers import set_seed
 
 from fcit_plugin.adapters.stacked import Activation
@@ -82,3 +84,35 @@ def test_out_of_memory_says_which_key_to_lower(text_recipe, monkeypatch):
     monkeypatch.setattr(Activation, "gate_text", full)
     with pytest.raises(FcitError, match="lower `per_device_eval_batch_size`"):
         run_recipe(text_recipe())
+
+
+@pytest.fixture
+def video_recipe(qwen25_vl_model, tmp_path):
+    """Recipes on the tiny Qwen2.5-VL whose second stage has videos of two frames in its test records, behind text."""
+    folder = tiny.data(tmp_path / "data", images=True)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    for split in ("train", "test"):
+        asked = [{"instruction": f"name {color}", "output": color, "videos": []} for color in ("red", "blue")]
+        frames = [str(folder / "datasets" / f"{color}.png") for color in ("red", "green")]
+        asked += [{"instruction": "<video>which letter", "output": answer, "videos": [frames]} for answer in ("a", "b")]
+        (folder / f"film_{split}.json").write_text(json.dumps(asked * 3))
+        name = "film" if split == "train" else "film_test"
+        columns = {"prompt": "instruction", "response": "output", "videos": "videos"}
+        info[name] = {"file_name": f"film_{split}.json", "columns": columns}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    keys = {"template": "qwen2_vl", "freeze_multi_modal_projector": False, "fcit_stages": [["color"], ["film"]]}
+    keys |= {"fcit_num_rounds": 1, "fcit_eval_restricted": False, "fcit_zero_shot": False, "fcit_method": "disco_plus"}
+    return lambda **changes: tiny.recipe(qwen25_vl_model, folder, tmp_path / "out", **keys | changes)
+
+
+def test_videos_in_a_later_stage_that_own_projectors_cannot_take_are_known_before_the_first(video_recipe, monkeypatch):
+    trained = []
+    monkeypatch.setattr(LocalTrainer, "train", lambda *args: trained.append(args))
+    with pytest.raises(FcitError, match=r"nothing was trained.*of film.*a video's features.*`per_device_eval_batch_size: 1`"):
+        run_recipe(video_recipe())
+    assert not trained
+
+
+def test_one_at_a_time_videos_are_seen_through_own_projectors(video_recipe):
+    report = report_of(run_recipe(video_recipe(per_device_eval_batch_size=1)))
+    assert all(0 <= score <= 100 for score in report["accuracy"][1])

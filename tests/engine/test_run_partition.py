@@ -43,6 +43,8 @@ def formats(tmp_path_factory):
     (folder / "chats.json").write_text(json.dumps(chats))
     (folder / "pages.json").write_text(json.dumps(pages))
     (folder / "plain.json").write_text(json.dumps(plain))
+    (folder / "parts").mkdir()
+    (folder / "parts" / "all.json").write_text(json.dumps(plain))
     (folder / "lines.jsonl").write_text("\n".join(map(json.dumps, named)) + "\n\n")
     write_csv(folder / "table.csv", named)
     roles = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
@@ -57,6 +59,7 @@ def formats(tmp_path_factory):
         "alpaca": {"file_name": "plain.json"},
         "alpaca_columns": {"file_name": "lines.jsonl", "columns": columns},
         "alpaca_csv": {"file_name": "table.csv", "columns": columns},
+        "alpaca_folder": {"file_name": "parts"},
     }  # fmt: skip
     (folder / "dataset_info.json").write_text(json.dumps(info))
     return folder
@@ -99,17 +102,20 @@ def test_files_and_llamafactory_give_the_same_records_in_the_same_order(formats,
     [
         ({"hf_hub_url": "someone/something"}, ["`hf_hub_url`", "`file_name`"]),
         ({"file_name": "plain.json", "num_samples": 3}, ["`num_samples`"]),
+        ({"file_name": "empty"}, ["the folder", "is empty"]),
         ({"file_name": "missing.json"}, ["missing.json", "`file_name`"]),
-        ({"file_name": "."}, ["has no file"]),
+        ({"file_name": "."}, ["is none of the files that LLaMA-Factory reads"]),
         ({"file_name": "plain.json"}, ["Record 0", "plain.json", "'hospital'", "instruction, input, output, site"]),
-        ({"file_name": "broken.json"}, ["broken.json is not valid JSON"]),
-        ({"file_name": "object.json"}, ["object.json must hold a list of records"]),
+        ({"file_name": "broken.json"}, ["`x`", "broken.json: it is cut off at line 1"]),
+        ({"file_name": "object.json"}, ["`x`", "object.json: it holds a JSON object and no list of records"]),
     ],
 )
 def test_what_has_no_column_is_refused(formats, tmp_path, entry, words):
     (tmp_path / "plain.json").write_text((formats / "plain.json").read_text())
     (tmp_path / "broken.json").write_text("[{")
     (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "more.csv").write_text("a,b\n1,2\n")
     (tmp_path / "dataset_info.json").write_text(json.dumps({"x": entry}))
     with pytest.raises(FcitError) as caught:
         TrainFiles(Catalogue(str(tmp_path))).column("x", "hospital")

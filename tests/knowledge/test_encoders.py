@@ -15,6 +15,7 @@ from transformers import (
     CLIPTextModel,
     set_seed,
 )
+from transformers.integrations import deepspeed
 
 from fcit_plugin.knowledge.embedding import common_directions
 from fcit_plugin.knowledge.encoders import (
@@ -225,3 +226,27 @@ def test_the_embedding_can_be_had_raw(text_model):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model), tiny.tokenizer()
     raw = EmbeddingEncoder(model.get_input_embeddings(), tokenizer).encode(TEXTS)
     np.testing.assert_array_equal(make_encoder("embedding", "mean", False, model, tokenizer).encode(TEXTS), raw)
+
+
+def test_an_encoder_is_loaded_whole_where_zero_3_shards_the_models_that_are_trained(bert):
+    """In large: test_deepspeed.py."""
+    pytest.importorskip("deepspeed")
+    expected = TextEncoder(bert[0], "mean").encode(TEXTS)
+    config = deepspeed.HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}})
+    try:
+        encoder = TextEncoder(bert[0], "mean")
+        assert deepspeed.deepspeed_config() is config.config, "only while it was loaded it was hidden"
+        np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
+
+
+def test_a_token_of_the_embedding_has_the_same_bits_alone_and_among_many(text_model):
+    model = AutoModelForCausalLM.from_pretrained(text_model)
+    words = " ".join(TEXTS).split()
+    texts = [" ".join(words[i % 7 : i % 7 + 1 + i % 5]) for i in range(600)]  # more than are fetched at a time
+    for center in (False, True):
+        encoder = EmbeddingEncoder(model.get_input_embeddings(), tiny.tokenizer(), center)
+        together = encoder.encode(texts)
+        alone = {text: encoder.encode([text])[0] for text in set(texts)}
+        np.testing.assert_array_equal(together, [alone[text] for text in texts])

@@ -1,0 +1,74 @@
+"""A dataset's records as they stand in its files, read as LLaMA-Factory reads them, but without it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+
+from ..errors import FcitError
+from .catalogue import ELSEWHERE, Catalogue
+
+#: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
+FILE_KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
+
+#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its files.
+_NOT_THE_FILES = (*ELSEWHERE, "num_samples")
+
+
+def files_of(catalogue: Catalogue, name: str) -> list[Path]:
+    """The files of a dataset in the order in which LLaMA-Factory reads them; a folder may be one.
+
+    Raises:
+        FcitError: Its records are not, or not one by one, in files of the kinds that LLaMA-Factory reads.
+    """
+    entry = catalogue.entry(name)
+    for key in _NOT_THE_FILES:
+        if entry.get(key) is not None:
+            raise FcitError(
+                f"The dataset {name} has `{key}` in dataset_info.json: its records cannot be read one by one;"
+                " write them to a JSON file and name it as `file_name`."
+            )
+    path = catalogue.root(name) / entry["file_name"]
+    if path.is_dir():
+        files = [path / file for file in os.listdir(path)]  # its order, and not one of ours
+        if not files:
+            raise FcitError(f"Dataset `{name}`: the folder {path} is empty; put its files there, or correct `file_name`.")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise FcitError(f"The dataset {name} has no file {path}; fix `file_name`, `dataset_dir` or `fcit_data_dir`.")
+    kinds = [_kind(file) for file in files]
+    for file, kind in zip(files, kinds, strict=True):
+        if kind is None or file.is_dir():
+            raise FcitError(
+                f"Dataset `{name}`: {file} is none of the files that LLaMA-Factory reads ({', '.join(FILE_KINDS)}); take it "
+                "away, or correct `file_name`."
+            )
+    if len(set(kinds)) > 1:
+        known = sorted({file.suffix for file in files})
+        raise FcitError(f"Dataset `{name}`: the folder {path} has files of several kinds ({', '.join(known)}); keep one kind.")
+    return files
+
+
+def read_raw(files: Sequence[Path], split: str | None = None) -> Dataset:
+    """The records of files of one kind.
+
+    Args:
+        files: At least one.
+        split: Its entry's ``split``.
+    """
+    kind = _kind(files[0])
+    assert kind is not None  # files_of has looked
+    return load_dataset(kind, data_files=[str(file) for file in files], split=split or "train")
+
+
+def plain_records(rows: Dataset, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Records as plain values, without decoding an image or anything else."""
+    for batch in (rows if columns is None else rows.select_columns([*columns])).with_format("arrow").iter(batch_size=256):
+        yield from batch.to_pylist()
+
+
+def _kind(file: Path) -> str | None:
+    return FILE_KINDS.get(os.path.splitext(file)[-1][1:])

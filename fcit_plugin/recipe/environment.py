@@ -1,0 +1,26 @@
+"""Environment variables by which LLaMA-Factory and accelerate change trainers, as keys of a recipe do."""
+
+import os
+
+from ..arguments.reasons import refuse
+
+USE_V1 = (
+    "USE_V1=1 starts LLaMA-Factory's new trainer, which knows no fcit stages and no FCIT folder; unset USE_V1 and start again."
+)
+_REFUSED = {
+    "USE_RAY": "Ray is not needed: FORCE_TORCHRUN=1 takes all GPUs, and `stage: fcit_client` other machines",
+    "USE_MCA": "Megatron has trainers and weights of its own",
+    "USE_KT": "KTransformers keeps experts in a form of its own, which subspaces cannot be written into",
+    "ACCELERATE_USE_FSDP": "FSDP divides the weights among processes, and subspaces are written whole; `deepspeed` does this",
+}
+
+
+def check_environment() -> None:
+    """Refuse variables that would run the fcit stages otherwise than they are made for.
+
+    Raises:
+        FcitError: The sentence names the variable.
+    """
+    for name, why in _REFUSED.items():
+        if os.environ.get(name, "0").lower() in ("true", "y", "1"):
+            refuse(f"The environment variable {name} cannot be used with the fcit stages: {why}; unset it.")
