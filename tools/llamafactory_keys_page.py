@@ -20,7 +20,8 @@ written by `python tools/llamafactory_keys_page.py` from the table that recipes 
 - **{REFUSED}**: where it is not at its default the recipe is refused, with what stands in the table; all reasons come in
   one message.
 - **{NO_EFFECT}**: no bit of what is learned and reported changes (`{SAME.partition("::")[2]}`, with the value
-  in the table); the run says so in one line.
+  in the table); the run says so in one line. That line has also the keys that work beside another one alone, where that one
+  is missing, and those of the whole loop in a recipe of one site.
 """
 COLUMNS = "| key | | |\n|---|---|---|"
 

@@ -8,17 +8,21 @@ from ..errors import FcitError, one_line
 
 
 class Refusal(FcitError):
-    """A recipe is refused, for one reason or for several.
+    """A recipe is refused for several reasons.
 
     Args:
         reasons: A sentence each.
     """
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        self.reasons = tuple(dict.fromkeys(reasons))
-        numbered = [f"({number}) {reason}" for number, reason in enumerate(self.reasons, start=1)]
-        few = len(self.reasons) == 1
-        super().__init__(self.reasons[0] if few else f"{len(numbered)} things in the recipe cannot be: {' '.join(numbered)}")
+        self.reasons = tuple(reasons)
+        numbered = [f"({number}) {reason}" for number, reason in enumerate(reasons, start=1)]
+        super().__init__(f"{len(numbered)} things in the recipe cannot be: {' '.join(numbered)}")
+
+
+def _refusal(reasons: Sequence[str]) -> FcitError:
+    once = list(dict.fromkeys(reasons))
+    return FcitError(once[0]) if len(once) == 1 else Refusal(once)
 
 
 _KEPT: ContextVar[list[str] | None] = ContextVar("reasons", default=None)
@@ -32,7 +36,7 @@ def refuse(sentence: str) -> None:
     """
     kept = _KEPT.get()
     if kept is None:
-        raise Refusal([sentence])
+        raise FcitError(sentence)
     kept.append(sentence)
 
 
@@ -51,11 +55,11 @@ def all_reasons() -> Iterator[None]:
         found = _reasons_of(error)
         if not kept:
             raise
-        raise Refusal([*kept, *found]) from error
+        raise _refusal([*kept, *found]) from error
     finally:
         _KEPT.reset(token)
     if kept:
-        raise Refusal(kept)
+        raise _refusal(kept)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from ..fcit_benchmark.records import Defect, json_kind
 from ..files import parse_json
 from .catalogue import Catalogue
 from .converter import image_path
-from .forms import Form, Use, images_of, judge
+from .forms import Form, Use, Verdict, images_of, judge
 from .raw_records import files_of, plain_records, read_raw
 
 #: What Pillow raises over bytes that are no image, or not all of one.
@@ -73,15 +73,15 @@ def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
         return source, index
 
 
-def reason_left_out(name: str, catalogue: Catalogue, use: Use, index: int) -> str:
-    """Why LLaMA-Factory leaves a record out, in words."""
+def verdict_on(name: str, catalogue: Catalogue, use: Use, index: int) -> Verdict:
+    """What becomes of a record, by how it stands in its file; nothing is said of one that comes from somewhere else."""
     entry = catalogue.entry(name)
     try:
         rows = read_raw(files_of(catalogue, name), entry.get("split"))
         (record,) = plain_records(rows.select([index]))
-    except _FAILURES:  # it was read from somewhere else
-        record = None
-    return judge(record, Form.of(entry), use).left_out or "LLaMA-Factory finds it invalid"
+    except _FAILURES:
+        return Verdict()
+    return judge(record, Form.of(entry), use)
 
 
 def _relative(file: Path, catalogue: Catalogue, name: str) -> str:
@@ -129,7 +129,7 @@ def diagnosed_rows(
         yield
     except _FAILURES as error:
         sentence = None
-        found = _first(_image_problems(rows)) or _tried(rows, trial)
+        found = _first(_seen(rows, _first_image_problem)) or _tried(rows, trial)
         if found is not None:
             sentence = str(refusal(name, catalogue, kept[found[0]], found[1]))
         _tell(name, error, sentence)
@@ -164,13 +164,30 @@ def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any
             kind, record, problem, remedy = _about_file(file, form, use, error)
             return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
         found = (
-            _first(enumerate(judge(record, form, use).broken for record in plain_records(rows)))
-            or _first(enumerate(_media_problem(record, form, folder) for record in plain_records(rows)))
+            _first(_seen(rows, lambda record: judge(record, form, use).broken))
+            or _first(_seen(rows, lambda record: _media_problem(record, form, folder)))
             or (_tried(rows, trial) if trial is not None else None)
         )
+        if found is not None and len(rows) == 1 and file.suffix == ".json":  # it may be one object around all records
+            whole = _about_json(file.read_bytes(), form, use)
+            if whole is not None and whole[1] is None:
+                kind, record, problem, remedy = whole
+                return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
         if found is not None:
             return f"Dataset `{name}`: {Defect('record', place, *found)}"
     return None
+
+
+def _seen(rows: Dataset, look: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[int, str | None]]:
+    """What a look finds in each record, as plain values: one may have none, such as a text of bytes that are no text."""
+    table = rows.with_format("arrow")
+    for i in range(len(rows)):
+        try:
+            (record,) = table[i].to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            yield i, f"it cannot be read ({one_line(error)[:_SHOWN]})"
+        else:
+            yield i, look(record)
 
 
 def _first(problems: Iterator[tuple[int, str | None]]) -> tuple[int, str] | None:
@@ -205,8 +222,6 @@ def _media_problem(record: Mapping[str, Any], form: Form, folder: str | None) ->
         except (FcitError, ValueError) as error:  # a path with a zero byte is none
             return str(error)
     for image in images:
-        if isinstance(image, str) and not image.strip():
-            return f"an image of its `{name}` has an empty name"
         path = os.path.join(folder or "", image) if isinstance(image, str) else image
         problem = image_problem(path if not isinstance(path, str) or is_file(path) else image)
         if problem is not None:
@@ -220,8 +235,11 @@ def image_problem(image: Any) -> str | None:
     given = (image["bytes"] if inside else image.get("path")) if isinstance(image, Mapping) else image
     if isinstance(given, Image.Image):
         return None
+    source: str | io.BytesIO
     if isinstance(given, str):
-        what = f"its image {given[:_SHOWN]}"
+        if not given.strip():
+            return "the name of an image of it is empty"
+        what = f"its image {given[:_SHOWN]!r}" if not given.isprintable() else f"its image {given[:_SHOWN]}"
         if not is_file(given):
             return f"{what} does not exist (`media_dir` is the folder of images)"
         empty, source = os.path.getsize(given) == 0, given
@@ -237,19 +255,24 @@ def image_problem(image: Any) -> str | None:
     return None
 
 
+def _first_image_problem(row: Mapping[str, Any]) -> str | None:
+    """The same of the images of a record in the standard form."""
+    return next(filter(None, map(image_problem, row["_images"] or [])), None)
+
+
+def missing_image(image: Any) -> str | None:
+    """What is wrong with an image as far as can be seen without decoding it."""
+    if isinstance(image, str):
+        return None if is_file(image) else image_problem(image)
+    return None if isinstance(image, Mapping | bytes | Image.Image) else image_problem(image)
+
+
 def is_file(path: str) -> bool:
     """Whether there is a file; no name is too strange to ask for."""
     try:
         return os.path.isfile(path)
     except ValueError:  # a zero byte in it
         return False
-
-
-def _image_problems(rows: Dataset) -> Iterator[tuple[int, str | None]]:
-    if "_images" not in rows.column_names:
-        return
-    for i, row in enumerate(plain_records(rows, ["_images"])):
-        yield i, next(filter(None, map(image_problem, row["_images"] or [])), None)
 
 
 def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple[str, int | None, str, str]:
@@ -282,8 +305,8 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
     except json.JSONDecodeError as error:
         cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
         fault = "it is cut off" if cut_off else f"it is not JSON ({error.msg})"
-        where = f"at line {error.lineno}, column {error.colno} (character {error.pos})"
-        return "invalid JSON", None, f"{fault} {where}", again
+        place = f"at line {error.lineno}, column {error.colno} (character {error.pos})"
+        return "invalid JSON", None, f"{fault} {place}", again
     except RecursionError:
         return "invalid JSON", None, "it is nested too deeply", again
     if not isinstance(records, list):
@@ -299,9 +322,9 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
     kinds: dict[tuple[str, ...], tuple[str, int]] = {}
     for i, record in enumerate(records):
         for path, kind in _kinds(record):
-            first, where = kinds.setdefault(path, (kind, i))
+            first, before = kinds.setdefault(path, (kind, i))
             if first != kind:
-                problem = f"its {_spoken(path)} is a {kind}, and in record {where} it is a {first}"
+                problem = f"its {_spoken(path)} is a {kind}, and in record {before} it is a {first}"
                 return "record", i, problem, "make them all one kind"
     return None
 

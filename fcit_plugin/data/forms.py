@@ -72,6 +72,11 @@ class Form:
         ranking, references = bool(entry.get("ranking", False)), "fcit_references" in entry
         return cls(entry.get("formatting", "alpaca"), ranking, columns, tags, references)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known here what becomes of such records."""
+        return self.formatting == "fcit" or self.formatting in _READERS
+
     def column(self, key: str) -> str | None:
         """The name of a column; None where there is none."""
         return self.columns.get(key) or None
@@ -140,15 +145,17 @@ def _judge_fcit(record: Any, form: Form) -> Verdict:
     turns = form.column("messages")
     if not isinstance(record, Mapping):
         faults = faults_of_train(record)
+    elif turns and turns not in record:
+        return Verdict(broken=f"it has no `{turns}`; it has {', '.join(map(str, record)) or 'nothing'}")
     elif turns:
-        faults = faults_of_train({**record, "conversations": record.get(turns)})
+        faults = faults_of_train({**record, "conversations": record[turns]})
     else:
-        named = {"text": record.get(form.column("prompt")), "answer": record.get(form.column("response"))}
+        named = {"text": _optional(record, form, "prompt"), "answer": _optional(record, form, "response")}
         faults = faults_of_test({**record, **named}, with_answer=not form.references)
     for kind, problem in faults:
         if kind not in ("no image", "no question_id"):
             return Verdict(broken=problem)
-    return Verdict(answer=record[turns][-1]["value"] if turns else str(record.get(form.column("response"))))
+    return Verdict(answer=record[turns][-1]["value"] if turns else str(_optional(record, form, "response")))
 
 
 def _alpaca(record: Mapping[str, Any], form: Form) -> tuple[list[_Turn], list[_Turn]]:
@@ -265,11 +272,11 @@ def _check_turns(prompt: Iterable[_Turn], response: Iterable[_Turn]) -> None:
 
 def _why_left_out(record: Mapping[str, Any], form: Form, use: Use, response: list[_Turn]) -> str:
     if use == "kto":
-        return f"{_its(form, 'kto_tag')} is {_a(record.get(form.column('kto_tag')))} and not true or false"
+        return f"{_its(form, 'kto_tag')} is {_a(_optional(record, form, 'kto_tag'))} and not true or false"
     if use == "rm":
         wanted, text = (str, "text") if form.formatting == "alpaca" else (Mapping, "turn")
         for key in ("chosen", "rejected"):
-            value = record.get(form.column(key))
+            value = _optional(record, form, key)
             if not isinstance(value, wanted):
                 return f"{_its(form, key)} is {_a(value)} and no {text}"
     if len(response) > 1:
@@ -278,7 +285,7 @@ def _why_left_out(record: Mapping[str, Any], form: Form, use: Use, response: lis
         return "it has no turns"
     if form.column("response") is None:
         return "its entry in dataset_info.json names no `response` in `columns`"
-    return f"{_its(form, 'response')} is {_a(record.get(form.column('response')))} and no text"
+    return f"{_its(form, 'response')} is {_a(_optional(record, form, 'response'))} and no text"
 
 
 def _is_tagged(record: Mapping[str, Any], form: Form) -> bool:
@@ -298,6 +305,11 @@ def _value(record: Mapping[str, Any], form: Form, key: str) -> Any:
     if name not in record:
         raise _Broken(f"it has no `{name}`; it has {', '.join(map(str, record)) or 'nothing'}")
     return record[name]
+
+
+def _optional(record: Mapping[str, Any], form: Form, key: str) -> Any:
+    name = form.column(key)
+    return None if name is None else record.get(name)
 
 
 def _field(message: Any, form: Form, tag: str, turn: int) -> Any:
@@ -373,4 +385,12 @@ def images_of(record: Mapping[str, Any], form: Form) -> list[Any]:
 def tag_fault(texts: Iterable[str], images: int) -> str | None:
     """Whether image tags and images do not fit together, in words."""
     tags = sum(text.count(IMAGE) for text in texts)
-    return None if tags == images else f"its text has {tags} tags {IMAGE} and it has {images} images"
+    if tags == images:
+        return None
+    if not images:
+        return f"its text has {_number(tags, f'tag {IMAGE}', f'tags {IMAGE}')}, but it names no image"
+    return f"its text has {_number(tags, f'tag {IMAGE}', f'tags {IMAGE}')} for {_number(images, 'image', 'images')}"
+
+
+def _number(count: int, one: str, more: str) -> str:
+    return f"{count or 'no'} {one if count <= 1 else more}"

@@ -38,7 +38,7 @@ from .forms import Use
 from .instructions import user_turns
 from .pixels import PixelReader
 from .raw_files import TrainFiles
-from .reading import refuse_empty, refuse_tags, used_records
+from .reading import refuse_empty, refuse_images, used_records
 
 logger = logging.get_logger(__name__)
 
@@ -213,8 +213,7 @@ class Pipeline:
         answers = self._references(name, aligned) if generate else None
         if answers is None:
             refuse_empty(name, self.catalogue, kept, "answer", [message["content"] for message in messages])
-        if self.template.mm_plugin.image_token is not None:
-            refuse_tags(name, self.catalogue, kept, aligned)
+        refuse_images(name, self.catalogue, kept, aligned, tags=self.template.mm_plugin.image_token is not None)
         rows, kept_rows = self._rows(aligned, kept)
 
         def tokenize(row: dict[str, Any]) -> Any:
@@ -391,7 +390,7 @@ def quiet_datasets() -> Iterator[None]:
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
     """The instructions of a dataset alone, without a run around it, and the files of its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
-    aligned = used_records(catalogue, name, "sft", model_args, data_args, reading).rows
+    aligned = used_records(catalogue, name, "test", model_args, data_args, reading).rows  # whatever their answers are for
     return _instructions(aligned), list(aligned["_images"])
 
 

@@ -49,7 +49,17 @@ class TrainFiles:
         return len(self._file(dataset).answers)
 
     def labels(self, dataset: str) -> list[str]:
-        """See :class:`fcit_plugin.scenario.Source`: the answer of each record, as LLaMA-Factory finds it."""
+        """See :class:`fcit_plugin.scenario.Source`: the answer of each record, as LLaMA-Factory finds it.
+
+        Raises:
+            FcitError: Another package's converter reads the records, which cannot be known here.
+        """
+        form = Form.of(self.catalogue.entry(dataset))
+        if not form.is_known:
+            raise FcitError(
+                f"The dataset {dataset} has `formatting: {form.formatting}`, whose answers a run alone can read; take another "
+                "`fcit_partition` than label."
+            )
         return [*self._file(dataset).answers.values()]
 
     def column(self, dataset: str, name: str) -> list[Any]:
@@ -101,14 +111,15 @@ class _File:
         form = Form.of(source.catalogue.entry(self.name))
         part = source.catalogue.rows(self.name, len(self.rows), source.seed)  # with val_size
         numbers = range(len(self.rows)) if part is None else part.tolist()
-        for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
-            verdict = judge(record, form, source.use)
-            if verdict.broken is not None:
-                raise refusal(self.name, source.catalogue, i, verdict.broken)
-            if verdict.left_out is not None:
-                left_out[i] = verdict.left_out
-            else:
-                found[i] = verdict.answer or ""
+        with diagnosed(self.name, source.catalogue, source.use):
+            for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
+                verdict = judge(record, form, source.use)
+                if verdict.broken is not None:
+                    raise refusal(self.name, source.catalogue, i, verdict.broken)
+                if verdict.left_out is not None:
+                    left_out[i] = verdict.left_out
+                else:
+                    found[i] = verdict.answer or ""
         LeftOut(self.name, len(numbers), left_out).tell(source.catalogue, source.strict)
         return found
 

@@ -16,6 +16,9 @@ FILE_KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its files.
 _NOT_THE_FILES = (*ELSEWHERE, "num_samples")
 
+#: Bytes of a file that is looked at whether it has any content.
+_BLANK = 1024
+
 
 def files_of(catalogue: Catalogue, name: str) -> list[Path]:
     """The files of a dataset in the order in which LLaMA-Factory reads them; a folder may be one.
@@ -39,6 +42,8 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
         files = [path]
     else:
         raise FcitError(f"The dataset {name} has no file {path}; fix `file_name`, `dataset_dir` or `fcit_data_dir`.")
+    if path.is_dir():
+        _refuse_blank(name, files)
     kinds = [_kind(file) for file in files]
     for file, kind in zip(files, kinds, strict=True):
         if kind is None or file.is_dir():
@@ -50,6 +55,24 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
         known = sorted({file.suffix for file in files})
         raise FcitError(f"Dataset `{name}`: the folder {path} has files of several kinds ({', '.join(known)}); keep one kind.")
     return files
+
+
+def check_folder(name: str, catalogue: Catalogue) -> None:
+    """Refuse a dataset whose folder holds anything else than files of one kind, each with records.
+
+    Raises:
+        FcitError: The sentence names dataset and file.
+    """
+    file = catalogue.entry(name).get("file_name")
+    if file is not None and (catalogue.root(name) / file).is_dir():
+        files_of(catalogue, name)
+
+
+def _refuse_blank(name: str, files: Sequence[Path]) -> None:
+    """A file without records among others is passed over by LLaMA-Factory without a word."""
+    for file in files:
+        if file.is_file() and file.stat().st_size < _BLANK and file.read_bytes().strip() in (b"", b"[]"):
+            raise FcitError(f"Dataset `{name}`: {file} has no records; take it away, or write it again.")
 
 
 def read_raw(files: Sequence[Path], split: str | None = None) -> Dataset:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from datasets import Dataset
@@ -10,10 +11,10 @@ from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 
 from .catalogue import Catalogue, find_in_benchmark
-from .diagnosis import diagnosed, reason_left_out, refusal
+from .diagnosis import diagnosed, missing_image, refusal, verdict_on
 from .forms import Use, leaves_out, standard_fault, tag_fault
 from .left_out import LeftOut
-from .raw_records import plain_records
+from .raw_records import check_folder, plain_records
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,15 @@ def used_records(
         FcitError: It cannot be read, or a record is malformed; the sentence names dataset, file and record.
     """
 
-    def convert(record: dict[str, Any]) -> Any:
+    @cache
+    def converter() -> Any:
         attributes = _attributes(catalogue, name)
-        return get_dataset_converter(attributes.formatting, attributes, data_args)(record)
+        return get_dataset_converter(attributes.formatting, attributes, data_args)
 
+    def convert(record: dict[str, Any]) -> Any:
+        return converter()(record)
+
+    check_folder(name, catalogue)
     with diagnosed(name, catalogue, use, convert):
         aligned = aligned_records(catalogue, name, model_args, data_args, training_args)
         part = catalogue.rows(name, len(aligned), training_args.seed)  # with val_size
@@ -72,11 +78,12 @@ def used_records(
             continue
         fault = standard_fault(row)
         if fault is not None:
-            raise refusal(name, catalogue, i, fault)
+            raise refusal(name, catalogue, i, verdict_on(name, catalogue, use, i).broken or fault)
         kept.append(i)
     why = dict.fromkeys(left_out, "")
     if left_out:
-        why[left_out[0]] = reason_left_out(name, catalogue, use, left_out[0])
+        reason = verdict_on(name, catalogue, use, left_out[0]).left_out
+        why[left_out[0]] = reason or "LLaMA-Factory finds it invalid"
     found = LeftOut(name, len(rows), why)
     found.tell(catalogue, strict, log=training_args.local_process_index == 0)
     return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
@@ -100,21 +107,27 @@ def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str
         raise refusal(name, catalogue, empty, f"it has no {what}")
 
 
-def refuse_tags(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset) -> None:
-    """Refuse records whose image tags do not match their images: LLaMA-Factory sees it only where it tokenizes.
+def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
+    """Refuse records whose images are not there or do not match their tags.
+
+    LLaMA-Factory sees it only where it tokenizes, which is not done with all records before a run.
 
     Args:
         name: The dataset.
         catalogue: Has it.
         kept: The index of each record among all of the dataset.
         rows: The records in the standard form.
+        tags: The template has a tag for an image.
 
     Raises:
         FcitError: The sentence names the first.
     """
     for i, row in zip(kept, plain_records(rows, ["_prompt", "_response", "_images"]), strict=True):
-        turns = row["_prompt"] + row["_response"][:1]
-        fault = tag_fault((turn["content"] for turn in turns), len(row["_images"] or ()))
+        images = row["_images"] or []
+        fault = next(filter(None, map(missing_image, images)), None)
+        if fault is None and tags:
+            turns = row["_prompt"] + row["_response"][:1]
+            fault = tag_fault((turn["content"] for turn in turns), len(images))
         if fault is not None:
             raise refusal(name, catalogue, i, fault)
 

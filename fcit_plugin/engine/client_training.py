@@ -186,7 +186,7 @@ class LocalTrainer:
 
     def _pixels_of(self, data: TaskData) -> LazyPixels:
         for split in data.splits:
-            refuse_without_image(split.name, split.images, self.args.fcit_identity_source)
+            refuse_without_image(split.name, split.images, self.args.fcit_identity_source, split.kept)
         return LazyPixels(data.images, self.pipeline.pixels)
 
     def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:

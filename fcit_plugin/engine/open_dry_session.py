@@ -35,10 +35,10 @@ SAMPLE = 32
 class SamplePipeline(Pipeline):
     """Reads all records, and tokenizes a few of them; all where their lengths say how they are packed."""
 
-    def __init__(self, model_args, data_args, *args) -> None:
+    def __init__(self, model_args, data_args, *args, **options) -> None:
         data_args = copy.copy(data_args)
         data_args.preprocessing_num_workers = None  # starting processes takes longer than what they would do
-        super().__init__(model_args, data_args, *args)
+        super().__init__(model_args, data_args, *args, **options)
 
     @override
     def _rows(self, aligned: Dataset, kept: Sequence[int]) -> tuple[Dataset, Sequence[int]]:

@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import check_owners, read_shared, read_subspace
+from ..arguments.reasons import all_reasons, going_on
 from ..continual.methods import make_method
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
@@ -139,14 +140,14 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
         keys=deciding_keys((*arguments, args), training_args.world_size),
         processes=Processes(),
     )
-    _check_datasets(setup)
-    if args.fcit_state_dir is not None:
-        source = StateFolder(Path(args.fcit_state_dir))
-        source.check()
-        _check_recipe(setup, source.path, source.manifest)
-    config = check_model(model_args)
-    if args.fcit_identity_source != "text":
-        check_family(config, args.fcit_identity_source)
+    with all_reasons():
+        with going_on():
+            _check_datasets(setup)
+        with going_on():
+            _check_state(setup)
+        config = check_model(model_args)
+        if args.fcit_identity_source != "text":
+            check_family(config, args.fcit_identity_source)
     if earlier is not None:
         if make_method(args).num_remembered():
             raise FcitError(
@@ -164,6 +165,13 @@ def _check_datasets(setup: Setup) -> None:
         setup.earlier.check_tests(catalogue)
     if evaluates:
         catalogue.check_metrics(setup.scenario.all_datasets())
+
+
+def _check_state(setup: Setup) -> None:
+    if setup.args.fcit_state_dir is not None:
+        source = StateFolder(Path(setup.args.fcit_state_dir))
+        source.check()
+        _check_recipe(setup, source.path, source.manifest)
 
 
 def _check_recipe(setup: Setup, folder: Path, manifest: dict[str, Any]) -> None:

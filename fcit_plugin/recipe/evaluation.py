@@ -30,16 +30,19 @@ def take_evaluation(recipe: dict[str, Any], fcit: FcitArguments) -> list[str]:
     return asking
 
 
-def notes(asking: Iterable[str], ignored: Mapping[str, str], fcit: FcitArguments) -> list[str]:
+def notes(stage: str, asking: Iterable[str], ignored: Mapping[str, str], fcit: FcitArguments) -> list[str]:
     """What to say of keys that are taken in another way than LLaMA-Factory takes them.
 
     Args:
+        stage: The fcit stage.
         asking: From :func:`take_evaluation`.
         ignored: From :func:`.theirs.without_effect`.
         fcit: Our keys.
     """
     found = []
-    if asking:
+    if stage != "fcit":
+        ignored = {**ignored, **dict.fromkeys(asking, "it belongs to `stage: fcit`")}
+    elif asking:
         when = f"after every {fcit.fcit_eval_every} (`fcit_eval_every`)"
         found.append(f"{_listed(asking)}: test records are answered and scored {when}.")
     by_reason: dict[str, list[str]] = {}

@@ -132,7 +132,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
     check_environment()
-    ignored = without_effect(keys, known)
+    ignored = without_effect(keys, known, stage, ours.get("fcit_local_stage", "sft"))
     refuse_keys(keys, known)
     args = None
     with all_reasons():
@@ -160,7 +160,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         evaluated=evaluated,
         earlier=earlier,
         aside=aside,
-        notes=notes(taken, ignored, args),
+        notes=notes(stage, taken, ignored, args),
     )
 
 

@@ -5,7 +5,7 @@ For the fcit stages alone; a recipe of another stage is LLaMA-Factory's own busi
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, get_type_hints
+from typing import Any, TypeGuard, get_type_hints
 
 from ..arguments.option import check_type
 from ..arguments.reasons import refuse
@@ -53,7 +53,7 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
         refuse(f"`num_train_epochs` must be greater than 0, got {epochs}; nothing would be trained.")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -1,8 +1,11 @@
 """Bad data: ``dataset_info.json``, data files, records, images, and what of them cannot be distributed to clients."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from bench import Bench, Case
 
 COLOR = "color_train.json"
@@ -121,12 +124,12 @@ RECORDS = [
     record("a number in the place of a text", "turn 0 (human)", "number", **turns(("human", 5), ("gpt", "red"))),
     Case(
         "a record without answer",
-        ("Record 3", "color", "no answer"),
+        ("`color`", COLOR, "record 3", "no answer"),
         spoil=lambda b: b.spoil_record(3, **turns(("human", "color"), ("gpt", " "))),
     ),
     Case(
         "a record without instruction",
-        ("Record 3", "color", "no instruction"),
+        ("`color`", COLOR, "record 3", "no instruction"),
         spoil=lambda b: b.spoil_record(3, **turns(("human", ""), ("gpt", "red"))),
     ),
     record_of_test("a test record without answer", "no answer", answer=None),
@@ -159,6 +162,58 @@ IMAGES = [
     Case("a cutoff within an image", ("`cutoff_len: 6`", "record 0", "4 tokens"), {"cutoff_len": 6}, images=True),
 ]
 
+
+def talks(name: str, ending: str, spoil: Callable[[list[dict]], Any] = lambda records: None) -> Callable[[Bench], Any]:
+    """The color task's records as sharegpt's, under another name of the dataset, in a file of another kind."""
+
+    def change(b: Bench) -> dict[str, Any]:
+        info = json.loads((b.data / "dataset_info.json").read_text())
+        records = b.records()
+        spoil(records)
+        file = f"the talks.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.Table.from_pylist(records), b.data / file)
+        else:
+            b.write(file, "\n".join(map(json.dumps, records)))
+        info |= {name: {"file_name": file, "formatting": "sharegpt"}, f"{name}_test": info["color_test"]}
+        b.write("dataset_info.json", info)
+        return {"fcit_stages": [[name], ["letter"]]}
+
+    return change
+
+
+def looked_at(b: Bench) -> list[str]:
+    """The command line of a dry run."""
+    return ["train", str(b.recipe), "--dry-run"]
+
+
+FORMATS = [
+    Case(
+        "a null turn in a parquet file, seen by a dry run",
+        ("`own talks`", "the talks.parquet", "record 3", "turn 1"),
+        spoil=talks("own talks", "parquet", lambda records: records[3]["conversations"].__setitem__(1, None)),
+        arguments=looked_at,
+    ),
+    Case(
+        "a conversation that is a number among JSON lines, seen by a dry run",
+        ("`a.b`", "the talks.jsonl", "record 3", "`conversations`", "a number"),
+        spoil=talks("a.b", "jsonl", lambda records: records[3].update(conversations=7)),
+        arguments=looked_at,
+    ),
+    Case(
+        "a record that LLaMA-Factory leaves out, with strict records",
+        ("`e`", "the talks.jsonl", "record 3", "1 turns", "`fcit_strict_records`"),
+        {"fcit_strict_records": True},
+        spoil=talks("e", "jsonl", lambda records: records[3]["conversations"].pop()),
+        arguments=looked_at,
+    ),
+    Case(
+        "records that LLaMA-Factory leaves out, all of them",
+        ("`hôpital/été`", "the talks.jsonl", "record 0", "none of the dataset's 24 records"),
+        spoil=talks("hôpital/été", "jsonl", lambda records: [record["conversations"].pop() for record in records]),
+    ),
+]
+
 CLIENTS = [
     Case("too few records for the clients", ("color", "60 are needed"), {"fcit_min_client_samples": 20}, loads=True),
     Case(
@@ -178,4 +233,4 @@ CLIENTS = [
     Case("released partitions of no release", ("released", "custom"), {"fcit_partition": "released"}),
 ]
 
-CASES = [*INFO, *FILES, *RECORDS, *IMAGES, *CLIENTS]
+CASES = [*INFO, *FILES, *RECORDS, *IMAGES, *FORMATS, *CLIENTS]

@@ -126,7 +126,7 @@ TOGETHER = [
     Case("a fine-tuning type that is not LoRA", ("`finetuning_type: full`", "lora"), {"finetuning_type": "full"}),
     Case("datasets beside the stages", ("`dataset`", "`fcit_stages`"), {"dataset": "color"}),
     Case("packing pairs", ("`packing`", "leave it out"), {"packing": True, "fcit_local_stage": "dpo"}),
-    Case("DoRA", ("`use_dora`", "leave it out"), {"use_dora": True}),
+    Case("DoRA", ("`use_dora`", "take it out"), {"use_dora": True}),
     Case("an adapter to begin from", ("`adapter_name_or_path`",), {"adapter_name_or_path": "somewhere"}),
     Case("no template", ("`template`", "chat template"), {"template": None}),
     Case("no model", ("`model_name_or_path`", "provide"), {"model_name_or_path": None}),

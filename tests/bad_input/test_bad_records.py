@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import datasets
 import pytest
-from bad_records import BAD, CONTAINERS, COUNT, DEFECTS, FORMATTINGS, NAMES, USES
+from bad_records import BAD, CONTAINERS, COUNT, FORMATTINGS, NAMES, USES
 from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
 from pairwise import pairwise
+from record_defects import DEFECTS
 
 from fcit_plugin.data.catalogue import TEST, Catalogue
 from fcit_plugin.data.forms import USES as PROCESSING
@@ -45,7 +46,12 @@ def words(case):
     return ", ".join(case.values())
 
 
-PAIRS = named(pairwise(AXES, makes_sense))
+def matters(pair):
+    """What is wrong with a record does not depend on the kind of its file: left to the slow proof."""
+    return pair.keys() != {"defect", "container"} or BY_TITLE[pair["defect"]].file is not None
+
+
+PAIRS = named(pairwise(AXES, makes_sense, matters))
 ALL = named(
     dict(zip(AXES, (d, f, c, u), strict=True))
     for d in BY_TITLE
@@ -99,6 +105,8 @@ class Bench:
         pipeline = self.pipeline()
         try:
             rows = _get_merged_dataset([self.name], self.tools.model_args, self.data_args, training_args, stage=self.processing)
+            if self.use == "kto":  # where it drops a record, it fails over the next one, whose other answer that would be
+                rows = rows.filter(lambda row: len(row["_response"]) == 2)
             found = _get_preprocessed_dataset(
                 rows, self.data_args, training_args, self.processing, pipeline.template, is_eval=test, **self.tools.module
             )
@@ -156,7 +164,6 @@ def check(case, tools, folder, caplog, monkeypatch):
     dry_sentence = bench.sentence_of(lambda: bench.split(dry))
     if sentence is not None:
         check_sentence(bench, sentence)
-        assert bench.defect.title not in ("nothing", "nothing, with images", "image bytes")
         assert bench.defect.pixels or dry_sentence == sentence
         return "sentence"
     assert dry_sentence is None
@@ -184,9 +191,17 @@ def check(case, tools, folder, caplog, monkeypatch):
     return "left out"
 
 
+def check_end(case, end):
+    """Where the table says how it ends, it ends so; fcit's own format leaves nothing out."""
+    expected = BY_TITLE[case["defect"]].end
+    if case["formatting"] == "fcit" and expected == "left out":
+        expected = "sentence"
+    assert expected in (None, end) or end == "cannot be written", (case, end)
+
+
 @pytest.mark.parametrize("case", PAIRS, ids=words)
 def test_each_pair_of_defect_format_and_use(case, tools, tmp_path, caplog, monkeypatch):
-    check(case, tools, tmp_path, caplog, monkeypatch)
+    check_end(case, check(case, tools, tmp_path, caplog, monkeypatch))
 
 
 @pytest.mark.slow
@@ -199,4 +214,5 @@ def test_each_defect_in_each_format_and_use(defect, tools, tmp_path, caplog, mon
         folder.mkdir()
         caplog.clear()
         ends[words(case)] = check(case, tools, folder, caplog, monkeypatch)
+        check_end(case, ends[words(case)])
     assert set(ends.values()) - {"cannot be written"}

@@ -179,3 +179,63 @@ class TestTemplate:
 
         assert TEMPLATES["qwen3"].remove_thought("<think>\n\n</think>\n\nred") == "red"
         assert TEMPLATES["vicuna"].remove_thought("red") == "red"
+
+
+class TestRecords:
+    """What fcit_plugin.data.forms and raw_records say of LLaMA-Factory without importing it."""
+
+    def test_files_are_of_these_kinds(self):
+        from llamafactory.extras.constants import FILEEXT2TYPE
+
+        from fcit_plugin.data.raw_records import FILE_KINDS
+
+        assert FILE_KINDS == FILEEXT2TYPE
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {},
+            {"formatting": "sharegpt", "ranking": True},
+            {"columns": {"prompt": "p", "kto_tag": "t", "images": "i"}},
+            {"formatting": "openai", "columns": {"messages": "m"}, "tags": {"role_tag": "role", "user_tag": "user"}},
+        ],
+    )
+    def test_columns_and_tags_are_those_of_an_entry_or_all_of_the_defaults(self, entry):
+        from llamafactory.data.parser import DatasetAttr
+
+        from fcit_plugin.data.forms import COLUMNS, TAGS, Form
+
+        attributes, form = DatasetAttr("file", dataset_name="x"), Form.of(entry)
+        attributes.join(entry)
+        assert (attributes.formatting, attributes.ranking) == (form.formatting, form.ranking)
+        for key in (*COLUMNS, "history", "system", "tools", "images", "videos", "chosen", "rejected", "kto_tag"):
+            assert getattr(attributes, key) == form.columns.get(key)
+        for tag in TAGS:
+            assert getattr(attributes, tag) == form.tags.get(tag)
+
+    @pytest.mark.parametrize("use", ["sft", "rm", "kto", "test"])
+    def test_processors_leave_records_out_by_their_numbers_of_turns(self, loaded, use):
+        from llamafactory.data.loader import _get_dataset_processor
+
+        from fcit_plugin.data.forms import leaves_out
+
+        (_, data_args, *_), module, template = loaded
+        stage = "sft" if use == "test" else use
+        processor = _get_dataset_processor(data_args, stage, template, **module, do_generate=use == "test")
+        turn = {"role": "user", "content": "count"}
+        for prompt in range(4):
+            for response in range(3):
+                row = {"_prompt": [turn] * prompt, "_response": [turn] * response, "_system": "", "_tools": ""}
+                if use != "kto" or response == 2:  # LLaMA-Factory takes the answer of the record before for the other one
+                    rows = {key: [value] for key, value in (row | dict.fromkeys(("_images", "_videos", "_audios"))).items()}
+                    made = processor.preprocess_dataset(rows)
+                    assert leaves_out(prompt, response, use) == (not made.get("images")), (prompt, response)
+
+    def test_a_converter_is_made_of_its_name_and_takes_one_record(self, loaded):
+        from llamafactory.data.converter import get_dataset_converter
+        from llamafactory.data.parser import DatasetAttr
+
+        (_, data_args, *_), _, _ = loaded
+        attributes = DatasetAttr("file", dataset_name="x")
+        found = get_dataset_converter("alpaca", attributes, data_args)({"instruction": "a", "input": "", "output": "b"})
+        assert [turn["content"] for turn in found["_prompt"] + found["_response"]] == ["a", "b"]

@@ -80,6 +80,15 @@ def test_the_table_says_how_often_clients_were_left_out_if_any_was():
     assert "left out" not in table(two_stages())
 
 
+def test_records_that_are_left_out_are_in_the_report_if_any_is(tmp_path):
+    counts = {"fcit_a": 3, "fcit_b_test": 1}
+    report = two_stages(left_out=counts)
+    assert "left out, as LLaMA-Factory leaves them out: 3 of fcit_a, 1 of fcit_b_test" in table(report)
+    report.write(tmp_path)
+    assert Report.read(tmp_path).left_out == counts
+    assert "left_out" not in two_stages().to_dict()
+
+
 def test_files(tmp_path):
     report = two_stages()
     for folder in ("one", "two"):

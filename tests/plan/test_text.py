@@ -1,5 +1,7 @@
 """A plan as text: what a reader looks for is there, and the numbers are those of the plan."""
 
+from dataclasses import replace
+
 from fcit_plugin.plan.memory import Memory
 from fcit_plugin.plan.plan import DataSummary, Plan
 from fcit_plugin.plan.text import megabytes, to_text
@@ -42,6 +44,13 @@ def test_a_plan_without_training_says_nothing_of_it():
     text = to_text(Plan("zero_shot", PLAN.settings, PLAN.data, [], {}, 57, None, []))
     assert "Who trains" not in text and "Memory" not in text and "sent by clients" not in text
     assert "57" in text
+
+
+def test_records_that_are_left_out_are_counted_if_any_is():
+    words = "Records left out, as LLaMA-Factory leaves them out: 1,200 of red, 1 of blue_test."
+    assert words not in to_text(PLAN)
+    plan = replace(PLAN, left_out={"red": 1200, "blue_test": 1})
+    assert words in to_text(plan) and plan.to_dict()["left_out"] == {"red": 1200, "blue_test": 1}
 
 
 def test_sizes_are_decimal():

@@ -39,6 +39,7 @@ def test_val_size_keeps_records_back_for_the_test(text_recipe, without_tests, va
     rows = json.loads(path.read_text())
     for number, row in enumerate(rows):
         row["conversations"][0]["value"] = f"which letter belongs to it {number}"
+        row["site"] = number % 5
     path.write_text(json.dumps(rows))
     keys = {"dataset_dir": str(without_tests), "val_size": val_size, "fcit_partition": "iid"}
     sides = {}
@@ -47,6 +48,7 @@ def test_val_size_keeps_records_back_for_the_test(text_recipe, without_tests, va
         train, test = (records(session, "letter", part) for part in (False, True))
         assert len(test) == kept and sorted(train + test) == sorted(records_of(rows))
         assert [row for row in records_of(rows) if row in train] == train, "in their order"
+        assert session.pipeline.column("letter", "site") == [int(text.split()[-1]) % 5 for text, _ in train]
         assert len(records(session, "color", True)) == 6, "what has test records keeps all of its own"
         dealt = {index for part in session.partition.parts(1) for index in part}
         assert dealt == set(range(24 - kept))

@@ -2,6 +2,7 @@
 
 import json
 import types
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,7 +14,7 @@ from llamafactory.hparams.parser import _TRAIN_ARGS
 from runs import ROOT, differences, losses_of, outcome, run_recipe, trained_alone
 
 from fcit_plugin.errors import FcitError
-from fcit_plugin.recipe.theirs import LEARNED, REFUSED, SAME, TABLE, settable
+from fcit_plugin.recipe.theirs import BELONG_TO, LEARNED, REFUSED, REFUSES, SAME, TABLE, WORKS, settable
 
 FIELDS = {item.name: (part, item) for part in _TRAIN_ARGS for item in settable(part)}
 ROWS = {name: row for rows in TABLE.values() for name, row in rows.items()}
@@ -22,10 +23,11 @@ BY_TEST = {test: sorted(name for name, row in ROWS.items() if row.test == test) 
 OF_IMAGES = [name for name in BY_TEST[LEARNED] if name.startswith(("image_m", "video_", "crop_", "audio_", "use_audio"))]
 #: Keys whose other value cannot be put together with those of others, or takes long.
 APART = {
-    "quantization_type", "double_quantization", "quantization_method", "full_determinism", "rope_scaling", "use_muon",
+    "quantization_type", "double_quantization", "quantization_method", "full_determinism", "use_muon",
     "use_dft_loss", "use_eaft_loss", "eaft_alpha", "use_llama_pro", "freeze_trainable_layers", "optim", "optim_args",
     "lr_scheduler_kwargs", "warmup_steps", "logging_strategy", "cutoff_len", "use_unsloth_gc", "max_steps",
     "image_max_pixels", "loraplus_lr_ratio", "loraplus_lr_embedding", "lora_target", "mask_history", "dataloader_drop_last",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "preprocessing_num_workers",
 }  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def other_value(name: str) -> Any:
     return {"a": 1} if get_origin(kind) is dict or kind is dict else "something"
 
 
-@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.status == REFUSED))
+@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.test == REFUSES))
 def test_a_refused_key_is_named(text_recipe, name):
     with pytest.raises(FcitError, match=f"`{name}(: false)?` cannot be used with the fcit stages: ") as caught:
         get_train_args(text_recipe(**{name: other_value(name)}))
@@ -82,17 +84,33 @@ def test_refused_keys_at_their_defaults_are_no_matter(text_recipe):
 
 
 @pytest.fixture(scope="module")
+def preferences(tmp_path_factory):
+    """Pairs and feedback."""
+    folder = tmp_path_factory.mktemp("preferences")
+    columns = {"dpo": {"prompt": "q", "chosen": "a", "rejected": "b"}, "kto": {"prompt": "q", "response": "a", "kto_tag": "t"}}
+    colors = [*tiny.COLORS] * 3
+    rows = [
+        {"q": f"name the color {a}", "a": a, "b": b, "t": a < b} for a, b in zip(colors, colors[1:] + colors[:1], strict=True)
+    ]
+    (folder / "rows.json").write_text(json.dumps(rows))
+    info = {name: {"file_name": "rows.json", "ranking": name == "dpo", "columns": columns[name]} for name in columns}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def one_client(request, tmp_path_factory):
     """Makes recipes of one client in one round, on the tiny Llama or the tiny LLaVA."""
 
     def make(keys: dict[str, Any], of: str = "text") -> dict[str, Any]:
-        model, data = {"text": ("text_model", "text_data"), "images": ("llava_model", "image_data")}[of]
+        model = "llava_model" if of == "images" else "text_model"
+        data = {"text": "text_data", "images": "image_data"}.get(of, "preferences")
         folder = tmp_path_factory.mktemp("theirs")
         recipe = tiny.recipe(
             request.getfixturevalue(model),
             request.getfixturevalue(data),
             folder / "out",
-            fcit_stages=[["color"]],
+            fcit_stages=[[of if data == "preferences" else "color"]],
             fcit_num_clients=1,
             fcit_clients_per_round=1,
             fcit_num_rounds=1,
@@ -129,7 +147,9 @@ def tensors(path: Path) -> dict[str, bytes]:
     return {name: value.contiguous().view(-1).numpy().tobytes() for name, value in load_file(path).items()}
 
 
-TOGETHER = [name for name in BY_TEST[LEARNED] if name not in APART and name not in OF_IMAGES]
+#: By the local stage that keys are of.
+OF_PREFERENCES = {name: stage for name in BY_TEST[LEARNED] if (stage := ROWS[name].beside.get("fcit_local_stage"))}
+TOGETHER = [name for name in BY_TEST[LEARNED] if name not in {*APART, *OF_IMAGES, *OF_PREFERENCES}]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +166,39 @@ def test_a_client_learns_what_llamafactory_learns_with_many_keys_at_once(one_cli
 def test_a_client_learns_what_llamafactory_learns(one_client, name):
     if name == "use_unsloth_gc" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    as_llamafactory(one_client(value_of(name), "images" if name in OF_IMAGES else "text"))
+    as_llamafactory(one_client(value_of(name), OF_PREFERENCES.get(name, "images" if name in OF_IMAGES else "text")))
+
+
+@pytest.mark.parametrize("owner", BELONG_TO)
+def test_a_key_without_the_one_that_it_belongs_to_is_named(text_recipe, logged, owner):
+    names = [name for name in ROWS if fnmatchcase(name, BELONG_TO[owner]) and ROWS[name].status == WORKS and name != owner]
+    get_train_args(text_recipe(**{name: other_value(name) for name in names}))
+    (line,) = [record.message for record in logged.records if record.message.startswith("Without effect")]
+    assert names and all(f"`{name}`" in line for name in names) and f"(it belongs to `{owner}`)" in line
+
+
+def test_what_a_site_does_not_do_is_named(text_recipe, tmp_path, logged):
+    keys = {
+        "report_to": "tensorboard",
+        "eval_dataset": "color_test,letter_test",
+        "do_eval": True,
+        "per_device_eval_batch_size": 2,
+    }
+    get_train_args(text_recipe(**keys, stage="fcit_client", fcit_state_dir=str(tmp_path), fcit_client=0))
+    (line,) = [record.message for record in logged.records if record.message.startswith("Without effect")]
+    assert all(f"`{name}`" in line for name in keys) and "(it belongs to `stage: fcit`)" in line
+    assert not any("are answered and scored" in record.message for record in logged.records)
+
+
+@pytest.mark.parametrize(("stage", "idle"), [("sft", 9), ("dpo", 2), ("kto", 5)])
+def test_a_key_of_another_local_stage_is_named(text_recipe, logged, stage, idle):
+    names = [name for name in OF_PREFERENCES if name not in ("pref_loss", "dpo_label_smoothing")]
+    changes = {name: ROWS[name].value for name in names} | {"pref_loss": "ipo" if stage != "sft" else "hinge"}
+    get_train_args(text_recipe(**changes, fcit_local_stage=stage, dpo_label_smoothing=0.0))
+    lines = [record.message for record in logged.records if record.message.startswith("Without effect")]
+    named = {name for name in OF_PREFERENCES for line in lines if f"`{name}`" in line}
+    assert len(named) == idle - (stage != "dpo")
+    assert all(fits not in named for fits in OF_PREFERENCES if OF_PREFERENCES[fits] == stage)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ The page docs/reference/llamafactory-keys.md is written from this table, and tes
 import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ...arguments.reasons import refuse
@@ -16,7 +17,7 @@ from .row import LEARNED, NO_EFFECT, REFUSED, REFUSES, SAME, WORKS, Row
 from .training import TRAINING
 
 __all__ = [
-    "LEARNED", "NO_EFFECT", "REFUSED", "REFUSES", "SAME", "TABLE", "WORKS", "Row",
+    "BELONG_TO", "LEARNED", "NO_EFFECT", "OF_STAGES", "REFUSED", "REFUSES", "SAME", "TABLE", "WORKS", "Row",
     "refuse_keys", "settable", "without_effect",
 ]  # fmt: skip
 
@@ -46,14 +47,52 @@ def refuse_keys(recipe: dict[str, Any], known: Iterable[type]) -> None:
         FcitError: There are some; the sentence names the key.
     """
     for name, row in _given(recipe, known):
-        if row.status == REFUSED:
+        if row.test == REFUSES:
             shown = f"{name}: false" if recipe.pop(name) is False else name
             refuse(f"`{shown}` cannot be used with the fcit stages: {row.words}.")
 
 
-def without_effect(recipe: Mapping[str, Any], known: Iterable[type]) -> dict[str, str]:
-    """The keys of a recipe that have no effect, and why."""
-    return {name: row.words for name, row in _given(recipe, known) if row.status == NO_EFFECT}
+#: Keys that mean something beside another one alone, by patterns of their names.
+BELONG_TO = {
+    "use_llama_pro": "freeze_trainable_layers",
+    "use_eaft_loss": "eaft_alpha",
+    "loraplus_lr_ratio": "loraplus_lr_embedding",
+    "quantization_bit": "quantization_*",
+    "use_swanlab": "swanlab_*",
+    "enable_torch_profiler": "profiler_*",
+    "push_to_hub": "hub_*",
+}
+#: The same by the values of ``fcit_local_stage``.
+OF_STAGES = {"dpo": ("pref_*", "dpo_*", "simpo_*", "ld_alpha"), "kto": ("pref_beta", "pref_ftx", "kto_*")}
+#: Keys of what the whole loop does beside training.
+OF_LOOP = (
+    "report_to", "logging_dir", "run_name", "project", "trackio_*", "*swanlab*", "eval_dataset", "per_device_eval_batch_size",
+    "max_new_tokens", "save_total_limit",
+)  # fmt: skip
+
+
+def without_effect(recipe: Mapping[str, Any], known: Iterable[type], stage: str, local_stage: str) -> dict[str, str]:
+    """The keys of a recipe that have no effect, and why.
+
+    Args:
+        recipe: LLaMA-Factory's keys.
+        known: Its argument classes.
+        stage: The fcit stage.
+        local_stage: The recipe's ``fcit_local_stage``.
+    """
+    found = {}
+    for name, row in _given(recipe, known):
+        if row.status == NO_EFFECT:
+            found[name] = row.words
+        for owner, pattern in BELONG_TO.items():
+            if name != owner and fnmatchcase(name, pattern) and not recipe.get(owner):
+                found[name] = f"it belongs to `{owner}`"
+        stages = [stage for stage, patterns in OF_STAGES.items() if any(fnmatchcase(name, one) for one in patterns)]
+        if stages and local_stage not in stages:
+            found[name] = f"it belongs to `fcit_local_stage` {' or '.join(stages)}"
+        if stage != "fcit" and any(fnmatchcase(name, pattern) for pattern in OF_LOOP):
+            found[name] = "it belongs to `stage: fcit`"
+    return found
 
 
 def _given(recipe: Mapping[str, Any], known: Iterable[type]) -> list[tuple[str, Row]]:

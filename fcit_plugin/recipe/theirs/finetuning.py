@@ -11,9 +11,8 @@ _APOLLO = "APOLLO is for optimizers of whole weights, and clients train LoRA ada
 _BADAM = "BAdam is for optimizers of whole weights, and clients train LoRA adapters"
 _REFERENCE = "the reference is the base model with the subspace switched off; take it out"
 _ASFT = "ASFT compares with a second copy of the model, which clients do not have; take it out"
-_PREFERENCE = "engine/test_preference.py::test_one_client_learns_what_llamafactory_learns"
 _SWANLAB = "recipe/test_callbacks.py::test_swanlab_hears_of_a_run_what_report_to_would"
-_DPO = "with `fcit_local_stage: dpo`"
+_DPO, _KTO = {"fcit_local_stage": "dpo"}, {"fcit_local_stage": "kto"}
 
 FINETUNING: Rows = {
     **shown("recipe/test_arguments.py::test_a_good_recipe_parses_to_sft_with_our_arguments_beside", "", "stage"),
@@ -45,9 +44,16 @@ FINETUNING: Rows = {
     ),
     **refused("DoRA's magnitudes cannot be averaged with the factors; take it out", "use_dora"),
     **refused(_PISSA, "pissa_init", "pissa_iter", "pissa_convert"),
-    **shown(_PREFERENCE, "with `fcit_local_stage` dpo or kto", "pref_beta", "pref_ftx"),
-    **shown(_PREFERENCE, _DPO, "pref_bco_weight", "pref_loss", "dpo_label_smoothing", "simpo_gamma", "ld_alpha"),
-    **shown(_PREFERENCE, "with `fcit_local_stage: kto`", "kto_chosen_weight", "kto_rejected_weight"),
+    **learned("with `fcit_local_stage` dpo or kto", pref_beta=beside(0.5, **_DPO), pref_ftx=beside(0.5, **_DPO)),
+    **learned(
+        "with `fcit_local_stage: dpo`",
+        pref_bco_weight=beside(0.5, **_DPO),
+        pref_loss=beside("ipo", **_DPO),
+        dpo_label_smoothing=beside(0.1, **_DPO),
+        simpo_gamma=beside(0.1, pref_loss="simpo", **_DPO),
+        ld_alpha=beside(0.5, **_DPO),
+    ),
+    **learned("with `fcit_local_stage: kto`", kto_chosen_weight=beside(2.0, **_KTO), kto_rejected_weight=beside(2.0, **_KTO)),
     **refused(
         _PPO,
         "ppo_buffer_size",

@@ -1,6 +1,6 @@
 """LLaMA-Factory's ``ModelArguments``."""
 
-from .row import Rows, beside, learned, refused, shown, without_effect
+from .row import Rows, beside, learned, refused, refused_later, shown, without_effect
 
 _KT = "KTransformers keeps experts on the CPU in a form of its own, which subspaces cannot be written into; take it out"
 _OUT_OF_MODEL = "it changes the layers of the base model, which what is learned would have to be used with; take it out"
@@ -23,8 +23,6 @@ MODEL: Rows = {
         use_fast_tokenizer=False,
         split_special_tokens=True,
         model_revision="other",
-        low_cpu_mem_usage=False,
-        rope_scaling=beside("yarn", cutoff_len=512),
         flash_attn="disabled",
         moe_aux_loss_coef=0.1,
         upcast_layernorm=True,
@@ -36,8 +34,20 @@ MODEL: Rows = {
         print_param_status=True,
         trust_remote_code=True,
     ),
-    **refused(_TOKENS, "resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config"),
-    **refused("it belongs to new tokens, which cannot be added", "init_special_tokens"),
+    **learned("tried on a CPU alone", low_cpu_mem_usage=False),
+    **learned(
+        "up to the model's own length; beyond, LLaMA-Factory 0.9.5 fails with transformers 5.6 and Llama's configuration",
+        rope_scaling="linear",
+    ),
+    **refused(_TOKENS, "resize_vocab"),
+    **refused_later(
+        "engine/test_owners.py::test_what_would_be_trained_and_belong_to_nobody_ends_the_run_before_it_is",
+        f"where the base model has not these tokens already: {_TOKENS}",
+        "add_tokens",
+        "add_special_tokens",
+        "new_special_tokens_config",
+    ),
+    **without_effect("it belongs to new tokens, which cannot be added", init_special_tokens="desc_init"),
     **refused(_OUT_OF_MODEL, "shift_attn", "mixture_of_depths"),
     **learned("on a GPU", use_unsloth_gc=beside(True, disable_gradient_checkpointing=False)),
     **shown(

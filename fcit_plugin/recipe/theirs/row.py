@@ -68,6 +68,11 @@ def refused(words: str, *keys: str) -> Rows:
     return {key: Row(REFUSED, words, test=REFUSES) for key in keys}
 
 
+def refused_later(test: str, words: str, *keys: str) -> Rows:
+    """Keys of which more than the recipe has to be known to refuse them; others do, and have a test of their own."""
+    return {key: Row(REFUSED, words, test=f"tests/{test}") for key in keys}
+
+
 def without_effect(words: str, **values: Any) -> Rows:
     """Keys that change no bit of what a run learns and reports.
 
