@@ -89,7 +89,7 @@ class TrainedRun:
     def _lora_config(self) -> LoraConfig:
         """Of what PEFT could be told, that which a subspace has; the layers are those that its tensors are named after."""
         config = self.source.adapter_config
-        given = {key: config[key] for key in ("r", "lora_alpha", "lora_dropout", "use_rslora")}
+        given = {key: config[key] for key in ("r", "lora_alpha", "lora_dropout", "use_rslora") if key in config}
         names = "|".join(map(re.escape, layers_of(self.state.subspaces[0])))  # in a list PEFT would take ends of names
         return LoraConfig(task_type="CAUSAL_LM", target_modules=f"(?:{names})", **given)
 

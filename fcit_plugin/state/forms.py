@@ -1,6 +1,6 @@
 """The forms of the JSON files in a state folder."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -120,10 +120,10 @@ class Sums(TypedDict):
 class AdapterConfig(TypedDict):
     """What a subspace's ``adapter_config.json`` says; the other keys of PEFT's have to be without effect."""
 
-    peft_type: Literal["LORA"]
-    task_type: Literal["CAUSAL_LM"]
+    peft_type: NotRequired[Literal["LORA"]]
+    task_type: NotRequired[Literal["CAUSAL_LM"]]
     r: Rank
     lora_alpha: Annotated[float, Field(gt=0, le=1e6)]
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)]
-    use_rslora: bool
+    lora_dropout: NotRequired[Annotated[float, Field(ge=0, lt=1)]]
+    use_rslora: NotRequired[bool]
     target_modules: Annotated[list[Layer], Field(min_length=1, max_length=100_000)]
