@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import disk_offload
 from llamafactory.hparams import get_train_args
+from llamafactory.model import load_tokenizer
 from peft import LoraConfig, get_peft_model
 from runs import run_recipe
 from torch import nn
@@ -24,8 +25,8 @@ from fcit_plugin.serving.trained import TrainedRun
 #: What LLaMA-Factory would train beside LoRA on linear layers, and what the sentence names.
 OWNERLESS = {
     "LoRA on embeddings": ({"lora_target": "q_proj,embed_tokens"}, "embed_tokens.*`lora_target`"),
-    "new tokens": ({"add_tokens": "<new>"}, "`add_tokens` makes the vocabulary larger"),
-    "new special tokens": ({"add_special_tokens": "<a>,<b>"}, "`add_special_tokens` makes the vocabulary larger"),
+    "new tokens": ({"add_tokens": "<new>"}, "`add_tokens` cannot be used"),
+    "new special tokens": ({"add_special_tokens": "<a>,<b>"}, "`add_special_tokens` cannot be used"),
     "a vocabulary to resize": ({"resize_vocab": True}, "`resize_vocab`"),
     "whole modules": ({"additional_target": "lm_head"}, "`additional_target`"),
 }
@@ -37,7 +38,7 @@ def test_what_would_be_trained_and_belong_to_nobody_ends_the_run_before_it_is(te
     if case == "described tokens":
         (tmp_path / "tokens.yaml").write_text(json.dumps({"<new>": "a square"}))
         changes = {"new_special_tokens_config": str(tmp_path / "tokens.yaml"), "init_special_tokens": "desc_init"}
-        said = "`new_special_tokens_config` makes the vocabulary larger"
+        said = "`new_special_tokens_config` cannot be used"
     else:
         changes, said = OWNERLESS[case]
     with pytest.raises(FcitError, match=said):
@@ -45,8 +46,19 @@ def test_what_would_be_trained_and_belong_to_nobody_ends_the_run_before_it_is(te
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
-def test_tokens_that_the_base_model_has_already_may_be_named(text_recipe):
-    assert open_session(*get_train_args(text_recipe(add_special_tokens="<s>,<image>"))).model
+@pytest.mark.parametrize("key", ["resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config"])
+def test_a_vocabulary_that_llamafactory_resizes_once_it_has_a_tokenizer_is_refused_then(text_recipe, monkeypatch, key):
+    """Whatever has led it to do so, and should the keys pass the check of the recipe."""
+
+    def load(model_args):
+        model_args.resize_vocab = True
+        setattr(model_args, key, ["<new>"])
+        return load_tokenizer(model_args)
+
+    monkeypatch.setattr("fcit_plugin.engine.open_session.load_tokenizer", load)
+    monkeypatch.setattr("fcit_plugin.engine.open_session.load_model", None)
+    with pytest.raises(FcitError, match=f"`{key}` makes the vocabulary larger"):
+        run_recipe(text_recipe())
 
 
 @pytest.mark.parametrize("frozen", [True, False])
