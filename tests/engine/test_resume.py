@@ -181,7 +181,7 @@ def test_tokens_kept_as_64_bits_are_the_same_data():
     def split(dtype):
         columns = {"input_ids": [[5, 6, 7], [8]], "labels": [[-100, 6, 7], [8]]}
         features = Features({name: List(Value(dtype)) for name in columns})
-        return Split("color", Dataset.from_dict({}), Dataset.from_dict(columns, features), ["a", "b"], ["red", "blue"])
+        return Split("color", Dataset.from_dict({}), Dataset.from_dict(columns, features), ["a", "b"], ["red", "blue"], [])
 
     assert data_fingerprint(split("int32")) == data_fingerprint(split("int64"))
 
