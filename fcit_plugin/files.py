@@ -265,33 +265,42 @@ def read_json(path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_J
     return _parsed(read_bytes(path, remedy, most), str(path), remedy)
 
 
-def read_object(path: Path, keys: Iterable[str] = (), remedy: str = SOUND_COPY) -> dict[str, Any]:
+def read_object(
+    path: Path, keys: Iterable[str] = (), remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON
+) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Args:
         path: The file.
         keys: What it has to have.
         remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: It cannot be read, is not JSON, not an object, or lacks a key; the sentence names it.
     """
-    value = read_json(path, remedy)
+    value = read_json(path, remedy, most)
     if not isinstance(value, dict):
         raise FcitError(f"{path} does not hold a JSON object; {remedy}.")
     require(value, keys, path, remedy)
     return value
 
 
-def read_as(form: type[T], path: Path, remedy: str = SOUND_COPY) -> T:
+def read_as(form: type[T], path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> T:
     """The object that a JSON file holds, of a form (:func:`fcit_plugin.schema.checked`).
+
+    Args:
+        form: A ``TypedDict``.
+        path: The file.
+        remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: It cannot be read or is not of the form; the sentence names the file and the place in it.
     """
     from .schema import checked  # pydantic takes a moment
 
-    return checked(form, read_object(path, remedy=remedy), str(path), remedy)
+    return checked(form, read_object(path, remedy=remedy, most=most), str(path), remedy)
 
 
 def require(values: Mapping[str, Any], keys: Iterable[str], path: Path, remedy: str = SOUND_COPY) -> None:

@@ -69,9 +69,9 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
     """
     described, weights, failed = (inside(folder, name) for name in (DESCRIPTION, WEIGHTS, FAILURE))
     if os.path.lexists(failed) and not os.path.lexists(described):
-        reason = one_line(read_as(_Failure, failed, _AGAIN)["reason"])
+        reason = one_line(read_as(_Failure, failed, _AGAIN, most)["reason"])
         raise FcitError(f"{folder} holds no update, for its site has failed: {reason}")
-    description = read_as(_Update, described, _AGAIN)
+    description = read_as(_Update, described, _AGAIN, most)
     config: dict[str, Any] = {**description["config"]}
     check_tensors(weights, most)
     try:
