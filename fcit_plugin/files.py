@@ -152,12 +152,12 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
         FcitError: The name, or the link of this name, leads out of the folder.
     """
-    root, path = folder.resolve(), folder / name
-    target = path.resolve()
+    root, path = Path(os.path.realpath(folder)), folder / name
+    target = Path(os.path.realpath(path)) if "\0" not in name else root.parent  # of a circle of links it makes something
     allowed = [root]
     if root.parent.name == "snapshots":
         allowed.append(root.parent.parent / "blobs")
-    if "\0" in name or Path(name).is_absolute() or not any(target.is_relative_to(place) for place in allowed):
+    if Path(name).is_absolute() or not any(target.is_relative_to(place) for place in allowed):
         raise FcitError(f"{path} leads out of its folder, to {target}; put the file itself there.")
     return path
 

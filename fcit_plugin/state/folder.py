@@ -62,8 +62,8 @@ class StateFolder:
             )
         if version != FORMAT_VERSION:
             raise FcitError(
-                f"{self.path} has format version {version!r}, this fcit-plugin reads version {FORMAT_VERSION} only; run its "
-                "recipe again, or use the version of fcit-plugin that wrote it."
+                f"{path} has format version {str(version)[:40]!r}, this fcit-plugin reads version {FORMAT_VERSION} only; run "
+                "its recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
         checked(Manifest, values, str(path), SOUND_COPY)
@@ -126,7 +126,11 @@ class StateFolder:
         path = inside(self.path, PROGRESS)
         if "joined" in self.manifest and not path.is_file():
             return Progress()
-        return Progress.from_dict({**read_as(ProgressForm, path)})
+        values = read_as(ProgressForm, path)
+        try:
+            return Progress.from_dict({key: values[key] for key in ProgressForm.__annotations__})  # type: ignore[literal-required]
+        except FcitError as error:
+            raise FcitError(f"{path} does not hold a run's progress: {error}") from error
 
     def check_trained(self) -> None:
         """Check that there is a subspace.
