@@ -1,9 +1,10 @@
 """What JSON from outside must look like: types with ranges, and one sentence about a value that is of another one."""
 
+import unicodedata
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from .errors import FcitError
 
@@ -13,8 +14,16 @@ LARGEST = 2**53
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 #: A number that a measurement or a setting may be; not NaN and not infinite.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e300, le=1e300)]
+
+
+def _without_controls(text: str) -> str:
+    if not text.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError("it holds control characters")
+    return text
+
+
 #: A name, a key or a short sentence.
-Word = Annotated[str, Field(max_length=10_000)]
+Word = Annotated[str, Field(max_length=10_000), AfterValidator(_without_controls)]
 #: A SHA-256 sum.
 Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

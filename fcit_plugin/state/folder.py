@@ -83,7 +83,10 @@ class StateFolder:
         from ..scenario.tasks import Scenario  # with NumPy
 
         require(self.manifest, ("scenario", "rounds"), self.path / MANIFEST, _LEFT_BY_A_RUN)
-        return Scenario.from_dict(self.manifest["scenario"])
+        try:
+            return Scenario.from_dict(self.manifest["scenario"])
+        except FcitError as error:
+            raise FcitError(f"{self.path / MANIFEST} holds no stages of a run: {error}") from error
 
     def finished_scenario(self) -> "Scenario":
         """The stages of the folder's run, behind which others can come.
