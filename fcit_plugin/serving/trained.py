@@ -25,8 +25,10 @@ from ..knowledge.activation import Router
 from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
+from ..plugins import registry
 from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, TOKENS, subspace_folder
+from ..state.own import is_own
 from ..state.server_state import ServerState
 from .fixed_weights import fixed_weights
 
@@ -143,7 +145,12 @@ class TrainedRun:
             )
 
     def router(
-        self, model: PreTrainedModel, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer,
+        pixels: PixelReader | None = None,
+        fallback: float | None = None,
+        trusted: str | None = None,
     ) -> Router:
         """From conversations, or images, to weights, as in the run's own evaluation.
 
@@ -152,6 +159,7 @@ class TrainedRun:
             tokenizer: Its tokenizer, as the template has fixed it.
             pixels: Makes pixel values, for tokens of images.
             fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
+            trusted: The text encoder that the user lets the folder name, where it is not one of the user's own runs.
 
         Raises:
             FcitError: The identity tokens are those of another base model.
@@ -160,6 +168,7 @@ class TrainedRun:
         source, name, pooling, center = (manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center"))
         if source != "text":
             check_family(model.config, source)
+        self._check_encoder(source, name, trusted)
         encoder = make_source(source, name, pooling, center, model, tokenizer, cast("PixelReader", pixels))  # text needs none
         dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
@@ -169,6 +178,14 @@ class TrainedRun:
             )
         shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
         return Router(encoder, self.state.tokens, *shape, fallback)
+
+    def _check_encoder(self, source: str, name: str, trusted: str | None) -> None:
+        """Refuse to load a model that nobody but the folder names."""
+        if source != "image" and name not in registry("identity_encoders") and trusted != name and not is_own(self.manifest):
+            raise FcitError(
+                f"{self.folder} names the text encoder `{name}` and is no folder of a run of yours on this machine; if you "
+                f"trust that model, set `fcit_trusted_encoder: {name}` (--trusted-encoder of fcit-cli export-adapters)."
+            )
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
         """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""
