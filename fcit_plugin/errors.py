@@ -32,8 +32,30 @@ _CHECK_INPUT = {
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal but stand there.
+
+    What would move its cursor, color it or turn the direction of reading is shown as an escape. Lines and tabs stay, and so
+    do the joiners that Persian and emoji need.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in _STAYS else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
+_STAYS = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+
+
 class FcitError(ValueError):
-    """Bad input, said in one sentence that names the file, key, record or client and what to do about it."""
+    """Bad input, said in one sentence that names the file, key, record or client and what to do about it.
+
+    Names in it may come from anywhere, so the sentence is made :func:`printable`.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class OutOfMemory(FcitError):
@@ -68,7 +90,7 @@ class _SentenceHook:
             if blamed is not None:
                 print(f"fcit-plugin: {blamed}", file=sys.stderr)
             return
-        sentence = " ".join([sentence, *getattr(error, "__notes__", ())])
+        sentence = printable(" ".join([sentence, *getattr(error, "__notes__", ())]))
         _tell_torchrun(sentence)
         if os.environ.get("RANK", "0") == "0" or isinstance(error, OutOfMemory):  # of other errors all end alike
             from tqdm import tqdm

@@ -7,11 +7,13 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -19,8 +21,14 @@ from .errors import FcitError, one_line
 
 #: What to do about a file that a program has written and that is not as it was.
 SOUND_COPY = "restore it from a backup or copy it again"
+#: Bytes of the largest JSON file that is read, but for a user's own records.
+LARGEST_JSON = 2**28
+#: Digits of the longest whole number in JSON: those of 64 bits, with a sign.
+_DIGITS = 20
 #: How the name of a folder ends that is being written, or taken away; it begins with a dot.
 PARTIAL, DISCARDED = ".partial", ".discarded"
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -133,20 +141,72 @@ def check_empty(folder: Path) -> None:
         raise FcitError(f"{folder} is not empty; name a new folder.")
 
 
-def read_bytes(path: Path, remedy: str = SOUND_COPY) -> bytes:
-    """The content of a file. Whatever reads a file that comes from outside reads it by this, or by :func:`open_tensors`.
+def inside(folder: Path, name: str) -> Path:
+    """The file of this name in a folder that may come from anywhere: it lies in there, also when it is a link.
+
+    Args:
+        folder: The folder. One of the Hugging Face cache, ``<repository>/snapshots/<revision>``, links to its repository's
+            ``blobs``, and may.
+        name: Relative to it, with slashes.
+
+    Raises:
+        FcitError: The name, or the link of this name, leads out of the folder.
+    """
+    root, path = Path(os.path.realpath(folder)), folder / name
+    target = Path(os.path.realpath(path)) if "\0" not in name else root.parent  # of a circle of links it makes something
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parent.parent / "blobs")
+    if Path(name).is_absolute() or not any(target.is_relative_to(place) for place in allowed):
+        raise FcitError(f"{path} leads out of its folder, to {target}; put the file itself there.")
+    return path
+
+
+def _check(status: os.stat_result, path: Path, most: int | None, remedy: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise FcitError(f"{path} cannot be read (it is no regular file); {remedy}.")
+    if most is not None and status.st_size > most:
+        raise FcitError(f"{path} has {status.st_size:,} bytes where at most {most:,} fit; {remedy}.")
+
+
+@contextlib.contextmanager
+def opened(path: Path, most: int | None = None, remedy: str = SOUND_COPY) -> Iterator[BinaryIO]:
+    """Within the block a regular file is open for reading. Whatever comes from outside is opened here.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have; None for any number.
+        remedy: What the sentence says to do.
+
+    Raises:
+        FcitError: It cannot be opened, is no regular file, or is too large.
+    """
+    try:
+        # a pipe without a writer would hold an open that waits
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        raise FcitError(f"{path} cannot be read ({error.strerror or error}); {remedy}.") from error
+    with file:
+        _check(os.fstat(file.fileno()), path, most, remedy)
+        yield file
+
+
+def read_bytes(path: Path, remedy: str = SOUND_COPY, most: int | None = None) -> bytes:
+    """The content of a file.
 
     Args:
         path: The file.
         remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: It cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FcitError(f"{path} cannot be read ({error.strerror or error}); {remedy}.") from error
+    with opened(path, most, remedy) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise FcitError(f"{path} cannot be read ({error.strerror or error}); {remedy}.") from error
 
 
 def read_text(path: Path, remedy: str = SOUND_COPY) -> str:
@@ -156,7 +216,7 @@ def read_text(path: Path, remedy: str = SOUND_COPY) -> str:
         FcitError: It cannot be read, or is not UTF-8 text.
     """
     try:
-        return read_bytes(path, remedy).decode()
+        return read_bytes(path, remedy, LARGEST_JSON).decode()
     except UnicodeDecodeError as error:
         raise FcitError(f"{path} is not UTF-8 text (byte {error.start}); {remedy}.") from error
 
@@ -165,41 +225,82 @@ def parse_json(data: bytes) -> Any:
     """The value of a JSON text in UTF-8. All JSON that comes from outside is parsed by this.
 
     Raises:
-        UnicodeDecodeError: It is not UTF-8.
-        json.JSONDecodeError: It is not JSON.
+        ValueError: It is not UTF-8, not JSON, nested too deeply, or holds a number or text that nothing else could take.
     """
-    return json.loads(data.decode())
+    try:
+        value = json.loads(data.decode(), parse_int=_whole, parse_float=_number)
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # halves of letters
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half a letter (a lone surrogate)") from error
+    return value
 
 
-def read_json(path: Path, remedy: str = SOUND_COPY) -> Any:
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"it holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if value in (math.inf, -math.inf):
+        raise ValueError(f"it holds a number that is too large, {digits[:20]}")
+    return value
+
+
+def read_json(path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> Any:
     """The value that a JSON file holds.
 
     Args:
         path: The file.
         remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: It cannot be read, or is not JSON; the sentence names it.
     """
-    return _parsed(read_bytes(path, remedy), str(path), remedy)
+    return _parsed(read_bytes(path, remedy, most), str(path), remedy)
 
 
-def read_object(path: Path, keys: Iterable[str] = (), remedy: str = SOUND_COPY) -> dict[str, Any]:
+def read_object(
+    path: Path, keys: Iterable[str] = (), remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON
+) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Args:
         path: The file.
         keys: What it has to have.
         remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: It cannot be read, is not JSON, not an object, or lacks a key; the sentence names it.
     """
-    value = read_json(path, remedy)
+    value = read_json(path, remedy, most)
     if not isinstance(value, dict):
         raise FcitError(f"{path} does not hold a JSON object; {remedy}.")
     require(value, keys, path, remedy)
     return value
+
+
+def read_as(form: type[T], path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> T:
+    """The object that a JSON file holds, of a form (:func:`fcit_plugin.schema.checked`).
+
+    Args:
+        form: A ``TypedDict``.
+        path: The file.
+        remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
+
+    Raises:
+        FcitError: It cannot be read or is not of the form; the sentence names the file and the place in it.
+    """
+    from .schema import checked  # pydantic takes a moment
+
+    return checked(form, read_object(path, remedy=remedy, most=most), str(path), remedy)
 
 
 def require(values: Mapping[str, Any], keys: Iterable[str], path: Path, remedy: str = SOUND_COPY) -> None:
@@ -213,13 +314,18 @@ def require(values: Mapping[str, Any], keys: Iterable[str], path: Path, remedy: 
         raise FcitError(f"{path} lacks {', '.join(missing)}; {remedy}.")
 
 
-def read_json_lines(path: Path, remedy: str = SOUND_COPY) -> dict[int, Any]:
+def read_json_lines(path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> dict[int, Any]:
     """The values of a file with a JSON value in each line, by the line's number from 1; empty lines have none.
+
+    Args:
+        path: The file.
+        remedy: What the sentence says to do.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: It cannot be read, or a line is not JSON; the sentence names both.
     """
-    lines = enumerate(read_bytes(path, remedy).splitlines(), 1)
+    lines = enumerate(read_bytes(path, remedy, most).splitlines(), 1)
     return {number: _parsed(line, f"{path}, line {number}", remedy) for number, line in lines if line.strip()}
 
 
@@ -230,12 +336,13 @@ def _parsed(data: bytes, place: str, remedy: str) -> Any:
         raise FcitError(f"{place} is not valid JSON ({error}); {remedy}.") from error
 
 
-def open_tensors(path: Path, framework: str = "np") -> Any:
+def open_tensors(path: Path, framework: str = "np", most: int | None = None) -> Any:
     """A safetensors file, opened: its head is read, its tensors are when they are asked for.
 
     Args:
         path: The file.
         framework: What its tensors become: "np" arrays of NumPy, "pt" tensors of PyTorch.
+        most: Bytes that it may have; None for any number.
 
     Returns:
         A :class:`safetensors.safe_open`, which can be a context.
@@ -244,18 +351,23 @@ def open_tensors(path: Path, framework: str = "np") -> Any:
         FcitError: The file is missing, cut off or not a safetensors file; the sentence names it.
     """
     try:
+        _check(os.stat(path), path, most, SOUND_COPY)
         return safe_open(path, framework=framework)
     except (OSError, SafetensorError) as error:
         raise FcitError(f"{path} is missing or corrupt: {one_line(error)}; {SOUND_COPY}.") from error
 
 
-def check_tensors(path: Path) -> None:
+def check_tensors(path: Path, most: int | None = None) -> None:
     """Refuse a safetensors file that is missing, cut off or none, by its head.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have; None for any number.
 
     Raises:
         FcitError: The sentence names it.
     """
-    with open_tensors(path):
+    with open_tensors(path, most=most):
         pass
 
 

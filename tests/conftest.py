@@ -1,6 +1,7 @@
 """Shared fixtures: tiny models and data, recipes run in this process or in a fresh one, finished runs to look at."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # 2 or more must pass too
 os.environ.update(
@@ -10,6 +11,7 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     DISABLE_VERSION_CHECK="0",
     MPLBACKEND="Agg",
+    FCIT_SECRETS_DIR=os.path.join(tempfile.gettempdir(), f"fcit_tests_secrets_{os.getuid()}"),  # of all workers
 )
 os.environ.pop("FCIT_DATA_DIR", None)
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)

@@ -169,3 +169,8 @@ class TestInPlay:
         recipe.write_text(f"adapter_name_or_path: {folder}\ntemplate: vicuna\n")
         assert watch([str(recipe)])
         assert not watch({"adapter_name_or_path": os.path.dirname(folder)})
+
+
+def test_a_sentence_does_nothing_to_a_terminal():
+    said = str(FcitError("client \x1b[2J\x07\u202eevil\r is\tleft\nout: é 🇩🇪 \N{ZERO WIDTH NON-JOINER}"))
+    assert said == "client \\x1b[2J\\x07\\u202eevil\\r is\tleft\nout: é 🇩🇪 \N{ZERO WIDTH NON-JOINER}"

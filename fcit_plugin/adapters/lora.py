@@ -29,6 +29,12 @@ def factor_of(key: str) -> str:
     return "A" if ".lora_A." in key or ".lora_embedding_A" in key else "B"
 
 
+def layers_of(state: Mapping[str, Any]) -> list[str]:
+    """The layers of the base model that a subspace is on, by name."""
+    names = (key.removeprefix("base_model.model.").partition(".lora_")[0] for key in state if ".lora_" in key)
+    return sorted({*names})
+
+
 def weighted_mean(states: Sequence[Tensors], weights: Sequence[int]) -> Tensors:
     """The mean of tensors with the same keys, sum n_c S_c / sum n_c, summed in float64, as float32.
 

@@ -11,7 +11,7 @@ from .aliases import current_keys, use_current_values
 from .compression import CompressionArguments, check_compression
 from .evaluation import EvaluationArguments, check_evaluation, parse_evaluation
 from .folders import FolderArguments, parse_folders
-from .inference import EXPORT_KEYS, ROUTING_KEYS, InferenceArguments, check_inference, parse_inference
+from .inference import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, InferenceArguments, check_inference, parse_inference
 from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
@@ -23,7 +23,16 @@ from .run import RunArguments, check_run
 from .scenario import ScenarioArguments, check_scenario, parse_scenario
 from .server_rule import ServerRuleArguments, check_server_rule
 
-__all__ = ["EXPORT_KEYS", "FCIT_STAGES", "ROUTING_KEYS", "FcitArguments", "check_names", "check_stage", "current_keys"]
+__all__ = [
+    "EXPORT_KEYS",
+    "FCIT_STAGES",
+    "FOLDER_KEYS",
+    "ROUTING_KEYS",
+    "FcitArguments",
+    "check_names",
+    "check_stage",
+    "current_keys",
+]
 
 #: The LLaMA-Factory stages that the plugin adds, and what each does.
 FCIT_STAGES = {
@@ -197,7 +206,7 @@ _ONLY_IN = {
     "fcit_update_dirs": ("fcit_aggregate",),
     "fcit_dry_run": ("fcit",),
     "fcit_bound": ("fcit",),
-    **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS), (None,)),
+    **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS, *FOLDER_KEYS), (None,)),
 }
 _ANYWHERE = ("fcit_data_dir",)
 

@@ -10,6 +10,8 @@ from .reasons import refuse
 EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
 #: Keys for chat, api, webchat and predict with an FCIT folder.
 ROUTING_KEYS = ("fcit_trace_activation", "fcit_fallback_threshold")
+#: Keys for all of them.
+FOLDER_KEYS = ("fcit_trusted_encoder",)
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -30,6 +32,11 @@ class InferenceArguments:
     fcit_fallback_threshold: float | None = option(
         None,
         "An instruction whose best cosine to all identity tokens is lower is answered without any subspace (default: none is).",
+    )
+    fcit_trusted_encoder: str | None = option(
+        None,
+        "The path or name of the text encoder that a folder from elsewhere may have loaded; those of your own runs need no "
+        "such word.",
     )
 
 

@@ -14,6 +14,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="W", help="also one adapter of all subspaces with fixed weights, as fcit_export_weights"
     )
     parser.add_argument("--instruction", metavar="TEXT", help="for --weights auto, as fcit_export_instruction")
+    parser.add_argument("--trusted-encoder", metavar="NAME", help="as fcit_trusted_encoder, for a folder from elsewhere")
     parser.add_argument("--dataset-dir", metavar="DIR", help="where --instruction finds your datasets")
     parser.add_argument(
         "--base-copy", type=Path, metavar="DIR", help="also a copy of the base model with the trained projector in it"
@@ -42,6 +43,7 @@ def _run(args: argparse.Namespace) -> None:
         adapters_only=args.adapters_only,
         with_router=not args.no_router,
         dataset_dir=args.dataset_dir,
+        trusted_encoder=args.trusted_encoder,
     )
     print(f"Written to {out}.")
 

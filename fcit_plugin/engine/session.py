@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llamafactory.extras import logging
 from peft import PeftModel
 
 from .. import __version__
@@ -14,6 +15,7 @@ from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared
 from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
+from ..errors import one_line
 from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.program import Program
@@ -26,6 +28,7 @@ from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
+from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
 from .client_training import LocalTrainer
@@ -55,6 +58,8 @@ WRITTEN = (
     LOSS_PNG,
     CARD,
 )
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,12 @@ class Session(Setup):
             "temperature": self.args.fcit_temperature,
             **self.state_keys(),
         }
+        try:
+            manifest[SIGNATURE] = sign(manifest)
+        except OSError as error:
+            logger.warning_rank0_once(
+                f"{folder} is not signed as your own ({one_line(error)}); to use it, name its encoder and base model yourself."
+            )
         save_state(state, folder, adapter_config(self.model), manifest)
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..errors import printable
+
 Rows = Sequence[Sequence[str]]
 
 
@@ -12,6 +14,7 @@ def align(rows: Rows, *, numbers: bool = False) -> list[str]:
         rows: cells, the same number in each row.
         numbers: pad all but the first column at the left; else all at the right, but for the end of a line.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if not numbers:
         return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -30,5 +33,11 @@ def plain(rows: Rows) -> str:
 
 def markdown(rows: Rows) -> str:
     """Return a Markdown table, header row first, the first column to the left and the others to the right."""
+    rows = [[_escaped(cell) for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _escaped(cell: str) -> str:
+    """A cell that stays one, without HTML."""
+    return " ".join(printable(cell).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,12 +1,16 @@
 """Federation by folders: an update as files, for sites that may not open a port."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from ..errors import FcitError
-from ..files import check_tensors, read_object, write_bytes, write_json
+from ..files import check_tensors, inside, read_as, write_bytes, write_json
+from ..schema import LARGEST, Count, Word
 from .messages import CONFIG, METRICS, metrics_of, work_of
 from .stored import records_bytes, stored_records
 from .validation import one_line
@@ -15,6 +19,23 @@ DESCRIPTION = "fcit_update.json"
 WEIGHTS = "fcit_update.safetensors"
 #: In their place: why a site has no reply.
 FAILURE = "fcit_failure.json"
+_AGAIN = "ask the site for its update again"
+
+#: What Flower's records take; a loss that is no number is judged with the reply.
+_Value = bool | Annotated[int, Field(ge=-LARGEST, le=LARGEST)] | float | Word
+
+
+class _Config(TypedDict):
+    client: Count
+
+
+class _Update(TypedDict):
+    config: _Config
+    metrics: dict[Word, _Value | list[_Value]]
+
+
+class _Failure(TypedDict):
+    reason: Word
 
 
 def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
@@ -46,19 +67,17 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
         FcitError: A file is missing, corrupt or too large, or does not have the form of an update; the sentence names it.
             Or the site has failed; the sentence says how.
     """
-    for path in (folder / DESCRIPTION, folder / WEIGHTS, folder / FAILURE):
-        if most is not None and path.is_file() and path.stat().st_size > most:
-            raise FcitError(f"{path} has {path.stat().st_size} bytes where at most {most} fit.")
-    if (folder / FAILURE).exists() and not (folder / DESCRIPTION).exists():
-        reason = one_line(str(read_object(folder / FAILURE, ("reason",))["reason"]))
+    described, weights, failed = (inside(folder, name) for name in (DESCRIPTION, WEIGHTS, FAILURE))
+    if os.path.lexists(failed) and not os.path.lexists(described):
+        reason = one_line(read_as(_Failure, failed, _AGAIN, most)["reason"])
         raise FcitError(f"{folder} holds no update, for its site has failed: {reason}")
-    description = read_object(folder / DESCRIPTION, ("config", "metrics"))
-    config, metrics = description["config"], description["metrics"]
-    check_tensors(folder / WEIGHTS)
+    description = read_as(_Update, described, _AGAIN, most)
+    config: dict[str, Any] = {**description["config"]}
+    check_tensors(weights, most)
     try:
-        content = stored_records(folder / WEIGHTS)
-        content[METRICS] = MetricRecord(metrics)
-        content[CONFIG] = work_of(config)
+        content = stored_records(weights)
+        content[METRICS] = MetricRecord(cast("Any", description["metrics"]))
+        content[CONFIG] = work_of(ConfigRecord(config))
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
         return config, Message(content, reply_to=request)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # Flower's records refuse what is of no good type

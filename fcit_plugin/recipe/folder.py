@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llamafactory.extras.constants import EngineName
 
-from ..arguments import EXPORT_KEYS, ROUTING_KEYS, FcitArguments
+from ..arguments import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
 from ..errors import FcitError
 from ..state.folder import StateFolder
@@ -26,7 +26,7 @@ def check_folder(model_args, trains: bool, fcit: FcitArguments | None) -> Path |
         FcitError: A key would be ignored, or the folder cannot be used so; the sentence names it.
     """
     folder = fcit_folder(model_args.adapter_name_or_path)
-    for key in (*EXPORT_KEYS, *ROUTING_KEYS):
+    for key in (*EXPORT_KEYS, *ROUTING_KEYS, *FOLDER_KEYS):
         value = getattr(fcit, key, None)
         if value is None or value is False:
             continue

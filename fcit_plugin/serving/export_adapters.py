@@ -19,7 +19,8 @@ from ..data.pixels import PixelReader
 from ..errors import FcitError
 from ..files import check_empty, whole_folder
 from ..knowledge.activation import Router
-from ..recipe.embedded import resolve_model
+from ..recipe.embedded import EMBEDDED_MODELS, resolve_model
+from ..state.own import is_own
 from .router_files import write_router
 from .trained import TrainedRun
 
@@ -38,6 +39,7 @@ def export_adapters(
     adapters_only: bool = False,
     with_router: bool = True,
     dataset_dir: str | None = None,
+    trusted_encoder: str | None = None,
 ) -> None:
     """Write one PEFT folder per subspace, and ``router.json`` with what belongs to it.
 
@@ -50,6 +52,7 @@ def export_adapters(
         adapters_only: Leave the projectors out, the shared one and those of subspaces that have their own.
         with_router: Whether to write the router.
         dataset_dir: Where ``fcit_export_instruction`` finds datasets.
+        trusted_encoder: The text encoder that a folder from elsewhere may name.
 
     Raises:
         FcitError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot
@@ -77,6 +80,11 @@ def export_adapters(
         )
     if base_copy is not None and not (trained.state.shared or trained.state.base):
         raise FcitError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
+    if model is None and trained.manifest["base_model"] not in EMBEDDED_MODELS and not is_own(trained.manifest):
+        raise FcitError(
+            f"{folder} names the base model `{trained.manifest['base_model']}` and is no folder of a run of yours on this "
+            "machine; give the base model yourself, with --model."
+        )
     keys = {"model_name_or_path": model or trained.manifest["base_model"], "template": trained.manifest["template"]}
     resolve_model(keys)
     given = {"dataset_dir": dataset_dir} if dataset_dir else {}
@@ -93,7 +101,7 @@ def export_adapters(
     def router() -> Router:
         tokenizer, pixels = reading()
         model = load_model(tokenizer, model_args, finetuning_args)
-        return trained.router(model, tokenizer, pixels)
+        return trained.router(model, tokenizer, pixels, trusted=trusted_encoder)
 
     weights = trained.export_weights(fcit, router, model_args, data_args, reading()[1]) if fcit is not None else None
     if base_copy is not None:

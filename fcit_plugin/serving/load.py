@@ -44,7 +44,7 @@ def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetunin
     pixels = PixelReader(template, loaded["processor"])
 
     def router() -> Router:
-        return trained.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold)
+        return trained.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold, fcit.fcit_trusted_encoder)
 
     if exports:
         weights = trained.export_weights(fcit, router, model_args, data_args, pixels)

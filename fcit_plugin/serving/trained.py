@@ -1,5 +1,6 @@
 """What a run left in its output folder, and how it gets onto a base model."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
-from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, put, read_subspace
+from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, layers_of, put, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
@@ -24,8 +25,10 @@ from ..knowledge.activation import Router
 from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
+from ..plugins import registry
 from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, TOKENS, subspace_folder
+from ..state.own import is_own
 from ..state.server_state import ServerState
 from .fixed_weights import fixed_weights
 
@@ -86,7 +89,11 @@ class TrainedRun:
             put(parameters[key], value, key)
 
     def _lora_config(self) -> LoraConfig:
-        return LoraConfig.from_peft_type(**self.source.adapter_config)
+        """Of what PEFT could be told, that which a subspace has; the layers are those that its tensors are named after."""
+        config = self.source.adapter_config
+        given = {key: config[key] for key in ("r", "lora_alpha", "lora_dropout", "use_rslora") if key in config}
+        names = "|".join(map(re.escape, layers_of(self.state.subspaces[0])))  # in a list PEFT would take ends of names
+        return LoraConfig(task_type="CAUSAL_LM", target_modules=f"(?:{names})", **given)
 
     def stacked(self, model: PreTrainedModel) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
@@ -94,6 +101,13 @@ class TrainedRun:
         Raises:
             FcitError: A subspace does not fit the base model.
         """
+        there = {name for name, _ in model.named_modules()}
+        for name in layers_of(self.state.subspaces[0]) or [""]:
+            if name not in there or not name:
+                raise FcitError(
+                    f"The subspaces in {self.folder} do not fit this base model, which has no layer `{name}`; give the base "
+                    "model that the run was made with."
+                )
         peft_model = get_peft_model(model, self._lora_config())
         assert isinstance(peft_model, PeftModel)  # the mixed ones have to be asked for
         if (experts := num_experts(self.state.subspaces[0])) is not None:
@@ -131,7 +145,12 @@ class TrainedRun:
             )
 
     def router(
-        self, model: PreTrainedModel, tokenizer, pixels: PixelReader | None = None, fallback: float | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer,
+        pixels: PixelReader | None = None,
+        fallback: float | None = None,
+        trusted: str | None = None,
     ) -> Router:
         """From conversations, or images, to weights, as in the run's own evaluation.
 
@@ -140,6 +159,7 @@ class TrainedRun:
             tokenizer: Its tokenizer, as the template has fixed it.
             pixels: Makes pixel values, for tokens of images.
             fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
+            trusted: The text encoder that the user lets the folder name, where it is not one of the user's own runs.
 
         Raises:
             FcitError: The identity tokens are those of another base model.
@@ -148,6 +168,7 @@ class TrainedRun:
         source, name, pooling, center = (manifest[f"identity_{key}"] for key in ("source", "encoder", "pooling", "center"))
         if source != "text":
             check_family(model.config, source)
+        self._check_encoder(source, name, trusted)
         encoder = make_source(source, name, pooling, center, model, tokenizer, cast("PixelReader", pixels))  # text needs none
         dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
         if dimension != expected:
@@ -157,6 +178,14 @@ class TrainedRun:
             )
         shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
         return Router(encoder, self.state.tokens, *shape, fallback)
+
+    def _check_encoder(self, source: str, name: str, trusted: str | None) -> None:
+        """Refuse to load a model that nobody but the folder names."""
+        if source != "image" and name not in registry("identity_encoders") and trusted != name and not is_own(self.manifest):
+            raise FcitError(
+                f"{self.folder} names the text encoder `{name}` and is no folder of a run of yours on this machine; if you "
+                f"trust that model, set `fcit_trusted_encoder: {name}` (--trusted-encoder of fcit-cli export-adapters)."
+            )
 
     def fixed_weights(self, given: str | list | None) -> list[float]:
         """The weights w [K] that ``fcit_export_weights`` names; see :func:`fcit_plugin.serving.fixed_weights.fixed_weights`."""

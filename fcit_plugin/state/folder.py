@@ -3,14 +3,16 @@
 No torch and no NumPy until something is asked for that takes them, so that a look is quick.
 """
 
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FcitError
-from ..files import read_object, require
+from ..files import SOUND_COPY, inside, read_as, read_object, require
+from ..schema import checked
+from .adapter_config import read_adapter_config
 from .checkpoints import PROGRESS
+from .forms import Manifest, ProgressForm
 from .names import ADAPTER_CONFIG, FORMAT_VERSION, MANIFEST, subspace_folder
 from .progress import Progress
 
@@ -32,7 +34,6 @@ _MANIFEST = (
 )
 #: What clients and evaluation went by before the manifest said it.
 _TURNS_BEFORE = "first"
-_ADAPTER_CONFIG = ("r", "lora_alpha", "target_modules")
 
 
 class StateFolder:
@@ -52,7 +53,7 @@ class StateFolder:
         Raises:
             FcitError: The manifest is missing or damaged, or of another format version.
         """
-        path = self.path / MANIFEST
+        path = inside(self.path, MANIFEST)
         values = read_object(path, ("format_version",), _LEFT_BY_A_RUN)
         version = values["format_version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
@@ -61,10 +62,14 @@ class StateFolder:
             )
         if version != FORMAT_VERSION:
             raise FcitError(
-                f"{self.path} has format version {version!r}, this fcit-plugin reads version {FORMAT_VERSION} only; run its "
-                "recipe again, or use the version of fcit-plugin that wrote it."
+                f"{path} has format version {str(version)[:40]!r}, this fcit-plugin reads version {FORMAT_VERSION} only; run "
+                "its recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
+        checked(Manifest, values, str(path), SOUND_COPY)
+        for k, entry in enumerate(values["subspaces"]):
+            if (entry["id"], entry["folder"]) != (k, subspace_folder(k)):
+                raise FcitError(f"{path} has subspace {k} as `{entry['id']}` in `{entry['folder']}`; {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
         return values
 
@@ -78,7 +83,10 @@ class StateFolder:
         from ..scenario.tasks import Scenario  # with NumPy
 
         require(self.manifest, ("scenario", "rounds"), self.path / MANIFEST, _LEFT_BY_A_RUN)
-        return Scenario.from_dict(self.manifest["scenario"])
+        try:
+            return Scenario.from_dict(self.manifest["scenario"])
+        except FcitError as error:
+            raise FcitError(f"{self.path / MANIFEST} holds no stages of a run: {error}") from error
 
     def finished_scenario(self) -> "Scenario":
         """The stages of the folder's run, behind which others can come.
@@ -97,7 +105,7 @@ class StateFolder:
     @property
     def adapter_config_file(self) -> Path:
         """Where PEFT's configuration of the subspaces is; all have the same."""
-        return self.path / subspace_folder(0) / ADAPTER_CONFIG
+        return inside(self.path, f"{subspace_folder(0)}/{ADAPTER_CONFIG}")
 
     @cached_property
     def adapter_config(self) -> dict[str, Any]:
@@ -107,7 +115,7 @@ class StateFolder:
             FcitError: There is no subspace yet, or the file is missing or damaged.
         """
         self.check_trained()
-        return read_object(self.adapter_config_file, _ADAPTER_CONFIG)
+        return read_adapter_config(self.adapter_config_file)
 
     def progress(self) -> Progress:
         """How far the folder's run has come; nothing of that in a folder that ``fcit-cli join`` has made.
@@ -118,10 +126,14 @@ class StateFolder:
         Raises:
             FcitError: The file is missing or damaged.
         """
-        path = self.path / PROGRESS
+        path = inside(self.path, PROGRESS)
         if "joined" in self.manifest and not path.is_file():
             return Progress()
-        return Progress.from_dict(read_object(path, [item.name for item in fields(Progress)]))
+        values = read_as(ProgressForm, path)
+        try:
+            return Progress.from_dict({key: values[key] for key in ProgressForm.__annotations__})  # type: ignore[literal-required]
+        except FcitError as error:
+            raise FcitError(f"{path} does not hold a run's progress: {error}") from error
 
     def check_trained(self) -> None:
         """Check that there is a subspace.
@@ -142,7 +154,7 @@ class StateFolder:
 
         check_files(self.path, self.manifest)
         if self.manifest["subspaces"]:
-            read_object(self.adapter_config_file, _ADAPTER_CONFIG)
+            read_adapter_config(self.adapter_config_file)
 
     def load(self) -> "ServerState":
         """The server's state.

@@ -8,8 +8,24 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
-from ..files import DISCARDED, PARTIAL, hidden, parse_json, read_bytes, read_object, whole_folder
+from ..errors import FcitError
+from ..files import (
+    DISCARDED,
+    LARGEST_JSON,
+    PARTIAL,
+    SOUND_COPY,
+    hidden,
+    inside,
+    opened,
+    parse_json,
+    read_as,
+    read_bytes,
+    whole_folder,
+)
+from ..schema import checked
+from .forms import Sums
 
 CHECKSUMS = "checksums.json"
 
@@ -60,17 +76,17 @@ def problems(folder: Path) -> list[str]:
     """
     path = folder / CHECKSUMS
     try:
-        raw = read_bytes(path)
-        sums = parse_json(raw)["files"]
+        raw = read_bytes(inside(folder, CHECKSUMS), most=LARGEST_JSON)
+        sums = checked(Sums, parse_json(raw), str(path), SOUND_COPY)["files"]
         whole = raw == _render(sums)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         return [f"{path} is missing or corrupt"]
     return differing(folder, sums) if whole else [f"{path} is corrupt: it differs from its own sum"]
 
 
 def sums_of(folder: Path) -> dict[str, str]:
     """The sums of a sealed folder without :func:`problems`, by path."""
-    return read_object(folder / CHECKSUMS, ("files",))["files"]
+    return read_as(Sums, inside(folder, CHECKSUMS))["files"]
 
 
 def differing(folder: Path, sums: Mapping[str, str]) -> list[str]:
@@ -78,10 +94,10 @@ def differing(folder: Path, sums: Mapping[str, str]) -> list[str]:
     found = []
     for name, expected in sums.items():
         try:
-            if _sum(folder / name) != expected:
+            if _sum(inside(folder, name)) != expected:
                 found.append(f"{folder / name} is corrupt: it differs from its SHA-256 sum")
-        except OSError as error:
-            found.append(f"{folder / name} cannot be read ({error.strerror})")
+        except FcitError as error:
+            found.append(str(error).partition(";")[0])
     return found
 
 
@@ -90,8 +106,8 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with opened(path) as file:
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def _render(sums: dict[str, str]) -> bytes:

@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
-from ..files import check_tensors, load_tensors, write_bytes, write_json
+from ..files import check_tensors, inside, load_tensors, write_bytes, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
 from .names import (
     ADAPTER_CONFIG,
@@ -153,14 +153,14 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
     Raises:
         FcitError: A file is missing or corrupt; the sentence names it.
     """
-    shared = load_tensors(folder / SHARED) if manifest["shared"] else {}
-    files = [folder / subspace_folder(k) / ADAPTER_WEIGHTS for k in range(len(manifest["subspaces"]))]
+    shared = load_tensors(inside(folder, SHARED)) if manifest["shared"] else {}
+    files = [inside(folder, f"{subspace_folder(k)}/{ADAPTER_WEIGHTS}") for k in range(len(manifest["subspaces"]))]
     subspaces = [load_tensors(path) for path in files]
-    own = [path.with_name(SHARED) for path in files] if manifest["projectors"] else []
+    own = [inside(folder, f"{subspace_folder(k)}/{SHARED}") for k in range(len(files))] if manifest["projectors"] else []
     projectors = [load_tensors(path) for path in own]
     tokens = _load_tokens(folder, manifest)
-    method_state = load_tensors(folder / METHOD_STATE) if manifest["method_state"] else {}
-    base = load_tensors(folder / BASE_CHANGE) if manifest["base_change"] else {}
+    method_state = load_tensors(inside(folder, METHOD_STATE)) if manifest["method_state"] else {}
+    base = load_tensors(inside(folder, BASE_CHANGE)) if manifest["base_change"] else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / METHOD_STATE, method_state))
     for path, tensors in (
         *checked,
@@ -170,7 +170,7 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
     ):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
-    rules = load_tensors(folder / RULES, "np") if manifest["server_rules"] else {}
+    rules = load_tensors(inside(folder, RULES), "np") if manifest["server_rules"] else {}
     rounds = Counter({k: entry["rounds"] for k, entry in enumerate(manifest["subspaces"])})
     for path, projector in zip(own, projectors, strict=True):
         check_keys(shared, projector, f"projector in {path}")
@@ -180,7 +180,7 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:
-    path, count = folder / TOKENS, len(manifest["subspaces"])
+    path, count = inside(folder, TOKENS), len(manifest["subspaces"])
     arrays = load_tensors(path, "np")
     try:
         tokens = SubspaceTokens.from_arrays(arrays)
@@ -207,13 +207,13 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     _load_tokens(folder, manifest)
     for k in range(len(manifest["subspaces"])):
-        check_tensors(folder / subspace_folder(k) / ADAPTER_WEIGHTS)
+        check_tensors(inside(folder, f"{subspace_folder(k)}/{ADAPTER_WEIGHTS}"))
         if manifest["projectors"]:
-            check_tensors(folder / subspace_folder(k) / SHARED)
+            check_tensors(inside(folder, f"{subspace_folder(k)}/{SHARED}"))
     parts = {SHARED: "shared", RULES: "server_rules", METHOD_STATE: "method_state", BASE_CHANGE: "base_change"}
     for name, there in parts.items():
         if manifest[there]:
-            check_tensors(folder / name)
+            check_tensors(inside(folder, name))
 
 
 def check_finite(path: Path, tensors: Mapping[str, Any]) -> None:

@@ -94,7 +94,7 @@ def test_progress_is_the_callers_own_each_time_and_may_lack_for_joined_runs_alon
     values = Progress().to_dict()
     del values["asked"]
     write_json(folder / "progress.json", values)
-    with pytest.raises(ValueError, match=r"progress\.json lacks asked"):
+    with pytest.raises(ValueError, match=r"progress\.json is not of its form, at `asked`: Field required"):
         held.progress()
     (folder / "progress.json").unlink()
     manifest = json.loads((folder / "fcit_manifest.json").read_text())

@@ -1,0 +1,130 @@
+"""The forms of the JSON files in a state folder."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from ..schema import Count, Number, Sum, Word
+
+#: A list of names.
+Words = Annotated[list[Word], Field(max_length=100_000)]
+#: The rank of a subspace, or of several that were joined into one adapter.
+Rank = Annotated[int, Field(ge=1, le=65_536)]
+#: The name of a layer, or its end; no pattern.
+Layer = Annotated[str, Field(pattern=r"^[\w.\-]+$", max_length=500)]
+
+
+class Entry(TypedDict):
+    """A subspace in the manifest."""
+
+    id: Count
+    folder: Word
+    count: Count
+    tasks: dict[Word, Count]
+    rounds: Count
+
+
+class Task(TypedDict):
+    """A task of a scenario."""
+
+    name: Word
+    datasets: Words
+
+
+class Stages(TypedDict):
+    """A scenario."""
+
+    name: Word
+    tasks: Annotated[list[Task], Field(max_length=100_000)]
+    schedule: Annotated[list[list[Count]], Field(max_length=100_000)]
+
+
+class _Every(TypedDict):
+    format_version: int
+    stage: Count
+    round: Count
+    subspaces: Annotated[list[Entry], Field(max_length=100_000)]
+    shared: Literal["shared.safetensors"] | None
+    projectors: bool
+    server_rules: Literal["server_rules.safetensors"] | None
+    method_state: Literal["method_state.safetensors"] | None
+    base_change: Literal["base_change.safetensors"] | None
+
+
+class Manifest(_Every, total=False):
+    """``fcit_manifest.json``: what is true of every state folder, and what a run's own says of the run."""
+
+    tokens: Literal["identity_tokens.safetensors"]
+    plugin_version: Word
+    base_model: Word | None
+    template: Word | None
+    base_fingerprint: Word | None
+    stages: list[Words]
+    rounds: list[Count]
+    scenario: Stages
+    activation: Word | None
+    temperature: Number | None
+    seed: int
+    method: Word
+    similarity_threshold: Number | None
+    identity_source: Literal["text", "image", "both"]
+    identity_encoder: Word
+    identity_pooling: Word
+    identity_center: bool
+    identity_turns: Word
+    joined: Words
+    signature: Sum
+
+
+class Matrix(TypedDict):
+    """Scores after each stage."""
+
+    datasets: Words
+    rows: list[list[Number | None]]
+
+
+class Bytes(TypedDict):
+    """Traffic."""
+
+    up: Count
+    down: Count
+
+
+class ProgressForm(TypedDict):
+    """``progress.json``."""
+
+    step: Count
+    zero_shot: dict[Word, Number] | None
+    matrix: Matrix
+    restricted: list[dict[Word, Number | None]]
+    other: list[dict[Word, dict[Word, Number]]]
+    assignments: list[dict[Word, Any]]
+    asked: list[dict[Word, Any]]
+    dropped: list[dict[Word, Any]]
+    idle: list[dict[Word, Any]]
+    product_errors: list[dict[Word, Any]]
+    traffic: Bytes
+    seconds: dict[Word, Number]
+    partition: list[dict[Word, Any]]
+    labels: dict[Word, list[str] | None]
+    recipes: list[dict[Word, Any]]
+
+
+class Sums(TypedDict):
+    """``checksums.json`` of a sealed folder."""
+
+    sha256: Sum
+    files: dict[Word, Sum]
+
+
+class AdapterConfig(TypedDict):
+    """What a subspace's ``adapter_config.json`` says; the other keys of PEFT's have to be without effect."""
+
+    peft_type: NotRequired[Literal["LORA"]]
+    task_type: NotRequired[Literal["CAUSAL_LM"]]
+    r: Rank
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)]
+    lora_dropout: NotRequired[Annotated[float, Field(ge=0, lt=1)]]
+    use_rslora: NotRequired[bool]
+    target_modules: Annotated[list[Layer], Field(min_length=1, max_length=100_000)]
