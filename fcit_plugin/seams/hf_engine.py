@@ -6,8 +6,11 @@ came in another way are read back from their ids (:func:`fcit_plugin.data.instru
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import wrapt
+from fastapi import HTTPException
 
 from ..data.instructions import KEYWORD, ROUTING, user_turns
 
@@ -18,10 +21,19 @@ def install(engine_module) -> None:
 
     def wrapper(wrapped, instance, args, kwargs):
         given = signature.bind(*args, **kwargs).arguments
+        if not hasattr(given["model"], ROUTING):
+            return wrapped(*args, **kwargs)
+        _refuse_without_text(given["messages"])
         turns = user_turns(given["messages"])
         generate_arguments, prompt_length = wrapped(*args, **kwargs)
-        if hasattr(given["model"], ROUTING):
-            generate_arguments[KEYWORD] = [turns]
+        generate_arguments[KEYWORD] = [turns]
         return generate_arguments, prompt_length
 
     wrapt.wrap_function_wrapper(engine_module, "HuggingfaceEngine._process_args", wrapper)
+
+
+def _refuse_without_text(messages: Sequence[Mapping[str, Any]]) -> None:
+    """A request is the client's: what it lacks is a 400, and no error of the server's."""
+    for number, message in enumerate(messages):
+        if not isinstance(message["content"], str):
+            raise HTTPException(400, f"Message {number} ({message['role']}) has no text: `content` is null; send one.")

@@ -97,6 +97,31 @@ def test_eight_requests_of_different_tasks_at_a_time_get_the_answers_that_they_g
             assert [text.strip() for text in streamed] == [text.strip() for text in alone]
 
 
+def test_a_message_without_text_is_the_clients_error(client):
+    ask = {"role": "user", "content": QUESTIONS[0]}
+    for given in ([ask, {"role": "assistant", "content": None}, ask], [{"role": "user", "content": None}]):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model="any", messages=given)
+        assert "`content` is null" in caught.value.response.text
+
+
+def test_streams_that_break_keep_no_place_of_the_server(client, monkeypatch):
+    """More of them than requests that are answered at a time: the next one is answered."""
+    from fcit_plugin.serving.routing import Routing
+
+    expected = answer(client, QUESTIONS[0])
+
+    def broken(self, *_):
+        raise RuntimeError("no memory, say")
+
+    monkeypatch.setattr(Routing, "_weights", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    for _ in range(9):
+        assert [part for part in ask(client, QUESTIONS[0], stream=True, timeout=30) if part.choices[0].delta.content] == []
+    monkeypatch.undo()
+    assert answer(client, QUESTIONS[0]) == expected
+
+
 def test_the_latest_instruction_counts_not_the_system_prompt_nor_earlier_turns(client, text_run, text_keys, settings):
     """Over HTTP, whole and streamed: each answer is that of a chat whose weights are set by hand."""
     color, letter = QUESTIONS[:2]
