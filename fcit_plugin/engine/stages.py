@@ -28,6 +28,7 @@ from .callbacks import Callbacks
 from .client_training import quiet_transformers
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
+from .one_run import one_run
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .rehearsal import rehearse
@@ -174,11 +175,12 @@ def run_stage(
     if request.args.fcit_dry_run:
         dry_run(open_dry_session(*given))
         return
-    session = replace(open_session(*given), callbacks=Callbacks.of(callbacks))
-    if request.evaluated is not None:
-        evaluate_folder(session, request.evaluated)
-        return
-    assert request.stage is not None  # otherwise LLaMA-Factory runs its own
-    {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[request.stage](session)
-    if dist.is_initialized():
-        dist.barrier()
+    with one_run(Path(training_args.output_dir), training_args.process_index == 0):
+        session = replace(open_session(*given), callbacks=Callbacks.of(callbacks))
+        if request.evaluated is not None:
+            evaluate_folder(session, request.evaluated)
+            return
+        assert request.stage is not None  # otherwise LLaMA-Factory runs its own
+        {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[request.stage](session)
+        if dist.is_initialized():
+            dist.barrier()

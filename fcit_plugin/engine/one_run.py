@@ -1,0 +1,57 @@
+"""One run at a time writes into an output folder: two would take each other's commits for their own."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import FcitError
+from ..files import read_object, write_json
+
+
+@contextlib.contextmanager
+def one_run(folder: Path, is_main: bool) -> Iterator[None]:
+    """Within the block the folder is this run's.
+
+    What is locked is a hidden file beside the folder, which may not be there yet; a process that is killed leaves no lock.
+
+    Args:
+        folder: The run's output folder.
+        is_main: Whether this process does the writing.
+
+    Raises:
+        FcitError: Another process is at it; the sentence names it.
+    """
+    if not is_main:
+        yield
+        return
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path, owner = (folder.with_name(f".{folder.name}.{end}") for end in ("lock", "owner.json"))
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FcitError(
+            f"Another run writes into {folder}{_who(owner)}; wait for its end, or name another `output_dir`."
+        ) from error
+    try:
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
+        write_json(owner, {"process": os.getpid(), "machine": socket.gethostname(), "since": since})
+        yield
+    finally:
+        for left in (owner, path):  # while it is held: nobody else has it open for good
+            left.unlink(missing_ok=True)
+        lock.release()
+
+
+def _who(owner: Path) -> str:
+    try:
+        found = read_object(owner, ("process", "machine", "since"))
+    except FcitError:  # it has only just begun
+        return ""
+    return f" (process {found['process']} on {found['machine']}, since {found['since']})"
