@@ -20,6 +20,8 @@ MATRIX_CSV = "accuracy_matrix.csv"
 MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
+#: Of noise that comes from the recipe's seed and not from a secret.
+SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
 _OF_SOME = ("idle", "left_out", "spread", "clients")
@@ -265,10 +267,13 @@ def table(report: Report) -> str:
     if errors:
         blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")
     if report.privacy:
-        total = report.privacy["total"]
-        blocks.append(
-            f"Privacy spent: epsilon {total['epsilon']:.4g} at delta {report.privacy['delta']:g}; see docs/guide/privacy.md."
-        )
+        epsilon = f"{report.privacy['total']['epsilon']:.4g} at delta {report.privacy['delta']:g}"
+        if report.privacy.get("noise") == SIMULATED:
+            found = f"Epsilon if the noise were secret: {epsilon} (simulated noise, which the recipe's seed tells: it protects "
+            found += "nobody); set `fcit_dp_secret`"
+        else:
+            found = f"Privacy spent: epsilon {epsilon}"
+        blocks.append(f"{found}; see docs/guide/privacy.md.")
     return "\n\n".join(blocks)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..evaluation.report import SIMULATED
 
 #: Two runs are neighbors if they differ in one client, whose contributions are nothing (zeros) in one of them.
 RELATION = "one client's updates and tokens, or nothing in their place"
@@ -28,9 +29,9 @@ def spent(
         num_stages: T.
 
     Returns:
-        None where the recipe adds no noise. Else what it adds, the relation, and "stages" (a list) and "total" with
-        epsilon_updates, epsilon_tokens, epsilon (of both together) and epsilon_sampled (of the updates); None for
-        what has no noise.
+        None where the recipe adds no noise. Else what it adds, whether from a secret or from the recipe's seed ("noise"),
+        the relation, and "stages" (a list) and "total" with epsilon_updates, epsilon_tokens, epsilon (of both together)
+        and epsilon_sampled (of the updates); None for what has no noise.
     """
     if args.fcit_dp_noise_multiplier is None and args.fcit_identity_noise is None:
         return None
@@ -41,6 +42,7 @@ def spent(
         "clipping_norm": args.fcit_dp_clipping_norm,
         "noise_multiplier": args.fcit_dp_noise_multiplier,
         "identity_noise": args.fcit_identity_noise,
+        "noise": SIMULATED if args.fcit_dp_secret is None else "secret",
         "delta": args.fcit_dp_delta,
         "relation": RELATION,
         "stages": [_spent(args, *rows) for rows in by_stage],

@@ -73,6 +73,10 @@ def test_the_table_says_what_privacy_was_spent_where_noise_was_added():
     assert report.privacy == spent
     assert "Privacy spent: epsilon 3.25 at delta 1e-05" in table(report)
     assert "Privacy" not in table(two_stages())
+    assert "Privacy spent: epsilon 3.25" in table(two_stages(privacy=spent | {"noise": "secret"}))
+    simulated = table(two_stages(privacy=spent | {"noise": "simulated"}))
+    assert "Epsilon if the noise were secret: 3.25 at delta 1e-05 (simulated noise" in simulated
+    assert "protects nobody" in simulated and "Privacy spent" not in simulated
 
 
 def test_the_table_says_how_often_clients_were_left_out_if_any_was():

@@ -1,6 +1,7 @@
 """Differential privacy: exact clipping, noise of the right size and nowhere else, and epsilon against other computations."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -280,6 +281,8 @@ def test_the_report_counts_the_rounds_of_the_client_who_took_part_most_and_its_t
     rows = [dict(zip(("stage", "round", "client", "task"), row, strict=True)) for row in took_part]
     found = accounting.spent(args, rows, [], num_stages=3)
     assert (found["clipping_norm"], found["noise_multiplier"], found["identity_noise"], found["delta"]) == (1.0, 3.0, 0.5, 1e-5)
+    assert found["noise"] == "simulated"
+    assert accounting.spent(replace(args, fcit_dp_secret=2**60 + 1), rows, [], num_stages=3)["noise"] == "secret"
     updates, tokens = (3.0, 0.5)
     for part, rounds, kinds in ((found["stages"][0], 2, 1), (found["stages"][1], 2, 2), (found["total"], 3, 2)):
         assert part["epsilon_updates"] == accounting.gaussian_epsilon([(updates, rounds)], 1e-5)
