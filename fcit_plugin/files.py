@@ -225,29 +225,31 @@ def parse_json(data: bytes) -> Any:
     """The value of a JSON text in UTF-8. All JSON that comes from outside is parsed by this.
 
     Raises:
-        ValueError: It is not UTF-8, not JSON, nested too deeply, or holds a number or text that nothing else could take.
+        UnicodeDecodeError: It is not UTF-8.
+        json.JSONDecodeError: It is not JSON, nested too deeply, or holds a number or text that nothing else could take.
     """
+    text = data.decode()
     try:
-        value = json.loads(data.decode(), parse_int=_whole, parse_float=_number)
+        value = json.loads(text, parse_int=_whole, parse_float=_number)
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()  # halves of letters
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise json.JSONDecodeError("nested too deeply", text, 0) from error
     except UnicodeEncodeError as error:
-        raise ValueError("it holds half a letter (a lone surrogate)") from error
+        raise json.JSONDecodeError("half a letter (a lone surrogate)", text, 0) from error
     return value
 
 
 def _whole(digits: str) -> int:
     if len(digits) > _DIGITS:
-        raise ValueError(f"it holds a number of {len(digits)} digits")
+        raise json.JSONDecodeError(f"a number of {len(digits)} digits", digits, 0)
     return int(digits)
 
 
 def _number(digits: str) -> float:
     value = float(digits)
     if value in (math.inf, -math.inf):
-        raise ValueError(f"it holds a number that is too large, {digits[:20]}")
+        raise json.JSONDecodeError(f"a number that is too large, {digits[:20]}", digits, 0)
     return value
 
 

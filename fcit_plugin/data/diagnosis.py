@@ -307,8 +307,6 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
         fault = "it is cut off" if cut_off else f"it is not JSON ({error.msg})"
         place = f"at line {error.lineno}, column {error.colno} (character {error.pos})"
         return "invalid JSON", None, f"{fault} {place}", again
-    except RecursionError:
-        return "invalid JSON", None, "it is nested too deeply", again
     if not isinstance(records, list):
         return "invalid JSON", None, f"it holds a JSON {json_kind(records)} and no list of records", again
     if not records:
@@ -345,7 +343,7 @@ def _parsed(content: bytes) -> Any:
         for line in text.split("\n"):  # and at none of the other ends of a line, which may stand in a text
             if line.strip():
                 try:
-                    records.append(json.loads(line))
+                    records.append(parse_json(line.encode()))
                 except json.JSONDecodeError as inner:
                     raise json.JSONDecodeError(inner.msg, text, position + inner.pos) from error
             position += len(line) + 1

@@ -24,14 +24,18 @@ def one_run(folder: Path, is_main: bool) -> Iterator[None]:
         is_main: Whether this process does the writing.
 
     Raises:
-        FcitError: Another process is at it; the sentence names it.
+        FcitError: Another process is at it, and the sentence names it; or nothing can be written there.
     """
     if not is_main:
         yield
         return
     folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
     path, owner = (folder.with_name(f".{folder.name}.{end}") for end in ("lock", "owner.json"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # a lock that cannot be made looks to filelock like one that is held
+    except OSError as error:
+        raise FcitError(f"`output_dir` {folder} cannot be written ({error.strerror}); name another one.") from error
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -62,8 +62,8 @@ class StateFolder:
             )
         if version != FORMAT_VERSION:
             raise FcitError(
-                f"{path} has format version {str(version)[:40]!r}, this fcit-plugin reads version {FORMAT_VERSION} only; run "
-                "its recipe again, or use the version of fcit-plugin that wrote it."
+                f"{self.path} has format version {repr(version)[:40]}, this fcit-plugin reads version {FORMAT_VERSION} only; "
+                "run its recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
         checked(Manifest, values, str(path), SOUND_COPY)

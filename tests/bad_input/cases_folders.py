@@ -188,7 +188,7 @@ ADAPTERS = [
     adapter("a missing adapter_config.json", ("subspaces/0/adapter_config.json",), remove("subspaces/0/*.json")),
     adapter(
         "an identity encoder that has gone",
-        ("`fcit_identity_encoder: /no/such`",),
+        ("`fcit_trusted_encoder: /no/such`",),
         edit_json(MANIFEST, identity_encoder="/no/such"),
         loads=True,
     ),
