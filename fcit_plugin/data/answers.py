@@ -30,8 +30,8 @@ class AnswerTexts:
         self._thought = re.compile(f"{re.escape(self._opening)}.*?{re.escape(self._closing)}", re.DOTALL)
         self._around = {role: _around(getattr(template, f"format_{role}").slots) for role in (ASSISTANT, CALL)}
         ends = {tokenizer.eos_token, *template.stop_words, *(after for _, after in self._around.values())}
-        self._end = _any_of(ends)
-        self._special = _any_of(tokenizer.all_special_tokens)
+        self._end = any_of(ends)
+        self._special = any_of(tokenizer.all_special_tokens)
 
     def expected(self, message: Mapping[str, str]) -> str:
         """The text that is compared of the answer of a record, {"role", "content"}."""
@@ -62,14 +62,12 @@ class AnswerTexts:
             output: The text of an assistant's turn, as the template writes it.
             role: That of the record's own answer; only where it is a call the output is looked at as one.
         """
-        text = self.without_thought(output)
-        if self._end is not None:
-            text = self._end.split(text, maxsplit=1)[0]
+        text = self._end.split(self.without_thought(output), maxsplit=1)[0]
         before, _ = self._around[role]
         text = text.strip().removeprefix(before)
         if role == CALL and (calls := self._calls(text)) is not None:
             return calls
-        return (text if self._special is None else self._special.sub("", text)).strip()
+        return self._special.sub("", text).strip()
 
     def without_thought(self, text: str) -> str:
         """An answer without what the model thought before it; a thought without an end leaves no answer."""
@@ -160,7 +158,7 @@ def _before_end(elements: Iterable[Any]) -> str:
     return "".join(itertools.takewhile(lambda element: isinstance(element, str), turn))
 
 
-def _any_of(texts: Iterable[str | None]) -> re.Pattern[str] | None:
-    """A pattern of each of these texts, the longest first; None without any."""
+def any_of(texts: Iterable[str | None]) -> re.Pattern[str]:
+    """A pattern of each of these texts, the longest first; without any it matches nothing."""
     found = sorted({text for text in texts if text}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, found))) if found else None
+    return re.compile("|".join(map(re.escape, found)) or "(?!)")

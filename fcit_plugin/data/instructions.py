@@ -1,13 +1,13 @@
 """What the user of a prompt has said: kept where messages become token ids, otherwise read back from the ids."""
 
 import hashlib
-import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..errors import FcitError
 from ..knowledge.turns import Turns
+from .answers import any_of
 
 #: Name of the attribute under which a routed model carries its :class:`~fcit_plugin.serving.routing.Routing`.
 ROUTING = "fcit_routing"
@@ -89,7 +89,7 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], Turns]:
     plugin = template.mm_plugin
     marks = ("image_token", "video_token", "audio_token", "vision_bos_token", "vision_eos_token")
     tokens = {*_PLACEHOLDERS, *tokenizer.all_special_tokens, *(getattr(plugin, mark, None) for mark in marks)}
-    media = re.compile("|".join(re.escape(token) for token in sorted(filter(None, tokens), key=len, reverse=True)))
+    media = any_of(tokens)
 
     def read(ids: Sequence[int]) -> Turns:
         text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

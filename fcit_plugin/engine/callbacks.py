@@ -49,6 +49,6 @@ class StopButton(TrainerCallback):
         self.log = log
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        """See :class:`transformers.TrainerCallback`; what the run has kept is gone on from when it is started again."""
+        """See :class:`transformers.TrainerCallback`; started again, the run resumes from what it has kept."""
         if self.log.aborted:
             sys.exit(0)

@@ -21,7 +21,7 @@ WEIGHTS = "fcit_update.safetensors"
 FAILURE = "fcit_failure.json"
 _AGAIN = "ask the site for its update again"
 
-#: What Flower's records take; a loss that is no number is judged with the reply.
+#: What Flower's records take; a loss that is not a number is judged with the reply.
 _Value = bool | Annotated[int, Field(ge=-LARGEST, le=LARGEST)] | float | Word
 
 

@@ -82,7 +82,7 @@ def export_adapters(
         raise FcitError(f"{folder} holds nothing but subspaces, for the base model as it is; leave --base-copy out.")
     if model is None and trained.manifest["base_model"] not in EMBEDDED_MODELS and not is_own(trained.manifest):
         raise FcitError(
-            f"{folder} names the base model `{trained.manifest['base_model']}` and is no folder of a run of yours on this "
+            f"{folder} names the base model `{trained.manifest['base_model']}` and is not from a run of your own on this "
             "machine; give the base model yourself, with --model."
         )
     keys = {"model_name_or_path": model or trained.manifest["base_model"], "template": trained.manifest["template"]}

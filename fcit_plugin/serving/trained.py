@@ -183,7 +183,7 @@ class TrainedRun:
         """Refuse to load a model that nobody but the folder names."""
         if source != "image" and name not in registry("identity_encoders") and trusted != name and not is_own(self.manifest):
             raise FcitError(
-                f"{self.folder} names the text encoder `{name}` and is no folder of a run of yours on this machine; if you "
+                f"{self.folder} names the text encoder `{name}` and is not from a run of your own on this machine; if you "
                 f"trust that model, set `fcit_trusted_encoder: {name}` (--trusted-encoder of fcit-cli export-adapters)."
             )
 

@@ -21,17 +21,8 @@ if TYPE_CHECKING:
     from .server_state import ServerState
 
 _LEFT_BY_A_RUN = "name a folder that an fcit run has left"
-#: What is true of every manifest; a run's own says more about the run.
-_MANIFEST = (
-    "stage",
-    "round",
-    "subspaces",
-    "shared",
-    "projectors",
-    "server_rules",
-    "method_state",
-    "base_change",
-)
+#: What every manifest has; a run's own says more about the run.
+_MANIFEST = [key for key in Manifest.__annotations__ if key in Manifest.__required_keys__]
 #: What clients and evaluation went by before the manifest said it.
 _TURNS_BEFORE = "first"
 

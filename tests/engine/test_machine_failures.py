@@ -13,6 +13,7 @@ import torch
 from forked import command
 from runs import differences, fresh_process, outcome, report_of, run_recipe
 from safetensors.torch import load_file
+from scalar import Scalar
 from strangers import method, write_package
 from transformers import Trainer, TrainingArguments
 
@@ -268,14 +269,6 @@ def test_a_training_is_idle_where_the_trainer_moves_nothing(schedule, records, w
         lr_scheduler_kwargs=SCHEDULES[schedule], warmup_steps=warmup, use_cpu=True, disable_tqdm=True, report_to=[],
         save_strategy="no", num_train_epochs=1,
     )  # fmt: skip
-
-    class Scalar(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, x):
-            return {"loss": (self.weight * x).mean()}
 
     model = Scalar()
     Trainer(model, args, train_dataset=[{"x": torch.ones(1)}] * records).train()

@@ -6,20 +6,10 @@ import torch
 from flwr.app import Array
 from hypothesis import given
 from hypothesis import strategies as st
+from scalar import Scalar
 from transformers import Trainer, TrainingArguments
 
 from fcit_plugin.plan.work import ClientWork, Payload, Schedule, TaskShare, array_bytes, optimizer_steps
-
-
-class Scalar(torch.nn.Module):
-    """The smallest model that the Trainer trains."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x):
-        return {"loss": (self.weight * x).mean()}
 
 
 @pytest.mark.parametrize(
