@@ -41,6 +41,7 @@ from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import kinds_of
 from ..knowledge.turns import learned_tokens
+from ..knowledge.vectors import on_grid
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
@@ -169,7 +170,7 @@ class LocalTrainer:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
             mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
         count = len(self.records(client, task))
-        return ClientToken(client, mean, count, count, kinds)
+        return ClientToken(client, on_grid(mean), count, count, kinds)
 
     def _mean_of(self, client: int, task: int) -> np.ndarray:
         """The mean token of a client: those of all are taken at once, for the records' own would be gigabytes to keep."""

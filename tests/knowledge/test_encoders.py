@@ -216,7 +216,7 @@ def test_what_a_large_vocabulary_shares_is_found_in_a_part_of_it():
     generator = torch.Generator().manual_seed(0)
     shared = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
     weight = torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
-    mean, directions = common_directions(weight)
+    mean, directions = (found.float() for found in common_directions(weight))
     torch.testing.assert_close(mean, torch.full((8,), 5.0), atol=0.05, rtol=0)
     assert directions.shape == (8, 3)
     assert (directions[:, -1] @ shared).abs() > 0.99
