@@ -17,7 +17,6 @@ from ..arguments import FcitArguments
 from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
-from ..knowledge.vectors import alike
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
@@ -289,10 +288,10 @@ def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
 
 
 def _check_same(token: ClientToken, named: ClientToken) -> None:
-    """Is the token the one that the assignment was made by, but for its last digits? A kept reply may be another machine's."""
+    """Is the token the one that the assignment was made by?"""
     for what, is_same in (
-        ("identity token", alike(token.mean, named.mean)),
-        ("kinds of instructions", _same_kinds(token.kinds, named.kinds)),
+        ("identity token", token.mean.tobytes() == named.mean.tobytes()),
+        ("kinds of instructions", _bytes(token.kinds) == _bytes(named.kinds)),
         ("token count", token.count == named.count),
         ("number of examples", token.num_examples == named.num_examples),
     ):
@@ -343,10 +342,8 @@ def _check_keys(name: str, request: Message, reply: Message) -> None:
         raise Unusable(f"it does not fit what was sent: {name}/{key} is not in both")
 
 
-def _same_kinds(kinds: Prototypes | None, named: Prototypes | None) -> bool:
-    if kinds is None or named is None:
-        return kinds is named
-    return np.array_equal(kinds.counts, named.counts) and all(map(alike, kinds.means, named.means))
+def _bytes(kinds: Prototypes | None) -> tuple[bytes, ...]:
+    return () if kinds is None else (kinds.means.tobytes(), kinds.counts.tobytes())
 
 
 def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -11,8 +11,6 @@ import numpy as np
 GRID_BITS = 12
 #: Cosines that differ by no more are equal: neither equal instructions nor a token between two subspaces wait for rounding.
 TIE = 1e-6
-#: How far apart two machines may make the same token, relative to its largest number: some units in bfloat16's last place.
-_ALIKE = 2**-6
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -35,11 +33,6 @@ def on_grid(rows: np.ndarray) -> np.ndarray:
     np.rint(scaled, out=scaled)
     scaled += 0  # there is one zero
     return np.ldexp(scaled, exponent - GRID_BITS, out=scaled)
-
-
-def alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two vectors [D] are the same but for how they were added up."""
-    return bool(np.abs(one - other).max() <= _ALIKE * np.abs(other).max())
 
 
 def first_largest(cosines: np.ndarray) -> np.ndarray:
