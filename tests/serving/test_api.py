@@ -124,8 +124,9 @@ def test_streams_that_break_keep_no_place_of_the_server(request, name):
     with asked(request, name) as client:
         expected = answer(client, QUESTIONS[0])
         for _ in range(40):
-            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            with pytest.raises((openai.APIConnectionError, httpx.RemoteProtocolError)) as caught:
                 list(ask(client, QUESTIONS[0], stream=True, presence_penalty=-1))  # a processor of logits refuses it
+            assert not isinstance(caught.value, openai.APITimeoutError)
         assert answer(client, QUESTIONS[0]) == expected
 
 
@@ -137,7 +138,7 @@ def test_nothing_is_written_for_a_reader_who_has_gone(request, name):
     with asked(request, name) as client:
         expected = answer(client, QUESTIONS[0])
         for _ in range(10):
-            with ask(client, QUESTIONS[0], stream=True, max_tokens=10**6, extra_body={"do_sample": True}) as parts:
+            with ask(client, QUESTIONS[0], stream=True, max_tokens=10**6) as parts:
                 next(iter(parts))
         deadline = time.monotonic() + 30
         while writing() and time.monotonic() < deadline:
