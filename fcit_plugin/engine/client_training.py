@@ -168,9 +168,9 @@ class LocalTrainer:
             mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
-            mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
+            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, seed, client, task))
         count = len(self.records(client, task))
-        return ClientToken(client, on_grid(mean), count, count, kinds)
+        return ClientToken(client, mean, count, count, kinds)
 
     def _mean_of(self, client: int, task: int) -> np.ndarray:
         """The mean token of a client: those of all are taken at once, for the records' own would be gigabytes to keep."""
@@ -299,11 +299,10 @@ class LocalTrainer:
 
 
 def _mean(embedded: np.ndarray) -> np.ndarray:
-    """The mean of some tokens, float32 [D]; not a number for none."""
+    """The mean of some tokens, float32 [D] on the grid; not a number for none."""
     if not len(embedded):
         return np.full(embedded.shape[1], np.nan, np.float32)
-    mean: np.ndarray = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+    return on_grid(embedded.mean(axis=0, dtype=np.float64))
 
 
 def _quiet(trainer: Trainer) -> None:
