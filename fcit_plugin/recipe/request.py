@@ -17,6 +17,7 @@ from .bounds import bound_recipe
 from .combinations import check_combination
 from .devices import set_aside
 from .embedded import resolve_model
+from .engine import share_out
 from .environment import check_environment
 from .evaluation import notes, take_evaluation
 from .folder import check_folder
@@ -24,6 +25,7 @@ from .read import arguments_of, split, split_keys
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .theirs import refuse_keys, settable, without_effect
 from .values import check_template, check_values
+from .world import processes_of_a_step
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -151,7 +153,9 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         fill_in(keys, stage, args)
         earlier = earlier_folder(keys, stage)
         taken = take_evaluation(keys, args)
-    counts = bound_recipe(keys, args) if args.fcit_bound else args
+        counts = bound_recipe(keys, args) if args.fcit_bound else args
+        sharing, said = processes_of_a_step({**keys, **ours}, stage)
+        share_out(keys, args, sharing)
     aside = set_aside(keys) if args.fcit_dry_run else {}
     return keys, replace(
         request,
@@ -160,7 +164,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         evaluated=evaluated,
         earlier=earlier,
         aside=aside,
-        notes=notes(stage, taken, ignored, args),
+        notes=[*notes(stage, taken, ignored, args), *said],
     )
 
 
