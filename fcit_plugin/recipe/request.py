@@ -90,6 +90,7 @@ class Request:
         own_data: The client trains on a ``dataset`` of its own.
         evaluated: The folder to evaluate with ``do_train: false``.
         earlier: The folder of the run that this one goes on from.
+        sharing: How many processes share each optimizer step of a client.
         aside: What a dry run took out of LLaMA-Factory's keys, see :func:`.devices.set_aside`.
         notes: What is said of LLaMA-Factory's keys before the run begins.
         data_args: LLaMA-Factory's data arguments, for the adapter, which is not handed them.
@@ -103,6 +104,7 @@ class Request:
     own_data: bool = False
     evaluated: Path | None = None
     earlier: Path | None = None
+    sharing: int = 1
     aside: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     data_args: Any = None
@@ -163,6 +165,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         own_data=own_data,
         evaluated=evaluated,
         earlier=earlier,
+        sharing=sharing,
         aside=aside,
         notes=[*notes(stage, taken, ignored, args), *said],
     )
