@@ -4,6 +4,8 @@ Who trains which client is fixed before anybody begins, by planned steps, and de
 client's work begins from its request alone, and what comes back is taken up in the order of the requests.
 """
 
+import json
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +21,8 @@ from .client_states import ClientStates
 from .in_process_grid import InProcessGrid, arriving, ask, tried
 from .messages import ClientConfig, client_token, config_of
 from .reply_cache import Place, ReplyCache
+
+logger = logging.getLogger(__name__)
 
 ClientApp = Callable[[Message, Context], Message]
 
@@ -81,11 +85,12 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """What came of a job: the content of the reply or how the client failed, and what it keeps to itself."""
+    """What came of a job: the content of the reply or how the client failed, what it keeps to itself, and the seconds."""
 
     content: RecordDict | None
     failure: str | None
     state: RecordDict
+    seconds: float = 0.0
 
 
 def outcome_of(client_app: ClientApp, job: Job, timeout: float | None, clock: Callable[[], float] = time.monotonic) -> Outcome:
@@ -97,8 +102,9 @@ def outcome_of(client_app: ClientApp, job: Job, timeout: float | None, clock: Ca
         timeout: Seconds after which an answer comes too late, None for no limit.
         clock: Tells the time in seconds.
     """
+    start = clock()
     reply, failure = tried(job.request, lambda: ask(client_app, job.request, job.state), timeout, clock)
-    return Outcome(None if reply is None else reply.content, failure, job.state)
+    return Outcome(None if reply is None else reply.content, failure, job.state, clock() - start)
 
 
 def deal(costs: Sequence[int], count: int) -> list[list[int]]:
@@ -246,6 +252,7 @@ class _RoundOfJobs:
             jobs[number] = grid.job(request, state)
         shares = grid.share_out(self.requests, list(jobs))
         sources = [rank for rank in range(1, grid._crew.count) if shares[rank]]
+        start = time.perf_counter()
         for rank in sources:
             grid._crew.send(("jobs", [(number, jobs[number]) for number in shares[rank]]), rank)
         missing = sum(len(shares[rank]) for rank in sources)
@@ -256,6 +263,8 @@ class _RoundOfJobs:
             self._keep(number, grid.do(jobs[number]))
         listening.join()
         self._check()
+        busy = [round(sum(self.outcomes[number].seconds for number in share), 3) for share in shares]
+        logger.debug("Busy: " + json.dumps({"processes": busy, "whole": round(time.perf_counter() - start, 3)}))
 
     def _listen(self, sources: Sequence[int], missing: int) -> None:
         """Hear what the others do until all their outcomes are here."""
