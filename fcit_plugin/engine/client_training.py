@@ -157,6 +157,10 @@ class LocalTrainer:
             self._tokens[client, task] = self._make_token(client, task)
         return self._tokens[client, task]
 
+    def know(self, config: ClientConfig, token: ClientToken) -> None:
+        """Take a client's token that another process has made."""
+        self._tokens[config.client, config.task] = token
+
     def _make_token(self, client: int, task: int) -> ClientToken:
         kinds = None
         if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone

@@ -35,6 +35,7 @@ def keys(text_model, text_data, tmp_path_factory):
         fcit_num_rounds=3,
         fcit_partition="iid",
         per_device_train_batch_size=GLOBAL_BATCH,
+        fcit_engine="process",
     )
 
 

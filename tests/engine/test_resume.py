@@ -305,6 +305,7 @@ def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits(tmp_p
 @pytest.mark.slow
 def test_two_processes_go_on_from_one_commit(keys, tmp_path, process):
     recipe = keys | {"output_dir": str(tmp_path / "two"), "ddp_backend": "gloo", "report_to": "none"}
+    recipe["fcit_engine"] = "process"
     env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
     process(["llamafactory-cli", "train", str(tiny.write_recipe(tmp_path / "r.yaml", recipe))], env, timeout=400)
     expected = outcome(tmp_path / "two")

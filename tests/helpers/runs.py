@@ -48,9 +48,10 @@ def fresh_process(
 
 
 def report_of(output_dir: Path) -> dict[str, Any]:
-    """The report of a run without its times."""
+    """The report of a run without its times and its processes."""
     report = json.loads((output_dir / "fcit_report.json").read_text())
     report.pop("seconds")
+    report.pop("engine")
     return report
 
 

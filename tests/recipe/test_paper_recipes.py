@@ -131,7 +131,7 @@ def test_the_llava_recipes_hold_the_papers_settings():
     assert {key for key in task if task[key] != cap[key]} == {
         "fcit_setting",
         "output_dir",
-        "gradient_accumulation_steps",
+        "fcit_batch_size",
     }
 
 
