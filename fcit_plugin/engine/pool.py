@@ -141,7 +141,7 @@ def _accepted(store: dist.Store, world: World) -> dict[int, Connection]:
         store.set("meeting", json.dumps([*listener.address, secret.hex()]))
         peers: dict[int, Connection] = {}
         while len(peers) < world.count - 1:
-            peer = cast("Connection", listener.accept())
+            peer = listener.accept()
             peers[int(peer.recv())] = peer
     for peer in peers.values():
         _keep_alive(peer)
@@ -150,7 +150,7 @@ def _accepted(store: dist.Store, world: World) -> dict[int, Connection]:
 
 def _connected(store: dist.Store, world: World) -> Connection:
     host, port, secret = json.loads(store.get("meeting"))
-    peer = cast("Connection", Client((host, port), authkey=bytes.fromhex(secret)))
+    peer = Client((host, port), authkey=bytes.fromhex(secret))
     peer.send(world.rank)
     _keep_alive(peer)
     return peer

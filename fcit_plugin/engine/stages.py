@@ -209,7 +209,7 @@ def _run_stage(request: Request, given: tuple[Any, ...], callbacks: Sequence[Any
     training_args = given[2]
     is_main = training_args.process_index == 0 and (pool is None or pool.is_main)
     with one_run(Path(training_args.output_dir), is_main):
-        session = replace(open_session(*given, pool), callbacks=Callbacks.of(callbacks))
+        session = replace(open_session(*given, pool=pool), callbacks=Callbacks.of(callbacks))
         if pool is not None and not pool.is_main:
             work(session, pool)
             return

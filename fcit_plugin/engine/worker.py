@@ -34,7 +34,10 @@ def work(session: Session, pool: Pool) -> None:
             order, *what = pool.receive(0)
             if order == "end":
                 return
-            {"jobs": worker.do, "evaluate": worker.evaluate}[order](*what)
+            if order == "jobs":
+                worker.do(*what)
+            else:
+                worker.evaluate(*what)
 
 
 class _Worker:

@@ -276,9 +276,10 @@ class _RoundOfJobs:
                     missing -= 1
                     if not missing:
                         return
+                elif what == "step":
+                    self._notes[number].client_step(config_of(self.requests[number]), *more)
                 else:
-                    config = config_of(self.requests[number])
-                    {"step": self._notes[number].client_step, "log": self._notes[number].client_log}[what](config, *more)
+                    self._notes[number].client_log(config_of(self.requests[number]), *more)
         except BaseException as error:  # it is raised in the thread that waits
             self._error = error
 

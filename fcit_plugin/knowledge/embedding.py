@@ -63,7 +63,7 @@ class EmbeddingEncoder:
             if not self.center:
                 return weight.float().cpu(), torch.ones(len(weight))
             rarity = torch.tensor([self._rarity(i) for i in range(len(weight))])
-            return torch.cat([self._centered(_exact(part)).float() for part in weight.split(_AT_A_TIME)]), rarity
+            return torch.cat([self._centered(_exact(part)).float() for part in torch.split(weight, _AT_A_TIME)]), rarity
 
     def _centered(self, rows: torch.Tensor) -> torch.Tensor:
         rows = rows - self._mean
@@ -90,7 +90,7 @@ def common_directions(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     Args:
         weight: [vocabulary, D].
     """
-    parts = weight[:: -(-len(weight) // _MAX_ROWS)].split(_AT_A_TIME)
+    parts = torch.split(weight[:: -(-len(weight) // _MAX_ROWS)], _AT_A_TIME)
     mean = torch.stack([_exact(part).sum(dim=0) for part in parts]).sum(dim=0) / sum(map(len, parts))
     spread = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for part in parts:
