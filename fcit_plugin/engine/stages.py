@@ -205,7 +205,9 @@ def _parallel(world: World) -> Iterator[Pool]:
         pool.close()
 
 
-def _run_stage(request: Request, given: tuple[Any, ...], callbacks: Sequence[Any] | None, pool: Pool | None = None) -> None:
+def _run_stage(
+    request: Request, given: tuple[Any, Any, Any, Any, Any], callbacks: Sequence[Any] | None, pool: Pool | None = None
+) -> None:
     training_args = given[2]
     is_main = training_args.process_index == 0 and (pool is None or pool.is_main)
     with one_run(Path(training_args.output_dir), is_main):

@@ -29,10 +29,11 @@ def on_grid(rows: np.ndarray) -> np.ndarray:
     largest = np.maximum(rows.max(axis=-1, keepdims=True), -rows.min(axis=-1, keepdims=True))
     mantissa, exponent = np.frexp(largest)
     exponent = exponent + (np.rint(np.ldexp(mantissa, GRID_BITS)) == 2**GRID_BITS)  # it is rounded up to a power of two
-    scaled = np.ldexp(rows, GRID_BITS - exponent)
+    scaled: np.ndarray = np.ldexp(rows, GRID_BITS - exponent)
     np.rint(scaled, out=scaled)
     scaled += 0  # there is one zero
-    return np.ldexp(scaled, exponent - GRID_BITS, out=scaled)
+    np.ldexp(scaled, exponent - GRID_BITS, out=scaled)
+    return scaled
 
 
 def first_largest(cosines: np.ndarray) -> np.ndarray:
