@@ -10,7 +10,7 @@ from llamafactory.extras import logging
 
 from ..evaluation.card import model_card
 from ..evaluation.plots import plot_training_loss
-from ..evaluation.report import table
+from ..evaluation.report import CARD, table
 from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
@@ -33,7 +33,7 @@ from .hub import Hub
 from .monitor import Monitor
 from .rehearsal import rehearse
 from .report import named_arguments, report_of
-from .session import CARD, LOSS_PNG, Session
+from .session import LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
 
@@ -81,7 +81,11 @@ class FederatedRun:
         session = self.session
         if session.start is None and session.program.num_stages:
             rehearse(session, self.evaluator)
-        hub = Hub(session.training_args) if session.training_args.push_to_hub and session.is_main else None
+        hub = (
+            Hub(session.training_args, self.args.fcit_identity_encoder)
+            if session.training_args.push_to_hub and session.is_main
+            else None
+        )
         self._clock = time.perf_counter() - self.progress.seconds["total"]
         idle = idle_note([self.local.why_idle(config) for config in self._planned()])
         if idle is not None:
