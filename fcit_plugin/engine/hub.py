@@ -1,4 +1,4 @@
-"""``push_to_hub``: what can be given away of a finished run goes to the Hugging Face Hub, by the keys of LLaMA-Factory's trainer."""
+"""``push_to_hub``: what can be given away of a finished run goes to the Hugging Face Hub, by the keys of the trainer."""
 
 import tempfile
 from pathlib import Path

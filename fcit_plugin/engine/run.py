@@ -81,11 +81,8 @@ class FederatedRun:
         session = self.session
         if session.start is None and session.program.num_stages:
             rehearse(session, self.evaluator)
-        hub = (
-            Hub(session.training_args, self.args.fcit_identity_encoder)
-            if session.training_args.push_to_hub and session.is_main
-            else None
-        )
+        pushes = session.training_args.push_to_hub and session.is_main
+        hub = Hub(session.training_args, self.args.fcit_identity_encoder) if pushes else None
         self._clock = time.perf_counter() - self.progress.seconds["total"]
         idle = idle_note([self.local.why_idle(config) for config in self._planned()])
         if idle is not None:

@@ -25,16 +25,8 @@ from ..state.names import SHARED
 from ..state.sealed import seal
 from ..state.server_state import ServerState, save_state
 
-#: Keys of the report. Not its seed: from it, with the rest of a recipe, anybody draws the clients of each round again.
-REPORT_KEYS = (
-    "method", "reference", "setting", "arguments", "earlier", "stages", "datasets", "accuracy", "accuracy_restricted",
-    "scores_other", "zero_shot", "last", "avg", "forgetting", "bwt", "fwt", "bytes_up", "bytes_down", "privacy", "seconds",
-    "spread",
-)  # fmt: skip
-#: Of what noise comes to: for the run as a whole. Stage by stage it would tell when somebody took part most often.
-PRIVACY_KEYS = ("clipping_norm", "noise_multiplier", "identity_noise", "noise", "delta", "relation", "total")
-#: Keys of a recipe.
-ARGUMENTS = (
+#: Keys of a recipe, with values that are numbers or words.
+_ARGUMENTS = (
     "model_name_or_path", "template", "cutoff_len", "max_new_tokens", "packing",
     "learning_rate", "num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "optim",
     "per_device_train_batch_size", "gradient_accumulation_steps", "num_processes", "weight_decay", "max_grad_norm", "bf16",
@@ -50,6 +42,22 @@ ARGUMENTS = (
     "fcit_server_learning_rate", "fcit_server_momentum", "fcit_server_tau", "fcit_server_beta1", "fcit_server_beta2",
     "fcit_trim_fraction", "fcit_num_malicious", "fcit_clip_quantile",
 )  # fmt: skip
+#: Keys of the report: True for a whole value, False for one that is a number, a word or a list of these, else the keys of what
+#: stands there. Not the seed: from it, with the rest of a recipe, anybody draws the clients of each round again. Of what noise
+#: comes to that of the whole run: stage by stage it would tell when somebody took part most.
+REPORT: dict[str, Any] = {
+    **dict.fromkeys(("stages", "accuracy", "accuracy_restricted", "scores_other", "zero_shot"), True),
+    **dict.fromkeys(("method", "reference", "setting", "datasets", "last", "avg", "forgetting", "bwt", "fwt"), False),
+    **dict.fromkeys(("bytes_up", "bytes_down"), False),
+    "arguments": dict.fromkeys(_ARGUMENTS, False),
+    "earlier": {"stage": False, "arguments": dict.fromkeys(_ARGUMENTS, False)},
+    "privacy": {
+        **dict.fromkeys(("clipping_norm", "noise_multiplier", "identity_noise", "noise", "delta", "relation"), False),
+        "total": dict.fromkeys(("epsilon_updates", "epsilon_tokens", "epsilon", "epsilon_sampled"), False),
+    },
+    "seconds": dict.fromkeys(("total", "train", "evaluate"), False),
+    "spread": dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt"), False),
+}
 #: Keys of the manifest beside those of the state itself: what serving and ``fcit-cli join`` read.
 MANIFEST_KEYS = (
     "plugin_version", "template", "base_fingerprint", "stages", "rounds", "scenario", "activation", "temperature", "method",
@@ -84,11 +92,10 @@ def publish(folder: Path, out: Path, *, model: str | None = None, encoder: str |
     base_model = model or public_name(manifest["base_model"] or "")
     encoder = encoder or public_encoder(manifest["identity_encoder"], "give --encoder NAME")
     report, metrics = _report(source), {} if joined else _metrics(source)
-    given = {key: report[key] for key in REPORT_KEYS if key in report}
+    given = listed(report, REPORT)
     for part in (given, *given.get("earlier", ())):
-        part["arguments"] = _arguments(part.get("arguments", {}), base_model)
-    if given.get("privacy") is not None:
-        given["privacy"] = {key: given["privacy"][key] for key in PRIVACY_KEYS if key in given["privacy"]}
+        if "model_name_or_path" in part.get("arguments", {}):
+            part["arguments"]["model_name_or_path"] = base_model
     public = Report.from_dict(given)
     about = {key: manifest[key] for key in MANIFEST_KEYS if key in manifest}
     about |= {"base_model": base_model, "identity_encoder": encoder, "scenario": scenario.to_dict(), PUBLISHED: True}
@@ -145,16 +152,25 @@ def _report(source: StateFolder) -> dict[str, Any]:
     return {**about, **nothing, "accuracy": [], "zero_shot": {}}
 
 
-def _arguments(given: Mapping[str, Any], base_model: str) -> dict[str, Any]:
-    found = {key: given[key] for key in ARGUMENTS if key in given and _is_plain(given[key])}
-    return found if "model_name_or_path" not in found else {**found, "model_name_or_path": base_model}
+def listed(values: Any, keys: Mapping[str, Any]) -> Any:
+    """Of plain JSON values what is listed, at every depth, as in :data:`REPORT`; of a list that of each object in it."""
+    if isinstance(values, list):
+        return [listed(value, keys) for value in values]
+    if not isinstance(values, dict):
+        return None
+    found = {}
+    for key, part in keys.items():
+        if key in values:
+            value = listed(values[key], part) if isinstance(part, dict) else values[key]
+            if part or _is_plain(value):
+                found[key] = value
+    return found
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is one or several numbers or words: a setting, and no object with keys of its own."""
-    return all(
-        item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])
-    )
+    """Whether a value is a number, a word or a list of these: a setting, and no object with keys of its own."""
+    items = value if isinstance(value, list) else [value]
+    return all(item is None or isinstance(item, bool | int | float | str) for item in items)
 
 
 def _metrics(source: StateFolder) -> dict[str, str]:
