@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -90,7 +91,8 @@ def _line(name: str) -> str:
 
 def _value(text: str) -> str:
     """A text as a value in the example of a recipe."""
-    return text if text.isidentifier() else json.dumps(text, ensure_ascii=not text.isprintable())
+    stays = text.isidentifier() and yaml.safe_load(text) == text  # no, null, ... would not
+    return text if stays else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _text(report: Report, base_model: str, template: str, shared: str | None, num_subspaces: int | None) -> str:

@@ -9,7 +9,7 @@ from statistics import fmean
 from types import UnionType
 from typing import Any, TypedDict, get_args, get_origin, is_typeddict
 
-from ..errors import FcitError
+from ..errors import FcitError, printable
 from ..files import read_json, write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
@@ -282,7 +282,7 @@ def table(report: Report) -> str:
         else:
             found = f"Privacy spent: epsilon {epsilon}"
         blocks.append(f"{found}; see docs/guide/privacy.md.")
-    return "\n\n".join(blocks)
+    return printable("\n\n".join(blocks))
 
 
 def markdown_table(report: Report) -> str:
