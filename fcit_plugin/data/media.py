@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from pathlib import Path
@@ -42,15 +43,12 @@ class Media:
         self._of_records: dict[str, list[list[int]]] = {}
         status: list[tuple[int, int, int]] = []
         for split in splits:
-            columns = [split.rows[name] for name in _COLUMNS if name in split.rows.column_names]
             found = self._of_records.setdefault(split.name, [])
-            for row in zip(*columns, strict=True):
-                files = [item for items in row for item in items or () if isinstance(item, str)]
+            for files in _files_of(split):
                 for path in files:
-                    if path not in numbers and os.path.isfile(path):
+                    if path not in numbers and (found_at := _stat(path)) is not None:
                         numbers[path] = len(numbers)
-                        stat = os.stat(path)
-                        status.append((zlib.crc32(os.path.basename(path).encode()), stat.st_size, stat.st_mtime_ns))
+                        status.append((zlib.crc32(os.path.basename(path).encode()), found_at.st_size, found_at.st_mtime_ns))
                 found.append([numbers[path] for path in files if path in numbers])
         self.paths = list(numbers)
         self._status = np.array(status, np.int64).reshape(-1, 3)
@@ -108,6 +106,23 @@ class Media:
         """Keep what is known of the files, where there are any."""
         if self.paths:
             write_bytes(folder / MEDIA, save({"status": self._status, "sums": self.sums}))
+
+
+def _files_of(split: Split) -> Iterator[list[str]]:
+    """What stands in place of media files in each record, but for media in the record itself."""
+    columns = [name for name in _COLUMNS if name in split.rows.column_names]
+    for batch in split.rows.select_columns(columns).with_format("arrow").iter(batch_size=1000):  # all might not fit in memory
+        for row in zip(*(batch[name].to_pylist() for name in columns), strict=True):
+            yield [item for items in row for item in items or () if isinstance(item, str)]
+
+
+def _stat(path: str) -> os.stat_result | None:
+    """Of a regular file; of what is none there are other sentences."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _sum(path: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
