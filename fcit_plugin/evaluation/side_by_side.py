@@ -228,7 +228,12 @@ def _label(report: Report, among: Sequence[Report]) -> str:
     """
     peers = [other for other in among if other.reference == report.reference]
     own = _arguments(report)
-    differing = [key for key, value in own.items() if any(_arguments(other).get(key) != value for other in peers)]
+
+    def differs(key: str, other: Report) -> bool:
+        published = other.seed is None  # it does not say all of its arguments
+        return other.arguments.get(key) != own[key] and not (published and key not in other.arguments)
+
+    differing = [key for key in own if any(differs(key, other) for other in peers)]
     return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_value_text(own[key])}" for key in differing)])
 
 

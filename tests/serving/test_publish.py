@@ -1,5 +1,6 @@
 """A folder to give away: it serves as the run's own does, and holds nothing of clients, records and machines."""
 
+import argparse
 import copy
 import json
 import shutil
@@ -15,7 +16,7 @@ from reports import two_stages
 from runs import infer_args, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
-from fcit_plugin import cli
+from fcit_plugin.commands.report import REPORT as REPORT_VERB
 from fcit_plugin.engine.continuation import Earlier
 from fcit_plugin.errors import FcitError
 from fcit_plugin.evaluation.report import Report
@@ -183,11 +184,13 @@ def test_those_who_got_folders_join_them_and_give_that_away(published, tmp_path)
     assert not inspect(tmp_path / "out").corrupt
 
 
-def test_reports_of_both_kinds_stand_side_by_side(published, text_run, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["fcit-cli", "report", str(published), str(text_run)])
-    cli.main()
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("disco")]
-    assert len(lines) == 4, "they are two runs, for a published report does not say that it is the same one"
+def test_reports_of_both_kinds_stand_side_by_side(published, text_run, tmp_path, capsys):
+    REPORT_VERB.run(argparse.Namespace(runs=[str(published), str(text_run)], out=tmp_path))
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("disco")]
+    name = StateFolder(text_run).manifest["base_model"]
+    told = [["disco,", f"model_name_or_path={model}"] for model in (name, Path(name).name)]
+    assert lines == [*told, *told], "they are two, for a published report does not say which run it is of; none lacks a key"
+    assert (tmp_path / "table.csv").read_text().count(",42,") == 1
 
 
 @pytest.mark.parametrize(
