@@ -55,8 +55,8 @@ class Monitor:
             dynamic_ncols=True,
             disable=not self._main or training_args.disable_tqdm,
         )
-        if log is not None and self._main:
-            self.log = list(log)
+        if self._main:  # also an empty one: a run that goes on leaves the same files as one that does not stop
+            self.log = list(log or ())
             self.write_log(Path(training_args.output_dir))
         self._reporters = [cls() for cls in get_reporting_integration_callbacks(training_args.report_to)]
         self._reporters += callbacks

@@ -191,6 +191,7 @@ def _check_datasets(setup: Setup) -> None:
 def _check_state(setup: Setup) -> None:
     if setup.args.fcit_state_dir is not None:
         source = StateFolder(Path(setup.args.fcit_state_dir))
+        source.check_whole()
         source.check()
         _check_recipe(setup, source.path, source.manifest)
 

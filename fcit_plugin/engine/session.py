@@ -16,7 +16,7 @@ from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
 from ..errors import one_line
-from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
+from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.program import Program
 from ..federation.server import first_state
@@ -41,7 +41,7 @@ from .resume import Start
 from .trainers import LOCAL_STAGES
 
 #: What the fcit stages write beside the folders of subspaces and updates.
-LOSS_PNG, CARD = "training_loss.png", "README.md"
+LOSS_PNG = "training_loss.png"
 WRITTEN = (
     MANIFEST,
     DESCRIPTION,

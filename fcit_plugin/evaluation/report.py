@@ -1,7 +1,7 @@
 """The report of a run: what it has measured, and its forms as JSON, CSV, pictures and tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -9,7 +9,7 @@ from statistics import fmean
 from types import UnionType
 from typing import Any, TypedDict, get_args, get_origin, is_typeddict
 
-from ..errors import FcitError
+from ..errors import FcitError, printable
 from ..files import read_json, write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
@@ -20,6 +20,7 @@ MATRIX_CSV = "accuracy_matrix.csv"
 MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
+CARD = "README.md"
 #: Of noise that comes from the recipe's seed and not from a secret.
 SIMULATED = "simulated"
 
@@ -88,7 +89,7 @@ class Report:
         method: continual method, `fcit_method`.
         reference: `fcit_bound` if the run is a bound that methods are compared with, not a method.
         setting: `fcit_setting`.
-        seed: seed of the run.
+        seed: seed of the run; None in a report that was published.
         arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
         earlier: of a run that goes on from others, those: entries with the keys stage (its first one) and arguments.
         stages: the datasets of each stage.
@@ -121,7 +122,7 @@ class Report:
     method: str
     reference: str | None = None
     setting: str
-    seed: int
+    seed: int | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     earlier: list[dict[str, Any]] = field(default_factory=list)
     stages: list[list[str]]
@@ -152,7 +153,8 @@ class Report:
     @property
     def title(self) -> str:
         """What the run is called in tables, pictures and its model card."""
-        return f"FCIT: {self.method}, {self.setting}, seed {self.seed}"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"FCIT: {self.method}, {self.setting}{seed}"
 
     @property
     def matrix(self) -> AccuracyMatrix:
@@ -220,8 +222,13 @@ class Report:
         except ValueError as error:
             raise FcitError(f"{file} is not a report of an fcit run, or a damaged one: {error}.") from error
 
-    def write(self, output_dir: str | PathLike[str]) -> None:
-        """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
+    def write(self, output_dir: str | PathLike[str], keys: Container[str] | None = None) -> None:
+        """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for.
+
+        Args:
+            output_dir: folder to write to, made if missing.
+            keys: of the JSON; None for all.
+        """
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         matrix = self.matrix
@@ -232,7 +239,8 @@ class Report:
             plot_subspaces(self.assignments, folder / SUBSPACES_PNG)
         if self.partition:
             plot_partition(self.partition, folder / PARTITION_PNG)
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        values = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
 
 
@@ -284,7 +292,7 @@ def table(report: Report) -> str:
         else:
             found = f"Privacy spent: epsilon {epsilon}"
         blocks.append(f"{found}; see docs/guide/privacy.md.")
-    return "\n\n".join(blocks)
+    return printable("\n\n".join(blocks))
 
 
 def markdown_table(report: Report) -> str:

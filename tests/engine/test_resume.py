@@ -293,6 +293,47 @@ def test_a_trained_projector_goes_on_to_the_same_bits(llava_keys, llava_run, tmp
     assert differences(outcome(output_dir), expected) == []
 
 
+def test_a_run_that_went_on_leaves_the_same_files_as_one_that_did_not_stop(text_recipe, tmp_path):
+    """Also where nothing was logged."""
+    keys = text_recipe("whole", logging_steps=1000, save_total_limit=0, fcit_keep_client_updates=True, fcit_num_rounds=1)
+    whole = run_recipe(keys)
+    for commit in Checkpoints(whole).commits()[:2]:
+        shutil.copytree(commit, tmp_path / "killed" / "checkpoints" / commit.name)
+    for update in (whole / "updates").glob("stage0*"):
+        shutil.copytree(update, tmp_path / "killed" / "updates" / update.name)
+    went_on = run_recipe(keys | {"output_dir": str(tmp_path / "killed")})
+    assert differences(outcome(went_on), outcome(whole)) == []
+    for folder in (went_on, whole):
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        assert "trainer_log.jsonl" in names and names == sorted(str(path.relative_to(whole)) for path in whole.rglob("*")), (
+            "hidden ones and empty folders as well"
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "nothing is left beside them"
+
+
+@pytest.mark.parametrize("verify", ["sample", "full"])
+def test_an_image_that_was_changed_behind_its_name_size_and_time_ends_the_run_that_goes_on(
+    llava_keys, llava_run, image_data, tmp_path, verify
+):
+    data = shutil.copytree(image_data, tmp_path / "data")
+    keys = llava_keys | {
+        "output_dir": str(shutil.copytree(llava_run, tmp_path / "out")),
+        "dataset_dir": str(data),
+        "media_dir": str(data / "datasets"),
+        "fcit_verify_data": verify,
+    }
+    Checkpoints(tmp_path / "out").go_back_to(3)
+    image = data / "datasets" / "green.png"
+    times = image.stat().st_atime_ns, image.stat().st_mtime_ns
+    damage(image)
+    os.utime(image, ns=times)
+    with pytest.raises(FcitError, match=r"datasets/green\.png is not the file that the run was begun with: its contents have"):
+        run_recipe(keys)
+    assert [folder.name for folder in Checkpoints(tmp_path / "out").commits()] == ["round-0003"]
+    damage(image)  # back again
+    run_recipe(keys)
+
+
 def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits(tmp_path):
     """The slow proof of docs/guide/reliability.md in small: three kills of a real process."""
     arguments = ["--kills", "3", "--seed", "1"]
