@@ -41,7 +41,7 @@ _IN_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_
 _SCORING = ("fcit_eval_samples", "max_new_tokens")
 #: And without these the spent privacy could not be added up.
 _NOISE = ("fcit_dp_noise_multiplier", "fcit_identity_noise")
-_PRIVACY = (*_NOISE, "fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed")
+PRIVACY_KEYS = (*_NOISE, "fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Earlier:
         if evaluates and self.progress.matrix.rows:
             found += differing(before, ours, parts, _SCORING)
         if any(keys.get(key) is not None for keys in (before, ours) for key in _NOISE):
-            found += differing(before, ours, parts, _PRIVACY)
+            found += differing(before, ours, parts, PRIVACY_KEYS)
         if found:
             raise FcitError(
                 f"The run in {self.folder} (`adapter_name_or_path`) cannot be continued with this recipe: "

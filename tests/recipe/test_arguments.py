@@ -104,7 +104,7 @@ REFUSED = [
     ({"fcit_dp_delta": 0}, ["`fcit_dp_delta`", "greater than 0"]),
     ({"fcit_dp_secret": 7}, ["`fcit_dp_secret`", "`fcit_identity_noise`"]),
     ({"fcit_identity_noise": 0.0}, ["`fcit_identity_noise`", "greater than 0"]),
-    ({"fcit_identity_noise": 1.0, "fcit_dp_secret": -7}, ["`fcit_dp_secret` is -7", "0 or more"]),
+    ({"fcit_identity_noise": 1.0, "fcit_dp_secret": -7}, ["`fcit_dp_secret` must be auto, or a whole number, 0 or more"]),
     (
         {
             "fcit_dp_clipping_norm": 1.0,
