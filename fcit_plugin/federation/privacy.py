@@ -24,9 +24,6 @@ from ..scenario.streams import Stream
 from .messages import ARRAYS, METRICS, NUM_EXAMPLES, arrays_of, metrics_of, returned, weight_names
 from .noise import MARGIN, Noise
 
-#: How often an update is scaled down again until the weights that it makes, rounded to float32, are within the norm.
-_SCALINGS = 20
-
 
 @dataclass(frozen=True)
 class UpdatePrivacy:
@@ -109,13 +106,14 @@ def _within(trained: list[np.ndarray], sent: list[np.ndarray], norm: float) -> l
     own = _norm(changes)
     if own <= norm:
         return None
-    aim = norm
-    for _ in range(_SCALINGS):
-        scaled = [(old + change * (aim / own)).astype(np.float32) for change, old in zip(changes, sent, strict=True)]
+    less = 0.0
+    while less < norm:  # rounding goes in steps, so that a little less may round to the same
+        factor = (norm - less) / own
+        scaled = [(old + change * factor).astype(np.float32) for change, old in zip(changes, sent, strict=True)]
         beyond = _norm(_changes(scaled, sent)) - norm
         if beyond <= 0:
             return scaled
-        aim = max(aim - 2 * beyond, 0.0)
+        less = max(2 * less, beyond)
     return [old.astype(np.float32) for old in sent]  # so small a norm that rounding alone leaves it
 
 
