@@ -249,7 +249,9 @@ def accepted(client, factor, **keys):
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])
-@pytest.mark.parametrize("noise", [{}, {"fcit_dp_noise_multiplier": 1.0}, {"fcit_dp_noise_multiplier": 1.0, "fcit_dp_secret": 5}])
+@pytest.mark.parametrize(
+    "noise", [{}, {"fcit_dp_noise_multiplier": 1.0}, {"fcit_dp_noise_multiplier": 1.0, "fcit_dp_secret": 5}]
+)
 def test_with_clipping_a_client_of_any_size_changes_nothing_about_who_else_is_used(count, noise):
     keys = {"without": range(count, 7), "fcit_dp_clipping_norm": 2.0, **noise}
     for client in range(count):
