@@ -1,7 +1,9 @@
 """Differential privacy: exact clipping, noise of the right size and nowhere else, and epsilon against other computations."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -337,3 +339,20 @@ def test_without_noise_there_is_nothing_to_account_for_and_what_has_none_is_none
     found = accounting.spent(Toy(fcit_identity_noise=1.0).program.args, rows, [], 1)["total"]
     assert found["epsilon"] == found["epsilon_tokens"] > 0
     assert (found["epsilon_updates"], found["epsilon_sampled"]) == (None, None)
+
+
+def test_the_example_in_the_guide_is_what_the_sampler_and_the_accounting_give(capsys):
+    """It names the client who pays most, beside the average one."""
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "privacy.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    found = {}
+    exec(example, found)
+    times = found["times"]
+    assert (times.most_common(1), sum(times.values()), len(times)) == ([(41, 16)], 400, 50)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(f"\n{line}\n" in guide for line in lines)
+    assert lines[0] == "| 1 | 25.9 | 16.5 | 69.2 |"
+    for z, columns in ((1.0, (25.9, 16.5)), (4.0, (4.7, 3.2))):
+        for rounds, epsilon in zip((16, 8), columns, strict=True):
+            least = exact(z / math.sqrt(rounds), 1e-5)
+            assert least <= epsilon + 0.05 and epsilon <= 1.2 * least
