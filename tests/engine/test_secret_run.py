@@ -207,3 +207,20 @@ def test_a_server_and_its_sites_by_folders_keep_secrets_and_hand_none_on(recipe,
     (carrier.state / "progress.json").unlink()
     with pytest.raises(ValueError, match=r"does not say who took part in its rounds"):
         carrier.stage("fcit_aggregate", "state2", **second)
+
+
+@pytest.mark.slow
+def test_the_noise_is_the_same_with_two_processes_and_with_one_that_goes_on_elsewhere(recipe, secrets, tmp_path, process):
+    keys = recipe(fcit_dp_secret="auto", fcit_identity_noise=0.01, per_device_train_batch_size=1, gradient_accumulation_steps=1)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(keys))
+    env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2", "FCIT_SECRETS_DIR": str(secrets)}
+    process(["llamafactory-cli", "train", str(path)], env, timeout=400)
+    assert secret_of(secrets).stat().st_mode & 0o777 == 0o600
+    two, first = Path(keys["output_dir"]), sorted((Path(keys["output_dir"]) / "checkpoints").iterdir())[0]
+    again = {"output_dir": str(tmp_path / "one"), "resume_from_checkpoint": str(first), "per_device_train_batch_size": 2}
+    one = run_recipe({**keys, **again, "ddp_find_unused_parameters": False})  # as LLaMA-Factory sets it for two
+    weights = [load_file(folder / WEIGHTS) for folder in (two, one)]
+    for key, value in weights[0].items():
+        assert value.std() > 0.5, "noise, nearly all of it"
+        np.testing.assert_allclose(value, weights[1][key], atol=1e-3)

