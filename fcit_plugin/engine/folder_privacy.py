@@ -14,7 +14,7 @@ from ..state.checkpoints import PROGRESS
 from ..state.folder import StateFolder
 from ..state.progress import Progress
 from ..state.server_state import ServerState
-from .continuation import PRIVACY_KEYS
+from .continuation import NOISE_KEYS, PRIVACY_KEYS
 from .fingerprint import differing
 from .session import Session
 
@@ -58,6 +58,8 @@ class FolderPrivacy:
             return progress, noise
         progress = StateFolder(folder).progress()
         before = progress.recipes[-1]["arguments"] if progress.recipes else {}
+        if not any(keys.get(key) is not None for keys in (before, ours) for key in NOISE_KEYS):
+            return None
         if found := differing(before, ours, session.arguments, PRIVACY_KEYS):
             raise FcitError(f"The privacy of the rounds in {folder} cannot be added up: {'; '.join(found)}; take these back.")
         progress.noise, noise = go_on(args, seed, progress.noise, folder)
@@ -76,8 +78,8 @@ class FolderPrivacy:
         """
         if self._progress is None:
             return
-        program = self._session.program
-        if self._progress.noise is not None and self._session.is_main:
+        program, adds = self._session.program, self._session.args.fcit_dp_noise_multiplier is not None
+        if adds and self._progress.noise is not None and self._session.is_main:
             check_first_release(self._progress.noise, state.stage, state.round, done.replies)
         self._progress.assignments += rows_of(program, state, work, done.assignment)
         self._progress.asked += [row for row in asked_of(program, state.stage, work) if row not in self._progress.asked]

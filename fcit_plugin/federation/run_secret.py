@@ -42,8 +42,7 @@ def begin(
         What is kept of it, and the noise; None for a recipe without noise.
 
     Raises:
-        FcitError: The earlier run's noise came from elsewhere, or its secret cannot be read.
-        OSError: The new secret cannot be written.
+        FcitError: The earlier run's noise came from elsewhere, its secret cannot be read, or the new one cannot be written.
     """
     if not args.adds_noise:
         return None, None
@@ -53,7 +52,7 @@ def begin(
     if record["source"] != "file":
         return record, noise_without_file(args, seed)
     tokens = new_secret(_HALF) if earlier is None or folder is None else _read(earlier, folder).tokens
-    keep_secret(_name(record), new_secret(_HALF) + tokens)
+    _keep(_name(record), new_secret(_HALF) + tokens)
     return record, _read(record, folder)
 
 
@@ -88,8 +87,7 @@ def noise_of_site(args: FcitArguments, seed: int, record: NoiseForm | None, fold
         took_part: Whether the site has sent a token before, which has to be the same.
 
     Raises:
-        FcitError: The secret cannot be read; the sentence names the file.
-        OSError: It cannot be written.
+        FcitError: The secret can be neither read nor written; the sentence names the file.
     """
     if _source(args) != "file":
         return noise_without_file(args, seed)
@@ -99,7 +97,7 @@ def noise_of_site(args: FcitArguments, seed: int, record: NoiseForm | None, fold
             "with this recipe, with its `fcit_dp_*` and `fcit_identity_noise`."
         )
     if not took_part:
-        keep_secret(_name(record), new_secret(2 * _HALF))
+        _keep(_name(record), new_secret(2 * _HALF))
     return _read(record, folder)
 
 
@@ -122,7 +120,7 @@ def check_first_release(record: NoiseForm, stage: int, round: int, replies: Iter
         for where, part in sorted(reply.content.array_records.items()):
             for key, array in sorted(part.items()):
                 digest.update(f"{reply.metadata.src_node_id} {where} {key} {len(array.data)};".encode() + array.data)
-    keep_secret(name, digest.digest())
+    _keep(name, digest.digest())
     again = f"take it away if nobody has the state that came of stage {stage}, round {round}"
     if not hmac.compare_digest(read_secret(name, digest.digest_size, again), digest.digest()):
         raise FcitError(
@@ -151,6 +149,16 @@ def _read(record: NoiseForm, folder: Path | None) -> SecretNoise:
     remedy = f"the noise of {run} is drawn from the secret in it: copy it from the machine that has it, or begin again"
     content = read_secret(_name(record), 2 * _HALF, remedy)
     return SecretNoise(content[:_HALF], content[_HALF:])
+
+
+def _keep(name: str, content: bytes) -> None:
+    try:
+        keep_secret(name, content)
+    except OSError as error:
+        raise FcitError(
+            f"{secret_file(name)} cannot be written ({error.strerror}), where `fcit_dp_secret: auto` has to keep a secret; name "
+            "a folder of your own in the environment variable FCIT_SECRETS_DIR."
+        ) from error
 
 
 def _name(record: NoiseForm) -> str:

@@ -88,6 +88,12 @@ def test_a_missing_secret_and_one_that_others_can_read_end_it_in_a_sentence(fold
     assert not file_of(record).exists(), "none is drawn in its place"
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_the_variable(tmp_path):
+    (tmp_path / "secrets").write_text("in the way")
+    with pytest.raises(FcitError, match=r"secrets/noise-\w+/secret cannot be written \(.*FCIT_SECRETS_DIR"):
+        begin(AUTO, 42)
+
+
 def test_a_recipe_without_noise_has_none_and_keeps_nothing(folder):
     plain = Toy(fcit_dp_clipping_norm=1.0).program.args
     assert begin(plain, 42) == go_on(plain, 42, None, folder) == (None, None)
