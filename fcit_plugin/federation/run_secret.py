@@ -156,8 +156,8 @@ def _keep(name: str, content: bytes) -> None:
         keep_secret(name, content)
     except OSError as error:
         raise FcitError(
-            f"{secret_file(name)} cannot be written ({error.strerror}), where `fcit_dp_secret: auto` has to keep a secret; name "
-            "a folder of your own in the environment variable FCIT_SECRETS_DIR."
+            f"{secret_file(name)} cannot be written ({error.strerror}), where `fcit_dp_secret: auto` has to keep a secret; "
+            "name a folder of your own in the environment variable FCIT_SECRETS_DIR."
         ) from error
 
 
