@@ -42,6 +42,7 @@ from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import kinds_of
 from ..knowledge.turns import learned_tokens
+from ..knowledge.vectors import on_grid
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
@@ -171,7 +172,7 @@ class LocalTrainer:
             mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
             assert self.noise is not None  # who makes tokens says where their noise comes from
-            mean = noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task)
+            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task))
         count = len(self.records(client, task))
         return ClientToken(client, mean, count, count, kinds)
 
@@ -302,11 +303,10 @@ class LocalTrainer:
 
 
 def _mean(embedded: np.ndarray) -> np.ndarray:
-    """The mean of some tokens, float32 [D]; not a number for none."""
+    """The mean of some tokens, float32 [D] on the grid; not a number for none."""
     if not len(embedded):
         return np.full(embedded.shape[1], np.nan, np.float32)
-    mean: np.ndarray = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+    return on_grid(embedded.mean(axis=0, dtype=np.float64))
 
 
 def _quiet(trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ from ..files import read_object, write_bytes, write_json
 from ..state.sealed import problems, seal
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
-from .messages import config_of, config_record
+from .messages import TOKEN, config_of, config_record
 from .stored import records_bytes, stored_records
 
 #: What a kept reply holds beside the update folder's own files.
@@ -54,7 +54,9 @@ class ReplyCache:
     """A client app that answers with a kept reply where it has the right one, and else asks the clients and keeps.
 
     A reply is the right one if it answers the same request, weights and all, of the same run, and its client had kept the
-    same to itself. What the client kept afterwards lies beside its reply, in a file that is never part of what travels.
+    same to itself. What the client kept afterwards lies beside its reply, in a file that is never part of what travels. The
+    token in it is that which the client names in this round: another machine, or another number of threads, may have made the
+    kept one, whose last digits are others then.
 
     Args:
         app: The clients.
@@ -81,17 +83,22 @@ class ReplyCache:
         self._writes = writes
         self._from_main = from_main
         self._latest: _Latest | None = None
+        self._named: dict[tuple[int, int], Message] = {}
 
     def __call__(self, message: Message, context: Context) -> Message:
         """See :class:`flwr.clientapp.ClientApp`."""
-        if message.metadata.message_type != MessageType.TRAIN:
-            return self._app(message, context)
         config = config_of(message)
+        if message.metadata.message_type != MessageType.TRAIN:
+            named = self._named[config.client, config.task] = self._app(message, context)
+            return named
         folder = self._folder(config.stage, config.round) / f"client-{config.client}"
         digest = request_digest(message, self._run, context.state)
         kept = self._from_main(self._read(folder, digest) if self._writes else None)
         if kept is not None:
             content, state, journal = kept
+            named = self._named.get((config.client, config.task))
+            if named is not None and TOKEN in content:
+                content[TOKEN] = named.content[TOKEN]
             context.state.update(state)
             self._journal.replay(journal)
             return Message(content, reply_to=message)
