@@ -17,7 +17,7 @@ from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
 from .option import check_choice, check_types
-from .privacy import PrivacyArguments, check_privacy
+from .privacy import PrivacyArguments, check_privacy, parse_privacy
 from .reasons import all_reasons, going_on, refuse
 from .replies import ReplyArguments, check_replies
 from .run import RunArguments, check_run
@@ -42,7 +42,7 @@ FCIT_STAGES = {
     "fcit_aggregate": "the aggregator: folds update folders into the next server state folder",
 }
 
-_PARSERS = (parse_scenario, parse_method, parse_evaluation, parse_folders, parse_inference)
+_PARSERS = (parse_scenario, parse_method, parse_evaluation, parse_folders, parse_inference, parse_privacy)
 _CHECKS = (
     check_scenario,
     check_method,

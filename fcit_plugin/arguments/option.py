@@ -23,6 +23,7 @@ def option(
     least: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    shown: bool = True,
 ) -> Any:
     """A key: its default, its help, and which values are valid.
 
@@ -33,6 +34,7 @@ def option(
         least: The least valid number.
         above: The number that a valid one is greater than.
         below: The number that a valid one is less than.
+        shown: Whether its value may stand where keys are printed; not that of a secret.
     """
     limits = {"least": least, "above": above, "below": below}
     metadata: dict[str, Any] = {"help": help}
@@ -40,7 +42,7 @@ def option(
         metadata["choices"] = list(choices)
     if any(limit is not None for limit in limits.values()):
         metadata[_LIMITS] = limits
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=shown)
 
 
 _LIMITS = "limits"

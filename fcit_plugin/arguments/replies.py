@@ -24,7 +24,7 @@ class ReplyArguments:
     fcit_max_norm_ratio: float | None = option(
         100.0,
         "Largest norm of a client's update, and of its identity token, relative to the median of the round, "
-        "from three replies on.",
+        "from three replies on; none with fcit_dp_clipping_norm.",
     )
 
 

@@ -35,7 +35,8 @@ from ..errors import FcitError
 from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, ClientConfig
-from ..federation.privacy import noise_seed, noisy_token
+from ..federation.noise import Noise
+from ..federation.privacy import noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
@@ -71,6 +72,7 @@ class LocalTrainer:
         base_weights: The base weights, where the server changes them.
         make_callback: Makes the callback that reports a client's steps.
         callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
+        noise: Where the noise on tokens comes from; None for those who make none.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LocalTrainer:
         base_weights: BaseWeights | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        noise: Noise | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -102,6 +105,7 @@ class LocalTrainer:
         self.base_weights = base_weights
         self.make_callback = make_callback
         self.callbacks = callbacks
+        self.noise = noise
         self._tasks: dict[int, TaskData] = {}
         self._embedded: dict[int, np.ndarray] = {}
         self._means: dict[int, list[np.ndarray]] = {}
@@ -171,8 +175,8 @@ class LocalTrainer:
         else:
             mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
-            seed = noise_seed(self.args, self.pipeline.training_args.seed)
-            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, seed, client, task))
+            assert self.noise is not None  # who makes tokens says where their noise comes from
+            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task))
         count = len(self.records(client, task))
         return ClientToken(client, mean, count, count, kinds)
 

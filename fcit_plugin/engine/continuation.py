@@ -40,8 +40,8 @@ _IN_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_
 #: Without these alike, scores before and after could not be compared.
 _SCORING = ("fcit_eval_samples", "max_new_tokens")
 #: And without these the spent privacy could not be added up.
-_NOISE = ("fcit_dp_noise_multiplier", "fcit_identity_noise")
-_PRIVACY = (*_NOISE, "fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed")
+NOISE_KEYS = ("fcit_dp_noise_multiplier", "fcit_identity_noise")
+PRIVACY_KEYS = (*NOISE_KEYS, "fcit_dp_clipping_norm", "fcit_dp_delta", "fcit_num_clients", "fcit_clients_per_round", "seed")
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Earlier:
         before = self.progress.recipes[-1]["arguments"] if self.progress.recipes else {}
         if evaluates and self.progress.matrix.rows:
             found += differing(before, ours, parts, _SCORING)
-        if any(keys.get(key) is not None for keys in (before, ours) for key in _NOISE):
-            found += differing(before, ours, parts, _PRIVACY)
+        if any(keys.get(key) is not None for keys in (before, ours) for key in NOISE_KEYS):
+            found += differing(before, ours, parts, PRIVACY_KEYS)
         if found:
             raise FcitError(
                 f"The run in {self.folder} (`adapter_name_or_path`) cannot be continued with this recipe: "

@@ -22,12 +22,15 @@ from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
 from ..federation.messages import ClientConfig, config_of, config_record
+from ..federation.noise import Noise
 from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
+from ..federation.run_secret import begin, go_on
 from ..federation.server import run
 from ..files import write_json, write_text
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
+from ..state.forms import NoiseForm
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_shared
@@ -55,7 +58,6 @@ class FederatedRun:
         self.session = session
         self.scenario = session.scenario
         self.args = session.args
-        self.local = session.local(lambda config: self.monitor.client_callback(config))
         self.recipe = {"keys": session.keys, "data": self._data_keys()}
         self.untuned = session.first_state()
         self.clients = ClientStates() if session.start is None else session.start.client_states(session.processes)
@@ -67,6 +69,12 @@ class FederatedRun:
             self.state, self.progress, log = session.earlier.load(session.processes)
         else:
             self.state, self.progress, log = self.untuned, Progress(), None
+        self.progress.noise, noise = session.processes.from_main(self._noise() if session.processes.is_main else (None, None))
+        if noise is not None:
+            session.program.noise = noise
+        self.local = session.local(lambda config: self.monitor.client_callback(config), noise)
+        if session.pool is not None and self.args.fcit_identity_noise is not None:
+            session.pool.send_all(("noise", noise))
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
         self.progress.left_out.update(session.pipeline.left_out())
@@ -130,6 +138,13 @@ class FederatedRun:
             self._write_results()
         if hub is not None:
             logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
+
+    def _noise(self) -> tuple[NoiseForm | None, Noise | None]:
+        """Where the noise comes from, as the run began with it; None for a recipe without noise."""
+        given, start, earlier = (self.args, self.session.training_args.seed), self.session.start, self.session.earlier
+        if start is not None:
+            return go_on(*given, self.progress.noise, start.folder)
+        return begin(*given, self.progress.noise, None if earlier is None else earlier.folder)
 
     def _begin(self) -> None:
         arguments = named_arguments(self.session)

@@ -18,6 +18,7 @@ from ..data.pipeline import Pipeline
 from ..errors import one_line
 from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
+from ..federation.noise import Noise
 from ..federation.program import Program
 from ..federation.server import first_state
 from ..knowledge.image_tokens import token_width
@@ -228,8 +229,13 @@ class Session(Setup):
             check_shapes(self.program.blank, subspace, f"state {folder}")
         return state
 
-    def local(self, make_callback=None) -> LocalTrainer:
-        """The client side on this session's model."""
+    def local(self, make_callback=None, noise: Noise | None = None) -> LocalTrainer:
+        """The client side on this session's model.
+
+        Args:
+            make_callback: Makes the callback that reports a client's steps.
+            noise: Where the noise on tokens comes from; None for those who make none.
+        """
         return LocalTrainer(
             self.model,
             self.pipeline,
@@ -244,6 +250,7 @@ class Session(Setup):
             base_weights=self.base_weights,
             make_callback=make_callback,
             callbacks=self.callbacks.of_clients,
+            noise=noise,
         )
 
     def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:

@@ -30,6 +30,7 @@ from .callbacks import Callbacks
 from .client_training import quiet_transformers
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
+from .folder_privacy import FolderPrivacy, site_noise
 from .one_run import one_run
 from .open_dry_session import open_dry_session
 from .open_session import open_session
@@ -78,7 +79,12 @@ def run_client(session: Session) -> None:
 def _train_client(session: Session, state: ServerState, config: ClientConfig) -> None:
     """Find the client's subspace, train it and write the update."""
     args, program, client = session.args, session.program, config.client
-    local = session.local()
+    if args.fcit_identity_noise is not None and args.fcit_dp_secret is None:
+        logger.warning_rank0(
+            "The noise on this site's identity token is drawn from the recipe's seed, which all sites have (simulated noise: "
+            "protects nobody); set `fcit_dp_secret: auto`."
+        )
+    local = session.local(noise=site_noise(session, client) if args.fcit_identity_noise is not None else None)
     mean = local.token(config).mean
     known = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
     k = len(state.subspaces) if known is None else known
@@ -102,10 +108,12 @@ def run_aggregate(session: Session) -> None:
     """
     args, program = session.args, session.program
     if args.fcit_state_dir is None:
+        FolderPrivacy(session).write()
         session.save(session.first_state(), session.output_dir)
         logger.info_rank0(f"The first server state is in {session.output_dir}.")
         return
     state = session.load_state()
+    privacy = FolderPrivacy(session, state)
     updates, reasons = _read_updates(args.fcit_update_dirs or [], program.largest_update(state))
     work = _work_of(updates, state, program)
     asked = {
@@ -122,6 +130,8 @@ def run_aggregate(session: Session) -> None:
         logger.warning_rank0(f"An update is left out: {reason.rstrip('.')}.")
     if done is None:
         raise RoundFailed(too_few(program, state, reasons, f"with {len(updates)} readable update folders"))
+    privacy.add(state, work, done)
+    privacy.write()
     session.save(done.state, session.output_dir)
     logger.info_rank0(f"{len(done.replies)} updates are folded in; the next server state is in {session.output_dir}.")
 

@@ -10,6 +10,7 @@ from ..errors import ECHOES
 from ..federation.client import make_client_app
 from ..federation.failures import naming_memory
 from ..federation.messages import ClientConfig, config_of
+from ..federation.noise import Noise
 from ..federation.parallel_grid import Job, outcome_of
 from .client_training import LocalTrainer, light_garbage_collection, quiet_transformers
 from .monitor import ClientCallback
@@ -36,6 +37,8 @@ def work(session: Session, pool: Pool) -> None:
                 return
             if order == "jobs":
                 worker.do(*what)
+            elif order == "noise":
+                worker.take_noise(*what)
             else:
                 worker.evaluate(*what)
 
@@ -47,6 +50,10 @@ class _Worker:
         self._number = 0
         self._local: LocalTrainer = session.local(lambda config: ClientCallback(self, config))
         self._app = make_client_app(self._local)
+
+    def take_noise(self, noise: Noise) -> None:
+        """Draw the noise on tokens from where the first process does."""
+        self._local.noise = noise
 
     def do(self, jobs: Iterable[tuple[int, Job]]) -> None:
         """Let clients answer, one after the other."""

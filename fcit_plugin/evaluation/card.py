@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import printable
-from .report import MATRIX_PNG, PARTITION_PNG, SUBSPACES_PNG, Report, markdown_table
+from .report import MATRIX_PNG, PARTITION_PNG, SUBSPACES_PNG, Report, markdown_table, privacy_statement
 from .tables import code, escaped
 
 TAGS = ("fcit", "federated-learning", "continual-learning", "llama-factory", "lora")
@@ -116,6 +116,7 @@ def _text(report: Report, base_model: str, template: str, shared: str | None, nu
         "## Results",
         markdown_table(report),
         *pictures,
+        *(["## Privacy", f"{privacy_statement(report.privacy)}."] if report.privacy else []),
         "## How to load",
         "With LLaMA-Factory and fcit-plugin installed, this folder is an adapter like any other; each instruction\n"
         "finds its own mixture of subspaces:",

@@ -1,7 +1,7 @@
 """The report of a run: what it has measured, and its forms as JSON, CSV, pictures and tables."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -285,14 +285,20 @@ def table(report: Report) -> str:
     if errors:
         blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")
     if report.privacy:
-        epsilon = f"{report.privacy['total']['epsilon']:.4g} at delta {report.privacy['delta']:g}"
-        if report.privacy.get("noise") == SIMULATED:
-            found = f"Epsilon if the noise were secret: {epsilon} (simulated noise, which the recipe's seed tells: it protects "
-            found += "nobody); set `fcit_dp_secret`"
-        else:
-            found = f"Privacy spent: epsilon {epsilon}"
-        blocks.append(f"{found}; see docs/guide/privacy.md.")
+        blocks.append(f"{privacy_statement(report.privacy)}; see docs/guide/privacy.md.")
     return printable("\n\n".join(blocks))
+
+
+def privacy_statement(privacy: Mapping[str, Any]) -> str:
+    """What is said of the spent privacy wherever it is said: in the log, in the report and in the model card.
+
+    Args:
+        privacy: `Report.privacy`.
+    """
+    epsilon = f"{privacy['total']['epsilon']:.4g} at delta {privacy['delta']:g}"
+    if privacy.get("noise") == SIMULATED:
+        return f"Epsilon if the noise were secret: {epsilon} (simulated noise: protects nobody)"
+    return f"Privacy spent: epsilon {epsilon}"
 
 
 def markdown_table(report: Report) -> str:

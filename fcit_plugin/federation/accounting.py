@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..arguments import FcitArguments
-from ..evaluation.report import SIMULATED
+from ..evaluation.report import SIMULATED, privacy_statement
 
 #: Two runs are neighbors if they differ in one client, whose contributions are nothing (zeros) in one of them.
 RELATION = "one client's updates and tokens, or nothing in their place"
@@ -29,16 +29,16 @@ def spent(
         num_stages: T.
 
     Returns:
-        None where the recipe adds no noise. Else what it adds, whether from a secret or from the recipe's seed ("noise"),
-        the relation, and "stages" (a list) and "total" with epsilon_updates, epsilon_tokens, epsilon (of both together)
-        and epsilon_sampled (of the updates); None for what has no noise.
+        None where the recipe adds no noise. Else the sentence about it ("statement"), what it adds, whether from a secret or
+        from the recipe's seed ("noise"), the relation, and "stages" (a list) and "total" with epsilon_updates, epsilon_tokens,
+        epsilon (of both together) and epsilon_sampled (of the updates); None for what has no noise.
     """
-    if args.fcit_dp_noise_multiplier is None and args.fcit_identity_noise is None:
+    if not args.adds_noise:
         return None
     by_stage = [
         [[row for row in rows if row["stage"] == stage] for rows in (assignments, asked)] for stage in range(num_stages)
     ]
-    return {
+    found = {
         "clipping_norm": args.fcit_dp_clipping_norm,
         "noise_multiplier": args.fcit_dp_noise_multiplier,
         "identity_noise": args.fcit_identity_noise,
@@ -48,6 +48,7 @@ def spent(
         "stages": [_spent(args, *rows) for rows in by_stage],
         "total": _spent(args, assignments, asked),
     }
+    return {"statement": privacy_statement(found), **found}
 
 
 def _spent(

@@ -7,18 +7,22 @@ the scale, and draws it from NumPy's global generator. Its helper functions are 
 
 Identity tokens (local, at each client): scaled to length 1, so that only the direction counts, with noise of the
 client's own. A client has one noisy token for each of its tasks, ever: more draws could be averaged.
+
+Where the noise comes from: :mod:`.noise`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
+from flwr.supercore.differential_privacy import compute_clip_model_update, get_norm
 
 from ..arguments import FcitArguments
-from ..scenario.streams import Stream, generator
+from ..scenario.streams import Stream
 from .messages import ARRAYS, METRICS, NUM_EXAMPLES, arrays_of, metrics_of, returned, weight_names
+from .noise import MARGIN, Noise
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,19 @@ class UpdatePrivacy:
     Attributes:
         clipping_norm: C, largest L2 norm that an update keeps.
         noise_multiplier: z; the sum of a subspace's updates gets noise of standard deviation z C in each number.
-        seed: Seed of the noise, 0 or more.
+        noise: Where the noise comes from; None without any.
     """
 
     clipping_norm: float
     noise_multiplier: float
-    seed: int
+    noise: Noise | None
 
     @classmethod
-    def from_args(cls, args: FcitArguments, seed: int) -> "UpdatePrivacy | None":
+    def from_args(cls, args: FcitArguments, noise: Noise | None) -> "UpdatePrivacy | None":
         """What a recipe asks for; None if nothing."""
         if args.fcit_dp_clipping_norm is None:
             return None
-        return cls(args.fcit_dp_clipping_norm, args.fcit_dp_noise_multiplier or 0.0, noise_seed(args, seed))
+        return cls(args.fcit_dp_clipping_norm, args.fcit_dp_noise_multiplier or 0.0, noise)
 
     def clip(self, reply: Message, request: Message) -> Message:
         """A reply whose update has at most norm C, all its tensors together, and whose weight is 1.
@@ -53,43 +57,82 @@ class UpdatePrivacy:
         trained = [arrays_of(reply, name)[key].numpy().astype(np.float64) for name, key in keys]
         content = RecordDict(dict(reply.content))
         content[METRICS] = MetricRecord({**metrics_of(reply), NUM_EXAMPLES: 1})
-        if get_norm([new - old for new, old in zip(trained, sent, strict=True)]) > self.clipping_norm:
-            compute_clip_model_update(trained, sent, self.clipping_norm)
-            clipped = dict(zip(keys, trained, strict=True))
+        if self.noise is not None and self.noise.exact:
+            scaled = _within(trained, sent, self.clipping_norm * (1 - MARGIN))
+        else:
+            scaled = _scaled(trained, sent, self.clipping_norm)
+        if scaled is not None:
+            clipped = dict(zip(keys, scaled, strict=True))
             for name in names:
-                content[name] = ArrayRecord(
-                    {key: Array(clipped[name, key].astype(np.float32)) for key in returned(request, name)}
-                )
+                content[name] = ArrayRecord({key: Array(clipped[name, key]) for key in returned(request, name)})
         return Message(content, reply_to=request)
 
-    def release(self, parts: Sequence[Message], request: Message, stage: int, round: int, owner: int | str) -> Message:
+    def release(
+        self, parts: Sequence[Message], request: Message, name: str, stage: int, round: int, owner: int | str
+    ) -> Message:
         """The noisy mean of the clipped updates of one subspace, or of the shared trainables, as one reply.
 
         Args:
             parts: One message for each client, with one ArrayRecord (:func:`.messages.part_of`).
-            request: A message that the mean is a reply to.
+            request: A message that the mean is a reply to; all of them were sent the same weights.
+            name: The record of it that the weights were in.
             stage: Stage.
             round: Round.
             owner: The subspace, or anything that is not a number for the shared trainables.
         """
+        assert self.noise is not None  # else there is nothing to hide in
         where = (stage, round, 0, owner) if isinstance(owner, int) else (stage, round, 1)
-        drawn = generator(self.seed, Stream.UPDATE_NOISE, *where)
-        deviation = compute_stdv(self.noise_multiplier, self.clipping_norm, len(parts))
+        sent, noisy = arrays_of(request, name), self.noise.at(Stream.UPDATE_NOISE, *where)
         released = {}
         for key in sorted(arrays_of(parts[0])):
-            mean = np.mean([arrays_of(part)[key].numpy() for part in parts], axis=0, dtype=np.float64)
-            released[key] = Array((mean + drawn.normal(0.0, deviation, mean.shape)).astype(np.float32))
+            trained = [arrays_of(part)[key].numpy() for part in parts]
+            mean = noisy.mean(key, trained, sent[key].numpy(), self.noise_multiplier * self.clipping_norm)
+            released[key] = Array(mean.astype(np.float32))
         content = RecordDict({ARRAYS: ArrayRecord(released), METRICS: MetricRecord({NUM_EXAMPLES: 1})})
         return Message(content, reply_to=request)
 
 
-def noisy_token(mean: np.ndarray, deviation: float, seed: int, client: int, task: int) -> np.ndarray:
+def _scaled(trained: list[np.ndarray], sent: list[np.ndarray], norm: float) -> list[np.ndarray] | None:
+    """float32 weights whose update has this norm but for rounding; None if it is within it as it is."""
+    if get_norm(_changes(trained, sent)) <= norm:
+        return None
+    compute_clip_model_update(trained, sent, norm)
+    return [value.astype(np.float32) for value in trained]
+
+
+def _within(trained: list[np.ndarray], sent: list[np.ndarray], norm: float) -> list[np.ndarray] | None:
+    """float32 weights whose update is within this norm after rounding, too; None if it is as it is."""
+    changes = _changes(trained, sent)
+    own = _norm(changes)
+    if own <= norm:
+        return None
+    less = 0.0
+    while less < norm:  # rounding goes in steps, so that a little less may round to the same
+        factor = (norm - less) / own
+        scaled = [(old + change * factor).astype(np.float32) for change, old in zip(changes, sent, strict=True)]
+        beyond = _norm(_changes(scaled, sent)) - norm
+        if beyond <= 0:
+            return scaled
+        less = max(2 * less, beyond)
+    return [old.astype(np.float32) for old in sent]  # so small a norm that rounding alone leaves it
+
+
+def _changes(trained: list[np.ndarray], sent: list[np.ndarray]) -> list[np.ndarray]:
+    return [new - old for new, old in zip(trained, sent, strict=True)]
+
+
+def _norm(values: list[np.ndarray]) -> float:
+    """L2 norm of all together; NumPy adds up in pairs, so that what is rounded off is far less than MARGIN."""
+    return math.sqrt(math.fsum(float(np.square(value).ravel().sum()) for value in values))
+
+
+def noisy_token(mean: np.ndarray, deviation: float, noise: Noise, client: int, task: int) -> np.ndarray:
     """An identity token of length 1 with Gaussian noise on it.
 
     Args:
         mean: float32 [D], m_c.
         deviation: Standard deviation of the noise in each number.
-        seed: Seed of the client's noise, 0 or more.
+        noise: Where the client's noise comes from.
         client: The client.
         task: What it works on.
 
@@ -97,10 +140,7 @@ def noisy_token(mean: np.ndarray, deviation: float, seed: int, client: int, task
         float32 [D]; the same for the same client and task.
     """
     direction = mean.astype(np.float64) / np.linalg.norm(mean.astype(np.float64))
-    noise = generator(seed, Stream.TOKEN_NOISE, client, task).normal(0.0, deviation, mean.shape)
-    return (direction + noise).astype(np.float32)
-
-
-def noise_seed(args: FcitArguments, seed: int) -> int:
-    """The seed of the noise: the secret one, or that of the run."""
-    return seed if args.fcit_dp_secret is None else args.fcit_dp_secret
+    if noise.exact:
+        direction *= 1 - MARGIN
+    noisy = noise.at(Stream.TOKEN_NOISE, client, task)
+    return noisy.mean("token", [direction], np.zeros_like(direction), deviation).astype(np.float32)

@@ -16,6 +16,7 @@ from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
 from .messages import ClientConfig
+from .noise import Noise, noise_without_file
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
 from .validation import Bounds
@@ -94,10 +95,15 @@ class Program:
         compression = None if self.args.fcit_update_compression == "none" else self.args.fcit_update_compression
         return ClientConfig(self.run_id, stage, round, client, task, compression=compression)
 
+    @cached_property
+    def noise(self) -> Noise:
+        """Where the noise on updates comes from; a run whose secret is in a file puts it here (:mod:`.secret`)."""
+        return noise_without_file(self.args, self.seed)
+
     @property
     def privacy(self) -> UpdatePrivacy | None:
         """What is done to updates for their clients' privacy, None if nothing."""
-        return UpdatePrivacy.from_args(self.args, self.seed)
+        return UpdatePrivacy.from_args(self.args, self.noise if self.args.fcit_dp_noise_multiplier is not None else None)
 
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""

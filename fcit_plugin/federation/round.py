@@ -7,6 +7,7 @@ Nothing here depends on the order in which replies arrive.
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -32,6 +33,7 @@ from .messages import (
     to_record,
     to_state,
 )
+from .privacy import UpdatePrivacy
 from .program import Program
 from .rules import RuleSet
 
@@ -69,9 +71,16 @@ class Round:
         self._program, self._state, self._assignment, self._work = program, state, assignment, work
         self._rules = program.rules(state)
         self._fresh = program.fresh(state.stage)
-        self._privacy = program.privacy
-        self._hides = self._privacy is not None and self._privacy.noise_multiplier > 0
         self.requests = self._configure()
+
+    @cached_property
+    def _privacy(self) -> UpdatePrivacy | None:
+        """What is done to updates; asked for where they are folded, for no client has the server's secret."""
+        return self._program.privacy
+
+    @property
+    def _hides(self) -> bool:
+        return self._privacy is not None and self._privacy.noise_multiplier > 0
 
     def _configure(self) -> dict[int, Message]:
         """The requests. A server rule sees the nodes of its own subspace alone, and of that the factors that are trained."""
@@ -178,7 +187,7 @@ class Round:
         parts = [part_of(update, self.requests[client], name, wants) for client, update in updates.items()]
         if self._privacy is not None and self._hides:
             request = self.requests[next(iter(updates))]
-            parts = [self._privacy.release(parts, request, state.stage, state.round, owner)]
+            parts = [self._privacy.release(parts, request, name, state.stage, state.round, owner)]
         return self._rules.aggregate(rule, state.round + 1, parts)
 
     def _projectors(self, shared: Tensors, trained: Iterable[int]) -> list[Tensors]:

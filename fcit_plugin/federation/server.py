@@ -104,9 +104,7 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
             client: Message(RecordDict({CONFIG: config.to_record()}), dst_node_id=client, message_type=MessageType.QUERY)
             for client, config in work.items()
         }
-        observer.clients_asked(
-            [{"stage": stage, "client": client, "task": program.task_name(config)} for client, config in work.items()]
-        )
+        observer.clients_asked(asked_of(program, stage, work))
         tokens, dropped = judge_tokens(queries, send(queries.values()), program.bounds(state))
         leave_out(dropped)
         done, dropped = train_round(program, state, work, tokens, lambda requests: send(requests.values()))
@@ -115,11 +113,26 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
             break
     else:
         raise RoundFailed(too_few(program, state, reasons, f"in {attempts} attempts" if attempts > 1 else "in one attempt"))
-    assignment = done.assignment
-    rows = [
+    rows = rows_of(program, state, work, done.assignment)
+    observer.round_ended(done.state, rows, traffic, mean_loss(done.replies), done.product_error)
+    return done.state
+
+
+def rows_of(
+    program: Program, state: ServerState, work: Mapping[int, ClientConfig], assignment: Assignment
+) -> list[dict[str, Any]]:
+    """Who trained which subspace in a round, for its report.
+
+    Args:
+        program: Scenario and method.
+        state: The state before the round.
+        work: What the clients had to know.
+        assignment: Those whose updates were used.
+    """
+    return [
         {
-            "stage": stage,
-            "round": round,
+            "stage": state.stage,
+            "round": state.round,
             "client": client,
             "task": program.task_name(work[client]),
             "subspace": k,
@@ -127,8 +140,11 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
         }
         for client, k in sorted(assignment.subspace.items())
     ]
-    observer.round_ended(done.state, rows, traffic, mean_loss(done.replies), done.product_error)
-    return done.state
+
+
+def asked_of(program: Program, stage: int, work: Mapping[int, ClientConfig]) -> list[dict[str, Any]]:
+    """Who was asked for a token in a round, and of what."""
+    return [{"stage": stage, "client": client, "task": program.task_name(config)} for client, config in work.items()]
 
 
 @dataclass(frozen=True)

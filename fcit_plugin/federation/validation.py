@@ -68,7 +68,7 @@ class Bounds:
         max_samples: Most examples of a client.
         max_norm: Largest L2 norm of an update: what came back minus what was sent, all tensors together.
         max_norm_ratio: Largest norm of an update, and of a token, relative to the median of the round's good replies;
-            None for no such bound. It takes three replies to tell which one is odd.
+            None for no such bound, as always with clipping. It takes three replies to tell which one is odd.
         kinds: Whether tokens tell the client's kinds of instructions.
     """
 
@@ -85,7 +85,8 @@ class Bounds:
             dimension,
             min(args.fcit_max_client_samples or MAX_COUNT, MAX_COUNT),
             min(args.fcit_max_update_norm or MAX_NORM, MAX_NORM),
-            args.fcit_max_norm_ratio,
+            # what is clipped has to be judged by itself: the median would have one client decide about others
+            args.fcit_max_norm_ratio if args.fcit_dp_clipping_norm is None else None,
             kinds,
         )
 

@@ -125,7 +125,7 @@ class StateFolder:
             return Progress()
         values = read_as(ProgressForm, path)
         try:
-            return Progress.from_dict({key: values[key] for key in ProgressForm.__annotations__})  # type: ignore[literal-required]
+            return Progress.from_dict({key: values[key] for key in ProgressForm.__annotations__ if key in values})  # type: ignore[literal-required]
         except FcitError as error:
             raise FcitError(f"{path} does not hold a run's progress: {error}") from error
 

@@ -92,6 +92,13 @@ class Bytes(TypedDict):
     down: Count
 
 
+class NoiseForm(TypedDict):
+    """Where a run's noise comes from; the id is no secret, and names the file of one."""
+
+    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    source: Literal["seed", "number", "file"]
+
+
 class ProgressForm(TypedDict):
     """``progress.json``."""
 
@@ -110,6 +117,7 @@ class ProgressForm(TypedDict):
     partition: list[dict[Word, Any]]
     labels: dict[Word, list[str] | None]
     recipes: list[dict[Word, Any]]
+    noise: NotRequired[NoiseForm | None]
 
 
 class Sums(TypedDict):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..evaluation.matrix import AccuracyMatrix
+from .forms import NoiseForm
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Progress:
             records nobody could tell them.
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
             one), "arguments" and "data".
+        noise: Where the noise comes from: "run", an id, and "source"; None without noise.
     """
 
     step: int = 0
@@ -59,6 +61,7 @@ class Progress:
     left_out: dict[str, int] = field(default_factory=dict)
     labels: dict[str, Sequence[str] | None] = field(default_factory=dict)
     recipes: list[dict[str, Any]] = field(default_factory=list)
+    noise: NoiseForm | None = None
 
     def add_scores(
         self,

@@ -23,7 +23,7 @@ from flwr.serverapp.strategy import (
     MultiKrum,
 )
 from flwr.serverapp.strategy.multikrum import compute_distances
-from flwr.supercore.differential_privacy import compute_clip_model_update, compute_stdv, get_norm
+from flwr.supercore.differential_privacy import compute_clip_model_update, get_norm
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.in_process_grid import InProcessGrid
@@ -292,7 +292,3 @@ def test_clipping_scales_the_difference_in_float64_as_we_give_it():
 def test_clipping_fails_on_an_update_of_nothing_so_that_we_must_ask_for_its_norm_first():
     with pytest.raises(ZeroDivisionError):
         compute_clip_model_update([np.ones(2)], [np.ones(2)], clipping_norm=1.0)
-
-
-def test_the_noise_of_a_mean_is_multiplier_times_norm_over_clients():
-    assert compute_stdv(noise_multiplier=3.0, clipping_norm=0.5, num_sampled_clients=6) == 0.25

@@ -1,7 +1,9 @@
 """Differential privacy: exact clipping, noise of the right size and nowhere else, and epsilon against other computations."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from fcit_plugin.federation.messages import (
     to_state,
     update_reply,
 )
+from fcit_plugin.federation.noise import SecretNoise, SimulatedNoise
 from fcit_plugin.federation.privacy import UpdatePrivacy, noisy_token
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 
@@ -60,7 +63,7 @@ def change(request, reply):
 @pytest.mark.parametrize("moved", [0.5, -3.0, 1e4])
 def test_an_update_is_scaled_down_to_the_norm_over_all_its_tensors_together(moved):
     request, reply = exchanged(moved)
-    clipped = UpdatePrivacy(2.0, 0.0, 0).clip(reply, request)
+    clipped = UpdatePrivacy(2.0, 0.0, None).clip(reply, request)
     before, after = change(request, reply), change(request, clipped)
     assert before.norm() > 2
     assert after.norm().item() == pytest.approx(2.0, rel=1e-5)
@@ -70,13 +73,13 @@ def test_an_update_is_scaled_down_to_the_norm_over_all_its_tensors_together(move
 @pytest.mark.parametrize("moved", [0.0, 0.1])
 def test_an_update_within_the_norm_keeps_its_bits_even_if_it_is_none(moved):
     request, reply = exchanged(moved)
-    clipped = UpdatePrivacy(2.0, 0.0, 0).clip(reply, request)
+    clipped = UpdatePrivacy(2.0, 0.0, None).clip(reply, request)
     assert torch.equal(change(request, clipped), change(request, reply))
 
 
 def test_the_weight_of_a_clipped_reply_is_1_and_the_reply_itself_is_left_alone():
     request, reply = exchanged(3.0)
-    clipped = UpdatePrivacy(2.0, 0.0, 0).clip(reply, request)
+    clipped = UpdatePrivacy(2.0, 0.0, None).clip(reply, request)
     assert (clipped.content[METRICS][NUM_EXAMPLES], reply.content[METRICS][NUM_EXAMPLES]) == (1, 70)
     assert change(request, reply).abs().min() > 2.9
     assert clipped.metadata.src_node_id == 4
@@ -153,20 +156,35 @@ def test_noise_depends_on_secret_stage_round_and_owner_and_on_nothing_else():
         np.testing.assert_allclose(one[owner], again[owner], atol=1e-4)
         assert np.abs(one[owner] - other[owner]).max() > 0.1
     assert np.abs(one[0] - one[1]).max() > 0.1
-    made, request = UpdatePrivacy(1.0, 1.0, 5), exchanged(0.0)[0]
+    made, request = UpdatePrivacy(1.0, 1.0, SecretNoise.of_number("5")), exchanged(0.0)[0]
     released = [
-        to_state(made.release([request], request, stage, round, owner).content[ARRAYS])["l.lora_A.weight"]
+        to_state(made.release([request], request, ARRAYS, stage, round, owner).content[ARRAYS])["l.lora_A.weight"]
         for stage, round, owner in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, "shared"), (0, 1, "shared"))
     ]
     assert len({value.numpy().tobytes() for value in released}) == len(released)
 
 
-def test_runs_with_noise_are_deterministic_and_the_secret_is_the_runs_seed_by_default():
+def test_runs_with_noise_are_deterministic_and_no_secret_gives_what_the_seed_gives():
     keys = {**KEYS, "fcit_dp_noise_multiplier": 0.5}
-    one = bits(Toy(**keys).round())
-    assert bits(Toy(**keys).round()) == one
-    assert bits(Toy(**keys, fcit_dp_secret=3).round()) == one, "3 is the toy's seed"
-    assert bits(Toy(**keys, fcit_dp_secret=4).round()) != one
+    runs = {secret: bits(Toy(**keys, fcit_dp_secret=secret).round()) for secret in (None, 3, 4)}  # 3 is the toy's seed
+    assert all(bits(Toy(**keys, fcit_dp_secret=secret).round()) == run for secret, run in runs.items())
+    assert runs[None] != runs[3] != runs[4] != runs[None]
+
+
+def test_simulated_noise_has_the_bits_that_it_always_had():
+    """As NumPy draws them for the run's seed (3), what they are for (2: updates), stage, round and owner."""
+    toy, before = Recorded(**KEYS, fcit_dp_noise_multiplier=0.5), start()
+    after = toy.round(before)
+    owner = {row["client"]: row["subspace"] for row in toy.heard.rows}
+    clip = UpdatePrivacy(2.0, 0.0, None).clip
+    replies = {config_of(request).client: clip(reply, request) for request, reply in toy.pairs}
+    for k in range(2):
+        drawn = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(2, 0, 0, 0, k)))
+        own = [to_state(reply.content[ARRAYS]) for client, reply in sorted(replies.items()) if owner[client] == k]
+        for key in sorted(BLANK):
+            mean = np.mean([state[key].numpy() for state in own], axis=0, dtype=np.float64)
+            expected = (mean + drawn.normal(0.0, 0.5 * 2.0 / len(own), mean.shape)).astype(np.float32)
+            assert after.subspaces[k][key].numpy().tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("rule", ["fedavgm", "fedadam"])
@@ -191,13 +209,17 @@ def test_a_servers_optimizer_sees_the_noisy_mean_as_one_reply(rule):
 def test_a_noisy_token_is_the_direction_with_noise_and_the_same_whenever_it_is_asked_for():
     mean = np.arange(1, 400, dtype=np.float32)
     direction = mean / np.linalg.norm(mean)
-    tokens = {(c, t): noisy_token(mean, 0.2, 7, c, t) for c in range(4) for t in range(3)}
+    tokens = {(c, t): noisy_token(mean, 0.2, SimulatedNoise(7), c, t) for c in range(4) for t in range(3)}
     numbers = np.concatenate([(token - direction) / 0.2 for token in tokens.values()])
     assert kstest(numbers, "norm").pvalue > 1e-4
     assert len({token.tobytes() for token in tokens.values()}) == len(tokens)
-    assert all(noisy_token(mean, 0.2, 7, *where).tobytes() == token.tobytes() for where, token in tokens.items())
-    assert noisy_token(1000 * mean, 0.2, 7, 0, 0) == pytest.approx(tokens[0, 0], abs=1e-6), "only the direction counts"
-    assert np.abs(noisy_token(mean, 0.2, 8, 0, 0) - tokens[0, 0]).max() > 0.1
+    assert all(
+        noisy_token(mean, 0.2, SimulatedNoise(7), *where).tobytes() == token.tobytes() for where, token in tokens.items()
+    )
+    assert noisy_token(1000 * mean, 0.2, SimulatedNoise(7), 0, 0) == pytest.approx(tokens[0, 0], abs=1e-6), (
+        "only the direction counts"
+    )
+    assert np.abs(noisy_token(mean, 0.2, SimulatedNoise(8), 0, 0) - tokens[0, 0]).max() > 0.1
     assert tokens[0, 0].dtype == np.float32
 
 
@@ -317,3 +339,20 @@ def test_without_noise_there_is_nothing_to_account_for_and_what_has_none_is_none
     found = accounting.spent(Toy(fcit_identity_noise=1.0).program.args, rows, [], 1)["total"]
     assert found["epsilon"] == found["epsilon_tokens"] > 0
     assert (found["epsilon_updates"], found["epsilon_sampled"]) == (None, None)
+
+
+def test_the_example_in_the_guide_is_what_the_sampler_and_the_accounting_give(capsys):
+    """It names the client who pays most, beside the average one."""
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "privacy.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    found = {}
+    exec(example, found)
+    times = found["times"]
+    assert (times.most_common(1), sum(times.values()), len(times)) == ([(41, 16)], 400, 50)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(f"\n{line}\n" in guide for line in lines)
+    assert lines[0] == "| 1 | 25.9 | 16.5 | 69.2 |"
+    for z, columns in ((1.0, (25.9, 16.5)), (4.0, (4.7, 3.2))):
+        for rounds, epsilon in zip((16, 8), columns, strict=True):
+            least = exact(z / math.sqrt(rounds), 1e-5)
+            assert least <= epsilon + 0.05 and epsilon <= 1.2 * least

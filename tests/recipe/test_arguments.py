@@ -104,7 +104,9 @@ REFUSED = [
     ({"fcit_dp_delta": 0}, ["`fcit_dp_delta`", "greater than 0"]),
     ({"fcit_dp_secret": 7}, ["`fcit_dp_secret`", "`fcit_identity_noise`"]),
     ({"fcit_identity_noise": 0.0}, ["`fcit_identity_noise`", "greater than 0"]),
-    ({"fcit_identity_noise": 1.0, "fcit_dp_secret": -7}, ["`fcit_dp_secret` is -7", "0 or more"]),
+    ({"fcit_dp_clipping_norm": 1.0, "fcit_max_norm_ratio": 10.0}, ["`fcit_max_norm_ratio`", "`fcit_dp_clipping_norm`"]),
+    ({"fcit_identity_noise": 1e-7, "fcit_dp_secret": "auto"}, ["`fcit_identity_noise` must be at least 1e-06"]),
+    ({"fcit_identity_noise": 1.0, "fcit_dp_secret": -7}, ["`fcit_dp_secret` must be auto, or a whole number, 0 or more"]),
     (
         {
             "fcit_dp_clipping_norm": 1.0,
@@ -302,3 +304,17 @@ def test_keys_go_through_copies_and_pickles_as_they_are():
     args = FcitArguments(fcit_method="ewc", fcit_ewc_lambda=3.0, fcit_stages=[["a"]], fcit_setting="custom")
     for again in (copy.copy(args), copy.deepcopy(args), pickle.loads(pickle.dumps(args))):
         assert again is not args and again == args and again.fcit_ewc_lambda == 3.0
+
+
+@pytest.mark.parametrize("given", [7, 0, 2**200, "12345", "007", "auto", " auto "])
+def test_a_secret_is_auto_or_a_number_and_in_no_text_of_the_keys(given):
+    args = FcitArguments(fcit_setting="custom", fcit_stages=[["a"]], fcit_identity_noise=1.0, fcit_dp_secret=given)
+    assert args.fcit_dp_secret == ("auto" if "auto" in str(given) else str(int(given)))
+    assert "fcit_dp_secret" not in repr(args)
+
+
+@pytest.mark.parametrize("given", [-98765, 98765.25, True, "hunter98765", "0x98765", "98 765", "٩٨٧٦٥", [98765], "Auto98765"])
+def test_a_secret_of_another_form_is_refused_and_not_told(given):
+    with pytest.raises(FcitError, match="`fcit_dp_secret` must be auto, or a whole number, 0 or more") as raised:
+        FcitArguments(fcit_setting="custom", fcit_stages=[["a"]], fcit_identity_noise=1.0, fcit_dp_secret=given)
+    assert "765" not in str(raised.value) and "True" not in str(raised.value)

@@ -11,7 +11,8 @@ from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.trained import TrainedRun
-from fcit_plugin.state.own import is_own, secrets_folder, sign
+from fcit_plugin.state.own import is_own, sign
+from fcit_plugin.state.secret_files import secrets_folder
 from fcit_plugin.state.server_state import ServerState, save_state
 
 NAMES = {"base_model": "some/model", "identity_encoder": "some/encoder"}
