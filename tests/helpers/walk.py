@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from fcit_plugin.engine.evaluator import Row
 from fcit_plugin.engine.open_session import open_session
-from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
+from fcit_plugin.knowledge.images import features_by_row
 from fcit_plugin.serving.trained import TrainedRun
 
 
@@ -86,7 +86,7 @@ class Walk:
         weights = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.05]])
         base = self._whole(trained)
         model, activation = trained.stacked(base)
-        activation.set(weights, image_tokens=image_tokens_by_row(batch["input_ids"], base.config))
+        activation.set(weights, image_tokens=features_by_row(batch["input_ids"], batch, base.config))
         with torch.no_grad():
             found = model.eval()(**batch).logits
             expected = [
