@@ -12,6 +12,12 @@ from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import zero_stage
 
+_NOT_ON_EXPERTS = {
+    "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
+    "quantization_bit": "adds the LoRA to the experts' weights, which are not there in full precision",
+    "deepspeed_zero3": "adds the LoRA to the experts' weights, which ZeRO-3 divides among the processes",
+}
+
 
 def check_combination(
     model_args,
@@ -96,6 +102,11 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         if (options := fcit.options(kind)) is not None:
             with going_on():
                 options.check_training(model_args, data_args, training_args, finetuning_args)
+    if fcit.fcit_target_parameters:
+        ours = f"fcit_target_parameters: {','.join(fcit.fcit_target_parameters)}"
+        for key, why in _NOT_ON_EXPERTS.items():
+            if given(key):
+                _refuse("deepspeed" if key == "deepspeed_zero3" else key, ours, why)
     if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)
