@@ -24,7 +24,7 @@ from .lora import Tensors
 #: Model types whose projector gives the features of the prompts' images in the prompts' order, equally many for each image
 #: token, or each tile.
 FAMILIES = (
-    *("llava", "llava_next", "internvl", "gemma3", "paligemma"),
+    *("llava", "llava_next", "internvl", "gemma3", "paligemma", "mistral3", "llama4"),
     *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"),
 )
 

@@ -14,6 +14,7 @@ from .devices import zero_stage
 
 _NOT_ON_EXPERTS = {
     "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
+    "enable_liger_kernel": "adds the LoRA to the experts' weights, and these kernels compute experts in a way of their own",
     "quantization_bit": "adds the LoRA to the experts' weights, which are not there in full precision",
     "deepspeed_zero3": "adds the LoRA to the experts' weights, which ZeRO-3 divides among the processes",
 }
@@ -102,6 +103,10 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         if (options := fcit.options(kind)) is not None:
             with going_on():
                 options.check_training(model_args, data_args, training_args, finetuning_args)
+    method = fcit.part("methods")
+    if model_args.enable_liger_kernel and method.load().takes_logits():
+        why = "takes the model's logits, which these kernels do not compute in training"
+        _refuse("enable_liger_kernel", f"fcit_method: {method.name}", why)
     if fcit.fcit_target_parameters:
         ours = f"fcit_target_parameters: {','.join(fcit.fcit_target_parameters)}"
         for key, why in _NOT_ON_EXPERTS.items():

@@ -16,6 +16,8 @@ from fcit_plugin.errors import FcitError
 
 BOTH = ["experts.gate_up_proj", "experts.down_proj"]
 FUSED = ("mixtral", "qwen2_moe", "qwen3_moe", "qwen3_next", "glm4_moe", "deepseek_v3", "gpt_oss", "qwen3_vl_moe", "qwen3_5_moe")
+#: One of the common form, one whose tokens are flattened beside shared experts, one with biases and transposed weights.
+QUICK = ("mixtral", "qwen3_next", "gpt_oss")
 OF_ITS_OWN = ("granitemoehybrid", "llama4")
 WEIGHTS = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, -0.3]])
 
@@ -60,7 +62,7 @@ class Bench:
             return model(input_ids=ids).logits
 
 
-@pytest.fixture(scope="module", params=FUSED)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FUSED])
 def bench(request, tmp_path_factory):
     return Bench(request.param, tmp_path_factory.mktemp(request.param))
 
