@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, FUSED
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -15,7 +15,6 @@ from fcit_plugin.engine.session import adapter_config
 from fcit_plugin.errors import FcitError
 
 BOTH = ["experts.gate_up_proj", "experts.down_proj"]
-FUSED = ("mixtral", "qwen2_moe", "qwen3_moe", "qwen3_next", "glm4_moe", "deepseek_v3", "gpt_oss", "qwen3_vl_moe", "qwen3_5_moe")
 #: One of the common form, one whose tokens are flattened beside shared experts, one with biases and transposed weights.
 QUICK = ("mixtral", "qwen3_next", "gpt_oss")
 OF_ITS_OWN = ("granitemoehybrid", "llama4")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 import torch
 from architectures import Architecture
@@ -17,10 +18,12 @@ from runs import infer_args, report_of, run_recipe, weighted_by_peft
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from fcit_plugin.adapters.projectors import FAMILIES as WITH_OWN_PROJECTORS
 from fcit_plugin.engine.evaluator import Row
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.images import features_by_row
-from fcit_plugin.knowledge.vision_tower import FAMILIES
+from fcit_plugin.knowledge.vision_tower import check_family
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.trained import TrainedRun
 
@@ -150,21 +153,27 @@ class Walk:
         run_recipe(keys | {"adapter_name_or_path": str(self.run)})
         assert len((self.folder / "predict" / "generated_predictions.jsonl").read_text().splitlines()) == 4
 
-    def disco_plus(self) -> None:
-        """All of it with `disco_plus`: subspaces with projectors of their own, weighed by instruction and image.
+    def disco_plus(self) -> str | None:
+        """All of it with `disco_plus`, or its refusal."""
+        other = self.with_disco_plus()
+        if AutoConfig.from_pretrained(self.base).model_type not in WITH_OWN_PROJECTORS:
+            with pytest.raises(FcitError, match="Subspaces with projectors of their own"):
+                other.train()
+            return REFUSED
+        for step in ("train", "evaluate", "own_projectors", "export", "chat", "predict"):
+            getattr(other, step)()
+        return None
 
-        Where the tower is not known the instruction alone weighs them.
-        """
-        kind = AutoConfig.from_pretrained(self.base).model_type
-        source = "both" if kind in FAMILIES and self.architecture.title != "Pixtral" else "text"
+    def with_disco_plus(self) -> "Walk":
+        """The same with projectors of the subspaces' own, weighed by instruction and, where the tower is known, by image."""
+        config = AutoConfig.from_pretrained(self.base)
+        try:
+            check_family(config, "both")
+            source = "both"
+        except FcitError:
+            source = "text"
         changes = {"fcit_method": "disco_plus", "fcit_identity_source": source, "learning_rate": 0.05}
-        other = Walk(self.architecture, self.data, self.folder / "plus", changes)
-        other.train()
-        other.evaluate()
-        other.own_projectors()
-        other.export()
-        other.chat()
-        other.predict()
+        return Walk(self.architecture, self.data, self.folder / "plus", changes)
 
     def own_projectors(self) -> None:
         """Each sample of a batch is seen with the projector of its subspace, and so is each adapter that is given away."""
@@ -194,4 +203,6 @@ class Walk:
         return PeftModel.from_pretrained(base, str(self.run / "subspaces" / str(k))).eval()
 
 
-STEPS = ("plain", "train", "evaluate", "weigh", "export", "chat", "predict")
+STEPS = ("plain", "train", "evaluate", "weigh", "export", "chat", "predict", "disco_plus")
+#: What a step gives that ends, as it should, in a sentence.
+REFUSED = "refused"
