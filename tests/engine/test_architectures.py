@@ -33,7 +33,9 @@ the first training, a run answers a record of each dataset as it would after the
   where the vision tower is known, else by the instruction alone. "refused" means that a sentence says so before the training;
   without a trained projector `disco_plus` works on every model.
 
-Identity tokens of images (`fcit_identity_source: image` or `both`) are there for the types IMAGES.
+Identity tokens of images (`fcit_identity_source: image` or `both`) are there for the types
+IMAGES;
+not for a `llava` with Pixtral's tower.
 
 ## Mixtures of experts
 
@@ -41,11 +43,13 @@ Under transformers 5 the experts of a layer are fused: a parameter [experts, ., 
 `lora_target` does not reach. By itself `lora_target: all` trains what is beside them (attention, dense and shared MLPs), and
 the log says so. `fcit_target_parameters: experts.gate_up_proj,experts.down_proj` has subspaces act on the experts too: they
 are trained by PEFT (`target_parameters`), answer with weights of each sample's own, and are exported, merged and given away
-as PEFT adapters, which PEFT and LLaMA-Factory load, and vLLM does not. So it is for FUSED (`tests/adapters/test_fused.py`).
+as PEFT adapters, which PEFT and LLaMA-Factory load, and vLLM does not. `tests/adapters/test_fused.py` holds it against merged
+weights, for FUSED.
+
 Refused with it by a sentence: experts of another form (Llama-4, Granite 4), `lora_dropout`, `quantization_bit`, ZeRO-3,
 `enable_liger_kernel`, `fcit_method` o_lora and moe_lora, and `fcit_lora_aggregation` svd, exact and stack. In training PEFT
-writes out the sum of an expert's weights and its LoRA for all experts in every forward pass: the memory of these weights
-once more, in the base model's precision. Answering does without.
+writes out W + s B A for all experts of a layer in every forward pass; with gradient checkpointing one layer's are in memory
+at a time, without it those of all layers. Answering computes the LoRA beside the weights and needs no such copy.
 
 ## What was walked through
 
@@ -60,7 +64,7 @@ def cells(*values: str) -> str:
 
 def head() -> str:
     """What stands above the table."""
-    fused = ", ".join(ARCHITECTURES[name].title for name in FUSED)
+    fused = ", ".join(ARCHITECTURES[name].title for name in FUSED if ARCHITECTURES[name].fails is None)
     return HEAD.replace("FUSED", fused).replace("IMAGES", ", ".join(f"`{kind}`" for kind in FAMILIES))
 
 
@@ -143,6 +147,7 @@ def test_all_that_plain_llamafactory_trains_is_trained_evaluated_exported_and_as
 def test_the_page_has_all_architectures_and_says_why_one_does_not_go():
     rows = read_page()
     assert len(rows) == len(ARCHITECTURES) >= 30
+    assert PAGE.read_text(encoding="utf-8").startswith(head()), "write the page again"
     for one, line in zip(ARCHITECTURES.values(), rows, strict=True):
         assert line.startswith(f"| {one.title} |")
         assert (" no " in line) == (one.fails is not None) and (one.fails or "") in line
