@@ -92,8 +92,8 @@ def stacked_factor(factors: Sequence[torch.Tensor], is_a: bool, rank: int) -> to
         rank: r.
     """
     if is_a:
-        return torch.cat([factor.unflatten(0, (-1, rank)) for factor in factors], dim=1).flatten(0, 1)
-    return torch.cat([factor.unflatten(1, (rank, -1)) for factor in factors], dim=1).flatten(1, 2)
+        return torch.cat([factor.reshape(-1, rank, factor.shape[1]) for factor in factors], dim=1).flatten(0, 1)
+    return torch.cat([factor.reshape(factor.shape[0], rank, -1) for factor in factors], dim=1).flatten(1, 2)
 
 
 class WeighedExperts:
@@ -115,12 +115,14 @@ class WeighedExperts:
         while isinstance(inner, ParamWrapper):
             self.on[inner.parameter_name] = inner
             inner = inner.base_layer
-        self._own = layer.forward
-        layer.forward = self  # type: ignore[method-assign]
+        self._own, self._set_before = layer.forward, "forward" in vars(layer)
+        setattr(layer, "forward", self)  # noqa: B010  # the hook; a method would be bound to the layer
 
     def remove(self) -> None:
         """The layer is computed by PEFT again."""
-        self.layer.forward = self._own  # type: ignore[method-assign]
+        delattr(self.layer, "forward")
+        if self._set_before:  # by accelerate, for a model of several devices
+            setattr(self.layer, "forward", self._own)  # noqa: B010
 
     def __call__(self, hidden: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """What the experts make of tokens.
@@ -136,7 +138,7 @@ class WeighedExperts:
         experts, gate = self.experts, self.gate(hidden)
         first = "gate_up_proj" if experts.has_gate else "up_proj"
         sums = torch.zeros_like(hidden)
-        for expert in chosen.unique().tolist():
+        for expert in sorted({*chosen.flatten().tolist()}):
             if expert >= experts.num_experts:  # of another device, where they are shared out
                 continue
             token, place = torch.where(chosen == expert)
@@ -149,17 +151,19 @@ class WeighedExperts:
 
     def _linear(self, x: torch.Tensor, name: str, expert: int, gate: torch.Tensor) -> torch.Tensor:
         """One expert's layer, with its LoRA if it has one, of tokens [n, in]."""
-        weight = getattr(self.experts, name)[expert]
+        weight: torch.Tensor = getattr(self.experts, name)[expert]
         y = x @ (weight if self.experts.is_transposed else weight.T)
         if self.experts.has_bias:
             y = y + getattr(self.experts, f"{name}_bias")[expert]
         if name not in self.on:
             return y
         layer = self.on[name]
-        a = layer.lora_A[self.adapter].get_parameter("weight").unflatten(0, (layer.num_experts, -1))[expert]
-        b = layer.lora_B[self.adapter].get_parameter("weight").unflatten(1, (-1, layer.num_experts))[..., expert]
+        a, b = (factors[self.adapter].get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
+        a = a.reshape(layer.num_experts, -1, a.shape[1])[expert]
+        b = b.reshape(b.shape[0], -1, layer.num_experts)[..., expert]
         inner, outer = (a.T, b.T) if self.experts.is_transposed else (b, a)  # A stands at the parameter's first axis
-        return y + (x.to(a.dtype) @ inner * gate) @ outer * layer.scaling[self.adapter]
+        more: torch.Tensor = (x.to(a.dtype) @ inner * gate) @ outer * layer.scaling[self.adapter]
+        return y + more
 
 
 def weigh(model: nn.Module, adapter: str, gate: Gate) -> list[WeighedExperts]:

@@ -76,7 +76,8 @@ def tiles_of(images: Images, config: Any) -> list[int]:
 def _tokens_of(images: Images, config: Any) -> list[int] | None:
     """How many tokens of the prompt stand for each image; None where it is the same for all."""
     if images.grids is not None:
-        return (images.grids.prod(-1) // config.vision_config.spatial_merge_size**2).tolist()
+        each: list[int] = (images.grids.prod(-1) // config.vision_config.spatial_merge_size**2).tolist()
+        return each
     if images.sizes is not None and config.model_type == "llava_next":
         return [_tokens_of_tiles(size, config) for size in images.sizes.tolist()]
     return None
@@ -93,9 +94,10 @@ def _tokens_of_tiles(size: list[int], config: Any) -> int:
     from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
 
     vision = config.vision_config
-    high, wide = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, vision.image_size)
+    high, wide = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, vision.image_size)  # type: ignore[no-untyped-call]
     side = vision.image_size // vision.patch_size
-    _, rows, columns = unpad_image(torch.empty(1, high * side, wide * side, device="meta"), size).shape
+    padded = torch.empty(1, high * side, wide * side, device="meta")
+    _, rows, columns = unpad_image(padded, size).shape  # type: ignore[no-untyped-call]
     return int(_patches_of_tile(config) + rows * (columns + 1))
 
 

@@ -70,12 +70,12 @@ class VisionTower:
     def __init__(self, model: "PreTrainedModel | PeftModel") -> None:
         from peft import PeftModel
 
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
-        self.config = base.config
+        base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.config: Any = base.config
         if self.config.model_type not in FAMILIES:
             raise TypeError(f"A {type(base).__name__} has no vision tower that is known.")
         self.is_sequence = self.config.model_type in _SEQUENCE
-        self.tower = base.model.visual if self.is_sequence else base.model.vision_tower
+        self.tower: Any = base.model.visual if self.is_sequence else base.model.vision_tower
         self.width = tower_width(self.config)
 
     @torch.no_grad()
@@ -116,4 +116,5 @@ class VisionTower:
         else:
             patches = torch.cat([output.hidden_states[layer] for layer in layers], dim=-1)
         skips_first = chooses and self.config.vision_feature_select_strategy == "default"
-        return patches[:, int(skips_first) :].float().mean(dim=1).cpu()
+        means: torch.Tensor = patches[:, int(skips_first) :].float().mean(dim=1).cpu()
+        return means
