@@ -158,9 +158,9 @@ class WeighedExperts:
         if name not in self.on:
             return y
         layer = self.on[name]
-        a, b = (factors[self.adapter].get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
-        a = a.reshape(layer.num_experts, -1, a.shape[1])[expert]
-        b = b.reshape(b.shape[0], -1, layer.num_experts)[..., expert]
+        whole_a, whole_b = (factors[self.adapter].get_parameter("weight") for factors in (layer.lora_A, layer.lora_B))
+        a = whole_a.reshape(layer.num_experts, -1, whole_a.shape[1])[expert]
+        b = whole_b.reshape(whole_b.shape[0], -1, layer.num_experts)[..., expert]
         inner, outer = (a.T, b.T) if self.experts.is_transposed else (b, a)  # A stands at the parameter's first axis
         more: torch.Tensor = (x.to(a.dtype) @ inner * gate) @ outer * layer.scaling[self.adapter]
         return y + more

@@ -88,6 +88,11 @@ def test_a_method_of_another_package_that_takes_logits_is_refused_too(liger, reg
         run_recipe(text_recipe(fcit_method="stranger", **SHORT))
 
 
+def test_fused_experts_which_these_kernels_compute_too_are_refused(liger, text_recipe):
+    with pytest.raises(FcitError, match="`enable_liger_kernel` cannot be used with `fcit_target_parameters"):
+        run_recipe(text_recipe(fcit_target_parameters="experts.down_proj", **SHORT))
+
+
 @pytest.mark.parametrize("stage", ["dpo", "kto"])
 def test_preferences_are_compared_by_logits_which_llamafactory_asks_for(liger, text_recipe, stage):
     """It does so by its own stage, which is that of the local training."""
