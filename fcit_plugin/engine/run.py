@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Message, MessageType
 from llamafactory.extras import logging
 
 from ..evaluation.card import model_card
@@ -18,6 +18,7 @@ from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
 from ..federation.messages import ClientConfig, config_of, config_record
+from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
 from ..files import write_json, write_text
@@ -36,6 +37,9 @@ from .report import named_arguments, report_of
 from .session import CARD, LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
+
+#: What makes memory enough for an evaluation.
+EVALUATION_REMEDY = "Lower `per_device_eval_batch_size` and start again: the run goes on from the last reply that it has kept."
 
 
 class FederatedRun:
@@ -91,8 +95,9 @@ class FederatedRun:
         else:
             self._go_on()
         run_digest = digest_of({**numbers(session.keys, session.arguments), **self.recipe["data"]})
+        app = make_client_app(self.local)
         kept = ReplyCache(
-            make_client_app(self.local),
+            app,
             self._replies,
             run_digest,
             self.monitor,
@@ -104,14 +109,14 @@ class FederatedRun:
             kept.arrived(request, reply)
             self._keep_update(request, reply)
 
-        grid = InProcessGrid(
-            kept,
-            range(self.args.fcit_num_clients),
-            on_reply=arrived,
-            timeout=self.args.fcit_client_timeout,
-            states=self.clients,
-            agree=session.processes.failure,
-        )
+        nodes, timeout = range(self.args.fcit_num_clients), self.args.fcit_client_timeout
+        if session.pool is None:
+            grid = InProcessGrid(
+                kept, nodes, on_reply=arrived, timeout=timeout, states=self.clients, agree=session.processes.failure
+            )
+        else:
+            beside = (app, kept, self.monitor, self._cost)
+            grid = ParallelGrid(session.pool, *beside, nodes, self._keep_update, timeout=timeout, states=self.clients)
         with quiet_transformers(), light_garbage_collection():
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)
         self.monitor.close()
@@ -259,10 +264,16 @@ class FederatedRun:
             for round in range(self.args.fcit_num_rounds):
                 yield from self.session.program.work(stage, round).values()
 
+    def _cost(self, request: Message) -> int:
+        """What a client's answer takes: the steps of a training; of a query the records of its task."""
+        config = config_of(request)
+        if request.metadata.message_type == MessageType.TRAIN:
+            return self.local.num_steps(config)
+        return len(self.local.task(config.task))
+
     def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:
         start = time.perf_counter()
-        remedy = "Lower `per_device_eval_batch_size` and start again: the run goes on from the last reply that it has kept."
-        with naming_memory("the evaluation", remedy):
+        with naming_memory("the evaluation", EVALUATION_REMEDY):
             scores = self.evaluator.evaluate(state, list(names), restricted)
         self.progress.seconds["evaluate"] += time.perf_counter() - start
         return scores

@@ -24,7 +24,7 @@ PARTITION_PNG = "partition.png"
 SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
-_OF_SOME = ("idle", "left_out", "spread", "clients")
+_OF_SOME = ("idle", "left_out", "spread", "clients", "engine")
 
 
 class Assignment(TypedDict):
@@ -62,6 +62,14 @@ class Share(TypedDict):
     task: str
     dataset: str
     records: list[int]
+
+
+class Engine(TypedDict):
+    """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
+
+    name: str
+    processes: int
+    threads: int
 
 
 class Seconds(TypedDict):
@@ -107,6 +115,7 @@ class Report:
         left_out: how many records of each dataset were not used, as LLaMA-Factory does not use them; None if all were.
         spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
         clients: of a mean of several runs: the summaries of each, by its client.
+        engine: how the run was computed; with the same number of threads none of it changes a number.
     """
 
     method: str
@@ -138,6 +147,7 @@ class Report:
     left_out: dict[str, int] | None = None
     spread: dict[str, float | None] | None = None
     clients: dict[str, dict[str, float]] | None = None
+    engine: Engine | None = None
 
     @property
     def title(self) -> str:

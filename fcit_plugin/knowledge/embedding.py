@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: Rows of the embedding from which its common directions are found; a larger vocabulary is sampled evenly.
 _MAX_ROWS = 16_384
-#: Tokens that are fetched from the device together.
-_AT_A_TIME = 256
+#: Rows that are fetched from the device together.
+_AT_A_TIME = 1024
 
 
 class EmbeddingEncoder:
@@ -49,12 +49,8 @@ class EmbeddingEncoder:
         """Identity tokens of the texts, float32 [n, D]."""
         with whole_weight(self.embedding.get_parameter("weight")) as weight:
             found = np.empty((len(texts), weight.shape[1]), np.float32)  # small arrays kept one by one would break up the heap
-            for start in range(0, len(texts), _AT_A_TIME):
-                part = texts[start : start + _AT_A_TIME]
-                tokens = torch.empty(len(part), weight.shape[1], device=weight.device)
-                for row, text in enumerate(part):  # not in one product: its bits would depend on the texts beside it
-                    tokens[row] = self._token(weight, self._ids(text))
-                found[start : start + len(part)] = tokens.cpu().numpy()
+            for row, text in zip(found, texts, strict=True):  # not in one product: its bits would depend on the texts beside it
+                row[:] = self._token(weight, self._ids(text)).numpy()
             return found
 
     @torch.no_grad()
@@ -64,16 +60,14 @@ class EmbeddingEncoder:
         An identity token is the weighted mean of its tokens' vectors.
         """
         with whole_weight(self.embedding.get_parameter("weight")) as weight:
-            rows = weight.float()
             if not self.center:
-                return rows.cpu(), torch.ones(len(rows))
-            rarity = torch.tensor([self._rarity(i) for i in range(len(rows))])
-            return self._centered(rows).cpu(), rarity
+                return weight.float().cpu(), torch.ones(len(weight))
+            rarity = torch.tensor([self._rarity(i) for i in range(len(weight))])
+            return torch.cat([self._centered(_exact(part)).float() for part in torch.split(weight, _AT_A_TIME)]), rarity
 
     def _centered(self, rows: torch.Tensor) -> torch.Tensor:
-        mean, directions = self._mean.to(rows.device), self._directions.to(rows.device)  # the model may have moved since
-        rows = rows - mean
-        return torch.nn.functional.normalize(rows - rows @ directions @ directions.T, dim=1)
+        rows = rows - self._mean
+        return torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
@@ -81,25 +75,37 @@ class EmbeddingEncoder:
 
     def _token(self, weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
         if not ids:  # some tokenizers make nothing of white space
-            return torch.zeros(weight.shape[1], device=weight.device)
-        rows = weight[torch.tensor(ids, device=weight.device)].float()
+            return torch.zeros(weight.shape[1])
+        rows = _exact(weight[torch.tensor(ids, device=weight.device)])
         if not self.center:
             return rows.mean(dim=0)
-        rare = torch.tensor([self._rarity(i) for i in ids], device=weight.device)
+        rare = torch.tensor([self._rarity(i) for i in ids], dtype=torch.float64)
         return (rare @ self._centered(rows)) / rare.sum()
 
 
 @torch.no_grad()
 def common_directions(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean [D] and leading principal directions [D, max(3, D / 100)] of an embedding, float32.
+    """Mean [D] and leading principal directions [D, max(3, D / 100)] of an embedding, float64 on the CPU.
 
     Args:
         weight: [vocabulary, D].
     """
-    rows = weight[:: -(-len(weight) // _MAX_ROWS)].float()
-    mean = rows.mean(dim=0)
-    _, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean))  # eigenvalues ascending
+    parts = torch.split(weight[:: -(-len(weight) // _MAX_ROWS)], _AT_A_TIME)
+    mean = torch.stack([_exact(part).sum(dim=0) for part in parts]).sum(dim=0) / sum(map(len, parts))
+    spread = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for part in parts:
+        rows = _exact(part) - mean
+        spread.addmm_(rows.T, rows)
+    _, directions = torch.linalg.eigh(spread)  # eigenvalues ascending
     return mean, directions[:, -max(3, weight.shape[1] // 100) :]
+
+
+def _exact(rows: torch.Tensor) -> torch.Tensor:
+    """Rows in float64 on the CPU, which every machine has.
+
+    What a number of threads changes of a sum is far below the grid of tokens then (:func:`.vectors.on_grid`).
+    """
+    return rows.cpu().double()
 
 
 def rarity(documents: Sequence[Sequence[int]]) -> Callable[[int], float]:

@@ -5,6 +5,7 @@ from llamafactory.hparams import get_train_args
 
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.federation.messages import ClientConfig
+from fcit_plugin.knowledge.vectors import on_grid
 
 
 def test_each_clients_token_is_its_records_mean_and_the_records_own_are_made_once_and_not_kept(text_recipe, monkeypatch):
@@ -14,11 +15,11 @@ def test_each_clients_token_is_its_records_mean_and_the_records_own_are_made_onc
     local = session.local()
     for task in (0, 1):
         instructions = [turns if isinstance(turns, str) else turns[0] for turns in local.task(task).instructions]
-        embedded = encode(instructions)
+        embedded = on_grid(encode(instructions))
         for client in (2, 0, 1, 2):
             token = local.token(ClientConfig("run", 0, 0, client, task))
             records = local.records(client, task)
-            expected = embedded[records].mean(axis=0, dtype=np.float64).astype(np.float32)
+            expected = on_grid(embedded[records].mean(axis=0, dtype=np.float64))
             assert token.mean.tobytes() == expected.tobytes()
             assert (token.client, token.count, token.num_examples) == (client, len(records), len(records))
     assert len(asked) == 2, "once for each task"

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import tiny
 from crashes import in_a_child, limit_file_size
 from datasets import Dataset, Features, List, Value
+from forked import command
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
@@ -293,17 +293,19 @@ def test_a_trained_projector_goes_on_to_the_same_bits(llava_keys, llava_run, tmp
     assert differences(outcome(output_dir), expected) == []
 
 
-def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits():
+def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits(tmp_path):
     """The slow proof of docs/guide/reliability.md in small: three kills of a real process."""
-    command = [sys.executable, str(ROOT / "tools" / "kill_proof.py"), "--kills", "3", "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    arguments = ["--kills", "3", "--seed", "1"]
+    tools = str(ROOT / "tools")
+    done = command(arguments, tmp_path, setup=lambda: sys.path.insert(0, tools), program="kill_proof")
+    assert done.code == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "3 kills over" in done.stdout and "identical" in done.stdout
 
 
 @pytest.mark.slow
 def test_two_processes_go_on_from_one_commit(keys, tmp_path, process):
     recipe = keys | {"output_dir": str(tmp_path / "two"), "ddp_backend": "gloo", "report_to": "none"}
+    recipe["fcit_engine"] = "process"
     env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
     process(["llamafactory-cli", "train", str(tiny.write_recipe(tmp_path / "r.yaml", recipe))], env, timeout=400)
     expected = outcome(tmp_path / "two")
