@@ -46,7 +46,7 @@ def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
 
 def reference(args: argparse.Namespace) -> None:
     """Write inputs and the FCIT model's logits."""
-    from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
+    from fcit_plugin.knowledge.images import features_by_row
     from fcit_plugin.recipe.embedded import resolve_model
     from fcit_plugin.serving.trained import TrainedRun
 
@@ -58,7 +58,7 @@ def reference(args: argparse.Namespace) -> None:
     model, activation = trained.stacked(base)
     weights = trained.fixed_weights(args.weights)
     inputs = make_inputs(found["model_name_or_path"])
-    activation.set(torch.tensor([weights]), image_tokens=image_tokens_by_row(inputs["input_ids"], base.config))
+    activation.set(torch.tensor([weights]), image_tokens=features_by_row(inputs["input_ids"], inputs, base.config))
     save_file({**inputs, "logits": logits(model.eval(), inputs)}, args.to)
     print(f"Weights {json.dumps(weights)}: inputs and logits in {args.to}.")
 

@@ -17,6 +17,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.knowledge.activation import activation_weights, cosine_matrix
 from fcit_plugin.knowledge.image_tokens import Samples, encode, encoder_inputs
+from fcit_plugin.knowledge.images import Images
 from fcit_plugin.knowledge.sources import make_source
 from fcit_plugin.samples.mini.build import base_model_path, mini_root
 
@@ -29,14 +30,14 @@ def main() -> None:
     processor = AutoProcessor.from_pretrained(base_model_path())
 
     def read(images):
-        return processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        return Images(processor.image_processor(images, return_tensors="pt")["pixel_values"])
 
     known = [_samples(layout.train_path, TRAIN, read) for layout in LAYOUT.values()]
     asked = [_samples(layout.test_path, None, read) for layout in LAYOUT.values()]
     for source, center in product(("text", "image", "both"), (True, False)):
         encoder = make_source(source, "embedding", "mean", center, model, processor.tokenizer, read)
         rows, tests = (
-            [encode(encoder, encoder_inputs(encoder, one.texts, lambda one=one: one.pixels)) for one in part]
+            [encode(encoder, encoder_inputs(encoder, one.texts, lambda one=one: one.images)) for one in part]
             for part in (known, asked)
         )
         for name, count in (("task_hom", 8), ("all 12", len(rows))):

@@ -60,6 +60,11 @@ def divide(model: nn.Module, adapter: str, num_experts: int) -> None:
             module.lora_A[adapter] = Experts(factor, num_experts)
 
 
+def is_router(key: str) -> bool:
+    """Whether a tensor of a subspace is a router, which has a row for each expert and none for each of the rank."""
+    return key.endswith(_ROUTER)
+
+
 def num_experts(subspace: Tensors) -> int | None:
     """E of a subspace; None if it is a plain LoRA."""
-    return next((len(value) for key, value in subspace.items() if key.endswith(_ROUTER)), None)
+    return next((len(value) for key, value in subspace.items() if is_router(key)), None)

@@ -41,7 +41,10 @@ def fixed_adapter(
     if alpha != int(alpha):  # loaders take it for an integer
         alpha, inside = rank, scale
     gate = torch.tensor(list(weights)).repeat_interleave(r) * inside
-    state = {key: value * gate if ".lora_A." not in key else value for key, value in stack(subspaces).items()}
+    state = {
+        key: value if ".lora_A." in key else value * gate.repeat_interleave(value.shape[1] // rank)
+        for key, value in stack(subspaces, r).items()
+    }
     return state, {**config, "r": rank, "lora_alpha": int(alpha), "use_rslora": False, "lora_dropout": 0.0}
 
 

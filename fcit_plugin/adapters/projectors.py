@@ -8,8 +8,10 @@ longer fit. Here each subspace sees images through the projector P_k that it was
 with the weights of the image's prompt, and those of the shared projector where there are none.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from itertools import takewhile
 from typing import Any
 
@@ -19,8 +21,27 @@ from torch import nn
 from ..errors import FcitError
 from .lora import Tensors
 
-#: Model types whose projector gives one feature for each image token of the prompt, in the prompts' order.
-FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl")
+#: Model types whose projector gives the features of the prompts' images in the prompts' order, equally many for each image
+#: token, or each tile.
+FAMILIES = (
+    *("llava", "llava_next", "internvl", "gemma3", "paligemma", "mistral3", "llama4"),
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"),
+)
+
+_UNUSED: ContextVar[bool] = ContextVar("_UNUSED", default=False)
+
+
+@contextlib.contextmanager
+def projectors_unused() -> Iterator[None]:
+    """Within the block, and in this thread, nobody uses what the projector gives: it need not know whose images it sees.
+
+    A tower with the projector at its end is asked what it sees before the prompts' weights are known.
+    """
+    before = _UNUSED.set(True)
+    try:
+        yield
+    finally:
+        _UNUSED.reset(before)
 
 
 def module_of(keys: Iterable[str]) -> str:
@@ -64,7 +85,7 @@ def check_projector(model: nn.Module, keys: Iterable[str]) -> None:
     if kind not in FAMILIES:
         raise FcitError(
             "Subspaces with projectors of their own (`fcit_method`) are for models of the types "
-            f"{', '.join(FAMILIES)}, where each image token is one of the projector's features; this one is "
+            f"{', '.join(FAMILIES)}, where it is known which of the projector's features is whose; this one is "
             f"{kind}: {advice}"
         )
     check_one_module(model, keys)
@@ -125,6 +146,8 @@ class OwnProjectors:
         self._handle.remove()
 
     def _mixed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        if _UNUSED.get():
+            return output
         like = next(module.parameters())
         flat = output.reshape(-1, output.shape[-1]).float()
         weights = self._weights_of(len(flat)).to(flat.device, torch.float32).clamp(min=0)

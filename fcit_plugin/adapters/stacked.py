@@ -15,28 +15,39 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..errors import FcitError
-from .experts import divide, num_experts
-from .lora import ADAPTER, Tensors, check_keys, check_shapes, put
+from .experts import divide, is_router, num_experts
+from .fused import WeighedExperts, add_stacked, stacked_factor, weigh
+from .lora import ADAPTER, Tensors, check_keys, check_shapes, factor_of, put
 from .projectors import OwnProjectors
 
 #: Name of the stacked adapter inside the PEFT model.
 STACKED = "fcit_stacked"
 
 
-def stack(subspaces: Sequence[Tensors]) -> Tensors:
-    """Stack subspaces along the rank: A to [K r, in], B to [out, K r].
+def stack(subspaces: Sequence[Tensors], rank: int) -> Tensors:
+    """Stack subspaces along the rank: A to [K r, in], B to [out, K r]; those of fused experts each expert's.
+
+    Args:
+        subspaces: Their factors.
+        rank: r.
 
     Raises:
         FcitError: There is no subspace.
     """
     if not subspaces:
         raise FcitError("There is no subspace to stack.")
-    return {key: torch.cat([state[key] for state in subspaces], dim=0 if ".lora_A." in key else 1) for key in subspaces[0]}
+    return {
+        key: torch.cat([state[key] for state in subspaces])
+        if is_router(key)
+        else stacked_factor([state[key] for state in subspaces], factor_of(key) == "A", rank)
+        for key in subspaces[0]
+    }
 
 
 def lora_config(model: PeftModel) -> LoraConfig:
@@ -61,6 +72,7 @@ def stacked_config(config: LoraConfig, num_subspaces: int) -> LoraConfig:
     scale = scale_of(config)
     rank = config.r * num_subspaces
     stacked = dataclasses.replace(config, r=rank, use_rslora=False, lora_dropout=0.0, inference_mode=True)
+    stacked.target_parameters = None  # see :func:`.fused.add_stacked`
     stacked.lora_alpha = scale * rank  # type: ignore[assignment]  # PEFT divides by the rank, whole or not
     return stacked
 
@@ -76,7 +88,7 @@ class Activation:
         self.num_subspaces = num_subspaces
         self.rank = rank
         self.projectors: OwnProjectors | None = None
-        self.hooks: list[RemovableHandle] = []
+        self.hooks: list[RemovableHandle | WeighedExperts] = []
         self._own = threading.local()
 
     def remove(self) -> None:
@@ -166,6 +178,15 @@ class Activation:
         parts = middle.reshape(len(gate), -1, middle.shape[-1])
         return (parts * gate.unsqueeze(1)).view_as(middle)
 
+    def gate_tokens(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The weights of a batch's tokens in one list [tokens, hidden], as fused experts see them: [tokens, K r], or [1, K r].
+
+        Raises:
+            FcitError: Which token is whose cannot be told.
+        """
+        gate = self._gate(hidden)
+        return gate if len(gate) == 1 else self.gate_text(nn.Identity(), (), hidden.new_ones(len(hidden), gate.shape[1]))
+
     def gate_images(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], middle: torch.Tensor) -> torch.Tensor:
         """Forward hook of Acat outside of the decoder, where a row is one of an image's features: scale the middle.
 
@@ -212,7 +233,7 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
         FcitError: The subspaces do not fit the model.
     """
     config = lora_config(model)
-    model.add_adapter(STACKED, stacked_config(config, len(subspaces)))
+    _add(model, len(subspaces))
     if (experts := num_experts(subspaces[0])) is not None:
         divide(model, STACKED, experts)
     _fill(model, subspaces)
@@ -224,8 +245,9 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
         seen = {*decoder.modules(), base.get_output_embeddings()}  # type: ignore[no-untyped-call]
         text = {name for name, module in model.named_modules() if module in seen}
         activation.hooks.append(decoder.register_forward_pre_hook(activation.sees_tokens, with_kwargs=True))
+    activation.hooks += weigh(model, STACKED, activation.gate_tokens)
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer) and STACKED in module.lora_A:
+        if isinstance(module, LoraLayer) and not isinstance(module, ParamWrapper) and STACKED in module.lora_A:
             factor = module.lora_A[STACKED]
             if not isinstance(factor, nn.Linear):
                 raise FcitError(f"{name} is no linear layer, and a subspace cannot act on it; take it out of `lora_target`.")
@@ -236,12 +258,19 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
     return activation
 
 
+def _add(model: PeftModel, num_subspaces: int) -> None:
+    """Add the stacked adapter, empty."""
+    stacked = stacked_config(lora_config(model), num_subspaces)
+    model.add_adapter(STACKED, stacked)
+    add_stacked(model, STACKED, stacked.r, stacked.lora_alpha)
+
+
 def _fill(model: PeftModel, subspaces: Sequence[Tensors]) -> None:
     """Write subspaces into the stacked adapter."""
     parameters = {
         name.replace(f".{STACKED}.", "."): parameter for name, parameter in model.named_parameters() if f".{STACKED}." in name
     }
-    stacked = stack(subspaces)
+    stacked = stack(subspaces, lora_config(model).r)
     check_keys(parameters, stacked, "stack of subspaces")
     check_shapes(parameters, stacked, "stack of subspaces")
     for key, value in stacked.items():
@@ -261,7 +290,8 @@ def fold_weights(model: PeftModel, weights: torch.Tensor, rank: int) -> None:
         for module in model.modules():
             if isinstance(module, LoraLayer) and STACKED in module.lora_B:
                 factor = module.lora_B[STACKED].get_parameter("weight")
-                factor.mul_(gate.to(factor.device, factor.dtype))
+                columns = gate.repeat_interleave(factor.shape[1] // len(gate))  # of fused experts one for each expert
+                factor.mul_(columns.to(factor.device, factor.dtype))
 
 
 @contextlib.contextmanager
@@ -271,7 +301,7 @@ def frozen_beside(model: PeftModel, subspaces: Sequence[Tensors]) -> Iterator[No
         yield
         return
     trainable = _trainable(model)
-    model.add_adapter(STACKED, stacked_config(lora_config(model), len(subspaces)))
+    _add(model, len(subspaces))
     _fill(model, subspaces)
     model.base_model.set_adapter([ADAPTER, STACKED])
     _restore(model, trainable)

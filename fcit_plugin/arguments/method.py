@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..plugins import registry
-from .option import check_at_least, check_positive, option
+from .option import check_at_least, check_positive, comma_separated, option
 from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
@@ -25,6 +25,11 @@ class MethodArguments:
     )
     fcit_projector_learning_rate: float | None = option(
         None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."
+    )
+    fcit_target_parameters: str | None = option(
+        None,
+        "Fused experts that subspaces act on beside `lora_target`, as ends of the names of their parameters: a list or "
+        "comma-separated (experts.gate_up_proj,experts.down_proj).",
     )
     fcit_method: str = option(
         "disco",
@@ -64,6 +69,8 @@ class MethodArguments:
 def parse_method(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
     args.fcit_identity_encoder = str(args.fcit_identity_encoder)
+    if isinstance(args.fcit_target_parameters, str):
+        args.fcit_target_parameters = comma_separated(args.fcit_target_parameters)  # type: ignore[assignment]  # the command line has text alone
 
 
 def check_method(args: "FcitArguments") -> None:
@@ -75,6 +82,9 @@ def check_method(args: "FcitArguments") -> None:
             f"alike; take it out, or set it to {of_method}."
         )
     args.fcit_activation = args.fcit_activation or of_method or "softmax"
+    for name in args.fcit_target_parameters or ():
+        if "." not in name:
+            refuse(f"`fcit_target_parameters`: {name!r} does not say of which module; give it as `experts.{name}`.")
     about_text = {"fcit_identity_encoder": "embedding", "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}
     for key, default in about_text.items():
         if args.fcit_identity_source == "image" and getattr(args, key) != default:

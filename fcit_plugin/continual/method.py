@@ -132,6 +132,11 @@ class ContinualMethod(Generic[OptionsT]):
         """What is added to the loss of each batch."""
         return []
 
+    @classmethod
+    def takes_logits(cls) -> bool:
+        """Whether there are terms of the loss, which are given the model's logits in training."""
+        return cls.batch_terms is not ContinualMethod.batch_terms
+
     def measure(self, model: TrainedModel) -> Extras:
         """What :meth:`wants` asks for, after training."""
         return {}

@@ -1,15 +1,14 @@
-"""The images of records as pixel values, made by LLaMA-Factory's own plugin of the template."""
+"""The images of records as the model is given them, made by LLaMA-Factory's own plugin of the template."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ..errors import FcitError
+from ..knowledge.images import Images
 
 
 class PixelReader:
-    """Makes pixel values as the model gets them in training and in use.
+    """Makes of images what the model gets of them in training and in use.
 
     Args:
         template: LLaMA-Factory's template.
@@ -20,23 +19,25 @@ class PixelReader:
         self.template = template
         self.processor = processor
 
-    def __call__(self, images: Sequence[Any]) -> torch.Tensor:
-        """Pixel values [m, 3, H, W] of m images: files, or images already read.
+    def __call__(self, images: Sequence[Any]) -> Images:
+        """What the model is given of images: files, or images already read.
 
         Raises:
             FcitError: The template has no images.
         """
         plugin = self.template.mm_plugin
         found = plugin.get_mm_inputs([*images], [], [], [len(images)], [0], [0], [[]], self.processor)
-        return found["pixel_values"]
+        made = Images.of(found)
+        assert made is not None
+        return made
 
 
-class LazyPixels(Sequence[torch.Tensor | None]):
+class LazyPixels(Sequence[Images | None]):
     """The images of records, read one record at a time: those of a task need not fit into memory.
 
     Args:
         images: For each record its images, None or an empty list without one.
-        read: Makes pixel values.
+        read: Makes of images what the model is given of them.
     """
 
     def __init__(self, images: Sequence[Sequence[Any] | None], read: PixelReader) -> None:
@@ -46,7 +47,7 @@ class LazyPixels(Sequence[torch.Tensor | None]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, record: int) -> torch.Tensor | None:  # type: ignore[override]  # nobody asks for a slice
+    def __getitem__(self, record: int) -> Images | None:  # type: ignore[override]  # nobody asks for a slice
         images = self.images[record]
         return self.read(images) if images else None
 

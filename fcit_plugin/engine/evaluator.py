@@ -24,8 +24,8 @@ from ..evaluation.answers import Answer
 from ..evaluation.metrics import score
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
+from ..knowledge.images import Images, features_by_row, images_by_row
 from ..knowledge.turns import Pixels, Turns
-from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 from ..state.server_state import ServerState
 from .deepspeed import gathering
 from .label_trees import LabelTrees, Tree, next_ids
@@ -233,15 +233,14 @@ class Evaluator:
         inputs = self._inputs(batch)
         if activation is not None:
             weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
-            activation.set(weights, image_tokens=image_tokens_by_row(inputs["input_ids"], self.model.config))
+            activation.set(weights, image_tokens=features_by_row(inputs["input_ids"], inputs, self.model.config))
         return self._generate_batch(batch, inputs, **how)
 
     def _pixels(self, inputs: dict[str, Any]) -> Pixels:
         """Gives the images of the prompts to an identity encoder that asks."""
 
-        def pixels() -> list[torch.Tensor | None]:
-            token = self.model.config.image_token_id
-            return images_by_row(inputs["input_ids"], inputs["attention_mask"], inputs.get("pixel_values"), token)
+        def pixels() -> list[Images | None]:
+            return images_by_row(inputs["input_ids"], inputs["attention_mask"], Images.of(inputs), self.model.config)
 
         return pixels
 

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from llamafactory.extras import logging
 from peft import PeftModel
 
+from ..adapters.fused import check_fused, fused_parameters, short_names
 from ..arguments import FcitArguments
 from ..errors import FcitError, nearest
+
+logger = logging.get_logger(__name__)
 
 
 def check_targets(model: torch.nn.Module, targets: Sequence[str], args: FcitArguments) -> None:
@@ -25,11 +29,27 @@ def check_targets(model: torch.nn.Module, targets: Sequence[str], args: FcitArgu
     for target in targets:
         if target != "all" and not any(f".{name}".endswith(f".{target}") for name in names):
             layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-            raise FcitError(f"`lora_target`: no layer of the base model is named {target!r}; {nearest(target, sorted(layers))}")
+            fused = "its experts are fused, see `fcit_target_parameters`; " if fused_parameters(model) else ""
+            raise FcitError(
+                f"`lora_target`: no layer of the base model is named {target!r}; {fused}{nearest(target, sorted(layers))}"
+            )
+    check_fused(model, args.fcit_target_parameters or ())
     if args.fcit_projector_learning_rate is not None and not projectors(model):
         raise FcitError(
             "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
             "has none; take the key out."
+        )
+
+
+def tell_of_experts(model: torch.nn.Module, args: FcitArguments) -> None:
+    """Say in the log that `lora_target` does not reach the experts of a base model, whose subspaces are on all else then."""
+    known = fused_parameters(model)
+    if known and not args.fcit_target_parameters:
+        able = short_names(name for name, able in known.items() if able)
+        to_do = f"To train them too, set `fcit_target_parameters: {','.join(able)}`."
+        logger.warning_rank0(
+            "The experts of this base model are fused, and `lora_target` does not reach them: its other layers are trained. "
+            + (to_do if able else "Subspaces cannot act on them.")
         )
 
 

@@ -46,7 +46,7 @@ class FoldResult:
         state: The state with them in it; it still names the round.
         product_error: For each subspace that was trained the relative error of its product B A
             (:func:`..adapters.aggregation.product_error`); empty where noise hides the clients, which this would tell of,
-            and where a subspace does not act as that product.
+            and where a subspace does not act as that product, or its factors are of many layers (fused experts).
     """
 
     state: ServerState
@@ -145,7 +145,7 @@ class Round:
             result = program.aggregation.combine(start, averaged, members, begin)
             subspaces[k], base = result.subspace, add_pairs(base, result.base)
             rounds[k] += 1
-            if not self._hides and method.acts_as_product:
+            if not self._hides and method.acts_as_product and not program.args.fcit_target_parameters:
                 errors[k] = product_error(result, members)
             for client in own:
                 name = program.task_name(self._work[client])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 import torch
 
+from .images import Images
 from .vectors import unit
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ class Samples:
 
     Attributes:
         texts: Their instructions.
-        pixels: Their images, float [m, 3, H, W] for a sample with m of them, None without; may be read when asked for.
+        images: Their images, None for a sample without; may be read when asked for.
     """
 
     texts: Sequence[str]
-    pixels: Sequence[torch.Tensor | None]
+    images: Sequence[Images | None]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -34,8 +35,8 @@ class ImageFeatures(Protocol):
 
     width: int
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features float32 [n, D] of images [n, 3, H, W]."""
+    def __call__(self, images: Images) -> torch.Tensor:
+        """Features of n images, float32 [n, D]."""
         ...
 
 
@@ -46,11 +47,11 @@ class ImageEncoder:
 
     Args:
         features: The vision tower.
-        references: Public images [R, 3, H, W] whose mean feature is the center; None leaves tokens raw.
+        references: Public images whose mean feature is the center; None leaves tokens raw.
         batch_size: Images that the tower sees at a time.
     """
 
-    def __init__(self, features: ImageFeatures, references: torch.Tensor | None, batch_size: int = 16) -> None:
+    def __init__(self, features: ImageFeatures, references: Images | None, batch_size: int = 16) -> None:
         self.features = features
         self.batch_size = batch_size
         self.center = np.zeros(features.width, np.float32) if references is None else self._features(references).mean(axis=0)
@@ -60,15 +61,15 @@ class ImageEncoder:
         rows = np.zeros((len(samples), self.features.width), np.float32)
         for start in range(0, len(samples), self.batch_size):
             asked = range(start, min(start + self.batch_size, len(samples)))
-            at_hand = {i: pixels for i in asked if (pixels := samples.pixels[i]) is not None}
+            at_hand = {i: images for i in asked if (images := samples.images[i]) is not None}
             if at_hand:
-                found = self._features(torch.cat([*at_hand.values()])) - self.center
-                ends = np.cumsum([len(pixels) for pixels in at_hand.values()])
+                found = self._features(Images.join([*at_hand.values()])) - self.center
+                ends = np.cumsum([len(images) for images in at_hand.values()])
                 rows[[*at_hand]] = [part.mean(axis=0) for part in np.split(found, ends[:-1])]
         return rows
 
-    def _features(self, pixels: torch.Tensor) -> np.ndarray:
-        return torch.cat([self.features(part) for part in torch.split(pixels, self.batch_size)]).numpy()
+    def _features(self, images: Images) -> np.ndarray:
+        return torch.cat([self.features(part) for part in images.batches(self.batch_size)]).numpy()
 
 
 class TextAndImageEncoder:
@@ -99,16 +100,16 @@ Encoder: TypeAlias = "IdentityEncoder | ImageEncoder | TextAndImageEncoder"
 def encoder_inputs(
     encoder: Encoder,
     texts: Sequence[str],
-    pixels: Callable[[], Sequence[torch.Tensor | None]],
+    images: Callable[[], Sequence[Images | None]],
 ) -> Sequence[str] | Samples:
     """What an encoder is given of some samples: texts, or texts and images.
 
     Args:
         encoder: The encoder.
         texts: The samples' instructions.
-        pixels: Gives their images; asked only by an encoder that sees them.
+        images: Gives their images; asked only by an encoder that sees them.
     """
-    return Samples(texts, pixels()) if isinstance(encoder, (ImageEncoder, TextAndImageEncoder)) else texts
+    return Samples(texts, images()) if isinstance(encoder, (ImageEncoder, TextAndImageEncoder)) else texts
 
 
 def encode(encoder: Encoder, inputs: Sequence[str] | Samples) -> np.ndarray:

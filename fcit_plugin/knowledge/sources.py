@@ -3,19 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 
 from .encoders import make_encoder, token_dimension
 from .image_tokens import Encoder, ImageEncoder, TextAndImageEncoder
+from .images import Images
 from .reference_images import reference_images
 from .vision_tower import VisionTower, tower_width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: Pixel values [m, 3, H, W] of m images.
-Read = Callable[[Sequence[Image.Image]], torch.Tensor]
+#: Makes of images what the base model is given of them.
+Read = Callable[[Sequence[Image.Image]], Images]
 
 
 def make_source(
@@ -36,7 +36,7 @@ def make_source(
         center: Whether to take away what all instructions, and all images, share.
         model: The base model.
         tokenizer: Its tokenizer.
-        read: Makes pixel values as the base model is given them.
+        read: Makes of images what the base model is given of them.
 
     Raises:
         FcitError: The text encoder cannot be loaded.

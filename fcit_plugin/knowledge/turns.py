@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from typing_extensions import override
 
 from .image_tokens import Encoder, ImageEncoder, encode, encoder_inputs
+from .images import Images
 from .vectors import on_grid
 
 #: The turns of the user of one conversation, the first one first; at least one.
 Turns: TypeAlias = tuple[str, ...]
-#: Gives the images of conversations as pixel values, None for one without; asked only where an encoder sees them.
-Pixels: TypeAlias = Callable[[], Sequence[torch.Tensor | None]]
+#: Gives the images of conversations as the model is given them, None for one without; asked only where an encoder sees them.
+Pixels: TypeAlias = Callable[[], Sequence[Images | None]]
 
 FIRST, LATEST, MEAN, AUTO = "first", "latest", "mean", "auto"
 #: The cosine from which ``auto`` takes a turn for one of a subspace's kind. A turn that says nothing of a task ("and why?")
@@ -93,10 +93,10 @@ def _split(rows: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
     return np.split(rows, np.cumsum(counts)[:-1])
 
 
-class _OfOwners(Sequence[torch.Tensor | None]):
+class _OfOwners(Sequence[Images | None]):
     """The images of conversations, once for each of their turns; read when asked for."""
 
-    def __init__(self, images: Sequence[torch.Tensor | None], owners: Sequence[int]) -> None:
+    def __init__(self, images: Sequence[Images | None], owners: Sequence[int]) -> None:
         self.images = images
         self.owners = owners
 
@@ -104,5 +104,5 @@ class _OfOwners(Sequence[torch.Tensor | None]):
         return len(self.owners)
 
     @override
-    def __getitem__(self, turn: int) -> torch.Tensor | None:  # type: ignore[override]  # nobody asks for a slice
+    def __getitem__(self, turn: int) -> Images | None:  # type: ignore[override]  # nobody asks for a slice
         return self.images[self.owners[turn]]

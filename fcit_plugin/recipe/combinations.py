@@ -12,6 +12,13 @@ from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import zero_stage
 
+_NOT_ON_EXPERTS = {
+    "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
+    "enable_liger_kernel": "adds the LoRA to the experts' weights, and these kernels compute experts in a way of their own",
+    "quantization_bit": "adds the LoRA to the experts' weights, which are not there in full precision",
+    "deepspeed_zero3": "adds the LoRA to the experts' weights, which ZeRO-3 divides among the processes",
+}
+
 
 def check_combination(
     model_args,
@@ -96,6 +103,15 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         if (options := fcit.options(kind)) is not None:
             with going_on():
                 options.check_training(model_args, data_args, training_args, finetuning_args)
+    method = fcit.part("methods")
+    if model_args.enable_liger_kernel and method.load().takes_logits():
+        why = "takes the model's logits, which these kernels do not compute in training"
+        _refuse("enable_liger_kernel", f"fcit_method: {method.name}", why)
+    if fcit.fcit_target_parameters:
+        ours = f"fcit_target_parameters: {','.join(fcit.fcit_target_parameters)}"
+        for key, why in _NOT_ON_EXPERTS.items():
+            if given(key):
+                _refuse("deepspeed" if key == "deepspeed_zero3" else key, ours, why)
     if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)

@@ -6,12 +6,15 @@ Training: the LoRA that LLaMA-Factory makes is the one subspace in training; the
 Inference: the output folder of an fcit run as ``adapter_name_or_path`` gives routed subspaces, or a merged model.
 """
 
+import contextlib
 import inspect
+from collections.abc import Iterator
+from functools import partial
 
 import wrapt
 
 from ..adapters.four_bits import keep_unpacked
-from ..engine.trainable import check_targets, unfreeze_projector
+from ..engine.trainable import check_targets, tell_of_experts, unfreeze_projector
 from ..recipe.request import Request
 from ..state.output_folder import fcit_folder
 
@@ -33,9 +36,23 @@ def install(adapter_module) -> None:
         if request is None or request.stage is None or not given["is_trainable"]:
             return wrapped(*args, **kwargs)
         check_targets(given["model"], finetuning_args.lora_target, request.args)
+        tell_of_experts(given["model"], request.args)
         keep_unpacked(given["model"], trains=True)
-        model = wrapped(*args, **kwargs)
+        with _targeting(adapter_module, request.args.fcit_target_parameters):
+            model = wrapped(*args, **kwargs)
         unfreeze_projector(model, finetuning_args)
         return model
 
     wrapt.wrap_function_wrapper(adapter_module, "init_adapter", wrapper)
+
+
+@contextlib.contextmanager
+def _targeting(adapter_module, parameters) -> Iterator[None]:
+    """Within the block LLaMA-Factory's LoRA is on these parameters too, for which it has no key."""
+    config = adapter_module.LoraConfig
+    if parameters:
+        adapter_module.LoraConfig = partial(config, target_parameters=[*parameters])
+    try:
+        yield
+    finally:
+        adapter_module.LoraConfig = config

@@ -12,8 +12,8 @@ from ..adapters.stacked import Activation
 from ..data.instructions import KEYWORD, ROUTING, Instructions
 from ..errors import FcitError
 from ..knowledge.activation import Router
+from ..knowledge.images import Images, features_by_row, images_by_row
 from ..knowledge.turns import Turns
-from ..knowledge.vision_tower import image_tokens_by_row, images_by_row
 
 logger = logging.get_logger(__name__)
 
@@ -94,13 +94,13 @@ class Routing:
         return [self.read(row) if turns is None else turns for row, turns in zip(rows, found, strict=True)]
 
     def _set(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
-        weights, image_tokens = self._weights(turns, ids, inputs), image_tokens_by_row(ids, self.model.config)
+        weights, image_tokens = self._weights(turns, ids, inputs), features_by_row(ids, inputs, self.model.config)
         self.activation.set(weights, expands=expands, image_tokens=image_tokens)
 
     def _weights(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
-        def pixels() -> list[torch.Tensor | None]:
+        def pixels() -> list[Images | None]:
             mask = _plain(inputs.get("attention_mask"), ids)
-            return images_by_row(ids, mask, inputs.get("pixel_values"), self.model.config.image_token_id)
+            return images_by_row(ids, mask, Images.of(inputs), self.model.config)
 
         embedded, decided = self.router.listen(turns, pixels)
         weights = self.router.weights_of(embedded)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
+from ..adapters.fused import check_fused
 from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, layers_of, put, read_subspace
 from ..adapters.projectors import mean_projector
 from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
@@ -92,8 +93,15 @@ class TrainedRun:
         """Of what PEFT could be told, that which a subspace has; the layers are those that its tensors are named after."""
         config = self.source.adapter_config
         given = {key: config[key] for key in ("r", "lora_alpha", "lora_dropout", "use_rslora") if key in config}
-        names = "|".join(map(re.escape, layers_of(self.state.subspaces[0])))  # in a list PEFT would take ends of names
-        return LoraConfig(task_type="CAUSAL_LM", target_modules=f"(?:{names})", **given)
+        fused = config.get("target_parameters") or None
+        holders = tuple(f".{name.rpartition('.')[0]}" for name in fused or ())
+        # in a list PEFT would take ends of names
+        names = "|".join(re.escape(name) for name in self._layers() if not holders or not f".{name}".endswith(holders))
+        return LoraConfig(task_type="CAUSAL_LM", target_modules=f"(?:{names})", target_parameters=fused, **given)
+
+    def _layers(self) -> list[str]:
+        """The layers that a subspace is on; PEFT's second layer on the same fused experts is inside of the first."""
+        return sorted({name.removesuffix(".base_layer") for name in layers_of(self.state.subspaces[0])})
 
     def stacked(self, model: PreTrainedModel) -> tuple[PeftModel, Activation]:
         """The base model with all subspaces on it, and the activation that wants weights.
@@ -102,13 +110,15 @@ class TrainedRun:
             FcitError: A subspace does not fit the base model.
         """
         there = {name for name, _ in model.named_modules()}
-        for name in layers_of(self.state.subspaces[0]) or [""]:
+        for name in self._layers() or [""]:
             if name not in there or not name:
                 raise FcitError(
                     f"The subspaces in {self.folder} do not fit this base model, which has no layer `{name}`; give the base "
                     "model that the run was made with."
                 )
-        peft_model = get_peft_model(model, self._lora_config())
+        config = self._lora_config()
+        check_fused(model, config.target_parameters or ())
+        peft_model = get_peft_model(model, config)
         assert isinstance(peft_model, PeftModel)  # the mixed ones have to be asked for
         if (experts := num_experts(self.state.subspaces[0])) is not None:
             divide(peft_model, ADAPTER, experts)

@@ -137,3 +137,4 @@ class AdapterConfig(TypedDict):
     lora_dropout: NotRequired[Annotated[float, Field(ge=0, lt=1)]]
     use_rslora: NotRequired[bool]
     target_modules: Annotated[list[Layer], Field(min_length=1, max_length=100_000)]
+    target_parameters: NotRequired[Annotated[list[Layer], Field(max_length=100_000)] | None]

@@ -116,10 +116,10 @@ def test_a_projector_must_be_the_whole_of_one_module(parts):
             check_one_module(model, keys)
 
 
-def test_types_of_models_whose_image_tokens_are_other_than_the_projectors_features_are_refused(parts):
+def test_types_of_models_in_which_nobody_knows_whose_a_feature_is_are_refused(parts):
     model, own, _ = parts
-    model.config = SimpleNamespace(model_type="llava_next")
-    with pytest.raises(ValueError, match="this one is llava_next: train it with `fcit_method: disco`"):
+    model.config = SimpleNamespace(model_type="mllama")
+    with pytest.raises(ValueError, match="this one is mllama: train it with `fcit_method: disco`"):
         check_projector(model, own[0])
     model.config.model_type = "llava"
     check_projector(model, own[0])

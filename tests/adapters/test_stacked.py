@@ -202,7 +202,7 @@ def test_weights_move_to_the_models_device_and_dtype_once(peft_model):
 def test_stacking_orders_ranks_alike_in_both_factors(peft_model):
     model = peft_model()
     subspaces = subspaces_of(model, 3)
-    stacked = stack(subspaces)
+    stacked = stack(subspaces, 4)
     for key, value in stacked.items():
         for k, state in enumerate(subspaces):
             part = value[4 * k : 4 * k + 4] if "lora_A" in key else value[:, 4 * k : 4 * k + 4]
@@ -220,7 +220,7 @@ def test_the_stack_keeps_the_scale_of_one_subspace(changes, scale, count):
 class TestErrors:
     def test_no_subspace(self):
         with pytest.raises(ValueError, match="no subspace to stack"):
-            stack([])
+            stack([], 4)
 
     @pytest.mark.parametrize("shape", [(3, 1), (3, 3), (2,), (3, 2, 1)])
     def test_wrong_number_of_weights_names_what_is_wanted(self, shape):

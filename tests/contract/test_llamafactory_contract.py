@@ -217,6 +217,20 @@ class TestModel:
 
         assert names(init_adapter) == ["config", "model", "model_args", "finetuning_args", "is_trainable"]
 
+    def test_the_lora_is_made_by_a_name_of_the_module_that_fused_experts_change(self):
+        from llamafactory.model import adapter
+        from peft import LoraConfig
+
+        assert adapter.LoraConfig is LoraConfig
+        assert "LoraConfig" in adapter._setup_lora_tuning.__code__.co_names
+
+    def test_liger_kernels_are_told_by_the_stage_whether_logits_are_needed(self):
+        from llamafactory.model import loader
+        from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
+
+        assert names(apply_liger_kernel)[-1] == "require_logits"
+        assert 'require_logits=(finetuning_args.stage not in ["pt", "sft"])' in inspect.getsource(loader.load_model)
+
     def test_composite_models_name_the_projector_of_llava(self, llava_model):
         from llamafactory.model.model_utils.visual import COMPOSITE_MODELS
         from transformers import AutoModelForImageTextToText

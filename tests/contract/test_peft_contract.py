@@ -7,7 +7,8 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, LoraModel
+from peft.tuners.lora.layer import ParamWrapper
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -153,7 +154,9 @@ def test_to_dict_of_a_configuration_is_json_but_for_sets(peft_model):
     assert (config["peft_type"], config["r"], config["lora_alpha"], config["inference_mode"]) == ("LORA", 4, 8, True)
 
 
-@pytest.mark.parametrize("field", ["r", "lora_alpha", "use_rslora", "lora_dropout", "inference_mode", "target_modules"])
+@pytest.mark.parametrize(
+    "field", ["r", "lora_alpha", "use_rslora", "lora_dropout", "inference_mode", "target_modules", "target_parameters"]
+)
 def test_lora_config_has_the_fields_that_the_stacked_adapter_replaces(field):
     assert field in inspect.signature(LoraConfig).parameters
 
@@ -173,3 +176,43 @@ def test_generate_of_the_wrapped_model_takes_what_the_base_takes(peft_model):
     )
     assert output.shape == (1, 6)
     assert tiny.tokenizer().decode(output[0])
+
+
+class TestParamWrapper:
+    """LoRA on a parameter [E, d1, d2]; what its factors mean is held against the merged weights in adapters/test_fused.py."""
+
+    def make(self):
+        module = nn.Module()
+        module.experts = nn.Module()
+        module.experts.one, module.experts.two = nn.Parameter(torch.randn(3, 4, 5)), nn.Parameter(torch.randn(3, 6, 7))
+        parts = {"target_modules": [], "target_parameters": ["experts.two", "experts.one"]}
+        return LoraModel(module, LoraConfig(r=2, lora_alpha=2, **parts), "default").model.experts
+
+    def test_the_second_parameter_of_a_module_is_outside_of_the_first(self):
+        outer = self.make()
+        assert isinstance(outer, ParamWrapper) and isinstance(outer.base_layer, ParamWrapper)
+        assert (outer.parameter_name, outer.base_layer.parameter_name) == ("two", "one")
+        assert outer.get_base_layer() is outer.base_layer.base_layer
+
+    def test_the_rank_runs_over_experts_first_in_a_and_last_in_b(self):
+        layer = self.make().base_layer
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        assert (layer.num_experts, a.shape, b.shape) == (3, (6, 4), (5, 6))
+        nn.init.normal_(b)
+        expected = torch.stack([a.unflatten(0, (3, 2))[e].T @ b.unflatten(1, (2, 3))[..., e].T for e in range(3)])
+        torch.testing.assert_close(layer.get_delta_weight("default"), expected)
+
+    def test_it_takes_a_second_adapter_by_itself_and_gives_it_up(self):
+        layer = self.make()
+        layer.update_layer("more", 4, 8, lora_dropout=0.0, init_lora_weights=False, use_rslora=False)
+        assert layer.lora_A["more"].weight.shape == (12, 6) and layer.scaling["more"] == 2
+        assert layer.active_adapters == ["default"] and not layer.disable_adapters
+        layer.delete_adapter("more")
+        assert "more" not in layer.lora_A
+
+    def test_dropout_and_batches_of_several_adapters_are_not_for_it(self):
+        layer = self.make()
+        with pytest.raises(ValueError, match="lora_dropout"):
+            layer.update_layer("more", 4, 8, lora_dropout=0.1, init_lora_weights=False, use_rslora=False)
+        with pytest.raises(ValueError, match="mixed adapter batches"):
+            layer(torch.zeros(1), adapter_names=["default"])

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import inspect
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations import deepspeed, get_reporting_integration_callbacks, is_deepspeed_zero3_enabled
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, use_experts_implementation
+from transformers.models.llava_next import modeling_llava_next as llava_next
 from transformers.trainer_utils import IntervalStrategy
 
 from fcit_plugin.arguments import FcitArguments
@@ -190,3 +193,32 @@ def test_generation_repeats_each_sample_in_a_row_for_beams_and_returned_sequence
     model.generate(input_ids=ids, num_beams=3, num_return_sequences=2, max_new_tokens=2, do_sample=False, pad_token_id=0)
     assert seen[0].tolist() == [[1, 7]] * 3 + [[1, 8]] * 3
     assert {len(step) for step in seen} == {6}
+
+
+def test_fused_experts_say_of_what_form_they_are_and_are_called_alike():
+    """Every class whose forward pass transformers may take over is so marked; adapters/fused.py computes it by itself."""
+    made = use_experts_implementation(is_transposed=True, has_bias=True)(type("Experts", (nn.Module,), {"__init__": _init}))(
+        None
+    )
+    assert (made.has_gate, made.has_bias, made.is_transposed) == (True, True, True) and callable(made._apply_gate)
+    for function in ("batched_mm", "grouped_mm"):
+        given = [*inspect.signature(ALL_EXPERTS_FUNCTIONS[function]).parameters]
+        assert given == ["self", "hidden_states", "top_k_index", "top_k_weights"]
+
+
+def _init(self, config):
+    nn.Module.__init__(self)
+
+
+def test_llava_next_counts_tiles_and_takes_padding_away():
+    assert [*inspect.signature(llava_next.image_size_to_num_patches).parameters] == [
+        "image_size",
+        "grid_pinpoints",
+        "patch_size",
+    ]
+    assert [*inspect.signature(llava_next.get_anyres_image_grid_shape).parameters] == [
+        "image_size",
+        "grid_pinpoints",
+        "patch_size",
+    ]
+    assert llava_next.unpad_image(torch.empty(1, 4, 4, device="meta"), (2, 4)).shape == (1, 2, 4)

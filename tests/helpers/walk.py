@@ -1,10 +1,11 @@
 """What a user does with a base model, step by step, for one of the tiny architectures."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 import torch
 from architectures import Architecture
@@ -15,11 +16,15 @@ from peft import PeftModel
 from PIL import Image
 from runs import infer_args, report_of, run_recipe, weighted_by_peft
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from fcit_plugin.adapters.projectors import FAMILIES as WITH_OWN_PROJECTORS
 from fcit_plugin.engine.evaluator import Row
 from fcit_plugin.engine.open_session import open_session
-from fcit_plugin.knowledge.vision_tower import image_tokens_by_row
+from fcit_plugin.errors import FcitError
+from fcit_plugin.knowledge.images import features_by_row
+from fcit_plugin.knowledge.vision_tower import check_family
+from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.trained import TrainedRun
 
 
@@ -31,11 +36,13 @@ class Walk:
         architecture: The architecture.
         data: The tiny tasks, with images if it sees them.
         folder: Empty.
+        changes: Keys of the recipe that are others.
     """
 
     architecture: Architecture
     data: Path
     folder: Path
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.base, self.run = self.folder / "base", self.folder / "run"
@@ -57,6 +64,7 @@ class Walk:
             fcit_eval_samples=3,
             image_max_pixels=1024,
             **images,
+            **self.changes,
         )
         self.model_class: Any = AutoModelForImageTextToText if self.architecture.images else AutoModelForCausalLM
 
@@ -86,7 +94,7 @@ class Walk:
         weights = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.05]])
         base = self._whole(trained)
         model, activation = trained.stacked(base)
-        activation.set(weights, image_tokens=image_tokens_by_row(batch["input_ids"], base.config))
+        activation.set(weights, image_tokens=features_by_row(batch["input_ids"], batch, base.config))
         with torch.no_grad():
             found = model.eval()(**batch).logits
             expected = [
@@ -145,5 +153,56 @@ class Walk:
         run_recipe(keys | {"adapter_name_or_path": str(self.run)})
         assert len((self.folder / "predict" / "generated_predictions.jsonl").read_text().splitlines()) == 4
 
+    def disco_plus(self) -> str | None:
+        """All of it with `disco_plus`, or its refusal."""
+        other = self.with_disco_plus()
+        if AutoConfig.from_pretrained(self.base).model_type not in WITH_OWN_PROJECTORS:
+            with pytest.raises(FcitError, match="Subspaces with projectors of their own"):
+                other.train()
+            return REFUSED
+        for step in ("train", "evaluate", "own_projectors", "export", "chat", "predict"):
+            getattr(other, step)()
+        return None
 
-STEPS = ("plain", "train", "evaluate", "weigh", "export", "chat", "predict")
+    def with_disco_plus(self) -> "Walk":
+        """The same with projectors of the subspaces' own, weighed by instruction and, where the tower is known, by image."""
+        config = AutoConfig.from_pretrained(self.base)
+        try:
+            check_family(config, "both")
+            source = "both"
+        except FcitError:
+            source = "text"
+        changes = {"fcit_method": "disco_plus", "fcit_identity_source": source, "learning_rate": 0.05}
+        return Walk(self.architecture, self.data, self.folder / "plus", changes)
+
+    def own_projectors(self) -> None:
+        """Each sample of a batch is seen with the projector of its subspace, and so is each adapter that is given away."""
+        trained, (batch, *alone) = TrainedRun.read(self.run), self._prompts(3)
+        first, second = trained.state.projectors
+        assert any(not torch.equal(first[key], second[key]) for key in first)
+        base = self._whole(trained)
+        model, activation = trained.stacked(base)
+        activation.set(torch.eye(2)[[0, 1, 0]], image_tokens=features_by_row(batch["input_ids"], batch, base.config))
+        folder = self.folder / "adapters"
+        export_adapters(self.run, folder, with_router=False)
+        with torch.no_grad():
+            found = model.eval()(**batch).logits
+            expected = [self._apart(trained, k)(**inputs).logits[0] for k, inputs in zip((0, 1, 0), alone, strict=True)]
+            wrong = self._apart(trained, 1)(**alone[0]).logits[0]
+            given = PeftModel.from_pretrained(self._whole(trained), str(folder / "subspace_0")).eval()(**alone[0]).logits[0]
+        apart = max((one - other).abs().max().item() for one, other in zip(found, expected, strict=True))
+        matters = (wrong - expected[0]).abs().max().item()
+        assert apart < min(1e-4, matters / 10), (apart, matters)
+        torch.testing.assert_close(given, expected[0], atol=1e-4, rtol=1e-4)
+
+    def _apart(self, trained: TrainedRun, k: int) -> Any:
+        """A subspace by PEFT alone, on a base model that has its projector."""
+        base = self.model_class.from_pretrained(self.base, dtype=torch.float32)
+        missing = base.load_state_dict(trained.state.projectors[k], strict=False)
+        assert not missing.unexpected_keys
+        return PeftModel.from_pretrained(base, str(self.run / "subspaces" / str(k))).eval()
+
+
+STEPS = ("plain", "train", "evaluate", "weigh", "export", "chat", "predict", "disco_plus")
+#: What a step gives that ends, as it should, in a sentence.
+REFUSED = "refused"

@@ -9,6 +9,7 @@ from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.knowledge.encoders import OncePerText
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.image_tokens import ImageEncoder, TextAndImageEncoder
+from fcit_plugin.knowledge.images import Images
 from fcit_plugin.knowledge.prototypes import Prototypes
 from fcit_plugin.knowledge.turns import learned_tokens
 from fcit_plugin.knowledge.vectors import GRID_BITS, on_grid
@@ -78,8 +79,8 @@ class Means:
 
     width = 3
 
-    def __call__(self, pixels):
-        return pixels.mean(dim=(2, 3))
+    def __call__(self, images):
+        return images.pixels.mean(dim=(2, 3))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -87,12 +88,13 @@ def test_each_turn_is_seen_with_the_images_of_its_own_conversation(rule):
     generator = torch.Generator().manual_seed(0)
     pixels = [torch.rand(2, 3, 4, 4, generator=generator), None, torch.rand(1, 3, 4, 4, generator=generator)]
     said = [("a", "why"), ("b",), ("so", "b", "a")]
+    images = [None if part is None else Images(part) for part in pixels]
     image = ImageEncoder(Means(), None)
     both = TextAndImageEncoder(Given(), image)
-    alone = Router(image, TOKENS, "softmax", 0.05, rule).listen(said, lambda: pixels)[0]
+    alone = Router(image, TOKENS, "softmax", 0.05, rule).listen(said, lambda: images)[0]
     expected = [part.mean(dim=(0, 2, 3)).numpy() if part is not None else np.zeros(3) for part in pixels]
     np.testing.assert_allclose(alone, expected, atol=2.0**-GRID_BITS)
-    halves = learned_tokens(both, said, rule, lambda: pixels)[:, 3:]
+    halves = learned_tokens(both, said, rule, lambda: images)[:, 3:]
     np.testing.assert_allclose(
         halves * np.sqrt(2), [row / (np.linalg.norm(row) or 1) for row in expected], atol=2.0**-GRID_BITS
     )

@@ -12,7 +12,6 @@ from runs import outcome
 from transformers import TrainerCallback
 
 from fcit_plugin.engine.callbacks import SWANLAB, Callbacks, StopButton
-from fcit_plugin.errors import FcitError
 
 #: A package of SwanLab's name that writes down what it hears.
 SWANLAB_PACKAGE = """
@@ -118,25 +117,3 @@ def test_the_boards_button_ends_the_run_also_within_a_clients_training(text_reci
     with pytest.raises(SystemExit) as caught:
         run_exp({**text_recipe(fcit_eval_every="never"), "disable_tqdm": True}, callbacks=[Presses(), log])
     assert caught.value.code == 0
-
-
-LIGER_PACKAGE = """
-asked = []
-
-def apply_liger_kernel_to_llama(**kwargs):
-    asked.append(kwargs)
-"""
-
-
-@pytest.fixture
-def liger(install):
-    """The package of the Liger kernels, which writes down what it is asked for."""
-    transformers = "from liger_kernel import apply_liger_kernel_to_llama"
-    install("liger_kernel", LIGER_PACKAGE, modules={"transformers": transformers}, entry="json")
-
-
-def test_liger_kernels_are_put_into_the_model_that_clients_train(liger, text_recipe, run):
-    run(text_recipe(enable_liger_kernel=True, fcit_num_rounds=1, fcit_eval_every="never", fcit_stages=["color"]))
-    assert len(sys.modules["liger_kernel"].asked) == 1
-    with pytest.raises(FcitError, match="`enable_liger_kernel` cannot be used with `fcit_method: lwf`"):
-        run(text_recipe("lwf", enable_liger_kernel=True, fcit_method="lwf"))

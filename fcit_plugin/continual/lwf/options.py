@@ -20,6 +20,5 @@ LWF = Part(
     {
         "deepspeed": "runs the model with the weights of the stage's start too, which an engine would not gather",
         "fcit_local_stage": "takes the model's logits for the answers",
-        "enable_liger_kernel": "takes the model's logits, which these kernels do not compute in training",
     },
 )

@@ -30,6 +30,7 @@ MOE_LORA = Part(
     MoeLoraOptions,
     {
         "deepspeed": "puts its routers in after the model is loaded, where ZeRO-3 does not see them",
+        "fcit_target_parameters": "weighs a LoRA's parts for each token, and that of fused experts is added to their weights",
         "fcit_local_stage": "changes the adapter's layers, which the reference model switches off",
     },
 )

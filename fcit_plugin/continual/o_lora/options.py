@@ -22,6 +22,7 @@ O_LORA = Part(
     {
         "deepspeed": WHOLE_GRADIENTS,
         "fp16": WHOLE_GRADIENTS,
+        "fcit_target_parameters": "keeps the rows of A apart, which in fused experts are of many layers",
         "fcit_local_stage": "keeps earlier subspaces acting, which the reference model lacks",
     },
 )

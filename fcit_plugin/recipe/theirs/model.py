@@ -51,8 +51,8 @@ MODEL: Rows = {
     **refused(_OUT_OF_MODEL, "shift_attn", "mixture_of_depths"),
     **learned("on a GPU", use_unsloth_gc=beside(True, disable_gradient_checkpointing=False)),
     **shown(
-        "recipe/test_callbacks.py::test_liger_kernels_are_put_into_the_model_that_clients_train",
-        "needs its package and a GPU",
+        "engine/test_liger.py::test_every_method_trains_without_logits_or_is_refused_by_name",
+        "needs its package and a GPU; refused by name where the method's loss takes logits (lwf), and on fused experts",
         "enable_liger_kernel",
     ),
     **refused("Unsloth replaces the model and its trainer; take it out", "use_unsloth"),
