@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import FcitError, nearest
+from ..files import parse_json
 from .reasons import refuse
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def nested_list(key: str, value: Any, of_names: bool = False) -> Any:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except json.JSONDecodeError as error:
             raise FcitError(f"`{key}` is not a list of lists in JSON: {error}.") from error
     if of_names:

@@ -64,6 +64,8 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     """
     check_empty(out)
     folders = [StateFolder(first), StateFolder(second)]
+    for held in folders:
+        held.check()
     one, other = (folder.load() for folder in folders)
     manifest, other_manifest = (folder.manifest for folder in folders)
     configs = [_adapter_config(folder) for folder in folders]
