@@ -164,6 +164,8 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
         if not right:
             refuse(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
+        elif isinstance(value, int) and value.bit_length() > 63:
+            refuse(f"`{name}` is a number of some {value.bit_length() * 3 // 10} digits; none so large is of use.")
 
 
 _NUMBERS: dict[Any, Any] = {int: int, float: (int, float), bool: bool}

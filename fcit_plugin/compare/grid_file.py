@@ -125,7 +125,10 @@ class GridFile:
         self.output_dir, self.document = Path(given.output_dir), Path(given.document)
         self.published = Published.of(given.published)
         base = path.parent / given.base
-        self._base = _load(base)
+        try:
+            self._base = _load(base)
+        except FcitError as error:
+            raise FcitError(f"{path}: `base`: {error}") from error
         if self._base.get("stage") != "fcit":
             raise FcitError(f"{path}: `base` {base} is not a recipe with `stage: fcit`; name one.")
         if given.jobs is not None and (type(given.jobs) is not int or given.jobs < 1):

@@ -140,5 +140,5 @@ def _run_of(value: Any, place: str) -> Run:
     line = checked(_Line, value, place, _REMEDY)
     unknown = [key for key in line if key not in _Line.__annotations__]
     if unknown:
-        raise FcitError(f"{place} has other keys than a run's, {', '.join(unknown)[:200]}; {_REMEDY}.")
+        raise FcitError(f"{place} has other keys than a run's, {' '.join(', '.join(unknown).split())[:200]}; {_REMEDY}.")
     return Run(line["run"], line["recipe"], Report.from_dict(line["report"], f"{place}, `report`,", _REMEDY))

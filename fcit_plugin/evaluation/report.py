@@ -141,7 +141,8 @@ class Report:
         given = checked(form_of(cls), values, place, remedy)
         unknown = [key for key in given if key not in form_of(cls).__annotations__]
         if unknown:
-            raise FcitError(f"{place} has more than this version of fcit-plugin knows: {', '.join(unknown)[:200]}; {remedy}.")
+            more = " ".join(", ".join(unknown).split())[:200]
+            raise FcitError(f"{place} has more than this version of fcit-plugin knows: {more}; {remedy}.")
         report = cls(**given)
         for key, rows in (("accuracy", report.accuracy), ("accuracy_restricted", report.accuracy_restricted)):
             try:

@@ -82,7 +82,7 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
     content = stored_records(weights)
     try:
         content[METRICS] = MetricRecord(cast("Any", description["metrics"]))
-        content[CONFIG] = work_of(ConfigRecord(config))
+        content[CONFIG] = work_of(config)
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
         return config, Message(content, reply_to=request)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # Flower's records refuse what is of no good type

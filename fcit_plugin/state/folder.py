@@ -103,7 +103,7 @@ class StateFolder:
         try:
             return Scenario.from_dict(given)
         except FcitError as error:
-            raise FcitError(f"{self.path / MANIFEST} holds no stages of a run: {error}") from error
+            raise FcitError(f"{self.path / MANIFEST} holds no stages of a run in `scenario`: {error}") from error
 
     def finished_scenario(self) -> "Scenario":
         """The stages of the folder's run, behind which others can come.
@@ -150,7 +150,7 @@ class StateFolder:
         try:
             return Progress.from_dict({key: value for key, value in values.items() if key in ProgressForm.__annotations__})
         except FcitError as error:
-            raise FcitError(f"{path} does not hold a run's progress: {error}") from error
+            raise FcitError(f"{path} does not hold a run's progress in `matrix`: {error}") from error
 
     def check_trained(self) -> None:
         """Check that there is a subspace.

@@ -47,7 +47,7 @@ def test_caption_is_what_the_recipe_says_and_the_parts_of_coco_stand_beside_it()
         ({"fcit_also": ["sub_string"]}, "dataset `a`: The metric 'sub_string' is unknown; did you mean 'substring'"),
         (
             {"fcit_also": "substring"},
-            "dataset a in dataset_info.json is not of its form, at `fcit_also`",
+            "dataset a_test in dataset_info.json is not of its form, at `fcit_also`",
         ),
     ],
 )

@@ -120,7 +120,7 @@ class Yard:
         others = [name for pattern, name in reader.names.items() if fnmatchcase(file, pattern)]
         return any(name in sentence for name in (file, *others))
 
-    def run(self, cases: Sequence[Any], seconds: float = 10.0) -> tuple[list[str], Counter[str]]:
+    def run(self, cases: Sequence[Any], seconds: float = 20.0) -> tuple[list[str], Counter[str]]:
         """Do cases in watched children.
 
         Returns:

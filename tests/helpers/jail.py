@@ -80,7 +80,7 @@ class Ended:
     fault: str | None = None
 
 
-def in_children(cases: Sequence[Any], work: Callable[[Any, Watch], Any], folder: Path, seconds: float = 10.0) -> list[Ended]:
+def in_children(cases: Sequence[Any], work: Callable[[Any, Watch], Any], folder: Path, seconds: float = 20.0) -> list[Ended]:
     """Do cases in forked children.
 
     Args:

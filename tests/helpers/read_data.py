@@ -108,6 +108,6 @@ READERS = [
         _verified,
         own=("*",),
         whole=("*/val_coco_type.json",),
-        free=("*.answer", "*.question_id"),
+        free=("*.answer", "*.question_id", "*val_brief.json:*.answer_bbox"),
     ),
 ]

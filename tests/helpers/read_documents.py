@@ -25,7 +25,7 @@ from fcit_plugin.scenario.settings import get_scenario
 
 
 def _report(folder: Path) -> None:
-    privacy = {"delta": 1e-5, "noise": "simulated", "total": {"epsilon": 3.0}, "stages": []}
+    privacy = {"delta": 1e-5, "noise": "simulated", "total": {"epsilon": 3.0}}
     absent = [{"stage": 0, "round": 0, "client": 2, "reason": "it failed"}]
     report = two_stages(
         privacy=privacy, dropped=absent, idle=absent, product_errors=[{"stage": 0, "round": 0, "subspace": 0, "error": 0.1}]
@@ -139,7 +139,9 @@ def _owner_read(folder: Path) -> Iterable[str]:
 
 
 #: Keys that are LLaMA-Factory's to judge.
-_SAYS_NOTHING = tuple(("recipe.yaml", way) for way in ("an empty object", "null", "NaN", "empty", "a date that is none"))
+_SAYS_NOTHING = tuple(
+    ("recipe.yaml", way) for way in ("an empty object", "null", "NaN", "empty", "noise", "a date that is none")
+)
 
 
 def _recipe(folder: Path) -> None:
@@ -172,9 +174,15 @@ def _recipe_read(folder: Path) -> Iterator[str]:
 
 READERS = [
     Reader("a recipe", _recipe, _recipe_read, own=("*",), free=("*:?*",), names={"*": "fcit_"}, takes=_SAYS_NOTHING),
-    Reader("a report", _report, _reported),
-    Reader("a grid", _grid, _grid_read, own=("*",), free=("base.yaml:?*", "*:tables.*.title")),
-    Reader("a grid's cell", _cell, _cell_read, spoil=("saves/*",), free=("*/recipe.yaml:?*",), optional=("*",)),
+    Reader("a report", _report, _reported, free=("*:arguments.*",)),
+    Reader(
+        "a grid",
+        _grid,
+        _grid_read,
+        own=("*",),
+        free=("base.yaml:?*", "*:tables.*.title", "*:common.*"),
+    ),
+    Reader("a grid's cell", _cell, _cell_read, spoil=("saves/*",), free=("*/recipe.yaml:?*", "*:arguments.*"), optional=("*",)),
     Reader(
         "results of a grid",
         _results,

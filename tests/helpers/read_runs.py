@@ -194,7 +194,15 @@ def _joined(folder: Path) -> Iterator[str]:
 
 READERS = [
     Reader("a run's folder", write_run, _earlier, optional=(LOG,), unread=(RECIPE,), takes=((LOG, "empty"),)),
-    Reader("a commit", _commit, _resumed, mend=mend_sums, whole=("*/checksums.json",), takes=((f"{COMMIT}/{LOG}", "empty"),)),
+    Reader(
+        "a commit",
+        _commit,
+        _resumed,
+        free=("*/recipe.json:keys.l*",),
+        mend=mend_sums,
+        whole=("*/checksums.json",),
+        takes=((f"{COMMIT}/{LOG}", "empty"),),
+    ),
     Reader("a commit by its sums", _commit, _inspected, share=2, whole=("*",)),
     Reader(
         "a finished run",
