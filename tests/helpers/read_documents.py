@@ -180,7 +180,7 @@ READERS = [
         _grid,
         _grid_read,
         own=("*",),
-        free=("base.yaml:?*", "*:tables.*.title", "*:common.*"),
+        free=("base.yaml:?*", "*:tables.*.title", "*:common.*", "*:rows.*.fcit_*", "*:settings.*.fcit_*"),
     ),
     Reader("a grid's cell", _cell, _cell_read, spoil=("saves/*",), free=("*/recipe.yaml:?*", "*:arguments.*"), optional=("*",)),
     Reader(
