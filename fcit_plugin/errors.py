@@ -9,6 +9,7 @@ import difflib
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -53,11 +54,21 @@ _STAYS = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 class FcitError(ValueError):
     """Bad input, said in one sentence that names the file, key, record or client and what to do about it.
 
-    Names in it may come from anywhere, so the sentence is made :func:`printable`.
+    Names and values in it may come from anywhere, so the sentence is made :func:`printable` and of a length to be read.
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(_readable(arg) if isinstance(arg, str) else arg for arg in args))
+
+
+def _readable(sentence: str) -> str:
+    sentence = _ENDLESS.sub(lambda word: f"{word[0][:_WORD]}...", printable(sentence))
+    return sentence if len(sentence) <= _SENTENCE else f"{sentence[:_SENTENCE]}..."
+
+
+#: Letters of a word, such as a path, and of a sentence, that are shown at most.
+_WORD, _SENTENCE = 1000, 10_000
+_ENDLESS = re.compile(rf"\S{{{_WORD + 1},}}")
 
 
 class OutOfMemory(FcitError):

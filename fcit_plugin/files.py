@@ -23,6 +23,9 @@ from .errors import FcitError, one_line
 SOUND_COPY = "restore it from a backup or copy it again"
 #: Bytes of the largest JSON file that is read, but for a user's own records.
 LARGEST_JSON = 2**28
+#: What the tensors of a state may be of, by what they become.
+_DTYPES = {"np": {"F64", "F32", "F16", "I64", "I32", "I8", "U8", "BOOL"}}
+_DTYPES["pt"] = {*_DTYPES["np"], "BF16"}
 #: Digits of the longest whole number in JSON: those of 64 bits, with a sign.
 _DIGITS = 20
 #: How the name of a folder ends that is being written, or taken away; it begins with a dot.
@@ -182,12 +185,13 @@ def opened(path: Path, most: int | None = None, remedy: str = SOUND_COPY) -> Ite
         FcitError: It cannot be opened, is no regular file, or is too large.
     """
     try:
+        _check(os.stat(path), path, most, remedy)  # to open a device may do something
         # a pipe without a writer would hold an open that waits
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
         raise FcitError(f"{path} cannot be read ({error.strerror or error}); {remedy}.") from error
     with file:
-        _check(os.fstat(file.fileno()), path, most, remedy)
+        _check(os.fstat(file.fileno()), path, most, remedy)  # still
         yield file
 
 
@@ -221,17 +225,17 @@ def read_text(path: Path, remedy: str = SOUND_COPY) -> str:
         raise FcitError(f"{path} is not UTF-8 text (byte {error.start}); {remedy}.") from error
 
 
-def parse_json(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8. All JSON that comes from outside is parsed by this.
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text, as bytes in UTF-8. All JSON that comes from outside is parsed by this.
 
     Raises:
         UnicodeDecodeError: It is not UTF-8.
         json.JSONDecodeError: It is not JSON, nested too deeply, or holds a number or text that nothing else could take.
     """
-    text = data.decode()
+    text = data if isinstance(data, str) else data.decode()
     try:
         value = json.loads(text, parse_int=_whole, parse_float=_number)
-        if b"\\ud" in data or b"\\uD" in data:
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()  # halves of letters
     except RecursionError as error:
         raise json.JSONDecodeError("nested too deeply", text, 0) from error
@@ -319,16 +323,18 @@ def require(values: Mapping[str, Any], keys: Iterable[str], path: Path, remedy: 
 def read_json_lines(path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> dict[int, Any]:
     """The values of a file with a JSON value in each line, by the line's number from 1; empty lines have none.
 
-    Args:
-        path: The file.
-        remedy: What the sentence says to do.
-        most: Bytes that it may have; None for any number.
-
-    Raises:
-        FcitError: It cannot be read, or a line is not JSON; the sentence names both.
+    Args and errors are those of :func:`read_json`; the sentence names the line, too.
     """
     lines = enumerate(read_bytes(path, remedy, most).splitlines(), 1)
     return {number: _parsed(line, f"{path}, line {number}", remedy) for number, line in lines if line.strip()}
+
+
+def read_lines_as(form: type[T], path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> list[T]:
+    """The same where each line is of a form, as for :func:`read_as`."""
+    from .schema import checked
+
+    lines = read_json_lines(path, remedy, most)
+    return [checked(form, value, f"{path}, line {number}", remedy) for number, value in lines.items()]
 
 
 def _parsed(data: bytes, place: str, remedy: str) -> Any:
@@ -356,7 +362,7 @@ def open_tensors(path: Path, framework: str = "np", most: int | None = None) -> 
         _check(os.stat(path), path, most, SOUND_COPY)
         return safe_open(path, framework=framework)
     except (OSError, SafetensorError) as error:
-        raise FcitError(f"{path} is missing or corrupt: {one_line(error)}; {SOUND_COPY}.") from error
+        raise FcitError(f"{path} is missing or corrupt: {one_line(error)[:300]}; {SOUND_COPY}.") from error
 
 
 def check_tensors(path: Path, most: int | None = None) -> None:
@@ -377,7 +383,13 @@ def load_tensors(path: Path, framework: str = "pt") -> dict[str, Any]:
     """All tensors of a safetensors file by name, in the arrays of a framework as for :func:`open_tensors`.
 
     Raises:
-        FcitError: The file is missing or corrupt; the sentence names it.
+        FcitError: The file is missing or corrupt, or has numbers that one cannot reckon with; the sentence names it.
     """
+    found = {}
     with open_tensors(path, framework) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+        for name in file.keys():  # noqa: SIM118  # it is no dictionary
+            dtype = file.get_slice(name).get_dtype()
+            if dtype not in _DTYPES[framework]:
+                raise FcitError(f"{path} has {name[:200]} of dtype {dtype}, which is none of a state's; {SOUND_COPY}.")
+            found[name] = file.get_tensor(name)
+    return found

@@ -1,10 +1,12 @@
 """What JSON from outside must look like: types with ranges, and one sentence about a value that is of another one."""
 
 import unicodedata
+from dataclasses import MISSING, fields
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, NotRequired, TypeVar, cast, get_type_hints
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from .errors import FcitError
 
@@ -24,10 +26,37 @@ def _without_controls(text: str) -> str:
 
 #: A name, a key or a short sentence.
 Word = Annotated[str, Field(max_length=10_000), AfterValidator(_without_controls)]
+#: A whole number, such as a seed.
+Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+#: Text of several lines that people read.
+Text = Annotated[str, Field(max_length=1_000_000)]
+
+
+def _no_longer_than_names_are(path: str) -> str:
+    if len(path.encode(errors="replace")) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in path.split("/")):
+        raise ValueError("no file has so long a name")
+    return path
+
+
+#: The name of a file or folder, with those that it lies in.
+PathName = Annotated[Word, AfterValidator(_no_longer_than_names_are)]
 #: A SHA-256 sum.
 Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 T = TypeVar("T")
+
+
+def form_of(kind: type) -> Any:
+    """The form of the JSON object with the fields of a dataclass, of which those with a default may be missing."""
+    return _form_of(cast("Any", kind))
+
+
+@lru_cache(maxsize=64)
+def _form_of(kind: Any) -> Any:
+    hints = get_type_hints(kind, include_extras=True)
+    needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
+    form = {item.name: hints[item.name] if item.name in needed else NotRequired[hints[item.name]] for item in fields(kind)}
+    return TypedDict(kind.__name__, form)  # type: ignore[operator]  # from what is known once it runs
 
 
 def checked(form: type[T], value: Any, place: str, remedy: str) -> T:

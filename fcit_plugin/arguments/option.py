@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import FcitError, nearest
+from ..files import parse_json
 from .reasons import refuse
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         right = isinstance(value, _NUMBERS[kinds[0]]) and isinstance(value, bool) == (kinds[0] is bool)
         if not right:
             refuse(f"`{name}` takes a value of type {kinds[0].__name__}, got {value!r}.")
+        elif isinstance(value, int) and value.bit_length() > 63:
+            refuse(f"`{name}` is a number of some {value.bit_length() * 3 // 10} digits; none so large is of use.")
 
 
 _NUMBERS: dict[Any, Any] = {int: int, float: (int, float), bool: bool}
@@ -221,7 +224,7 @@ def nested_list(key: str, value: Any, of_names: bool = False) -> Any:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except json.JSONDecodeError as error:
             raise FcitError(f"`{key}` is not a list of lists in JSON: {error}.") from error
     if of_names:

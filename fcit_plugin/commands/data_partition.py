@@ -79,14 +79,14 @@ def _read_keys(given: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from ..arguments import check_names
-    from ..recipe.read import read_recipe
+    from ..recipe.read import read_recipe, read_yaml
 
     files = [part for part in given if "=" not in part]
     if len(files) > 1:
         raise FcitError(f"{' and '.join(files)}: name one recipe; keys are given as key=value.")
 
     def read() -> tuple[dict[str, Any], dict[str, Any]]:
-        recipe = OmegaConf.load(Path(files[0]).absolute()) if files else OmegaConf.create()
+        recipe = OmegaConf.create(read_yaml(Path(files[0])) if files else {})
         over = OmegaConf.from_dotlist([part for part in given if "=" in part])
         keys, given_keys = (OmegaConf.to_container(part) for part in (OmegaConf.merge(recipe, over), over))
         return cast(dict[str, Any], keys), cast(dict[str, Any], given_keys)

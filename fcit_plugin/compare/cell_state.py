@@ -1,5 +1,7 @@
 """What is there of a cell: nothing, a part, its report, or something that was made from other keys."""
 
+import os
+import reprlib  # short: of YAML's aliases a few lines make gigabytes
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from ..errors import FcitError
+from ..errors import FcitError, one_line
 from ..evaluation.report import REPORT_JSON
-from ..files import read_bytes, read_text, write_text
+from ..files import inside, read_bytes, read_text, write_text
+from ..schema import Word, checked
 from ..state.checkpoints import FOLDER
 from .grid_file import Cell
 
@@ -48,15 +51,15 @@ def state_of(cell: Cell) -> CellState:
         FcitError: the recipe there cannot be read; the sentence names the file.
     """
     file = cell.folder / RECIPE
-    finished = (cell.folder / REPORT_JSON).is_file()
+    finished = os.path.lexists(cell.folder / REPORT_JSON)
     begun = any(list(cell.folder.glob(pattern)) for pattern in (FOLDER, f"*/{FOLDER}"))
-    if not file.is_file():
+    if not os.path.lexists(file):
         return CellState(CellStatus.CHANGED, (f"there is no {RECIPE}",)) if finished or begun else CellState(CellStatus.OPEN)
     try:
-        then = yaml.safe_load(read_text(file, _REMEDY))
-    except yaml.YAMLError as error:
-        raise FcitError(f"{file} is not valid YAML ({error}); {_REMEDY}.") from error
-    differing = differing_keys(cell, then if isinstance(then, dict) else {})
+        then = yaml.safe_load(read_text(inside(cell.folder, RECIPE), _REMEDY))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # it holds a date that is none, or is nested too deeply
+        raise FcitError(f"{file} is not valid YAML ({one_line(error)[:300]}); {_REMEDY}.") from error
+    differing = differing_keys(cell, checked(dict[Word, Any], then, str(file), _REMEDY))
     if differing and (finished or begun):
         return CellState(CellStatus.CHANGED, differing)
     if finished:
@@ -67,7 +70,7 @@ def state_of(cell: Cell) -> CellState:
 def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys in which a cell differs from the recipe of a run, each with both values; where the run lies is none."""
     return tuple(
-        f"`{key}` was {then.get(key)!r} and is {cell.keys.get(key)!r}"
+        f"`{key}` was {reprlib.repr(then.get(key))} and is {reprlib.repr(cell.keys.get(key))}"
         for key in sorted(then.keys() | cell.keys.keys())
         if key != "output_dir" and then.get(key) != cell.keys.get(key)
     )

@@ -7,11 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from ..errors import FcitError, nearest
-from ..recipe.read import read_recipe
-from .published import Published
+from ..recipe.read import read_recipe, read_yaml
+from ..schema import Count, Number, PathName, Text, Whole, Word, checked, form_of
+from .published import Published, PublishedForm
 
 #: What a row may say beside keys of the recipe.
 _SEEDS, _EVALUATES = "seeds", "evaluates"
@@ -87,20 +86,20 @@ class Table:
 class _File:
     """The keys of a grid file, with their defaults."""
 
-    base: str
-    output_dir: str
-    document: str
-    rows: dict[str, dict[str, Any]]
-    title: str = "Comparison"
-    about: str = ""
-    common: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, dict[str, Any]] = field(default_factory=lambda: {"task_hom": {}})
-    betas: list[float] = field(default_factory=lambda: [1.0])
-    seeds: list[int] = field(default_factory=lambda: [1])
-    plots: list[str] = field(default_factory=lambda: list(_DEFAULT_PLOTS))
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    published: dict[str, Any] | None = None
-    jobs: int | None = None
+    base: PathName
+    output_dir: PathName
+    document: PathName
+    rows: dict[PathName, dict[Word, Any]]
+    title: Word = "Comparison"
+    about: Text = ""
+    common: dict[Word, Any] = field(default_factory=dict)
+    settings: dict[PathName, dict[Word, Any]] = field(default_factory=lambda: {"task_hom": {}})
+    betas: list[Number] = field(default_factory=lambda: [1.0])
+    seeds: list[Whole] = field(default_factory=lambda: [1])
+    plots: list[Word] = field(default_factory=lambda: list(_DEFAULT_PLOTS))
+    tables: dict[Word, dict[Word, Any]] = field(default_factory=dict)
+    published: PublishedForm | None = None
+    jobs: Count | None = None
 
 
 class GridFile:
@@ -124,9 +123,12 @@ class GridFile:
         given = self._file
         self.title, self.about, self.jobs = given.title, given.about, given.jobs
         self.output_dir, self.document = Path(given.output_dir), Path(given.document)
-        self.published = Published.read(given.published, path)
+        self.published = Published.of(given.published)
         base = path.parent / given.base
-        self._base = _load(base)
+        try:
+            self._base = _load(base)
+        except FcitError as error:
+            raise FcitError(f"{path}: `base`: {error}") from error
         if self._base.get("stage") != "fcit":
             raise FcitError(f"{path}: `base` {base} is not a recipe with `stage: fcit`; name one.")
         if given.jobs is not None and (type(given.jobs) is not int or given.jobs < 1):
@@ -207,6 +209,7 @@ class GridFile:
             values = _check_list(where, key, part[key])
             if not values or any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
                 raise FcitError(f"{where}: `{key}` is a list of {what}, not {part[key]!r}.")
+            checked(list[Number] if key == "betas" else list[Whole], values, f"{where}: `{key}`", "fix it")
         for key in ("rows", "settings", "betas", "seeds"):
             for value in part[key]:
                 if part[key].count(value) > 1:
@@ -255,7 +258,7 @@ def _read(path: Path) -> _File:
                 raise FcitError(
                     f"{path}: {where} has `{key}`, which the grid sets for each run; give it in `{_GRIDS_OWN[key]}`."
                 )
-    found = _File(**{key: value for key, value in given.items() if value is not None})
+    found = _File(**checked(form_of(_File), {k: value for k, value in given.items() if value is not None}, str(path), "fix it"))
     for name, row in found.rows.items():
         of = row.get(_EVALUATES)
         if of is not None and (of not in found.rows or _EVALUATES in found.rows[of]):
@@ -265,10 +268,8 @@ def _read(path: Path) -> _File:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    found = read_recipe(lambda: OmegaConf.to_container(OmegaConf.load(path.absolute())), [str(path)])
-    if not isinstance(found, dict):
-        raise FcitError(f"{path} has to be keys and values.")
-    return found
+    found = read_recipe(lambda: read_yaml(path), [str(path)])
+    return checked(dict[Word, Any], found, str(path), "it has to be keys and values")
 
 
 def _check_mapping(path: Path, key: str, value: Any) -> dict[str, Any]:

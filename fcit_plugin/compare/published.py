@@ -1,10 +1,18 @@
 """Numbers that others published, to stand beside ours."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ..errors import FcitError
+from typing_extensions import TypedDict
+
+from ..schema import Number, Word
+
+
+class PublishedForm(TypedDict):
+    """What a grid file says of them."""
+
+    source: Word
+    beta: Number
+    scores: dict[Word, dict[Word, dict[Word, Number]]]
 
 
 @dataclass(frozen=True)
@@ -22,24 +30,9 @@ class Published:
     scores: dict[str, dict[str, dict[str, float]]]
 
     @classmethod
-    def read(cls, given: dict[str, Any] | None, path: Path) -> "Published | None":
-        """Return what a grid file says, None if it says nothing.
-
-        Raises:
-            FcitError: it is not source, beta and scores; the sentence names the file.
-        """
-        if given is None:
-            return None
-        try:
-            scores = {
-                setting: {row: {name: float(score) for name, score in part.items()} for row, part in rows.items()}
-                for setting, rows in given["scores"].items()
-            }
-            return cls(str(given["source"]), float(given["beta"]), scores)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FcitError(
-                f"{path}: `published` needs `source`, `beta`, and `scores`: setting, row, measure, number ({error!r})."
-            ) from error
+    def of(cls, given: PublishedForm | None) -> "Published | None":
+        """Return what a grid file says, None if it says nothing."""
+        return None if given is None else cls(given["source"], given["beta"], given["scores"])
 
     def scores_of(self, setting: str, beta: float, row: str) -> dict[str, float]:
         """Return measure -> score of a row; empty if nothing was published."""

@@ -5,14 +5,18 @@ A results file has a line for each run, sorted by name: a JSON object with the k
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from ..errors import FcitError
 from ..evaluation.report import Report
 from ..files import read_json_lines, write_text
+from ..schema import Word, checked
 from .cell_state import CellState, CellStatus, differing_keys, state_of
 from .grid_file import Cell, GridFile
 
@@ -37,8 +41,12 @@ class Run:
 
 
 _REMEDY = "restore the file, or take the line out"
-#: The keys of a line.
-_KEYS = [field.name for field in fields(Run)]
+
+
+class _Line(TypedDict):
+    run: Word
+    recipe: dict[Word, Any]
+    report: dict[Word, Any]
 
 
 class Results:
@@ -111,7 +119,7 @@ def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     places: dict[str, str] = {}
     for file in files:
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise FcitError(f"{file} does not exist; name a file that `fcit-cli compare GRID --to FILE` has written.")
         for number, value in read_json_lines(file, _REMEDY).items():
             place = f"{file}, line {number}"
@@ -129,11 +137,8 @@ def read_runs(grid: GridFile, files: Iterable[Path]) -> dict[str, Run]:
 
 
 def _run_of(value: Any, place: str) -> Run:
-    try:
-        if not isinstance(value, dict) or set(value) != set(_KEYS):
-            raise FcitError(f"it needs the keys {', '.join(_KEYS)} and no others")
-        if not isinstance(value["run"], str) or not isinstance(value["recipe"], dict):
-            raise FcitError("`run` must be a name, and `recipe` keys and values")
-        return Run(value["run"], value["recipe"], Report.from_dict(value["report"]))
-    except FcitError as error:
-        raise FcitError(f"{place} is not a finished run ({error}); {_REMEDY}.") from error
+    line = checked(_Line, value, place, _REMEDY)
+    unknown = [key for key in line if key not in _Line.__annotations__]
+    if unknown:
+        raise FcitError(f"{place} has other keys than a run's, {' '.join(', '.join(unknown).split())[:200]}; {_REMEDY}.")
+    return Run(line["run"], line["recipe"], Report.from_dict(line["report"], f"{place}, `report`,", _REMEDY))

@@ -1,18 +1,21 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from ..arguments import FcitArguments
 from ..errors import FcitError, closest, nearest
 from ..fcit_benchmark.layout import IMAGES
 from ..files import read_object
+from ..schema import Count, PathName, Word, checked
 from ..shipped import shipped
 from .root import benchmark_root
 from .scoring import Scoring, scoring
@@ -22,6 +25,28 @@ ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file
 
 #: Suffix of the name of a dataset's test records.
 TEST = "_test"
+
+
+class _Entry(TypedDict, total=False):
+    """What LLaMA-Factory and we read of an entry."""
+
+    file_name: PathName
+    formatting: Word
+    ranking: bool
+    columns: dict[Word, Word | None]
+    tags: dict[Word, Word | None]
+    split: Word | None
+    subset: Word | None
+    folder: Word | None
+    num_samples: Count | None
+    hf_hub_url: Word
+    ms_hub_url: Word
+    om_hub_url: Word
+    script_url: Word
+    cloud_file_name: Word
+    fcit_metric: Word
+    fcit_also: list[Word]
+    fcit_references: PathName
 
 
 @cache
@@ -42,12 +67,10 @@ def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, di
     if isinstance(dataset_dir, dict):
         return dataset_dir
     path = Path(dataset_dir) / "dataset_info.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     entries = read_object(path, remedy="fix it")
-    if not all(isinstance(entry, dict) for entry in entries.values()):
-        raise FcitError(f"{path} must be a JSON object with one object for each dataset; fix it.")
-    return entries
+    return checked(dict[Word, dict[Word, Any]], entries, str(path), "fix it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +179,10 @@ class Catalogue:
         """
         known, name = {**own_datasets(), **self._users}, self.entry_name(name)
         if name in known:
-            return known[name]
+            return cast(
+                "dict[str, Any]",
+                checked(_Entry, cast("Any", known[name]), f"The dataset {name} in dataset_info.json", "fix it"),
+            )
         users = "in the entries given as `dataset_dir`"
         if not isinstance(self.dataset_dir, dict):
             path = Path(self.dataset_dir) / "dataset_info.json"
@@ -231,26 +257,11 @@ class Catalogue:
     def _check_entry(self, name: str, local_stage: str) -> None:
         entry = self.entry(name)
         _check_formatting(name, entry.get("formatting", "alpaca"))
-        _check_names(name, entry)
         if "file_name" in entry:
             check_file(name, entry, self.root(name), self.is_users(name))
         elif not any(key in entry for key in ELSEWHERE):
             raise FcitError(f"The dataset {name} has no `file_name` in dataset_info.json; add it.")
         _check_kind(name, entry, local_stage)
-
-
-def _check_names(name: str, entry: dict[str, Any]) -> None:
-    """Refuse columns and tags that are no names.
-
-    Raises:
-        FcitError: The sentence names the dataset.
-    """
-    for key in ("columns", "tags"):
-        given = entry.get(key, {})
-        if not isinstance(given, dict) or not all(isinstance(value, str | None) for value in given.values()):
-            raise FcitError(f"`{key}` of the dataset {name} in dataset_info.json must be an object with names; fix it.")
-    if not isinstance(entry.get("file_name", ""), str):
-        raise FcitError(f"`file_name` of the dataset {name} in dataset_info.json is no text; fix it.")
 
 
 def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[str, str]:

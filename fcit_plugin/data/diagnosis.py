@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..errors import FcitError, one_line, root_cause
 from ..fcit_benchmark.records import Defect, json_kind
-from ..files import parse_json
+from ..files import parse_json, read_bytes
 from .catalogue import Catalogue
 from .converter import image_path
 from .forms import Form, Use, Verdict, images_of, judge
@@ -169,7 +169,7 @@ def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any
             or (_tried(rows, trial) if trial is not None else None)
         )
         if found is not None and len(rows) == 1 and file.suffix == ".json":  # it may be one object around all records
-            whole = _about_json(file.read_bytes(), form, use)
+            whole = _about_json(read_bytes(file), form, use)
             if whole is not None and whole[1] is None:
                 kind, record, problem, remedy = whole
                 return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
@@ -279,9 +279,9 @@ def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple
     """Kind, record, problem and remedy of a file that cannot be read."""
     again = "write it again"
     try:
-        content = file.read_bytes()
-    except OSError as unreadable:
-        return "file", None, f"it cannot be read ({unreadable.strerror})", "check that file"
+        content = read_bytes(file)
+    except FcitError as unreadable:
+        return "file", None, f"it cannot be read ({unreadable.__cause__ or unreadable})", "check that file"
     if not content.strip():
         return "empty file", None, "the file is empty", again
     if file.suffix in (".json", ".jsonl"):

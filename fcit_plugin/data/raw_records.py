@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset, load_dataset
 
 from ..errors import FcitError
+from ..files import read_bytes
 from .catalogue import ELSEWHERE, Catalogue
 
 #: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
@@ -71,7 +72,7 @@ def check_folder(name: str, catalogue: Catalogue) -> None:
 def _refuse_blank(name: str, files: Sequence[Path]) -> None:
     """A file without records among others is passed over by LLaMA-Factory without a word."""
     for file in files:
-        if file.is_file() and file.stat().st_size < _BLANK and file.read_bytes().strip() in (b"", b"[]"):
+        if file.is_file() and file.stat().st_size < _BLANK and read_bytes(file).strip() in (b"", b"[]"):
             raise FcitError(f"Dataset `{name}`: {file} has no records; take it away, or write it again.")
 
 

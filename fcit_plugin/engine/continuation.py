@@ -4,21 +4,23 @@ Its stages stay, those of the recipe follow them.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from llamafactory.extras.constants import TRAINER_LOG
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..data.catalogue import Catalogue
 from ..errors import FcitError
-from ..files import read_bytes, read_json_lines
+from ..files import inside, read_bytes, read_lines_as
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS
 from ..state.folder import StateFolder
+from ..state.forms import LogLine
 from ..state.names import MANIFEST, TOKENS
 from ..state.progress import Progress
 from ..state.server_state import ServerState
@@ -87,8 +89,8 @@ class Earlier:
         """One short name for what the folder holds."""
         digest = hashlib.sha256()
         for name in (MANIFEST, TOKENS, PROGRESS):
-            if (self.folder / name).is_file():
-                digest.update(read_bytes(self.folder / name))
+            if os.path.lexists(self.folder / name):
+                digest.update(read_bytes(inside(self.folder, name)))
         return digest.hexdigest()[:16]
 
     def load(self, processes: Processes) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
@@ -98,9 +100,9 @@ class Earlier:
         return loaded
 
     def _load(self) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
-        path = self.folder / TRAINER_LOG
-        log = list(read_json_lines(path).values()) if path.is_file() else []
-        return self.source.load(), self.source.progress(), log
+        path = inside(self.folder, TRAINER_LOG)
+        log = read_lines_as(LogLine, path) if os.path.lexists(path) else []
+        return self.source.load(), self.source.progress(), cast("list[dict[str, Any]]", log)
 
     def check_recipe(self, parts: Iterable[Any], ours: Mapping[str, Any], evaluates: bool) -> None:
         """Refuse a recipe that does not fit what was learned, as far as can be told without the model.

@@ -8,9 +8,17 @@ from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from typing_extensions import TypedDict
 
 from ..errors import FcitError
-from ..files import read_object, write_json
+from ..files import read_as, write_json
+from ..schema import Count, Word
+
+
+class _Owner(TypedDict):
+    process: Count
+    machine: Word
+    since: Word
 
 
 @contextlib.contextmanager
@@ -55,7 +63,7 @@ def one_run(folder: Path, is_main: bool) -> Iterator[None]:
 
 def _who(owner: Path) -> str:
     try:
-        found = read_object(owner, ("process", "machine", "since"))
+        found = read_as(_Owner, owner)
     except FcitError:  # it has only just begun
         return ""
     return f" (process {found['process']} on {found['machine']}, since {found['since']})"

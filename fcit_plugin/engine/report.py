@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from ..evaluation.report import Engine, Report
+from ..evaluation.report import Report
+from ..evaluation.rows import Engine
 from ..state.progress import Progress
 from ..state.report import make_report
 from .fingerprint import names

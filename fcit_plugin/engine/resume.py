@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from llamafactory.extras import logging
 from llamafactory.extras.constants import TRAINER_LOG
 
 from ..errors import FcitError
 from ..federation.client_states import ClientStates
-from ..files import read_json_lines, read_object
+from ..files import inside, read_as, read_lines_as
 from ..state.checkpoints import FOLDER, RECIPE, Checkpoints, number_of
 from ..state.folder import StateFolder
+from ..state.forms import LogLine, Recipe
 from ..state.progress import Progress
 from ..state.sealed import problems
 from ..state.server_state import ServerState
@@ -84,7 +85,7 @@ def _wanted(given: Any) -> bool | Path | None:
 
 def _load(folder: Path) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
     held = StateFolder(folder)
-    return held.load(), held.progress(), list(read_json_lines(folder / TRAINER_LOG).values())
+    return held.load(), held.progress(), cast("list[dict[str, Any]]", read_lines_as(LogLine, inside(folder, TRAINER_LOG)))
 
 
 def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
@@ -119,4 +120,4 @@ def _find(output_dir: Path, wanted: bool | Path | None) -> Start | None:
 
 def _start(folder: Path) -> Start:
     StateFolder(folder).check()  # before keys are compared, which had other names in other formats
-    return Start(folder, number_of(folder), read_object(folder / RECIPE, ("keys", "data")))
+    return Start(folder, number_of(folder), cast("Any", read_as(Recipe, inside(folder, RECIPE))))

@@ -8,8 +8,9 @@ from statistics import fmean
 
 from ..errors import FcitError
 from ..files import write_rows
+from ..schema import Number
 
-Row = list[float | None]
+Row = list[Number | None]
 
 
 class AccuracyMatrix:

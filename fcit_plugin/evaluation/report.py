@@ -1,18 +1,20 @@
 """The report of a run: what it has measured, and its forms as JSON, CSV, pictures and tables."""
 
 import json
+import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
-from types import UnionType
-from typing import Any, TypedDict, get_args, get_origin, is_typeddict
+from typing import Any
 
 from ..errors import FcitError, printable
-from ..files import read_json, write_bytes
+from ..files import SOUND_COPY, inside, read_json, write_bytes
+from ..schema import Count, Number, Whole, Word, checked, form_of
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
+from .rows import Absence, Assignment, Engine, Privacy, ProductError, Seconds, Share
 from .tables import markdown, plain
 
 REPORT_JSON = "fcit_report.json"
@@ -26,59 +28,6 @@ SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
 _OF_SOME = ("idle", "left_out", "spread", "clients", "engine")
-
-
-class Assignment(TypedDict):
-    """Which subspace a client trained in a round; the cosine is None with a method that needs none."""
-
-    stage: int
-    round: int
-    client: int
-    subspace: int
-    cosine: float | None
-    task: str
-
-
-class Absence(TypedDict):
-    """A client that was left out of a round, or took part and learned nothing, and why."""
-
-    stage: int
-    round: int
-    client: int
-    reason: str
-
-
-class ProductError(TypedDict):
-    """Relative error of what became of a subspace's products in a round, None where it is not defined."""
-
-    stage: int
-    round: int
-    subspace: int
-    error: float | None
-
-
-class Share(TypedDict):
-    """How many records of a dataset each client has, one number per client."""
-
-    task: str
-    dataset: str
-    records: list[int]
-
-
-class Engine(TypedDict):
-    """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
-
-    name: str
-    processes: int
-    threads: int
-
-
-class Seconds(TypedDict):
-    """Wall-clock time in all, and its parts."""
-
-    total: float
-    train: float
-    evaluate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,35 +68,35 @@ class Report:
         engine: how the run was computed; with the same number of threads none of it changes a number.
     """
 
-    method: str
-    reference: str | None = None
-    setting: str
-    seed: int | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    stages: list[list[str]]
-    datasets: list[str]
+    method: Word
+    reference: Word | None = None
+    setting: Word
+    seed: Whole | None = None
+    arguments: dict[Word, Any] = field(default_factory=dict)
+    earlier: list[dict[Word, Any]] = field(default_factory=list)
+    stages: list[list[Word]]
+    datasets: list[Word]
     accuracy: list[Row]
     accuracy_restricted: list[Row] = field(default_factory=list)
-    scores_other: list[dict[str, dict[str, float]]] = field(default_factory=list)
-    zero_shot: dict[str, float]
-    last: float | None
-    avg: float | None
-    forgetting: float | None
-    bwt: float | None
-    fwt: float | None
-    bytes_up: int
-    bytes_down: int
+    scores_other: list[dict[Word, dict[Word, Number]]] = field(default_factory=list)
+    zero_shot: dict[Word, Number]
+    last: Number | None
+    avg: Number | None
+    forgetting: Number | None
+    bwt: Number | None
+    fwt: Number | None
+    bytes_up: Count
+    bytes_down: Count
     assignments: list[Assignment] = field(default_factory=list)
     dropped: list[Absence] = field(default_factory=list)
     idle: list[Absence] | None = None
     product_errors: list[ProductError] = field(default_factory=list)
-    privacy: dict[str, Any] | None = None
+    privacy: Privacy | None = None
     partition: list[Share] = field(default_factory=list)
     seconds: Seconds
-    left_out: dict[str, int] | None = None
-    spread: dict[str, float | None] | None = None
-    clients: dict[str, dict[str, float]] | None = None
+    left_out: dict[Word, Count] | None = None
+    spread: dict[Word, Number | None] | None = None
+    clients: dict[Word, dict[Word, Number]] | None = None
     engine: Engine | None = None
 
     @property
@@ -182,25 +131,29 @@ class Report:
         return {key: value for key, value in values.items() if key not in _OF_SOME or value is not None}
 
     @classmethod
-    def from_dict(cls, values: Any) -> "Report":
+    def from_dict(cls, values: Any, place: str = "The report", remedy: str = SOUND_COPY) -> "Report":
         """Rebuild a report from `to_dict`, also after JSON. A key that not every report needs may be missing.
 
+        Args:
+            values: what a JSON file holds.
+            place: where it stands, for the sentence.
+            remedy: what the sentence says to do.
+
         Raises:
-            FcitError: it is not a report; the message is a reason for the caller's sentence.
+            FcitError: it is not a report; the sentence names the place and the key.
         """
-        if not isinstance(values, dict):
-            raise FcitError("it is not JSON object")
-        items = {item.name: item for item in fields(cls)}
-        wrong = [key for key, item in items.items() if key in values and not _fits(values[key], item.type)]
-        wrong += [key for key, item in items.items() if key not in values and item.default is item.default_factory is MISSING]
-        if wrong:
-            raise FcitError(f"nothing, or nothing that fits, stands under {', '.join(sorted(wrong, key=list(items).index))}")
-        unknown = [str(key) for key in values if key not in items]
+        given = checked(form_of(cls), values, place, remedy)
+        unknown = [key for key in given if key not in form_of(cls).__annotations__]
         if unknown:
-            raise FcitError(f"it has more than this version of fcit-plugin knows: {', '.join(unknown)}")
-        report = cls(**values)
-        for rows in (report.accuracy, report.accuracy_restricted):
-            AccuracyMatrix.from_list(report.datasets, rows)
+            more = " ".join(", ".join(unknown).split())[:200]
+            raise FcitError(f"{place} has more than this version of fcit-plugin knows: {more}; {remedy}.")
+        report = cls(**given)
+        for key, rows in (("accuracy", report.accuracy), ("accuracy_restricted", report.accuracy_restricted)):
+            try:
+                AccuracyMatrix.from_list(report.datasets, rows)
+            except FcitError as error:
+                reason = str(error).rstrip(".")
+                raise FcitError(f"{place} is not of its form, at `{key}`: {reason}; {remedy}.") from error
         return report
 
     @classmethod
@@ -213,14 +166,10 @@ class Report:
         Raises:
             FcitError: there is none, or it is damaged; the sentence names the file.
         """
-        file = report_file(path)
-        if not file.is_file():
+        file = inside(Path(path), REPORT_JSON) if Path(path).is_dir() else Path(path)
+        if not os.path.lexists(file):
             raise FcitError(f"{file} does not exist; name the output_dir of a finished fcit run, or its {REPORT_JSON}.")
-        values = read_json(file)
-        try:
-            return cls.from_dict(values)
-        except ValueError as error:
-            raise FcitError(f"{file} is not a report of an fcit run, or a damaged one: {error}.") from error
+        return cls.from_dict(read_json(file), str(file))
 
     def write(self, output_dir: str | PathLike[str], keys: Container[str] | None = None) -> None:
         """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for.
@@ -242,23 +191,6 @@ class Report:
         values = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is of a type, down to its entries."""
-    kind, parts = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return True
-    if kind is UnionType:
-        return any(_fits(value, part) for part in parts)
-    if kind is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    if kind is dict:
-        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
-    if is_typeddict(hint):
-        keys = hint.__annotations__
-        return isinstance(value, dict) and all(key in value and _fits(value[key], part) for key, part in keys.items())
-    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
 
 
 def report_file(path: str | PathLike[str]) -> Path:

@@ -242,7 +242,7 @@ def _zero_shot_scores(groups: Sequence[Group], datasets: Sequence[str]) -> dict[
     found: dict[tuple[float, ...], list[str]] = {}
     for group in groups:
         for report in group.reports:
-            if set(report.zero_shot) >= set(datasets):
+            if datasets and set(report.zero_shot) >= set(datasets):
                 scores = tuple(report.zero_shot[name] for name in datasets)
                 found.setdefault(scores, []).append(group.label)
     only = len(found) == 1

@@ -11,14 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
+from typing import IO
 
 from filelock import FileLock
 from tqdm import tqdm
 
 from ..cache import cache_folder
 from ..errors import FcitError
-from ..files import write_bytes
+from ..files import opened, write_bytes
 from .layout import HUB_DATASET, INSTRUCTIONS, LAYOUT, PARTITION_FOLDERS, PARTITIONS
 
 PARTS = {INSTRUCTIONS: "instruction*", PARTITIONS: "partition*"}
@@ -144,11 +144,7 @@ def _files(snapshot: Path) -> Iterator[tuple[str, Opener]]:
         if path.suffix == ".zip":
             yield from _members(path, name)
         elif path.is_file():
-            yield name, partial(_open, path)
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+            yield name, partial(opened, path)
 
 
 def _members(path: Path, name: str) -> Iterator[tuple[str, Opener]]:

@@ -7,10 +7,13 @@ from typing import Any
 
 from PIL import Image
 
+from ..files import opened
 from .layout import IMAGES
 from .records import Defect, Fault
 
 _SLICE = 1024
+#: Of others Pillow does more than decode: for an EPS it starts Ghostscript.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def images_of(records: Sequence[Any]) -> list[tuple[int, str]]:
@@ -71,11 +74,11 @@ def image_fault(folder: Path, image: str, read: bool) -> Fault | None:
         if not path.stat().st_size:
             return "empty image", f"its image {IMAGES}/{image} has no bytes"
         if read:
-            with Image.open(path) as opened:
-                opened.verify()  # checksums, in formats that have them
-            with Image.open(path) as opened:
-                opened.draft("L", (1, 1))  # JPEG decodes at an eighth of the size, and yet every byte is read
-                opened.load()
+            with opened(path) as file, Image.open(file, formats=_FORMATS) as picture:
+                picture.verify()  # checksums, in formats that have them
+            with opened(path) as file, Image.open(file, formats=_FORMATS) as picture:
+                picture.draft("L", (1, 1))  # JPEG decodes at an eighth of the size, and yet every byte is read
+                picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return "unreadable image", f"its image {IMAGES}/{image} cannot be read ({error})"
     return None

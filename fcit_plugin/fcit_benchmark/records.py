@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FcitError
+from ..errors import FcitError, printable
 from ..files import parse_json, read_bytes
 
 IMAGE = "<image>"
 """The image tag in an instruction. Train records carry it, test records do not."""
 
+#: Letters of a problem that are shown; it may quote what a record holds.
+_SHOWN = 1000
 _MEND = "fix the record or take it out"
 
 
@@ -35,7 +37,8 @@ class Defect:
 
     def __str__(self) -> str:
         where = self.file if self.record is None else f"{self.file}, record {self.record}"
-        return f"{where}: {self.problem}; {self.remedy}."
+        problem = " ".join(printable(self.problem[:_SHOWN]).split())
+        return f"{where}: {problem}; {self.remedy}."
 
 
 class BrokenFile(FcitError):

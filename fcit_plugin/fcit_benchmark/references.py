@@ -69,12 +69,15 @@ class Captions:
         self._captions: dict[str, list[str]] = {}
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise BrokenFile("captions", file, "it holds no COCO `annotations`")
+        images = content.get("images") or []
+        if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+            raise BrokenFile("captions", file, "its COCO `images` are no list of objects")
         for i, note in enumerate(content["annotations"]):
             self._add(i, note)
         self._ids_of_path: dict[str, set[str]] = {}
         self._ids_of_name: dict[str, set[str]] = {}
-        for image in content.get("images") or []:
-            if isinstance(image, dict) and image.get("file_name") and image.get("id") is not None:
+        for image in images:
+            if image.get("file_name") and image.get("id") is not None:
                 path = _path(image["file_name"])
                 self._ids_of_path.setdefault(str(path), set()).add(str(image["id"]))
                 self._ids_of_name.setdefault(path.name, set()).add(str(image["id"]))

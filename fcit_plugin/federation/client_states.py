@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flwr.app import RecordDict
 
-from ..files import check_tensors, write_bytes
+from ..files import inside, write_bytes
 from .messages import ClientConfig
 from .stored import records_bytes, stored_records
 
@@ -40,8 +40,8 @@ class ClientStates:
 
     def read(self, commit: Path) -> None:
         """Go on with the states in a commit. Their arrays stay in it until they are used, so memory has none of them."""
-        paths = (commit / FOLDER).glob("client-*.safetensors")
-        self._states = {int(path.stem.removeprefix("client-")): stored_records(path) for path in sorted(paths)}
+        names = [re.fullmatch(r"client-(\d{1,18})\.safetensors", path.name) for path in sorted((commit / FOLDER).glob("*"))]
+        self._states = {int(name[1]): stored_records(inside(commit, f"{FOLDER}/{name[0]}")) for name in names if name}
 
 
 class ClientFolder:
@@ -67,7 +67,6 @@ class ClientFolder:
         before = self._before()
         if before is None:
             return RecordDict()
-        check_tensors(self._path(before))
         return stored_records(self._path(before))
 
     def write(self, state: RecordDict) -> None:
@@ -81,8 +80,8 @@ class ClientFolder:
 
     def _rounds(self) -> list[tuple[int, int]]:
         """Stage and round of each state that is there."""
-        names = [re.fullmatch(r"stage-(\d+)_round-(\d+)\.safetensors", path.name) for path in self._folder.glob("*")]
+        names = [re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})\.safetensors", path.name) for path in self._folder.glob("*")]
         return [(int(name[1]), int(name[2])) for name in names if name]
 
     def _path(self, round: tuple[int, int]) -> Path:
-        return self._folder / "stage-{}_round-{}.safetensors".format(*round)
+        return inside(self._folder, "stage-{}_round-{}.safetensors".format(*round))

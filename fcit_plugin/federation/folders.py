@@ -2,15 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, NotRequired, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from ..errors import FcitError
 from ..files import check_tensors, inside, read_as, write_bytes, write_json
-from ..schema import LARGEST, Count, Word
+from ..schema import Count, Whole, Word
 from .messages import CONFIG, METRICS, metrics_of, work_of
 from .stored import records_bytes, stored_records
 from .validation import one_line
@@ -22,19 +21,25 @@ FAILURE = "fcit_failure.json"
 _AGAIN = "ask the site for its update again"
 
 #: What Flower's records take; a loss that is not a number is judged with the reply.
-_Value = bool | Annotated[int, Field(ge=-LARGEST, le=LARGEST)] | float | Word
+_Value = Whole | float
 
 
 class _Config(TypedDict):
+    run: Word
+    stage: Count
+    round: Count
     client: Count
+    task: Count
+    subspace: NotRequired[Count]
 
 
 class _Update(TypedDict):
     config: _Config
-    metrics: dict[Word, _Value | list[_Value]]
+    metrics: dict[Word, _Value | list[Whole] | list[float]]
 
 
 class _Failure(TypedDict):
+    config: _Config
     reason: Word
 
 
@@ -74,10 +79,10 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
     description = read_as(_Update, described, _AGAIN, most)
     config: dict[str, Any] = {**description["config"]}
     check_tensors(weights, most)
+    content = stored_records(weights)
     try:
-        content = stored_records(weights)
         content[METRICS] = MetricRecord(cast("Any", description["metrics"]))
-        content[CONFIG] = work_of(ConfigRecord(config))
+        content[CONFIG] = work_of(config)
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
         return config, Message(content, reply_to=request)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # Flower's records refuse what is of no good type

@@ -7,7 +7,7 @@ configuration, :func:`arrays_of` and the other functions give single records.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -277,7 +277,7 @@ def returned(request: Message, name: str) -> list[str]:
     return [*own, *(arrays_of(request, SHARED) if name != ARRAYS and SHARED in request.content else ())]
 
 
-def work_of(config: ConfigRecord) -> ConfigRecord:
+def work_of(config: Mapping[str, Any]) -> ConfigRecord:
     """The part of a client's configuration that its reply repeats."""
     return ConfigRecord({key: config[key] for key in WORK_KEYS})
 

@@ -3,14 +3,19 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from flwr.app import Context, Message, MessageType, RecordDict
+from typing_extensions import TypedDict
 
-from ..files import read_object, write_bytes, write_json
+from ..errors import FcitError
+from ..files import inside, read_as, write_bytes, write_json
+from ..schema import Count, Sum
+from ..state.forms import LogLine
 from ..state.sealed import problems, seal
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
@@ -21,6 +26,17 @@ from .stored import records_bytes, stored_records
 KEPT = "kept.json"
 
 logger = logging.getLogger(__name__)
+
+
+class _Entries(TypedDict):
+    steps: Count
+    log: list[LogLine]
+
+
+class _Kept(TypedDict):
+    request: Sum
+    journal: _Entries
+
 
 ClientApp = Callable[[Message, Context], Message]
 
@@ -197,12 +213,13 @@ class ReplyCache:
             logger.warning(f"A kept reply is not used, its client trains again: {problem}.")
             return None
         try:
-            kept = read_object(folder / KEPT, ("request", "journal"))
+            kept = read_as(_Kept, inside(folder, KEPT))
             if kept["request"] != place.request:
                 return None
-            state = stored_records(folder / FILE) if (folder / FILE).is_file() else RecordDict()
-            return Kept(read_update(folder)[1].content, state, kept["journal"])
-        except ValueError as error:  # of another version of the plugin, say
+            private = inside(folder, FILE)
+            state = stored_records(private) if os.path.lexists(private) else RecordDict()
+            return Kept(read_update(folder)[1].content, state, cast("dict[str, Any]", kept["journal"]))
+        except FcitError as error:  # of another version of the plugin, say
             logger.warning(f"A kept reply is not used, its client trains again: {error}")
             return None
 

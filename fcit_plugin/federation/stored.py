@@ -14,7 +14,7 @@ from flwr.app import Array, RecordDict
 from safetensors.numpy import save
 
 from ..errors import FcitError
-from ..files import open_tensors
+from ..files import SOUND_COPY, open_tensors
 from .messages import record_of
 
 _NUMPY = Array(np.zeros(0, np.float32)).stype
@@ -79,7 +79,7 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
         for name in file.keys():  # noqa: SIM118  # the file is no dictionary
             entry = file.get_slice(name)
             if entry.get_dtype() not in _DTYPES:
-                raise FcitError(f"{name} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}")
+                raise FcitError(f"{path}: {name[:200]} is of dtype {entry.get_dtype()}, not {' or '.join(_DTYPES)}.")
             found[name] = StoredArray(path, name, tuple(entry.get_shape()), _DTYPES[entry.get_dtype()])
         return found
 
@@ -92,7 +92,9 @@ def stored_records(path: Path) -> RecordDict:
     """
     records: dict[str, dict[str, Array]] = {}
     for name, array in sorted(stored_arrays(path).items()):
-        record, key = name.split("/", 1)
+        record, _, key = name.partition("/")
+        if not key:
+            raise FcitError(f"{path} has an array {name[:200]!r}, which is of no record; {SOUND_COPY}.")
         records.setdefault(record, {})[key] = array
     return RecordDict({name: record_of(arrays) for name, arrays in records.items()})
 

@@ -3,12 +3,23 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..files import read_object
+from typing_extensions import TypedDict
+
+from ..files import read_as
+from ..schema import Count
 
 #: Keys that LLaMA-Factory accepts only where DeepSpeed's processes or a GPU are.
 NEED_DEVICES = ("deepspeed", "fp16", "pure_bf16", "quantization_bit")
+
+
+class _Zero(TypedDict, total=False):
+    stage: Count
+
+
+class _DeepSpeed(TypedDict, total=False):
+    zero_optimization: _Zero
 
 
 def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -26,7 +37,8 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
     aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
     recipe["use_cpu"] = True
     if isinstance(aside.get("deepspeed"), str):
-        aside["deepspeed"] = read_object(Path(aside["deepspeed"]), remedy="name a DeepSpeed configuration in `deepspeed`")
+        found = read_as(_DeepSpeed, Path(aside["deepspeed"]), "name a DeepSpeed configuration in `deepspeed`")
+        aside["deepspeed"] = cast("dict[str, Any]", found)
     return aside
 
 

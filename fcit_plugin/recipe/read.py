@@ -1,5 +1,6 @@
 """Reading a recipe: the file, or the flags in its place, split into LLaMA-Factory's part and ours."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage, current_keys
 from ..arguments.reasons import all_reasons
 from ..errors import FcitError, closest, one_line
+from ..files import read_text
 from .stage import stages_of_datasets
 
 
@@ -35,11 +37,27 @@ def read_recipe(read, argv: Sequence[str]) -> Any:
         what = f"recipe {name}" if mark and mark.name == str(Path(name).absolute()) else f"command line after {name}"
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise FcitError(f"The {what} is not valid YAML: {error.problem}; fix it{where}.") from error
+    except FcitError:
+        raise
+    except RecursionError as error:
+        raise FcitError(f"The recipe {name} is nested too deeply; it has to be keys and values.") from error
     except OSError as error:
         raise FcitError(f"The recipe {name} cannot be read: {error.strerror or error}; check its name.") from error
-    except (TypeError, ValueError, OmegaConfBaseException) as error:
+    except (TypeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = one_line(error)
         raise FcitError(f"The recipe {name} cannot be read: {reason}; it has to be keys and values in UTF-8.") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, with OmegaConf's references resolved as LLaMA-Factory does.
+
+    Raises:
+        FcitError: It cannot be read.
+        yaml.MarkedYAMLError: It is not YAML; see :func:`read_recipe` for this one and others.
+    """
+    text = io.StringIO(read_text(path, "check its name"))
+    text.name = str(path.absolute())  # for the sentence on what is no YAML
+    return OmegaConf.to_container(OmegaConf.load(text))
 
 
 #: Flags after a recipe on the command line, and the keys that they stand for.
@@ -75,7 +93,7 @@ def split_keys(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[
     args = {_FLAGS.get(key, key): True if key in _FLAGS and value is None else value for key, value in args.items()}
     args = current_keys(args)
     stage = args.get("stage")
-    if stage not in FCIT_STAGES:
+    if not isinstance(stage, str) or stage not in FCIT_STAGES:
         if isinstance(stage, str) and stage.startswith("fcit"):
             raise FcitError(f"Unknown `stage: {stage}`; the nearest valid one is `{closest(stage, FCIT_STAGES)}`.")
         stage = None

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _task_folder(records: Records, released: Path, known: dict[str, list[int]]) 
     expected = released / f"Task{records.task + 1}"
     for folder in (expected, *sorted(released.glob("Task*"))):
         path = folder / "client_0.json"
-        first = _read(path)[:1] if path.is_file() else []
+        first = _read(path)[:1] if os.path.lexists(path) else []
         if first and _content(first[0], 0, path) in known:
             if folder != expected:
                 logger.info("The task %s has its released partition in %s.", records.name, folder)
@@ -98,7 +99,7 @@ def _client_files(folder: Path, num_clients: int) -> list[Path]:
     paths = [folder / f"client_{client}.json" for client in range(num_clients)]
     there = len(list(folder.glob("client_*.json")))
     for path in paths:
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise FcitError(
                 f"fcit_partition: released finds no file {path} ({there} client files are there, fcit_num_clients is"
                 f" {num_clients}); fetch the partition again, or set fcit_num_clients to what it was made for."

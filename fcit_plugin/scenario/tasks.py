@@ -1,6 +1,6 @@
 """Tasks and their order in time (docs/guide/settings.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,10 @@ class Task:
 
     name: str
     datasets: tuple[str, ...]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " ".join(", ".join(map(str, names)).split())  # a name from a recipe may have lines
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Scenario:
             first = next(i for i, other in enumerate(self.tasks) if set(other.datasets) == set(task.datasets))
             if first != index:
                 raise FcitError(
-                    f"fcit_stages: stages {first} and {index} are the same task ({', '.join(task.datasets)}); give it"
+                    f"fcit_stages: stages {first} and {index} are the same task ({_listed(task.datasets)}); give it"
                     " once, and let it come back with fcit_schedule."
                 )
 
@@ -66,7 +70,7 @@ class Scenario:
 
         for index in set(range(len(self.tasks))).difference(*self.schedule):
             raise FcitError(
-                f"fcit_schedule: no stage uses task {index} ({', '.join(self.tasks[index].datasets)});"
+                f"fcit_schedule: no stage uses task {index} ({_listed(self.tasks[index].datasets)});"
                 " give it a place in a stage, or take it out of fcit_stages."
             )
         if not self.schedule:

@@ -1,12 +1,12 @@
 """Weights that stay the same for every instruction: what a merged model or one adapter for all can hold."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..errors import FcitError
+from ..files import parse_json
 
 
 def fixed_weights(
@@ -55,7 +55,7 @@ def fixed_weights(
 
 def _parsed(given: str | list):
     try:
-        value = given if isinstance(given, list) else json.loads(given)
+        value = given if isinstance(given, list) else parse_json(given)
     except ValueError:
         return None
     return None if isinstance(value, bool) else value

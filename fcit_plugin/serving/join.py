@@ -64,6 +64,8 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     """
     check_empty(out)
     folders = [StateFolder(first), StateFolder(second)]
+    for held in folders:
+        held.check()
     manifest, other_manifest = (folder.manifest for folder in folders)
     if (PUBLISHED in manifest) != (PUBLISHED in other_manifest):
         without = first if PUBLISHED in manifest else second

@@ -35,7 +35,7 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
             continue
         if value and value != _UNUSED.get(key):
             raise FcitError(
-                f"{path} uses PEFT's `{key}`, which a subspace of an fcit run never has; the folder was changed by something "
-                "else, take one that an fcit run has left."
+                f"{path} uses PEFT's `{key[:100]}`, which a subspace of an fcit run never has; the folder was changed by "
+                "something else, take one that an fcit run has left."
             )
     return values

@@ -3,6 +3,7 @@
 No torch and no NumPy until something is asked for that takes them, so that a look is quick.
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,25 @@ _LEFT_BY_A_RUN = "name a folder that an fcit run has left"
 _MANIFEST = [key for key in Manifest.__annotations__ if key in Manifest.__required_keys__]
 #: What clients and evaluation went by before the manifest said it.
 _TURNS_BEFORE = "first"
+
+
+class _Manifest(dict[str, Any]):
+    """What a manifest says; what it does not say is named when it is asked for.
+
+    Args:
+        values: By key.
+        path: The file.
+    """
+
+    def __init__(self, values: dict[str, Any], path: Path) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise FcitError(f"{self._path} lacks {key}; {_LEFT_BY_A_RUN}.")
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return _Manifest, (dict(self), self._path)
 
 
 class StateFolder:
@@ -63,8 +83,14 @@ class StateFolder:
         for k, entry in enumerate(values["subspaces"]):
             if (entry["id"], entry["folder"]) != (k, subspace_folder(k)):
                 raise FcitError(f"{path} has subspace {k} as `{entry['id']}` in `{entry['folder']}`; {SOUND_COPY}.")
+        listed = {key: values.get(key) for key in ("stages", "rounds")} | {
+            "scenario": values.get("scenario", {}).get("schedule")
+        }
+        if len({len(part) for part in listed.values() if part is not None}) > 1:
+            counts = ", ".join(f"`{key}` {len(part)}" for key, part in listed.items() if part is not None)
+            raise FcitError(f"{path} is not of one number of stages ({counts}); {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
-        return values
+        return _Manifest(values, path)
 
     @cached_property
     def scenario(self) -> "Scenario":
@@ -75,11 +101,11 @@ class StateFolder:
         """
         from ..scenario.tasks import Scenario  # with NumPy
 
-        require(self.manifest, ("scenario", "rounds"), self.path / MANIFEST, _LEFT_BY_A_RUN)
+        given, _ = self.manifest["scenario"], self.manifest["rounds"]
         try:
-            return Scenario.from_dict(self.manifest["scenario"])
+            return Scenario.from_dict(given)
         except FcitError as error:
-            raise FcitError(f"{self.path / MANIFEST} holds no stages of a run: {error}") from error
+            raise FcitError(f"{self.path / MANIFEST} holds no stages of a run in `scenario`: {error}") from error
 
     def finished_scenario(self) -> "Scenario":
         """The stages of the folder's run, behind which others can come.
@@ -90,7 +116,7 @@ class StateFolder:
         stage, round, count = self.manifest["stage"], self.manifest["round"], self.scenario.num_stages
         if (stage, round) != (count, 0):
             raise FcitError(
-                f"{self.path} holds a run in its stage {stage}, round {round}, of {count} stages; let it finish, "
+                f"{self.path / MANIFEST}: the run is in its stage {stage}, round {round}, of {count} stages; let it finish, "
                 "and name its output folder."
             )
         return self.scenario
@@ -121,13 +147,13 @@ class StateFolder:
         """
         self.check_whole()
         path = inside(self.path, PROGRESS)
-        if "joined" in self.manifest and not path.is_file():
+        if "joined" in self.manifest and not os.path.lexists(path):
             return Progress()
         values = read_as(ProgressForm, path)
         try:
-            return Progress.from_dict({key: values[key] for key in ProgressForm.__annotations__ if key in values})  # type: ignore[literal-required]
+            return Progress.from_dict({key: value for key, value in values.items() if key in ProgressForm.__annotations__})
         except FcitError as error:
-            raise FcitError(f"{path} does not hold a run's progress: {error}") from error
+            raise FcitError(f"{path} does not hold a run's progress in `matrix`: {error}") from error
 
     def check_trained(self) -> None:
         """Check that there is a subspace.
@@ -159,8 +185,15 @@ class StateFolder:
         from .server_state import check_files
 
         check_files(self.path, self.manifest)
-        if self.manifest["subspaces"]:
-            read_adapter_config(self.adapter_config_file)
+        for k in range(len(self.manifest["subspaces"])):
+            path = inside(self.path, f"{subspace_folder(k)}/{ADAPTER_CONFIG}")
+            values = read_adapter_config(path)
+            if values != self.adapter_config:
+                keys = sorted(key for key in {*values, *self.adapter_config} if values.get(key) != self.adapter_config.get(key))
+                raise FcitError(
+                    f"{path} differs from {self.adapter_config_file} in {', '.join(keys)[:300]}, and a run's subspaces have "
+                    f"all the same; {SOUND_COPY}."
+                )
 
     def load(self) -> "ServerState":
         """The server's state.

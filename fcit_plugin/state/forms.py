@@ -1,11 +1,12 @@
 """The forms of the JSON files in a state folder."""
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..schema import Count, Number, Sum, Word
+from ..evaluation.rows import Absence, Asked, Assignment, ProductError, Share
+from ..schema import Count, Number, Sum, Whole, Word
 
 #: A list of names.
 Words = Annotated[list[Word], Field(max_length=100_000)]
@@ -65,7 +66,7 @@ class Manifest(_Every, total=False):
     scenario: Stages
     activation: Word | None
     temperature: Number | None
-    seed: int
+    seed: Whole
     method: Word
     similarity_threshold: Number | None
     identity_source: Literal["text", "image", "both"]
@@ -99,6 +100,44 @@ class NoiseForm(TypedDict):
     source: Literal["seed", "number", "file"]
 
 
+class Clock(TypedDict):
+    """Seconds so far, and of them those of evaluation."""
+
+    total: Number
+    evaluate: Number
+
+
+class Keys(TypedDict, total=False):
+    """What decides a run's numbers: any keys, some of which are reckoned with."""
+
+    num_processes: Count
+    per_device_train_batch_size: Count
+    gradient_accumulation_steps: Count
+
+
+class RecipeOfRun(TypedDict):
+    """What decided the numbers of a run, and from which stage on."""
+
+    stage: Count
+    arguments: Keys
+    data: dict[Word, Word | None]
+
+
+class Recipe(TypedDict):
+    """``recipe.json`` of a commit."""
+
+    keys: Keys
+    data: dict[Word, Word | None]
+
+
+class LogLine(TypedDict):
+    """A line of the trainer's log."""
+
+    current_steps: Count
+    stage: Count
+    loss: float | None
+
+
 class ProgressForm(TypedDict):
     """``progress.json``."""
 
@@ -107,17 +146,18 @@ class ProgressForm(TypedDict):
     matrix: Matrix
     restricted: list[dict[Word, Number | None]]
     other: list[dict[Word, dict[Word, Number]]]
-    assignments: list[dict[Word, Any]]
-    asked: list[dict[Word, Any]]
-    dropped: list[dict[Word, Any]]
-    idle: list[dict[Word, Any]]
-    product_errors: list[dict[Word, Any]]
+    assignments: list[Assignment]
+    asked: list[Asked]
+    dropped: list[Absence]
+    idle: list[Absence]
+    product_errors: list[ProductError]
     traffic: Bytes
-    seconds: dict[Word, Number]
-    partition: list[dict[Word, Any]]
+    seconds: Clock
+    partition: list[Share]
     labels: dict[Word, list[str] | None]
-    recipes: list[dict[Word, Any]]
+    recipes: list[RecipeOfRun]
     noise: NotRequired[NoiseForm | None]
+    left_out: NotRequired[dict[Word, Count]]
 
 
 class Sums(TypedDict):

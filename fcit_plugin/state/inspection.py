@@ -1,5 +1,6 @@
 """What an output folder holds, read without torch: how far the run is, who trained what, and which files are right."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from ..errors import FcitError
 from ..evaluation.tables import align
 from .checkpoints import Checkpoints, number_of
 from .folder import PUBLISHED, StateFolder
-from .names import MANIFEST
+from .names import MANIFEST, belongs_to_state
 from .progress import Progress
 from .sealed import CHECKSUMS, differing, problems, sums_of
 
@@ -42,7 +43,7 @@ def inspect(output_dir: Path) -> Inspection:
     """
     checkpoints, found = Checkpoints(output_dir), Inspection()
     commits = {folder: problems(folder) for folder in checkpoints.commits()}
-    has_results = (output_dir / MANIFEST).is_file()
+    has_results = os.path.lexists(output_dir / MANIFEST)
     if not commits and not has_results:
         raise FcitError(f"{output_dir} holds no run: neither a commit in {checkpoints.folder} nor {MANIFEST}.")
     good = max((folder for folder, wrong in commits.items() if not wrong), key=number_of, default=None)
@@ -70,7 +71,8 @@ def inspect(output_dir: Path) -> Inspection:
         found.judge(f"{folder.parent.name}/{folder.name}", problems(folder), "sums right")
     found.lines.append("")
     if has_results and good is not None and _is_last(good, manifest):
-        same = {name: value for name, value in sums_of(good).items() if (output_dir / name).is_file()}
+        there = {name for name in sums_of(good) if belongs_to_state(name) or os.path.lexists(output_dir / name)}
+        same = {name: value for name, value in sums_of(good).items() if name in there}
         found.lines.append("finished; the results:")
         found.judge(output_dir.name, differing(output_dir, same), f"as in {good.name} ({len(same)} files)")
     elif has_results and (output_dir / CHECKSUMS).is_file():

@@ -12,6 +12,11 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 FORMAT_VERSION = 6
 
 
+def belongs_to_state(name: str) -> bool:
+    """Whether a file of a commit is also a part of what the run leaves at its end."""
+    return name in (MANIFEST, TOKENS, SHARED, BASE_CHANGE, RULES, METHOD_STATE) or name.startswith("subspaces/")
+
+
 def subspace_folder(k: int) -> str:
     """Where a state folder has its subspace k, as a PEFT folder."""
     return f"subspaces/{k}"

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
-from ..evaluation.report import Absence, Assignment, Engine, ProductError, Report, Share
+from ..evaluation.report import Report
+from ..evaluation.rows import Absence, Assignment, Engine, Privacy, ProductError, Share
 from .progress import Progress
 
 
@@ -78,7 +79,7 @@ def make_report(
             ProductError(stage=row["stage"], round=row["round"], subspace=row["subspace"], error=_finite(row["error"]))
             for row in progress.product_errors
         ],
-        privacy=None if privacy is None else dict(privacy),
+        privacy=None if privacy is None else cast(Privacy, dict(privacy)),
         partition=[Share(task=row["task"], dataset=row["dataset"], records=list(row["records"])) for row in progress.partition],
         seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
         left_out=dict(progress.left_out) or None,

@@ -15,16 +15,13 @@ from ..files import (
     DISCARDED,
     LARGEST_JSON,
     PARTIAL,
-    SOUND_COPY,
     hidden,
     inside,
     opened,
-    parse_json,
     read_as,
     read_bytes,
     whole_folder,
 )
-from ..schema import checked
 from .forms import Sums
 
 CHECKSUMS = "checksums.json"
@@ -76,13 +73,12 @@ def problems(folder: Path) -> list[str]:
     Returns:
         Entries that begin with the file's path; empty if every sum is right.
     """
-    path = folder / CHECKSUMS
     try:
-        raw = read_bytes(inside(folder, CHECKSUMS), most=LARGEST_JSON)
-        sums = checked(Sums, parse_json(raw), str(path), SOUND_COPY)["files"]
-        whole = raw == _render(sums)
-    except ValueError:
-        return [f"{path} is missing or corrupt"]
+        path = inside(folder, CHECKSUMS)
+        sums = sums_of(folder)
+        whole = read_bytes(path, most=LARGEST_JSON) == _render(sums)
+    except FcitError as error:
+        return [str(error).partition(";")[0]]
     return differing(folder, sums) if whole else [f"{path} is corrupt: it differs from its own sum"]
 
 

@@ -172,9 +172,12 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
     rules = load_tensors(inside(folder, RULES), "np") if manifest["server_rules"] else {}
     rounds = Counter({k: entry["rounds"] for k, entry in enumerate(manifest["subspaces"])})
+    for path, subspace in zip(files[1:], subspaces[1:], strict=True):
+        check_keys(subspaces[0], subspace, f"subspace in {path} (beside {files[0]})")
+        check_shapes(subspaces[0], subspace, f"subspace in {path} (beside {files[0]})")
     for path, projector in zip(own, projectors, strict=True):
-        check_keys(shared, projector, f"projector in {path}")
-        check_shapes(shared, projector, f"projector in {path}")
+        check_keys(shared, projector, f"projector in {path} (beside {folder / SHARED})")
+        check_shapes(shared, projector, f"projector in {path} (beside {folder / SHARED})")
     where = (manifest["stage"], manifest["round"])
     return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors)
 

@@ -72,8 +72,8 @@ def test_reports_without_evaluation_have_no_pictures(call, outputs, tmp_path):
         (None, "does not exist; name the output_dir of a finished fcit run"),
         ("", "is not valid JSON (Expecting value"),
         ('{"method": "disco"', "is not valid JSON (Expecting"),
-        ("[1, 2]", "it is not JSON object"),
-        ('{"method": "disco"}', "nothing that fits, stands under setting, seed, stages"),
+        ("[1, 2]", "is not of its form: Input should be a valid dictionary"),
+        ('{"method": "disco"}', "is not of its form, at `setting`: Field required"),
         ("\udcff", "is not valid JSON ('utf-8' codec"),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_report_whose_numbers_do_not_fit_together_is_refused(call, outputs, da
     path = outputs[0] / "fcit_report.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     code, _ = call(*outputs)
-    assert code.startswith(f"fcit-cli: {path} is not a report of an fcit run, or a damaged one: ")
+    assert code.startswith(f"fcit-cli: {path} is not of its form, at `{next(iter(damage))}")
 
 
 def test_the_report_of_a_run_can_be_read(call, text_run):

@@ -117,9 +117,9 @@ def test_patterns_choose_cells_by_a_part_of_their_name(grid):
         ({"rows": ["a"]}, "`rows` must be keys and values"),
         ({"base": "none.yaml"}, "none.yaml cannot be read"),
         ({"base": "grid.yaml"}, "is not a recipe with `stage: fcit`"),
-        ({"betas": ["x"]}, "`betas` is a list of numbers, not"),
-        ({"seeds": 3}, "`seeds` must be a list, not 3"),
-        ({"seeds": [True]}, "`seeds` is a list of whole numbers"),
+        ({"betas": ["x"]}, "at `betas.0`: Input should be a valid number"),
+        ({"seeds": 3}, "at `seeds`: Input should be a valid list"),
+        ({"seeds": [True]}, "at `seeds.0`: Input should be a valid integer"),
         ({"jobs": 0}, "`jobs` is a number of processes"),
         ({"plots": ["curve"]}, "'curve' is none of the `plots`; did you mean `curves`"),
         ({"tables": {"t": {"rows": ["c"]}}}, "table 't': 'c' is none of the `rows`"),
@@ -131,7 +131,7 @@ def test_patterns_choose_cells_by_a_part_of_their_name(grid):
         ({"settings": {"task_hom": {"output_dir": "x"}}}, "setting 'task_hom' has `output_dir`"),
         ({"seeds": [1, 2, 1]}, "1 stands in `seeds` twice"),
         ({"rows": {"a": {"seeds": [7]}}}, r"row 'a' asks for seed 7, but the tables that show it have \[1\]"),
-        ({"published": {"source": "x"}}, "`published` needs `source`, `beta`, and `scores`"),
+        ({"published": {"source": "x"}}, "at `published.beta`: Field required"),
     ],
 )
 def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_path, changes, message):

@@ -162,10 +162,10 @@ def with_keys(line, **keys):
     ("change", "message"),
     [
         (lambda one, two: [one, two[:-9]], r"r\.jsonl, line 2 is not valid JSON \(.*\); restore the file"),
-        (lambda one, two: [one, "[]"], r"line 2 is not a finished run \(it needs the keys run, recipe, report and no others\)"),
-        (lambda one, two: [with_keys(one, more=1)], r"line 1 is not a finished run \(it needs the keys"),
-        (lambda one, two: [with_keys(one, recipe=[])], r"line 1 is not a finished run \(`run` must be a name, and `recipe`"),
-        (lambda one, two: [with_keys(one, report={})], r"line 1 is not a finished run \(nothing, or .* under method"),
+        (lambda one, two: [one, "[]"], r"line 2 is not of its form: Input should be a valid dict"),
+        (lambda one, two: [with_keys(one, more=1)], r"line 1 has other keys than a run's, more;"),
+        (lambda one, two: [with_keys(one, recipe=[])], r"line 1 is not of its form, at `recipe`"),
+        (lambda one, two: [with_keys(one, report={})], r"line 1, `report`, is not of its form, at `method`: Field required"),
         (lambda one, two: [one, two, one], r"line 3: \S*argmax/seed1 stands in r\.jsonl, line 1 already; keep one"),
         (lambda one, two: [one, with_keys(two, recipe={})], r"line 2: \S*disco/seed1 is a run of another grid, made in None; "),
         (

@@ -45,7 +45,10 @@ def test_caption_is_what_the_recipe_says_and_the_parts_of_coco_stand_beside_it()
     [
         ({"fcit_metric": "exactmatch"}, "dataset `a`: The metric 'exactmatch' is unknown; did you mean 'exact_match'"),
         ({"fcit_also": ["sub_string"]}, "dataset `a`: The metric 'sub_string' is unknown; did you mean 'substring'"),
-        ({"fcit_also": "substring"}, "`fcit_also` of the dataset a must be a list"),
+        (
+            {"fcit_also": "substring"},
+            "dataset a_test in dataset_info.json is not of its form, at `fcit_also`",
+        ),
     ],
 )
 def test_unknown_metrics_are_refused(test, message):

@@ -36,24 +36,24 @@ def test_a_report_needs_no_more_than_a_comparison_does():
     report = Report.from_dict({key: values[key] for key in needed.split()})
     assert (report.arguments, report.assignments, report.reference) == ({}, [], None)
     for key in needed.replace(" seed", "").split():  # a published report has none
-        with pytest.raises(FcitError, match=f"stands under {key}$"):
+        with pytest.raises(FcitError, match=f"at `{key}`: Field required"):
             Report.from_dict({name: value for name, value in values.items() if name != key})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": "3"}, "stands under seed$"),
-        ({"seed": True}, "stands under seed$"),
-        ({"last": "75"}, "stands under last$"),
-        ({"accuracy": [[90, "x"]], "stages": None}, "stands under stages, accuracy$"),
+        ({"seed": "3"}, "at `seed`: Input should be a valid integer"),
+        ({"seed": True}, "at `seed`: Input should be a valid integer"),
+        ({"last": "75"}, "at `last`: Input should be a valid number"),
+        ({"accuracy": [[90, "x"]], "stages": None}, "at `stages`: Input should be a valid list"),
         ({"accuracy": [[90.0]]}, "After stage 0 there are 1 scores, but 2 datasets"),
-        ({"accuracy": [[90.0, float("nan")]]}, "The score of fcit_b after stage 0 is nan"),
+        ({"accuracy": [[90.0, float("nan")]]}, "at `accuracy.0.1`: Input should be"),
         ({"accuracy_restricted": [[None] * 3]}, "After stage 0 there are 3 scores, but 2 datasets"),
-        ({"seconds": {"total": 1.0}}, "stands under seconds$"),
-        ({"assignments": [{"stage": 0}]}, "stands under assignments$"),
-        ({"partition": [{"task": "a", "dataset": "b", "records": [0.5]}]}, "stands under partition$"),
-        ({"mood": "good"}, "knows: mood$"),
+        ({"seconds": {"total": 1.0}}, "at `seconds.train`: Field required"),
+        ({"assignments": [{"stage": 0}]}, "at `assignments.0.round`"),
+        ({"partition": [{"task": "a", "dataset": "b", "records": [0.5]}]}, "at `partition.0.records.0`"),
+        ({"mood": "good"}, "knows: mood;"),
     ],
 )
 def test_what_is_no_report_is_told_by_its_key(changes, message):

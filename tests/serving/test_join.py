@@ -157,8 +157,8 @@ def test_the_threshold_is_the_first_runs_unless_given(folders, tmp_path, thresho
 
 
 def change(folder, name, **values):
-    path = folder / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    for path in folder.glob(name):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def change(folder, name, **values):
         ("fcit_manifest.json", {"method": "fedavg"}, ["method", "'fedavg'"]),
         ("fcit_manifest.json", {"shared": None}, ["projector"]),
         ("fcit_manifest.json", {"stage": 1}, ["in its stage 1, round 0, of 3 stages", "let it finish"]),
-        ("subspaces/0/adapter_config.json", {"r": 8}, ["r is 2", "8 in the second"]),
-        ("subspaces/0/adapter_config.json", {"lora_alpha": 8}, ["lora_alpha is 4"]),
-        ("subspaces/0/adapter_config.json", {"target_modules": ["up_proj"]}, ["target_modules", "down_proj"]),
+        ("subspaces/*/adapter_config.json", {"r": 8}, ["r is 2", "8 in the second"]),
+        ("subspaces/*/adapter_config.json", {"lora_alpha": 8}, ["lora_alpha is 4"]),
+        ("subspaces/*/adapter_config.json", {"target_modules": ["up_proj"]}, ["target_modules", "down_proj"]),
         ("fcit_manifest.json", {"subspaces": []}, ["identity_tokens.safetensors", "do not belong together"]),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_folder_without_subspaces_or_without_stages_says_so(tmp_path):
     for read in (held.check_trained, lambda: held.adapter_config):
         with pytest.raises(ValueError, match=f"{tmp_path} holds no subspace yet; run at least one round first"):
             read()
-    with pytest.raises(ValueError, match=r"fcit_manifest\.json lacks scenario, rounds; name a folder that an fcit run"):
+    with pytest.raises(ValueError, match=r"fcit_manifest\.json lacks scenario; name a folder that an fcit run"):
         held.finished_scenario()
 
 

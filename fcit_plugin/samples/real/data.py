@@ -13,6 +13,7 @@ Each becomes ``instructions/<name>/train.json`` and ``test.json`` with images un
 ``dataset_info.json`` lists them for LLaMA-Factory. No test image occurs in training.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import zip_longest
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FcitError
-from ...files import read_json
+from ...files import read_bytes, read_json
 from ..write import Example, Split, write_all
 from .emoji import CHECKSUMS, GROUPS, read_emoji
 from .fashion import read_fashion
@@ -130,7 +131,7 @@ def easyvqa(train: int, test: int, stream: "numpy.random.Generator") -> Split:
         examples = []
         for i in stream.permutation(len(rows)):
             question, answer, number = rows[i]
-            image = Image.open(folder / split / "images" / f"{number}.png").convert("RGB")
+            image = Image.open(io.BytesIO(read_bytes(folder / split / "images" / f"{number}.png"))).convert("RGB")
             examples.append(Example(str(number), image, question[0].upper() + question[1:], answer))
         halves.append(examples)
     return halves[0], halves[1]

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...files import read_bytes
+
 if TYPE_CHECKING:
     import numpy
 
@@ -66,4 +68,4 @@ def _read(folder: Path) -> tuple[Labeled, Labeled]:
 def _unzip(path: Path) -> bytes:
     if not path.is_file():
         raise OSError(f"{path} is missing. {ELSEWHERE}")
-    return gzip.decompress(path.read_bytes())
+    return gzip.decompress(read_bytes(path))

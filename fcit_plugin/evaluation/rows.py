@@ -1,0 +1,82 @@
+"""What a run notes down line by line while it goes on, as its report and its progress hold it."""
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from ..schema import Count, Number, Word
+
+
+class Assignment(TypedDict):
+    """Which subspace a client trained in a round; the cosine is None with a method that needs none."""
+
+    stage: Count
+    round: Count
+    client: Count
+    subspace: Count
+    cosine: float | None
+    task: Word
+
+
+class Asked(TypedDict):
+    """A client that was asked for an identity token, once for a stage and task."""
+
+    stage: Count
+    client: Count
+    task: Word
+
+
+class Absence(TypedDict):
+    """A client that was left out of a round, or took part and learned nothing, and why."""
+
+    stage: Count
+    round: Count
+    client: Count
+    reason: Word
+
+
+class ProductError(TypedDict):
+    """Relative error of what became of a subspace's products in a round, None where it is not defined."""
+
+    stage: Count
+    round: Count
+    subspace: Count
+    error: float | None
+
+
+class Share(TypedDict):
+    """How many records of a dataset each client has, one number per client."""
+
+    task: Word
+    dataset: Word
+    records: list[Count]
+
+
+class Engine(TypedDict):
+    """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
+
+    name: Word
+    processes: Count
+    threads: Count
+
+
+class Seconds(TypedDict):
+    """Wall-clock time in all, and its parts."""
+
+    total: Number
+    train: Number
+    evaluate: Number
+
+
+class Spent(TypedDict):
+    """What noise comes to."""
+
+    epsilon: Number
+
+
+class Privacy(TypedDict):
+    """What noise was added and what it comes to, as ``federation.accounting`` has it with more beside."""
+
+    delta: Number
+    total: Spent
+    noise: NotRequired[Word]
