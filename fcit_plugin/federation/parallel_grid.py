@@ -118,11 +118,11 @@ def deal(costs: Sequence[int], count: int) -> list[list[int]]:
         For each process the numbers of its pieces, in the order in which it does them.
     """
     shares: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
+    taken = [0] * count
     for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):  # stable: the first of equals goes first
-        least = loads.index(min(loads))
+        least = taken.index(min(taken))
         shares[least].append(piece)
-        loads[least] += costs[piece]
+        taken[least] += costs[piece]
     return shares
 
 

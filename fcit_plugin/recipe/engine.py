@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FcitArguments
 from ..arguments.reasons import refuse
-from ..files import read_object
+from ..files import read_bytes, read_object
 from .read import split_keys
 
 #: LLaMA-Factory's own default.
@@ -29,7 +29,7 @@ def keys_on(command_line: Sequence[str]) -> dict[str, Any] | None:
     given: Any = list(command_line)
     try:
         if given and given[0].endswith((".yaml", ".yml")):
-            parts = OmegaConf.load(Path(given[0])), OmegaConf.from_cli(given[1:])
+            parts = OmegaConf.create(read_bytes(Path(given[0])).decode()), OmegaConf.from_cli(given[1:])
             given = OmegaConf.to_container(OmegaConf.merge(*parts))
         keys, stage, ours = split_keys(given)
     except (OSError, TypeError, ValueError, yaml.YAMLError, OmegaConfBaseException):

@@ -2,6 +2,7 @@
 
 import pytest
 from huggingface_hub import ModelCard
+from light import coarse_pictures
 from llamafactory.hparams import get_train_args
 from runs import run_recipe
 from standin import hub_stand_in
@@ -25,7 +26,8 @@ def test_a_finished_run_is_pushed_without_what_belongs_to_clients(text_recipe, s
     assert [(made["name"], made["visibility"]) for made in server.created] == [("mine", "private")]
     assert server.requests[0][0] == "/api/repos/create"
     assert any("/api/models/somebody/mine/commit/main" in path for path, _ in server.requests)
-    publish(folder, tmp_path / "published")
+    with coarse_pictures():  # as the run has drawn them
+        publish(folder, tmp_path / "published")
     given = {str(path.relative_to(tmp_path / "published")): path for path in (tmp_path / "published").rglob("*")}
     assert server.files == {name: path.read_bytes() for name, path in given.items() if path.is_file()}
     assert (folder / "updates").is_dir() and [path for path in folder.iterdir() if path.name.startswith(".")] == []

@@ -108,8 +108,9 @@ def planted(text: str) -> Report:
         "assignments": [{**row, "task": text} for row in values["assignments"]], "dropped": [absence], "idle": [absence],
         "privacy": spent, "partition": [{"task": text, "dataset": text, "records": [5]}], "left_out": {text: 3},
         "spread": {"last": 1.0, text: 1.0}, "clients": {text: {text: 1.0}},
+        "engine": {"name": text, "processes": 1, "threads": 1},
     }  # fmt: skip
-    return Report.from_dict(values)
+    return Report(**values)  # a file with control characters in it is not read at all
 
 
 def test_the_test_plants_in_every_field_that_can_hold_a_text():

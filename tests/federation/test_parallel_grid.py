@@ -78,7 +78,8 @@ class Notes:
         self.logs.append(logs["loss"])
 
     def entries(self):
-        return {"client": self.config.client, "steps": self.steps, "logs": self.logs}
+        line = {"current_steps": self.steps, "stage": self.config.stage, "loss": sum(self.logs), "client": self.config.client}
+        return {"steps": self.steps, "log": [line]}
 
 
 class Notebook:
@@ -92,7 +93,7 @@ class Notebook:
         return Notes(config)
 
     def replay(self, entries):
-        self.lines.append(entries)
+        self.lines += entries["log"]
 
 
 class Parallel(Federation):
@@ -176,12 +177,9 @@ def test_what_is_noted_of_a_training_goes_into_the_log_in_the_order_of_the_reque
     found = Parallel(3, tmp_path, crew={"delays": (0.03, 0.0, 0.01)}).run()
     trained = [config_of(request).client for request, _ in found.sent if request.metadata.message_type == "train"]
     assert [line["client"] for line in found.notebook.lines] == trained
-    own = {client for what, client in found.crew.did[0]}
-    assert all(
-        line["steps"] == 1 and line["logs"] == [line["client"]]
-        for line in found.notebook.lines
-        if line["client"] not in own and line["steps"]
-    )
+    told = [line for line in found.notebook.lines if line["current_steps"]]
+    assert told, "other processes have told of steps"
+    assert all((line["current_steps"], line["loss"]) == (1, line["client"]) for line in told)
 
 
 def test_the_queries_of_one_task_go_to_one_process_and_its_tokens_go_with_the_trainings(tmp_path):

@@ -14,6 +14,7 @@ from read_runs import LINES, mend_sums
 from reader import Reader
 from toy import Toy, bits, start
 
+from fcit_plugin.engine.processes import Processes
 from fcit_plugin.engine.stages import run_aggregate
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.client_states import ClientFolder
@@ -61,9 +62,16 @@ def _aggregate(folders: Sequence[Path]) -> tuple[ServerState, list[str]]:
     """What ``stage: fcit_aggregate`` makes of update folders, and what it says of those that it leaves out."""
     program, state, _, _ = _round()
     saved: list[ServerState] = []
-    args = SimpleNamespace(fcit_state_dir="state", fcit_update_dirs=[str(path) for path in folders])
+    args = SimpleNamespace(fcit_state_dir="state", fcit_update_dirs=[str(path) for path in folders], adds_noise=False)
     session: Any = SimpleNamespace(
-        args=args, program=program, load_state=lambda: state, save=lambda new, _: saved.append(new), output_dir="out"
+        args=args,
+        program=program,
+        processes=Processes(),
+        keys={},
+        training_args=SimpleNamespace(seed=1),
+        load_state=lambda: state,
+        save=lambda new, _: saved.append(new),
+        output_dir="out",
     )
     said, logger = _Said(), logging.getLogger("llamafactory")
     logger.addHandler(said)

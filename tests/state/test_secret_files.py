@@ -61,7 +61,7 @@ def test_so_is_the_key_that_signs():
     ("made", "sentence"),
     [
         (lambda path: None, r"cannot be read \(No such file"),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "no regular file"),
         (lambda path: os.mkfifo(path), "no regular file"),
         (lambda path: (path.write_bytes(bytes(31)), path.chmod(0o600)), "has 31 bytes, not 32"),
         (lambda path: (path.write_bytes(bytes(33)), path.chmod(0o600)), "has 33 bytes"),
