@@ -12,6 +12,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 
 from ..files import read_object, write_bytes, write_json
 from ..state.sealed import problems, seal
+from .arrays import digest_of
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
 from .messages import config_of, config_record
@@ -147,6 +148,6 @@ def request_digest(message: Message, run: str, state: RecordDict) -> str:
     for name, record in (*sorted(message.content.array_records.items()), *sorted(state.array_records.items())):
         for key, array in sorted(record.items()):
             digest.update(f"{name}/{key}/{array.dtype}/{array.shape}".encode())
-            digest.update(array.data)
+            digest.update(digest_of(array))
     digest.update(json.dumps(dict(config_record(message)), sort_keys=True).encode())
     return digest.hexdigest()

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, RecordDict
 from safetensors.numpy import save
+from typing_extensions import override
 
 from ..errors import FcitError
 from ..files import open_tensors
+from .arrays import LazyArray, numbers_of
 from .messages import record_of
 
-_NUMPY = Array(np.zeros(0, np.float32)).stype
 #: NumPy's names of what an update is made of (:mod:`.compression`), by those of safetensors.
 _DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8", "I64": "int64"}
 
 
-class StoredArray(Array):
+class StoredArray(LazyArray):
     """An array of a safetensors file, read each time that its data are asked for.
 
     What was judged is what is folded: an array whose bytes have changed since they were first read is refused.
@@ -35,28 +36,28 @@ class StoredArray(Array):
     """
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        self.dtype, self.shape, self.stype = dtype, shape, _NUMPY
+        super().__init__(dtype, shape)
         self._path, self._name = path, name
         self._digest: bytes | None = None
 
-    @property
-    def data(self) -> bytes:  # type: ignore[override]  # Flower's is a field, and nobody sets this one
-        """The array in NumPy's format.
+    @override
+    def numpy(self) -> np.ndarray:
+        """The numbers, read again.
 
         Raises:
             FcitError: The file is gone or has changed since the data were first read.
         """
         try:
             status = self._path.stat()
-            values = _opened(self._path, status.st_ino, status.st_mtime_ns).get_tensor(self._name)
+            values: np.ndarray = _opened(self._path, status.st_ino, status.st_mtime_ns).get_tensor(self._name)
         except OSError as error:
             raise FcitError(f"{self._path} cannot be read any more ({error.strerror}).") from error
-        data = Array(values).data
-        digest = hashlib.sha256(data).digest()
-        if self._digest not in (None, digest):
+        digest = hashlib.sha256(f"{values.dtype}{values.shape}".encode() + b"\0")
+        digest.update(values.reshape(-1))
+        if self._digest not in (None, digest.digest()):
             raise FcitError(f"{self._path} has changed while the round went on; restore it from a backup or copy it again.")
-        self._digest = digest
-        return data
+        self._digest = digest.digest()
+        return values
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         """Other processes may not have the file: they get a plain array."""
@@ -101,7 +102,9 @@ def records_bytes(content: RecordDict) -> bytes:
     """The array records as a safetensors file, each array by ``record/key``; of a dtype that no update has, as float32."""
     return save(
         {
-            f"{name}/{key}": array.numpy().astype(array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False)
+            f"{name}/{key}": np.ascontiguousarray(
+                numbers_of(array), array.dtype if array.dtype in _DTYPES.values() else np.float32
+            )
             for name, record in content.array_records.items()
             for key, array in record.items()
         }
