@@ -29,6 +29,7 @@ from .client_training import quiet_transformers
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .one_run import one_run
+from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .rehearsal import rehearse
@@ -176,7 +177,8 @@ def run_stage(
         dry_run(open_dry_session(*given))
         return
     with one_run(Path(training_args.output_dir), training_args.process_index == 0):
-        session = replace(open_session(*given), callbacks=Callbacks.of(callbacks))
+        opened = open_aggregator if request.stage == "fcit_aggregate" else open_session
+        session = replace(opened(*given), callbacks=Callbacks.of(callbacks))
         if request.evaluated is not None:
             evaluate_folder(session, request.evaluated)
             return
