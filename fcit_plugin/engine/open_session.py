@@ -63,7 +63,8 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
     data = {}
     if setup.request.stage == "fcit":
         read_records(setup, pipeline)
-        data = data_keys(pipeline, setup.scenario, setup.args)
+        # all tokens are hashed and all media files asked for their size: once is enough
+        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.scenario, setup.args))
         if setup.earlier is not None:
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):

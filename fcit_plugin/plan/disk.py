@@ -2,22 +2,22 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-#: NumPy's and PyTorch's names of dtypes by those of safetensors, with the bytes of a number.
-_DTYPES = {"float32": ("F32", 4), "float64": ("F64", 8), "int64": ("I64", 8)}
+#: By NumPy's and PyTorch's names of dtypes those of safetensors with the bytes of a number, in the order of its files.
+_DTYPES = {"int64": ("I64", 8), "float64": ("F64", 8), "float32": ("F32", 4)}
 
 
 def tensor_file_bytes(tensors: Mapping[str, torch.Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> int:
     """Bytes of a safetensors file; the tensors may have shapes alone.
 
     https://github.com/huggingface/safetensors#format: eight bytes, a head in JSON that is filled up to a multiple of eight, and
-    the numbers, ordered by the width of their dtype and by name.
+    the numbers, ordered by their dtype and by name.
 
     Args:
         tensors: What is in it, by name.
@@ -25,8 +25,8 @@ def tensor_file_bytes(tensors: Mapping[str, torch.Tensor | np.ndarray], metadata
     """
     head: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     kinds = {name: _DTYPES[str(tensor.dtype).removeprefix("torch.")] for name, tensor in tensors.items()}
-    start = 0
-    for name in sorted(tensors, key=lambda name: (-kinds[name][1], name)):
+    order, start = [*_DTYPES.values()], 0
+    for name in sorted(tensors, key=lambda name: (order.index(kinds[name]), name)):
         (dtype, width), shape = kinds[name], tuple(tensors[name].shape)
         end = start + width * math.prod(shape)
         head[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, end)}
@@ -40,14 +40,12 @@ class Disk:
     """Bytes on disk of one run.
 
     Attributes:
-        subspaces: K after the last round, where each stage opens one.
         commits: Of the commit before the first round, and of that after each round.
         kept: How many commits are kept, 0 for all (``save_total_limit``).
         replies: Of all clients' replies of one round, which are kept until it ends.
         updates: Of the updates that are kept for good (``fcit_keep_client_updates``).
     """
 
-    subspaces: int
     commits: Sequence[int]
     kept: int
     replies: int
@@ -67,8 +65,3 @@ class Disk:
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
         return asdict(self) | {"commit": self.commit, "most": self.most}
-
-
-def together(disks: Iterable[Disk]) -> int:
-    """What several runs take that keep all they leave: each of them its most."""
-    return sum(disk.most for disk in disks)

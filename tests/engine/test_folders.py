@@ -115,7 +115,8 @@ def test_the_aggregator_needs_no_weights_and_writes_the_same_bytes(request, run,
         loaded = all_bytes(carrier.stage("fcit_aggregate", "with_weights", **to_fold))
     (model / "model.safetensors").unlink()
     found = all_bytes(carrier.stage("fcit_aggregate", "without_weights", **to_fold))
-    assert found == loaded and len(found) > 4
+    assert found == loaded
+    assert {"fcit_manifest.json", "identity_tokens.safetensors", "subspaces/0/adapter_model.safetensors"} <= found.keys()
 
 
 @pytest.fixture
