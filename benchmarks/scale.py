@@ -1,8 +1,8 @@
 """What a run sets up, for more and more records: ``python benchmarks/scale.py``.
 
 Seconds and memory of tokenizing the records of a dataset (and of hashing them), of dealing them out to 1,000 clients, of the
-identity tokens of eight tasks by the embedding of a model of width 4,096, and of the dry run of the 7B's recipe, for n, 2 n, 4 n
-records. Memory is what resident anonymous memory grows by at its peak. Ratios are per record, against n. Goal: linear growth.
+identity tokens of eight tasks by the embedding of a model of width 4,096, and of the dry run of the 7B's recipe, for n, 2 n and
+4 n. Memory is what resident anonymous memory grows by at its peak. Ratios are per record, against n. Goal: linear growth.
 """
 
 import ctypes
@@ -150,7 +150,8 @@ def dry_run(folder: Path, count: int) -> Callable[[], object]:
     given = setup_of(
         ROOT / "recipes" / "fcit_llava15_7b_task.yaml", folder / "data", [[name] for name in names],
         **{key: str(path) for key, path in shapes.items()}, output_dir=str(folder / "out"), fcit_dry_run=True,
-        deepspeed=str(ROOT / "recipes" / "deepspeed" / "ds_z2_config.json"), fcit_min_client_samples=min(5, count // TASKS // 50),
+        deepspeed=str(ROOT / "recipes" / "deepspeed" / "ds_z2_config.json"),
+        fcit_min_client_samples=min(5, count // TASKS // 50),
     )  # fmt: skip
     return lambda: make_plan(open_dry_session(*given))
 

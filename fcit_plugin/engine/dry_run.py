@@ -23,7 +23,7 @@ from ..files import write_json
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import SingleSubspace
 from ..knowledge.prototypes import MAX_KINDS
-from ..plan.disk import Disk, tensor_file_bytes
+from ..plan.disk import Disk
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
@@ -32,6 +32,7 @@ from ..recipe.devices import num_processes, zero_stage
 from ..state.checkpoints import DEFAULT_LIMIT
 from ..state.progress import Progress
 from ..state.server_state import ServerState, tensor_files
+from ..tensor_files import tensor_file_bytes
 from .bound_runs import programs
 from .client_training import LocalTrainer
 from .open_dry_session import SAMPLE

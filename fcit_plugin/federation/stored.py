@@ -6,16 +6,17 @@ Rules that compare replies, such as the median or Krum, hold all of them whateve
 
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, RecordDict
-from safetensors.numpy import save
 from typing_extensions import override
 
 from ..errors import FcitError
 from ..files import open_tensors
+from ..tensor_files import tensor_chunks
 from .arrays import LazyArray, numbers_of
 from .messages import record_of
 
@@ -64,9 +65,14 @@ class StoredArray(LazyArray):
         return Array, (self.dtype, self.shape, self.stype, self.data)
 
 
-@functools.lru_cache(maxsize=1)  # the arrays of one file are read one after the other
+@functools.lru_cache(maxsize=8)  # of a layer the factors of several clients are read in turn
 def _opened(path: Path, inode: int, changed: int) -> Any:
     return open_tensors(path)
+
+
+def close_files() -> None:
+    """Let go of the files that arrays were read from: what is deleted while it is open keeps its place on the disk."""
+    _opened.cache_clear()
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
@@ -98,14 +104,19 @@ def stored_records(path: Path) -> RecordDict:
     return RecordDict({name: record_of(arrays) for name, arrays in records.items()})
 
 
-def records_bytes(content: RecordDict) -> bytes:
+def records_chunks(content: RecordDict) -> Iterator[bytes | memoryview]:
     """The array records as a safetensors file, each array by ``record/key``; of a dtype that no update has, as float32."""
-    return save(
+    return tensor_chunks(
         {
-            f"{name}/{key}": np.ascontiguousarray(
-                numbers_of(array), array.dtype if array.dtype in _DTYPES.values() else np.float32
+            f"{name}/{key}": numbers_of(array).astype(
+                array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False
             )
             for name, record in content.array_records.items()
             for key, array in record.items()
         }
     )
+
+
+def records_bytes(content: RecordDict) -> bytes:
+    """The same in one piece."""
+    return b"".join(records_chunks(content))

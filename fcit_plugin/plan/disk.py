@@ -1,38 +1,8 @@
 """Disk space of a run: its tensor files, exact from shapes. JSON, pictures and logs beside them are some hundred kilobytes."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
-import torch
-
-#: By NumPy's and PyTorch's names of dtypes those of safetensors with the bytes of a number, in the order of its files.
-_DTYPES = {"int64": ("I64", 8), "float64": ("F64", 8), "float32": ("F32", 4)}
-
-
-def tensor_file_bytes(tensors: Mapping[str, torch.Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> int:
-    """Bytes of a safetensors file; the tensors may have shapes alone.
-
-    https://github.com/huggingface/safetensors#format: eight bytes, a head in JSON that is filled up to a multiple of eight, and
-    the numbers, ordered by their dtype and by name.
-
-    Args:
-        tensors: What is in it, by name.
-        metadata: What its head says beside that.
-    """
-    head: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    kinds = {name: _DTYPES[str(tensor.dtype).removeprefix("torch.")] for name, tensor in tensors.items()}
-    order, start = [*_DTYPES.values()], 0
-    for name in sorted(tensors, key=lambda name: (order.index(kinds[name]), name)):
-        (dtype, width), shape = kinds[name], tuple(tensors[name].shape)
-        end = start + width * math.prod(shape)
-        head[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, end)}
-        start = end
-    length = len(json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + length + -length % 8 + start
 
 
 @dataclass(frozen=True)

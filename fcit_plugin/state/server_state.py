@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save as numpy_bytes
-from safetensors.torch import save
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
-from ..files import check_tensors, inside, load_tensors, write_bytes, write_json
+from ..files import check_tensors, inside, load_tensors, write_chunks, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..tensor_files import tensor_chunks
 from .names import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -105,7 +104,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         manifest: What else belongs into the manifest (method, encoder, base model, ...).
     """
     for name, (tensors, metadata) in tensor_files(state).items():
-        write_bytes(folder / name, (numpy_bytes if name in (TOKENS, RULES) else save)(tensors, metadata))
+        write_chunks(folder / name, tensor_chunks(tensors, metadata))
     for k in range(len(state.subspaces)):
         write_json(folder / subspace_folder(k) / ADAPTER_CONFIG, adapter_config)
     own = {
