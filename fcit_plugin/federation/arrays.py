@@ -17,6 +17,8 @@ from flwr.app import Array
 NUMPY = Array(np.zeros(0, np.float32)).stype
 #: Where an array keeps the digest of its data, and these very data beside it.
 _DIGEST = "_fcit_digest"
+#: Numbers whose change is computed at a time: few enough to stay in the processor's cache.
+_BLOCK = 2**16
 
 
 class LazyArray(Array):
@@ -66,6 +68,20 @@ def digest_of(array: Array) -> bytes:
         digest = hashlib.sha256(array.data).digest()
         vars(array)[_DIGEST] = (array.data, digest)
     return digest
+
+
+@np.errstate(invalid="ignore")
+def squared_distance(after: np.ndarray, before: np.ndarray) -> float:
+    """The squared norm of a difference, in float64, block by block: no whole array in float64 is made.
+
+    It is finite if all numbers of both arrays are.
+    """
+    ends, starts, total = after.reshape(-1), before.reshape(-1), 0.0
+    for start in range(0, len(ends), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        change = np.subtract(ends[block], starts[block], dtype=np.float64)
+        total += float(change @ change)
+    return total
 
 
 def array_header(shape: Sequence[int], dtype: str = "float32", fortran_order: bool = False) -> bytes:

@@ -16,7 +16,7 @@ from ..arguments import FcitArguments
 from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
-from .arrays import LazyArray, array_header, num_bytes_of, numbers_of
+from .arrays import LazyArray, array_header, num_bytes_of, numbers_of, squared_distance
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
@@ -48,8 +48,6 @@ MAX_COUNT, MAX_TOKEN_NORM, MAX_NORM = 2**31 - 1, 1e6, 1e15
 MAX_REASON = 300
 #: Bytes of an array's file header that the limit on a reply's size allows for.
 _HEADER = 4096
-#: Numbers whose change is computed at a time: few enough to stay in the processor's cache.
-_BLOCK = 2**16
 #: What each record of a message must be.
 _KINDS = {ARRAYS: ArrayRecord, SHARED: ArrayRecord, TOKEN: ArrayRecord, METRICS: MetricRecord, CONFIG: ConfigRecord}
 
@@ -322,21 +320,10 @@ def _squared_change(name: str, request: Message, reply: Message) -> float:
     for key in returned(request, name):
         before, what = numbers_of(sent[key]), f"{name}/{key}"
         after = _numbers(got[key], before.shape, what)
-        change = _squared_distance(after, before)
+        change = squared_distance(after, before)
         if not math.isfinite(change):  # only then is it worth another look at all numbers
             _check_finite(after, what)
         total += change
-    return total
-
-
-@np.errstate(invalid="ignore")
-def _squared_distance(after: np.ndarray, before: np.ndarray) -> float:
-    """The squared norm of a difference, in float64, block by block: no whole array in float64 is made."""
-    ends, starts, total = after.reshape(-1), before.reshape(-1), 0.0
-    for start in range(0, len(ends), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        change = np.subtract(ends[block], starts[block], dtype=np.float64)
-        total += float(change @ change)
     return total
 
 
