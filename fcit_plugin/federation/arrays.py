@@ -63,6 +63,8 @@ def digest_of(array: Array) -> bytes:
     """SHA-256 of an array's data; a request's weights go to many clients, and are hashed for the first one alone."""
     if isinstance(array, LazyArray):
         return hashlib.sha256(array.data).digest()
+    data: bytes | None
+    digest: bytes
     data, digest = vars(array).get(_DIGEST, (None, b""))
     if data is not array.data:  # bytes do not change, but an array can get others
         digest = hashlib.sha256(array.data).digest()

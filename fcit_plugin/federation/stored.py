@@ -54,7 +54,7 @@ class StoredArray(LazyArray):
         except OSError as error:
             raise FcitError(f"{self._path} cannot be read any more ({error.strerror}).") from error
         digest = hashlib.sha256(f"{values.dtype}{values.shape}".encode() + b"\0")
-        digest.update(values.reshape(-1))
+        digest.update(values.reshape(-1).data)
         if self._digest not in (None, digest.digest()):
             raise FcitError(f"{self._path} has changed while the round went on; restore it from a backup or copy it again.")
         self._digest = digest.digest()

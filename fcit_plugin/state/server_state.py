@@ -142,8 +142,9 @@ def tensor_files(state: ServerState) -> dict[str, tuple[Mapping[str, Any], dict[
     files[TOKENS] = state.tokens.to_arrays(), None
     if state.shared:
         files[SHARED] = state.shared, of_peft
-    optional = {RULES: state.rules, METHOD_STATE: state.method_state, BASE_CHANGE: state.base}
-    return files | {name: (tensors, None) for name, tensors in optional.items() if tensors}
+    optional: dict[str, Mapping[str, Any]] = {RULES: state.rules, METHOD_STATE: state.method_state, BASE_CHANGE: state.base}
+    files.update({name: (tensors, None) for name, tensors in optional.items() if tensors})
+    return files
 
 
 def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
