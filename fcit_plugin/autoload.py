@@ -7,6 +7,8 @@ https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
 """
 
 import logging
+import os
+import sys
 from importlib import import_module
 
 import wrapt
@@ -34,6 +36,7 @@ SEAMS = {
 FAILED: dict[str, str] = {}
 
 _registered = False
+_RECIPE = (".yaml", ".yml")
 
 
 def autoload() -> None:
@@ -44,6 +47,16 @@ def autoload() -> None:
     _registered = True
     for target, seam in SEAMS.items():
         wrapt.register_post_import_hook(_installer(seam), target)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any("fcit" in part or part.endswith(_RECIPE) for part in sys.argv[1:]):
+        _leave_world(sys.argv[1:])
+
+
+def _leave_world(command_line: list[str]) -> None:
+    """Let a process of torchrun's train clients of its own, if that is what its recipe comes to."""
+    try:
+        import_module("fcit_plugin.recipe.world").leave_world(command_line)
+    except Exception as error:  # as with a seam
+        FAILED["torchrun"] = f"{type(error).__name__}: {error}"
 
 
 def _installer(seam: str):

@@ -29,6 +29,8 @@ _CHECK_INPUT = {
     "transformers",
     "trl",
 }
+#: The environment variable of a process that says what the first one says, too, and is not to say it again.
+ECHOES = "FCIT_ECHOES"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -92,11 +94,16 @@ class _SentenceHook:
             return
         sentence = printable(" ".join([sentence, *getattr(error, "__notes__", ())]))
         _tell_torchrun(sentence)
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, OutOfMemory):  # of other errors all end alike
+        if not _is_echo() or isinstance(error, OutOfMemory):  # of other errors all end alike
             from tqdm import tqdm
 
             sys.stdout.flush()
             tqdm.write(f"fcit-plugin: {sentence} (LLAMAFACTORY_VERBOSITY=DEBUG shows the traceback)", file=sys.stderr)
+
+
+def _is_echo() -> bool:
+    """Whether this process is not the first of those that end alike."""
+    return os.environ.get("RANK", "0") != "0" or ECHOES in os.environ
 
 
 def sentence_of(error: BaseException) -> str | None:

@@ -16,6 +16,7 @@ os.environ.update(
 os.environ.pop("FCIT_DATA_DIR", None)
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
 
+import gc
 import json
 import logging
 import subprocess
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import light
 import pytest
 import tiny
 import torch
@@ -36,11 +38,18 @@ from fcit_plugin import plugins
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.samples.mini.build import mini_root
 
+gc.disable()  # until the tests are imported and collected: it would be a quarter of that time
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
 #: Seconds that each test file takes; a fixture of the session counts for the first file that asks for it.
 SECONDS: Counter[str] = Counter()
+
+
+def pytest_collection_finish() -> None:
+    """Sets what is loaded and collected aside, and goes on without waiting for the disk."""
+    light.collect_light()
+    light.flush_light()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

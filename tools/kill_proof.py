@@ -41,6 +41,7 @@ import fcit_plugin.engine.stages  # noqa: F401
 from fcit_plugin.samples.text import text_model_path, write_text_tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+from forked import warm
 from runs import differences, outcome
 
 torch.set_num_threads(1)
@@ -232,6 +233,7 @@ def main() -> None:
         write_text_tasks(folder / "data", seed=0)
         keys = yaml.safe_load((ROOT / "recipes" / "fcit_text_tiny.yaml").read_text())
         text_model_path()  # made before the first fork
+        warm()
         keys |= SMALL | {
             "dataset_dir": str(folder / "data"),
             "disable_tqdm": True,

@@ -9,6 +9,7 @@ from ..parts import KINDS, Part, ServerRule
 from ..plugins import registry
 from .aliases import current_keys, use_current_values
 from .compression import CompressionArguments, check_compression
+from .engine import EngineArguments, check_engine
 from .evaluation import EvaluationArguments, check_evaluation, parse_evaluation
 from .folders import FolderArguments, parse_folders
 from .inference import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, InferenceArguments, check_inference, parse_inference
@@ -52,6 +53,7 @@ _CHECKS = (
     check_compression,
     check_evaluation,
     check_run,
+    check_engine,
     check_inference,
 )
 
@@ -66,6 +68,7 @@ _REGISTERED = {choice: kind for kind, (choice, _) in KINDS.items() if choice and
 class FcitArguments(
     InferenceArguments,
     FolderArguments,
+    EngineArguments,
     RunArguments,
     EvaluationArguments,
     CompressionArguments,

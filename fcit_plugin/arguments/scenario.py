@@ -37,6 +37,12 @@ class ScenarioArguments:
     fcit_strict_records: bool = option(
         False, "Refuse records that LLaMA-Factory leaves out with a warning; else they are left out, and counted."
     )
+    fcit_verify_data: str = option(
+        "sample",
+        "Which images, videos and audios are read before the run begins or goes on, to see that they are what they were: "
+        "sample (1 % of them; each other one when it is used first) or full.",
+        choices=["sample", "full"],
+    )
     fcit_num_clients: int = option(50, "Number of clients.")
     fcit_clients_per_round: int = option(5, "Number of clients sampled in each round.")
     fcit_num_rounds: int = option(10, "Number of rounds in each stage.")

@@ -15,6 +15,7 @@ from . import (
     join,
     make,
     plugins,
+    publish,
     report,
 )
 from .command import Command
@@ -35,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     compare.COMPARE,
     inspect.INSPECT,
     export_adapters.EXPORT_ADAPTERS,
+    publish.PUBLISH,
     join.JOIN,
     plugins.PLUGINS,
 )

@@ -1,5 +1,6 @@
 """A dataset's records through LLaMA-Factory's own reader, wherever they are, and which of them are used."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,12 +10,15 @@ from datasets import Dataset
 from llamafactory.data.converter import get_dataset_converter
 from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
+from llamafactory.extras import logging
 
 from .catalogue import Catalogue, find_in_benchmark
-from .diagnosis import diagnosed, missing_image, refusal, verdict_on
+from .diagnosis import diagnosed, missing_image, place_of, refusal, verdict_on
 from .forms import Use, leaves_out, standard_fault, tag_fault
 from .left_out import LeftOut
 from .raw_records import check_folder, plain_records
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,10 @@ def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str
 
 
 def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
-    """Refuse records whose images are not there or do not match their tags.
+    """Refuse records whose images are not there or do not match their tags, and warn of images that lie elsewhere.
 
-    LLaMA-Factory sees it only where it tokenizes, which is not done with all records before a run.
+    LLaMA-Factory sees it only where it tokenizes, which is not done with all records before a run. It joins a record's path to
+    ``media_dir``, and so takes any image of the machine, which records of one's own may name and those of others should not.
 
     Args:
         name: The dataset.
@@ -122,6 +127,7 @@ def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Da
     Raises:
         FcitError: The sentence names the first.
     """
+    folder, elsewhere = catalogue.media_root(name), list[tuple[int, str]]()
     for i, row in zip(kept, plain_records(rows, ["_prompt", "_response", "_images"]), strict=True):
         images = row["_images"] or []
         fault = next(filter(None, map(missing_image, images)), None)
@@ -130,6 +136,20 @@ def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Da
             fault = tag_fault((turn["content"] for turn in turns), len(images))
         if fault is not None:
             raise refusal(name, catalogue, i, fault)
+        elsewhere += [(i, image) for image in images if isinstance(image, str) and folder and not _lies_in(folder, image)]
+    if elsewhere:
+        i, image = elsewhere[0]
+        file, record = place_of(catalogue, name, i)
+        logger.warning_rank0(
+            f"Dataset `{name}`: {len(elsewhere)} images lie outside of `media_dir` ({folder}) and are read there; the first is "
+            f"{image} of {file}, record {record}. If the records are not your own, look at what they name."
+        )
+
+
+def _lies_in(folder: str, path: str) -> bool:
+    """Whether a path leads into a folder by its name; links are their owner's."""
+    root = os.path.abspath(folder)
+    return os.path.commonpath([root, os.path.abspath(path)]) == root
 
 
 def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:

@@ -41,6 +41,7 @@ from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import kinds_of
 from ..knowledge.turns import learned_tokens
+from ..knowledge.vectors import on_grid
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
@@ -155,6 +156,10 @@ class LocalTrainer:
             self._tokens[client, task] = self._make_token(client, task)
         return self._tokens[client, task]
 
+    def know(self, config: ClientConfig, token: ClientToken) -> None:
+        """Take a client's token that another process has made."""
+        self._tokens[config.client, config.task] = token
+
     def _make_token(self, client: int, task: int) -> ClientToken:
         kinds = None
         if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
@@ -164,7 +169,7 @@ class LocalTrainer:
             mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
             seed = noise_seed(self.args, self.pipeline.training_args.seed)
-            mean = noisy_token(mean, self.args.fcit_identity_noise, seed, client, task)
+            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, seed, client, task))
         count = len(self.records(client, task))
         return ClientToken(client, mean, count, count, kinds)
 
@@ -296,11 +301,10 @@ class LocalTrainer:
 
 
 def _mean(embedded: np.ndarray) -> np.ndarray:
-    """The mean of some tokens, float32 [D]; not a number for none."""
+    """The mean of some tokens, float32 [D] on the grid; not a number for none."""
     if not len(embedded):
         return np.full(embedded.shape[1], np.nan, np.float32)
-    mean: np.ndarray = embedded.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+    return on_grid(embedded.mean(axis=0, dtype=np.float64))
 
 
 def _quiet(trainer: Trainer) -> None:

@@ -57,7 +57,7 @@ def dry_run(session: Session) -> Plan:
 def make_plan(session: Session) -> Plan:
     """Count what the session's run would do."""
     args, local, aside = session.args, session.local(), session.request.aside
-    processes = num_processes(session.training_args.world_size)
+    processes, sharing = num_processes(session.training_args.world_size), session.request.sharing
     evaluates = args.fcit_eval_every != "never"
     names = session.scenario.all_datasets() if evaluates else session.scenario.datasets_to_train()
     data = [_summary(session, name, evaluates) for name in names]
@@ -68,14 +68,14 @@ def make_plan(session: Session) -> Plan:
     found = programs(session)
     played = {name: _play(session, program) for name, program in found.items() if program.num_stages}
     travels = payload if list(found) == [""] else None
-    schedules = {name: _schedule(session, found[name], local, travels, processes, more) for name, (more, _) in played.items()}
+    schedules = {name: _schedule(session, found[name], local, travels, sharing, more) for name, (more, _) in played.items()}
     disks = {name: _disk(session, schedules[name], payload, sizes) for name, (_, sizes) in played.items()}
-    memory = _memory(session, [n for item in data for n in item.lengths], processes) if schedules else None
+    memory = _memory(session, [n for item in data for n in item.lengths], sharing) if schedules else None
     given = session.request.given
     setting = session.scenario.name if session.earlier is not None else given.fcit_setting
     return Plan(
         title=f"{given.fcit_bound or given.fcit_method}, {setting}, seed {session.training_args.seed}",
-        settings=_settings(session, payload, processes),
+        settings=_settings(session, payload, processes, sharing),
         data=data,
         shares=[_share(session, local, index) for index in session.scenario.tasks_to_train()],
         schedules=schedules,
@@ -83,7 +83,7 @@ def make_plan(session: Session) -> Plan:
         memory=memory,
         disks=disks,
         notes=[
-            *_notes(processes, zero_stage(aside), session.data_args.packing),
+            *_notes(sharing, zero_stage(aside), session.data_args.packing),
             *_idle(schedules),
             *_by_turns(turns),
             *_kinds(session.program, session.encoder.dimension),
@@ -312,11 +312,11 @@ def _memory(session: Session, lengths: list[int], processes: int) -> Memory:
     return estimate(size, batch, processes=processes, zero_stage=zero_stage(aside))
 
 
-def _settings(session: Session, payload: Payload, processes: int) -> dict[str, str]:
+def _settings(session: Session, payload: Payload, processes: int, sharing: int) -> dict[str, str]:
     args, training, tuning = session.args, session.training_args, session.finetuning_args
     total = sum(p.numel() for p in session.model.parameters() if not p.requires_grad)
     subspace, shared = (sum(int(np.prod(s)) for s in shapes) for shapes in (payload.subspace, payload.shared))
-    batch = training.per_device_train_batch_size * processes * training.gradient_accumulation_steps
+    batch = training.per_device_train_batch_size * sharing * training.gradient_accumulation_steps
     rate = training.learning_rate
     return {
         "model": f"{session.base_model}, {total / 1e6:,.1f} M parameters, template {session.data_args.template}",
@@ -327,8 +327,9 @@ def _settings(session: Session, payload: Payload, processes: int) -> dict[str, s
         "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",
         "partition": str(session.partition.options),
-        "batch": f"{batch} records a step (processes {processes} x {training.per_device_train_batch_size} x "
+        "batch": f"{batch} records a step (processes {sharing} x {training.per_device_train_batch_size} x "
         f"{training.gradient_accumulation_steps})",
+        **({"engine": f"parallel: {processes} processes train clients of their own"} if processes > sharing else {}),
         "schedule": f"epochs {training.num_train_epochs:g}, {training.lr_scheduler_type.value}, learning rate {rate:g}, "
         f"shared {args.fcit_projector_learning_rate or rate:g}",
     }

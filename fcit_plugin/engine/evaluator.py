@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from llamafactory.data import SFTDataCollatorWith4DAttentionMask
@@ -30,7 +30,8 @@ from ..state.server_state import ServerState
 from .deepspeed import gathering
 from .label_trees import LabelTrees, Tree, next_ids
 from .prefetch import Prefetch
-from .processes import Processes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,33 @@ class Scores:
     free: dict[str, float]
     restricted: dict[str, float | None]
     other: dict[str, dict[str, float]]
+
+
+class Sharing(Protocol):
+    """Processes that share records, such as :class:`.processes.Processes`."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process speaks for them."""
+        ...
+
+    def gather(self, own: T) -> list[T]:
+        """What each process has, by rank."""
+        ...
+
+    def compute_on_main(self, compute: Callable[[], T]) -> T:
+        """What the main process alone computes."""
+        ...
 
 
 class Evaluator:
@@ -70,7 +98,7 @@ class Evaluator:
         args: FcitArguments,
         generating_args: Any,
         labels: Mapping[str, Sequence[str] | None],
-        processes: Processes,
+        processes: Sharing,
         base_weights: BaseWeights | None = None,
     ) -> None:
         self.model = model

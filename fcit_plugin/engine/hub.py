@@ -1,5 +1,6 @@
-"""``push_to_hub``: a finished run's folder goes to the Hugging Face Hub, by the keys of LLaMA-Factory's own trainer."""
+"""``push_to_hub``: what can be given away of a finished run goes to the Hugging Face Hub, by the keys of the trainer."""
 
+import tempfile
 from pathlib import Path
 
 from httpx import HTTPError
@@ -7,10 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
 from ..errors import FcitError
-from ..state.checkpoints import FOLDER
-
-#: What stays at home: clients' own updates, commits to resume from, and what the trainer leaves out as well.
-KEPT_BACK = ("updates/*", f"{FOLDER}/*", "_*", "*.partial")
+from ..serving.publish import public_encoder, publish
 
 
 class Hub:
@@ -21,12 +19,14 @@ class Hub:
     Args:
         training_args: LLaMA-Factory's training arguments: ``hub_model_id`` (default: the name of ``output_dir``),
             ``hub_token``, ``hub_private_repo``, ``hub_revision``.
+        encoder: The run's ``fcit_identity_encoder``.
 
     Raises:
-        FcitError: The repository cannot be made; the sentence names the key.
+        FcitError: The repository cannot be made, or others do not have the encoder; the sentence names the key.
     """
 
-    def __init__(self, training_args) -> None:
+    def __init__(self, training_args, encoder: str) -> None:
+        public_encoder(encoder, "take `push_to_hub` out, or set `fcit_identity_encoder`")
         self.folder = Path(training_args.output_dir)
         self.revision = training_args.hub_revision
         self.api = HfApi(token=training_args.hub_token)
@@ -41,12 +41,11 @@ class Hub:
         self.repo_id = made.repo_id
 
     def push(self, message: str = "End of training") -> str:
-        """Upload the folder; returns the commit's address."""
-        done = self.api.upload_folder(
-            repo_id=self.repo_id,
-            folder_path=self.folder,
-            commit_message=message,
-            revision=self.revision,
-            ignore_patterns=list(KEPT_BACK),
-        )
+        """Upload what ``fcit-cli publish`` makes of the folder; returns the commit's address."""
+        with tempfile.TemporaryDirectory(prefix=".publish-", dir=self.folder) as beside:
+            published = Path(beside) / "published"
+            publish(self.folder, published)
+            done = self.api.upload_folder(
+                repo_id=self.repo_id, folder_path=published, commit_message=message, revision=self.revision
+            )
         return done.commit_url

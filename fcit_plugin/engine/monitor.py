@@ -1,11 +1,12 @@
 """What a run shows while it goes on: a progress line, ``trainer_log.jsonl``, and scalars for ``report_to``."""
 
 import json
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llamafactory.extras import logging
 from llamafactory.extras.constants import TRAINER_LOG
@@ -54,20 +55,46 @@ class Monitor:
             dynamic_ncols=True,
             disable=not self._main or training_args.disable_tqdm,
         )
-        if log is not None and self._main:
-            self.log = list(log)
+        if self._main:  # also an empty one: a run that goes on leaves the same files as one that does not stop
+            self.log = list(log or ())
             self.write_log(Path(training_args.output_dir))
         self._reporters = [cls() for cls in get_reporting_integration_callbacks(training_args.report_to)]
         self._reporters += callbacks
+        self._open: dict[int, ClientNotes] = {}
+        self._ahead = 0
+        self._lock = threading.Lock()
         self._tell("on_train_begin")
 
     def client_callback(self, config: ClientConfig) -> TrainerCallback:
         """The callback that reports one client's local training."""
-        return _ClientCallback(self, config)
+        return ClientCallback(self._open.get(config.client, self), config)
 
     def client_step(self, config: ClientConfig, loss: float | None) -> None:
         """One optimizer step of a client is done."""
         self.step += 1
+        self._show(config, loss)
+
+    def client_log(self, config: ClientConfig, logs: dict[str, Any]) -> None:
+        """A client's trainer logged a loss: the same line that LLaMA-Factory writes, with stage, round and client."""
+        if self._main:
+            self._append([self._entry(config, logs, self.step)])
+
+    def open_notes(self, config: ClientConfig, watch: Callable[[], None]) -> "ClientNotes":
+        """See :class:`fcit_plugin.federation.parallel_grid.Notebook`."""
+        self._open[config.client] = ClientNotes(self, watch)
+        return self._open[config.client]
+
+    def note_step(self, config: ClientConfig, loss: float | None) -> None:
+        """One optimizer step of a client is done that the run's log does not have yet."""
+        with self._lock:  # other processes' steps come in a thread of their own
+            self._ahead += 1
+            self._show(config, loss)
+
+    def note_log(self, config: ClientConfig, logs: dict[str, Any], step: int) -> dict[str, Any]:
+        """A line of the log for a client's own step."""
+        return self._entry(config, logs, self.step + self._ahead) | {"current_steps": step}
+
+    def _show(self, config: ClientConfig, loss: float | None) -> None:
         shown: dict[str, Any] = {"client": config.client, "subspace": config.subspace}
         if loss is not None:
             shown["loss"] = f"{loss:.4f}"
@@ -75,19 +102,16 @@ class Monitor:
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(1)
 
-    def client_log(self, config: ClientConfig, logs: dict[str, Any]) -> None:
-        """A client's trainer logged a loss: the same line that LLaMA-Factory writes, with stage, round and client."""
-        if not self._main:
-            return
+    def _entry(self, config: ClientConfig, logs: dict[str, Any], step: int) -> dict[str, Any]:
         elapsed = time.time() - self._start
-        remaining = elapsed / max(self.step, 1) * (self.total_steps - self.step)
-        entry = {
-            "current_steps": self.step,
+        remaining = elapsed / max(step, 1) * (self.total_steps - step)
+        return {
+            "current_steps": step,
             "total_steps": self.total_steps,
             "loss": logs["loss"],
             "lr": logs.get("learning_rate"),
             "epoch": logs.get("epoch"),
-            "percentage": round(self.step / max(self.total_steps, 1) * 100, 2),
+            "percentage": self._percentage(step),
             "elapsed_time": str(timedelta(seconds=int(elapsed))),
             "remaining_time": str(timedelta(seconds=int(remaining))),
             "stage": config.stage,
@@ -95,22 +119,33 @@ class Monitor:
             "client": config.client,
             "subspace": config.subspace,
         }
-        self._append([entry])
+
+    def _percentage(self, step: int) -> float:
+        return round(step / max(self.total_steps, 1) * 100, 2)
 
     def mark(self) -> tuple[int, int]:
         """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
         return self.step, len(self.log)
 
     def since(self, mark: tuple[int, int]) -> dict[str, Any]:
-        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
-        return {"steps": self.step - mark[0], "log": self.log[mark[1] :]}
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`; steps are counted from the mark on."""
+        lines = [line | {"current_steps": line["current_steps"] - mark[0]} for line in self.log[mark[1] :]]
+        return {"steps": self.step - mark[0], "log": lines}
 
     def replay(self, entries: dict[str, Any]) -> None:
-        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
-        self.step += entries["steps"]
-        self._bar.update(entries["steps"])
-        if self._main:
-            self._append(entries["log"])
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`; the lines go on from the steps that are done."""
+        steps = [self.step + line["current_steps"] for line in entries["log"]]
+        lines = [
+            line | {"current_steps": step, "total_steps": self.total_steps, "percentage": self._percentage(step)}
+            for line, step in zip(entries["log"], steps, strict=True)
+        ]
+        with self._lock:
+            shown = min(self._ahead, entries["steps"])
+            self._ahead -= shown
+            self.step += entries["steps"]
+            self._bar.update(entries["steps"] - shown)
+        if self._main and lines:
+            self._append(lines)
 
     def write_log(self, folder: Path) -> None:
         """Write the whole log into a folder."""
@@ -156,16 +191,66 @@ def _lines(entries: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
-class _ClientCallback(TrainerCallback):
-    def __init__(self, monitor: Monitor, config: ClientConfig) -> None:
-        self.monitor = monitor
+class Listener(Protocol):
+    """Hears of clients' steps and of what their trainers log."""
+
+    def client_step(self, config: ClientConfig, loss: float | None) -> None:
+        """One optimizer step is done."""
+        ...
+
+    def client_log(self, config: ClientConfig, logs: dict[str, Any]) -> None:
+        """A loss is logged."""
+        ...
+
+
+class ClientNotes:
+    """The log of one client's training while others train beside it: see :class:`..federation.parallel_grid.Notes`.
+
+    Args:
+        monitor: The run's.
+        watch: Called after each step, and may raise.
+    """
+
+    def __init__(self, monitor: Monitor, watch: Callable[[], None]) -> None:
+        self._monitor = monitor
+        self._watch = watch
+        self._steps = 0
+        self._lines: list[dict[str, Any]] = []
+
+    def client_step(self, config: ClientConfig, loss: float | None) -> None:
+        """One optimizer step is done."""
+        self._steps += 1
+        self._monitor.note_step(config, loss)
+        self._watch()
+
+    def client_log(self, config: ClientConfig, logs: dict[str, Any]) -> None:
+        """A loss is logged."""
+        self._lines.append(self._monitor.note_log(config, logs, self._steps))
+
+    def entries(self) -> dict[str, Any]:
+        """What :meth:`Monitor.replay` takes up."""
+        return {"steps": self._steps, "log": self._lines}
+
+
+class ClientCallback(TrainerCallback):
+    """Tells a listener of one client's training.
+
+    Args:
+        listener: Whom.
+        config: The client's work.
+    """
+
+    def __init__(self, listener: Listener, config: ClientConfig) -> None:
+        self.listener = listener
         self.config = config
         self.loss: float | None = None
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.monitor.client_step(self.config, self.loss)
+        """See :class:`transformers.TrainerCallback`."""
+        self.listener.client_step(self.config, self.loss)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        """See :class:`transformers.TrainerCallback`."""
         if logs and "loss" in logs:
             self.loss = logs["loss"]
-            self.monitor.client_log(self.config, logs)
+            self.listener.client_log(self.config, logs)

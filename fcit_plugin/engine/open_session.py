@@ -1,5 +1,6 @@
 """Opening a session: what can be refused is refused first, then data, model, encoder and method are made ready."""
 
+import contextlib
 import copy
 import logging
 import shutil
@@ -34,13 +35,21 @@ from ..state.names import MANIFEST
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
 from .oracle import TaskEncoder, TaskPipeline
+from .pool import Pool
 from .processes import Processes
 from .resume import Start, find_start
 from .session import Session, Setup, adapter_config
 
 
-def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, generating_args: Any) -> Session:
-    """Load what a run needs.
+def open_session(
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    finetuning_args: Any,
+    generating_args: Any,
+    pool: Pool | None = None,
+) -> Session:
+    """Load what a run needs; of several processes that train clients of their own, the first looks at what is on disk.
 
     Args:
         model_args: LLaMA-Factory's model arguments.
@@ -48,13 +57,14 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
         training_args: Its training arguments.
         finetuning_args: Its fine-tuning arguments, with the request on them.
         generating_args: Its generating arguments.
+        pool: The processes that train clients of their own, if there are several.
 
     Raises:
         FcitError: Something does not fit together; nothing was changed on disk.
     """
-    setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args)
+    setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args, pool)
     checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
-    start = find_checked_start(setup)
+    start = find_checked_start(setup) if setup.is_server else None
     held = check_output_dir(setup, checkpoints, start)
     tokenizer_module = load_tokenizer_module(setup)
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
@@ -62,17 +72,20 @@ def open_session(model_args: Any, data_args: Any, training_args: Any, finetuning
     pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
     data = {}
     if setup.request.stage == "fcit":
-        read_records(setup, pipeline)
+        with contextlib.nullcontext() if pool is None else pool.one_first():
+            read_records(setup, pipeline)
+    if setup.request.stage == "fcit" and setup.is_server:
         # all tokens are hashed and all media files asked for their size: once is enough
         data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.scenario, setup.args))
         if setup.earlier is not None:
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):
         model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
-    base_fingerprint = fingerprint(model)
+    base_fingerprint = fingerprint(model) if setup.is_server else None
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
     program = make_program(setup, model)
-    check_earlier_model(setup, model, program, base_fingerprint)
+    if setup.is_server:
+        check_earlier_model(setup, model, program, base_fingerprint)
     changes = program.aggregation.changes_base and setup.request.stage != "fcit_aggregate"  # which computes without the model
     base_weights = BaseWeights(model) if changes else None
     session = Session(
@@ -112,7 +125,14 @@ def fork_session(session: Session, program: Program, folder: Path, first: bool) 
     return own
 
 
-def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, generating_args: Any) -> Setup:
+def read_setup(
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    finetuning_args: Any,
+    generating_args: Any,
+    pool: Pool | None = None,
+) -> Setup:
     """Read and check everything that can be checked before anything is loaded; see :func:`open_session`.
 
     Raises:
@@ -140,6 +160,7 @@ def read_setup(model_args: Any, data_args: Any, training_args: Any, finetuning_a
         catalogue=Catalogue.of(data_args, args, evaluated),
         keys=deciding_keys((*arguments, args), training_args.world_size),
         processes=Processes(),
+        pool=pool,
     )
     with all_reasons():
         with going_on():
@@ -171,6 +192,7 @@ def _check_datasets(setup: Setup) -> None:
 def _check_state(setup: Setup) -> None:
     if setup.args.fcit_state_dir is not None:
         source = StateFolder(Path(setup.args.fcit_state_dir))
+        source.check_whole()
         source.check()
         _check_recipe(setup, source.path, source.manifest)
 

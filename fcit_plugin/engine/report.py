@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..evaluation.report import Report
+import torch
+
+from ..evaluation.report import Engine, Report
 from ..state.progress import Progress
 from ..state.report import make_report
 from .fingerprint import names
@@ -28,7 +30,16 @@ def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] |
         stages=[scenario.datasets_of_stage(t) for t in range(scenario.num_stages)],
         arguments=named_arguments(session),
         privacy=privacy,
+        engine=engine_of(session),
     )
+
+
+def engine_of(session: Session) -> Engine:
+    """How a session computes."""
+    pool, threads = session.pool, torch.get_num_threads()
+    if pool is not None:
+        return Engine(name="parallel", processes=pool.count, threads=threads)
+    return Engine(name="process", processes=session.training_args.world_size, threads=threads)
 
 
 def named_arguments(session: Session) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """``stage: fcit``: the whole loop in this process, with evaluation, a commit after every round, and the report."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Message
+import numpy as np
+from flwr.app import Message, MessageType
 from llamafactory.extras import logging
 
+from ..data.media import MEDIA, Media
+from ..data.pipeline import Split
 from ..evaluation.card import model_card
 from ..evaluation.plots import plot_training_loss
-from ..evaluation.report import table
+from ..evaluation.report import CARD, table
 from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
@@ -18,6 +22,7 @@ from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
 from ..federation.messages import ClientConfig, config_of, config_record
+from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
 from ..federation.server import run
 from ..files import write_json, write_text
@@ -33,9 +38,12 @@ from .hub import Hub
 from .monitor import Monitor
 from .rehearsal import rehearse
 from .report import named_arguments, report_of
-from .session import CARD, LOSS_PNG, Session
+from .session import LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
+
+#: What makes memory enough for an evaluation.
+EVALUATION_REMEDY = "Lower `per_device_eval_batch_size` and start again: the run goes on from the last reply that it has kept."
 
 
 class FederatedRun:
@@ -51,6 +59,7 @@ class FederatedRun:
         self.recipe = {"keys": session.keys, "data": self._data_keys()}
         self.untuned = session.first_state()
         self.clients = ClientStates() if session.start is None else session.start.client_states(session.processes)
+        self.media = self._media()
         if session.start is not None:
             session.start.check("data", self.recipe["data"])
             self.state, self.progress, log = session.start.load(session.processes)
@@ -81,7 +90,8 @@ class FederatedRun:
         session = self.session
         if session.start is None and session.program.num_stages:
             rehearse(session, self.evaluator)
-        hub = Hub(session.training_args) if session.training_args.push_to_hub and session.is_main else None
+        pushes = session.training_args.push_to_hub and session.is_main
+        hub = Hub(session.training_args, self.args.fcit_identity_encoder) if pushes else None
         self._clock = time.perf_counter() - self.progress.seconds["total"]
         idle = idle_note([self.local.why_idle(config) for config in self._planned()])
         if idle is not None:
@@ -91,8 +101,9 @@ class FederatedRun:
         else:
             self._go_on()
         run_digest = digest_of({**numbers(session.keys, session.arguments), **self.recipe["data"]})
+        app = make_client_app(self.local)
         kept = ReplyCache(
-            make_client_app(self.local),
+            app,
             self._replies,
             run_digest,
             self.monitor,
@@ -104,14 +115,14 @@ class FederatedRun:
             kept.arrived(request, reply)
             self._keep_update(request, reply)
 
-        grid = InProcessGrid(
-            kept,
-            range(self.args.fcit_num_clients),
-            on_reply=arrived,
-            timeout=self.args.fcit_client_timeout,
-            states=self.clients,
-            agree=session.processes.failure,
-        )
+        nodes, timeout = range(self.args.fcit_num_clients), self.args.fcit_client_timeout
+        if session.pool is None:
+            grid = InProcessGrid(
+                kept, nodes, on_reply=arrived, timeout=timeout, states=self.clients, agree=session.processes.failure
+            )
+        else:
+            beside = (app, kept, self.monitor, self._cost)
+            grid = ParallelGrid(session.pool, *beside, nodes, self._keep_update, timeout=timeout, states=self.clients)
         with quiet_transformers(), light_garbage_collection():
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)
         self.monitor.close()
@@ -148,6 +159,11 @@ class FederatedRun:
 
     def clients_asked(self, asked: list[dict[str, Any]]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
+        program, tasks = self.session.program, [task.name for task in self.scenario.tasks]
+        for row in asked:
+            work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))
+            for task, records in self.local.trains_on(work).items():
+                self._read(self.local.task(task).splits, records)
         if self.args.fcit_identity_noise is not None:  # what their tokens spend
             self.progress.asked += [row for row in asked if row not in self.progress.asked]
 
@@ -209,6 +225,34 @@ class FederatedRun:
             self.monitor.scalars(values)
         self._commit(state)
 
+    def _media(self) -> Media:
+        """The files of all records; those that are read at the start are what they were."""
+        session, pipeline = self.session, self.session.pipeline
+        splits = [pipeline.train(name) for name in self.scenario.datasets_to_train()]
+        if self.args.fcit_eval_every != "never":
+            splits += [pipeline.test(name) for name in self.scenario.all_datasets()]
+        media = Media(splits if session.is_main else [], session.training_args.seed)
+        record = None if session.start is None else session.start.folder / MEDIA
+        unknown = session.processes.compute_on_main(lambda: media.begin(record, self.args.fcit_verify_data == "full"))
+        if unknown:
+            logger.warning_rank0(
+                f"{unknown} media files that this run had not read yet have another time of change than before, such as a copy "
+                "has; whether they are the same is not known (`fcit_verify_data: full` from the beginning would tell)."
+            )
+        return media
+
+    def _read(self, splits: Sequence[Split], records: Iterable[int] | None = None) -> None:
+        """Records of datasets one after the other are about to be read; None for all."""
+        ends = np.cumsum([0, *map(len, splits)])
+        chosen = np.arange(ends[-1]) if records is None else np.asarray(records)
+        parts = [chosen[(begin <= chosen) & (chosen < end)] - begin for begin, end in pairwise(ends)]
+
+        def look() -> None:
+            for split, part in zip(splits, parts, strict=True):
+                self.media.read(split.name, part)
+
+        self.session.processes.compute_on_main(look)
+
     def _idle(self, assignments: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Who of a round could not take a step, and why."""
         tasks = {task.name: number for number, task in enumerate(self.scenario.tasks)}
@@ -244,6 +288,7 @@ class FederatedRun:
             self.monitor.write_log(folder)
             self.session.save(state, folder)
             self.clients.write(folder)
+            self.media.write(folder)
 
         number = self._number(state.stage, state.round)
         self.session.checkpoints.commit(number, write)
@@ -259,11 +304,19 @@ class FederatedRun:
             for round in range(self.args.fcit_num_rounds):
                 yield from self.session.program.work(stage, round).values()
 
+    def _cost(self, request: Message) -> int:
+        """What a client's answer takes: the steps of a training; of a query the records of its task."""
+        config = config_of(request)
+        if request.metadata.message_type == MessageType.TRAIN:
+            return self.local.num_steps(config)
+        return len(self.local.task(config.task))
+
     def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:
         start = time.perf_counter()
-        remedy = "Lower `per_device_eval_batch_size` and start again: the run goes on from the last reply that it has kept."
-        with naming_memory("the evaluation", remedy):
-            scores = self.evaluator.evaluate(state, list(names), restricted)
+        names = list(names)
+        self._read([self.session.pipeline.test(name).head(self.args.fcit_eval_samples) for name in names])
+        with naming_memory("the evaluation", EVALUATION_REMEDY):
+            scores = self.evaluator.evaluate(state, names, restricted)
         self.progress.seconds["evaluate"] += time.perf_counter() - start
         return scores
 

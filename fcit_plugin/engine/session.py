@@ -16,7 +16,7 @@ from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
 from ..errors import one_line
-from ..evaluation.report import MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
+from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.program import Program
 from ..federation.server import first_state
@@ -34,12 +34,14 @@ from .callbacks import Callbacks
 from .client_training import LocalTrainer
 from .continuation import Earlier
 from .evaluator import Evaluator
+from .pool import Pool
+from .pool_evaluator import PoolEvaluator
 from .processes import Processes
 from .resume import Start
 from .trainers import LOCAL_STAGES
 
 #: What the fcit stages write beside the folders of subspaces and updates.
-LOSS_PNG, CARD = "training_loss.png", "README.md"
+LOSS_PNG = "training_loss.png"
 WRITTEN = (
     MANIFEST,
     DESCRIPTION,
@@ -77,7 +79,8 @@ class Setup:
         own_datasets: What a client trains on in place of its part of the partition.
         catalogue: The datasets that the recipe can name.
         keys: What decides the numbers, see :func:`.fingerprint.deciding_keys`.
-        processes: The processes of this run.
+        processes: The processes that share each client's steps.
+        pool: The processes that train clients of their own; None where clients are trained one after the other.
     """
 
     request: Request
@@ -95,11 +98,17 @@ class Setup:
     catalogue: Catalogue
     keys: dict[str, Any]
     processes: Processes
+    pool: Pool | None
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes what is written once."""
-        return self.training_args.process_index == 0
+        return self.training_args.process_index == 0 and (self.pool is None or self.pool.is_main)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this process is the server, alone or together with others; not if it only trains for the first."""
+        return self.pool is None or self.pool.is_main
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -243,16 +252,10 @@ class Session(Setup):
         Args:
             labels: The label set of each dataset, None where answers are open.
         """
-        return Evaluator(
-            self.model,
-            self.pipeline,
-            self.encoder,
-            self.args,
-            self.generating_args,
-            labels,
-            self.processes,
-            base_weights=self.base_weights,
-        )
+        parts = (self.model, self.pipeline, self.encoder, self.args, self.generating_args, labels)
+        if self.pool is None:
+            return Evaluator(*parts, self.processes, base_weights=self.base_weights)
+        return PoolEvaluator(*parts, self.pool, base_weights=self.base_weights)
 
     def save(self, state: ServerState, folder: Path) -> None:
         """Write a state folder (the main process does)."""

@@ -1,6 +1,7 @@
 """The three fcit stages: the whole loop (:mod:`.run`), one client of one round, and the aggregator."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..federation.server import RoundFailed, too_few, train_round
 from ..federation.validation import judge_tokens
 from ..knowledge.organizer import Assignment
 from ..recipe.request import Request
+from ..recipe.world import World, left_world
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .callbacks import Callbacks
@@ -32,8 +34,11 @@ from .one_run import one_run
 from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
+from .pool import Pool, ProcessGone
 from .rehearsal import rehearse
 from .session import Session
+from .threads import use_threads
+from .worker import work
 
 logger = logging.get_logger(__name__)
 
@@ -176,9 +181,43 @@ def run_stage(
     if request.args.fcit_dry_run:
         dry_run(open_dry_session(*given))
         return
-    with one_run(Path(training_args.output_dir), training_args.process_index == 0):
-        opened = open_aggregator if request.stage == "fcit_aggregate" else open_session
-        session = replace(opened(*given), callbacks=Callbacks.of(callbacks))
+    world = left_world()
+    use_threads(request.args.fcit_threads, world)
+    if world is not None:
+        with _parallel(world) as pool:
+            _run_stage(request, given, callbacks, pool)
+    else:
+        _run_stage(request, given, callbacks)
+
+
+@contextlib.contextmanager
+def _parallel(world: World) -> Iterator[Pool]:
+    """The processes of a run that trains clients in parallel; at the end of the block the others are told that it is over."""
+    pool = Pool(world)
+    try:
+        yield pool
+        if pool.is_main:
+            pool.send_all(("end",))
+    except ProcessGone as error:
+        if not pool.is_main:
+            raise SystemExit(1) from error  # the first process has said why
+        raise FcitError(str(error)) from error
+    finally:
+        pool.close()
+
+
+def _run_stage(
+    request: Request, given: tuple[Any, Any, Any, Any, Any], callbacks: Sequence[Any] | None, pool: Pool | None = None
+) -> None:
+    training_args = given[2]
+    is_main = training_args.process_index == 0 and (pool is None or pool.is_main)
+    with one_run(Path(training_args.output_dir), is_main):
+        aggregates = request.stage == "fcit_aggregate" and pool is None
+        opened = open_aggregator(*given) if aggregates else open_session(*given, pool=pool)
+        session = replace(opened, callbacks=Callbacks.of(callbacks))
+        if pool is not None and not pool.is_main:
+            work(session, pool)
+            return
         if request.evaluated is not None:
             evaluate_folder(session, request.evaluated)
             return

@@ -1,7 +1,7 @@
 """The report of a run: what it has measured, and its forms as JSON, CSV, pictures and tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -9,7 +9,7 @@ from statistics import fmean
 from types import UnionType
 from typing import Any, TypedDict, get_args, get_origin, is_typeddict
 
-from ..errors import FcitError
+from ..errors import FcitError, printable
 from ..files import read_json, write_bytes
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
@@ -20,11 +20,12 @@ MATRIX_CSV = "accuracy_matrix.csv"
 MATRIX_PNG = "accuracy_matrix.png"
 SUBSPACES_PNG = "subspaces.png"
 PARTITION_PNG = "partition.png"
+CARD = "README.md"
 #: Of noise that comes from the recipe's seed and not from a secret.
 SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
-_OF_SOME = ("idle", "left_out", "spread", "clients")
+_OF_SOME = ("idle", "left_out", "spread", "clients", "engine")
 
 
 class Assignment(TypedDict):
@@ -64,6 +65,14 @@ class Share(TypedDict):
     records: list[int]
 
 
+class Engine(TypedDict):
+    """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
+
+    name: str
+    processes: int
+    threads: int
+
+
 class Seconds(TypedDict):
     """Wall-clock time in all, and its parts."""
 
@@ -80,7 +89,7 @@ class Report:
         method: continual method, `fcit_method`.
         reference: `fcit_bound` if the run is a bound that methods are compared with, not a method.
         setting: `fcit_setting`.
-        seed: seed of the run.
+        seed: seed of the run; None in a report that was published.
         arguments: keys that decide the run's numbers and are not at their default, with plain values: what tells runs apart.
         earlier: of a run that goes on from others, those: entries with the keys stage (its first one) and arguments.
         stages: the datasets of each stage.
@@ -107,12 +116,13 @@ class Report:
         left_out: how many records of each dataset were not used, as LLaMA-Factory does not use them; None if all were.
         spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
         clients: of a mean of several runs: the summaries of each, by its client.
+        engine: how the run was computed; with the same number of threads none of it changes a number.
     """
 
     method: str
     reference: str | None = None
     setting: str
-    seed: int
+    seed: int | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     earlier: list[dict[str, Any]] = field(default_factory=list)
     stages: list[list[str]]
@@ -138,11 +148,13 @@ class Report:
     left_out: dict[str, int] | None = None
     spread: dict[str, float | None] | None = None
     clients: dict[str, dict[str, float]] | None = None
+    engine: Engine | None = None
 
     @property
     def title(self) -> str:
         """What the run is called in tables, pictures and its model card."""
-        return f"FCIT: {self.method}, {self.setting}, seed {self.seed}"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"FCIT: {self.method}, {self.setting}{seed}"
 
     @property
     def matrix(self) -> AccuracyMatrix:
@@ -210,8 +222,13 @@ class Report:
         except ValueError as error:
             raise FcitError(f"{file} is not a report of an fcit run, or a damaged one: {error}.") from error
 
-    def write(self, output_dir: str | PathLike[str]) -> None:
-        """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for."""
+    def write(self, output_dir: str | PathLike[str], keys: Container[str] | None = None) -> None:
+        """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for.
+
+        Args:
+            output_dir: folder to write to, made if missing.
+            keys: of the JSON; None for all.
+        """
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         matrix = self.matrix
@@ -222,7 +239,8 @@ class Report:
             plot_subspaces(self.assignments, folder / SUBSPACES_PNG)
         if self.partition:
             plot_partition(self.partition, folder / PARTITION_PNG)
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        values = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
 
 
@@ -274,7 +292,7 @@ def table(report: Report) -> str:
         else:
             found = f"Privacy spent: epsilon {epsilon}"
         blocks.append(f"{found}; see docs/guide/privacy.md.")
-    return "\n\n".join(blocks)
+    return printable("\n\n".join(blocks))
 
 
 def markdown_table(report: Report) -> str:

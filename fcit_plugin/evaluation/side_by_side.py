@@ -132,7 +132,7 @@ def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]]) -> Compar
         groups: reports of runs that differ in the seed alone, by label; at least one report each. If the untuned model is
             among them it has no other row.
     """
-    made = [Group(label, tuple(sorted(reports, key=lambda r: r.seed))) for label, reports in groups.items()]
+    made = [Group(label, tuple(sorted(reports, key=_by_seed))) for label, reports in groups.items()]
     datasets = made[0].reports[0].datasets
     has_own = any(report.reference == "zero_shot" for group in made for report in group.reports)
     return Comparison(setting, tuple(datasets), tuple(made), {} if has_own else _zero_shot_scores(made, datasets))
@@ -185,7 +185,7 @@ def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str]) -> N
         for group in comparison.groups:
             found = {name: group.spread(measure) for name, measure in MEASURES.items()}
             found |= {name: group.final_score(name) for name in comparison.datasets}
-            seeds = " ".join(str(report.seed) for report in group.reports)
+            seeds = " ".join(str(report.seed) for report in group.reports if report.seed is not None)
             rows.append([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])
     write_rows(Path(path), rows)
 
@@ -198,17 +198,22 @@ def _make_comparison(reports: Mapping[str, Report]) -> Comparison:
     parts: list[dict[str, Report]] = []
     for members in by_recipe.values():
         seeds = [report.seed for report in members.values()]
-        parts += [members] if len(set(seeds)) == len(seeds) else [{name: report} for name, report in members.items()]
+        told_apart = len(set(seeds)) == len(seeds) and None not in seeds
+        parts += [members] if told_apart else [{name: report} for name, report in members.items()]
 
     labels = [_label(next(iter(part.values())), list(reports.values())) for part in parts]
     groups = []
     for part, label in zip(parts, labels, strict=True):
         told = label if labels.count(label) == 1 else f"{label} ({next(iter(part))})"
-        groups.append(Group(told, tuple(sorted(part.values(), key=lambda report: report.seed))))
+        groups.append(Group(told, tuple(sorted(part.values(), key=_by_seed))))
     groups.sort(key=lambda group: (last.mean if (last := group.spread(MEASURES["Last"])) else -1.0, group.label))
 
     first = next(iter(reports.values()))
     return Comparison(first.setting, tuple(first.datasets), tuple(groups), _zero_shot_scores(groups, first.datasets))
+
+
+def _by_seed(report: Report) -> int:
+    return -1 if report.seed is None else report.seed
 
 
 def _arguments(report: Report) -> dict[str, Any]:
@@ -223,7 +228,12 @@ def _label(report: Report, among: Sequence[Report]) -> str:
     """
     peers = [other for other in among if other.reference == report.reference]
     own = _arguments(report)
-    differing = [key for key, value in own.items() if any(_arguments(other).get(key) != value for other in peers)]
+
+    def differs(key: str, other: Report) -> bool:
+        published = other.seed is None  # it does not say all of its arguments
+        return other.arguments.get(key) != own[key] and not (published and key not in other.arguments)
+
+    differing = [key for key in own if any(differs(key, other) for other in peers)]
     return ", ".join([report.method, *(f"{key.removeprefix('fcit_')}={_value_text(own[key])}" for key in differing)])
 
 

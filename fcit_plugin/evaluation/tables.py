@@ -1,5 +1,6 @@
 """Rows of text cells as a table for the terminal and in Markdown."""
 
+import re
 from collections.abc import Sequence
 
 from ..errors import printable
@@ -33,11 +34,28 @@ def plain(rows: Rows) -> str:
 
 def markdown(rows: Rows) -> str:
     """Return a Markdown table, header row first, the first column to the left and the others to the right."""
-    rows = [[_escaped(cell) for cell in row] for row in rows]
+    rows = [[escaped(cell) for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
-def _escaped(cell: str) -> str:
-    """A cell that stays one, without HTML."""
-    return " ".join(printable(cell).split()).replace("|", "\\|").replace("<", "&lt;")
+#: What means something in Markdown or HTML within a line, and what makes a link of an address. An underscore within a word
+#: is only an underscore.
+_MEANS_SOMETHING = re.compile(r"[&<>|`*\\\[\]~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|\.(?<=www\.)", re.IGNORECASE)
+
+
+def escaped(text: str) -> str:
+    """A text on one line of Markdown, in a cell of a table or elsewhere: it shows as it is and does nothing.
+
+    Entities are used, for Markdown has several dialects of what a backslash does, above all in tables.
+    """
+    line = " ".join(printable(text).split())
+    return _MEANS_SOMETHING.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), line)
+
+
+def code(text: str) -> str:
+    """A text as code on one line of Markdown, not in a table: between more backticks than it has in a row itself."""
+    line = " ".join(printable(text).split()) or " "
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if "`" in (line[0], line[-1]) else ""
+    return f"{fence}{space}{line}{space}{fence}"

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
@@ -13,6 +14,8 @@ from ..plugins import blame, manager
 from .client_states import ClientStates
 from .failures import PROGRAMMERS, is_clients, naming_memory
 from .messages import CONFIG, config_of
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -88,37 +91,56 @@ class InProcessGrid(Grid):
         return [reply for message in messages for reply in self._deliver(message)]
 
     def _deliver(self, message: Message) -> list[Message]:
-        """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes.
-
-        What is not the client's failure (:mod:`.failures`) ends the run, at once and without waiting for other processes:
-        they may wait for this one in the middle of a step, and end when it does.
-        """
-        if self._client_app is None:
-            raise RuntimeError("A grid to sample from has no clients to ask.")
-        node, replies, failure, start = message.metadata.dst_node_id, [], None, self._clock()
+        """The replies that arrive: mostly one. A client that fails says so, as with Flower's own runtimes."""
+        node = message.metadata.dst_node_id
         state = self._states.of(node)
-        try:
-            replies = arriving(message, ask(self._client_app, message, state))
-        except Exception as error:
-            if not is_clients(error):
-                blamed = blame(error)
-                if isinstance(error, PROGRAMMERS) and blamed is not None:
-                    raise FcitError(blamed) from error
-                met = f"This was met in {_work(message)}, and is no failure of the client's. "
-                error.add_note(f"{'' if isinstance(error, OutOfMemory) else met}{_GOES_ON}")
-                raise
-            logger.debug(f"Client {node} failed.", exc_info=True)
-            failure = one_line(error)
-        if failure is None and self._timeout is not None and self._clock() - start > self._timeout:
-            failure = timeout_message(self._timeout)
-        failure = self._agree(failure)
+        replies, failure = tried(
+            message, lambda: arriving(message, ask(self._client_app, message, state)), self._timeout, self._clock
+        )
+        return self._hand_over(message, replies or [], self._agree(failure), state)
+
+    def _hand_over(self, message: Message, replies: list[Message], failure: str | None, state: RecordDict) -> list[Message]:
+        """Keep what the client keeps, and let whoever waits for replies see those to a message."""
         if failure is not None:
             replies = [Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, failure), reply_to=message)]
         else:
-            self._states.keep(node, state)
+            self._states.keep(message.metadata.dst_node_id, state)
         for reply in replies:
             self._on_reply(message, reply)
         return replies
+
+
+def tried(
+    message: Message,
+    answer: Callable[[], T],
+    timeout: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[T | None, str | None]:
+    """What a client answers, and its failure if it does not.
+
+    What is not the client's failure (:mod:`.failures`) ends the run, at once and without waiting for other processes:
+    they may wait for this one in the middle of a step, and end when it does.
+
+    Args:
+        message: What it is asked.
+        answer: Asks it.
+        timeout: Seconds after which the answer comes too late, None for no limit.
+        clock: Tells the time in seconds.
+    """
+    start = clock()
+    try:
+        found = answer()
+    except Exception as error:
+        if not is_clients(error):
+            blamed = blame(error)
+            if isinstance(error, PROGRAMMERS) and blamed is not None:
+                raise FcitError(blamed) from error
+            met = f"This was met in {_work(message)}, and is no failure of the client's. "
+            error.add_note(f"{'' if isinstance(error, OutOfMemory) else met}{_GOES_ON}")
+            raise
+        logger.debug(f"Client {message.metadata.dst_node_id} failed.", exc_info=True)
+        return None, one_line(error)
+    return found, timeout_message(timeout) if timeout is not None and clock() - start > timeout else None
 
 
 def _work(message: Message) -> str:
@@ -141,7 +163,7 @@ def _memory(message: Message) -> str:
     )
 
 
-def ask(client_app: Callable[[Message, Context], Message], message: Message, state: RecordDict) -> Message:
+def ask(client_app: Callable[[Message, Context], Message] | None, message: Message, state: RecordDict) -> Message:
     """Call a client app; what it raises is the caller's to handle (:func:`.failures.is_clients`).
 
     Args:
@@ -149,6 +171,8 @@ def ask(client_app: Callable[[Message, Context], Message], message: Message, sta
         message: What it is asked.
         state: What the client keeps to itself; changed in place.
     """
+    if client_app is None:
+        raise RuntimeError("A grid to sample from has no clients to ask.")
     node = message.metadata.dst_node_id
     with naming_memory(_work(message), _memory(message)):
         return client_app(message, Context(run_id=0, node_id=node, node_config={}, state=state, run_config={}))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flwr.app import Context, Message, MessageType, RecordDict
 
@@ -15,7 +15,7 @@ from ..state.sealed import problems, seal
 from .arrays import digest_of
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
-from .messages import config_of, config_record
+from .messages import TOKEN, config_of, config_record
 from .stored import records_bytes, stored_records
 
 #: What a kept reply holds beside the update folder's own files.
@@ -42,20 +42,37 @@ class Journal(Protocol):
         ...
 
 
+class Place(NamedTuple):
+    """Where the reply to a request is kept: its folder, and the request's digest (:func:`request_digest`)."""
+
+    folder: Path
+    request: str
+
+
+class Kept(NamedTuple):
+    """A kept reply: its content, what its client keeps to itself, and what the training left in the journal."""
+
+    content: RecordDict
+    state: RecordDict
+    journal: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class _Latest:
+    place: Place
     request: Message
     reply: Message
-    folder: Path
     state: RecordDict
-    notes: dict[str, Any]
+    journal: dict[str, Any]
 
 
 class ReplyCache:
     """A client app that answers with a kept reply where it has the right one, and else asks the clients and keeps.
 
     A reply is the right one if it answers the same request, weights and all, of the same run, and its client had kept the
-    same to itself. What the client kept afterwards lies beside its reply, in a file that is never part of what travels.
+    same to itself. What the client kept afterwards lies beside its reply, in a file that is never part of what travels. The
+    token in it is that which the client names in this round: another machine, or another number of threads, may have made the
+    kept one, whose last digits are others then.
 
     Args:
         app: The clients.
@@ -82,24 +99,48 @@ class ReplyCache:
         self._writes = writes
         self._from_main = from_main
         self._latest: _Latest | None = None
+        self._named: dict[tuple[int, int], Message] = {}
 
     def __call__(self, message: Message, context: Context) -> Message:
         """See :class:`flwr.clientapp.ClientApp`."""
-        if message.metadata.message_type != MessageType.TRAIN:
-            return self._app(message, context)
-        config = config_of(message)
-        folder = self._folder(config.stage, config.round) / f"client-{config.client}"
-        digest = request_digest(message, self._run, context.state) if self._writes else ""
-        kept = self._from_main(self._read(folder, digest) if self._writes else None)
+        place, kept = self.look_up(message, context.state)
         if kept is not None:
-            content, state, journal = kept
-            context.state.update(state)
-            self._journal.replay(journal)
-            return Message(content, reply_to=message)
+            context.state.update(kept.state)
+            self._journal.replay(kept.journal)
+            return Message(kept.content, reply_to=message)
         mark = self._journal.mark()
         reply = self._app(message, context)
-        self._latest = _Latest(message, reply, folder, context.state, {"request": digest, "journal": self._journal.since(mark)})
+        if place is not None:
+            self._latest = _Latest(place, message, reply, context.state, self._journal.since(mark))
+        else:
+            self.named(message, reply)
         return reply
+
+    def named(self, query: Message, reply: Message) -> None:
+        """Hear of the identity token that a client names: kept replies of its are used with this one from now on."""
+        config = config_of(query)
+        self._named[config.client, config.task] = reply
+
+    def look_up(self, message: Message, state: RecordDict) -> tuple[Place | None, Kept | None]:
+        """Where the reply to a request is kept, and what is kept there, if it is the right one.
+
+        Args:
+            message: The request.
+            state: What its client keeps to itself.
+
+        Returns:
+            None and None for a request whose reply is not kept.
+        """
+        if message.metadata.message_type != MessageType.TRAIN:
+            return None, None
+        config = config_of(message)
+        folder = self._folder(config.stage, config.round) / f"client-{config.client}"
+        place = Place(folder, request_digest(message, self._run, state) if self._writes else "")
+        kept = self._from_main(self._read(place) if self._writes else None)
+        named = self._named.get((config.client, config.task))
+        if kept is not None and named is not None and TOKEN in kept.content:
+            kept.content[TOKEN] = named.content[TOKEN]
+        return place, kept
 
     def arrived(self, request: Message, reply: Message) -> None:
         """Keep the reply to a request, if it is one that a client has just trained, and let go of its arrays in memory.
@@ -112,20 +153,45 @@ class ReplyCache:
         latest, self._latest = self._latest, None
         if latest is None or latest.request is not request or reply.has_error() or not self._writes:
             return
+        self.keep(latest.place, request, latest.reply, latest.state, latest.journal, of=reply)
+
+    def keep(
+        self,
+        place: Place,
+        request: Message,
+        reply: Message,
+        state: RecordDict,
+        journal: dict[str, Any],
+        of: Message | None = None,
+    ) -> None:
+        """Keep a client's reply, and let go of its arrays in memory.
+
+        Args:
+            place: Where (:meth:`look_up`).
+            request: What it answers.
+            reply: The reply as its client gave it.
+            state: What its client keeps to itself.
+            journal: What the training leaves in the journal.
+            of: What has arrived of it; default: the reply itself.
+
+        Raises:
+            OSError: It cannot be written.
+        """
 
         def write(folder: Path) -> None:
-            write_update(folder, config_record(request), latest.reply)
-            if latest.state:
-                write_bytes(folder / FILE, records_bytes(latest.state))
-            write_json(folder / KEPT, latest.notes)
+            write_update(folder, config_record(request), reply)
+            if state:
+                write_bytes(folder / FILE, records_bytes(state))
+            write_json(folder / KEPT, {"request": place.request, "journal": journal})
 
-        seal(latest.folder, write)
-        if reply is latest.reply:  # nobody plays with it: from here on it is read from there
-            for name, record in stored_records(latest.folder / WEIGHTS).array_records.items():
+        seal(place.folder, write)
+        if of is None or of is reply:  # nobody plays with it: from here on it is read from there
+            for name, record in stored_records(place.folder / WEIGHTS).array_records.items():
                 reply.content[name] = record
 
     @staticmethod
-    def _read(folder: Path, digest: str) -> tuple[RecordDict, RecordDict, dict[str, Any]] | None:
+    def _read(place: Place) -> Kept | None:
+        folder = place.folder
         if not folder.is_dir():
             return None
         for problem in problems(folder):
@@ -133,10 +199,10 @@ class ReplyCache:
             return None
         try:
             kept = read_object(folder / KEPT, ("request", "journal"))
-            if kept["request"] != digest:
+            if kept["request"] != place.request:
                 return None
             state = stored_records(folder / FILE) if (folder / FILE).is_file() else RecordDict()
-            return read_update(folder)[1].content, state, kept["journal"]
+            return Kept(read_update(folder)[1].content, state, kept["journal"])
         except ValueError as error:  # of another version of the plugin, say
             logger.warning(f"A kept reply is not used, its client trains again: {error}")
             return None

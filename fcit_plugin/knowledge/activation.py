@@ -10,7 +10,7 @@ from .identity_tokens import SubspaceTokens
 from .image_tokens import Encoder
 from .prototypes import nearest_cosines
 from .turns import AUTO, NEAR, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count
-from .vectors import unit
+from .vectors import TIE, first_largest, unit
 
 
 def cosine_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ def activation_weights(
 ) -> np.ndarray:
     """Weights w of the subspaces, one row per sample.
 
-    softmax: w_k = softmax over the used subspaces of cos(u, g_k) / temperature; argmax: 1 for the nearest;
+    softmax: w_k = softmax over the used subspaces of cos(u, g_k) / temperature; argmax: 1 for the nearest (ties: the first);
     cosine: w_k = cos(u, g_k); concat: 1 for all. Unused subspaces always weigh 0.
 
     Args:
@@ -67,7 +67,7 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
         exponent = np.exp((masked - masked.max(axis=1, keepdims=True)) / temperature)
         weights = exponent / exponent.sum(axis=1, keepdims=True)
     elif mode == "argmax":
-        weights = np.eye(len(used))[masked.argmax(axis=1)]
+        weights = np.eye(len(used))[first_largest(masked)]
     elif mode == "cosine":
         weights = np.where(used[None], cosines, 0.0)
     elif mode == "concat":
@@ -133,8 +133,8 @@ class Router:
         if len(turns) == 1:
             return 0
         nearest = self._cosines(turns)[:, self.tokens.counts > 0].max(axis=1)
-        near = np.flatnonzero(nearest >= NEAR)
-        return int(near[-1] if len(near) else nearest.argmax())
+        near = np.flatnonzero(nearest >= NEAR - TIE)
+        return int(near[-1] if len(near) else first_largest(nearest))
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
@@ -143,7 +143,7 @@ class Router:
         weights = weights_of_cosines(cosines, used, mode=self.mode, temperature=self.temperature)
         if self.fallback is not None:
             nearest = cosines[:, used].max(axis=1)
-            weights = np.where(nearest[:, None] < self.fallback, np.float32(0), weights)
+            weights = np.where(nearest[:, None] < self.fallback - TIE, np.float32(0), weights)
         return weights
 
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:

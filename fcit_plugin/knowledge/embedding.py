@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 #: Rows of the embedding from which its common directions are found; a larger vocabulary is sampled evenly.
 _MAX_ROWS = 16_384
-#: Tokens that are fetched from the device together.
-_AT_A_TIME = 256
+#: Texts that are encoded together; a token that many of them have is centered once.
+_TEXTS = 128
+#: Rows that are fetched from the device together.
+_AT_A_TIME = 1024
 
 
 class EmbeddingEncoder:
@@ -49,12 +51,9 @@ class EmbeddingEncoder:
         """Identity tokens of the texts, float32 [n, D]."""
         with whole_weight(self.embedding.get_parameter("weight")) as weight:
             found = np.empty((len(texts), weight.shape[1]), np.float32)  # small arrays kept one by one would break up the heap
-            for start in range(0, len(texts), _AT_A_TIME):
-                part = texts[start : start + _AT_A_TIME]
-                tokens = torch.empty(len(part), weight.shape[1], device=weight.device)
-                for row, text in enumerate(part):  # not in one product: its bits would depend on the texts beside it
-                    tokens[row] = self._token(weight, self._ids(text))
-                found[start : start + len(part)] = tokens.cpu().numpy()
+            for start in range(0, len(texts), _TEXTS):
+                part = [self._ids(text) for text in texts[start : start + _TEXTS]]
+                found[start : start + len(part)] = self._tokens(weight, part).numpy()
             return found
 
     @torch.no_grad()
@@ -64,42 +63,62 @@ class EmbeddingEncoder:
         An identity token is the weighted mean of its tokens' vectors.
         """
         with whole_weight(self.embedding.get_parameter("weight")) as weight:
-            rows = weight.float()
             if not self.center:
-                return rows.cpu(), torch.ones(len(rows))
-            rarity = torch.tensor([self._rarity(i) for i in range(len(rows))])
-            return self._centered(rows).cpu(), rarity
+                return weight.float().cpu(), torch.ones(len(weight))
+            rarity = torch.tensor([self._rarity(i) for i in range(len(weight))])
+            return torch.cat([self._centered(_exact(part)).float() for part in torch.split(weight, _AT_A_TIME)]), rarity
 
     def _centered(self, rows: torch.Tensor) -> torch.Tensor:
-        mean, directions = self._mean.to(rows.device), self._directions.to(rows.device)  # the model may have moved since
-        rows = rows - mean
-        return torch.nn.functional.normalize(rows - rows @ directions @ directions.T, dim=1)
+        rows = rows - self._mean
+        return torch.nn.functional.normalize(rows - rows @ self._directions @ self._directions.T, dim=1)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
         return ids
 
-    def _token(self, weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        if not ids:  # some tokenizers make nothing of white space
-            return torch.zeros(weight.shape[1], device=weight.device)
-        rows = weight[torch.tensor(ids, device=weight.device)].float()
-        if not self.center:
-            return rows.mean(dim=0)
-        rare = torch.tensor([self._rarity(i) for i in ids], device=weight.device)
-        return (rare @ self._centered(rows)) / rare.sum()
+    def _tokens(self, weight: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The identity tokens of texts that are given by their tokens' ids, float64 [n, D].
+
+        Last digits depend on the texts that are encoded together, far below the grid of tokens (:func:`.vectors.on_grid`).
+        """
+        ids = np.array([i for text in texts for i in text], np.int64)
+        lengths = torch.tensor([len(text) for text in texts])  # some tokenizers make nothing of white space
+        distinct, which = map(torch.from_numpy, np.unique(ids, return_inverse=True))
+        rows = _exact(weight[distinct.to(weight.device)])
+        rare = torch.ones(len(distinct), dtype=torch.float64)
+        if self.center:
+            rows, rare = self._centered(rows), torch.tensor([self._rarity(i) for i in distinct.tolist()], dtype=torch.float64)
+        share = rare[which]
+        starts = lengths.cumsum(0) - lengths
+        sums = torch.nn.functional.embedding_bag(which, rows, starts, mode="sum", per_sample_weights=share)
+        owners = torch.arange(len(texts)).repeat_interleave(lengths)
+        weights = torch.zeros(len(texts), dtype=torch.float64).index_add_(0, owners, share)
+        return sums / weights.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
 
 
 @torch.no_grad()
 def common_directions(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean [D] and leading principal directions [D, max(3, D / 100)] of an embedding, float32.
+    """Mean [D] and leading principal directions [D, max(3, D / 100)] of an embedding, float64 on the CPU.
 
     Args:
         weight: [vocabulary, D].
     """
-    rows = weight[:: -(-len(weight) // _MAX_ROWS)].float()
-    mean = rows.mean(dim=0)
-    _, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean))  # eigenvalues ascending
+    parts = torch.split(weight[:: -(-len(weight) // _MAX_ROWS)], _AT_A_TIME)
+    mean = torch.stack([_exact(part).sum(dim=0) for part in parts]).sum(dim=0) / sum(map(len, parts))
+    spread = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for part in parts:
+        rows = _exact(part) - mean
+        spread.addmm_(rows.T, rows)
+    _, directions = torch.linalg.eigh(spread)  # eigenvalues ascending
     return mean, directions[:, -max(3, weight.shape[1] // 100) :]
+
+
+def _exact(rows: torch.Tensor) -> torch.Tensor:
+    """Rows in float64 on the CPU, which every machine has.
+
+    What a number of threads changes of a sum is far below the grid of tokens then (:func:`.vectors.on_grid`).
+    """
+    return rows.cpu().double()
 
 
 def rarity(documents: Sequence[Sequence[int]]) -> Callable[[int], float]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transformers.utils import ModelOutput
 
 
+#: Python beside an encoder is never run, whatever the recipe allows its base model; transformers would ask the terminal.
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+
+
 class IdentityEncoder(Protocol):
     """Turns instructions into identity tokens."""
 
@@ -54,11 +58,11 @@ class TextEncoder:
         from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
         try:
-            config = AutoConfig.from_pretrained(path)
+            config = AutoConfig.from_pretrained(path, **_NO_CODE)
             self.is_clip = config.model_type in ("clip", "clip_text_model")
             with _outside_zero3():
-                self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(path)
+                self.model = (CLIPTextModel if self.is_clip else AutoModel).from_pretrained(path, **_NO_CODE).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(path, **_NO_CODE)
             if len(self.tokenizer) <= len(self.tokenizer.all_special_ids):  # transformers makes an empty one up
                 raise FcitError("its tokenizer files are missing")
         except (OSError, ValueError, SafetensorError) as error:
@@ -203,7 +207,7 @@ def token_dimension(name: str, pooling: str, center: bool, model: Any, tokenizer
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **_NO_CODE)
     except (OSError, ValueError) as error:
         raise _no_encoder(name, error) from error
     return int(getattr(config, "text_config", config).hidden_size)

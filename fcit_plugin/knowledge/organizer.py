@@ -22,7 +22,7 @@ from ..errors import FcitError
 from .identity_tokens import ClientToken, SubspaceTokens, check_vector
 from .linkage import blocks, single_linkage
 from .prototypes import Prototypes, merged
-from .vectors import unit
+from .vectors import TIE, first_largest, unit
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
 class Organizer:
     """Assigns the clients of a round to subspaces and keeps the subspaces' identity tokens.
 
-    Holds the rules and no state. What it returns does not depend on the order of `clients`.
+    Holds the rules and no state. What it returns does not depend on the order of `clients`. Cosines that differ by no more than
+    `TIE` are equal, to each other and to the threshold (:mod:`.vectors`).
 
     Args:
         threshold: tau, the cosine from which two tokens are of one kind.
@@ -116,7 +117,7 @@ class Organizer:
                     continue
 
                 subspace[c.client], cosine[c.client] = k, cos
-                if cos < self.threshold:
+                if cos < self.threshold - TIE:
                     logger.warning(
                         f"All {tokens.num_subspaces} subspaces are taken (fcit_max_subspaces): client {c.client} goes to"
                         f" the nearest, {k}, at cosine {cos:.3f}."
@@ -229,21 +230,22 @@ def _match(
     used = tokens.counts > 0
     nearest, cosine = _nearest(means, tokens.tokens, used)
     full = max_subspaces is not None and tokens.num_subspaces >= max_subspaces
-    fits = full | (used[nearest] & (cosine >= threshold))
+    fits = full | (used[nearest] & (cosine >= threshold - TIE))
     return [k if fit else None for k, fit in zip(nearest.tolist(), fits, strict=True)], cosine.tolist()
 
 
 def _nearest(means: np.ndarray, rows: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each of [n, D] the nearest used row of [K, D] (ties: the first; 0 if none is used), and its cosine.
 
-    The matrix product only tells which rows come into question: its last digits depend on the shapes of the matrices.
+    The matrix product only tells which rows come into question: its last digits depend on the shapes of the matrices, and on
+    the number of threads.
     """
     means, rows = unit(means), unit(rows)
     rough = np.where(used, means @ rows.T, -np.inf)
     nearest = rough.argmax(axis=1)
-    close = (rough >= rough.max(axis=1, keepdims=True) - 1e-9) & used
+    close = (rough >= rough.max(axis=1, keepdims=True) - 2 * TIE) & used
     for i in np.flatnonzero(close.sum(axis=1) > 1):
-        nearest[i] = np.where(close[i], (rows * means[i]).sum(axis=-1), -np.inf).argmax()
+        nearest[i] = first_largest(np.where(close[i], (rows * means[i]).sum(axis=-1), -np.inf))
     return nearest, (rows[nearest] * means).sum(axis=-1)
 
 
@@ -252,7 +254,7 @@ def _clusters(clients: Sequence[ClientToken], threshold: float) -> list[list[Cli
     if not clients:
         return []
 
-    group = single_linkage(len(clients), lambda indices: unit(_means([clients[i] for i in indices])), threshold)
+    group = single_linkage(len(clients), lambda indices: unit(_means([clients[i] for i in indices])), threshold - TIE)
     clusters: list[list[ClientToken]] = [[] for _ in range(group.max() + 1)]
     for c, i in zip(clients, group.tolist(), strict=True):
         clusters[i].append(c)
@@ -267,8 +269,8 @@ def _means(clients: Sequence[ClientToken]) -> np.ndarray:
 def _mean_token(cluster: Sequence[ClientToken]) -> np.ndarray:
     """Mean token of a cluster, sum q_c m_c / sum q_c, float64 [D]."""
     weight = np.array([c.count for c in cluster], np.float64)
-    total = sum(weight[block] @ _means([cluster[i] for i in block]).astype(np.float64) for block in blocks(len(cluster)))
-    mean: np.ndarray = total / weight.sum()
+    weighted = (weight[block, None] * _means([cluster[i] for i in block]) for block in blocks(len(cluster)))
+    mean: np.ndarray = sum(part.sum(axis=0) for part in weighted) / weight.sum()  # no product: its digits are the threads'
     return mean
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .vectors import unit
+from .vectors import TIE, on_grid, unit
 
 #: The cosine from which a client's instructions are of one kind, and the fewest that are told as a kind of their own: a
 #: mean over few would tell of single instructions.
@@ -54,7 +54,7 @@ def prototypes_of(
     """
     weights = np.ones(len(embedded), np.int64) if counts is None else counts
     rows = unit(embedded)
-    near = rows @ rows.T >= threshold
+    near = rows @ rows.T >= threshold - TIE
     np.fill_diagonal(near, True)  # a cosine of a vector to itself may be rounded to less than 1
     left = np.ones(len(embedded), bool)
     reach = near @ weights  # of each vector: what is left within the threshold of it weighs
@@ -66,7 +66,7 @@ def prototypes_of(
         size = weights[group].sum()
         if size < fewest:
             break
-        means.append(weights[group] @ embedded[group].astype(np.float64) / size)
+        means.append((weights[group, None] * embedded[group].astype(np.float64)).sum(axis=0) / size)
         sizes.append(size)
         left &= ~group
         reach -= near[:, group] @ weights[group]
@@ -85,9 +85,9 @@ def kinds_of(embedded: np.ndarray) -> Prototypes:
         rows, counts = rows[chosen], counts[chosen]
     found = prototypes_of(rows, OF_A_CLIENT, counts, MAX_KINDS, FEWEST)
     if len(found.counts):
-        return found
-    mean = embedded.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
-    return Prototypes(mean, np.array([len(embedded)], np.int64))
+        return Prototypes(on_grid(found.means), found.counts)
+    mean = embedded.mean(axis=0, keepdims=True, dtype=np.float64)
+    return Prototypes(on_grid(mean), np.array([len(embedded)], np.int64))
 
 
 def merged(parts: Sequence[Prototypes]) -> Prototypes:

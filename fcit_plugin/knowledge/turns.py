@@ -12,6 +12,7 @@ import torch
 from typing_extensions import override
 
 from .image_tokens import Encoder, ImageEncoder, encode, encoder_inputs
+from .vectors import on_grid
 
 #: The turns of the user of one conversation, the first one first; at least one.
 Turns: TypeAlias = tuple[str, ...]
@@ -85,7 +86,7 @@ def _encoded(encoder: Encoder, conversations: Sequence[Turns], rule: str, pixels
     owners = [i for i, turns in enumerate(counting) for _ in turns]
     texts = [text for turns in counting for text in turns]
     rows = encode(encoder, encoder_inputs(encoder, texts, lambda: _OfOwners(pixels(), owners)))
-    return rows, [len(turns) for turns in counting]
+    return on_grid(rows), [len(turns) for turns in counting]
 
 
 def _split(rows: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Who trains what when, in how many optimizer steps, and how many bytes travel: exact."""
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ def idle_note(reasons: Sequence[str | None]) -> str | None:
     )
 
 
+@functools.lru_cache(maxsize=1000)
 def array_bytes(shape: Shape, dtype: str = "float32") -> int:
     """Size of an array in a Flower message: NumPy's own file format, a header and then the numbers."""
     return len(array_header(shape, dtype)) + np.dtype(dtype).itemsize * math.prod(shape)

@@ -17,6 +17,7 @@ from .bounds import bound_recipe
 from .combinations import check_combination
 from .devices import set_aside
 from .embedded import resolve_model
+from .engine import share_out
 from .environment import check_environment
 from .evaluation import notes, take_evaluation
 from .folder import check_folder
@@ -24,6 +25,7 @@ from .read import arguments_of, split, split_keys
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .theirs import refuse_keys, settable, without_effect
 from .values import check_template, check_values
+from .world import processes_of_a_step
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -88,6 +90,7 @@ class Request:
         own_data: The client trains on a ``dataset`` of its own.
         evaluated: The folder to evaluate with ``do_train: false``.
         earlier: The folder of the run that this one goes on from.
+        sharing: How many processes share each optimizer step of a client.
         aside: What a dry run took out of LLaMA-Factory's keys, see :func:`.devices.set_aside`.
         notes: What is said of LLaMA-Factory's keys before the run begins.
         data_args: LLaMA-Factory's data arguments, for the adapter, which is not handed them.
@@ -101,6 +104,7 @@ class Request:
     own_data: bool = False
     evaluated: Path | None = None
     earlier: Path | None = None
+    sharing: int = 1
     aside: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     data_args: Any = None
@@ -151,7 +155,9 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         fill_in(keys, stage, args)
         earlier = earlier_folder(keys, stage)
         taken = take_evaluation(keys, args)
-    counts = bound_recipe(keys, args) if args.fcit_bound else args
+        counts = bound_recipe(keys, args) if args.fcit_bound else args
+        sharing, said = processes_of_a_step({**keys, **ours}, stage)
+        share_out(keys, args, sharing)
     aside = set_aside(keys) if args.fcit_dry_run else {}
     return keys, replace(
         request,
@@ -159,8 +165,9 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         own_data=own_data,
         evaluated=evaluated,
         earlier=earlier,
+        sharing=sharing,
         aside=aside,
-        notes=notes(stage, taken, ignored, args),
+        notes=[*notes(stage, taken, ignored, args), *said],
     )
 
 

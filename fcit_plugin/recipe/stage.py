@@ -60,6 +60,8 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
     args.setdefault("do_train", True)
     if stage != "fcit" and args.get("push_to_hub"):
         refuse(f"`push_to_hub` belongs to `stage: fcit`: what `stage: {stage}` writes is for the other sites.")
+    if fcit.fcit_bound in ("zero_shot", "local") and args.get("push_to_hub"):
+        refuse(f"`fcit_bound: {fcit.fcit_bound}` leaves nothing that could be given away; take `push_to_hub` out.")
     if stage == "fcit":
         if args.get("dataset"):
             refuse("`dataset` is not used by `stage: fcit`; the stages in `fcit_stages` name the datasets.")

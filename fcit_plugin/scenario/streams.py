@@ -17,6 +17,7 @@ class Stream(IntEnum):
     UPDATE_NOISE = 2
     TOKEN_NOISE = 3
     KEPT_RECORDS = 4
+    CHECKED_FILES = 5
 
 
 def sequence(seed: int, stream: Stream, *where: int) -> np.random.SeedSequence:

@@ -137,7 +137,7 @@ def export_adapters(
 
 def _copy_base(keys: dict[str, str], trained: TrainedRun, target: Path) -> None:
     """LLaMA-Factory's export with no subspace at all: base model, shared trainables, tokenizer, processor."""
-    config = AutoConfig.from_pretrained(keys["model_name_or_path"])
+    config = AutoConfig.from_pretrained(keys["model_name_or_path"], trust_remote_code=False)
     dtype = getattr(config, "dtype", None) or config.get_text_config().dtype
     export_model(
         {

@@ -16,7 +16,7 @@ from ..files import check_empty, whole_folder
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.prototypes import merged
-from ..state.folder import StateFolder
+from ..state.folder import PUBLISHED, StateFolder
 from ..state.server_state import ServerState, save_state
 
 #: Keys of the manifest without which the two do not speak of the same weights and tokens. The base model is compared by its
@@ -64,8 +64,14 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     """
     check_empty(out)
     folders = [StateFolder(first), StateFolder(second)]
-    one, other = (folder.load() for folder in folders)
     manifest, other_manifest = (folder.manifest for folder in folders)
+    if (PUBLISHED in manifest) != (PUBLISHED in other_manifest):
+        without = first if PUBLISHED in manifest else second
+        raise FcitError(
+            f"{without} was made by `fcit-cli publish` and lacks the counts that a mean with the other run is weighed "
+            "by; join both runs' own output folders, or publish the other one, too."
+        )
+    one, other = (folder.load() for folder in folders)
     configs = [_adapter_config(folder) for folder in folders]
     scenarios = [folder.finished_scenario() for folder in folders]
     _check_alike(first, manifest, second, other_manifest, _ALIKE)

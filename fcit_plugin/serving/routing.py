@@ -1,8 +1,7 @@
 """Routed inference: each request, and each sample of a batch, activates its own subspaces."""
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,15 +63,14 @@ class Routing:
         """The model's own ``generate``, with weights for each prompt; the chat engine names the user's turns."""
         turns = kwargs.pop(KEYWORD, None)
         ids: Any = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
-        with _ending(kwargs.get("streamer")):
-            if turns is None:
-                turns = self.turns(ids, kwargs.get("attention_mask"))
-            self._set(turns, ids, kwargs, expands=True)
-            self._own.generating = True
-            try:
-                return self._generate(*args, **kwargs)
-            finally:
-                self._own.generating = False
+        if turns is None:
+            turns = self.turns(ids, kwargs.get("attention_mask"))
+        self._set(turns, ids, kwargs, expands=True)
+        self._own.generating = True
+        try:
+            return self._generate(*args, **kwargs)
+        finally:
+            self._own.generating = False
 
     def _before_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if getattr(self._own, "generating", False):
@@ -112,17 +110,6 @@ class Routing:
                 brief = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
                 logger.info_rank0(f"Activation of {brief!r}: {', '.join(parts) or 'the base model alone'}.")
         return torch.from_numpy(weights)
-
-
-@contextlib.contextmanager
-def _ending(streamer: Any) -> Iterator[None]:
-    """End the stream of an answer that fails: its reader, with a place of LLaMA-Factory's server, would wait for ever."""
-    try:
-        yield
-    except BaseException:
-        if streamer is not None:
-            streamer.end()
-        raise
 
 
 def _plain(mask: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..scenario.tasks import Scenario
     from .server_state import ServerState
 
+#: Key of the manifest of a folder that ``fcit-cli publish`` has made.
+PUBLISHED = "published"
 _LEFT_BY_A_RUN = "name a folder that an fcit run has left"
 #: What every manifest has; a run's own says more about the run.
 _MANIFEST = [key for key in Manifest.__annotations__ if key in Manifest.__required_keys__]
@@ -115,8 +117,9 @@ class StateFolder:
             An object of the caller's own, for a run that goes on adds to it.
 
         Raises:
-            FcitError: The file is missing or damaged.
+            FcitError: The file is missing or damaged, or the folder was published.
         """
+        self.check_whole()
         path = inside(self.path, PROGRESS)
         if "joined" in self.manifest and not path.is_file():
             return Progress()
@@ -134,6 +137,18 @@ class StateFolder:
         """
         if not self.manifest["subspaces"]:
             raise FcitError(f"{self.path} holds no subspace yet; run at least one round first.")
+
+    def check_whole(self) -> None:
+        """Check that the folder is a run's own, with all that a run goes on from.
+
+        Raises:
+            FcitError: It was made to be given away.
+        """
+        if PUBLISHED in self.manifest:
+            raise FcitError(
+                f"{self.path} was made by `fcit-cli publish`, which leaves out counts, progress and seed; name the output "
+                "folder of the run itself."
+            )
 
     def check(self) -> None:
         """Check the folder as far as the manifest, the tokens and the heads of its files tell, which is quick.

@@ -74,6 +74,7 @@ class Manifest(_Every, total=False):
     identity_center: bool
     identity_turns: Word
     joined: Words
+    published: Literal[True]
     signature: Sum
 
 

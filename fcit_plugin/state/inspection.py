@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import FcitError
 from ..evaluation.tables import align
 from .checkpoints import Checkpoints, number_of
-from .folder import StateFolder
+from .folder import PUBLISHED, StateFolder
 from .names import MANIFEST
 from .progress import Progress
-from .sealed import differing, problems, sums_of
+from .sealed import CHECKSUMS, differing, problems, sums_of
 
 
 @dataclass
@@ -73,6 +73,10 @@ def inspect(output_dir: Path) -> Inspection:
         same = {name: value for name, value in sums_of(good).items() if (output_dir / name).is_file()}
         found.lines.append("finished; the results:")
         found.judge(output_dir.name, differing(output_dir, same), f"as in {good.name} ({len(same)} files)")
+    elif has_results and (output_dir / CHECKSUMS).is_file():
+        found.lines.append("to be given away, without its run:" if PUBLISHED in manifest else "one commit of a run:")
+        wrong = problems(output_dir)
+        found.judge(output_dir.resolve().name, wrong, f"sums right ({len(sums_of(output_dir))} files)" if not wrong else "")
     elif has_results:
         found.lines.append("results without the commit that they are of: there are no sums to hold them against")
     elif good is not None:
@@ -120,6 +124,8 @@ def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
 
 
 def _subspace_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
+    if PUBLISHED in manifest:
+        return [["subspace", "tasks"], *([str(entry["id"]), ", ".join(entry["tasks"])] for entry in manifest["subspaces"])]
     rows = [["subspace", "token count", "assignments by task"]]
     for entry in manifest["subspaces"]:
         tasks = ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ..evaluation.report import Absence, Assignment, ProductError, Report, Share
+from ..evaluation.report import Absence, Assignment, Engine, ProductError, Report, Share
 from .progress import Progress
 
 
@@ -19,6 +19,7 @@ def make_report(
     stages: Sequence[Sequence[str]],
     arguments: Mapping[str, Any],
     privacy: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
 
@@ -32,6 +33,7 @@ def make_report(
         stages: the datasets of each stage; those of stages that were not reached are empty columns.
         arguments: what decides the run's numbers.
         privacy: None without noise.
+        engine: None where it is not known.
     """
     matrix, zero_shot = progress.matrix, progress.zero_shot or {}
     datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
@@ -80,6 +82,7 @@ def make_report(
         partition=[Share(task=row["task"], dataset=row["dataset"], records=list(row["records"])) for row in progress.partition],
         seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
         left_out=dict(progress.left_out) or None,
+        engine=engine,
     )
 
 

@@ -30,21 +30,23 @@ from .forms import Sums
 CHECKSUMS = "checksums.json"
 
 
-def seal(folder: Path, write: Callable[[Path], None]) -> None:
+def seal(folder: Path, write: Callable[[Path], None], *, replace: bool = True) -> None:
     """Write a folder so that it is there whole or not at all, also when the machine goes down in between.
 
     The files are written into a sibling of a hidden name; then their sums, then all of it is flushed to the disk, and
-    one rename gives the folder its name. A folder that stands there already is moved aside right before.
+    one rename gives the folder its name. A folder that stands there already is moved aside right before, or not replaced.
 
     Args:
         folder: The folder to make.
         write: Called with the folder to write the files into.
+        replace: Put it in the place of one that holds something.
 
     Raises:
+        FcitError: The folder is there and not empty, and not to be replaced.
         OSError: It cannot be written (disk full, no permission); nothing of it is left, what was there before is.
     """
     try:
-        with whole_folder(folder, replace=True, flush=True) as partial:
+        with whole_folder(folder, replace=replace, flush=True) as partial:
             write(partial)
             (partial / CHECKSUMS).write_bytes(_render({name: _sum(partial / name) for name in _files(partial)}))
     except OSError as error:

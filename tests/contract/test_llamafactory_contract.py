@@ -264,6 +264,25 @@ class TestChat:
         assert "HuggingfaceEngine._process_args(" in source
         assert "model.generate(**gen_kwargs)" in source or "Thread(target=model.generate, kwargs=gen_kwargs" in source
 
+    def test_a_stream_is_started_and_read_within_its_place_and_nothing_else_ends_it(self):
+        from llamafactory.chat.hf_engine import HuggingfaceEngine
+
+        assert isinstance(HuggingfaceEngine.__dict__["_stream_chat"], wrapt.FunctionWrapper)
+        assert "model" in names(HuggingfaceEngine._stream_chat)
+        source = inspect.getsource(HuggingfaceEngine._stream_chat)
+        for line in ('gen_kwargs["streamer"] = streamer', "return streamer.__next__()", "raise StopAsyncIteration()"):
+            assert line in source
+        source = inspect.getsource(HuggingfaceEngine.stream_chat)
+        place, start, read = (
+            source.index(line)
+            for line in (
+                "async with self.semaphore:",
+                "stream = self._stream_chat(*input_args)",
+                "await asyncio.to_thread(stream)",
+            )
+        )
+        assert place < start < read
+
     def test_requests_run_in_threads_as_many_as_max_concurrent(self):
         from llamafactory.chat.hf_engine import HuggingfaceEngine
 

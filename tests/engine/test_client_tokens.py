@@ -7,6 +7,7 @@ from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.knowledge.prototypes import kinds_of
+from fcit_plugin.knowledge.vectors import on_grid
 
 
 def test_each_clients_token_is_its_records_mean_and_the_records_own_are_made_once_and_not_kept(text_recipe, monkeypatch):
@@ -16,11 +17,11 @@ def test_each_clients_token_is_its_records_mean_and_the_records_own_are_made_onc
     local = session.local()
     for task in (0, 1):
         instructions = [turns if isinstance(turns, str) else turns[0] for turns in local.task(task).instructions]
-        embedded = encode(instructions)
+        embedded = on_grid(encode(instructions))
         for client in (2, 0, 1, 2):
             token = local.token(ClientConfig("run", 0, 0, client, task))
             records = local.records(client, task)
-            expected = embedded[records].mean(axis=0, dtype=np.float64).astype(np.float32)
+            expected = on_grid(embedded[records].mean(axis=0, dtype=np.float64))
             assert token.mean.tobytes() == expected.tobytes()
             assert (token.client, token.count, token.num_examples) == (client, len(records), len(records))
     assert len(asked) == 2, "once for each task"
@@ -34,8 +35,8 @@ def test_with_kinds_a_clients_own_records_are_encoded_alone_and_nothing_of_them_
     embedded = encode([turns if isinstance(turns, str) else turns[0] for turns in local.task(0).instructions])
     for client in (2, 0, 2):
         token = local.token(ClientConfig("run", 0, 0, client, 0))
-        own = embedded[local.records(client, 0)]
-        expected, kinds = own.mean(axis=0, dtype=np.float64).astype(np.float32), kinds_of(own)
+        own = on_grid(embedded[local.records(client, 0)])
+        expected, kinds = on_grid(own.mean(axis=0, dtype=np.float64)), kinds_of(own)
         assert token.mean.tobytes() == expected.tobytes()
         assert (token.kinds.means.tobytes(), token.kinds.counts.tobytes()) == (kinds.means.tobytes(), kinds.counts.tobytes())
     assert asked == [len(local.records(client, 0)) for client in (2, 0)]

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import tiny
+from forked import ranks, without_shared_memory
 from llamafactory.chat import ChatModel
 from llamafactory.train.tuner import export_model
 from runs import ROOT, differences, fresh_process, infer_args, outcome, report_of, run_recipe
@@ -34,6 +35,7 @@ def keys(text_model, text_data, tmp_path_factory):
         fcit_num_rounds=3,
         fcit_partition="iid",
         per_device_train_batch_size=GLOBAL_BATCH,
+        fcit_engine="process",
     )
 
 
@@ -117,11 +119,10 @@ def test_an_offloaded_optimizer_gives_the_same(engine, own_adam, short_keys, sho
 
 
 def train(keys, processes, folder):
-    """Run a recipe under torchrun; returns its output folder."""
+    """Run a recipe in so many processes; returns its output folder."""
     output_dir = folder / "out"
     recipe = tiny.write_recipe(folder / "r.yaml", keys | {"output_dir": str(output_dir), "ddp_backend": "gloo"})
-    env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes)}
-    fresh_process(["llamafactory-cli", "train", str(recipe)], env, timeout=900)
+    ranks(["train", str(recipe)], processes, folder, without_shared_memory)
     return output_dir
 
 
@@ -151,6 +152,16 @@ def test_a_scheduler_in_the_file_knows_each_clients_own_number_of_steps(short_ke
     assert report_of(output_dir)["dropped"] == []
     long = [found for found in rates.values() if len(found) > 2]
     assert long and [found[-1] for found in long] == pytest.approx([0.01 / (len(found) - 2) for found in long]), "down to 0"
+
+
+@pytest.mark.slow  # in small: the same without torchrun, above, and torchrun without DeepSpeed, test_torchrun.py
+@pytest.mark.parametrize("engine", ["z2", "z3"])
+def test_torchrun_starts_the_same(engine, short_keys, short, tmp_path):
+    recipe = tiny.write_recipe(
+        tmp_path / "r.yaml", short_keys | ENGINES[engine] | {"output_dir": str(tmp_path / "out"), "ddp_backend": "gloo"}
+    )
+    fresh_process(["llamafactory-cli", "train", str(recipe)], {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "1"}, timeout=900)
+    check_same(tmp_path / "out", short, adapters=1)
 
 
 @pytest.mark.slow  # in small: test_encoders.py

@@ -217,6 +217,7 @@ def llava15(llava15_7b_shape, image_data, tmp_path_factory):
     keys |= {"lora_rank": 8, "lora_alpha": 16, "bf16": True, "disable_gradient_checkpointing": False}
     keys |= {"freeze_multi_modal_projector": False, "deepspeed": DEEPSPEED.format(2)}
     keys["fcit_identity_encoder"] = str(tiny.clip_l14(tmp_path_factory.mktemp("clip")))
+    keys["fcit_engine"] = "process"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NPROC_PER_NODE", "8")
         return plan_of(keys)

@@ -133,7 +133,8 @@ def two(text_recipe, tmp_path):
 
     def run(name, fails=None):
         keys = text_recipe(name, fcit_method="Stranger", fcit_eval_every="never", fcit_stages=[["color"]], ddp_backend="gloo")
-        recipe = tiny.write_recipe(tmp_path / "r.yaml", keys | {"per_device_train_batch_size": 2})
+        keys |= {"per_device_train_batch_size": 2, "fcit_engine": "process"}
+        recipe = tiny.write_recipe(tmp_path / "r.yaml", keys)
         env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2", "FAILS": str(fails)}
         env["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
         shown = fresh_process(["llamafactory-cli", "train", str(recipe)], env, timeout=400, code=0 if fails is None else 1)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import tiny
 from crashes import in_a_child, limit_file_size
 from datasets import Dataset, Features, List, Value
+from forked import command
 from llamafactory.hparams import get_train_args
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
@@ -293,17 +293,60 @@ def test_a_trained_projector_goes_on_to_the_same_bits(llava_keys, llava_run, tmp
     assert differences(outcome(output_dir), expected) == []
 
 
-def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits():
+def test_a_run_that_went_on_leaves_the_same_files_as_one_that_did_not_stop(text_recipe, tmp_path):
+    """Also where nothing was logged."""
+    keys = text_recipe("whole", logging_steps=1000, save_total_limit=0, fcit_keep_client_updates=True, fcit_num_rounds=1)
+    whole = run_recipe(keys)
+    for commit in Checkpoints(whole).commits()[:2]:
+        shutil.copytree(commit, tmp_path / "killed" / "checkpoints" / commit.name)
+    for update in (whole / "updates").glob("stage0*"):
+        shutil.copytree(update, tmp_path / "killed" / "updates" / update.name)
+    went_on = run_recipe(keys | {"output_dir": str(tmp_path / "killed")})
+    assert differences(outcome(went_on), outcome(whole)) == []
+    for folder in (went_on, whole):
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        assert "trainer_log.jsonl" in names and names == sorted(str(path.relative_to(whole)) for path in whole.rglob("*")), (
+            "hidden ones and empty folders as well"
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "nothing is left beside them"
+
+
+@pytest.mark.parametrize("verify", ["sample", "full"])
+def test_an_image_that_was_changed_behind_its_name_size_and_time_ends_the_run_that_goes_on(
+    llava_keys, llava_run, image_data, tmp_path, verify
+):
+    data = shutil.copytree(image_data, tmp_path / "data")
+    keys = llava_keys | {
+        "output_dir": str(shutil.copytree(llava_run, tmp_path / "out")),
+        "dataset_dir": str(data),
+        "media_dir": str(data / "datasets"),
+        "fcit_verify_data": verify,
+    }
+    Checkpoints(tmp_path / "out").go_back_to(3)
+    image = data / "datasets" / "green.png"
+    times = image.stat().st_atime_ns, image.stat().st_mtime_ns
+    damage(image)
+    os.utime(image, ns=times)
+    with pytest.raises(FcitError, match=r"datasets/green\.png is not the file that the run was begun with: its contents have"):
+        run_recipe(keys)
+    assert [folder.name for folder in Checkpoints(tmp_path / "out").commits()] == ["round-0003"]
+    damage(image)  # back again
+    run_recipe(keys)
+
+
+def test_real_kills_in_training_evaluation_and_commit_end_in_the_same_bits(tmp_path):
     """The slow proof of docs/guide/reliability.md in small: three kills of a real process."""
-    command = [sys.executable, str(ROOT / "tools" / "kill_proof.py"), "--kills", "3", "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    arguments = ["--kills", "3", "--seed", "1"]
+    tools = str(ROOT / "tools")
+    done = command(arguments, tmp_path, setup=lambda: sys.path.insert(0, tools), program="kill_proof")
+    assert done.code == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "3 kills over" in done.stdout and "identical" in done.stdout
 
 
 @pytest.mark.slow
 def test_two_processes_go_on_from_one_commit(keys, tmp_path, process):
     recipe = keys | {"output_dir": str(tmp_path / "two"), "ddp_backend": "gloo", "report_to": "none"}
+    recipe["fcit_engine"] = "process"
     env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
     process(["llamafactory-cli", "train", str(tiny.write_recipe(tmp_path / "r.yaml", recipe))], env, timeout=400)
     expected = outcome(tmp_path / "two")

@@ -1,21 +1,22 @@
-"""Two processes under torchrun: one consistent report, with the assignments of one process."""
+"""Two processes, with and without torchrun: one consistent report, with the assignments of one process."""
 
 import json
 
 import tiny
+from forked import ranks
 from runs import report_of, run_recipe
 from safetensors.torch import load_file
 
 from fcit_plugin.state.folder import StateFolder
 
 
-def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llava_run, tmp_path, process):
+def test_two_processes_average_the_projector_and_agree_with_one(llava_keys, llava_run, tmp_path):
     keys = llava_keys | {"output_dir": str(tmp_path / "out"), "fcit_eval_every": "never", "fcit_num_rounds": 1}
     keys |= {"per_device_train_batch_size": 2, "fcit_keep_client_updates": False}
     one = run_recipe({**keys, "output_dir": str(tmp_path / "one"), "per_device_train_batch_size": 4})
-    keys |= {"ddp_backend": "gloo"}
+    keys |= {"ddp_backend": "gloo", "fcit_engine": "process"}
     recipe = tiny.write_recipe(tmp_path / "r.yaml", keys)
-    process(["llamafactory-cli", "train", str(recipe)], {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}, timeout=400)
+    ranks(["train", str(recipe)], 2, tmp_path)
     two = tmp_path / "out"
     assert report_of(two)["assignments"] == report_of(one)["assignments"]
     start = load_file(llava_keys["model_name_or_path"] + "/model.safetensors")
@@ -32,7 +33,12 @@ def _of(weights, key):
 
 
 def test_two_processes_give_one_report_with_the_assignments_of_one_process(text_keys, text_run, tmp_path, process):
-    keys = text_keys | {"output_dir": str(tmp_path / "out"), "report_to": "none", "ddp_backend": "gloo"}
+    keys = text_keys | {
+        "output_dir": str(tmp_path / "out"),
+        "report_to": "none",
+        "ddp_backend": "gloo",
+        "fcit_engine": "process",
+    }
     recipe = tiny.write_recipe(tmp_path / "r.yaml", keys)
     env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
     shown = process(["llamafactory-cli", "train", str(recipe)], env, timeout=400).stdout

@@ -8,4 +8,6 @@ def test_cells_do_nothing_to_a_terminal():
 
 
 def test_cells_of_markdown_stay_cells_and_hold_no_html():
-    assert markdown([["a|b", "1"], ["<img src=x>\nc", "2"]]) == "| a\\|b | 1 |\n| --- | ---: |\n| &lt;img src=x> c | 2 |"
+    assert (
+        markdown([["a|b", "1"], ["<img src=x>\nc", "2"]]) == "| a&#124;b | 1 |\n| --- | ---: |\n| &#60;img src=x&#62; c | 2 |"
+    )

@@ -1,5 +1,7 @@
 """A round that was interrupted goes on with the clients that had not replied, and only where their replies fit."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,16 @@ def test_a_damaged_reply_is_named_and_its_client_alone_trains_again(tmp_path, wh
     assert [row[:3] for row in again.federation.local.trained] == [(0, 1, number)]
     assert str(client) in caplog.text and "trains again" in caplog.text
     assert bits(end) == bits(whole.end)
+
+
+def test_kept_replies_fit_where_another_machine_makes_other_last_digits_of_the_tokens(tmp_path, whole):
+    again = Run(tmp_path / "whole")
+    token, grown = again.federation.local.token, np.float32(1 + 1e-6)
+    again.federation.local.token = lambda config: dataclasses.replace(token(config), mean=token(config).mean * grown)
+    end = again.run()
+    assert again.federation.local.trained == [], "all kept ones are used"
+    assert (end.tasks, end.tokens.counts.tolist()) == (whole.end.tasks, whole.end.tokens.counts.tolist()), "and none is dropped"
+    assert bits(end)[:-3] == bits(whole.end)[:-3]
 
 
 def test_other_processes_get_the_main_ones_reply_and_write_nothing(tmp_path, whole):

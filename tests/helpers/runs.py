@@ -7,19 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from light import coarse_pictures
+
 ROOT = Path(__file__).parents[2]
 
 
 def run_recipe(keys: dict[str, Any]) -> Path:
     """Run a recipe in this process as ``llamafactory-cli train`` does; returns its ``output_dir``.
 
-    The environment is put back afterwards: LLaMA-Factory and the Trainer leave marks in it.
+    The environment is put back afterwards: LLaMA-Factory and the Trainer leave marks in it. Its pictures are coarse.
     """
     from llamafactory.train.tuner import run_exp
 
     before = dict(os.environ)
     try:
-        run_exp({"disable_tqdm": True, **keys})
+        with coarse_pictures():
+            run_exp({"disable_tqdm": True, **keys})
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -45,9 +48,10 @@ def fresh_process(
 
 
 def report_of(output_dir: Path) -> dict[str, Any]:
-    """The report of a run without its times."""
+    """The report of a run without its times and its processes."""
     report = json.loads((output_dir / "fcit_report.json").read_text())
     report.pop("seconds")
+    report.pop("engine")
     return report
 
 

@@ -15,6 +15,13 @@ from huggingface_hub import hf_api
 class StandIn(BaseHTTPRequestHandler):
     """Answers the requests of an upload, as https://huggingface.co/docs/hub/api has them."""
 
+    def do_HEAD(self):
+        """Nothing has been uploaded yet."""
+        self.send_response(404)
+        self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_POST(self):
         server = self.server
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -61,6 +68,7 @@ def hub_stand_in() -> Iterator[ThreadingHTTPServer]:
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub, "ENDPOINT", server.url)
+        patch.setattr(hub, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
         patch.setattr(hub, "HF_HUB_OFFLINE", False)
         patch.setattr(hf_api.api, "endpoint", server.url)  # the module's own, which transformers pushes with
         yield server

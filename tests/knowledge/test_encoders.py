@@ -1,5 +1,9 @@
 """Identity encoders against means and poolings computed by hand."""
 
+import json
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
@@ -17,6 +21,7 @@ from transformers import (
 )
 from transformers.integrations import deepspeed
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.embedding import common_directions
 from fcit_plugin.knowledge.encoders import (
     CenteredEncoder,
@@ -24,6 +29,7 @@ from fcit_plugin.knowledge.encoders import (
     TextEncoder,
     make_encoder,
     reference_instructions,
+    token_dimension,
 )
 
 TEXTS = ["name the color", "which letter belongs to it", "count", "name the color of this square please"]
@@ -216,10 +222,30 @@ def test_what_a_large_vocabulary_shares_is_found_in_a_part_of_it():
     generator = torch.Generator().manual_seed(0)
     shared = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
     weight = torch.randn(40_000, 8, generator=generator) * 0.1 + torch.randn(40_000, 1, generator=generator) * shared + 5
-    mean, directions = common_directions(weight)
+    mean, directions = (found.float() for found in common_directions(weight))
     torch.testing.assert_close(mean, torch.full((8,), 5.0), atol=0.05, rtol=0)
     assert directions.shape == (8, 3)
     assert (directions[:, -1] @ shared).abs() > 0.99
+
+
+@pytest.mark.parametrize("kind", ["bert", "unheard-of"])
+def test_python_beside_an_encoder_is_not_run_and_nobody_is_asked(tmp_path, bert, kind):
+    folder, canary = Path(bert[0]), tmp_path / "canary"
+    code = f"from pathlib import Path\nPath({str(canary)!r}).write_text('ran')\n"
+    (folder / "evil.py").write_text(code)
+    names = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model", "AutoTokenizer": ["evil.Tokenizer", None]}
+    for name in ("config.json", "tokenizer_config.json"):
+        told = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**told, "model_type": kind, "auto_map": names}))
+    begun = time.monotonic()
+    if kind == "bert":
+        assert TextEncoder(str(folder), "mean").encode(["count"]).shape == (1, 16)
+    else:
+        for load in (TextEncoder, token_dimension):
+            with pytest.raises(FcitError, match="cannot be loaded as a Hugging Face text encoder"):
+                load(str(folder), "mean", *([] if load is TextEncoder else [False, None, None]))
+    assert time.monotonic() - begun < 10, "transformers waits 15 s for a word from the terminal"
+    assert not canary.exists()
 
 
 def test_the_embedding_can_be_had_raw(text_model):

@@ -11,11 +11,14 @@ from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.image_tokens import ImageEncoder, TextAndImageEncoder
 from fcit_plugin.knowledge.prototypes import Prototypes
 from fcit_plugin.knowledge.turns import learned_tokens
+from fcit_plugin.knowledge.vectors import GRID_BITS, on_grid
 
 RULES = ("first", "latest", "mean", "auto")
 #: Cosines to the two subspaces in use, (1, 0, 0) and (0, 1, 0): a and b belong to one, "why" and "so" to neither, and "so" is
 #: nearer; c belongs to one that is not in use.
 WORDS = {"a": [2, 0, 0], "b": [0, 3, 1], "c": [0, 0.1, 1], "why": [0.1, 0, -1], "so": [0, 0.5, -1]}
+#: How far a number below 4 may be rounded.
+ROUNDED = 4 * 2.0**-GRID_BITS
 TOKENS = SubspaceTokens(np.array([[5, 0, 0], [0, 7, 0], [0, 0, 0]], np.float32), np.array([5, 7, 0]))
 
 
@@ -48,9 +51,9 @@ def test_the_turns_that_decide(said, first, latest, auto, kinds):
     for rule, expected in (("first", (first,)), ("latest", (latest,)), ("mean", said), ("auto", (auto,))):
         embedded, decided = Router(Given(), tokens, "softmax", 0.05, rule).listen([said, ("b",)], no_images)
         assert decided == [expected, ("b",)]
-        np.testing.assert_allclose(embedded, [Given().encode(expected).mean(axis=0), WORDS["b"]], rtol=1e-6)
+        np.testing.assert_allclose(embedded, [Given().encode(expected).mean(axis=0), WORDS["b"]], atol=ROUNDED)
         learned = learned_tokens(Given(), [said, ("b",)], rule, no_images)
-        np.testing.assert_allclose(learned[0], WORDS[first] if rule == "auto" else embedded[0], rtol=1e-6)
+        np.testing.assert_allclose(learned[0], WORDS[first] if rule == "auto" else embedded[0], atol=ROUNDED)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -63,7 +66,7 @@ def test_a_single_turn_is_its_own_token_to_the_bit(rule, mini_instructions):
 
     encoder = OncePerText(EmbeddingEncoder(torch.nn.Embedding(256, 48), Bytes(), center=True))
     texts = [text for part in mini_instructions.values() for text in part[:20]]
-    before = encoder.encode(texts)
+    before = on_grid(encoder.encode(texts))
     tokens = SubspaceTokens(before[:2], np.ones(2, np.int64))
     said = [(text,) for text in texts]
     assert learned_tokens(encoder, said, rule, no_images).tobytes() == before.tobytes()
@@ -88,9 +91,11 @@ def test_each_turn_is_seen_with_the_images_of_its_own_conversation(rule):
     both = TextAndImageEncoder(Given(), image)
     alone = Router(image, TOKENS, "softmax", 0.05, rule).listen(said, lambda: pixels)[0]
     expected = [part.mean(dim=(0, 2, 3)).numpy() if part is not None else np.zeros(3) for part in pixels]
-    np.testing.assert_allclose(alone, expected, atol=1e-6)
+    np.testing.assert_allclose(alone, expected, atol=2.0**-GRID_BITS)
     halves = learned_tokens(both, said, rule, lambda: pixels)[:, 3:]
-    np.testing.assert_allclose(halves * np.sqrt(2), [row / (np.linalg.norm(row) or 1) for row in expected], atol=1e-6)
+    np.testing.assert_allclose(
+        halves * np.sqrt(2), [row / (np.linalg.norm(row) or 1) for row in expected], atol=2.0**-GRID_BITS
+    )
 
 
 def test_a_text_in_place_of_a_conversation_is_refused_for_its_letters_would_be_turns():

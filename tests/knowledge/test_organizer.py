@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Assignment, Organizer, match
+from fcit_plugin.knowledge.vectors import TIE
 
 # Brute force: lists, loops and breadth-first search; nothing of numpy.
 
@@ -32,7 +33,7 @@ def components(clients, threshold):
         while queue:
             one = queue.popleft()
             cluster.append(one)
-            for other in [c for c in left if cosine(one.mean.tolist(), c.mean.tolist()) >= threshold]:
+            for other in [c for c in left if cosine(one.mean.tolist(), c.mean.tolist()) >= threshold - TIE]:
                 left.remove(other)
                 queue.append(other)
         found.append(sorted(cluster, key=lambda c: c.client))
@@ -40,11 +41,8 @@ def components(clients, threshold):
 
 
 def nearest(mean, rows):
-    best = 0
-    for i, row in enumerate(rows):
-        if cosine(mean, row) > cosine(mean, rows[best]):
-            best = i
-    return best
+    cosines = [cosine(mean, row) for row in rows]
+    return next((i for i, one in enumerate(cosines) if one >= max(cosines) - TIE), 0)
 
 
 def brute_force(clients, g, threshold, bound, small_share):
@@ -52,7 +50,7 @@ def brute_force(clients, g, threshold, bound, small_share):
     subspace, fresh = {}, []
     for c in clients:
         k = nearest(c.mean.tolist(), g)
-        if g and (cosine(c.mean.tolist(), g[k]) >= threshold or len(g) == bound):
+        if g and (cosine(c.mean.tolist(), g[k]) >= threshold - TIE or len(g) == bound):
             subspace[c.client] = k
         else:
             fresh.append(c)
@@ -104,7 +102,7 @@ def rounds(draw):
 def on_the_edge(clients, state, threshold):
     """A cosine so close to the threshold that two ways of computing it may disagree."""
     means = [c.mean.tolist() for c in clients]
-    return any(abs(cosine(mean, row) - threshold) < 1e-12 for mean in means for row in means + state.tokens.tolist())
+    return any(abs(cosine(mean, row) - threshold + TIE) < 1e-12 for mean in means for row in means + state.tokens.tolist())
 
 
 @pytest.mark.thorough

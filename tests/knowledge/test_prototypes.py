@@ -7,6 +7,7 @@ from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import MOST_COMPARED, Prototypes, kinds_of, nearest_cosines, prototypes_of
+from fcit_plugin.knowledge.vectors import GRID_BITS
 
 
 def kinds(*sizes, dimension=16, noise=0.05, seed=0):
@@ -94,7 +95,7 @@ def test_a_client_tells_no_kind_of_fewer_than_five_instructions_unless_it_has_no
     few = kinds(4, 3)
     alone = kinds_of(few)
     assert alone.counts.tolist() == [7]
-    np.testing.assert_allclose(alone.means[0], few.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(alone.means[0], few.mean(axis=0), atol=2.0**-GRID_BITS * np.abs(few).max())
 
 
 def test_equal_instructions_count_as_often_as_they_occur():

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import yaml
+from forked import ranks, without_shared_memory
 from runs import ROOT, report_of, run_recipe
 from safetensors.torch import load_file
 
@@ -130,14 +131,14 @@ def test_the_llava_recipes_hold_the_papers_settings():
     assert {key for key in task if task[key] != cap[key]} == {
         "fcit_setting",
         "output_dir",
-        "gradient_accumulation_steps",
+        "fcit_batch_size",
     }
 
 
 def test_the_llava_recipe_trains_in_bf16_under_zero_2_and_its_updates_keep_float32(
-    llava_model, image_data, clip_model, tmp_path, process
+    llava_model, image_data, clip_model, tmp_path
 ):
-    """From the command line, with its own DeepSpeed file, one process on the CPU.
+    """From the command line, with its own DeepSpeed file, one process on the CPU, as torchrun starts it.
 
     Steps of 1e-7 are far below what bfloat16 can hold (0.02 and 0.0201 are neighbors): a client that started from or
     returned 16 bit weights would move them by rounding or not at all.
@@ -158,9 +159,9 @@ def test_the_llava_recipe_trains_in_bf16_under_zero_2_and_its_updates_keep_float
         "fcit_eval_every": "never",
         "preprocessing_num_workers": 1,
     }
-    command = ["llamafactory-cli", "train", str(ROOT / "recipes" / "fcit_llava15_7b_task.yaml")]
-    command += [f"{key}={value}" for key, value in changes.items()]
-    process(command, {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "1"})
+    arguments = ["train", str(ROOT / "recipes" / "fcit_llava15_7b_task.yaml")]
+    arguments += [f"{key}={value}" for key, value in changes.items()]
+    ranks(arguments, 1, tmp_path, without_shared_memory)
     start = load_file(llava_model / "model.safetensors")
     shared = load_file(tmp_path / "out" / "shared.safetensors")
     moved = [(value - _of(start, key)).abs().max().item() for key, value in shared.items()]

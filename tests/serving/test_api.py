@@ -3,6 +3,7 @@
 import base64
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -65,6 +66,13 @@ def url(settings, text_run, text_keys):
         yield url
 
 
+@pytest.fixture(scope="module")
+def plain_url(settings, text_keys):
+    keys = infer_args(text_keys, None, **GREEDY)
+    with serving(ChatModel({key: value for key, value in keys.items() if key != "adapter_name_or_path"})) as url:
+        yield url
+
+
 @pytest.fixture
 def client(url):
     with openai.OpenAI(base_url=url, api_key="sesame", max_retries=0) as client:
@@ -105,21 +113,38 @@ def test_a_message_without_text_is_the_clients_error(client):
         assert "`content` is null" in caught.value.response.text
 
 
-def test_streams_that_break_keep_no_place_of_the_server(client, monkeypatch):
-    """More of them than requests that are answered at a time: the next one is answered."""
-    from fcit_plugin.serving.routing import Routing
+def asked(server, name):
+    """A client of a server of routed subspaces, or of a model without any."""
+    return openai.OpenAI(base_url=server.getfixturevalue(name), api_key="sesame", max_retries=0, timeout=60)
 
-    expected = answer(client, QUESTIONS[0])
 
-    def broken(self, *_):
-        raise RuntimeError("no memory, say")
+@pytest.mark.parametrize("name", ["url", "plain_url"])
+def test_streams_that_break_keep_no_place_of_the_server(request, name):
+    """More than are answered at a time, and than threads that read (32 at most): each reader is told, the next is answered."""
+    with asked(request, name) as client:
+        expected = answer(client, QUESTIONS[0])
+        for _ in range(40):
+            with pytest.raises((openai.APIConnectionError, httpx.RemoteProtocolError)) as caught:
+                list(ask(client, QUESTIONS[0], stream=True, presence_penalty=-1))  # a processor of logits refuses it
+            assert not isinstance(caught.value, openai.APITimeoutError)
+        assert answer(client, QUESTIONS[0]) == expected
 
-    monkeypatch.setattr(Routing, "_weights", broken)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    for _ in range(9):
-        assert [part for part in ask(client, QUESTIONS[0], stream=True, timeout=30) if part.choices[0].delta.content] == []
-    monkeypatch.undo()
-    assert answer(client, QUESTIONS[0]) == expected
+
+@pytest.mark.parametrize("name", ["url", "plain_url"])
+def test_nothing_is_written_for_a_reader_who_has_gone(request, name):
+    def writing():
+        return [thread for thread in threading.enumerate() if "(generate)" in thread.name]
+
+    with asked(request, name) as client:
+        expected = answer(client, QUESTIONS[0])
+        for _ in range(10):
+            with ask(client, QUESTIONS[0], stream=True, max_tokens=10**6) as parts:
+                next(iter(parts))
+        deadline = time.monotonic() + 30
+        while writing() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not writing()
+        assert answer(client, QUESTIONS[0]) == expected
 
 
 def test_the_latest_instruction_counts_not_the_system_prompt_nor_earlier_turns(client, text_run, text_keys, settings):

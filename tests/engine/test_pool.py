@@ -1,0 +1,113 @@
+"""What processes that train whole clients send each other, and what is heard of one that ends."""
+
+import multiprocessing
+import os
+import socket
+import time
+
+import pytest
+
+from fcit_plugin.engine.pool import Pool, ProcessGone
+from fcit_plugin.recipe.world import World
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def run_all(count, work, local_ranks=None):
+    """What ``work`` gives in each of several processes that meet in a pool, by rank."""
+    port, fork = free_port(), multiprocessing.get_context("fork")
+    results = fork.Queue()
+
+    def one(rank):
+        local = rank if local_ranks is None else local_ranks[rank]
+        pool = Pool(World(rank, count, local, count, "127.0.0.1", port, has_store=False))
+        results.put((rank, work(pool)))
+        results.close()
+        results.join_thread()
+        os._exit(0)
+
+    processes = [fork.Process(target=one, args=(rank,)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(30)
+    return [found[rank] for rank in range(count)]
+
+
+def test_every_process_has_what_all_have_by_rank():
+    assert run_all(4, lambda pool: pool.gather(pool.rank * 10)) == [[0, 10, 20, 30]] * 4
+
+
+def test_the_first_process_alone_computes():
+    assert run_all(3, lambda pool: pool.compute_on_main(lambda: os.getpid()) is None) == [False, True, True]
+
+
+def test_large_objects_and_many_small_ones_arrive_in_order():
+    def work(pool):
+        if pool.is_main:
+            pool.send_all(b"x" * 5_000_000)
+            heard: dict[int, list[int]] = {1: [], 2: []}
+            for source, value in pool.received([1, 2]):
+                heard[source].append(value)
+                if sum(map(len, heard.values())) == 400:
+                    return heard
+        size = len(pool.receive(0))
+        for number in range(200):
+            pool.send(number, 0)
+        return size
+
+    heard, *sizes = run_all(3, work)
+    assert sizes == [5_000_000] * 2
+    assert heard == {1: list(range(200)), 2: list(range(200))}
+
+
+def test_one_process_of_each_machine_goes_first():
+    def work(pool):
+        start = time.monotonic()
+        with pool.one_first():
+            entered = time.monotonic()
+            if pool._local_rank == 0:
+                time.sleep(0.3)
+        return entered, time.monotonic(), start
+
+    times = run_all(4, work, local_ranks=[0, 1, 0, 1])
+    firsts, seconds = (times[0], times[2]), (times[1], times[3])
+    assert max(left for _, left, _ in firsts) >= 0.3
+    assert min(entered for entered, *_ in seconds) >= max(entered for entered, *_ in firsts) + 0.3
+
+
+def test_a_process_that_is_gone_is_named_at_once_on_both_sides():
+    def work(pool):
+        if pool.rank == 1:
+            os._exit(9) if pool.receive(0) == "die" else None
+        if pool.is_main:
+            pool.send("die", 1)
+            start = time.monotonic()
+            with pytest.raises(ProcessGone, match="Process 1 of this run has ended"):
+                pool.receive(1)
+            return time.monotonic() - start
+        return 0.0
+
+    port, fork = free_port(), multiprocessing.get_context("fork")
+    answers = fork.Queue()
+
+    def one(rank):
+        answers.put((rank, work(Pool(World(rank, 2, rank, 2, "127.0.0.1", port, has_store=False)))))
+
+    processes = [fork.Process(target=one, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    assert answers.get(timeout=60)[1] < 5
+    for process in processes:
+        process.join(30)
+    assert processes[1].exitcode == 9
+
+
+def test_a_process_without_a_device_says_so_and_meets_nobody():
+    with pytest.raises(ValueError, match="no device of its own"):
+        Pool(World(1, 2, 1, 2, "127.0.0.1", 1, has_store=True, problem="Process 1 of this machine has no device of its own."))
