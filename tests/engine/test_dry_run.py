@@ -10,6 +10,7 @@ from runs import ROOT, report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 from transformers import BertConfig
 
+from fcit_plugin.data.media import MEDIA
 from fcit_plugin.engine import label_trees
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.federation.folders import read_update
@@ -59,9 +60,9 @@ def test_each_client_trains_when_on_what_and_with_how_much(both):
 
 
 def commit_sizes(run):
-    """Bytes of the tensor files of each commit that is there, oldest first."""
+    """Bytes of the tensor files of each commit that is there, oldest first, but for what is noted of each media file."""
     commits = sorted((run / "checkpoints").glob("round-????"))
-    return [sum(path.stat().st_size for path in commit.rglob("*.safetensors")) for commit in commits]
+    return [sum(path.stat().st_size for path in commit.rglob("*.safetensors") if path.name != MEDIA) for commit in commits]
 
 
 def test_the_commits_take_what_it_says(both):
