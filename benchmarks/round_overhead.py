@@ -19,9 +19,14 @@ STEPS = "training steps"
 
 
 class Stopwatch:
-    """Seconds by part; what runs within another part is taken off that one."""
+    """Seconds by part; what runs within another part is taken off that one.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.seconds: dict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
@@ -29,11 +34,11 @@ class Stopwatch:
     def part(self, name: str) -> Iterator[None]:
         """Within the block the time is this part's."""
         self._inner.append(0.0)
-        start = time.perf_counter()
+        start = self._clock()
         try:
             yield
         finally:
-            whole = time.perf_counter() - start
+            whole = self._clock() - start
             self.seconds[name] += whole - self._inner.pop()
             if self._inner:
                 self._inner[-1] += whole

@@ -45,11 +45,18 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file; its folder is made where it is not there."""
+    write_chunks(path, (data,))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a file of several pieces, see :func:`write_bytes`."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(data)
+            with partial.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
             os.replace(partial, path)
         except OSError:
             partial.unlink(missing_ok=True)

@@ -23,12 +23,14 @@ RUNS = {
     "aggregation": r"replies +stream, MiB[\s\S]*\n +6 +[\d.-]+ +[\d.-]+ +",
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
+    "scale": r"s a record, ratio\n[\s\S]*dry run of the 7B's recipe +3,200 +[\d.]+ ",
+    "server_round": r"judging +[\d.]+ [\s\S]*server: [\d.]+ CPU s a round, [\d.]+ SHA-256 passes",
     "round_overhead": r"beyond training steps: [\d.]+ % of a round",
     "turns": r"rule +one turn[\s\S]*\n +auto +100\.0 [\s\S]*\n +first, 0\.6 ",
     "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
 #: Those that train clients or start processes, which takes half a minute and more.
-SLOW = ("imports", "local_training", "memory", "round_overhead", "traffic")
+SLOW = ("imports", "local_training", "memory", "round_overhead", "scale", "traffic")
 
 
 def all_of(names):

@@ -35,8 +35,16 @@ def pair_of(state: Mapping[str, torch.Tensor], keys: tuple[str, str]) -> Pair:
 def sum_of_pairs(parts: Iterable[tuple[float, Pair]]) -> Pair:
     """sum_i w_i L_i R_i as one pair."""
     parts = list(parts)
-    left = torch.cat([weight * left for weight, (left, _) in parts], dim=1)
-    return left, torch.cat([right for _, (_, right) in parts], dim=0)
+    (rows, _), columns = parts[0][1][0].shape, parts[0][1][1].shape[1]
+    rank = sum(right.shape[0] for _, (_, right) in parts)
+    found = parts[0][1][0].new_empty(rows, rank), parts[0][1][1].new_empty(rank, columns)
+    start = 0
+    for weight, (left, right) in parts:  # each written once, in its place
+        end = start + right.shape[0]
+        torch.mul(left, weight, out=found[0][:, start:end])
+        found[1][start:end] = right
+        start = end
+    return found
 
 
 def truncated(pair: Pair, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

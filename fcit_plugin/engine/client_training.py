@@ -107,7 +107,6 @@ class LocalTrainer:
         self.callbacks = callbacks
         self.noise = noise
         self._tasks: dict[int, TaskData] = {}
-        self._embedded: dict[int, np.ndarray] = {}
         self._means: dict[int, list[np.ndarray]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
         self._idle: dict[tuple[int | None, int, int], str | None] = {}
@@ -168,9 +167,7 @@ class LocalTrainer:
     def _make_token(self, client: int, task: int) -> ClientToken:
         kinds = None
         if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
-            if task not in self._embedded:
-                self._embedded[task] = self._embed(task)
-            embedded = self._embedded[task][self.records(client, task)]
+            embedded = self._embed(task, self.records(client, task))
             mean, kinds = _mean(embedded), kinds_of(embedded)
         else:
             mean = self._mean_of(client, task)
@@ -183,20 +180,21 @@ class LocalTrainer:
     def _mean_of(self, client: int, task: int) -> np.ndarray:
         """The mean token of a client: those of all are taken at once, for the records' own would be gigabytes to keep."""
         if task not in self._means:
-            embedded = self._embed(task)
+            embedded = self._embed(task, np.arange(len(self.task(task))))
             parts = [np.arange(len(embedded))] if self.partition is None else self.partition.parts(task)
             self._means[task] = [_mean(embedded[part]) for part in parts]
         return self._means[task][0 if self.partition is None else client]
 
-    def _embed(self, task: int) -> np.ndarray:
-        """The tokens of a task's records, float32 [n, D]."""
+    def _embed(self, task: int, records: np.ndarray) -> np.ndarray:
+        """The tokens of some of a task's records, float32 [n, D]."""
         data = self.task(task)
-        return learned_tokens(self.encoder, data.instructions, self.args.fcit_identity_turns, lambda: self._pixels_of(data))
+        said = [data.instructions[i] for i in records]
+        return learned_tokens(self.encoder, said, self.args.fcit_identity_turns, lambda: self._pixels_of(data, records))
 
-    def _pixels_of(self, data: TaskData) -> LazyPixels:
+    def _pixels_of(self, data: TaskData, records: np.ndarray) -> LazyPixels:
         for split in data.splits:
             refuse_without_image(split.name, split.images, self.args.fcit_identity_source, split.kept)
-        return LazyPixels(data.images, self.pipeline.pixels)
+        return LazyPixels([data.images[i] for i in records], self.pipeline.pixels)
 
     def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         """Train from the given weights with a fresh optimizer and schedule.

@@ -2,8 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import numpy as np
+import torch
+from flwr.app import Message, MetricRecord, RecordDict
 from llamafactory.extras import logging
 from peft import PeftModel
 from torch import nn
@@ -13,17 +16,23 @@ from ..adapters.base_change import add_pairs
 from ..adapters.lora import Tensors, read_shared, select_factors
 from ..arguments import FcitArguments
 from ..federation.compression import COMPRESSIONS
+from ..federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_record
 from ..federation.program import Program
+from ..federation.rules import RuleSet
 from ..files import write_json
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..knowledge.organizer import SingleSubspace
 from ..knowledge.prototypes import MAX_KINDS
+from ..plan.disk import Disk
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
 from ..plan.text import to_text
 from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes, idle_note
 from ..recipe.devices import num_processes, zero_stage
+from ..state.checkpoints import DEFAULT_LIMIT
 from ..state.progress import Progress
-from ..state.server_state import ServerState
+from ..state.server_state import ServerState, tensor_files
+from ..tensor_files import tensor_file_bytes
 from .bound_runs import programs
 from .client_training import LocalTrainer
 from .open_dry_session import SAMPLE
@@ -57,10 +66,10 @@ def make_plan(session: Session) -> Plan:
     compression = COMPRESSIONS.get(args.fcit_update_compression)
     payload = Payload(_shapes(session.program.blank), _shapes(turns[0]), shared, session.encoder.dimension, compression)
     found = programs(session)
+    played = {name: _play(session, program) for name, program in found.items() if program.num_stages}
     travels = payload if list(found) == [""] else None
-    schedules = {
-        name: _schedule(session, program, local, travels, sharing) for name, program in found.items() if program.num_stages
-    }
+    schedules = {name: _schedule(session, found[name], local, travels, sharing, more) for name, (more, _) in played.items()}
+    disks = {name: _disk(session, schedules[name], payload, sizes) for name, (_, sizes) in played.items()}
     memory = _memory(session, [n for item in data for n in item.lengths], sharing) if schedules else None
     given = session.request.given
     setting = session.scenario.name if session.earlier is not None else given.fcit_setting
@@ -72,6 +81,7 @@ def make_plan(session: Session) -> Plan:
         schedules=schedules,
         answers=_answers(session, data, found.values()) if evaluates else 0,
         memory=memory,
+        disks=disks,
         notes=[
             *_notes(sharing, zero_stage(aside), session.data_args.packing),
             *_idle(schedules),
@@ -80,6 +90,10 @@ def make_plan(session: Session) -> Plan:
         ],
         left_out=session.pipeline.left_out(),
     )
+
+
+#: Bytes to and from each client beside its weights, by stage and round.
+_Beside: TypeAlias = dict[tuple[int, int], tuple[int, int]]
 
 
 def _shapes(state: Tensors) -> tuple[Shape, ...]:
@@ -124,9 +138,10 @@ def _share(session: Session, local: LocalTrainer, index: int) -> TaskShare:
     return TaskShare(session.scenario.tasks[index].name, sizes)
 
 
-def _schedule(session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int) -> Schedule:
+def _schedule(
+    session: Session, program: Program, local: LocalTrainer, payload: Payload | None, processes: int, more: _Beside
+) -> Schedule:
     work = []
-    more = _beside_the_weights(session, program)
     for stage in range(program.scenario.first_stage, program.num_stages):
         for round in range(session.args.fcit_num_rounds):
             for client, config in program.work(stage, round).items():
@@ -137,15 +152,28 @@ def _schedule(session: Session, program: Program, local: LocalTrainer, payload: 
     return Schedule(tuple(work), payload)
 
 
-def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, int], tuple[int, int]]:
-    """Bytes to and from each client beside its weights, by stage and round: the method and the rule play it without values."""
+def _play(session: Session, program: Program) -> tuple[_Beside, list[int]]:
+    """What the method and the server rule do in each round, played without values.
+
+    Returns:
+        Bytes to and from each client beside its weights, by stage and round; and the bytes of the commits before the first
+        round and after each.
+    """
     shared = read_shared(session.model)
     update, of_rule = {**program.blank, **shared}, {**_turns(program)[0], **shared}
     state = ServerState(SubspaceTokens.empty(session.encoder.dimension), shared)
     method, rules = program.method, program.rules(state)
-    found = {}
+    found: _Beside = {}
+    sizes = [_state_bytes(state)]
+    asked: set[tuple[int, int]] = set()
+    single = isinstance(method.organizer(0), SingleSubspace)
     for state.stage in range(program.num_stages):
-        state.subspaces.append(program.blank)
+        if not (single and state.subspaces):
+            state.subspaces.append(program.blank)
+            count = len(state.subspaces)
+            dimension = session.encoder.dimension
+            state.tokens = SubspaceTokens(np.zeros((count, dimension), np.float32), np.zeros(count, np.int64))
+            state.projectors = [shared] * count if method.keeps_projectors and shared else []
         for state.round in range(session.args.fcit_num_rounds):
             down = [*method.sends(state).values(), state.base, *(of_rule for _ in rules.sends)]
             wants = method.wants(state.stage, state.round)
@@ -156,7 +184,57 @@ def _beside_the_weights(session: Session, program: Program) -> dict[tuple[int, i
             found[state.stage, state.round] = bytes_down, bytes_up
             state.base = _base_after(program, state)
             state.method_state = method.remember(state, state, [dict.fromkeys(wants, update)], [1])
-    return found
+            asked |= {(client, state.stage) for client in program.work(state.stage, state.round)}
+            sizes.append(_state_bytes(state) + _remembered(program, state) + _kept_by_clients(program, shared, asked))
+    return found, sizes
+
+
+def _state_bytes(state: ServerState) -> int:
+    return sum(tensor_file_bytes(tensors, metadata) for tensors, metadata in tensor_files(state).values())
+
+
+def _kept_by_clients(program: Program, shared: Tensors, asked: set[tuple[int, int]]) -> int:
+    """Most bytes that simulated clients keep to themselves: what rounding has left of each subspace, and of what is shared."""
+    compression = COMPRESSIONS.get(program.args.fcit_update_compression)
+    if compression is None or not compression.feedback:
+        return 0
+    own = sum(value.numel() for value in program.blank.values()) * len(asked)
+    return 4 * (own + sum(value.numel() for value in shared.values()) * len({client for client, _ in asked}))
+
+
+def _remembered(program: Program, state: ServerState) -> int:
+    """Bytes of what the server rules remember of all weights, which they show on weights of one number each."""
+    of_each = {"rule": program.blank, RuleSet.SHARED: state.shared}
+    size = 0
+    for owner, weights in of_each.items():
+        if not weights:
+            continue
+        rules = RuleSet(program.args)
+        one = to_record({key: torch.zeros(1) for key in weights})
+        metrics = MetricRecord({NUM_EXAMPLES: 1})
+        asked = rules.configure(owner, 1, one, [0])
+        wanted = dict.fromkeys(rules.wants, one)
+        count = max(1, program.args.robust_from)
+        content = [RecordDict({ARRAYS: one, **wanted, METRICS: metrics}) for _ in range(count)]
+        rules.aggregate(owner, 1, [Message(part, reply_to=asked[0]) for part in content])
+        arrays = [array for array in rules.to_arrays().values() if array.ndim]
+        numbers = sum(value.numel() for value in weights.values()) * (len(state.subspaces) if owner == "rule" else 1)
+        size += sum(array.itemsize for array in arrays) * numbers // len(weights)
+    return size
+
+
+def _disk(session: Session, schedule: Schedule, payload: Payload, sizes: list[int]) -> Disk:
+    """What a run with these commits takes on disk."""
+    args = session.args
+    reply = payload.up - array_bytes((payload.dimension,))  # the token in the answer to a query is kept nowhere
+    rounds = [sum(reply + work.more_up for work in works) for works in schedule.rounds()]
+    limit = session.training_args.save_total_limit
+    return Disk(
+        commits=sizes,
+        kept=DEFAULT_LIMIT if limit is None else limit,
+        replies=max(rounds),
+        updates=sum(rounds) if args.fcit_keep_client_updates else 0,
+    )
 
 
 def _base_after(program: Program, state: ServerState) -> Tensors:

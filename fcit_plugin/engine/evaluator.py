@@ -29,6 +29,7 @@ from ..knowledge.turns import Pixels, Turns
 from ..state.server_state import ServerState
 from .deepspeed import gathering
 from .label_trees import LabelTrees, Tree, next_ids
+from .prefetch import Prefetch
 
 T = TypeVar("T")
 
@@ -216,24 +217,38 @@ class Evaluator:
             mine += [0] * (rounds - len(mine))
         silent = not processes.is_main or self.pipeline.training_args.disable_tqdm
         found: dict[tuple[str, int], list[int]] = {}
-        for number in tqdm(mine, desc=title, leave=False, disable=silent):
-            batch = batches[number]
-            found.update(zip([row.key for row in batch], self.answer(batch, router, activation), strict=True))
+        with Prefetch(self._inputs, [batches[number] for number in mine]) as inputs:
+            for number in tqdm(mine, desc=title, leave=False, disable=silent):
+                batch = batches[number]
+                answers = self.answer(batch, router, activation, inputs.take(), inputs.prepare)
+                found.update(zip([row.key for row in batch], answers, strict=True))
         return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
-    def answer(self, batch: Sequence["Row"], router: Router, activation: Activation | None, **how: Any) -> list[list[int]]:
+    def answer(
+        self,
+        batch: Sequence["Row"],
+        router: Router,
+        activation: Activation | None,
+        inputs: dict[str, Any] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+        **how: Any,
+    ) -> list[list[int]]:
         """The token ids generated for the rows of one batch.
 
         Args:
             batch: The rows.
             router: Weighs the subspaces.
             activation: Takes the weights; None for the untuned model.
+            inputs: The rows as the model takes them, if they are made already.
+            meanwhile: Called before the model answers, to begin with something that goes on in another thread.
             how: Further arguments of ``generate``.
         """
-        inputs = self._inputs(batch)
+        if inputs is None:
+            inputs = self._inputs(batch)
         if activation is not None:
             weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
             activation.set(weights, image_tokens=features_by_row(inputs["input_ids"], inputs, self.model.config))
+        meanwhile()
         return self._generate_batch(batch, inputs, **how)
 
     def _pixels(self, inputs: dict[str, Any]) -> Pixels:

@@ -85,7 +85,7 @@ def open_dry_session(
         if setup.earlier is not None:
             setup.earlier.check_data({})
     with naming_the_model(model_args, OSError):
-        model = _model_of_shapes(setup, tokenizer_module["tokenizer"])
+        model = model_of_shapes(setup, tokenizer_module["tokenizer"])
     program = make_program(setup, model)
     check_earlier_model(setup, model, program, None)
     if setup.args.fcit_bound == "oracle":
@@ -106,9 +106,10 @@ def open_dry_session(
     )
 
 
-def _model_of_shapes(setup: Setup, tokenizer: Any) -> PeftModel:
+def model_of_shapes(setup: Setup, tokenizer: Any) -> PeftModel:
+    """The base model with the subspace that trains, on the meta device: made from its configuration, no weight is read."""
     model_args, finetuning_args = copy.copy(setup.model_args), copy.copy(setup.finetuning_args)
     model_args.train_from_scratch = True  # from the configuration alone
-    finetuning_args.pure_bf16 = setup.request.aside.get("pure_bf16", False)
+    finetuning_args.pure_bf16 = setup.request.aside.get("pure_bf16", finetuning_args.pure_bf16)
     with torch.device("meta"):
         return load_model(tokenizer, model_args, finetuning_args, is_trainable=True)

@@ -75,7 +75,8 @@ def open_session(
         with contextlib.nullcontext() if pool is None else pool.one_first():
             read_records(setup, pipeline)
     if setup.request.stage == "fcit" and setup.is_server:
-        data = data_keys(pipeline, setup.scenario, setup.args)
+        # all tokens are hashed and all media files asked for their size: once is enough
+        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.scenario, setup.args))
         if setup.earlier is not None:
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):

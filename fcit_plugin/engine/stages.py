@@ -32,6 +32,7 @@ from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .folder_privacy import FolderPrivacy, site_noise
 from .one_run import one_run
+from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .pool import Pool, ProcessGone
@@ -221,7 +222,9 @@ def _run_stage(
     training_args = given[2]
     is_main = training_args.process_index == 0 and (pool is None or pool.is_main)
     with one_run(Path(training_args.output_dir), is_main):
-        session = replace(open_session(*given, pool=pool), callbacks=Callbacks.of(callbacks))
+        aggregates = request.stage == "fcit_aggregate" and pool is None
+        opened = open_aggregator(*given) if aggregates else open_session(*given, pool=pool)
+        session = replace(opened, callbacks=Callbacks.of(callbacks))
         if pool is not None and not pool.is_main:
             work(session, pool)
             return

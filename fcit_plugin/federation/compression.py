@@ -29,6 +29,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from typing_extensions import override
 
+from .arrays import LazyArray, numbers_of
 from .messages import ARRAYS, SHARED, arrays_of, config_of, record_in, record_of, returned, weight_names
 
 #: Record with the scales of the compressed records, float32 [tensors], by their names.
@@ -70,7 +71,7 @@ def _to_bf16(change: np.ndarray) -> tuple[np.ndarray, np.float32]:
 
 
 def _from_bf16(numbers: np.ndarray, scale: np.float32) -> np.ndarray:
-    return torch.from_numpy(numbers).view(torch.bfloat16).float().numpy()
+    return (numbers.astype(np.uint32) << 16).view(np.float32)  # a bfloat16 is the upper half of a float32
 
 
 def _to_int8(change: np.ndarray) -> tuple[np.ndarray, np.float32]:
@@ -147,7 +148,7 @@ def compress_update(request: Message, context: Context, call_next: ClientAppCall
     return reply
 
 
-class RestoredArray(Array):
+class RestoredArray(LazyArray):
     """x + Q(y - x), float32, computed each time that its data are asked for: no second copy of a reply is held.
 
     Args:
@@ -158,18 +159,13 @@ class RestoredArray(Array):
     """
 
     def __init__(self, sent: Array, change: Array, scale: np.float32, compression: Compression) -> None:
-        self.dtype, self.shape, self.stype = "float32", tuple(sent.shape), sent.stype
+        super().__init__("float32", tuple(sent.shape))
         self._sent, self._change, self._scale, self._compression = sent, change, scale, compression
 
     @override
     @np.errstate(invalid="ignore", over="ignore")
     def numpy(self) -> np.ndarray:
-        return np.asarray(self._sent.numpy() + self._compression.decode(self._change.numpy(), self._scale))
-
-    @property
-    def data(self) -> bytes:  # type: ignore[override]  # Flower's is a field, and nobody sets this one
-        """The array in NumPy's format."""
-        return Array(self.numpy()).data
+        return np.asarray(numbers_of(self._sent) + self._compression.decode(numbers_of(self._change), self._scale))
 
 
 def restored(reply: Message, request: Message, compression: Compression) -> Message:

@@ -8,10 +8,10 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from typing_extensions import TypedDict
 
 from ..errors import FcitError
-from ..files import check_tensors, inside, read_as, write_bytes, write_json
+from ..files import check_tensors, inside, read_as, write_chunks, write_json
 from ..schema import Count, Whole, Word
 from .messages import CONFIG, METRICS, metrics_of, work_of
-from .stored import records_bytes, stored_records
+from .stored import records_chunks, stored_records
 from .validation import one_line
 
 DESCRIPTION = "fcit_update.json"
@@ -46,7 +46,7 @@ class _Failure(TypedDict):
 def write_update(folder: Path, config: ConfigRecord, reply: Message) -> None:
     """Write a client's reply as an update folder; the description comes last."""
     (folder / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
-    write_bytes(folder / WEIGHTS, records_bytes(reply.content))
+    write_chunks(folder / WEIGHTS, records_chunks(reply.content))
     write_json(folder / DESCRIPTION, {"config": dict(config), "metrics": dict(metrics_of(reply))})
 
 

@@ -6,7 +6,6 @@ configuration, :func:`arrays_of` and the other functions give single records.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from ..adapters.lora import BOTH, Tensors, factor_of
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import Prototypes
+from .arrays import num_bytes_of, numbers_of
 
 #: Name of the record that tells clients what was added to the base weights (:mod:`..adapters.base_change`).
 BASE = "base"
@@ -182,7 +182,7 @@ def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
 
 def to_state(record: Mapping[str, Array]) -> Tensors:
     """The state in a record, float32: some of Flower's strategies return float64."""
-    return {key: torch.from_numpy(np.array(array.numpy(), dtype=np.float32)) for key, array in record.items()}
+    return {key: torch.from_numpy(np.array(numbers_of(array), dtype=np.float32)) for key, array in record.items()}
 
 
 def token_record(token: ClientToken) -> ArrayRecord:
@@ -297,11 +297,4 @@ def num_bytes(message: Message) -> int:
     """Size of a message's arrays in bytes; the few scalars beside them are not counted, and an error has none."""
     if message.has_error():
         return 0
-    return sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
-
-
-def array_header(shape: Sequence[int], dtype: str = "float32", fortran_order: bool = False) -> bytes:
-    """What an array in a message begins with before its numbers: the head of NumPy's file format."""
-    stream, descr = BytesIO(), np.dtype(dtype).newbyteorder("<").str
-    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": fortran_order, "shape": tuple(shape)})
-    return stream.getvalue()
+    return sum(num_bytes_of(array) for record in message.content.array_records.values() for array in record.values())

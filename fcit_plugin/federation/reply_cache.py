@@ -17,6 +17,7 @@ from ..files import inside, read_as, write_bytes, write_json
 from ..schema import Count, Sum
 from ..state.forms import LogLine
 from ..state.sealed import problems, seal
+from .arrays import digest_of
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
 from .messages import TOKEN, config_of, config_record
@@ -150,7 +151,7 @@ class ReplyCache:
             return None, None
         config = config_of(message)
         folder = self._folder(config.stage, config.round) / f"client-{config.client}"
-        place = Place(folder, request_digest(message, self._run, state))
+        place = Place(folder, request_digest(message, self._run, state) if self._writes else "")
         kept = self._from_main(self._read(place) if self._writes else None)
         named = self._named.get((config.client, config.task))
         if kept is not None and named is not None and TOKEN in kept.content:
@@ -230,6 +231,6 @@ def request_digest(message: Message, run: str, state: RecordDict) -> str:
     for name, record in (*sorted(message.content.array_records.items()), *sorted(state.array_records.items())):
         for key, array in sorted(record.items()):
             digest.update(f"{name}/{key}/{array.dtype}/{array.shape}".encode())
-            digest.update(array.data)
+            digest.update(digest_of(array))
     digest.update(json.dumps(dict(config_record(message)), sort_keys=True).encode())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from ..state.server_state import ServerState
 from .messages import CONFIG, ClientConfig, mean_loss, num_bytes
 from .program import Program
 from .round import Round
+from .stored import close_files
 from .validation import judge_tokens, judge_updates
 
 
@@ -203,6 +204,7 @@ def train_round(
         assignment, round = prepare(good)
     replies = list(good.values())
     folded = round.fold(replies)
+    close_files()
     folded.state.advance(program.args.fcit_num_rounds)
     return RoundResult(folded.state, assignment, replies, folded.product_error), dropped
 

@@ -6,23 +6,25 @@ Rules that compare replies, such as the median or Krum, hold all of them whateve
 
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, RecordDict
-from safetensors.numpy import save
+from typing_extensions import override
 
 from ..errors import FcitError
 from ..files import SOUND_COPY, open_tensors
+from ..tensor_files import tensor_chunks
+from .arrays import LazyArray, numbers_of
 from .messages import record_of
 
-_NUMPY = Array(np.zeros(0, np.float32)).stype
 #: NumPy's names of what an update is made of (:mod:`.compression`), by those of safetensors.
 _DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8", "I64": "int64"}
 
 
-class StoredArray(Array):
+class StoredArray(LazyArray):
     """An array of a safetensors file, read each time that its data are asked for.
 
     What was judged is what is folded: an array whose bytes have changed since they were first read is refused.
@@ -35,37 +37,42 @@ class StoredArray(Array):
     """
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        self.dtype, self.shape, self.stype = dtype, shape, _NUMPY
+        super().__init__(dtype, shape)
         self._path, self._name = path, name
         self._digest: bytes | None = None
 
-    @property
-    def data(self) -> bytes:  # type: ignore[override]  # Flower's is a field, and nobody sets this one
-        """The array in NumPy's format.
+    @override
+    def numpy(self) -> np.ndarray:
+        """The numbers, read again.
 
         Raises:
             FcitError: The file is gone or has changed since the data were first read.
         """
         try:
             status = self._path.stat()
-            values = _opened(self._path, status.st_ino, status.st_mtime_ns).get_tensor(self._name)
+            values: np.ndarray = _opened(self._path, status.st_ino, status.st_mtime_ns).get_tensor(self._name)
         except OSError as error:
             raise FcitError(f"{self._path} cannot be read any more ({error.strerror}).") from error
-        data = Array(values).data
-        digest = hashlib.sha256(data).digest()
-        if self._digest not in (None, digest):
+        digest = hashlib.sha256(f"{values.dtype}{values.shape}".encode() + b"\0")
+        digest.update(values.reshape(-1).data)
+        if self._digest not in (None, digest.digest()):
             raise FcitError(f"{self._path} has changed while the round went on; restore it from a backup or copy it again.")
-        self._digest = digest
-        return data
+        self._digest = digest.digest()
+        return values
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         """Other processes may not have the file: they get a plain array."""
         return Array, (self.dtype, self.shape, self.stype, self.data)
 
 
-@functools.lru_cache(maxsize=1)  # the arrays of one file are read one after the other
+@functools.lru_cache(maxsize=8)  # of a layer the factors of several clients are read in turn
 def _opened(path: Path, inode: int, changed: int) -> Any:
     return open_tensors(path)
+
+
+def close_files() -> None:
+    """Let go of the files that arrays were read from: what is deleted while it is open keeps its place on the disk."""
+    _opened.cache_clear()
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
@@ -99,12 +106,19 @@ def stored_records(path: Path) -> RecordDict:
     return RecordDict({name: record_of(arrays) for name, arrays in records.items()})
 
 
-def records_bytes(content: RecordDict) -> bytes:
+def records_chunks(content: RecordDict) -> Iterator[bytes | memoryview]:
     """The array records as a safetensors file, each array by ``record/key``; of a dtype that no update has, as float32."""
-    return save(
+    return tensor_chunks(
         {
-            f"{name}/{key}": array.numpy().astype(array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False)
+            f"{name}/{key}": numbers_of(array).astype(
+                array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False
+            )
             for name, record in content.array_records.items()
             for key, array in record.items()
         }
     )
+
+
+def records_bytes(content: RecordDict) -> bytes:
+    """The same in one piece."""
+    return b"".join(records_chunks(content))

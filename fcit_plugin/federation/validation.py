@@ -7,7 +7,6 @@ is allocated or computed on a client's word: sizes come from what was sent out, 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..arguments import FcitArguments
 from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
+from .arrays import LazyArray, array_header, num_bytes_of, numbers_of, squared_distance
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
@@ -31,7 +31,6 @@ from .messages import (
     TOKEN,
     TOKEN_COUNT,
     WORK_KEYS,
-    array_header,
     arrays_of,
     client_token,
     config_of,
@@ -277,7 +276,7 @@ def _check_records(reply: Message, names: set[str]) -> None:
 def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
     """Is it no larger than what is to come back, and a token?"""
     names = weight_names(request)
-    sent = {key: len(array.data) for name in names for key, array in arrays_of(request, name).items()}
+    sent = {key: num_bytes_of(array) for name in names for key, array in arrays_of(request, name).items()}
     compression = compression_of(request)
     width = 4 if compression is None else compression.width  # a tensor's scale fits into what is allowed for its header
     most = sum(sent[key] * width // 4 + _HEADER for name in names for key in returned(request, name))
@@ -320,9 +319,12 @@ def _squared_change(name: str, request: Message, reply: Message) -> float:
     _check_keys(name, request, reply)
     total = 0.0
     for key in returned(request, name):
-        before = sent[key].numpy()
-        after = _read(got[key], before.shape, f"{name}/{key}")
-        total += float(np.square(after.astype(np.float64) - before).sum())
+        before, what = numbers_of(sent[key]), f"{name}/{key}"
+        after = _numbers(got[key], before.shape, what)
+        change = squared_distance(after, before)
+        if not math.isfinite(change):  # only then is it worth another look at all numbers
+            _check_finite(after, what)
+        total += change
     return total
 
 
@@ -350,9 +352,13 @@ def _bytes(kinds: Prototypes | None) -> tuple[bytes, ...]:
 def _read(array: Array, shape: tuple[int, ...], what: str) -> np.ndarray:
     """The finite float32 numbers of an array of the right form."""
     values = _numbers(array, shape, what)
+    _check_finite(values, what)
+    return values
+
+
+def _check_finite(values: np.ndarray, what: str) -> None:
     if not np.isfinite(values).all():
         raise Unusable(f"{what} is not finite; if its training diverged, lower the learning rate")
-    return values
 
 
 def _numbers(array: Array, shape: tuple[int, ...], what: str, dtype: str = "float32") -> np.ndarray:
@@ -362,16 +368,20 @@ def _numbers(array: Array, shape: tuple[int, ...], what: str, dtype: str = "floa
     if tuple(array.shape) != shape:
         other = "; was it trained with another lora_rank?" if len(array.shape) == len(shape) == 2 else ""
         raise Unusable(f"{what} is of shape {_short(tuple(array.shape))}, not {shape}{other}")
+    if isinstance(array, LazyArray):  # of a file whose form is checked when it is read
+        numbers = array.numpy()
+        if numbers.dtype != dtype or numbers.shape != shape:
+            raise Unusable(f"{what} is of another form than its file said")
+        return numbers
     # comparing needs no parser that a client could mislead
     headers = [array_header(shape, dtype, fortran) for fortran in (False, True)]
-    data = array.data  # once: it may have to be read from a file
+    data = array.data
     if array.stype != "numpy.ndarray" or not data.startswith(tuple(headers)):
         raise Unusable(f"{what} is no array of that shape in NumPy's format")
     length = len(headers[0]) + np.dtype(dtype).itemsize * math.prod(shape)
     if len(data) != length:
         raise Unusable(f"{what} has {len(data)} bytes, not {length}")
-    numbers: np.ndarray = np.load(BytesIO(data), allow_pickle=False)
-    return numbers
+    return numbers_of(array)
 
 
 def _listed(names: Iterable[str]) -> str:

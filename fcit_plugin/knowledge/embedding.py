@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Rows of the embedding from which its common directions are found; a larger vocabulary is sampled evenly.
 _MAX_ROWS = 16_384
+#: Texts that are encoded together; a token that many of them have is centered once.
+_TEXTS = 128
 #: Rows that are fetched from the device together.
 _AT_A_TIME = 1024
 
@@ -49,8 +51,9 @@ class EmbeddingEncoder:
         """Identity tokens of the texts, float32 [n, D]."""
         with whole_weight(self.embedding.get_parameter("weight")) as weight:
             found = np.empty((len(texts), weight.shape[1]), np.float32)  # small arrays kept one by one would break up the heap
-            for row, text in zip(found, texts, strict=True):  # not in one product: its bits would depend on the texts beside it
-                row[:] = self._token(weight, self._ids(text)).numpy()
+            for start in range(0, len(texts), _TEXTS):
+                part = [self._ids(text) for text in texts[start : start + _TEXTS]]
+                found[start : start + len(part)] = self._tokens(weight, part).numpy()
             return found
 
     @torch.no_grad()
@@ -73,14 +76,24 @@ class EmbeddingEncoder:
         ids: list[int] = self.tokenizer(text or " ", add_special_tokens=False)["input_ids"]
         return ids
 
-    def _token(self, weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        if not ids:  # some tokenizers make nothing of white space
-            return torch.zeros(weight.shape[1])
-        rows = _exact(weight[torch.tensor(ids, device=weight.device)])
-        if not self.center:
-            return rows.mean(dim=0)
-        rare = torch.tensor([self._rarity(i) for i in ids], dtype=torch.float64)
-        return (rare @ self._centered(rows)) / rare.sum()
+    def _tokens(self, weight: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The identity tokens of texts that are given by their tokens' ids, float64 [n, D].
+
+        Last digits depend on the texts that are encoded together, far below the grid of tokens (:func:`.vectors.on_grid`).
+        """
+        ids = np.array([i for text in texts for i in text], np.int64)
+        lengths = torch.tensor([len(text) for text in texts])  # some tokenizers make nothing of white space
+        distinct, which = map(torch.from_numpy, np.unique(ids, return_inverse=True))
+        rows = _exact(weight[distinct.to(weight.device)])
+        rare = torch.ones(len(distinct), dtype=torch.float64)
+        if self.center:
+            rows, rare = self._centered(rows), torch.tensor([self._rarity(i) for i in distinct.tolist()], dtype=torch.float64)
+        share = rare[which]
+        starts = lengths.cumsum(0) - lengths
+        sums = torch.nn.functional.embedding_bag(which, rows, starts, mode="sum", per_sample_weights=share)
+        owners = torch.arange(len(texts)).repeat_interleave(lengths)
+        weights = torch.zeros(len(texts), dtype=torch.float64).index_add_(0, owners, share)
+        return sums / weights.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
 
 
 @torch.no_grad()

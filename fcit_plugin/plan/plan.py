@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .disk import Disk
 from .memory import Memory
 from .work import Schedule, TaskShare
 
@@ -39,6 +40,7 @@ class Plan:
         memory: Of one process; None where nothing is trained.
         notes: What else there is to know.
         left_out: How many records of each dataset are not used, as LLaMA-Factory does not use them.
+        disks: Disk space, by what the schedules are called.
     """
 
     title: str
@@ -50,6 +52,7 @@ class Plan:
     memory: Memory | None
     notes: Sequence[str]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    disks: Mapping[str, Disk] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -82,6 +85,7 @@ class Plan:
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
             "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
+            "disk": {name: disk.to_dict() for name, disk in self.disks.items()},
             "notes": list(self.notes),
             "left_out": dict(self.left_out),
         }

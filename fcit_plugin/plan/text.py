@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..evaluation.tables import align
+from .disk import Disk
 from .memory import Memory
 from .plan import DataSummary, Plan
 from .work import ClientWork, Schedule, TaskShare
@@ -20,6 +21,8 @@ def to_text(plan: Plan) -> str:
     blocks.append(_block("In all", _total_rows(plan)))
     if plan.memory:
         blocks.append(_block("Memory of one process", _memory_rows(plan.memory)))
+    for name, disk in plan.disks.items():
+        blocks.append(_block(f"Disk{f' ({name})' if name else ''}", _disk_rows(disk)))
     if plan.left_out:
         counts = ", ".join(f"{count:,} of {name}" for name, count in plan.left_out.items())
         blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
@@ -86,6 +89,17 @@ def _memory_rows(memory: Memory) -> list[list[str]]:
         ["activations:", f"about {megabytes(memory.activations)}"],
         ["together:", f"about {megabytes(memory.total)}"],
     ]
+
+
+def _disk_rows(disk: Disk) -> list[list[str]]:
+    rows = [
+        ["a commit, and the results:", f"up to {megabytes(disk.commit)}"],
+        ["replies of a round:", f"up to {megabytes(disk.replies)}"],
+    ]
+    if disk.updates:
+        rows.append(["updates that are kept:", megabytes(disk.updates)])
+    kept = f"{disk.kept} of its commits" if disk.kept else "all of its commits"
+    return [*rows, [f"a run at most, keeping {kept} (`save_total_limit`):", megabytes(disk.most)]]
 
 
 def megabytes(number: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..federation.arrays import array_header
 from ..federation.compression import Compression
-from ..federation.messages import array_header
 
 Shape = tuple[int, ...]
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save as numpy_bytes
-from safetensors.torch import save
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
-from ..files import check_tensors, inside, load_tensors, write_bytes, write_json
+from ..files import check_tensors, inside, load_tensors, write_chunks, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..tensor_files import tensor_chunks
 from .names import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -104,21 +103,10 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         adapter_config: PEFT's configuration of one subspace, as JSON-friendly values.
         manifest: What else belongs into the manifest (method, encoder, base model, ...).
     """
-    for k, subspace in enumerate(state.subspaces):
-        target = folder / subspace_folder(k)
-        write_bytes(target / ADAPTER_WEIGHTS, save(subspace, metadata={"format": "pt"}))
-        write_json(target / ADAPTER_CONFIG, adapter_config)
-        if state.projectors:
-            write_bytes(target / SHARED, save(state.projectors[k], metadata={"format": "pt"}))
-    write_bytes(folder / TOKENS, numpy_bytes(state.tokens.to_arrays()))
-    if state.shared:
-        write_bytes(folder / SHARED, save(state.shared, metadata={"format": "pt"}))
-    if state.rules:
-        write_bytes(folder / RULES, numpy_bytes(state.rules))
-    if state.method_state:
-        write_bytes(folder / METHOD_STATE, save(state.method_state))
-    if state.base:
-        write_bytes(folder / BASE_CHANGE, save(state.base))
+    for name, (tensors, metadata) in tensor_files(state).items():
+        write_chunks(folder / name, tensor_chunks(tensors, metadata))
+    for k in range(len(state.subspaces)):
+        write_json(folder / subspace_folder(k) / ADAPTER_CONFIG, adapter_config)
     own = {
         "format_version": FORMAT_VERSION,
         "stage": state.stage,
@@ -141,6 +129,22 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
         "tokens": TOKENS,
     }
     write_json(folder / MANIFEST, {**own, **manifest, **own})  # a manifest that was read has the same keys
+
+
+def tensor_files(state: ServerState) -> dict[str, tuple[Mapping[str, Any], dict[str, str] | None]]:
+    """The tensor files of a state folder, by name: what is in each, and what its head says beside that."""
+    of_peft = {"format": "pt"}
+    files: dict[str, tuple[Mapping[str, Any], dict[str, str] | None]] = {}
+    for k, subspace in enumerate(state.subspaces):
+        files[f"{subspace_folder(k)}/{ADAPTER_WEIGHTS}"] = subspace, of_peft
+        if state.projectors:
+            files[f"{subspace_folder(k)}/{SHARED}"] = state.projectors[k], of_peft
+    files[TOKENS] = state.tokens.to_arrays(), None
+    if state.shared:
+        files[SHARED] = state.shared, of_peft
+    optional: dict[str, Mapping[str, Any]] = {RULES: state.rules, METHOD_STATE: state.method_state, BASE_CHANGE: state.base}
+    files.update({name: (tensors, None) for name, tensors in optional.items() if tensors})
+    return files
 
 
 def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:

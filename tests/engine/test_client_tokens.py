@@ -5,6 +5,8 @@ from llamafactory.hparams import get_train_args
 
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.federation.messages import ClientConfig
+from fcit_plugin.knowledge.identity_tokens import ClientToken
+from fcit_plugin.knowledge.prototypes import kinds_of
 from fcit_plugin.knowledge.vectors import on_grid
 
 
@@ -23,4 +25,31 @@ def test_each_clients_token_is_its_records_mean_and_the_records_own_are_made_onc
             assert token.mean.tobytes() == expected.tobytes()
             assert (token.client, token.count, token.num_examples) == (client, len(records), len(records))
     assert len(asked) == 2, "once for each task"
-    assert local._embedded == {}
+
+
+def test_with_kinds_a_clients_own_records_are_encoded_alone_and_nothing_of_them_is_kept(text_recipe, monkeypatch):
+    session = open_session(*get_train_args(text_recipe(fcit_eval_every="never", fcit_method="disco_plus")))
+    asked, encode = [], session.encoder.encode
+    monkeypatch.setattr(session.encoder, "encode", lambda texts: asked.append(len(texts)) or encode(texts))
+    local = session.local()
+    embedded = encode([turns if isinstance(turns, str) else turns[0] for turns in local.task(0).instructions])
+    for client in (2, 0, 2):
+        token = local.token(ClientConfig("run", 0, 0, client, 0))
+        own = on_grid(embedded[local.records(client, 0)])
+        expected, kinds = on_grid(own.mean(axis=0, dtype=np.float64)), kinds_of(own)
+        assert token.mean.tobytes() == expected.tobytes()
+        assert (token.kinds.means.tobytes(), token.kinds.counts.tobytes()) == (kinds.means.tobytes(), kinds.counts.tobytes())
+    assert asked == [len(local.records(client, 0)) for client in (2, 0)]
+    sizes = [array.nbytes for array in reachable_arrays(vars(local)) if array.dtype == np.float32]
+    assert max(sizes) < own.nbytes, "means and kinds are kept"
+
+
+def reachable_arrays(value):
+    """The arrays in dictionaries, lists and tokens."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from reachable_arrays(item)
+    elif isinstance(value, ClientToken):
+        yield from reachable_arrays([value.mean, value.kinds.means])

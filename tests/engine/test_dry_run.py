@@ -10,6 +10,7 @@ from runs import ROOT, report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 from transformers import BertConfig
 
+from fcit_plugin.data.media import MEDIA
 from fcit_plugin.engine import label_trees
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.federation.folders import read_update
@@ -56,6 +57,46 @@ def test_each_client_trains_when_on_what_and_with_how_much(both):
         _, reply = read_update(run / "updates" / "stage{}_round{}_client{}".format(*place))
         done[place] = (row["task"], reply.content[METRICS][NUM_EXAMPLES])
     assert work == done
+
+
+def commit_sizes(run):
+    """Bytes of the tensor files of each commit that is there, oldest first, but for what is noted of each media file."""
+    commits = sorted((run / "checkpoints").glob("round-????"))
+    return [sum(path.stat().st_size for path in commit.rglob("*.safetensors") if path.name != MEDIA) for commit in commits]
+
+
+def test_the_commits_take_what_it_says(both):
+    plan, run = both
+    disk = plan["disk"][""]
+    assert commit_sizes(run) == disk["commits"][-disk["kept"] :] and disk["kept"] == 2
+    assert sum(path.stat().st_size for path in run.glob("subspaces/*/*.safetensors")) < disk["commit"]
+    updates = sum(path.stat().st_size for path in (run / "updates").rglob("*.safetensors"))
+    assert updates == pytest.approx(disk["updates"], rel=0.1)  # of tiny tensors much is heads, which differ
+    assert disk["most"] == sum(disk["commits"][-3:]) + max(disk["replies"], disk["commit"]) + disk["updates"]
+
+
+#: What a commit holds beside subspaces, tokens and projector -> a recipe, and how exact the figure is.
+BESIDE = {
+    "importances": ({"fcit_method": "ewc"}, 0.0),
+    "base change": ({"fcit_method": "sequential", "fcit_lora_aggregation": "exact"}, 0.0),
+    "moments": ({"fcit_server_rule": "fedadam", "fcit_server_learning_rate": 0.01}, 0.2),  # heads of tiny arrays
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_the_commits_take_what_it_says_with_what_methods_and_rules_keep(text_recipe, name):
+    changes, share = BESIDE[name]
+    keys = {**changes, "fcit_eval_every": "never", "fcit_num_rounds": 1, "save_total_limit": 0}
+    disk = plan_of(text_recipe("plan", **keys))["disk"][""]
+    found = commit_sizes(run_recipe(text_recipe("run", **keys)))
+    assert disk["commits"] == pytest.approx(found, rel=share) and len(found) == 3 and disk["kept"] == 0
+
+
+def test_llava15_writes_80_mib_and_44_for_each_subspace_in_a_commit(llava15):
+    before, after = (llava15["disk"][""]["commits"][i] for i in (0, -1))
+    assert before == pytest.approx(80 * 2**20, rel=0.01)
+    assert (after - before) / 2 == pytest.approx(44.3 * 2**20, rel=0.01)
+    assert llava15["disk"][""]["replies"] == pytest.approx(2 * llava15["bytes_up_per_client"], rel=0.001)
 
 
 def test_it_trains_nothing_and_writes_one_file(text_recipe, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from runs import weight_bytes
 
+from fcit_plugin.engine import stages
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
 
@@ -84,6 +85,38 @@ def test_two_rounds_by_files_equal_two_rounds_of_the_loop_bit_for_bit(text_recip
 def test_two_rounds_by_files_with_images_and_a_trained_projector(llava_recipe, run, tmp_path):
     found = equal_runs(llava_recipe, run, tmp_path, fcit_num_rounds=1, freeze_multi_modal_projector=False)
     assert {"shared.safetensors", "identity_tokens.safetensors"} <= found.keys()
+
+
+def all_bytes(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+#: Recipe -> its changes.
+WITHOUT_WEIGHTS = {
+    "text": ("text_recipe", {}),
+    "projector": ("llava_recipe", {"freeze_multi_modal_projector": False}),
+    "base change": (
+        "text_recipe",
+        {"fcit_method": "sequential", "fcit_lora_aggregation": "exact", "lora_target": "q_proj,v_proj"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
+def test_the_aggregator_needs_no_weights_and_writes_the_same_bytes(request, run, tmp_path, monkeypatch, name):
+    fixture, changes = WITHOUT_WEIGHTS[name]
+    keys = request.getfixturevalue(fixture)(fcit_eval_every="never", **changes)
+    model = shutil.copytree(keys["model_name_or_path"], tmp_path / "model")
+    carrier = Carrier(run, {**keys, "model_name_or_path": str(model)}, tmp_path)
+    updates = [str(carrier.update(client, f"client{client}")) for client in sample_clients(3, 2, seed=42, stage=0, round=0)]
+    to_fold = {"fcit_state_dir": str(carrier.state), "fcit_update_dirs": ",".join(updates)}
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "open_aggregator", stages.open_session)
+        loaded = all_bytes(carrier.stage("fcit_aggregate", "with_weights", **to_fold))
+    (model / "model.safetensors").unlink()
+    found = all_bytes(carrier.stage("fcit_aggregate", "without_weights", **to_fold))
+    assert found == loaded
+    assert {"fcit_manifest.json", "identity_tokens.safetensors", "subspaces/0/adapter_model.safetensors"} <= found.keys()
 
 
 @pytest.fixture

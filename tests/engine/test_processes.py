@@ -114,3 +114,12 @@ def test_a_client_that_fails_in_its_training_leaves_nothing_to_the_next_one(text
     assert before.loss == after.loss
     assert all(torch.equal(before.subspace[key], after.subspace[key]) for key in start)
     assert any(not torch.equal(before.subspace[key], start[key]) for key in start)
+
+
+def test_the_data_are_hashed_by_the_main_process_for_all(text_recipe, monkeypatch):
+    given = get_train_args(text_recipe(fcit_eval_every="never"))
+    own = open_session(*given).data
+    computed = []
+    monkeypatch.setattr(Processes, "compute_on_main", lambda self, compute: computed.append(compute()) or {"of": "main"})
+    assert open_session(*given).data == {"of": "main"}
+    assert computed == [own] and len(own) == 2

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
@@ -15,6 +16,7 @@ from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import kinds_of
 from fcit_plugin.knowledge.turns import learned_tokens
 from fcit_plugin.knowledge.vectors import GRID_BITS, on_grid
+from fcit_plugin.samples.mini.build import base_model_path
 
 #: What adding up in another order changes of float32's numbers, relative to the largest.
 NOISE = 2e-7
@@ -114,3 +116,12 @@ def test_a_client_tells_the_same_kinds_of_instructions(rows, seed):
     exact, other = (kinds_of(np.array(given, np.float32)) for given in (rows, on_grid(np.array(unlike(rows, seed)))))
     assert exact.counts.tolist() == other.counts.tolist()
     np.testing.assert_array_equal(exact.means, other.means)
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_a_texts_token_is_the_same_whatever_it_is_encoded_with(mini_instructions, center):
+    model = LlavaForConditionalGeneration.from_pretrained(base_model_path())
+    encoder = EmbeddingEncoder(model.get_input_embeddings(), AutoTokenizer.from_pretrained(base_model_path()), center)
+    texts = ["", *(text for some in mini_instructions.values() for text in some), " "]
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    assert len({*texts}) > 60 and on_grid(encoder.encode(texts)).tobytes() == on_grid(alone).tobytes()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from fcit_plugin.plan.disk import Disk
 from fcit_plugin.plan.memory import Memory
 from fcit_plugin.plan.plan import DataSummary, Plan
 from fcit_plugin.plan.text import megabytes, to_text
@@ -17,6 +18,7 @@ PLAN = Plan(
     answers=1500,
     memory=Memory(2_000_000_000, 1_000_000, 1_000_000, 2_000_000, 500_000_000),
     notes=["only a test"],
+    disks={"": Disk((1_000_000, 3_000_000, 4_000_000), kept=1, replies=2_500_000, updates=0)},
 )
 
 
@@ -35,6 +37,9 @@ def test_the_lines_of_a_plan():
         "received by clients: 3.00 MB (1.00 MB a client and round)",
         "activations: about 500.00 MB",
         "together: about 2.50 GB",
+        "a commit, and the results: up to 4.00 MB",
+        "replies of a round: up to 2.50 MB",
+        "a run at most, keeping 1 of its commits (`save_total_limit`): 11.00 MB",
         "Note: only a test",
     ):
         assert line in lines
@@ -42,7 +47,7 @@ def test_the_lines_of_a_plan():
 
 def test_a_plan_without_training_says_nothing_of_it():
     text = to_text(Plan("zero_shot", PLAN.settings, PLAN.data, [], {}, 57, None, []))
-    assert "Who trains" not in text and "Memory" not in text and "sent by clients" not in text
+    assert "Who trains" not in text and "Memory" not in text and "Disk" not in text and "sent by clients" not in text
     assert "57" in text
 
 

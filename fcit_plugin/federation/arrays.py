@@ -1,0 +1,98 @@
+"""Flower's arrays without needless copies: a round of a large model has hundreds of megabytes of them.
+
+Flower keeps an array as the bytes of a NumPy file. To look at its numbers these need not be copied, to know their size they
+need not be there, and bytes that did not change need not be hashed again.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from flwr.app import Array
+
+#: NumPy's file format, by Flower's name.
+NUMPY = Array(np.zeros(0, np.float32)).stype
+#: Where an array keeps the digest of its data, and these very data beside it.
+_DIGEST = "_fcit_digest"
+#: Numbers whose change is computed at a time: few enough to stay in the processor's cache.
+_BLOCK = 2**16
+
+
+class LazyArray(Array):
+    """An array whose numbers are made each time that they are asked for; its dtype and shape are known before."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stype: str
+
+    def __init__(self, dtype: str, shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape, self.stype = dtype, shape, NUMPY
+
+    def numpy(self) -> np.ndarray:
+        """The numbers, a new array of this dtype and shape."""
+        raise NotImplementedError
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]  # Flower's is a field, and nobody sets this one
+        """The array in NumPy's format."""
+        return Array(self.numpy()).data
+
+
+def num_bytes_of(array: Array) -> int:
+    """Bytes of an array's data; nothing is made or read for that."""
+    if isinstance(array, LazyArray):
+        return len(array_header(array.shape, array.dtype)) + np.dtype(array.dtype).itemsize * math.prod(array.shape)
+    return len(array.data)
+
+
+def numbers_of(array: Array) -> np.ndarray:
+    """The numbers of an array, to be read only: those that are there already are not copied."""
+    if not isinstance(array, LazyArray) and array.stype == NUMPY:
+        for order in ("C", "F"):
+            header = array_header(tuple(array.shape), array.dtype, order == "F")
+            if array.data.startswith(header):
+                return np.frombuffer(array.data, array.dtype, offset=len(header)).reshape(array.shape, order=order)
+    numbers: np.ndarray = array.numpy()
+    return numbers
+
+
+def digest_of(array: Array) -> bytes:
+    """SHA-256 of an array's data; a request's weights go to many clients, and are hashed for the first one alone."""
+    if isinstance(array, LazyArray):
+        return hashlib.sha256(array.data).digest()
+    data: bytes | None
+    digest: bytes
+    data, digest = vars(array).get(_DIGEST, (None, b""))
+    if data is not array.data:  # bytes do not change, but an array can get others
+        digest = hashlib.sha256(array.data).digest()
+        vars(array)[_DIGEST] = (array.data, digest)
+    return digest
+
+
+@np.errstate(invalid="ignore")
+def squared_distance(after: np.ndarray, before: np.ndarray) -> float:
+    """The squared norm of a difference, in float64, block by block: no whole array in float64 is made.
+
+    It is finite if all numbers of both arrays are.
+    """
+    ends, starts, total = after.reshape(-1), before.reshape(-1), 0.0
+    for start in range(0, len(ends), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        change = np.subtract(ends[block], starts[block], dtype=np.float64)
+        total += float(change @ change)
+    return total
+
+
+def array_header(shape: Sequence[int], dtype: str = "float32", fortran_order: bool = False) -> bytes:
+    """What an array in a message begins with before its numbers: the head of NumPy's file format."""
+    return _header(tuple(shape), dtype, fortran_order)
+
+
+@functools.lru_cache(maxsize=4096)
+def _header(shape: tuple[int, ...], dtype: str, fortran_order: bool) -> bytes:
+    stream, descr = BytesIO(), np.dtype(dtype).newbyteorder("<").str
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": fortran_order, "shape": shape})
+    return stream.getvalue()
