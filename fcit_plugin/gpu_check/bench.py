@@ -28,7 +28,9 @@ _SMALL = {
     "fcit_min_client_samples": 8,
     "fcit_eval_samples": TEST,
     "fcit_zero_shot": False,
+    "per_device_train_batch_size": 4,
     "num_train_epochs": 1.0,
+    "warmup_ratio": 0.0,  # or the only step of a client would have a rate of 0
     "lora_dropout": 0.0,
     "max_new_tokens": 4,
     "logging_steps": 1,

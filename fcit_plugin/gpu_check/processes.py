@@ -15,7 +15,7 @@ __all__ = ["ddp", "one_fails", "parallel", "records_a_step", "two_devices", "zer
 
 def _same_batch(bench: Bench, deepspeed: str | None) -> str:
     """Two processes give what one gives at the same global batch."""
-    keys = {"fcit_stages": [["text_last"]], "per_device_train_batch_size": 8}
+    keys = {"fcit_stages": [["text_last"]], "per_device_train_batch_size": 4}
     engine = {"deepspeed": bench.deepspeed(deepspeed)} if deepspeed else {}
     one = bench.train(bench.text("one", **keys))
     two = bench.train(bench.text("two", **keys | engine | {"per_device_train_batch_size": 4}), 2)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,8 +20,12 @@ from .check import Check, Outcome
 
 #: Of which the versions are told.
 PACKAGES = ("torch", "transformers", "peft", "llamafactory", "accelerate", "deepspeed", "bitsandbytes", "flash-attn", "flwr")
-#: File in a check's folder that says how it ended, and lines of its output that are shown when it did not.
-OUTCOME, SHOWN = "outcome.json", 12
+#: File in a check's folder that says how it ended.
+OUTCOME = "outcome.json"
+#: Last lines of a check's output that are shown when it fails.
+SHOWN = 12
+#: How many times longer a check may take on a CPU.
+_CPU_IS_SLOWER = 5
 
 
 def machine(device: str) -> list[str]:
@@ -56,7 +60,18 @@ def _driver() -> str:
     return told[0] if told else "unknown"
 
 
-def make(check: Check, device: str, folder: Path, limit: float | None = None) -> Outcome:
+def limit_of(check: Check, device: str) -> float:
+    """Seconds that a check may take; a CPU is given more."""
+    return check.limit * (_CPU_IS_SLOWER if device == "cpu" else 1)
+
+
+def make(
+    check: Check,
+    device: str,
+    folder: Path,
+    limit: float | None = None,
+    program: Sequence[str] = (sys.executable, "-m", __package__),
+) -> Outcome:
     """Make one check in a process of its own.
 
     Args:
@@ -64,16 +79,17 @@ def make(check: Check, device: str, folder: Path, limit: float | None = None) ->
         device: ``cuda`` or ``cpu``.
         folder: Empty, for its files.
         limit: Seconds after which it is ended; None for its own.
+        program: What makes it, which is told its name, the device and the folder.
     """
     if device == "cpu" and check.on_cpu is not None:
         return Outcome(check, "skipped", f"not on a CPU: {check.on_cpu}")
     if device == "cuda" and torch.cuda.device_count() < check.gpus:
         return Outcome(check, "skipped", f"it takes {check.gpus} GPUs")
-    limit = limit or check.limit
+    limit = limit or limit_of(check, device)
     start = time.monotonic()
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fcit_plugin.gpu_check", check.name, device, str(folder)],
+            [*program, check.name, device, str(folder)],
             env=_environment(device, check.gpus),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -133,7 +149,7 @@ def make_all(
             outcome = Outcome(check, "skipped", "no time was left (`--minutes`)")
         else:
             with tempfile.TemporaryDirectory(prefix="fcit-gpu-check-") as folder:
-                limit = None if left is None else min(left, check.limit)
+                limit = None if left is None else min(left, limit_of(check, device))
                 outcome = make(check, device, Path(folder), limit)
         told(outcome)
         outcomes.append(outcome)

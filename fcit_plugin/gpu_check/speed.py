@@ -103,10 +103,11 @@ def training(bench: Bench) -> str:
 
 
 def server(bench: Bench) -> str:
-    """The server's side of a round, five clients with a 7B's shapes, takes at most 15 seconds."""
+    """The server's side of a round, five clients with a 7B's shapes, takes at most 15 CPU seconds."""
     from .server_round import seconds_of_round
 
     layers = LAYERS if bench.is_gpu else 2
     seconds = seconds_of_round(layers)
-    hold(seconds <= 15, f"it took {seconds:.1f} s")
-    return f"{seconds:.1f} s, {layers} layers"
+    told = f"{seconds:.1f} CPU seconds, {layers} layers"
+    hold(seconds <= 15, told)
+    return told
