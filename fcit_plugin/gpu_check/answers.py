@@ -22,7 +22,8 @@ QUESTIONS = ("What is the last letter of b, k, x?", "Are these in order: a, f, k
 def _trained(bench: Bench, **changes: Any) -> tuple[Path, dict[str, Any]]:
     """A run on the embedded Llama whose two subspaces matter: a high rate for a few steps."""
     keys = bench.text("run", fcit_eval_every="never", learning_rate=1e-2, **changes)
-    return bench.train_here(keys), keys
+    with torch.enable_grad():
+        return bench.train_here(keys), keys
 
 
 def _base(bench: Bench, dtype: torch.dtype = torch.float32, **how: Any) -> PreTrainedModel:
@@ -134,7 +135,8 @@ def export(bench: Bench) -> str:
 @torch.no_grad()
 def own_projectors(bench: Bench) -> str:
     """Images are seen through the projector of their prompt's subspace (`disco_plus`)."""
-    run = bench.train_here(bench.mini("run", fcit_method="disco_plus", fcit_eval_every="stage"))
+    with torch.enable_grad():
+        run = bench.train_here(bench.mini("run", fcit_method="disco_plus", fcit_eval_every="stage"))
     trained = TrainedRun.read(run)
     hold(len(trained.state.projectors) == 2, f"{len(trained.state.projectors)} subspaces have projectors")
     base = AutoModelForImageTextToText.from_pretrained(base_model_path(), dtype=torch.float32).to(bench.device).eval()

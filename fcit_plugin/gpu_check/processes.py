@@ -18,7 +18,7 @@ def _same_batch(bench: Bench, deepspeed: str | None) -> str:
     keys = {"fcit_stages": [["text_last"]], "per_device_train_batch_size": 4}
     engine = {"deepspeed": bench.deepspeed(deepspeed)} if deepspeed else {}
     one = bench.train(bench.text("one", **keys))
-    two = bench.train(bench.text("two", **keys | engine | {"per_device_train_batch_size": 4}), 2)
+    two = bench.train(bench.text("two", **keys | engine | {"per_device_train_batch_size": 2}), 2)
     return check_alike(two, one, TOLERANCE, scores=True)
 
 

@@ -1,11 +1,15 @@
 """``fcit-cli gpu-check`` without a GPU: how checks end, what is told, and the checks themselves on the CPU."""
 
 import json
+import re
+import shutil
 import sys
 
 import pytest
+import torch
 from forked import command
 
+from fcit_plugin.cli import main
 from fcit_plugin.gpu_check.bench import Bench
 from fcit_plugin.gpu_check.check import Check, NotHeldError, Outcome, hold
 from fcit_plugin.gpu_check.checks import CHECKS
@@ -22,13 +26,10 @@ def never(bench):
 
 
 CHECK = Check("some", "something", never, limit=0.4)
+HELD = {"word": "held", "told": "7"}
 #: What a check's process does, and how the check ends.
 PROGRAMS = {
-    "writes": (
-        f"import sys, json; open(sys.argv[3] + '/{OUTCOME}', 'w').write(json.dumps(dict(word='held', told='7')))",
-        "held",
-        "7",
-    ),
+    "writes": (f"import sys; open(sys.argv[3] + '/{OUTCOME}', 'w').write('{json.dumps(HELD)}')", "held", "7"),
     "crashes": ("import os; print('last words', flush=True); os.abort()", "failed", "its process ended with -6"),
     "hangs": ("import time; print('last words', flush=True); time.sleep(99)", "failed", "not done after 2 s"),
 }
@@ -68,9 +69,11 @@ def test_names_of_checks_are_told_apart_and_each_says_what_it_asserts():
         (["gpu-check", "bf61"], "There is no check 'bf61': did you mean `bf16`?"),
     ],
 )
-def test_without_a_gpu_or_with_a_wrong_name_it_ends_in_a_sentence(arguments, sentence, tmp_path):
-    ended = command(arguments, tmp_path, env={"CUDA_VISIBLE_DEVICES": ""}, program="fcit_plugin.cli")
-    assert ended.code == 1 and "Traceback" not in ended.stderr and sentence in ended.stderr
+def test_without_a_gpu_or_with_a_wrong_name_it_ends_in_a_sentence(arguments, sentence, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["fcit-cli", *arguments])
+    with pytest.raises(SystemExit, match=re.escape(sentence)):
+        main()
 
 
 def test_the_list_and_a_skipped_check_need_no_gpu(tmp_path):
@@ -81,8 +84,6 @@ def test_the_list_and_a_skipped_check_need_no_gpu(tmp_path):
 
 
 def test_what_does_not_hold_is_seen(text_run, tmp_path):
-    import shutil
-
     with pytest.raises(NotHeldError, match="no"):
         hold(False, "no")
     assert "2 subspaces" in check_sound(text_run)
@@ -98,9 +99,8 @@ def test_what_does_not_hold_is_seen(text_run, tmp_path):
         check_alike(other, text_run, 1e-3)
 
 
-@pytest.mark.parametrize("name", ["server", "step"])
-def test_a_cheap_check_holds_on_the_cpu(name, tmp_path):
-    assert BY_NAME[name].run(Bench("cpu", tmp_path))
+def test_a_cheap_check_holds_on_the_cpu(tmp_path):
+    assert "tokens/s" in BY_NAME["step"].run(Bench("cpu", tmp_path))
 
 
 @pytest.mark.slow
