@@ -141,14 +141,9 @@ def scheduler(bench: Bench) -> str:
     _need_deepspeed()
     params = dict.fromkeys(("warmup_min_lr", "warmup_max_lr", "warmup_num_steps", "total_num_steps"), "auto")
     file = bench.deepspeed("z2", scheduler={"type": "WarmupDecayLR", "params": params})
-    changes = {
-        "fcit_partition": "quantity",
-        "fcit_beta": 0.5,
-        "fcit_clients_per_round": 4,
-        "warmup_steps": 1,
-        "num_train_epochs": 3.0,
-    }
-    return check_sound(bench.train(bench.text("run", deepspeed=file, fcit_stages=[["text_last"]], **changes), 1))
+    changes = {"fcit_partition": "quantity", "fcit_beta": 0.5, "fcit_clients_per_round": 4, "fcit_stages": [["text_last"]]}
+    keys = bench.text("run", deepspeed=file, warmup_ratio=None, warmup_steps=1, num_train_epochs=3.0, **changes)
+    return check_sound(bench.train(keys, 1))
 
 
 def offloaded_optimizer(bench: Bench) -> str:
