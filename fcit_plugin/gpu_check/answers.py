@@ -1,5 +1,6 @@
 """Checks of answers: routed, offloaded, exported, through projectors of their own."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,11 +20,16 @@ from .results import weights_of
 QUESTIONS = ("What is the last letter of b, k, x?", "Are these in order: a, f, k?", "What is 3 + 4?", "The last of c, d?")
 
 
-def _trained(bench: Bench, **changes: Any) -> tuple[Path, dict[str, Any]]:
-    """A run on the embedded Llama whose two subspaces matter: a high rate for a few steps."""
-    keys = bench.text("run", fcit_eval_every="never", learning_rate=1e-2, **changes)
+def _trained(bench: Bench, here: bool = True) -> tuple[Path, dict[str, Any]]:
+    """A run on the embedded Llama whose two subspaces matter: a high rate for a few steps.
+
+    Args:
+        bench: The bench.
+        here: Whether in this process; one that sees two GPUs would use both.
+    """
+    keys = bench.text("run", fcit_eval_every="never", learning_rate=1e-2)
     with torch.enable_grad():
-        return bench.train_here(keys), keys
+        return (bench.train_here if here else bench.train)(keys), keys
 
 
 def _base(bench: Bench, dtype: torch.dtype = torch.float32, **how: Any) -> PreTrainedModel:
@@ -64,13 +70,13 @@ def routed(bench: Bench) -> str:
     plain = _base(bench, dtype)(**inputs).logits.float()
     apart = max((one - other).abs().max().item() for one, other in zip(found, reference, strict=True))
     matters = (found - plain).abs().max().item()
-    hold(apart < max(0.15 * matters, 0.02), f"logits are {apart:.3f} apart, where the subspaces make {matters:.3f}")
+    hold(apart < max(0.1 * matters, 0.02), f"logits are {apart:.3f} apart, where the subspaces make {matters:.3f}")
     alone = []
     for i, row in enumerate(weights):
         activation.set(row[None])
         alone.append(model(**{key: value[i : i + 1] for key, value in inputs.items()}).logits[0].float())
     mixed = max((one - other).abs().max().item() for one, other in zip(found, alone, strict=True))
-    hold(mixed < max(0.15 * matters, 0.02), f"a mixed batch is {mixed:.3f} from single prompts")
+    hold(mixed < max(0.1 * matters, 0.02), f"a mixed batch is {mixed:.3f} from single prompts")
     activation.set(weights, expands=True)
     beams = model.generate(**inputs, max_new_tokens=4, num_beams=2, do_sample=False)
     hold(beams.shape[0] == len(QUESTIONS), "generation with beams lost prompts")
@@ -82,6 +88,7 @@ def chat(bench: Bench) -> str:
     from llamafactory.chat import ChatModel
 
     run, keys = _trained(bench)
+    os.environ["MAX_CONCURRENT"] = "2"  # LLaMA-Factory's, by default 1
     given = {key: keys[key] for key in ("model_name_or_path", "template", "default_system")}
     model = ChatModel({**given, "adapter_name_or_path": str(run), "max_new_tokens": 6, "do_sample": False})
 
@@ -102,7 +109,7 @@ def offloaded(bench: Bench) -> str:
     trained, inputs = TrainedRun.read(run), _prompts(bench.device)
     first, rest = (0, "cpu") if bench.is_gpu else ("cpu", "disk")
     layers = _base(bench).config.num_hidden_layers
-    places = {"model.embed_tokens": first, "model.rotary_emb": first, "model.norm": rest, "lm_head": rest}
+    places = {"model.embed_tokens": first, "model.rotary_emb": first, "model.norm": first, "lm_head": first}
     places |= {f"model.layers.{i}": first if i < layers // 2 else rest for i in range(layers)}
     logits = []
     for how in ({}, {"device_map": places, "offload_folder": str(bench.folder / "disk")}):
@@ -167,7 +174,7 @@ def _features(model: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 def two_devices(bench: Bench) -> str:
     """A model that is spread over two GPUs (`device_map: auto`) answers as on one."""
-    run, _ = _trained(bench)
+    run, _ = _trained(bench, here=False)
     trained, inputs = TrainedRun.read(run), _prompts(bench.device)
     layers = _base(bench).config.num_hidden_layers
     places = {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": 1, "lm_head": 1}

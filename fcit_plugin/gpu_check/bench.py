@@ -35,6 +35,7 @@ _SMALL = {
     "max_new_tokens": 4,
     "logging_steps": 1,
     "save_total_limit": 0,
+    "overwrite_output_dir": False,  # started again, a run goes on
     "disable_tqdm": True,
 }
 
@@ -123,11 +124,14 @@ class Bench:
             processes: Of torchrun; 0: without it.
             cpu: Whether it is not to see the GPU.
         """
-        torchrun = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes)} if processes else {"FORCE_TORCHRUN": "0"}
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if cpu or not self.is_gpu else {}
+        own = {"FORCE_TORCHRUN": str(int(processes > 0)), "NPROC_PER_NODE": str(processes or 1)}
+        if cpu or not self.is_gpu:
+            own["CUDA_VISIBLE_DEVICES"] = ""
+        elif not processes:  # with more, LLaMA-Factory would start a process for each
+            own["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"].partition(",")[0]
         return subprocess.Popen(
             [sys.executable, "-m", *command],
-            env={**os.environ, **torchrun, **hidden},
+            env={**os.environ, **own},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -160,7 +164,7 @@ class Bench:
 
     def _over_gloo(self, keys: Mapping[str, Any], processes: int) -> dict[str, Any]:
         """A recipe whose processes can talk to each other on a CPU."""
-        return {**keys, "ddp_backend": "gloo"} if processes > 1 and not self.is_gpu else dict(keys)
+        return {**keys, "ddp_backend": "gloo"} if processes and not self.is_gpu else dict(keys)
 
     def train(self, keys: Mapping[str, Any], processes: int = 0, cpu: bool = False) -> Path:
         """Run a recipe that is to succeed, and give its output folder; see :meth:`start`.

@@ -32,9 +32,9 @@ CHECKS: tuple[Check, ...] = (
     Check("ddp", "two processes give what one gives at the same batch", processes.ddp, gpus=2),
     Check("ddp-z2", "the same with ZeRO-2", processes.zero_2, gpus=2),
     Check("ddp-z3", "the same with ZeRO-3", processes.zero_3, gpus=2),
-    Check("one-fails", "what fails in one process alone ends both", processes.one_fails, gpus=2),
+    Check("one-dies", "a process that dies ends both, and the run goes on", processes.one_dies, gpus=2),
     Check("records", "a dry run on all GPUs says how many records a step takes", processes.records_a_step, gpus=2),
-    Check("two-gpus", "a model on two GPUs answers as on one", processes.two_devices, gpus=2, on_cpu="there is one CPU"),
+    Check("two-gpus", "a model on two GPUs answers as on one", answers.two_devices, gpus=2, on_cpu="there is one CPU"),
     Check("parallel", "whole clients in two processes give the bits of one", processes.parallel, gpus=2),
 )
 """Names are what ``fcit-cli gpu-check NAME`` takes."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,26 +46,22 @@ class NoMemory(TrainerCallback):
             torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1])
 
 
-class SecondFails(TrainerCallback):
-    """Fails in the second of several processes alone, in the first step of the third client."""
+class SecondDies(TrainerCallback):
+    """Kills the second of several processes in the first step of the third client."""
 
     clients = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A step is about to begin.
-
-        Raises:
-            ValueError: This is that step.
-        """
+        """A step is about to begin."""
         self.clients += state.global_step == 0
         if self.clients == 3 and os.environ.get("RANK") == "1":
-            raise ValueError("A check lets this process fail.")
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 PROBES: Mapping[str, Callable[[Bench, Path], TrainerCallback]] = {
     "memory": Memory,
     "no_memory": lambda bench, found: NoMemory(),
-    "second_fails": lambda bench, found: SecondFails(),
+    "second_dies": lambda bench, found: SecondDies(),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def check_sound(run: Path) -> str:
     hold(not odd, f"{len(odd)} weights are not float32, such as {odd[:1]}")
     broken = [key for key, value in weights.items() if not value.isfinite().all()]
     hold(not broken, f"{len(broken)} weights are not finite, such as {broken[:1]}")
-    return f"{len({key.split('/')[1] for key in weights if '/' in key})} subspaces"
+    return f"{len({key.split('/')[1] for key in weights if key.startswith('subspaces/')})} subspaces"
 
 
 def check_alike(run: Path, other: Path, tolerance: float, scores: bool = False) -> str:
@@ -49,20 +50,27 @@ def check_alike(run: Path, other: Path, tolerance: float, scores: bool = False) 
     Args:
         run: One.
         other: The other.
-        tolerance: Largest difference of a weight; 0: the same bits.
+        tolerance: How far the weights may be apart, in their Euclidean norms and by that of all factors B, which begin at 0;
+            0: not a bit. The largest difference of a single number would say little: Adam takes whole steps by the sign of
+            gradients that are nearly 0.
         scores: Whether the scores are to be the same, too.
 
     Returns:
-        The largest difference, in words.
+        How far they are apart, in words.
     """
     one, two = report_of(run), report_of(other)
     for key in ("assignments", *(("accuracy",) if scores else ())):
         hold(_rounded(one[key]) == _rounded(two[key]), f"{key} differ: {run.name} and {other.name}")
     found, expected = weights_of(run), weights_of(other)
     hold(found.keys() == expected.keys() and bool(found), "the weights have other names")
-    apart = max((found[key] - value).abs().max().item() for key, value in expected.items())
+    size = _norm(value for key, value in expected.items() if ".lora_B." in key)
+    apart = _norm(found[key] - value for key, value in expected.items()) / size
     hold(apart <= tolerance, f"weights of {run.name} and {other.name} are {apart:.1e} apart, more than {tolerance:.0e}")
     return f"weights {apart:.1e} apart"
+
+
+def _norm(parts: Iterable[torch.Tensor]) -> float:
+    return math.sqrt(sum(part.double().square().sum().item() for part in parts))
 
 
 def _rounded(value: Any) -> Any:

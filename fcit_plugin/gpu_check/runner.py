@@ -126,6 +126,7 @@ def _environment(device: str, gpus: int) -> dict[str, str]:
     if device == "cuda":
         there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
         own["CUDA_VISIBLE_DEVICES"] = ",".join(there.split(",")[:gpus])
+        own["NVIDIA_TF32_OVERRIDE"] = "0"  # or convolutions of float32 would have ten bits
     else:
         own["CUDA_VISIBLE_DEVICES"] = ""
     return {**os.environ, **own}

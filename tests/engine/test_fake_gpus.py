@@ -26,6 +26,7 @@ from fcit_plugin.adapters.lora import (
 from fcit_plugin.adapters.stacked import activated, attach, fold_weights, frozen_beside
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.methods import make_method
+from fcit_plugin.engine.evaluator import Evaluator, Row
 from fcit_plugin.engine.open_session import place as put_in_place
 from fcit_plugin.engine.trainable import unfreeze_projector
 from fcit_plugin.engine.trainer_mixins import BatchTermsMixin
@@ -247,6 +248,24 @@ def test_a_model_that_was_left_on_the_cpu_is_moved_before_it_is_evaluated_and_no
         before = where(dict(split.named_parameters()))
         put_in_place(split, torch.device("cuda:0"))
     assert where(dict(split.named_parameters())) == before
+
+
+@everywhere
+def test_prompts_are_put_where_the_model_begins_and_pixels_in_its_precision(place, llava):
+    made = {
+        "input_ids": torch.ones(2, 5, dtype=torch.long),
+        "attention_mask": torch.ones(2, 5, dtype=torch.long),
+        "labels": torch.zeros(2, 1, dtype=torch.long),
+        "pixel_values": torch.rand(2, 3, 16, 16),
+        "second_per_grid_ts": torch.rand(2),
+    }
+    evaluator = SimpleNamespace(model=llava, _collator=lambda rows: dict(made))
+    with place.mode:
+        inputs = Evaluator._inputs(evaluator, [Row("a", number, {"input_ids": [1]}, ("x",)) for number in range(2)])
+    assert {value.device for value in inputs.values()} == {torch.device("cuda:0")} and "labels" not in inputs
+    dtypes = {key: value.dtype for key, value in inputs.items()}
+    assert dtypes.pop("pixel_values") == place.dtype and dtypes.pop("second_per_grid_ts") == torch.float32
+    assert {*dtypes.values()} == {torch.int64}
 
 
 @everywhere
