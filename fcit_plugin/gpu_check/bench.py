@@ -206,7 +206,7 @@ class Bench:
         return str(path)
 
     def allocated(self) -> int:
-        """Bytes of tensors in this process: on the GPU, or of all that Python knows of on the CPU."""
+        """Bytes of tensors in this process: on the GPU; on the CPU of those that came after the last ``gc.freeze``."""
         import gc
 
         gc.collect()
