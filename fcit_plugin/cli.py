@@ -47,3 +47,7 @@ def _own_verb(argv: list[str]) -> None:
     except (ImportError, ValueError) as error:
         sys.exit(f"fcit-cli: {error}")
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

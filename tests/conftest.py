@@ -4,12 +4,12 @@ import os
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # 2 or more must pass too
+os.environ.setdefault("DISABLE_VERSION_CHECK", "0")  # set for versions that LLaMA-Factory does not know yet
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
-    DISABLE_VERSION_CHECK="0",
     MPLBACKEND="Agg",
     FCIT_SECRETS_DIR=os.path.join(tempfile.gettempdir(), f"fcit_tests_secrets_{os.getuid()}"),  # of all workers
 )

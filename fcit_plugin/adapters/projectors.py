@@ -150,11 +150,13 @@ class OwnProjectors:
             return output
         like = next(module.parameters())
         flat = output.reshape(-1, output.shape[-1]).float()
-        weights = self._weights_of(len(flat)).to(flat.device, torch.float32).clamp(min=0)
+        weights = self._weights_of(len(flat)).cpu().float().clamp(min=0)  # to see on a GPU which count would wait for it
         total = weights.sum(dim=1, keepdim=True)
         shares = weights / total.where(total > 0, 1)
-        mixed = flat * (total == 0)
-        for k in shares.any(dim=0).nonzero().flatten().tolist():
+        used = shares.any(dim=0).nonzero().flatten().tolist()
+        shares = shares.to(flat.device)
+        mixed = flat * (total == 0).to(flat.device)
+        for k in used:
             own = self._own[k].to(like.device, like.dtype)  # the model may have been moved since
             mixed = mixed + shares[:, k : k + 1] * own(*args, **kwargs).reshape(flat.shape).float()
         return mixed.to(output.dtype).view_as(output)

@@ -11,6 +11,7 @@ from . import (
     data_prepare,
     data_verify,
     export_adapters,
+    gpu_check,
     inspect,
     join,
     make,
@@ -39,5 +40,6 @@ COMMANDS: tuple[Command, ...] = (
     publish.PUBLISH,
     join.JOIN,
     plugins.PLUGINS,
+    gpu_check.GPU_CHECK,
 )
 """All verbs, in the order in which the usage shows them."""

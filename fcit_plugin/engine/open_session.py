@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.model import load_model, load_tokenizer
 from peft import PeftModel
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import check_owners, read_shared, read_subspace
@@ -81,6 +83,7 @@ def open_session(
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):
         model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
+    place(model, setup.training_args.device)
     base_fingerprint = fingerprint(model) if setup.is_server else None
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
     program = make_program(setup, model)
@@ -292,6 +295,20 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
         for name in setup.trained_datasets:
             split = pipeline.train(name)
             refuse_without_image(name, split.images, setup.args.fcit_identity_source, split.kept)
+
+
+def place(model: PeftModel, device: torch.device) -> None:
+    """Move a model that LLaMA-Factory has left on the CPU to where the Trainer would.
+
+    So it is with `low_cpu_mem_usage: false` and `train_from_scratch`; without this the untuned model would be evaluated on
+    the CPU, before there is a Trainer. What ZeRO-3 divides it has put in its place itself.
+
+    Args:
+        model: The model.
+        device: The run's.
+    """
+    if {parameter.device.type for parameter in model.parameters()} == {"cpu"} and not is_deepspeed_zero3_enabled():
+        model.to(device)
 
 
 def check_earlier_model(setup: Setup, model: PeftModel, program: Program, base_fingerprint: str | None) -> None:

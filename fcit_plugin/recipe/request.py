@@ -22,6 +22,7 @@ from .environment import check_environment
 from .evaluation import notes, take_evaluation
 from .folder import check_folder
 from .read import arguments_of, split, split_keys
+from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .theirs import refuse_keys, settable, without_effect
 from .values import check_template, check_values
@@ -135,6 +136,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         keys, stage, args = split(given)
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
+    keys = with_known_names(keys, known)
     check_environment()
     ignored = without_effect(keys, known, stage, ours.get("fcit_local_stage", "sft"))
     refuse_keys(keys, known)

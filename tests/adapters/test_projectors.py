@@ -106,6 +106,14 @@ def test_a_model_that_is_moved_to_half_precision_afterwards_takes_its_projectors
     torch.testing.assert_close(seen.float(), (alone(1, image) + alone(2, image)) / 2, atol=0.1, rtol=0.1)
 
 
+def test_a_model_on_a_device_is_not_asked_for_numbers(parts):
+    """The meta device has none to give, and a GPU would be waited for."""
+    model, own, _ = parts
+    using(model, own, torch.eye(K), [PATCHES] * K)
+    seen = model.to("meta")(torch.randn(K, PATCHES, IN, device="meta"))
+    assert seen.is_meta and seen.shape[0] == K
+
+
 def test_a_projector_must_be_the_whole_of_one_module(parts):
     model, own, _ = parts
     check_one_module(model, own[0])
