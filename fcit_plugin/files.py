@@ -70,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file; its folder is made where it is not there."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
 
 
 def write_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
@@ -87,8 +87,7 @@ def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) ->
     Args:
         folder: The folder to make, new or empty. An empty one stays the same one, for somebody may stand in it.
         replace: Put it in the place of one that holds something; else what is in another one is never taken away.
-        flush: Force all of it to the disk before the folder gets its name, and the name after, so that it also stays whole
-            when the machine goes down.
+        flush: Force all of it to the disk before the folder gets its name, and the name after: whole also after a power cut.
 
     Yields:
         The folder to write into, a hidden sibling, empty.

@@ -55,7 +55,7 @@ FREE = (
     # processes and loading
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
     "preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank",
-    "ddp_backend", "ddp_timeout",
+    "ddp_*",
     "ray_*", "master_*", "device_map",
     # evaluation is ours, and greedy
     "per_device_eval_batch_size", "eval_*", "do_*", "temperature", "top_?", "num_beams", "max_length", "*_penalty",

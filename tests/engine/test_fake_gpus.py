@@ -35,6 +35,7 @@ from fcit_plugin.federation.scaffold import CORRECTION
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
 from fcit_plugin.knowledge.encoders import TextEncoder
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.images import Images
 from fcit_plugin.knowledge.vision_tower import VisionTower
 from fcit_plugin.plugins import registry
 from fcit_plugin.state.server_state import ServerState
@@ -271,7 +272,7 @@ def test_prompts_are_put_where_the_model_begins_and_pixels_in_its_precision(plac
 @everywhere
 def test_the_vision_tower_gives_features_that_can_be_sent(place, llava):
     with place.mode:
-        found = VisionTower(llava)(torch.rand(2, 3, 16, 16))
+        found = VisionTower(llava)(Images(torch.rand(2, 3, 16, 16)))
     assert on_the_cpu({"features": found}) and found.shape[0] == 2
 
 

@@ -52,7 +52,7 @@ MODEL: Rows = {
     **learned("on a GPU", use_unsloth_gc=beside(True, disable_gradient_checkpointing=False)),
     **shown(
         "engine/test_liger.py::test_every_method_trains_without_logits_or_is_refused_by_name",
-        "needs its package and a GPU; refused by name where the method's loss takes logits (lwf), and on fused experts",
+        "needs its package and a GPU; refused by name where the method's loss takes logits, and on fused experts",
         "enable_liger_kernel",
     ),
     **refused("Unsloth replaces the model and its trainer; take it out", "use_unsloth"),
