@@ -1,7 +1,4 @@
-"""All reading and writing of files: what is written is there whole or not at all, what is read comes in through here.
-
-No torch, so that a look is quick.
-"""
+"""Reading and writing: what is written is there whole or not at all, all that is read comes in here. No torch: a look is quick."""
 
 import contextlib
 import csv
