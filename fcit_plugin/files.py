@@ -1,4 +1,4 @@
-"""Reading and writing: what is written is there whole or not at all, all that is read comes in here. No torch: a look is quick."""
+"""Reading and writing files: what is written is whole or not there at all, all that is read comes in here. No torch."""
 
 import contextlib
 import csv

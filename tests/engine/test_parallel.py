@@ -12,18 +12,19 @@ import psutil
 import pytest
 import tiny
 from runs import report_of, run_recipe, weight_bytes
+from test_pool import free_port
 
 TIMES = ("elapsed_time", "remaining_time")
 
 
-def torchrun(keys, folder, count):
+def torchrun(keys, folder, count, env=None):
     """Start a recipe in some processes."""
     recipe = tiny.write_recipe(folder / f"{Path(keys['output_dir']).name}.yaml", {**keys, "fcit_threads": 1})
     scripts = Path(sys.executable).parent
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
         [str(scripts / "llamafactory-cli"), "train", str(recipe)],
-        env={**os.environ, "PATH": path, "FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(count)},
+        env={**os.environ, "PATH": path, "FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(count), **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -84,7 +85,7 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_to_the_same_bits(te
     keys = text_keys | {"output_dir": str(tmp_path / "out"), "report_to": "none"}
     out = tmp_path / "out"
     assert killed_in_its_training(torchrun(keys, tmp_path, 2), rank, out) < 10
-    finished(torchrun(keys, tmp_path, 2))
+    finished(torchrun(keys, tmp_path, 1))  # on another number of processes
     assert weight_bytes(text_run) == weight_bytes(out)
     assert report_of(text_run) == report_of(out)
     assert log_of(text_run) == log_of(out)
@@ -99,7 +100,7 @@ RECIPES = {
     "scaffold": {"fcit_server_rule": "scaffold"},
     "int8": {"fcit_update_compression": "int8"},
     "exact": {"fcit_lora_aggregation": "exact"},
-    "noise": {"fcit_dp_clip": 0.5, "fcit_dp_noise": 0.1},
+    "noise": {"fcit_dp_clipping_norm": 0.5, "fcit_dp_noise_multiplier": 0.1, "fcit_identity_noise": 0.01},
 }
 
 
@@ -122,3 +123,15 @@ def test_zero_2_with_one_process_a_client(text_keys, tmp_path):
     for count in (1, 2):
         finished(torchrun({**keys, "output_dir": str(tmp_path / str(count))}, tmp_path, count))
     same(tmp_path / "1", tmp_path / "2")
+
+
+@pytest.mark.slow
+def test_two_machines_meet_as_llamafactory_lets_them(text_keys, text_run, tmp_path):
+    """Two of torchrun's agents on this machine, each of which takes itself for a machine of its own."""
+    keys = text_keys | {"output_dir": str(tmp_path / "two"), "report_to": "none"}
+    told = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    runs = [torchrun(keys, tmp_path, 1, {**told, "NODE_RANK": str(rank)}) for rank in range(2)]
+    for run in runs:
+        finished(run)
+    assert weight_bytes(text_run) == weight_bytes(tmp_path / "two")
+    assert report_of(text_run) == report_of(tmp_path / "two")
