@@ -15,6 +15,11 @@ TINY = {
     "activation": (["--sizes", "8x16", "--subspaces", "1", "4", "--repeats", "2"], r"8x16 +4 +prefill +[\d.]+ +[\d.]+ +2\.80"),
     "imports": (["--repeats", "1"], r"the plugin adds [\d.]+ ms[\s\S]*ratio with it [\d.]+"),
     "local_training": (["--steps", "1", "--repeats", "1"], r"fcit / plain: [\d.]+"),
+    "parallel": (
+        ["--repeats", "1", "max_steps=1", "fcit_clients_per_round=2"],
+        r"two processes, one thread each : one process",
+    ),
+    "peers": (["--rounds", "1"], r"3 rounds: [\d.]+ of the peer's seconds"),
 }
 
 
@@ -30,7 +35,7 @@ RUNS = {
     "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
 #: Those that train clients or start processes, which takes half a minute and more.
-SLOW = ("imports", "local_training", "memory", "round_overhead", "scale", "traffic")
+SLOW = ("imports", "local_training", "memory", "parallel", "peers", "round_overhead", "scale", "traffic")
 
 
 def all_of(names):
