@@ -33,7 +33,6 @@ ELSEWHERE = {
     ("data/answers.py", "json.loads"): "of the model's answer, which stays text where it is no JSON",
     ("data/pipeline.py", "json.loads"): "of what the converter has dumped",
     ("engine/fingerprint.py", "json.loads"): "of what was dumped in the same line",
-    ("federation/validation.py", "np.load"): "of bytes whose head was compared, without pickle",
     ("data/diagnosis.py", "Image.open"): "LLaMA-Factory opens the same image",
     ("data/raw_records.py", "load_dataset"): "the user's data, which LLaMA-Factory reads by the same call",
     ("engine/pool.py", "json.loads"): "of torchrun's store, which its processes write",

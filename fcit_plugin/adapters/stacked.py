@@ -234,6 +234,9 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
     """
     config = lora_config(model)
     _add(model, len(subspaces))
+    for name, module in _stacked_layers(model):
+        if not isinstance(module.lora_A[STACKED], nn.Linear):
+            raise FcitError(f"{name} is no linear layer, and a subspace cannot act on it; take it out of `lora_target`.")
     if (experts := num_experts(subspaces[0])) is not None:
         divide(model, STACKED, experts)
     _fill(model, subspaces)
@@ -246,16 +249,18 @@ def attach(model: PeftModel, subspaces: Sequence[Tensors], projectors: Sequence[
         text = {name for name, module in model.named_modules() if module in seen}
         activation.hooks.append(decoder.register_forward_pre_hook(activation.sees_tokens, with_kwargs=True))
     activation.hooks += weigh(model, STACKED, activation.gate_tokens)
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer) and not isinstance(module, ParamWrapper) and STACKED in module.lora_A:
-            factor = module.lora_A[STACKED]
-            if not isinstance(factor, nn.Linear):
-                raise FcitError(f"{name} is no linear layer, and a subspace cannot act on it; take it out of `lora_target`.")
-            factor.register_forward_hook(activation.gate_text if name in text else activation.gate_images)
+    for name, module in _stacked_layers(model):
+        module.lora_A[STACKED].register_forward_hook(activation.gate_text if name in text else activation.gate_images)
     model.set_adapter(STACKED)
     if projectors:
         activation.projectors = OwnProjectors(base, projectors, activation.of_image_tokens)
     return activation
+
+
+def _stacked_layers(model: PeftModel) -> list[tuple[str, LoraLayer]]:
+    """The layers that have the stacked adapter, by name, but for fused experts."""
+    found = ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+    return [(name, layer) for name, layer in found if not isinstance(layer, ParamWrapper) and STACKED in layer.lora_A]
 
 
 def _add(model: PeftModel, num_subspaces: int) -> None:

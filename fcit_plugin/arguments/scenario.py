@@ -40,7 +40,7 @@ class ScenarioArguments:
     fcit_verify_data: str = option(
         "sample",
         "Which images, videos and audios are read before the run begins or goes on, to see that they are what they were: "
-        "sample (1 % of them; each other one when it is used first) or full.",
+        "sample (one in a hundred; each other one when it is used first) or full.",
         choices=["sample", "full"],
     )
     fcit_num_clients: int = option(50, "Number of clients.")

@@ -122,7 +122,7 @@ def update(title: str, says: tuple[str, ...], change: Change, **keys: Any) -> Ca
         change(given)
         return {"stage": "fcit_aggregate", "fcit_state_dir": str(folder), "fcit_update_dirs": str(given), **keys}
 
-    return Case(title, says, spoil=spoil, loads=True)
+    return Case(title, says, spoil=spoil)  # the aggregator loads no model
 
 
 def nan(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

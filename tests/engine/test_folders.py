@@ -176,7 +176,7 @@ def test_a_bad_update_folder_is_left_out_by_name_and_the_rest_is_folded_in_as_if
     spoilt = {
         "counts": (description | {"metrics": description["metrics"] | {"num-examples": -1}}, "num-examples -1"),
         "task": (description | {"config": description["config"] | {"task": 17}}, "it is of task 17"),
-        "form": (description | {"config": {"client": "x"}}, "fcit_update.json is not of its form, at `config.client`"),
+        "form": (description | {"config": {"client": "x"}}, "fcit_update.json is not of its form, at `config."),
         "size": (description | {"note": "x" * 2**21}, "fcit_update.json has "),
         "run": (description | {"config": description["config"] | {"run": "x"}}, "it is of run 'x'"),
     }

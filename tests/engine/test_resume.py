@@ -209,7 +209,7 @@ def test_with_no_good_commit_left_the_run_says_so_instead_of_beginning_anew(kill
     ("given", "sentence"),
     [
         ("{tmp}/nowhere", "nowhere is neither a commit nor a folder with checkpoints/ in it"),
-        ("{out}/checkpoints/round-0009", "round-0009/checksums.json is missing or corrupt"),
+        ("{out}/checkpoints/round-0009", "round-0009/checksums.json cannot be read"),
     ],
 )
 def test_a_path_that_leads_to_no_commit_is_refused(killed, tmp_path, given, sentence):

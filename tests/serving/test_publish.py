@@ -109,6 +109,7 @@ def whole_report() -> Report:
         "left_out": {"ZZQ": 3},
         "spread": {"last": 1.0, "zzq": 1.0},
         "clients": {"ZZQ": {"last": 1.0}},
+        "engine": {"name": "ZZQ", "processes": 2, "threads": 1, **more},
     }
     return Report.from_dict(values)
 
