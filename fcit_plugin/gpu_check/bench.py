@@ -106,8 +106,8 @@ class Bench:
     def _keys(self, recipe: str, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         keys = yaml.safe_load((shipped("recipes") / recipe).read_text(encoding="utf-8"))
         keys |= {**_SMALL, "output_dir": str(self.folder / name), **changes}
-        if not self.is_gpu:
-            keys["use_cpu"] = True
+        if not self.is_gpu and keys.get("bf16"):
+            keys["use_cpu"] = True  # or transformers looks for a GPU; with it DeepSpeed would not hear of other processes
         return {key: value for key, value in keys.items() if value is not None}
 
     def write(self, keys: Mapping[str, Any]) -> Path:

@@ -122,9 +122,9 @@ def _memory(bench: Bench, engine: str | None) -> str:
     hold(ended.code == 0, f"the run ended with {ended.code}: {ended.sentence}")
     counted = json.loads(found.read_text(encoding="utf-8"))
     hold(len(counted) == 12, f"{len(counted)} clients were counted, not 12")
-    early, late = counted[1], counted[-1]
-    hold(late - early <= max(0.01 * early, _LEAST_LEAK), f"{early:,} bytes before client 2, {late:,} before client 12")
-    return f"{early / 2**20:.1f} MiB before client 2, {late / 2**20:.1f} before client 12"
+    early, late = min(counted[1:5]), min(counted[-4:])  # ZeRO-3 keeps some weights for a while: a leak moves the least
+    hold(late - early <= max(0.01 * early, _LEAST_LEAK), f"{early:,} bytes before clients 2 to 5, {late:,} before 9 to 12")
+    return f"{early / 2**20:.1f} MiB before clients 2 to 5, {late / 2**20:.1f} before 9 to 12"
 
 
 def zero_3_encoder(bench: Bench) -> str:

@@ -26,7 +26,7 @@ from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .theirs import refuse_keys, settable, without_effect
 from .values import check_template, check_values
-from .world import processes_of_a_step
+from .world import processes_of_a_step, without_world
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -160,6 +160,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         counts = bound_recipe(keys, args) if args.fcit_bound else args
         sharing, said = processes_of_a_step({**keys, **ours}, stage)
         share_out(keys, args, sharing)
+        keys = without_world(keys)
     aside = set_aside(keys) if args.fcit_dry_run else {}
     return keys, replace(
         request,

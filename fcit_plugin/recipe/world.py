@@ -135,6 +135,16 @@ def processes_of_a_step(keys: Mapping[str, Any], stage: str) -> tuple[int, list[
     return processes, [f"{processes} processes share each optimizer step of a client, because {why}."]
 
 
+def without_world(keys: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's keys without the one by which accelerate would look for a world that this process has left.
+
+    Args:
+        keys: LLaMA-Factory's.
+    """
+    leaves_out = _left is not None and not keys.get("deepspeed")  # DeepSpeed has a world of this process alone
+    return {key: value for key, value in keys.items() if not (leaves_out and key == "ddp_backend")}
+
+
 def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
