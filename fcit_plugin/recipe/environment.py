@@ -1,9 +1,7 @@
 """Environment variables by which LLaMA-Factory and accelerate change trainers, as keys of a recipe do."""
 
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -15,11 +13,6 @@ USE_V1 = (
 )
 #: What LLaMA-Factory's launcher reads: whether to start torchrun, and with how many processes on this machine.
 _TORCHRUN, _PROCESSES = "FORCE_TORCHRUN", "NPROC_PER_NODE"
-#: What libgomp reads: for how many turns a waiting thread spins; and the number that was measured to be good
-#: (benchmarks/parallel.py).
-SPIN, _TURNS = "GOMP_SPINCOUNT", "10000"
-#: Commands that can be started again as they are.
-_COMMANDS = ("llamafactory-cli", "lmf", "llamafactory.cli", "fcit-cli")
 _REFUSED = {
     "USE_RAY": "Ray is not needed: FORCE_TORCHRUN=1 takes all GPUs, and `stage: fcit_client` other machines",
     "USE_MCA": "Megatron has trainers and weights of its own",
@@ -52,19 +45,3 @@ def start_together(command_line: Sequence[str]) -> None:
     processes = clients * max(torch.cuda.device_count(), 1)
     if why_shared(keys, processes) is None:
         os.environ[_TORCHRUN], os.environ[_PROCESSES] = "1", str(processes)
-
-
-def wait_politely() -> None:
-    """Let threads of OpenMP's that wait for each other spin for a short while only, and begin again with that.
-
-    By itself libgomp spins for milliseconds, hundreds of times a step, and beside another busy process that is time which
-    the thread that is waited for does not get. It reads the number when it is loaded, with torch, which is why the
-    command starts itself again in the same process.
-    """
-    if any(name in os.environ for name in ("OMP_WAIT_POLICY", SPIN)):
-        return
-    os.environ[SPIN] = _TURNS
-    given = sys.orig_argv
-    if given[len(given) - len(sys.argv) + 1 :] == sys.argv[1:] and any(Path(part).name in _COMMANDS for part in given[:3]):
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *given[1:]])

@@ -5,7 +5,7 @@ import sys
 import wrapt
 
 from ..errors import FcitError
-from ..recipe.environment import USE_V1, start_together, wait_politely
+from ..recipe.environment import USE_V1, start_together
 from ..recipe.watch import watch
 
 
@@ -21,7 +21,6 @@ def install(launcher_module) -> None:
                 raise FcitError(USE_V1)
             if sys.argv[1:2] == ["train"]:
                 start_together(sys.argv[2:])
-                wait_politely()
         return wrapped(*args, **kwargs)
 
     wrapt.wrap_function_wrapper(launcher_module, "launch", wrapper)
