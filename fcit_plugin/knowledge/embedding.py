@@ -83,12 +83,12 @@ class EmbeddingEncoder:
         """
         ids = np.array([i for text in texts for i in text], np.int64)
         lengths = torch.tensor([len(text) for text in texts])  # some tokenizers make nothing of white space
-        distinct, which = np.unique(ids, return_inverse=True)
+        distinct, places = np.unique(ids, return_inverse=True)
         rows = _exact(weight[torch.from_numpy(distinct).to(weight.device)])
         rare = torch.ones(len(distinct), dtype=torch.float64)
         if self.center:
             rows, rare = self._centered(rows), torch.tensor([self._rarity(i) for i in distinct.tolist()], dtype=torch.float64)
-        which = torch.from_numpy(which)
+        which = torch.from_numpy(places)
         share = rare[which]
         starts = lengths.cumsum(0) - lengths
         sums = torch.nn.functional.embedding_bag(which, rows, starts, mode="sum", per_sample_weights=share)
