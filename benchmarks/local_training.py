@@ -10,13 +10,12 @@ import contextlib
 import io
 import os
 import tempfile
-import time
 from pathlib import Path
 
 os.environ |= {"LLAMAFACTORY_VERBOSITY": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}  # read when they are imported
 
 import transformers
-from timing import ratio
+from timing import ratio, timed_calls
 
 COMMON = {
     "model_name_or_path": "fcit-mini",
@@ -55,22 +54,15 @@ def seconds_of(recipe: dict, folder: Path) -> float:
     """Seconds that the Trainer takes in a run of a recipe."""
     from llamafactory.train.tuner import run_exp
 
-    found: list[float] = []
-    train = transformers.Trainer.train
-
-    def timed(trainer, *args, **kwargs):
-        start = time.perf_counter()
-        result = train(trainer, *args, **kwargs)
-        found.append(time.perf_counter() - start)
-        return result
-
-    transformers.Trainer.train = timed
     before = dict(os.environ)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            timed_calls(transformers.Trainer, "train") as found,
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             run_exp({**COMMON, **recipe, "output_dir": str(folder)})
     finally:
-        transformers.Trainer.train = train
         os.environ.clear()
         os.environ.update(before)
     (seconds,) = found

@@ -23,23 +23,6 @@ os.environ |= {"LLAMAFACTORY_VERBOSITY": "ERROR", "TRANSFORMERS_VERBOSITY": "err
 CLIENTS, BATCH, RATE, TARGETS = 4, 8, 1e-3, ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def timed_training() -> list[float]:
-    """The seconds of every ``Trainer.train`` from now on."""
-    import transformers
-
-    found: list[float] = []
-    train = transformers.Trainer.train
-
-    def timed(trainer, *args, **kwargs):
-        start = time.perf_counter()
-        result = train(trainer, *args, **kwargs)
-        found.append(time.perf_counter() - start)
-        return result
-
-    transformers.Trainer.train = timed
-    return found
-
-
 def ours(rounds: int, data: Path, out: Path) -> None:
     """``stage: fcit``."""
     from llamafactory.train.tuner import run_exp
@@ -125,9 +108,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        found = timed_training()
+        import transformers
+        from timing import timed_calls
+
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as out:
+        with timed_calls(transformers.Trainer, "train") as found, tempfile.TemporaryDirectory() as out:
             {"ours": ours, "peer": peer}[args.one](args.rounds, args.data, Path(out) / "run")
         beyond = time.perf_counter() - start - sum(found)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

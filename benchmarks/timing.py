@@ -1,8 +1,11 @@
 """Comparing times on a machine that is never quiet: alternating repeats, and the median of their ratios."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median
+from typing import Any
+from unittest import mock
 
 
 def alternate(candidates: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -26,6 +29,27 @@ def alternate(candidates: Mapping[str, Callable[[], object]], repeats: int, warm
             call()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+@contextmanager
+def timed_calls(owner: type, method: str) -> Iterator[list[float]]:
+    """Within the block the seconds of every call of a method, in the order in which they end.
+
+    Args:
+        owner: The class.
+        method: Its name.
+    """
+    found: list[float] = []
+    call = getattr(owner, method)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = call(*args, **kwargs)
+        found.append(time.perf_counter() - start)
+        return result
+
+    with mock.patch.object(owner, method, timed):
+        yield found
 
 
 def ratio(seconds: list[float], baseline: list[float]) -> float:

@@ -36,10 +36,20 @@ def set_aside(recipe: dict[str, Any]) -> dict[str, Any]:
     """
     aside = {key: recipe.pop(key) for key in NEED_DEVICES if recipe.get(key) is not None}
     recipe["use_cpu"] = True
-    if isinstance(aside.get("deepspeed"), str):
-        found = read_as(_DeepSpeed, Path(aside["deepspeed"]), "name a DeepSpeed configuration in `deepspeed`")
-        aside["deepspeed"] = cast("dict[str, Any]", found)
+    if "deepspeed" in aside:
+        aside["deepspeed"] = deepspeed_config(aside["deepspeed"])
     return aside
+
+
+def deepspeed_config(given: Any) -> Any:
+    """What the key ``deepspeed`` holds, or the file that it names.
+
+    Raises:
+        FcitError: The file is missing or not JSON.
+    """
+    if not isinstance(given, str):
+        return given
+    return cast("dict[str, Any]", read_as(_DeepSpeed, Path(given), "name a DeepSpeed configuration in `deepspeed`"))
 
 
 def zero_stage(aside: Mapping[str, Any]) -> int:

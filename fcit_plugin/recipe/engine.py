@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FcitArguments
 from ..arguments.reasons import refuse
-from ..files import read_bytes, read_object
+from ..files import read_bytes
+from .devices import deepspeed_config, zero_stage
 from .read import split_keys
 
 #: LLaMA-Factory's own default.
@@ -62,17 +63,21 @@ def why_shared(keys: Mapping[str, Any], processes: int) -> str | None:
         return "a round has one client (`fcit_clients_per_round`)"
     if _zero_stage(keys.get("deepspeed")) == 3:
         return "ZeRO-3 divides the model among all processes (`deepspeed`)"
-    if os.environ.get("ACCELERATE_USE_FSDP", "0").lower() in ("true", "y", "1"):
+    if is_set("ACCELERATE_USE_FSDP"):
         return "FSDP divides the model among all processes"
     return None
+
+
+def is_set(name: str) -> bool:
+    """Whether an environment variable is on, as LLaMA-Factory takes it."""
+    return os.environ.get(name, "0").lower() in ("true", "y", "1")
 
 
 def _zero_stage(given: Any) -> int:
     """The ZeRO stage of the key ``deepspeed``; 0 where it says none that can be read, which is refused when it is parsed."""
     try:
-        config = read_object(Path(given)) if isinstance(given, str) else given
-        return int(config["zero_optimization"]["stage"])
-    except (KeyError, TypeError, ValueError):
+        return zero_stage({"deepspeed": deepspeed_config(given) or {}})
+    except (AttributeError, TypeError, ValueError):
         return 0
 
 

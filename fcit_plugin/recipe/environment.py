@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from ..arguments.reasons import refuse
-from .engine import keys_on, why_shared
+from .engine import is_set, keys_on, why_shared
 
 USE_V1 = (
     "USE_V1=1 starts LLaMA-Factory's new trainer, which knows no fcit stages and no FCIT folder; unset USE_V1 and start again."
@@ -28,7 +28,7 @@ def check_environment() -> None:
         FcitError: The sentence names the variable.
     """
     for name, why in _REFUSED.items():
-        if os.environ.get(name, "0").lower() in ("true", "y", "1"):
+        if is_set(name):
             refuse(f"The environment variable {name} cannot be used with the fcit stages: {why}; unset it.")
 
 

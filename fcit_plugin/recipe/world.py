@@ -83,7 +83,7 @@ def leave_world(command_line: Sequence[str]) -> None:
     told = os.environ
     if _left is not None or not {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= told.keys():
         return
-    count = int(told.get("WORLD_SIZE", "1"))
+    count = _world_size()
     if count < 2 or (keys := keys_on(command_line)) is None or why_shared(keys, count) is not None:
         return
     local_rank = int(told["LOCAL_RANK"])
