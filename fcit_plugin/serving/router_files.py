@@ -17,7 +17,7 @@ from ..files import write_bytes, write_json
 from ..knowledge.activation import Router
 from ..knowledge.embedding import EmbeddingEncoder
 from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
-from ..knowledge.turns import AUTO, NEAR
+from ..knowledge.turns import AUTO
 from ..knowledge.vectors import unit
 
 ROUTER_JSON, ROUTER_TENSORS, ENCODER = "router.json", "router.safetensors", "encoder"
@@ -50,7 +50,7 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         "activation": router.mode,
         "temperature": router.temperature,
         # which of a user's turns count, and for `auto` the cosine from which one is near to a subspace
-        "turns": {"rule": router.turns, **({"near": NEAR} if router.turns == AUTO else {})},
+        "turns": {"rule": router.turns, **({"near": router.near} if router.turns == AUTO else {})},
         # once for each of its tokens, so that the nearest token's place is its adapter's
         "adapters": [dict(adapter) for adapter, row in listed for _ in row],
     }
