@@ -193,7 +193,7 @@ def main() -> None:
 
         def of(learned: str, asked: str, limit: float = NEAR, encoder=encoder) -> Callable[[int], list[float]]:
             def of_seed(seed: int) -> list[float]:
-                with mock.patch.object(activation, "nearness_of", lambda encoder: replace(PLAIN, turn=limit)):
+                with mock.patch.object(activation, "nearness_of", return_value=replace(PLAIN, turn=limit)):
                     return measure(tasks, encoder, learned, asked, seed, count)
 
             return of_seed

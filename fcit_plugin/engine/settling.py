@@ -17,6 +17,7 @@ from ..knowledge.identity_encoders import EMBEDDING, PROMPT
 from ..knowledge.nearness import nearness_of
 from ..knowledge.prompt_encoder import ENOUGH, PromptEncoder
 from ..knowledge.public_lists import public_pairs
+from ..recipe.embedded import EMBEDDED_MODELS
 from .fingerprint import SETTLED
 from .session import Setup
 
@@ -54,6 +55,14 @@ def settled_by_model(setup: Setup, model: Any, tokenizer: Any) -> Setup:
     if setup.pool is not None:  # the first process may have had it from a commit
         setup = _with(setup, setup.pool.gather({key: getattr(setup.args, key) for key in SETTLED})[0])
     return setup
+
+
+def settled_without_weights(setup: Setup) -> Setup:
+    """The setup with an encoder that a plan can be made with: `prompt`, whose tokens are the longest, for a model to be asked."""
+    if setup.args.fcit_identity_encoder != AUTO:
+        return setup
+    name = EMBEDDING if setup.base_model in EMBEDDED_MODELS else PROMPT
+    return replace(_with(setup, {"fcit_identity_encoder": name}), encoder_choice=f"{AUTO}, at most as long as of {name}")
 
 
 def settled_by_encoder(setup: Setup, encoder: Any) -> Setup:

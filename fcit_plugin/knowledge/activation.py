@@ -108,7 +108,7 @@ class Router:
         self.temperature = temperature
         self.turns = turns
         self.fallback = fallback
-        self.near = nearness_of(encoder).turn
+        self.nearness = nearness_of(encoder)
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
     def weights(self, conversations: Sequence[Turns], pixels: Pixels | None = None) -> np.ndarray:
@@ -163,7 +163,7 @@ class Router:
         if len(turns) == 1:
             return 0
         nearest = self._cosines(turns)[:, self.tokens.counts > 0].max(axis=1)
-        near = np.flatnonzero(nearest >= self.near - TIE)
+        near = np.flatnonzero(nearest >= self.nearness.turn - TIE)
         return int(near[-1] if len(near) else first_largest(nearest))
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
@@ -178,6 +178,6 @@ class Router:
 
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
-        if self.tokens.kinds is None:
-            return cosine_matrix(embedded, self.tokens.tokens)
-        return nearest_cosines(embedded, self.tokens.kinds)
+        kinds = self.tokens.kinds
+        of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
+        return of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means)

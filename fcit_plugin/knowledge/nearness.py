@@ -22,6 +22,8 @@ class Nearness:
         turn: A turn of a conversation and a subspace: what ``fcit_identity_turns: auto`` takes for one of its kind.
         of_a_client: Two instructions of one client, which are then one of its kinds.
         of_one_kind: Kinds of several clients.
+        mean_too: Whether a subspace of several kinds is as near as its mean is, where that is nearer: the mean of a kind's
+            wordings is nearer to another wording than each of them is.
         by_sentence: Whether a prompt may be told by one of its sentences: only where the center knows what people say
             around an instruction. Else a sentence of politeness is near to whatever is polite.
     """
@@ -30,6 +32,7 @@ class Nearness:
     turn: float = NEAR
     of_a_client: float = OF_A_CLIENT
     of_one_kind: float = OF_ONE_KIND
+    mean_too: bool = False
     by_sentence: bool = False
 
 
@@ -38,7 +41,7 @@ PLAIN = Nearness()
 #: Those of sentence encoders: two rewordings are as near as two templates of one kind are with `embedding`.
 SENTENCES = Nearness(threshold=0.75)
 #: Those of the base model's hidden states, whitened.
-WHITENED = Nearness(threshold=0.75, turn=0.4, of_a_client=0.5, of_one_kind=0.75, by_sentence=True)
+WHITENED = Nearness(threshold=0.75, turn=0.25, of_a_client=0.15, of_one_kind=0.5, mean_too=True, by_sentence=True)
 
 #: By the name of an encoder; a text encoder's own is not known by its name.
 _BY_NAME = {MINILM: SENTENCES, PROMPT: WHITENED}

@@ -50,7 +50,7 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         "activation": router.mode,
         "temperature": router.temperature,
         # which of a user's turns count, and for `auto` the cosine from which one is near to a subspace
-        "turns": {"rule": router.turns, **({"near": router.near} if router.turns == AUTO else {})},
+        "turns": {"rule": router.turns, **({"near": router.nearness.turn} if router.turns == AUTO else {})},
         # once for each of its tokens, so that the nearest token's place is its adapter's
         "adapters": [dict(adapter) for adapter, row in listed for _ in row],
     }
