@@ -58,7 +58,7 @@ def settled_by_model(setup: Setup, model: Any, tokenizer: Any) -> Setup:
 
 
 def settled_without_weights(setup: Setup) -> Setup:
-    """The setup with an encoder that a plan can be made with; where a model has to be asked, `prompt`: its tokens are longer."""
+    """The setup with an encoder to plan with; where a model would have to be asked, `prompt`: its tokens are longer."""
     if setup.args.fcit_identity_encoder != AUTO:
         return setup
     name = EMBEDDING if setup.base_model in EMBEDDED_MODELS else PROMPT

@@ -18,7 +18,7 @@ from fcit_plugin.samples.mini.build import base_model_path
 from fcit_plugin.samples.text import text_model_path
 from fcit_plugin.state.folder import StateFolder
 
-WORDS = [*(word for instruction, _ in tiny.TASKS.values() for word in instruction.split()), "red"]
+WORDS = [*(word for instruction, _ in tiny.TASKS.values() for word in instruction.split()), "red", "green"]
 #: Pairs that a model of these words tells apart, for both of a pair are the same.
 EASY = [[f"{word} {other}"] * 2 for word, other in zip(WORDS, WORDS[1:] + WORDS[:1], strict=True)][:20]
 
