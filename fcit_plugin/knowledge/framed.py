@@ -41,21 +41,25 @@ class FramedStates:
         tokenizer: Its tokenizer.
 
     Raises:
-        FcitError: The model has no layers that can be looked behind.
+        FcitError: The model has no layers that can be looked behind, or is no language model that reads forwards.
     """
 
     def __init__(self, model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         self.decoder: Any = base.get_decoder()  # type: ignore[operator]  # PEFT says that it may be a tensor
+        if not hasattr(self.decoder, "layers"):
+            self.decoder = getattr(self.decoder, "base_model", None)  # Llama 4 has a whole language model there
         layers = getattr(self.decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList) or not len(layers):
             raise FcitError(f"{type(base).__name__} has no list of layers that hidden states could be read behind")
+        if getattr(self.decoder.config, "use_bidirectional_attention", False):
+            raise FcitError(f"{type(base).__name__} lets a token see those behind it, and with them the padding of a batch")
         self.tokenizer = tokenizer
         self.width = int(self.decoder.config.hidden_size)
         count = len(layers)
         last = min(max(round(LAST * count), 1), max(count - 1, 1))
         own = min(max(round(OWN * count), 1), last)
-        self._last, self._own = layers[last - 1], layers[own - 1]
+        self._layers, self._own = layers[:last], own
         self._before: list[int] = tokenizer(FRAME[0])["input_ids"]  # with what begins each text of this model
         self._behind: list[int] = tokenizer(FRAME[1], add_special_tokens=False)["input_ids"]
 
@@ -88,13 +92,14 @@ class FramedStates:
         with (
             base_alone(self.decoder),
             _gathering_each(self.decoder),
-            _behind([self._own, self._last]) as seen,
+            _behind(self._layers, self._own) as seen,
             contextlib.suppress(_Enough),
         ):
             self.decoder(**inputs)
-        states, weights = seen[self._own], own.to(seen[self._own].device)
+        states, end = seen
+        weights = own.to(states.device)
         mean = (states.float() * weights[..., None]).sum(dim=1) / weights.sum(dim=1, keepdim=True)
-        last = seen[self._last][torch.arange(len(rows)), lengths - 1].float()
+        last = end[torch.arange(len(rows)), lengths - 1].float()
         return torch.stack([last.cpu(), mean.cpu()], dim=1)
 
 
@@ -115,21 +120,24 @@ class _Enough(Exception):
 
 
 @contextlib.contextmanager
-def _behind(layers: Sequence[nn.Module]) -> Iterator[dict[nn.Module, torch.Tensor]]:
-    """Within the block one pass of this thread leaves what some layers put out; it ends with `_Enough` behind the last one.
+def _behind(layers: nn.ModuleList, own: int) -> Iterator[list[torch.Tensor]]:
+    """Within the block one pass of this thread leaves what layer `own` and the last of some layers put out, and ends there.
 
-    With ZeRO-3 it does not: DeepSpeed counts on passes that come to their end.
+    Of layers that have nothing to do in a pass, as those that look at an image, the one before counts. With ZeRO-3 the pass
+    goes on: DeepSpeed counts on passes that come to their end.
     """
-    seen: dict[nn.Module, torch.Tensor] = {}
+    seen: list[torch.Tensor] = []
     mine, ends = threading.get_ident(), not is_deepspeed_zero3_enabled()  # type: ignore[no-untyped-call]
 
     def keep(layer: nn.Module, args: Any, output: Any) -> None:
         if threading.get_ident() == mine:
-            seen[layer] = output[0] if isinstance(output, tuple) else output
-            if ends and layer is layers[-1]:
+            states, number = output[0] if isinstance(output, tuple) else output, numbers[layer]
+            seen[:] = [states if number <= own or not seen else seen[0], states]
+            if ends and number == len(layers):
                 raise _Enough
 
-    hooks = [layer.register_forward_hook(keep) for layer in {*layers}]
+    numbers = {layer: number for number, layer in enumerate(layers, 1)}
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
     try:
         yield seen
     finally:

@@ -74,7 +74,15 @@ def test_the_states_are_those_that_transformers_gives(kind, tmp_path):
 def test_so_they_are_for_every_architecture_that_the_plugin_knows(name, tmp_path):
     ARCHITECTURES[name].make(tmp_path)
     model, tokenizer = loaded(tmp_path)
-    count = len(model.get_decoder().layers)
+    if name == "paligemma":
+        with pytest.raises(FcitError, match="lets a token see those behind it"):
+            FramedStates(model, tokenizer)
+        return
+    states = FramedStates(model, tokenizer)
+    if name == "mllama":  # without an image transformers leaves out the layers that look at one, and counts on
+        np.testing.assert_allclose(states(TEXTS)[:1], states(TEXTS[:1]), atol=1e-5)
+        return
+    count = len(states.decoder.layers)
     check_states(model, tokenizer, max(min(round(0.75 * count), count - 1), 1), max(count - 1, 1))
 
 
