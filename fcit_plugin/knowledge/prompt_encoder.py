@@ -85,6 +85,11 @@ class PromptEncoder:
             self._most = max(self._most, len({*texts, *self._memory}))
             self._found(texts)
 
+    def forget(self) -> None:
+        """Drop the tokens that are kept."""
+        with self._lock:
+            self._memory.clear()
+
     def _found(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The tokens of texts, each of which goes through the model once."""
         found = {text: self._memory.pop(text) for text in dict.fromkeys(texts) if text in self._memory}

@@ -122,7 +122,10 @@ def test_batches_have_each_text_once_and_an_end():
     lengths = [3, 9000, 5, *[40] * 150, 8000, 1]
     made = list(batches(lengths))
     assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
-    assert all(len(batch) == 1 or (len(batch) <= 64 and max(lengths[i] for i in batch) * len(batch) <= 8192) for batch in made)
+    for batch in made:
+        tokens, padded = sum(lengths[i] for i in batch), max(lengths[i] for i in batch) * len(batch)
+        assert len(batch) == 1 or (len(batch) <= 64 and padded <= 8192 and padded - tokens <= max(64, tokens / 4))
+    assert list(batches([33, 38, 43, 48, 90])) == [[0, 1, 2, 3], [4]] and list(batches([])) == []
 
 
 def test_of_a_long_instruction_both_ends_are_read(deep):
@@ -163,10 +166,10 @@ def test_adapters_and_dropout_play_no_part_and_stay_as_they_were(tmp_path):
     assert not any(parameter.grad is not None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.get_base_model().get_decoder().layers)
     with activated(model, [read_subspace(model)] * 2) as activation:
-        encoder._memory.clear()
+        encoder.forget()
         np.testing.assert_array_equal(encoder.encode(TEXTS), expected)  # before any weights are set
         activation.set(torch.tensor([[0.25, 0.75]]))
-        encoder._memory.clear()
+        encoder.forget()
         np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
 
 
@@ -182,7 +185,7 @@ def test_requests_that_other_threads_answer_go_on_through_their_subspaces(tmp_pa
 
         def encode() -> None:
             for _ in range(20):
-                encoder._memory.clear()
+                encoder.forget()
                 found.append(encoder.encode(TEXTS))
             done.set()
 
