@@ -89,12 +89,13 @@ def test_so_they_are_for_every_architecture_that_the_plugin_knows(name, tmp_path
 @torch.no_grad()
 def check_states(model, tokenizer, own: int, last: int) -> None:
     """Compare with what transformers gives of each text alone."""
-    found = FramedStates(model, tokenizer)(TEXTS)
+    states = FramedStates(model, tokenizer)
+    found = states(TEXTS)
     for text, row in zip(TEXTS, found, strict=True):
         before = tokenizer(FRAME[0])["input_ids"]
         middle = tokenizer(text, add_special_tokens=False)["input_ids"]
         ids = torch.tensor([[*before, *middle, *tokenizer(FRAME[1], add_special_tokens=False)["input_ids"]]])
-        if len(model.get_decoder().layers) > 1:
+        if len(states.decoder.layers) > 1:
             hidden = model(ids, output_hidden_states=True).hidden_states
         else:  # transformers gives the last layer's states behind the norm alone
             model.get_decoder().norm = torch.nn.Identity()
