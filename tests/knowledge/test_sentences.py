@@ -98,9 +98,9 @@ def test_sentences_are_of_the_turn_that_the_rule_takes():
         "Which letter is it? Thanks.",
     )
     assert router(Words(), "first").listen([turns])[1] == [("Sort the numbers.",)]
-    assert router(Words(), "latest").listen([turns])[1] == [("Which letter is it?",)]
-    assert [text[:5] for text in router(Words(), "mean").listen([turns])[1][0]] == ["Sort ", "Pleas", "Which"]
-    assert router(Words(), "auto").listen([turns])[1] == [("Which letter is it?",)]
+    assert router(Words(), "latest").listen([turns])[1] == [("Now sort numbers again.",)]
+    assert [text[:5] for text in router(Words(), "mean").listen([turns])[1][0]] == ["Sort ", "Pleas", "Now s"]
+    assert router(Words(), "auto").listen([turns])[1] == [("Now sort numbers again.",)]
     assert router(Words(), "auto").listen([(turns[0], "what a day it is")])[1] == [("Sort the numbers.",)]
 
 
