@@ -95,7 +95,7 @@ def test_sentences_are_of_the_turn_that_the_rule_takes():
     turns = (
         "Sort the numbers. Thanks a lot.",
         POLITE.replace("Sort the numbers", "What a day it is"),
-        "Which letter is it? Thanks.",
+        "Now sort numbers again. Icons, icons.",
     )
     assert router(Words(), "first").listen([turns])[1] == [("Sort the numbers.",)]
     assert router(Words(), "latest").listen([turns])[1] == [("Now sort numbers again.",)]
