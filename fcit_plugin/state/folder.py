@@ -71,11 +71,11 @@ class StateFolder:
         version = values["format_version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise FcitError(
-                f"{path} has format version {version!r}, this fcit-plugin reads version {FORMAT_VERSION}; upgrade fcit-plugin."
+                f"{path} has `format_version` {version!r}, this fcit-plugin reads {FORMAT_VERSION}; upgrade fcit-plugin."
             )
         if version != FORMAT_VERSION:
             raise FcitError(
-                f"{self.path} has format version {repr(version)[:40]}, this fcit-plugin reads version {FORMAT_VERSION} only; "
+                f"{path} has `format_version` {repr(version)[:40]}, this fcit-plugin reads {FORMAT_VERSION} only; "
                 "run its recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
