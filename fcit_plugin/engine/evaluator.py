@@ -190,7 +190,7 @@ class Evaluator:
 
     def know(self, router: Router, conversations: Sequence[Turns]) -> None:
         """Encode what is asked before the model answers, where processes with parts of the weights must do so together."""
-        if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
+        if is_deepspeed_zero3_enabled():
             router.know(conversations)
 
     @contextlib.contextmanager

@@ -103,7 +103,8 @@ class PromptEncoder:
     def _joined(self, states: np.ndarray) -> np.ndarray:
         parts = self._parts or (unit, unit)
         sides = [part(states[:, i]) for i, part in enumerate(parts)]
-        return np.concatenate(sides, axis=1) / np.sqrt(2)
+        joined: np.ndarray = np.concatenate(sides, axis=1) / np.sqrt(2)
+        return joined
 
     def _whitening(self) -> tuple[Whitening, Whitening]:
         """The whitening of both halves, from the cache or anew."""
