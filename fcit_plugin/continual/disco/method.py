@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from ...adapters.lora import shared_parameters
 from ...adapters.projectors import check_projector
+from ...knowledge.nearness import nearness_of_recipe
 from ...knowledge.organizer import Organizer
 from ..method import ContinualMethod
 
@@ -20,7 +21,8 @@ class Disco(ContinualMethod[None]):
 
     @override
     def organizer(self, stage: int) -> Organizer:
-        return Organizer(self.args.fcit_similarity_threshold, self.args.fcit_max_subspaces)
+        near = nearness_of_recipe(self.args)
+        return Organizer(near.threshold, self.args.fcit_max_subspaces, of_one_kind=near.of_one_kind)
 
 
 class DiscoPlus(Disco):
