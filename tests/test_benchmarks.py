@@ -38,6 +38,8 @@ RUNS = {
     "turns": r"rule +one turn[\s\S]*\n +auto +100\.0 [\s\S]*\n +first, 0\.6 ",
     "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
+#: What scripts share.
+HELPERS = ("timing.py", "measure.py", "instructions.py", "routed.py")
 #: Those that train clients or start processes, which takes half a minute and more.
 SLOW = ("imports", "local_training", "memory", "parallel", "peers", "round_overhead", "scale", "traffic")
 
@@ -74,6 +76,4 @@ def test_the_script_of_whole_runs_prints_its_figures(name, monkeypatch, capsys):
 def test_the_documents_name_every_script():
     text = (ROOT / "docs" / "reference" / "performance.md").read_text()
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
-        assert path.name in ("timing.py", "measure.py", "instructions.py", "routed.py") or f"benchmarks/{path.name}" in text, (
-            path.name
-        )
+        assert path.name in HELPERS or f"benchmarks/{path.name}" in text, path.name
