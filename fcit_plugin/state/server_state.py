@@ -68,7 +68,7 @@ class ServerState:
 
     @property
     def confirmed(self) -> np.ndarray:
-        """Bool [K], False for a subspace that one client alone has trained."""
+        """Which subspaces are not trained by one client alone, bool [K]."""
         return np.array([k not in self.alone for k in range(len(self.subspaces))], bool)
 
     def advance(self, num_rounds: int) -> None:
@@ -98,6 +98,12 @@ def alone_after(
         elif found.get(k) not in (None, one):  # it may be the one that is not known
             del found[k]
     return found
+
+
+def newly_alone(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """The subspaces that one client alone has opened in this round, each with this client; see :func:`newly_shared`."""
+    found = {entry["subspace"]: entry["client"] for entry in assignments if entry["cosine"] is not None}
+    return sorted((k, client) for k, client in found.items() if k in state.alone and state.rounds[k] == 1)
 
 
 def newly_shared(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, list[str], float]]:
