@@ -37,6 +37,9 @@ class MethodArguments:
     )
     fcit_similarity_threshold: float = option(0.9, "Cosine at which a client's identity token matches a subspace.")
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
+    fcit_max_new_subspaces: int | None = option(
+        None, "Upper bound of the number of subspaces that open in one round (default: none)."
+    )
     fcit_activation: str | None = option(
         None,
         "How an instruction weights the subspaces at inference (default: the method's own, else softmax).",
@@ -57,6 +60,9 @@ class MethodArguments:
     fcit_identity_pooling: str = option("mean", "Pooling of a Hugging Face text encoder.", choices=["mean", "eos"])
     fcit_identity_center: bool = option(
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
+    )
+    fcit_identity_unit: bool = option(
+        False, "Identity tokens have length 1 before they are added up, so that none weighs by its length."
     )
     fcit_identity_turns: str = option(
         "auto",
@@ -93,6 +99,6 @@ def check_method(args: "FcitArguments") -> None:
                 "out, or set `fcit_identity_source: both`."
             )
     check_positive(args, "fcit_temperature", "fcit_projector_learning_rate")
-    check_at_least(args, 1, "fcit_max_subspaces")
+    check_at_least(args, 1, "fcit_max_subspaces", "fcit_max_new_subspaces")
     if not -1 < args.fcit_similarity_threshold <= 1:
         refuse(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {args.fcit_similarity_threshold}.")

@@ -20,7 +20,8 @@ class Disco(ContinualMethod[None]):
 
     @override
     def organizer(self, stage: int) -> Organizer:
-        return Organizer(self.args.fcit_similarity_threshold, self.args.fcit_max_subspaces)
+        args = self.args
+        return Organizer(args.fcit_similarity_threshold, args.fcit_max_subspaces, max_new=args.fcit_max_new_subspaces)
 
 
 class DiscoPlus(Disco):
