@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..schema import LARGEST
 from .vectors import TIE, on_grid, unit
 
 #: The cosine from which a client's instructions are of one kind, and the fewest that are told as a kind of their own: a
@@ -19,7 +20,7 @@ OF_A_CLIENT, FEWEST = 0.7, 5
 #: Most kinds that a client tells, the largest ones; and most different instructions that it compares for that.
 MAX_KINDS, MOST_COMPARED = 64, 4096
 #: The most that the counts of one subspace come to, however long a run is and whatever is joined: sums stay within int64.
-MAX_TOTAL = 2**62
+MAX_TOTAL = LARGEST
 #: The cosine from which kinds of several clients are one.
 OF_ONE_KIND = 0.9
 
