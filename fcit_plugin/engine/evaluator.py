@@ -133,7 +133,8 @@ class Evaluator:
         if router is None:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
             shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
-            router = Router(self.encoder, state.tokens, *shape)
+            routed = None if self.args.fcit_route_unconfirmed else state.confirmed
+            router = Router(self.encoder, state.tokens, *shape, routed=routed)
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):

@@ -165,6 +165,7 @@ class Setup:
             "identity_encoder",
             "identity_pooling",
             "identity_center",
+            "identity_unit",
             "identity_turns",
         )
         return {"seed": self.training_args.seed, **{key: getattr(self.args, f"fcit_{key}") for key in keys}}

@@ -209,6 +209,20 @@ def client_token(reply: Message) -> ClientToken:
     )
 
 
+def with_token(reply: Message, request: Message, token: ClientToken) -> Message:
+    """A reply as if its client had named another token and other counts; all else in it is the same.
+
+    Args:
+        reply: The reply, which is left alone.
+        request: What it answers.
+        token: What takes the place of its token, its token count and its number of examples.
+    """
+    content = RecordDict(dict(reply.content))
+    content[TOKEN] = token_record(token)
+    content[METRICS] = MetricRecord({**metrics_of(reply), NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})
+    return Message(content, reply_to=request)
+
+
 def token_reply(message: Message, token: ClientToken) -> Message:
     """The reply to a query for a client's identity token."""
     metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})

@@ -11,6 +11,7 @@ from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
 from ..knowledge.prototypes import MAX_KINDS
+from ..knowledge.weighing import Weighing
 from ..scenario.sampling import sample_clients
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
@@ -108,6 +109,11 @@ class Program:
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""
         return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.reports_kinds)
+
+    @property
+    def weighing(self) -> Weighing:
+        """What the counts and the lengths that clients name come to."""
+        return Weighing(self.args.fcit_identity_unit, self.args.fcit_max_count_ratio)
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""

@@ -14,7 +14,7 @@ from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
 from ..knowledge.organizer import Assignment
 from ..state.progress import Traffic
 from ..state.server_state import ServerState
-from .messages import CONFIG, ClientConfig, mean_loss, num_bytes
+from .messages import CONFIG, ClientConfig, mean_loss, num_bytes, with_token
 from .program import Program
 from .round import Round
 from .stored import close_files
@@ -190,19 +190,22 @@ def train_round(
     """
     organizer = program.method.organizer(state.stage)
 
-    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round]:
-        assignment = organizer.assign([tokens[client] for client in clients], state.tokens)
-        return assignment, Round(program, state, assignment, work)
+    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken]]:
+        weighed = program.weighing.bounded(tokens[client] for client in clients)
+        assignment = organizer.assign(weighed, state.tokens)
+        return assignment, Round(program, state, assignment, work), weighed
 
     if len(tokens) < program.args.fcit_min_replies:
         return None, {}
-    assignment, round = prepare(tokens)
+    assignment, round, weighed = prepare(tokens)
     good, dropped = judge_updates(round.requests, train(round.requests), tokens, program.bounds(state))
     if len(good) < program.args.fcit_min_replies:
         return None, dropped
     if dropped:
-        assignment, round = prepare(good)
-    replies = list(good.values())
+        assignment, round, weighed = prepare(good)
+    replies = [
+        good[c.client] if c is tokens[c.client] else with_token(good[c.client], round.requests[c.client], c) for c in weighed
+    ]
     folded = round.fold(replies)
     close_files()
     folded.state.advance(program.args.fcit_num_rounds)

@@ -162,6 +162,7 @@ class TrainedRun:
         pixels: PixelReader | None = None,
         fallback: float | None = None,
         trusted: str | None = None,
+        unconfirmed: bool = True,
     ) -> Router:
         """From conversations, or images, to weights, as in the run's own evaluation.
 
@@ -171,6 +172,7 @@ class TrainedRun:
             pixels: Makes pixel values, for tokens of images.
             fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
             trusted: The text encoder that the user lets the folder name, where it is not one of the user's own runs.
+            unconfirmed: Whether a subspace that one client alone has trained answers, too.
 
         Raises:
             FcitError: The identity tokens are those of another base model.
@@ -188,7 +190,7 @@ class TrainedRun:
                 f"{dimension}; give the base model that the run was made with."
             )
         shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
-        return Router(encoder, self.state.tokens, *shape, fallback)
+        return Router(encoder, self.state.tokens, *shape, fallback, None if unconfirmed else self.state.confirmed)
 
     def _check_encoder(self, source: str, name: str, trusted: str | None) -> None:
         """Refuse to load a model that nobody but the folder names."""

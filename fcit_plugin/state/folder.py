@@ -90,6 +90,7 @@ class StateFolder:
             counts = ", ".join(f"`{key}` {len(part)}" for key, part in listed.items() if part is not None)
             raise FcitError(f"{path} is not of one number of stages ({counts}); {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
+        values.setdefault("identity_unit", False)  # tokens had the length that they came with
         return _Manifest(values, path)
 
     @cached_property
