@@ -11,6 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.knowledge import activation
 from fcit_plugin.knowledge.encoders import make_encoder
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.nearness import NEAR, PLAIN
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.turns import Turns, learned_tokens
 from fcit_plugin.samples.mini.build import base_model_path, mini_root
@@ -189,9 +191,9 @@ def main() -> None:
     for center in (True, False):
         encoder = Remembering(make_encoder("embedding", "mean", center, model, tokenizer))
 
-        def of(learned: str, asked: str, limit: float = activation.NEAR, encoder=encoder) -> Callable[[int], list[float]]:
+        def of(learned: str, asked: str, limit: float = NEAR, encoder=encoder) -> Callable[[int], list[float]]:
             def of_seed(seed: int) -> list[float]:
-                with mock.patch.object(activation, "NEAR", limit):
+                with mock.patch.object(activation, "nearness_of", return_value=replace(PLAIN, turn=limit)):
                     return measure(tasks, encoder, learned, asked, seed, count)
 
             return of_seed

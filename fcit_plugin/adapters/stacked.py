@@ -21,13 +21,11 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..errors import FcitError
+from .base_alone import STACKED, is_alone
 from .experts import divide, is_router, num_experts
 from .fused import WeighedExperts, add_stacked, stacked_factor, weigh
 from .lora import ADAPTER, Tensors, check_keys, check_shapes, factor_of, put
 from .projectors import OwnProjectors
-
-#: Name of the stacked adapter inside the PEFT model.
-STACKED = "fcit_stacked"
 
 
 def stack(subspaces: Sequence[Tensors], rank: int) -> Tensors:
@@ -203,6 +201,8 @@ class Activation:
 
     def _gate(self, middle: torch.Tensor) -> torch.Tensor:
         """The weights [samples, K r], or [1, K r] for all."""
+        if is_alone():
+            return middle.new_zeros(1, self.num_subspaces * self.rank)
         gate: torch.Tensor | None = getattr(self._own, "gate", None)
         if gate is None:
             raise RuntimeError("The subspaces' weights were not set before the forward pass, in its thread.")

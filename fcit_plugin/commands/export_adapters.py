@@ -15,11 +15,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--instruction", metavar="TEXT", help="for --weights auto, as fcit_export_instruction")
     parser.add_argument("--trusted-encoder", metavar="NAME", help="as fcit_trusted_encoder, for a folder from elsewhere")
-    parser.add_argument("--dataset-dir", metavar="DIR", help="where --instruction finds your datasets")
+    parser.add_argument("--dataset-dir", metavar="DIR", help="where --instruction and --router-data find your datasets")
     parser.add_argument(
         "--base-copy", type=Path, metavar="DIR", help="also a copy of the base model with the trained projector in it"
     )
     parser.add_argument("--adapters-only", action="store_true", help="leave a trained projector out")
+    parser.add_argument(
+        "--router-encoder",
+        metavar="NAME",
+        help="encoder of router.json, where it is not to be the run's (for prompt: embedding)",
+    )
+    parser.add_argument(
+        "--router-data", nargs="+", default=(), metavar="DATASET", help="datasets whose instructions its tokens are made of"
+    )
     parser.add_argument("--no-router", action="store_true", help="adapters without router.json")
 
 
@@ -44,6 +52,8 @@ def _run(args: argparse.Namespace) -> None:
         with_router=not args.no_router,
         dataset_dir=args.dataset_dir,
         trusted_encoder=args.trusted_encoder,
+        router_encoder=args.router_encoder,
+        router_data=args.router_data,
     )
     print(f"Written to {out}.")
 

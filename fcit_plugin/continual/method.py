@@ -8,6 +8,7 @@ from torch import nn
 from typing_extensions import TypeVar
 
 from ..adapters.lora import Tensors
+from ..knowledge.nearness import nearness_of_recipe
 from ..knowledge.organizer import Organizer, SingleSubspace
 from .terms import BatchTerm, GradientTerm
 
@@ -80,7 +81,7 @@ class ContinualMethod(Generic[OptionsT]):
 
     def organizer(self, stage: int) -> Organizer:
         """Decides who trains which subspace in a stage."""
-        return SingleSubspace(self.args.fcit_similarity_threshold, self.args.fcit_max_subspaces)
+        return SingleSubspace(nearness_of_recipe(self.args).threshold, self.args.fcit_max_subspaces)
 
     def sends(self, state: "ServerState") -> Extras:
         """What every client of a round gets beside the weights that it trains."""

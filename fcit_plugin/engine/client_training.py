@@ -40,6 +40,7 @@ from ..federation.privacy import noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken
+from ..knowledge.nearness import nearness_of
 from ..knowledge.prototypes import kinds_of
 from ..knowledge.turns import learned_tokens
 from ..knowledge.vectors import on_grid
@@ -168,7 +169,7 @@ class LocalTrainer:
         kinds = None
         if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
             embedded = self._embed(task, self.records(client, task))
-            mean, kinds = _mean(embedded), kinds_of(embedded)
+            mean, kinds = _mean(embedded), kinds_of(embedded, nearness_of(self.encoder).of_a_client)
         else:
             mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:

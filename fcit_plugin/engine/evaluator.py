@@ -135,6 +135,8 @@ class Evaluator:
             shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
             routed = None if self.args.fcit_route_unconfirmed else state.confirmed
             router = Router(self.encoder, state.tokens, *shape, routed=routed)
+        if state.subspaces:
+            self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):
             rows = [
                 Row(s.name, i, feature, turns)
@@ -186,6 +188,11 @@ class Evaluator:
             _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), self.pipeline.catalogue.metrics(name))
             for name in names
         ]
+
+    def know(self, router: Router, conversations: Sequence[Turns]) -> None:
+        """Encode what is asked before the model answers, where processes with parts of the weights must do so together."""
+        if is_deepspeed_zero3_enabled():
+            router.know(conversations)
 
     @contextlib.contextmanager
     def answering(self, state: ServerState) -> Iterator[Activation | None]:

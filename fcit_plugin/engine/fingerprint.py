@@ -29,6 +29,8 @@ NUM_PROCESSES, BASE_MODEL, EARLIER_RUN = "num_processes", "base_model_fingerprin
 #: memory, or on another number of devices. What a batch holds together decides in other ways, too, under these keys.
 _SHARED_OUT = (NUM_PROCESSES, "per_device_train_batch_size", "gradient_accumulation_steps")
 _BY_BATCH = {"dataloader_drop_last": False, "fcit_local_stage": "sft"}
+#: Keys that a recipe may leave to the base model (:mod:`.settling`), and where a state's manifest holds what they became.
+SETTLED = {"fcit_identity_encoder": "identity_encoder", "fcit_similarity_threshold": "similarity_threshold"}
 #: What they are called in a sentence, and by :func:`dataset_key` the parts of a dataset.
 _IN_WORDS = {
     NUM_PROCESSES: "the number of processes",

@@ -16,12 +16,12 @@ from .open_session import (
     check_earlier_model,
     check_output_dir,
     clear_output_dir,
-    find_checked_start,
     load_tokenizer_module,
     make_program,
     open_session,
     pipeline_parts,
     read_setup,
+    with_checked_start,
 )
 from .session import Session
 
@@ -38,7 +38,7 @@ def open_aggregator(model_args: Any, data_args: Any, training_args: Any, finetun
         return open_session(*given)
     setup = read_setup(*given)
     checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
-    start = find_checked_start(setup)  # none, or a refusal: this stage is one step
+    setup, start = with_checked_start(setup)  # none, or a refusal: this stage is one step
     held = check_output_dir(setup, checkpoints, start)
     tokenizer_module = load_tokenizer_module(setup)
     with naming_the_model(model_args, OSError):

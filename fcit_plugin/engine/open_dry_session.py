@@ -27,6 +27,7 @@ from .open_session import (
     read_setup,
 )
 from .session import Session, Setup
+from .settling import settled_without_weights
 
 #: Records of each dataset that are tokenized, spread evenly over it.
 SAMPLE = 32
@@ -75,7 +76,7 @@ def open_dry_session(
 
     Most records are not tokenized, so nothing tells the datasets from others, and the plan is that of a whole run.
     """
-    setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args)
+    setup = settled_without_weights(read_setup(model_args, data_args, training_args, finetuning_args, generating_args))
     checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
     check_output_dir(setup, checkpoints, start=None)
     tokenizer_module = load_tokenizer_module(setup)

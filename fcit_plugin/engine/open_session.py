@@ -41,6 +41,7 @@ from .pool import Pool
 from .processes import Processes
 from .resume import Start, find_start
 from .session import Session, Setup, adapter_config
+from .settling import settled_at_once, settled_by, settled_by_encoder, settled_by_model
 
 
 def open_session(
@@ -66,7 +67,7 @@ def open_session(
     """
     setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args, pool)
     checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
-    start = find_checked_start(setup) if setup.is_server else None
+    setup, start = with_checked_start(setup) if setup.is_server else (setup, None)
     held = check_output_dir(setup, checkpoints, start)
     tokenizer_module = load_tokenizer_module(setup)
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
@@ -85,7 +86,9 @@ def open_session(
         model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
     place(model, setup.training_args.device)
     base_fingerprint = fingerprint(model) if setup.is_server else None
+    setup = settled_by_model(setup, model, tokenizer)
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
+    setup = settled_by_encoder(setup, encoder)
     program = make_program(setup, model)
     if setup.is_server:
         check_earlier_model(setup, model, program, base_fingerprint)
@@ -121,7 +124,7 @@ def fork_session(session: Session, program: Program, folder: Path, first: bool) 
     args = replace(session.args, fcit_zero_shot=session.args.fcit_zero_shot and first)
     own = replace(session, program=program, output_dir=folder, args=args, training_args=training_args)
     checkpoints = Checkpoints(folder, training_args.save_total_limit)
-    start = find_checked_start(own)
+    _, start = with_checked_start(own)  # it is settled as the session is
     held = check_output_dir(own, checkpoints, start)
     own = replace(own, checkpoints=checkpoints, start=start)
     clear_output_dir(own, held)
@@ -165,11 +168,15 @@ def read_setup(
         processes=Processes(),
         pool=pool,
     )
+    if earlier is not None:
+        setup = settled_by(setup, earlier.source.manifest)
+    if request.evaluated is not None:
+        setup = settled_by(setup, StateFolder(request.evaluated).manifest)
     with all_reasons():
         with going_on():
             _check_datasets(setup)
         with going_on():
-            _check_state(setup)
+            setup = _with_checked_state(setup)
         config = check_model(model_args)
         if args.fcit_identity_source != "text":
             check_family(config, args.fcit_identity_source)
@@ -180,7 +187,7 @@ def read_setup(
                 "another one does not have; take another method, or train all stages in one run."
             )
         earlier.check_recipe(setup.arguments, setup.keys, setup.evaluates)
-    return setup
+    return settled_at_once(setup)
 
 
 def _check_datasets(setup: Setup) -> None:
@@ -192,12 +199,14 @@ def _check_datasets(setup: Setup) -> None:
         catalogue.check_metrics(setup.scenario.all_datasets())
 
 
-def _check_state(setup: Setup) -> None:
+def _with_checked_state(setup: Setup) -> Setup:
     if setup.args.fcit_state_dir is not None:
         source = StateFolder(Path(setup.args.fcit_state_dir))
         source.check_whole()
         source.check()
+        setup = settled_by(setup, source.manifest)
         _check_recipe(setup, source.path, source.manifest)
+    return setup
 
 
 def _check_recipe(setup: Setup, folder: Path, manifest: dict[str, Any]) -> None:
@@ -216,16 +225,17 @@ def _check_recipe(setup: Setup, folder: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-def find_checked_start(setup: Setup) -> Start | None:
-    """The commit to go on from, made with the same recipe; None to begin at the beginning.
+def with_checked_start(setup: Setup) -> tuple[Setup, Start | None]:
+    """The commit to go on from, made with the same recipe, None to begin at the beginning; and the setup, settled by it.
 
     Raises:
         FcitError: The recipe is another one; the sentence lists what differs.
     """
     start = find_start(setup.training_args, setup.request.stage, setup.processes)
     if start is not None:
+        setup = settled_by(setup, start.manifest)
         start.check("keys", setup.keys, setup.arguments)
-    return start
+    return setup, start
 
 
 def check_output_dir(setup: Setup, checkpoints: Checkpoints, start: Start | None) -> list[str] | None:

@@ -53,6 +53,7 @@ def rehearse(session: Session, evaluator: Evaluator) -> None:
     own = [first.shared] * count if method.keeps_projectors and first.shared else []
     state = dataclasses.replace(first, subspaces=[session.program.blank] * count, projectors=own)
     router = _Apart(evaluator.encoder, first.tokens, count)
+    evaluator.know(router, [row.turns for row in rows])
     with same_random_numbers(), evaluator.answering(state) as activation, left_padding(session.pipeline.tokenizer):
         for start in range(0, len(rows), size):
             batch = rows[start : start + size] if start + 1 < len(rows) else rows[-min(size, 2) :]

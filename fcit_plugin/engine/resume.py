@@ -16,7 +16,7 @@ from ..state.forms import LogLine, Recipe
 from ..state.progress import Progress
 from ..state.sealed import problems
 from ..state.server_state import ServerState
-from .fingerprint import check_same
+from .fingerprint import SETTLED, check_same
 from .processes import Processes
 
 logger = logging.get_logger(__name__)
@@ -36,6 +36,11 @@ class Start:
     number: int
     recipe: dict[str, dict[str, Any]]
 
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the state in it was made with."""
+        return StateFolder(self.folder).manifest
+
     def is_in(self, checkpoints: Checkpoints) -> bool:
         """Whether it is one of these commits."""
         return self.folder.resolve().parent == checkpoints.folder.resolve()
@@ -54,8 +59,13 @@ class Start:
         return processes.from_main(states)
 
     def check(self, part: str, ours: dict[str, Any], arguments: tuple[Any, ...] = ()) -> None:
-        """Refuse a recipe that would give other numbers; see :func:`fcit_plugin.engine.fingerprint.check_same`."""
-        check_same(self.recipe[part], ours, arguments, self.folder)
+        """Refuse a recipe that would give other numbers; see :func:`fcit_plugin.engine.fingerprint.check_same`.
+
+        Commits of older versions leave keys out that were at their default of then; the manifest has these.
+        """
+        manifest = self.manifest if part == "keys" else {}
+        known = {key: manifest[name] for key, name in SETTLED.items() if name in manifest}
+        check_same({**known, **self.recipe[part]}, ours, arguments, self.folder)
 
 
 def find_start(training_args, stage: str | None, processes: Processes) -> Start | None:

@@ -75,6 +75,7 @@ class FederatedRun:
         self.local = session.local(lambda config: self.monitor.client_callback(config), noise)
         if session.pool is not None and self.args.fcit_identity_noise is not None:
             session.pool.send_all(("noise", noise))
+        self.progress.encoder_choice = session.encoder_choice or self.progress.encoder_choice
         trained = self.scenario.datasets_to_train()
         self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
         self.progress.left_out.update(session.pipeline.left_out())

@@ -82,6 +82,7 @@ class Setup:
         keys: What decides the numbers, see :func:`.fingerprint.deciding_keys`.
         processes: The processes that share each client's steps.
         pool: The processes that train clients of their own; None where clients are trained one after the other.
+        encoder_choice: Which identity encoder ``auto`` has become in this process, and why.
     """
 
     request: Request
@@ -100,6 +101,7 @@ class Setup:
     keys: dict[str, Any]
     processes: Processes
     pool: Pool | None
+    encoder_choice: str | None = None
 
     @property
     def is_main(self) -> bool:
@@ -169,7 +171,7 @@ class Setup:
         return {"seed": self.training_args.seed, **{key: getattr(self.args, f"fcit_{key}") for key in keys}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Session(Setup):
     """The parts of one fcit stage.
 

@@ -26,8 +26,8 @@ CARD = "README.md"
 #: Of noise that comes from the recipe's seed and not from a secret.
 SIMULATED = "simulated"
 
-#: Keys that only some runs have: those with idle clients or with records left out, and the mean of several runs.
-_OF_SOME = ("idle", "left_out", "spread", "clients", "engine")
+#: Keys that only some runs have: those with idle clients, with records left out or with `auto`, and the mean of several runs.
+_OF_SOME = ("idle", "left_out", "spread", "clients", "encoder_choice", "engine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ class Report:
         left_out: how many records of each dataset were not used, as LLaMA-Factory does not use them; None if all were.
         spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
         clients: of a mean of several runs: the summaries of each, by its client.
+        encoder_choice: what `fcit_identity_encoder: auto` has become, and why; None for a recipe that names an encoder.
         engine: how the run was computed; with the same number of threads none of it changes a number.
     """
 
@@ -97,6 +98,7 @@ class Report:
     left_out: dict[Word, Count] | None = None
     spread: dict[Word, Number | None] | None = None
     clients: dict[Word, dict[Word, Number]] | None = None
+    encoder_choice: Word | None = None
     engine: Engine | None = None
 
     @property
@@ -221,6 +223,8 @@ def table(report: Report) -> str:
     errors = [entry["error"] for entry in report.product_errors if entry["error"] is not None]
     if errors:
         blocks.append(f"Relative error of the averaged products: mean {fmean(errors):.2g}, largest {max(errors):.2g}.")
+    if report.encoder_choice:
+        blocks.append(f"Identity tokens are made by {report.encoder_choice}.")
     if report.privacy:
         blocks.append(f"{privacy_statement(report.privacy)}; see docs/guide/privacy.md.")
     return printable("\n\n".join(blocks))

@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Sequence
+from operator import getitem
 
 import numpy as np
 
 from ..errors import FcitError
 from .identity_tokens import SubspaceTokens
-from .image_tokens import Encoder
+from .image_tokens import Encoder, ImageEncoder
+from .nearness import nearness_of
 from .prototypes import nearest_cosines
-from .turns import AUTO, NEAR, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count
+from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count, ways_to_tell
 from .vectors import TIE, first_largest, unit
 
 
@@ -110,6 +112,7 @@ class Router:
         self.turns = turns
         self.fallback = fallback
         self.used: np.ndarray = (tokens.counts > 0) & (True if routed is None else routed)
+        self.nearness = nearness_of(encoder)
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
     def weights(self, conversations: Sequence[Turns], pixels: Pixels | None = None) -> np.ndarray:
@@ -122,22 +125,50 @@ class Router:
         return self.weights_of(self.listen(conversations, pixels)[0])
 
     def listen(self, conversations: Sequence[Turns], pixels: Pixels | None = None) -> tuple[np.ndarray, list[Turns]]:
-        """Identity tokens u of conversations, float32 [n, D], and the turns that they are made of; see :meth:`weights`."""
+        """Identity tokens u of conversations, float32 [n, D], and the turns that they are made of; see :meth:`weights`.
+
+        Where the encoder's tokens allow it, a turn is told by itself or by that one of its sentences which is nearest to a
+        subspace: what people say around an instruction takes a token away from it.
+        """
+        rule = FIRST if isinstance(self.encoder, ImageEncoder) else self.turns  # it reads no text: one turn is as good as many
+        counting = [turns_that_count(turns, rule) for turns in conversations]
+        ways = [[ways_to_tell(self.encoder, text) for text in turns] for turns in counting]
+        given = [tuple(text for way in turn for text in way) for turn in ways]
         with self._encoding:
-            rows = encoded_turns(self.encoder, conversations, self.turns, pixels or (lambda: [None] * len(conversations)))
-        counting = [turns_that_count(turns, self.turns) for turns in conversations]
-        if self.turns == AUTO:
-            chosen = [self._latest_near(part) for part in rows]
-            rows = [part[i : i + 1] for part, i in zip(rows, chosen, strict=True)]
-            counting = [turns[i : i + 1] for turns, i in zip(counting, chosen, strict=True)]
-        return mean_tokens(rows), counting
+            rows = encoded_turns(self.encoder, given, MEAN, pixels or (lambda: [None] * len(conversations)))
+        found, decided = [], []
+        for part, turns in zip(rows, ways, strict=True):
+            each = np.split(part, np.cumsum([len(way) for way in turns])[:-1])
+            best = [self._nearest_way(way) for way in each]
+            told, texts = np.stack([way[i] for way, i in zip(each, best, strict=True)]), [*map(getitem, turns, best)]
+            if rule == AUTO:
+                i = self._latest_near(told)
+                told, texts = told[i : i + 1], texts[i : i + 1]
+            found.append(told)
+            decided.append(tuple(texts))
+        return mean_tokens(found), decided
+
+    def know(self, conversations: Sequence[Turns]) -> None:
+        """Encode what conversations may be told by ahead, where the encoder can keep it.
+
+        Processes that share a model's weights (ZeRO-3) do so together: afterwards each routes conversations of its own.
+        """
+        if (know := getattr(self.encoder, "know", None)) is not None:
+            with self._encoding:
+                know([way for turns in conversations for text in turns for way in ways_to_tell(self.encoder, text)])
+
+    def _nearest_way(self, ways: np.ndarray) -> int:
+        """The first of tokens [w, D] that is as near to a subspace as any of them is."""
+        if len(ways) == 1 or not self.used.any():
+            return 0
+        return int(first_largest(self._cosines(ways)[:, self.used].max(axis=1)))
 
     def _latest_near(self, turns: np.ndarray) -> int:
         """The latest turn that is near to a subspace; of tokens [t, D] that all are far, the one that is least so."""
         if len(turns) == 1 or not self.used.any():
             return len(turns) - 1
         nearest = self._cosines(turns)[:, self.used].max(axis=1)
-        near = np.flatnonzero(nearest >= NEAR - TIE)
+        near = np.flatnonzero(nearest >= self.nearness.turn - TIE)
         return int(near[-1] if len(near) else first_largest(nearest))
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
@@ -155,4 +186,7 @@ class Router:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
         if self.tokens.kinds is None:
             return cosine_matrix(embedded, self.tokens.tokens)
-        return nearest_cosines(embedded, self.tokens.kinds)
+        found = nearest_cosines(embedded, self.tokens.kinds)
+        if self.nearness.mean_too:
+            np.maximum(found, cosine_matrix(embedded, self.tokens.tokens), out=found)
+        return found

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from typing_extensions import override
 
 from ..errors import FcitError
 from ..plugins import registry
 from .embedding import EmbeddingEncoder, reference_instructions
-from .identity_encoders import EMBEDDING, MINILM
+from .identity_encoders import EMBEDDING, MINILM, PROMPT
+from .nearness import PLAIN, SENTENCES, Nearness, nearness_of
+from .prompt_encoder import PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -73,6 +76,8 @@ class TextEncoder:
         self.max_length = min(getattr(text_config, "max_position_embeddings", 512), 512)
         self.pooling = pooling
         self.batch_size = batch_size
+        # those of CLIP, which tells captions and not tasks, were never measured: the paper's stay
+        self.nearness = PLAIN if self.is_clip else SENTENCES
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -115,6 +120,11 @@ class OncePerText:
     def __init__(self, encoder: IdentityEncoder) -> None:
         self.encoder = encoder
 
+    @property
+    def nearness(self) -> Nearness:
+        """The cosines that belong to the tokens."""
+        return nearness_of(self.encoder)
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """See :class:`IdentityEncoder`."""
         distinct = sorted(set(texts))
@@ -132,8 +142,15 @@ class CenteredEncoder(OncePerText):
 
     def __init__(self, encoder: IdentityEncoder, center: bool = True) -> None:
         super().__init__(encoder)
+        self.is_centered = center
         self.center = encoder.encode(reference_instructions()).mean(axis=0) if center else 0.0
 
+    @property
+    @override
+    def nearness(self) -> Nearness:
+        return super().nearness if self.is_centered else PLAIN
+
+    @override
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """See :class:`IdentityEncoder`."""
         return super().encode(texts) - self.center
@@ -144,6 +161,13 @@ def embedding_encoder(
 ) -> IdentityEncoder:
     """The base model's own input embeddings, meaned over an instruction."""
     return OncePerText(EmbeddingEncoder(model.get_input_embeddings(), tokenizer, center))
+
+
+def prompt_encoder(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", pooling: str, center: bool
+) -> IdentityEncoder:
+    """The base model's own hidden states for an instruction."""
+    return PromptEncoder(model, tokenizer, center)
 
 
 def minilm_encoder(
@@ -196,6 +220,8 @@ def token_dimension(name: str, pooling: str, center: bool, model: Any, tokenizer
     Raises:
         FcitError: There is no such encoder.
     """
+    if name == PROMPT:
+        return 2 * int(model.config.get_text_config().hidden_size)
     if name == EMBEDDING:
         return int(model.get_input_embeddings().get_parameter("weight").shape[1])
     if name == MINILM:

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import FcitError
 from .identity_tokens import ClientToken, SubspaceTokens, check_vector
 from .linkage import blocks, single_linkage
-from .prototypes import MAX_TOTAL, Prototypes, merged
+from .prototypes import MAX_TOTAL, OF_ONE_KIND, Prototypes, merged
 from .vectors import TIE, first_largest, unit
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,16 @@ class Organizer:
         small_share: a client alone in its cluster with a smaller share than this of the round's examples
             opens no subspace if another cluster of the round can take it in.
         max_new: upper bound of the subspaces that open in one round, None for none.
+        of_one_kind: the cosine from which kinds that several clients tell are one.
     """
 
     def __init__(
-        self, threshold: float, max_subspaces: int | None, small_share: float = 1e-3, max_new: int | None = None
+        self,
+        threshold: float,
+        max_subspaces: int | None,
+        small_share: float = 1e-3,
+        max_new: int | None = None,
+        of_one_kind: float = OF_ONE_KIND,
     ) -> None:
         assert -1 <= threshold <= 1 and (max_subspaces is None or max_subspaces >= 1), (threshold, max_subspaces)
         assert max_new is None or max_new >= 1, max_new
@@ -88,6 +94,7 @@ class Organizer:
         self.max_subspaces = max_subspaces
         self.small_share = small_share
         self.max_new = max_new
+        self.of_one_kind = of_one_kind
 
     def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
         """The existing subspace that one client alone knows to be its own, or None (see `match`)."""
@@ -209,7 +216,7 @@ class Organizer:
             received += [[empty] for _ in assignment.opened]
             for c, owner in zip(clients, owners, strict=True):
                 received[owner].append(c.kinds or Prototypes(c.mean[None], np.array([c.count])))
-            kinds = tuple(map(merged, received))
+            kinds = tuple(merged(parts, self.of_one_kind) for parts in received)
         return SubspaceTokens(sums.astype(np.float32), counts, kinds)
 
 

@@ -14,14 +14,14 @@ import numpy as np
 from ..schema import LARGEST
 from .vectors import TIE, on_grid, unit
 
-#: The cosine from which a client's instructions are of one kind, and the fewest that are told as a kind of their own: a
-#: mean over few would tell of single instructions.
+#: The cosine from which a client's instructions are of one kind where the encoder has none of its own
+#: (:class:`.nearness.Nearness`), and the fewest that are told as a kind: a mean over few would tell of single instructions.
 OF_A_CLIENT, FEWEST = 0.7, 5
 #: Most kinds that a client tells, the largest ones; and most different instructions that it compares for that.
 MAX_KINDS, MOST_COMPARED = 64, 4096
 #: The most that the counts of one subspace come to, however long a run is and whatever is joined: sums stay within int64.
 MAX_TOTAL = LARGEST
-#: The cosine from which kinds of several clients are one.
+#: The cosine from which kinds of several clients are one, likewise.
 OF_ONE_KIND = 0.9
 
 
@@ -76,33 +76,35 @@ def prototypes_of(
     return Prototypes(np.array(means, np.float32).reshape(-1, embedded.shape[1]), np.array(sizes, np.int64))
 
 
-def kinds_of(embedded: np.ndarray) -> Prototypes:
+def kinds_of(embedded: np.ndarray, of_a_client: float = OF_A_CLIENT) -> Prototypes:
     """A client's kinds of instructions: those of at least `FEWEST` instructions, at most `MAX_KINDS`; the mean without any.
 
     Args:
         embedded: [n, D], embeddings of its instructions.
+        of_a_client: The cosine from which they are of one kind.
     """
     rows, counts = np.unique(embedded, axis=0, return_counts=True)
     if len(rows) > MOST_COMPARED:  # all pairs are compared
         chosen = np.linspace(0, len(rows) - 1, MOST_COMPARED).astype(np.int64)
         rows, counts = rows[chosen], counts[chosen]
-    found = prototypes_of(rows, OF_A_CLIENT, counts, MAX_KINDS, FEWEST)
+    found = prototypes_of(rows, of_a_client, counts, MAX_KINDS, FEWEST)
     if len(found.counts):
         return Prototypes(on_grid(found.means), found.counts)
     mean = embedded.mean(axis=0, keepdims=True, dtype=np.float64)
     return Prototypes(on_grid(mean), np.array([len(embedded)], np.int64))
 
 
-def merged(parts: Sequence[Prototypes]) -> Prototypes:
+def merged(parts: Sequence[Prototypes], of_one_kind: float = OF_ONE_KIND) -> Prototypes:
     """Kinds of instructions from several sides as one: those near to each other become one kind.
 
     Args:
         parts: At least one; a single one that is not empty is left as it is.
+        of_one_kind: The cosine from which two kinds are one.
     """
     if sum(len(part.counts) > 0 for part in parts) < 2:
         return max(parts, key=lambda part: len(part.counts))
     means, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "counts"))
-    return prototypes_of(means, OF_ONE_KIND, np.minimum(counts, MAX_TOTAL // len(counts)))
+    return prototypes_of(means, of_one_kind, np.minimum(counts, MAX_TOTAL // len(counts)))
 
 
 def nearest_cosines(embedded: np.ndarray, subspaces: Sequence[Prototypes]) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing_extensions import override
 
 from .image_tokens import Encoder, ImageEncoder, encode, encoder_inputs
 from .images import Images
+from .nearness import nearness_of
+from .sentences import sentences
 from .vectors import on_grid
 
 #: The turns of the user of one conversation, the first one first; at least one.
@@ -20,9 +22,6 @@ Turns: TypeAlias = tuple[str, ...]
 Pixels: TypeAlias = Callable[[], Sequence[Images | None]]
 
 FIRST, LATEST, MEAN, AUTO = "first", "latest", "mean", "auto"
-#: The cosine from which ``auto`` takes a turn for one of a subspace's kind. A turn that says nothing of a task ("and why?")
-#: stays below it, an instruction of a task that was learned above (benchmarks/turns.py).
-NEAR = 0.6
 
 
 def turns_that_count(turns: Turns, rule: str) -> Turns:
@@ -31,7 +30,12 @@ def turns_that_count(turns: Turns, rule: str) -> Turns:
     Args:
         turns: All turns of the user.
         rule: first, latest, mean, or auto, which chooses one of all by the subspaces that there are.
+
+    Raises:
+        TypeError: The conversation is a text, whose letters would be taken for turns.
     """
+    if isinstance(turns, str):
+        raise TypeError("a conversation is a tuple of its user's turns, and a text was given")
     if rule == FIRST:
         return turns[:1]
     return turns[-1:] if rule == LATEST else turns
@@ -61,11 +65,13 @@ def encoded_turns(encoder: Encoder, conversations: Sequence[Turns], rule: str, p
         conversations: What their users say.
         rule: first, latest, mean or auto.
         pixels: Their images.
-
-    Raises:
-        TypeError: A conversation is a text, whose letters would be taken for turns.
     """
     return _split(*_encoded(encoder, conversations, rule, pixels))
+
+
+def ways_to_tell(encoder: Encoder, text: str) -> Turns:
+    """What a turn may be told by at inference: itself, and its sentences where the encoder's tokens allow it."""
+    return (text, *sentences(text)) if nearness_of(encoder).by_sentence else (text,)
 
 
 def mean_tokens(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -78,8 +84,6 @@ def mean_tokens(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 def _encoded(encoder: Encoder, conversations: Sequence[Turns], rule: str, pixels: Pixels) -> tuple[np.ndarray, list[int]]:
     """The tokens of all turns that count, one conversation's after the other's, and how many each has."""
-    if any(isinstance(turns, str) for turns in conversations):
-        raise TypeError("a conversation is a tuple of its user's turns, and a text was given")
     if isinstance(encoder, ImageEncoder):
         rule = LATEST  # it reads no text: one turn is as good as many
     counting = [turns_that_count(turns, rule) for turns in conversations]

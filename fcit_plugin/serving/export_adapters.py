@@ -15,12 +15,17 @@ from transformers import AutoConfig
 from ..adapters.lora import Tensors
 from ..adapters.peft_folder import fixed_adapter, with_projector, write_adapter
 from ..arguments import FcitArguments
+from ..data.catalogue import Catalogue
+from ..data.pipeline import records_of
 from ..data.pixels import PixelReader
 from ..errors import FcitError
 from ..files import check_empty, whole_folder
 from ..knowledge.activation import Router
+from ..knowledge.encoders import make_encoder
+from ..knowledge.identity_encoders import EMBEDDING, PROMPT
 from ..recipe.embedded import EMBEDDED_MODELS, resolve_model
 from ..state.own import is_own
+from .other_router import other_router
 from .router_files import write_router
 from .trained import TrainedRun
 
@@ -40,6 +45,8 @@ def export_adapters(
     with_router: bool = True,
     dataset_dir: str | None = None,
     trusted_encoder: str | None = None,
+    router_encoder: str | None = None,
+    router_data: Sequence[str] = (),
 ) -> None:
     """Write one PEFT folder per subspace, and ``router.json`` with what belongs to it.
 
@@ -53,6 +60,8 @@ def export_adapters(
         with_router: Whether to write the router.
         dataset_dir: Where ``fcit_export_instruction`` finds datasets.
         trusted_encoder: The text encoder that a folder from elsewhere may name.
+        router_encoder: The encoder of the router, where it is not to be the run's own: one that servers can run.
+        router_data: Datasets whose instructions its tokens are made of, and both routers are compared with.
 
     Raises:
         FcitError: The folder holds no subspace, something would be lost or overwritten, or the identity encoder cannot
@@ -65,6 +74,7 @@ def export_adapters(
             f"{folder} was trained with `fcit_identity_source: {trained.manifest['identity_source']}`, and router.json knows "
             "instructions alone; write the adapters alone (--no-router), or use the folder itself with chat and api."
         )
+    other = _other_encoder(trained, router_encoder, router_data) if with_router else None
     for target in filter(None, (out, base_copy)):
         check_empty(target)
     if trained.state.base and base_copy is None:
@@ -98,10 +108,12 @@ def export_adapters(
         )
 
     @cache
+    def loaded_model() -> Any:
+        return load_model(reading()[0], model_args, finetuning_args)
+
+    @cache
     def router() -> Router:
-        tokenizer, pixels = reading()
-        model = load_model(tokenizer, model_args, finetuning_args)
-        return trained.router(model, tokenizer, pixels, trusted=trusted_encoder)
+        return trained.router(loaded_model(), *reading(), trusted=trusted_encoder)
 
     weights = trained.export_weights(fcit, router, model_args, data_args, reading()[1]) if fcit is not None else None
     if base_copy is not None:
@@ -132,7 +144,42 @@ def export_adapters(
         if weights is not None:
             write(partial / STACKED, *fixed_adapter(trained.state.subspaces, weights, config), weights)
         if with_router:
-            write_router(partial, router(), adapters, base_model)
+            chosen, agreement = router(), None
+            if other is not None:
+                catalogue = Catalogue.of(data_args, fcit or FcitArguments())
+                said = [turns for name in router_data for turns in records_of(name, catalogue, model_args, data_args)[0]]
+                encoder = make_encoder(other, "mean", True, loaded_model(), reading()[0])
+                chosen, agreement = other_router(chosen, encoder, said)
+                logger.info_rank0(
+                    f"router.json goes by `{other}` and not by `{trained.manifest['identity_encoder']}`: {agreement}."
+                )
+            write_router(partial, chosen, adapters, base_model, agreement)
+
+
+def _other_encoder(trained: TrainedRun, given: str | None, data: Sequence[str]) -> str | None:
+    """The encoder that the router is to have in place of the run's, None for the run's own.
+
+    Raises:
+        FcitError: The run's cannot be written down, or there is nothing to make other tokens of.
+    """
+    own = trained.manifest["identity_encoder"]
+    other = (EMBEDDING if own == PROMPT and data else own) if given is None else given
+    if other == PROMPT:
+        raise FcitError(
+            f"{trained.folder} has tokens of `fcit_identity_encoder: {PROMPT}`, the base model's hidden states, which servers "
+            "without this plugin do not give; name datasets with --router-data whose instructions another encoder's tokens are "
+            "made of (--router-encoder, else embedding), or write the adapters alone (--no-router)."
+        )
+    if other == own:
+        if data:
+            raise FcitError(f"--router-data is for another encoder than the run's ({own}); name it with --router-encoder.")
+        return None
+    if not data:
+        raise FcitError(
+            f"--router-encoder {other} is not the run's ({own}), and a run keeps no texts: name datasets with --router-data "
+            "whose instructions the new tokens are made of."
+        )
+    return other
 
 
 def _copy_base(keys: dict[str, str], trained: TrainedRun, target: Path) -> None:

@@ -32,6 +32,8 @@ _ALIKE = (
     "identity_unit",
     "identity_turns",
 )
+#: Those of them that say which cosines belong to the tokens.
+_COSINES = ("identity_source", "identity_encoder", "identity_center")
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 
@@ -94,7 +96,8 @@ def join_folders(first: Path, second: Path, out: Path, threshold: float | None =
     check_keys(one.subspaces[0], other.subspaces[0], f"subspace 0 of {second}")
     check_shapes(one.subspaces[0], other.subspaces[0], f"subspace 0 of {second}")
     threshold = manifest["similarity_threshold"] if threshold is None else threshold
-    args = FcitArguments(fcit_method=manifest["method"], fcit_similarity_threshold=threshold)
+    of_tokens = {f"fcit_{key}": manifest[key] for key in _COSINES if key in manifest}
+    args = FcitArguments(fcit_method=manifest["method"], fcit_similarity_threshold=threshold, **of_tokens)
     method = make_method(args)
     if not method.joinable:
         raise FcitError(
@@ -166,7 +169,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         tokens=SubspaceTokens(
             np.array(sums, np.float32),
             np.array(counts, np.int64),
-            None if kinds is None else tuple(merged(parts) for parts in kinds),
+            None if kinds is None else tuple(merged(parts, organizer.of_one_kind) for parts in kinds),
         ),
         shared=weighted_mean([first.shared, second.shared], totals),
         subspaces=[weighted_mean(rows, by) for rows, by in zip(members, weights, strict=True)],

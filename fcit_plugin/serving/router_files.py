@@ -17,13 +17,20 @@ from ..files import write_bytes, write_json
 from ..knowledge.activation import Router
 from ..knowledge.embedding import EmbeddingEncoder
 from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
-from ..knowledge.turns import AUTO, NEAR
+from ..knowledge.turns import AUTO
 from ..knowledge.vectors import unit
+from .other_router import Agreement
 
 ROUTER_JSON, ROUTER_TENSORS, ENCODER = "router.json", "router.safetensors", "encoder"
 
 
-def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, Any]], base_model: str) -> None:
+def write_router(
+    folder: Path,
+    router: Router,
+    adapters: Sequence[Mapping[str, Any]],
+    base_model: str,
+    agreement: Agreement | None = None,
+) -> None:
     """Write the files.
 
     Args:
@@ -32,6 +39,7 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         adapters: Name, path and what else is worth knowing of the adapter of each subspace 0..K-1. Those of unused
             subspaces are left out: no prompt is theirs.
         base_model: Name or path of the base model.
+        agreement: How a router by another encoder than the run's compares with it.
 
     Raises:
         FcitError: The identity encoder cannot be written down.
@@ -50,7 +58,8 @@ def write_router(folder: Path, router: Router, adapters: Sequence[Mapping[str, A
         "activation": router.mode,
         "temperature": router.temperature,
         # which of a user's turns count, and for `auto` the cosine from which one is near to a subspace
-        "turns": {"rule": router.turns, **({"near": NEAR} if router.turns == AUTO else {})},
+        "turns": {"rule": router.turns, **({"near": router.nearness.turn} if router.turns == AUTO else {})},
+        **({} if agreement is None else {"differs": str(agreement)}),
         # once for each of its tokens, so that the nearest token's place is its adapter's
         "adapters": [dict(adapter) for adapter, row in listed for _ in row],
     }

@@ -10,12 +10,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from ..adapters.base_alone import STACKED
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
 from ..adapters.fused import check_fused
 from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, layers_of, put, read_subspace
 from ..adapters.projectors import mean_projector
-from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
+from ..adapters.stacked import Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.instructions import user_turns

@@ -161,6 +161,7 @@ class ProgressForm(TypedDict):
     recipes: list[RecipeOfRun]
     noise: NotRequired[NoiseForm | None]
     left_out: NotRequired[dict[Word, Count]]
+    encoder_choice: NotRequired[Word | None]
 
 
 class Sums(TypedDict):

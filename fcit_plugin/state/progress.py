@@ -43,6 +43,7 @@ class Progress:
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
             one), "arguments" and "data".
         noise: Where the noise comes from: "run", an id, and "source"; None without noise.
+        encoder_choice: Which identity encoder ``auto`` has become, and why; None for a recipe that names one.
     """
 
     step: int = 0
@@ -62,6 +63,7 @@ class Progress:
     labels: dict[str, Sequence[str] | None] = field(default_factory=dict)
     recipes: list[dict[str, Any]] = field(default_factory=list)
     noise: NoiseForm | None = None
+    encoder_choice: str | None = None
 
     def add_scores(
         self,

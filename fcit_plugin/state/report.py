@@ -84,6 +84,7 @@ def make_report(
         seconds={"total": round(total, 2), "train": round(total - evaluate, 2), "evaluate": round(evaluate, 2)},
         left_out=dict(progress.left_out) or None,
         engine=engine,
+        encoder_choice=progress.encoder_choice,
     )
 
 

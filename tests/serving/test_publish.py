@@ -109,6 +109,7 @@ def whole_report() -> Report:
         "left_out": {"ZZQ": 3},
         "spread": {"last": 1.0, "zzq": 1.0},
         "clients": {"ZZQ": {"last": 1.0}},
+        "encoder_choice": "ZZQ",
         "engine": {"name": "ZZQ", "processes": 2, "threads": 1, **more},
     }
     return Report.from_dict(values)
@@ -121,7 +122,7 @@ def test_of_every_key_of_the_report_it_is_known_whether_it_is_given_away():
     assert "ZZQ" in json.dumps(values) and "zzq" not in json.dumps(given).lower()
     assert values.keys() - given.keys() == {
         "seed", "assignments", "dropped", "idle", "product_errors", "partition", "left_out", "clients",
-        "engine",
+        "encoder_choice", "engine",
     }  # fmt: skip
     assert given["arguments"] == given["earlier"][0]["arguments"] == {"learning_rate": 0.1, "fcit_num_clients": 3}
     assert given["privacy"] == {"noise": "secret", "delta": 1e-5, "total": {"epsilon": 1.0, "epsilon_sampled": 0.5}}

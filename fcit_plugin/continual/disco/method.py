@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from ...adapters.lora import shared_parameters
 from ...adapters.projectors import check_projector
+from ...knowledge.nearness import nearness_of_recipe
 from ...knowledge.organizer import Organizer
 from ..method import ContinualMethod
 
@@ -20,8 +21,10 @@ class Disco(ContinualMethod[None]):
 
     @override
     def organizer(self, stage: int) -> Organizer:
-        args = self.args
-        return Organizer(args.fcit_similarity_threshold, args.fcit_max_subspaces, max_new=args.fcit_max_new_subspaces)
+        near, args = nearness_of_recipe(self.args), self.args
+        return Organizer(
+            near.threshold, args.fcit_max_subspaces, max_new=args.fcit_max_new_subspaces, of_one_kind=near.of_one_kind
+        )
 
 
 class DiscoPlus(Disco):
