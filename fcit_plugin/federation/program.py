@@ -10,7 +10,9 @@ from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
+from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.prototypes import MAX_KINDS
+from ..knowledge.token_forms import FORMS, TokenForm
 from ..scenario.sampling import sample_clients
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
@@ -105,9 +107,25 @@ class Program:
         """What is done to updates for their clients' privacy, None if nothing."""
         return UpdatePrivacy.from_args(self.args, self.noise if self.args.fcit_dp_noise_multiplier is not None else None)
 
+    @property
+    def by_tokens(self) -> bool:
+        """Whether clients tell tokens that say something of their records, and that decide who trains what."""
+        return self.method.organizes_by_tokens and self.args.fcit_identity_encoder != ORACLE
+
+    @property
+    def form(self) -> TokenForm:
+        """What clients tell of their tokens."""
+        return FORMS[self.args.fcit_identity_form]
+
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""
-        return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.reports_kinds)
+        return Bounds.from_args(
+            self.args,
+            state.tokens.sums.shape[1],
+            self.method.reports_kinds,
+            by_tokens=self.by_tokens,
+            subspaces=state.tokens.num_subspaces,
+        )
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""

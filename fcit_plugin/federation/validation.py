@@ -14,22 +14,24 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 
 from ..arguments import FcitArguments
 from ..errors import FcitError
-from ..knowledge.identity_tokens import ClientToken
+from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
+from ..knowledge.token_forms import FORMS, FULL, TokenForm
 from .arrays import LazyArray, array_header, num_bytes_of, numbers_of, squared_distance
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
+    CHOICE,
     CONFIG,
     KIND_COUNTS,
     KIND_MEANS,
     LOSS,
-    MEAN,
     METRICS,
     NUM_EXAMPLES,
     SHARED,
     TOKEN,
     TOKEN_COUNT,
+    TOKENS,
     WORK_KEYS,
     arrays_of,
     client_token,
@@ -69,6 +71,9 @@ class Bounds:
         max_norm_ratio: Largest norm of an update, and of a token, relative to the median of the round's good replies;
             None for no such bound, as always with clipping. It takes three replies to tell which one is odd.
         kinds: Whether tokens tell the client's kinds of instructions.
+        form: What is told of a token.
+        min_records: A client with fewer sends no token.
+        subspaces: How many there are, of which such a client picks its own.
     """
 
     dimension: int
@@ -76,10 +81,23 @@ class Bounds:
     max_norm: float = MAX_NORM
     max_norm_ratio: float | None = None
     kinds: bool = False
+    form: TokenForm = FULL
+    min_records: int = 1
+    subspaces: int = 0
 
     @classmethod
-    def from_args(cls, args: FcitArguments, dimension: int, kinds: bool) -> "Bounds":
-        """The bounds that a recipe sets."""
+    def from_args(
+        cls, args: FcitArguments, dimension: int, kinds: bool, by_tokens: bool = False, subspaces: int = 0
+    ) -> "Bounds":
+        """The bounds that a recipe sets.
+
+        Args:
+            args: The fcit keys.
+            dimension: D.
+            kinds: Whether tokens tell the client's kinds of instructions.
+            by_tokens: Whether tokens decide who trains what.
+            subspaces: How many there are.
+        """
         return cls(
             dimension,
             min(args.fcit_max_client_samples or MAX_COUNT, MAX_COUNT),
@@ -87,12 +105,15 @@ class Bounds:
             # what is clipped has to be judged by itself: the median would have one client decide about others
             args.fcit_max_norm_ratio if args.fcit_dp_clipping_norm is None else None,
             kinds,
+            FORMS[args.fcit_identity_form],
+            args.fcit_identity_min_records if by_tokens else 1,
+            subspaces,
         )
 
 
 def judge_tokens(
     requests: Mapping[int, Message], replies: Iterable[Message], bounds: Bounds
-) -> tuple[dict[int, ClientToken], dict[int, str]]:
+) -> tuple[dict[int, ClientToken | WithoutToken], dict[int, str]]:
     """Judge the identity tokens in answers to queries, or in updates that came without a query.
 
     Args:
@@ -104,26 +125,32 @@ def judge_tokens(
         The tokens of the good replies, and the reasons for all others; both by client, ascending.
     """
 
-    def judge(request: Message, reply: Message) -> ClientToken:
+    def judge(request: Message, reply: Message) -> ClientToken | WithoutToken:
         is_query = request.metadata.message_type == MessageType.QUERY
+        if bounds.min_records > 1 and not _tells_token(reply):
+            names = {CHOICE} if TOKENS in request.content or not is_query else set()
+            return _read_few(reply, bounds, names | (set() if is_query else {LOSS}))
         rest = set() if is_query else {ARRAYS, SHARED, *reply.content.array_records}
         _check_records(reply, {TOKEN, METRICS, CONFIG} | (rest & set(reply.content)))
         return _read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT} | (set() if is_query else {LOSS}))
 
     good, dropped = _sort_out(requests, replies, judge)
-    norms = {client: float(np.linalg.norm(token.mean)) for client, token in good.items()}
+    norms = {client: float(np.linalg.norm(token.mean)) for client, token in good.items() if isinstance(token, ClientToken)}
     return _without_odd_ones(good, dropped, norms, bounds, "identity token")
 
 
 def judge_updates(
-    requests: Mapping[int, Message], replies: Iterable[Message], tokens: Mapping[int, ClientToken], bounds: Bounds
+    requests: Mapping[int, Message],
+    replies: Iterable[Message],
+    tokens: Mapping[int, ClientToken | WithoutToken],
+    bounds: Bounds,
 ) -> tuple[dict[int, Message], dict[int, str]]:
     """Judge trained updates.
 
     Args:
         requests: What was sent, by client.
         replies: What came back, in any order.
-        tokens: The identity tokens that the clients named before, by client.
+        tokens: The identity tokens that the clients named before, or what they told in their place, by client.
         bounds: What a reply may hold at most.
 
     Returns:
@@ -136,9 +163,15 @@ def judge_updates(
         client = reply.metadata.src_node_id
         names, wants, compression = weight_names(request), config_of(request).wants, compression_of(request)
         scales = {SCALES} if compression is not None and compression.scaled else set()
-        _check_records(reply, scales | {TOKEN, METRICS, CONFIG, *names, *wants})
+        told = tokens[client]
+        _check_records(
+            reply, scales | ({TOKEN} if isinstance(told, ClientToken) else set()) | {METRICS, CONFIG, *names, *wants}
+        )
         _check_size(reply, request, bounds)
-        _check_same(_read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT, LOSS}), tokens[client])
+        if isinstance(told, ClientToken):
+            _check_same(_read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT, LOSS}), told)
+        elif (now := _read_few(reply, bounds, {CHOICE, LOSS})) != told:
+            raise Unusable(f"it has picked subspace {told.subspace} as one of {told.num_examples} examples, and says {now} now")
         if compression is not None:
             _check_compressed(names, request, reply, compression)
             reply = restored(reply, request, compression)
@@ -157,10 +190,11 @@ def _without_odd_ones(
     good: dict[int, Value], dropped: dict[int, str], norms: Mapping[int, float], bounds: Bounds, what: str
 ) -> tuple[dict[int, Value], dict[int, str]]:
     """Drop what is far larger than the others of the round."""
-    median = float(np.median([norms[client] for client in good])) if len(good) > 2 else 0.0
+    judged = [client for client in good if client in norms]
+    median = float(np.median([norms[client] for client in judged])) if len(judged) > 2 else 0.0
     if bounds.max_norm_ratio is None or median == 0:
         return good, dropped
-    for client in [client for client in good if norms[client] > bounds.max_norm_ratio * median]:
+    for client in [client for client in judged if norms[client] > bounds.max_norm_ratio * median]:
         del good[client]
         dropped[client] = (
             f"its {what} has norm {norms[client]:.4g}, over {bounds.max_norm_ratio:g} times the round's median "
@@ -169,27 +203,70 @@ def _without_odd_ones(
     return good, dict(sorted(dropped.items()))
 
 
-def _read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
-    """The identity token and the counts in a reply whose records are of the right kind."""
+def _tells_token(reply: Message) -> bool:
+    scalars = reply.content.get(METRICS)
+    return TOKEN in reply.content or (isinstance(scalars, MetricRecord) and TOKEN_COUNT in scalars)
+
+
+def waiting(token: WithoutToken | ClientToken, bounds: Bounds) -> str:
+    """Why a client without a token takes no part in a round, of the client as "it"."""
+    return (
+        f"it waits, for it has {token.num_examples} records, fewer than {bounds.min_records} (`fcit_identity_min_records`), and "
+        "no subspace is its own yet"
+    )
+
+
+def _read_few(reply: Message, bounds: Bounds, names: set[str]) -> WithoutToken:
+    """What a client without a token tells: how many records it has, and the subspace that it has picked if it was to."""
+    _check_records(reply, {METRICS, CONFIG} | (set(reply.content) - {TOKENS} if LOSS in names else set()))
     scalars = metrics_of(reply)
+    _check_scalars(scalars, {NUM_EXAMPLES, *names})
+    count = _read_count(scalars, NUM_EXAMPLES, bounds)
+    if count >= bounds.min_records:
+        raise Unusable(
+            f"it sends no identity token of its {count} records, and only those with fewer than {bounds.min_records} "
+            "(`fcit_identity_min_records`) send none"
+        )
+    if CHOICE in names:
+        chosen = scalars[CHOICE]
+        if not isinstance(chosen, int) or not -1 <= chosen < bounds.subspaces:
+            raise Unusable(f"it has picked subspace {_short(chosen)} of {bounds.subspaces}")
+        if chosen == -1:
+            raise Unusable(waiting(WithoutToken(reply.metadata.src_node_id, count), bounds))
+    found = client_token(reply)
+    assert isinstance(found, WithoutToken)  # there is no token in it
+    return found
+
+
+def _check_scalars(scalars: MetricRecord, names: set[str]) -> None:
     if set(scalars) != names:
         raise Unusable(f"it reports {_listed(scalars)}, not {_listed(names)}")
-    _read_count(scalars, NUM_EXAMPLES, bounds)
-    count = _read_count(scalars, TOKEN_COUNT, bounds)
     loss = scalars[LOSS] if LOSS in names else 0.0
     if not isinstance(loss, (int, float)) or not math.isfinite(loss):
         raise Unusable(f"it reports {LOSS} {_short(loss)}, which is not a finite number")
+
+
+def _read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
+    """The identity token and the counts in a reply whose records are of the right kind."""
+    scalars, form = metrics_of(reply), bounds.form
+    _check_scalars(scalars, names)
+    _read_count(scalars, NUM_EXAMPLES, bounds)
+    count = _read_count(scalars, TOKEN_COUNT, bounds)
     record = arrays_of(reply, TOKEN)
-    expected = {MEAN, KIND_MEANS, KIND_COUNTS} if bounds.kinds else {MEAN}
+    expected = {form.key, KIND_MEANS, KIND_COUNTS} if bounds.kinds else {form.key}
     if set(record) != expected:
-        raise Unusable(f"its token record holds {_listed(record)}, not {_listed(expected)}")
-    mean = _read(record[MEAN], (bounds.dimension,), "its identity token")
+        raise Unusable(f"its token record holds {_listed(record)}, not {_listed(expected)} (`fcit_identity_form: {form.name}`)")
+    mean = _read(record[form.key], (bounds.dimension,), "its identity token")
+    if not form.is_told(mean):
+        raise Unusable(f"its identity token holds other numbers than 1 and -1 (`fcit_identity_form: {form.name}`)")
     norm = np.linalg.norm(mean.astype(np.float64))
     if not 0 < norm <= MAX_TOKEN_NORM:
         raise Unusable(f"its identity token has norm {norm:.4g}, not over 0 and up to {MAX_TOKEN_NORM:g}")
     if bounds.kinds:
-        _check_kinds(record, bounds.dimension, count)
-    return client_token(reply)
+        _check_kinds(record, bounds, count)
+    found = client_token(reply)
+    assert isinstance(found, ClientToken)  # its record was checked
+    return found
 
 
 def _read_count(scalars: MetricRecord, name: str, bounds: Bounds) -> int:
@@ -202,12 +279,14 @@ def _read_count(scalars: MetricRecord, name: str, bounds: Bounds) -> int:
     return count
 
 
-def _check_kinds(token: ArrayRecord, dimension: int, count: int) -> None:
+def _check_kinds(token: ArrayRecord, bounds: Bounds, count: int) -> None:
     """Are the kinds of instructions of sound form, and no more of them than there are instructions?"""
     number = token[KIND_COUNTS].shape[0] if len(token[KIND_COUNTS].shape) == 1 else 0
     if not 1 <= number <= MAX_KINDS:
         raise Unusable(f"it tells {_short(tuple(token[KIND_COUNTS].shape))} kinds of instructions, not 1 to {MAX_KINDS}")
-    means = _read(token[KIND_MEANS], (number, dimension), "its kinds of instructions")
+    means = _read(token[KIND_MEANS], (number, bounds.dimension), "its kinds of instructions")
+    if not bounds.form.is_told(means):
+        raise Unusable(f"its kinds of instructions hold other numbers than 1 and -1 (`fcit_identity_form: {bounds.form.name}`)")
     norms = np.linalg.norm(means.astype(np.float64), axis=1)
     if not ((norms > 0) & (norms <= MAX_TOKEN_NORM)).all():
         raise Unusable(f"one of its kinds of instructions has a norm not over 0 and up to {MAX_TOKEN_NORM:g}")

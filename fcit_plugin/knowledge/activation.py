@@ -11,6 +11,7 @@ from .identity_tokens import SubspaceTokens
 from .image_tokens import Encoder, ImageEncoder
 from .nearness import nearness_of
 from .prototypes import nearest_cosines
+from .token_forms import FULL, TokenForm
 from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count, ways_to_tell
 from .vectors import TIE, first_largest, unit
 
@@ -91,6 +92,7 @@ class Router:
         turns: Which turns of a conversation count: first, latest, mean or auto (``fcit_identity_turns``).
         fallback: A conversation whose largest cosine is below it is left to the base model: all its weights are 0.
             None: never.
+        form: What clients have told of their tokens; what is asked stays unrounded.
     """
 
     def __init__(
@@ -101,8 +103,10 @@ class Router:
         temperature: float,
         turns: str,
         fallback: float | None = None,
+        form: TokenForm = FULL,
     ) -> None:
         self.encoder = encoder
+        self.form = form
         self.tokens = tokens
         self.mode = mode
         self.temperature = temperature
@@ -131,7 +135,8 @@ class Router:
         ways = [[ways_to_tell(self.encoder, text) for text in turns] for turns in counting]
         given = [tuple(text for way in turn for text in way) for turn in ways]
         with self._encoding:
-            rows = encoded_turns(self.encoder, given, MEAN, pixels or (lambda: [None] * len(conversations)))
+            encoded = encoded_turns(self.encoder, given, MEAN, pixels or (lambda: [None] * len(conversations)))
+        rows = [self.form.mixed(row) for row in encoded]
         found, decided = [], []
         for part, turns in zip(rows, ways, strict=True):
             each = np.split(part, np.cumsum([len(way) for way in turns])[:-1])
@@ -180,4 +185,4 @@ class Router:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
         kinds = self.tokens.kinds
         of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
-        return of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means)
+        return self.form.cosines(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))

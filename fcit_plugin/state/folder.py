@@ -27,7 +27,7 @@ _LEFT_BY_A_RUN = "name a folder that an fcit run has left"
 #: What every manifest has; a run's own says more about the run.
 _MANIFEST = [key for key in Manifest.__annotations__ if key in Manifest.__required_keys__]
 #: What clients and evaluation went by before the manifest said it.
-_TURNS_BEFORE = "first"
+_TURNS_BEFORE, _FORM_BEFORE = "first", "full"
 
 
 class _Manifest(dict[str, Any]):
@@ -90,6 +90,7 @@ class StateFolder:
             counts = ", ".join(f"`{key}` {len(part)}" for key, part in listed.items() if part is not None)
             raise FcitError(f"{path} is not of one number of stages ({counts}); {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
+        values.setdefault("identity_form", _FORM_BEFORE)
         return _Manifest(values, path)
 
     @cached_property
