@@ -211,8 +211,8 @@ def _tells_token(reply: Message) -> bool:
 def waiting(token: WithoutToken | ClientToken, bounds: Bounds) -> str:
     """Why a client without a token takes no part in a round, of the client as "it"."""
     return (
-        f"it waits, for it has {token.num_examples} records, fewer than {bounds.min_records} (`fcit_identity_min_records`), and "
-        "no subspace is its own yet"
+        f"it waits, for it has {token.num_examples} records, fewer than {bounds.min_records} (`fcit_identity_min_records`), "
+        "and no subspace is its own yet"
     )
 
 

@@ -48,7 +48,7 @@ class WithoutToken:
     Attributes:
         client: number of the client.
         num_examples: n_c, training examples of the client.
-        subspace: the one that it has picked by itself from the state's tokens; None: it was not asked for one, or none is its own.
+        subspace: the one that it has picked by itself from the state's tokens; None: it was not asked, or none is its own.
     """
 
     client: int
