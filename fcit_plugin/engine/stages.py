@@ -20,7 +20,8 @@ from ..federation.messages import CONFIG, ClientConfig, config_record
 from ..federation.program import Program
 from ..federation.round import Round
 from ..federation.server import RoundFailed, too_few, train_round
-from ..federation.validation import judge_tokens, waiting
+from ..federation.token_checks import waiting
+from ..federation.validation import judge_tokens
 from ..knowledge.identity_tokens import WithoutToken
 from ..knowledge.organizer import Assignment
 from ..recipe.request import Request

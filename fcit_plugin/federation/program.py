@@ -21,7 +21,7 @@ from .messages import ClientConfig
 from .noise import Noise, noise_without_file
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
-from .validation import Bounds
+from .token_checks import Bounds
 
 #: Keys that tell one run from another, beside the seed.
 _IDENTITY = (

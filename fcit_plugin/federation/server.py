@@ -18,7 +18,8 @@ from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens
 from .program import Program
 from .round import Round
 from .stored import close_files
-from .validation import judge_tokens, judge_updates, waiting
+from .token_checks import waiting
+from .validation import judge_tokens, judge_updates
 
 
 class RunObserver(Protocol):

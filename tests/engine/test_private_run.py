@@ -38,5 +38,8 @@ def test_tokens_are_noisy_updates_are_clipped_and_log_report_and_card_tell_the_e
     assert len(folders) == 2
     for name in folders:
         plain, noisy = (load_file(run / "updates" / name / "fcit_update.safetensors")["token/mean"] for run in (text_run, out))
-        assert noisy.tobytes() == on_grid(noisy_token(plain, 0.01, SimulatedNoise(42), int(name[-1]), 0)).tobytes()
+        assert (
+            noisy.tobytes()
+            == on_grid(noisy_token(plain, 0.01, SimulatedNoise(42), int(name[-1]), 0, digests[int(name[-1])])).tobytes()
+        )
     assert report_of(text_run)["privacy"] is None
