@@ -124,19 +124,8 @@ def main(args: argparse.Namespace) -> None:
     markdown(["% right", *head], [[name, *(wilson(of[part][1]) for part in sets)] for name, of in found.items()])
     markdown(["% right, with kinds", *WITH_KINDS], spread)
     markdown(["own weight", *sets], [[name, *(f"{of[part][0].mean():.2f}" for part in sets)] for name, of in found.items()])
-    markdown(
-        [
-            "cost",
-            "CPU ms a request",
-            "CPU ms a record",
-            "MiB a request",
-            "MiB a record",
-            "MiB more",
-            "KiB a token",
-            "texts a request",
-        ],
-        costs,
-    )
+    per = [f"{unit} a {what}" for unit in ("CPU ms", "MiB") for what in ("request", "record")]
+    markdown(["cost", *per, "MiB more", "KiB a token", "texts a request"], costs)
     compare(found, sets)
 
 
