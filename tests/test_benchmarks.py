@@ -27,7 +27,7 @@ TINY = {
 RUNS = {
     "aggregation": r"replies +stream, MiB[\s\S]*\n +6 +[\d.-]+ +[\d.-]+ +",
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
-    "foreign": r"\| area [\s\S]*\| prompt \| 0\.\d{3} [\s\S]*keeps 95 % of rewordings",
+    "foreign": r"\| area [\s\S]*\| prompt \| 0\.\d{3} [\s\S]*prompt \| keeps 95 % \| 0",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
     "routing": r"% right[\s\S]*\| prompt \| \d+\.\d \(\d+-\d+\)[\s\S]*embedding - prompt \| [+-]\d+\.\d \(",
     "scale": r"s a record, ratio\n[\s\S]*dry run of the 7B's recipe +3,200 +[\d.]+ ",
