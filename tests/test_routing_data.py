@@ -1,7 +1,9 @@
-"""The instructions of ``benchmarks/routing.py`` are well formed; nothing that is asked was trained."""
+"""What ``benchmarks/routing.py`` and ``foreign.py`` ask and count: well-formed instructions, none trained, and statistics."""
 
+import numpy as np
 import pytest
 from runs import ROOT
+from scipy import stats
 
 
 @pytest.fixture
@@ -53,3 +55,54 @@ def test_every_set_asks_each_kind_and_changes_what_it_says(data):
         assert {len(case.turns) for case in sets["follow-up"]} == {2}
     both = [{case.kind for case in data.test_sets(half)["german"]} for half in data.HALVES]
     assert not both[0] & both[1] and len(both[0] | both[1]) >= 30
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 7), (8, 10), (168, 168), (147, 336)])
+def test_intervals_of_shares_are_wilsons(data, right, n):
+    from routed import wilson
+
+    low, high = stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson(np.arange(n) < right) == f"{100 * right / n:.1f} ({100 * low:.0f}-{100 * high:.0f})"
+
+
+def test_the_area_under_a_curve_is_mann_and_whitneys(data):
+    from foreign import area
+
+    draw = np.random.default_rng(1)
+    known, foreign = draw.integers(0, 9, 60) / 10 + 0.2, draw.integers(0, 9, 45) / 10  # with ties
+    assert area(known, foreign) == pytest.approx(stats.mannwhitneyu(known, foreign).statistic / 60 / 45)
+
+
+def test_a_difference_counts_kinds_and_not_questions(data):
+    """Questions of a kind that all go the same way are one observation: repeated, they make no interval smaller."""
+    from routed import paired
+
+    draw = np.random.default_rng(2)
+    left, right = draw.integers(0, 2, (2, 40))
+    once = paired(left, right, [str(i) for i in range(40)])
+    often = paired(np.repeat(left, 8), np.repeat(right, 8), [str(i) for i in range(40) for _ in range(8)])
+    expected = stats.bootstrap((left - right,), np.mean, n_resamples=10_000, method="percentile", rng=0).confidence_interval
+    assert once == pytest.approx(often) and once[0] == (left - right).mean()
+    assert once[1:] == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+def test_questions_are_as_near_as_the_router_finds_them(data):
+    """With an encoder that may tell a prompt by a sentence, and one that may not."""
+    import routed
+
+    from fcit_plugin.knowledge.nearness import PLAIN, WHITENED
+
+    class Letters:
+        def encode(self, texts):
+            counts = np.array([[text.count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts])
+            return (counts + 0.1).astype(np.float32)
+
+    for nearness in (PLAIN, WHITENED):
+        Letters.nearness = nearness
+        encoder, (kinds, sets) = routed.Remembering(Letters()), routed.questions("development", tiny=True)
+        tokens = routed.subspaces(encoder, kinds)
+        for part in ("own", "polite"):
+            weights = routed.router(encoder, tokens).weights([case.turns for case in sets[part]])
+            near = routed.nearest(encoder, tokens, sets[part])
+            chosen = np.take_along_axis(near, weights.argmax(axis=1)[:, None], 1)[:, 0]
+            assert chosen == pytest.approx(near.max(axis=1), abs=1e-6)
