@@ -5,6 +5,10 @@ import pytest
 from runs import ROOT
 from scipy import stats
 
+from fcit_plugin.knowledge.embedding import reference_instructions
+from fcit_plugin.knowledge.public_lists import public_pairs, wrapped_kinds
+from fcit_plugin.knowledge.sentences import sentences
+
 
 @pytest.fixture
 def data(monkeypatch):
@@ -37,6 +41,13 @@ def test_no_question_was_trained_and_none_is_asked_in_both_halves(data):
     assert not halves[0] & halves[1] and not set(trained) & (halves[0] | halves[1] | own)
     wrappers = [data._read("wrappers")[half] for half in data.HALVES]
     assert not any(set(wrappers[0][name]) & set(wrappers[1][name]) for name in wrappers[0])
+
+
+def test_no_question_has_a_sentence_that_ships_with_the_package(data):
+    public = [text for part in (*wrapped_kinds(), *public_pairs(), reference_instructions()) for text in part]
+    known = {plain(part) for text in public for part in (text, *sentences(text))}
+    asked = [turn for half in data.HALVES for cases in data.test_sets(half).values() for case in cases for turn in case.turns]
+    assert len(known) > 300 and not known & {plain(part) for text in asked for part in (text, *sentences(text))}
 
 
 def test_every_set_asks_each_kind_and_changes_what_it_says(data):
