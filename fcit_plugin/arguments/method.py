@@ -72,6 +72,17 @@ class MethodArguments:
     fcit_identity_unit: bool = option(
         False, "Identity tokens have length 1 before they are added up, so that none weighs by its length."
     )
+    fcit_identity_form: str = option(
+        "full",
+        "What a client tells of its identity token: full (all its numbers), projected_256 (256 random mixtures of them), or "
+        "the signs of 512, 256, 128 or 64 such mixtures (signs_256). The directions are public and the same for all.",
+        choices=["full", "projected_256", "signs_512", "signs_256", "signs_128", "signs_64"],
+    )
+    fcit_identity_min_records: int = option(
+        5,
+        "A client with fewer records sends no identity token and opens no subspace: it picks one by itself from the state's "
+        "tokens, and waits while none of them is its own.",
+    )
     fcit_identity_turns: str = option(
         "auto",
         "Which of a user's turns a conversation is told by, in training, evaluation and use: the first, the latest, the mean "
@@ -110,7 +121,7 @@ def check_method(args: "FcitArguments") -> None:
                 "out, or set `fcit_identity_source: both`."
             )
     check_positive(args, "fcit_temperature", "fcit_projector_learning_rate")
-    check_at_least(args, 1, "fcit_max_subspaces", "fcit_max_new_subspaces")
+    check_at_least(args, 1, "fcit_max_subspaces", "fcit_max_new_subspaces", "fcit_identity_min_records")
     threshold = args.fcit_similarity_threshold
     if threshold != AUTO and (
         not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not -1 < threshold <= 1

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,12 +37,14 @@ from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, ClientConfig
 from ..federation.noise import Noise
-from ..federation.privacy import noisy_token
+from ..federation.privacy import digest_of_records, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
-from ..knowledge.identity_tokens import ClientToken
+from ..knowledge.identity_encoders import ORACLE
+from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..knowledge.nearness import nearness_of
 from ..knowledge.prototypes import kinds_of
+from ..knowledge.token_forms import FORMS
 from ..knowledge.turns import learned_tokens
 from ..knowledge.vectors import on_grid
 from ..plan.work import optimizer_steps
@@ -111,6 +114,7 @@ class LocalTrainer:
         self._means: dict[int, list[np.ndarray]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
         self._idle: dict[tuple[int | None, int, int], str | None] = {}
+        self.form = FORMS[args.fcit_identity_form]
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
 
@@ -154,12 +158,24 @@ class LocalTrainer:
             self._idle[key] = why_idle(args, records, *key[1:])
         return self._idle[key]
 
-    def token(self, config: ClientConfig) -> ClientToken:
-        """Mean identity token over the client's samples, and their kinds if the method wants them."""
+    def token(self, config: ClientConfig) -> ClientToken | WithoutToken:
+        """Mean identity token over the client's samples, and their kinds if the method wants them; of too few samples none."""
         client, task = config.client, config.task
+        if self._has_few(client, task):
+            return WithoutToken(client, len(self.records(client, task)))
         if (client, task) not in self._tokens:  # it is asked for before and with every update
             self._tokens[client, task] = self._make_token(client, task)
         return self._tokens[client, task]
+
+    def choose(self, config: ClientConfig, tokens: SubspaceTokens) -> int | None:
+        """The subspace that a client knows to be its own, by a token that does not leave it."""
+        mean = self.form.told(self._mean_of(config.client, config.task))
+        return self.method.organizer(config.stage).own_subspace(mean, tokens)
+
+    def _has_few(self, client: int, task: int) -> bool:
+        """Whether the client has too few records to tell a token of."""
+        by_tokens = self.method.organizes_by_tokens and self.args.fcit_identity_encoder != ORACLE
+        return by_tokens and 0 < len(self.records(client, task)) < self.args.fcit_identity_min_records
 
     def know(self, config: ClientConfig, token: ClientToken) -> None:
         """Take a client's token that another process has made."""
@@ -174,7 +190,9 @@ class LocalTrainer:
             mean = self._mean_of(client, task)
         if self.args.fcit_identity_noise is not None:
             assert self.noise is not None  # who makes tokens says where their noise comes from
-            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task))
+            digest = digest_of_records(self._said(task, self.records(client, task)))
+            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task, digest))
+        mean, kinds = self.form.told(mean), None if kinds is None else self.form.told_kinds(kinds)
         count = len(self.records(client, task))
         return ClientToken(client, mean, count, count, kinds)
 
@@ -187,10 +205,16 @@ class LocalTrainer:
         return self._means[task][0 if self.partition is None else client]
 
     def _embed(self, task: int, records: np.ndarray) -> np.ndarray:
-        """The tokens of some of a task's records, float32 [n, D]."""
+        """The tokens of some of a task's records, in the numbers that are told of them, but not rounded; float32 [n, D]."""
         data = self.task(task)
         said = [data.instructions[i] for i in records]
-        return learned_tokens(self.encoder, said, self.args.fcit_identity_turns, lambda: self._pixels_of(data, records))
+        turns = self.args.fcit_identity_turns
+        return self.form.mixed(learned_tokens(self.encoder, said, turns, lambda: self._pixels_of(data, records)))
+
+    def _said(self, task: int, records: np.ndarray) -> list[str]:
+        """What tells each of a task's records from others: its number in it, and what its user says."""
+        data = self.task(task)
+        return [json.dumps([int(i), *data.instructions[i]]) for i in records]
 
     def _pixels_of(self, data: TaskData, records: np.ndarray) -> LazyPixels:
         for split in data.splits:

@@ -85,6 +85,7 @@ def make_plan(session: Session) -> Plan:
         notes=[
             *_notes(sharing, zero_stage(aside), session.data_args.packing),
             *_idle(schedules),
+            *_few(session.program, schedules),
             *_by_turns(turns),
             *_kinds(session.program, session.encoder.dimension),
         ],
@@ -356,6 +357,18 @@ def _notes(processes: int, stage: int, packing: bool) -> list[str]:
     if stage:
         notes.append(f"DeepSpeed ZeRO-{stage} over {processes} processes; NPROC_PER_NODE=8 in front counts for 8.")
     return notes
+
+
+def _few(program: Program, schedules: Mapping[str, Schedule]) -> list[str]:
+    least = program.args.fcit_identity_min_records
+    works = [work for schedule in schedules.values() for work in schedule.work]
+    few = sum(0 < work.records < least for work in works)
+    if not program.by_tokens or not few:
+        return []
+    return [
+        f"{few} of {len(works)} turns of clients are with fewer than {least} records (`fcit_identity_min_records`): these send "
+        "no identity token, and wait while no subspace is their own."
+    ]
 
 
 def _idle(schedules: Mapping[str, Schedule]) -> list[str]:

@@ -19,7 +19,7 @@ from .session import Session, adapter_config
 logger = logging.get_logger(__name__)
 
 #: What the recipe has to share with the run: else identity tokens, or subspaces, would mean something else.
-_TOKENS = ("identity_source", "identity_encoder", "identity_pooling", "identity_center", "identity_turns")
+_TOKENS = ("identity_source", "identity_encoder", "identity_pooling", "identity_center", "identity_turns", "identity_form")
 _SCALE = ("r", "lora_alpha", "use_rslora")
 
 

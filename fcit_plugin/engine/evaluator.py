@@ -25,6 +25,7 @@ from ..evaluation.metrics import score
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.images import Images, features_by_row, images_by_row
+from ..knowledge.token_forms import FORMS
 from ..knowledge.turns import Pixels, Turns
 from ..state.server_state import ServerState
 from .deepspeed import gathering
@@ -134,7 +135,7 @@ class Evaluator:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
             shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
             routed = None if self.args.fcit_route_unconfirmed else state.confirmed
-            router = Router(self.encoder, state.tokens, *shape, routed=routed)
+            router = Router(self.encoder, state.tokens, *shape, routed=routed, form=FORMS[self.args.fcit_identity_form])
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):

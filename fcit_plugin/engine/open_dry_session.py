@@ -102,7 +102,7 @@ def open_dry_session(
         model=model,
         base_fingerprint=None,
         base_weights=None,
-        encoder=ShapeEncoder(dimension),
+        encoder=ShapeEncoder(program.form.width(dimension)),
         program=program,
     )
 

@@ -22,6 +22,7 @@ from ..federation.noise import Noise
 from ..federation.program import Program
 from ..federation.server import first_state
 from ..knowledge.image_tokens import token_width
+from ..knowledge.token_forms import VERSION as FORM_VERSION
 from ..recipe.partition_options import partition_options
 from ..recipe.request import Request
 from ..scenario.partition import Partition
@@ -167,6 +168,7 @@ class Setup:
             "identity_center",
             "identity_unit",
             "identity_turns",
+            "identity_form",
         )
         return {"seed": self.training_args.seed, **{key: getattr(self.args, f"fcit_{key}") for key in keys}}
 
@@ -216,7 +218,7 @@ class Session(Setup):
 
     def first_state(self) -> ServerState:
         """The state before the first round."""
-        return first_state(token_width(self.encoder), read_shared(self.model))
+        return first_state(self.program.form.width(token_width(self.encoder)), read_shared(self.model))
 
     def load_state(self) -> ServerState:
         """The server state of ``fcit_state_dir``.
@@ -282,6 +284,7 @@ class Session(Setup):
             "activation": self.args.fcit_activation,
             "temperature": self.args.fcit_temperature,
             **self.state_keys(),
+            "identity_form_version": FORM_VERSION,
         }
         try:
             manifest[SIGNATURE] = sign(manifest)

@@ -20,7 +20,9 @@ from ..federation.messages import CONFIG, ClientConfig, config_record
 from ..federation.program import Program
 from ..federation.round import Round
 from ..federation.server import RoundFailed, too_few, train_round
+from ..federation.token_checks import waiting
 from ..federation.validation import judge_tokens
+from ..knowledge.identity_tokens import WithoutToken
 from ..knowledge.organizer import Assignment
 from ..recipe.request import Request
 from ..recipe.world import World, left_world
@@ -86,15 +88,20 @@ def _train_client(session: Session, state: ServerState, config: ClientConfig) ->
             "protects nobody); set `fcit_dp_secret: auto`."
         )
     local = session.local(noise=site_noise(session, client) if args.fcit_identity_noise is not None else None)
-    mean = local.token(config).mean
-    known = program.method.organizer(state.stage).own_subspace(mean, state.tokens)
+    token = local.token(config)
+    if isinstance(token, WithoutToken):
+        known = local.choose(config, state.tokens)
+        if known is None:
+            raise FcitError(waiting(token, program.bounds(state)))
+    else:
+        known = program.method.organizer(state.stage).own_subspace(token.mean, state.tokens)
     k = len(state.subspaces) if known is None else known
     assignment = Assignment({client: k}, {}, (k,) if known is None else ())
     request = Round(program, state, assignment, {client: config}).requests[client]
     folder = None if args.fcit_client_dir is None else ClientFolder(Path(args.fcit_client_dir), config)
     kept = RecordDict() if folder is None else folder.read()
     with quiet_transformers():
-        reply = ask(make_client_app(local), request, kept)
+        reply = ask(make_client_app(local, program.form.key), request, kept)
     if session.is_main:
         if folder is not None:
             folder.write(kept)

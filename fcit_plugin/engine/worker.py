@@ -49,7 +49,7 @@ class _Worker:
         self._pool = pool
         self._number = 0
         self._local: LocalTrainer = session.local(lambda config: ClientCallback(self, config))
-        self._app = make_client_app(self._local)
+        self._app = make_client_app(self._local, session.program.form.key)
 
     def take_noise(self, noise: Noise) -> None:
         """Draw the noise on tokens from where the first process does."""

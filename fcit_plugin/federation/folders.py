@@ -11,8 +11,8 @@ from ..errors import FcitError
 from ..files import check_tensors, inside, read_as, write_chunks, write_json
 from ..schema import Count, Whole, Word
 from .messages import CONFIG, METRICS, metrics_of, work_of
+from .reply_parts import one_line
 from .stored import records_chunks, stored_records
-from .validation import one_line
 
 DESCRIPTION = "fcit_update.json"
 WEIGHTS = "fcit_update.safetensors"

@@ -13,18 +13,21 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from ..adapters.lora import BOTH, Tensors, factor_of
-from ..knowledge.identity_tokens import ClientToken
+from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..knowledge.prototypes import Prototypes
 from .arrays import num_bytes_of, numbers_of
 
 #: Name of the record that tells clients what was added to the base weights (:mod:`..adapters.base_change`).
 BASE = "base"
-#: Names of the records in a message.
-ARRAYS, SHARED, TOKEN, CONFIG, METRICS = "arrays", "shared", "token", "config", "metrics"
-#: In the record of a token: the mean, the means of a client's kinds of instructions, and how many instructions are of each.
+#: Names of the records in a message; the last are the state's identity tokens, for a client that picks its subspace by itself.
+ARRAYS, SHARED, TOKEN, CONFIG, METRICS, TOKENS = "arrays", "shared", "token", "config", "metrics", "tokens"
+#: In the record of a token: the mean (by the name of its form, :attr:`..knowledge.token_forms.TokenForm.key`), the means of a
+#: client's kinds of instructions, and how many instructions are of each.
 MEAN, KIND_MEANS, KIND_COUNTS = "mean", "kind-means", "kind-counts"
 #: Scalars in a reply; the first is its weight, under the name that Flower's strategies look for.
 NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
+#: In place of a token and its count: the subspace that a client has picked by itself, -1 for none.
+CHOICE = "chosen-subspace"
 #: Key of the configuration with the number of the client's subspace.
 SUBSPACE = "subspace"
 #: Key of the configuration that lists the records which a client must send beside its weights. A method and a server
@@ -185,48 +188,71 @@ def to_state(record: Mapping[str, Array]) -> Tensors:
     return {key: torch.from_numpy(np.array(numbers_of(array), dtype=np.float32)) for key, array in record.items()}
 
 
-def token_record(token: ClientToken) -> ArrayRecord:
-    """An identity token as a record: the mean, and the kinds of instructions if the client tells them."""
-    arrays = {MEAN: np.ascontiguousarray(token.mean, dtype=np.float32)}
+def token_record(token: ClientToken, key: str = MEAN) -> ArrayRecord:
+    """An identity token as a record: the mean, by the name of its form, and the kinds of instructions where they are told."""
+    arrays = {key: np.ascontiguousarray(token.mean, dtype=np.float32)}
     if token.kinds is not None:
         arrays |= {KIND_MEANS: token.kinds.means, KIND_COUNTS: token.kinds.counts}
     return ArrayRecord({key: Array(np.ascontiguousarray(array)) for key, array in arrays.items()})
 
 
-def client_token(reply: Message) -> ClientToken:
-    """The identity token in a reply.
+def client_token(reply: Message) -> ClientToken | WithoutToken:
+    """The identity token in a reply, or what a client tells in its place.
 
     Raises:
         FcitError: The token is not finite or has no direction; the sentence names the client.
     """
+    if TOKEN not in reply.content:
+        scalars = metrics_of(reply)
+        chosen = _read(scalars, CHOICE, int) if CHOICE in scalars else -1
+        return WithoutToken(reply.metadata.src_node_id, num_examples(reply), None if chosen < 0 else chosen)
     token = arrays_of(reply, TOKEN)
+    (key,) = token.keys() - {KIND_MEANS, KIND_COUNTS}
     return ClientToken(
         client=reply.metadata.src_node_id,
-        mean=token[MEAN].numpy(),
+        mean=token[key].numpy(),
         count=_read(metrics_of(reply), TOKEN_COUNT, int),
         num_examples=num_examples(reply),
         kinds=Prototypes(token[KIND_MEANS].numpy(), token[KIND_COUNTS].numpy()) if KIND_MEANS in token else None,
     )
 
 
-def with_token(reply: Message, request: Message, token: ClientToken) -> Message:
+def with_token(reply: Message, request: Message, token: ClientToken | WithoutToken, key: str = MEAN) -> Message:
     """A reply as if its client had named another token and other counts; all else in it is the same.
 
     Args:
         reply: The reply, which is left alone.
         request: What it answers.
         token: What takes the place of its token, its token count and its number of examples.
+        key: Names the token's form.
     """
-    content = RecordDict(dict(reply.content))
-    content[TOKEN] = token_record(token)
-    content[METRICS] = MetricRecord({**metrics_of(reply), NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})
+    content, metrics = RecordDict(dict(reply.content)), {**metrics_of(reply), NUM_EXAMPLES: token.num_examples}
+    if isinstance(token, ClientToken):
+        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+    content[METRICS] = MetricRecord(metrics)
     return Message(content, reply_to=request)
 
 
-def token_reply(message: Message, token: ClientToken) -> Message:
-    """The reply to a query for a client's identity token."""
-    metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count})
-    content = RecordDict({TOKEN: token_record(token), METRICS: metrics, CONFIG: work_of(config_record(message))})
+def tokens_record(tokens: SubspaceTokens) -> ArrayRecord:
+    """The state's identity tokens as a record: sums and counts, without kinds."""
+    return ArrayRecord({key: Array(np.ascontiguousarray(getattr(tokens, key))) for key in ("sums", "counts")})
+
+
+def tokens_in(message: Message) -> SubspaceTokens:
+    """What :func:`tokens_record` has put into a message."""
+    record = arrays_of(message, TOKENS)
+    return SubspaceTokens(record["sums"].numpy(), record["counts"].numpy())
+
+
+def token_reply(message: Message, token: ClientToken | WithoutToken, key: str = MEAN) -> Message:
+    """The reply to a query for a client's identity token; `key` names the token's form."""
+    content = RecordDict({CONFIG: work_of(config_record(message))})
+    metrics = {NUM_EXAMPLES: token.num_examples}
+    if isinstance(token, ClientToken):
+        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+    elif TOKENS in message.content:
+        metrics[CHOICE] = -1 if token.subspace is None else token.subspace
+    content[METRICS] = MetricRecord(metrics)  # type: ignore[arg-type]  # its values are of more types
     return Message(content, reply_to=message)
 
 
@@ -234,16 +260,25 @@ def update_reply(
     message: Message,
     subspace: Tensors,
     shared: Tensors,
-    token: ClientToken,
+    token: ClientToken | WithoutToken,
     loss: float,
     extras: Mapping[str, Tensors] | None = None,
+    key: str = MEAN,
 ) -> Message:
     """All that leaves a client: its one subspace, the shared trainables, its identity token and its counts.
 
-    And what a method or a server rule asked for (:data:`WANTS`).
+    And what a method or a server rule asked for (:data:`WANTS`). A client without a token names the subspace that it had
+    picked; `key` names the token's form.
     """
-    metrics = MetricRecord({NUM_EXAMPLES: token.num_examples, TOKEN_COUNT: token.count, LOSS: loss})
-    content = RecordDict({ARRAYS: to_record(subspace), TOKEN: token_record(token), METRICS: metrics})
+    content = RecordDict({ARRAYS: to_record(subspace)})
+    metrics: dict[str, int | float] = {NUM_EXAMPLES: token.num_examples, LOSS: loss}
+    if isinstance(token, ClientToken):
+        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+    else:
+        chosen = config_of(message).subspace
+        assert chosen is not None  # a request to train names it
+        metrics[CHOICE] = chosen
+    content[METRICS] = MetricRecord(metrics)  # type: ignore[arg-type]  # its values are of more types
     content[CONFIG] = work_of(config_record(message))
     if shared:
         content[SHARED] = to_record(shared)
@@ -274,7 +309,7 @@ def part_of(reply: Message, request: Message, name: str, wanted: Sequence[str] =
 
 def extras_of(message: Message) -> dict[str, Tensors]:
     """What travels in a message beside weights and token, by the name of its record."""
-    own = (ARRAYS, SHARED, TOKEN)
+    own = (ARRAYS, SHARED, TOKEN, TOKENS)
     return {name: to_state(record) for name, record in message.content.array_records.items() if name not in own}
 
 

@@ -184,8 +184,10 @@ class ParallelGrid(InProcessGrid):
             reply = None if outcome.content is None else Message(outcome.content, reply_to=request)
             if reply is not None and request.metadata.message_type == MessageType.QUERY:
                 config = config_of(request)
-                self._tokens[config.client, config.task] = client_token(reply)
-                self._cache.named(request, reply)
+                token = client_token(reply)
+                if isinstance(token, ClientToken):  # of too few records no process makes one to send
+                    self._tokens[config.client, config.task] = token
+                    self._cache.named(request, reply)
             replies, failure = tried(request, lambda: arriving(request, reply))
         return self._hand_over(request, replies or [], failure, outcome.state)
 

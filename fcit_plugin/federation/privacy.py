@@ -6,13 +6,16 @@ of clients where each subspace has its own, adds the noise after the strategy, w
 the scale, and draws it from NumPy's global generator. Its helper functions are used.
 
 Identity tokens (local, at each client): scaled to length 1, so that only the direction counts, with noise of the
-client's own. A client has one noisy token for each of its tasks, ever: more draws could be averaged.
+client's own. A client has one noisy token for each of its tasks as long as its records stay: more draws could be averaged. Of
+other records it is a further release, with noise of its own: the difference of two with the same noise would tell what has
+changed.
 
 Where the noise comes from: :mod:`.noise`.
 """
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,7 +129,7 @@ def _norm(values: list[np.ndarray]) -> float:
     return math.sqrt(math.fsum(float(np.square(value).ravel().sum()) for value in values))
 
 
-def noisy_token(mean: np.ndarray, deviation: float, noise: Noise, client: int, task: int) -> np.ndarray:
+def noisy_token(mean: np.ndarray, deviation: float, noise: Noise, client: int, task: int, records: int) -> np.ndarray:
     """An identity token of length 1 with Gaussian noise on it.
 
     Args:
@@ -135,12 +138,24 @@ def noisy_token(mean: np.ndarray, deviation: float, noise: Noise, client: int, t
         noise: Where the client's noise comes from.
         client: The client.
         task: What it works on.
+        records: What tells its records from any others (:func:`digest_of_records`): two tokens with the same noise would
+            tell by their difference what has changed.
 
     Returns:
-        float32 [D]; the same for the same client and task.
+        float32 [D]; the same for the same client, task and records.
     """
     direction = mean.astype(np.float64) / np.linalg.norm(mean.astype(np.float64))
     if noise.exact:
         direction *= 1 - MARGIN
-    noisy = noise.at(Stream.TOKEN_NOISE, client, task)
+    noisy = noise.at(Stream.TOKEN_NOISE, client, task, records)
     return noisy.mean("token", [direction], np.zeros_like(direction), deviation).astype(np.float32)
+
+
+def digest_of_records(texts: Iterable[str]) -> int:
+    """What tells some records from any others by what a token is made of, in whatever order they come; 63 bits.
+
+    Args:
+        texts: What each record says.
+    """
+    each = sorted(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts)
+    return int.from_bytes(hashlib.sha256(b"".join(each)).digest()[:8], "big") >> 1

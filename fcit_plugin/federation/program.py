@@ -10,7 +10,9 @@ from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
+from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.prototypes import MAX_KINDS
+from ..knowledge.token_forms import FORMS, TokenForm
 from ..knowledge.weighing import Weighing
 from ..scenario.sampling import sample_clients
 from ..scenario.streams import seed_after_round, seed_of_stage
@@ -20,7 +22,7 @@ from .messages import ClientConfig
 from .noise import Noise, noise_without_file
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
-from .validation import Bounds
+from .token_checks import Bounds
 
 #: Keys that tell one run from another, beside the seed.
 _IDENTITY = (
@@ -106,9 +108,25 @@ class Program:
         """What is done to updates for their clients' privacy, None if nothing."""
         return UpdatePrivacy.from_args(self.args, self.noise if self.args.fcit_dp_noise_multiplier is not None else None)
 
+    @property
+    def by_tokens(self) -> bool:
+        """Whether clients tell tokens that say something of their records, and that decide who trains what."""
+        return self.method.organizes_by_tokens and self.args.fcit_identity_encoder != ORACLE
+
+    @property
+    def form(self) -> TokenForm:
+        """What clients tell of their tokens."""
+        return FORMS[self.args.fcit_identity_form]
+
     def bounds(self, state: ServerState) -> Bounds:
         """What a reply may hold at most."""
-        return Bounds.from_args(self.args, state.tokens.sums.shape[1], self.method.reports_kinds)
+        return Bounds.from_args(
+            self.args,
+            state.tokens.sums.shape[1],
+            self.method.reports_kinds,
+            by_tokens=self.by_tokens,
+            subspaces=state.tokens.num_subspaces,
+        )
 
     @property
     def weighing(self) -> Weighing:

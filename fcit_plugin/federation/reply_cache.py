@@ -154,7 +154,7 @@ class ReplyCache:
         place = Place(folder, request_digest(message, self._run, state) if self._writes else "")
         kept = self._from_main(self._read(place) if self._writes else None)
         named = self._named.get((config.client, config.task))
-        if kept is not None and named is not None and TOKEN in kept.content:
+        if kept is not None and named is not None and TOKEN in kept.content and TOKEN in named.content:
             kept.content[TOKEN] = named.content[TOKEN]
         return place, kept
 

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from ..adapters.aggregation import Member, product_error
 from ..adapters.base_change import add_pairs
 from ..adapters.lora import BOTH, Tensors, select_factors
+from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.organizer import Assignment
 from ..state.server_state import ServerState, alone_after
 from .messages import (
@@ -151,10 +152,10 @@ class Round:
                 name = program.task_name(self._work[client])
                 tasks[k][name] = tasks[k].get(name, 0) + 1
         shared = self._aggregate(RuleSet.SHARED, SHARED, updates, RuleSet.SHARED) if state.shared and updates else state.shared
-        organizer = method.organizer(state.stage)
+        organizer, told = method.organizer(state.stage), [*map(client_token, replies)]
         after = dataclasses.replace(
             state,
-            tokens=organizer.update(state.tokens, [client_token(reply) for reply in replies], assignment),
+            tokens=organizer.update(state.tokens, [token for token in told if isinstance(token, ClientToken)], assignment),
             shared=shared,
             subspaces=subspaces,
             tasks=tasks,

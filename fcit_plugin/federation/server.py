@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flwr.app import Message, MessageType, RecordDict
@@ -10,14 +10,15 @@ from flwr.serverapp import Grid
 
 from ..adapters.lora import Tensors
 from ..errors import FcitError
-from ..knowledge.identity_tokens import ClientToken, SubspaceTokens
+from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..knowledge.organizer import Assignment
 from ..state.progress import Traffic
 from ..state.server_state import ServerState
-from .messages import CONFIG, ClientConfig, mean_loss, num_bytes, with_token
+from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens_record, with_token
 from .program import Program
 from .round import Round
 from .stored import close_files
+from .token_checks import waiting
 from .validation import judge_tokens, judge_updates
 
 
@@ -108,6 +109,8 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
         observer.clients_asked(asked_of(program, stage, work))
         tokens, dropped = judge_tokens(queries, send(queries.values()), program.bounds(state))
         leave_out(dropped)
+        tokens, dropped = _with_choices(program, state, work, tokens, send)
+        leave_out(dropped)
         done, dropped = train_round(program, state, work, tokens, lambda requests: send(requests.values()))
         leave_out(dropped)
         if done is not None:
@@ -117,6 +120,33 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
     rows = rows_of(program, state, work, done.assignment)
     observer.round_ended(done.state, rows, traffic, mean_loss(done.replies), done.product_error)
     return done.state
+
+
+def _with_choices(
+    program: Program,
+    state: ServerState,
+    work: Mapping[int, ClientConfig],
+    tokens: Mapping[int, ClientToken | WithoutToken],
+    send: Callable[[Iterable[Message]], list[Message]],
+) -> tuple[dict[int, ClientToken | WithoutToken], dict[int, str]]:
+    """The clients that take part, those without a token by a subspace that they pick by themselves; and why others do not.
+
+    They are sent the state's tokens for that, which are no secret: every client may have them.
+    """
+    few = [client for client, token in tokens.items() if isinstance(token, WithoutToken)]
+    there = {client: token for client, token in tokens.items() if client not in few}
+    bounds = program.bounds(state)
+    if not few or not state.tokens.num_subspaces:
+        return there, {client: waiting(tokens[client], bounds) for client in few}
+    record = tokens_record(state.tokens)
+    queries = {
+        client: Message(
+            RecordDict({CONFIG: work[client].to_record(), TOKENS: record}), dst_node_id=client, message_type=MessageType.QUERY
+        )
+        for client in few
+    }
+    chosen, dropped = judge_tokens(queries, send(queries.values()), bounds)
+    return dict(sorted((there | chosen).items())), dropped
 
 
 def rows_of(
@@ -169,7 +199,7 @@ def train_round(
     program: Program,
     state: ServerState,
     work: Mapping[int, ClientConfig],
-    tokens: Mapping[int, ClientToken],
+    tokens: Mapping[int, ClientToken | WithoutToken],
     train: Callable[[Mapping[int, Message]], Iterable[Message]],
 ) -> tuple[RoundResult | None, dict[int, str]]:
     """What a round is once the identity tokens are known, in this process or by folders: assign, train, fold, advance.
@@ -182,7 +212,7 @@ def train_round(
         program: Scenario and method.
         state: The state before the round; it is not changed.
         work: What the clients have to know, each with its task.
-        tokens: The identity tokens of those of them that take part.
+        tokens: The identity tokens of those of them that take part, or the subspaces that those without one have picked.
         train: Gives the clients' replies to the requests, which it takes by client.
 
     Returns:
@@ -190,9 +220,14 @@ def train_round(
     """
     organizer = program.method.organizer(state.stage)
 
-    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken]]:
+    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
         weighed = program.weighing.bounded(tokens[client] for client in clients)
-        assignment = organizer.assign(weighed, state.tokens)
+        assignment = organizer.assign([token for token in weighed if isinstance(token, ClientToken)], state.tokens)
+        chosen = {token.client: token.subspace for token in weighed if isinstance(token, WithoutToken)}
+        if chosen:
+            together = sorted({**assignment.subspace, **chosen}.items())
+            cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}
+            assignment = replace(assignment, subspace=dict(together), cosine=cosine)
         return assignment, Round(program, state, assignment, work), weighed
 
     if len(tokens) < program.args.fcit_min_replies:
@@ -204,7 +239,8 @@ def train_round(
     if dropped:
         assignment, round, weighed = prepare(good)
     replies = [
-        good[c.client] if c is tokens[c.client] else with_token(good[c.client], round.requests[c.client], c) for c in weighed
+        good[c.client] if c is tokens[c.client] else with_token(good[c.client], round.requests[c.client], c, program.form.key)
+        for c in weighed
     ]
     folded = round.fold(replies)
     close_files()

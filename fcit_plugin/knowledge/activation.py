@@ -11,6 +11,7 @@ from .identity_tokens import SubspaceTokens
 from .image_tokens import Encoder, ImageEncoder
 from .nearness import nearness_of
 from .prototypes import nearest_cosines
+from .token_forms import FULL, TokenForm
 from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count, ways_to_tell
 from .vectors import TIE, first_largest, unit
 
@@ -93,6 +94,7 @@ class Router:
             None: never.
         routed: bool [K], False for a subspace that no conversation is to be answered by, however near it is; None: all may.
             Where none of them is in use, everything is left to the base model.
+        form: What clients have told of their tokens; what is asked stays unrounded.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Router:
         turns: str,
         fallback: float | None = None,
         routed: np.ndarray | None = None,
+        form: TokenForm = FULL,
     ) -> None:
         self.encoder = encoder
+        self.form = form
         self.tokens = tokens
         self.mode = mode
         self.temperature = temperature
@@ -135,7 +139,8 @@ class Router:
         ways = [[ways_to_tell(self.encoder, text) for text in turns] for turns in counting]
         given = [tuple(text for way in turn for text in way) for turn in ways]
         with self._encoding:
-            rows = encoded_turns(self.encoder, given, MEAN, pixels or (lambda: [None] * len(conversations)))
+            encoded = encoded_turns(self.encoder, given, MEAN, pixels or (lambda: [None] * len(conversations)))
+        rows = [self.form.mixed(row) for row in encoded]
         found, decided = [], []
         for part, turns in zip(rows, ways, strict=True):
             each = np.split(part, np.cumsum([len(way) for way in turns])[:-1])
@@ -185,8 +190,8 @@ class Router:
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
         if self.tokens.kinds is None:
-            return cosine_matrix(embedded, self.tokens.tokens)
+            return self.form.cosines(cosine_matrix(embedded, self.tokens.tokens))
         found = nearest_cosines(embedded, self.tokens.kinds)
         if self.nearness.mean_too:
             np.maximum(found, cosine_matrix(embedded, self.tokens.tokens), out=found)
-        return found
+        return self.form.cosines(found)

@@ -42,6 +42,21 @@ class ClientToken:
                 raise FcitError(f"Client {self.client} reports {name} {getattr(self, name)}; it must be at least 1.")
 
 
+@dataclass(frozen=True)
+class WithoutToken:
+    """A client that has too few records to tell a token of (``fcit_identity_min_records``).
+
+    Attributes:
+        client: number of the client.
+        num_examples: n_c, training examples of the client.
+        subspace: the one that it has picked by itself from the state's tokens; None: it was not asked, or none is its own.
+    """
+
+    client: int
+    num_examples: int
+    subspace: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class SubspaceTokens:
     """The identity tokens of all K subspaces, the whole state of DKO.

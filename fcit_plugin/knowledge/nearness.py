@@ -5,6 +5,7 @@ from typing import Any
 
 from .identity_encoders import MINILM, PROMPT
 from .prototypes import OF_A_CLIENT, OF_ONE_KIND
+from .token_forms import FORMS
 
 #: The cosine from which a turn is of a subspace's kind. One that says nothing of a task ("and why?") stays below it, an
 #: instruction of a task that was learned above (benchmarks/turns.py).
@@ -67,7 +68,8 @@ def nearness_named(name: str, source: str, center: bool) -> Nearness:
 def nearness_of_recipe(args: Any) -> Nearness:
     """What a recipe's server goes by: the encoder's cosines, and of these the threshold as the recipe has it.
 
-    This is the one place where keys become cosines. A threshold that is still ``auto`` is `PLAIN`'s: nothing is assigned before
+    This is the one place where keys become cosines: keys are always those of unrounded tokens, and the form of the tokens makes
+    of them what its own have (:mod:`.token_forms`). A threshold that is still ``auto`` is `PLAIN`'s: nothing is assigned before
     the encoder is known.
 
     Args:
@@ -75,4 +77,5 @@ def nearness_of_recipe(args: Any) -> Nearness:
     """
     of_encoder = nearness_named(args.fcit_identity_encoder, args.fcit_identity_source, args.fcit_identity_center)
     given = args.fcit_similarity_threshold
-    return replace(of_encoder, threshold=PLAIN.threshold if isinstance(given, str) else given)
+    of_full = replace(of_encoder, threshold=PLAIN.threshold if isinstance(given, str) else given)
+    return FORMS[args.fcit_identity_form].nearness(of_full)

@@ -11,7 +11,7 @@ from statistics import median_low
 
 import numpy as np
 
-from .identity_tokens import ClientToken
+from .identity_tokens import ClientToken, WithoutToken
 from .prototypes import Prototypes
 from .vectors import unit
 
@@ -28,8 +28,8 @@ class Weighing:
     unit_length: bool = False
     count_ratio: float | None = None
 
-    def bounded(self, tokens: Iterable[ClientToken]) -> list[ClientToken]:
-        """The tokens of all clients of a round as they count, in the same order.
+    def bounded(self, tokens: Iterable[ClientToken | WithoutToken]) -> list[ClientToken | WithoutToken]:
+        """The tokens of all clients of a round as they count, and the examples of those without one, in the same order.
 
         The median is the lower one of an even number, so that with any number of clients it is the count of one that is
         not above half of them. Examples and token counts are bounded apart. A client's kinds of instructions keep their
@@ -40,7 +40,7 @@ class Weighing:
         """
         tokens = list(tokens)
         if self.count_ratio is not None and tokens:
-            counts = self._bounded([token.count for token in tokens])
+            counts = self._bounded([token.count if isinstance(token, ClientToken) else token.num_examples for token in tokens])
             examples = self._bounded([token.num_examples for token in tokens])
             tokens = [_counted(*each) for each in zip(tokens, counts, examples, strict=True)]
         return [_with_length_1(token) for token in tokens] if self.unit_length else tokens
@@ -51,7 +51,9 @@ class Weighing:
         return [min(count, most) for count in counts]
 
 
-def _counted(token: ClientToken, count: int, num_examples: int) -> ClientToken:
+def _counted(token: ClientToken | WithoutToken, count: int, num_examples: int) -> ClientToken | WithoutToken:
+    if isinstance(token, WithoutToken):
+        return token if num_examples == token.num_examples else replace(token, num_examples=num_examples)
     if (count, num_examples) == (token.count, token.num_examples):
         return token
     kinds = token.kinds
@@ -61,7 +63,9 @@ def _counted(token: ClientToken, count: int, num_examples: int) -> ClientToken:
     return replace(token, count=count, num_examples=num_examples, kinds=kinds)
 
 
-def _with_length_1(token: ClientToken) -> ClientToken:
+def _with_length_1(token: ClientToken | WithoutToken) -> ClientToken | WithoutToken:
+    if isinstance(token, WithoutToken):
+        return token
     kinds = token.kinds
     if kinds is not None:
         kinds = Prototypes(unit(kinds.means).astype(np.float32), kinds.counts)

@@ -37,7 +37,7 @@ def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
     """
     if fcit.fcit_bound == "oracle":
         own: dict[str, Any] = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
-        own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None}
+        own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None, "fcit_identity_form": "full"}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method

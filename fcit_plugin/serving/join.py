@@ -31,9 +31,10 @@ _ALIKE = (
     "identity_center",
     "identity_unit",
     "identity_turns",
+    "identity_form",
 )
 #: Those of them that say which cosines belong to the tokens.
-_COSINES = ("identity_source", "identity_encoder", "identity_center")
+_COSINES = ("identity_source", "identity_encoder", "identity_center", "identity_form")
 #: Those of ``adapter_config.json``.
 _SAME_LORA = ("r", "lora_alpha", "use_rslora", "target_modules")
 

@@ -36,7 +36,8 @@ _ARGUMENTS = (
     "fcit_partition", "fcit_beta", "fcit_projector_learning_rate", "fcit_similarity_threshold", "fcit_max_subspaces",
     "fcit_activation", "fcit_temperature", "fcit_identity_source", "fcit_identity_pooling", "fcit_identity_center",
     "fcit_identity_unit", "fcit_max_new_subspaces", "fcit_max_count_ratio",
-    "fcit_identity_turns", "fcit_server_rule", "fcit_lora_aggregation", "fcit_update_compression", "fcit_dp_clipping_norm",
+    "fcit_identity_turns", "fcit_identity_form", "fcit_identity_min_records", "fcit_server_rule",
+    "fcit_lora_aggregation", "fcit_update_compression", "fcit_dp_clipping_norm",
     "fcit_dp_noise_multiplier", "fcit_identity_noise", "fcit_dp_delta", "fcit_eval_every", "fcit_eval_samples",
     "fcit_eval_restricted", "fcit_zero_shot",
     "fcit_ewc_lambda", "fcit_lwf_alpha", "fcit_lwf_temperature", "fcit_o_lora_lambda", "fcit_num_experts", "fcit_proximal_mu",
@@ -63,7 +64,7 @@ REPORT: dict[str, Any] = {
 MANIFEST_KEYS = (
     "plugin_version", "template", "base_fingerprint", "stages", "rounds", "scenario", "activation", "temperature", "method",
     "setting", "similarity_threshold", "identity_source", "identity_pooling", "identity_center", "identity_unit",
-    "identity_turns",
+    "identity_turns", "identity_form", "identity_form_version",
 )  # fmt: skip
 _IMAGES = "image-text-to-text"
 

@@ -26,6 +26,7 @@ from ..errors import FcitError
 from ..knowledge.activation import Router
 from ..knowledge.image_tokens import token_width
 from ..knowledge.sources import make_source
+from ..knowledge.token_forms import FORMS
 from ..knowledge.vision_tower import check_family
 from ..plugins import registry
 from ..state.folder import StateFolder
@@ -183,14 +184,16 @@ class TrainedRun:
             check_family(model.config, source)
         self._check_encoder(source, name, trusted)
         encoder = make_source(source, name, pooling, center, model, tokenizer, cast("PixelReader", pixels))  # text needs none
-        dimension, expected = token_width(encoder), self.state.tokens.sums.shape[1]
+        form = FORMS[manifest["identity_form"]]
+        dimension, expected = form.width(token_width(encoder)), self.state.tokens.sums.shape[1]
         if dimension != expected:
             raise FcitError(
                 f"The identity tokens in {self.folder / TOKENS} have {expected} numbers, those of this base model have "
                 f"{dimension}; give the base model that the run was made with."
             )
         shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
-        return Router(encoder, self.state.tokens, *shape, fallback, None if unconfirmed else self.state.confirmed)
+        routed = None if unconfirmed else self.state.confirmed
+        return Router(encoder, self.state.tokens, *shape, fallback, routed, form)
 
     def _check_encoder(self, source: str, name: str, trusted: str | None) -> None:
         """Refuse to load a model that nobody but the folder names."""

@@ -27,7 +27,7 @@ _LEFT_BY_A_RUN = "name a folder that an fcit run has left"
 #: What every manifest has; a run's own says more about the run.
 _MANIFEST = [key for key in Manifest.__annotations__ if key in Manifest.__required_keys__]
 #: What clients and evaluation went by before the manifest said it.
-_TURNS_BEFORE = "first"
+_TURNS_BEFORE, _FORM_BEFORE = "first", "full"
 
 
 class _Manifest(dict[str, Any]):
@@ -91,6 +91,7 @@ class StateFolder:
             raise FcitError(f"{path} is not of one number of stages ({counts}); {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
         values.setdefault("identity_unit", False)  # tokens had the length that they came with
+        values.setdefault("identity_form", _FORM_BEFORE)
         return _Manifest(values, path)
 
     @cached_property

@@ -77,6 +77,8 @@ class Manifest(_Every, total=False):
     identity_center: bool
     identity_unit: bool
     identity_turns: Word
+    identity_form: Literal["full", "projected_256", "signs_512", "signs_256", "signs_128", "signs_64"]
+    identity_form_version: Literal[1]
     joined: Words
     published: Literal[True]
     signature: Sum

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from runs import weight_bytes
+from safetensors.numpy import load_file
 
 from fcit_plugin.engine import stages
 from fcit_plugin.scenario.sampling import sample_clients
@@ -42,6 +43,8 @@ SCENARIOS = {
     "two stages of one round": {"fcit_num_rounds": 1},
     "two tasks at once": {"fcit_num_rounds": 1, "fcit_schedule": [[0, 1], [1, 0]]},
     "fedavg": {"fcit_num_rounds": 1, "fcit_method": "sequential"},
+    "signs": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_identity_form": "signs_64"},
+    "signs of kinds": {"fcit_num_rounds": 1, "fcit_method": "disco_plus", "fcit_identity_form": "signs_128"},
     "rotate": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "rotate"},
     "exact": {
         **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "sequential"},
@@ -79,7 +82,7 @@ def equal_runs(recipe, run, tmp_path, **changes):
 def test_two_rounds_by_files_equal_two_rounds_of_the_loop_bit_for_bit(text_recipe, run, tmp_path, name):
     found = equal_runs(text_recipe, run, tmp_path, **SCENARIOS[name])
     subspaces = [path for path in found if path.startswith("subspaces")]
-    assert len(subspaces) == (2 if name.startswith("two stages") or name.startswith("two tasks") else 1)
+    assert len(subspaces) == (2 if name.startswith(("two stages", "two tasks", "signs of")) else 1)
 
 
 def test_two_rounds_by_files_with_images_and_a_trained_projector(llava_recipe, run, tmp_path):
@@ -201,6 +204,7 @@ def test_an_update_holds_only_what_may_leave_a_client(carrier):
     [
         ({"seed": 7}, "`seed` is 7, but the state .* was made with 42"),
         ({"fcit_identity_center": False}, "`fcit_identity_center` is False, but the state .* was made with True"),
+        ({"fcit_identity_form": "signs_64"}, "`fcit_identity_form` is 'signs_64', but the state .* was made with 'full'"),
         ({"fcit_method": "sequential"}, "`fcit_method` is 'sequential', but the state .* was made with 'disco'"),
     ],
 )
@@ -209,6 +213,30 @@ def test_a_site_with_another_recipe_than_the_server_is_refused(text_recipe, run,
     client = sample_clients(3, 2, seed=42, stage=0, round=0)[0]
     with pytest.raises(ValueError, match=sentence):
         carrier.stage("fcit_client", "update", fcit_state_dir=str(carrier.state), fcit_client=client, **changes)
+
+
+def test_a_site_with_few_records_waits_then_picks_its_subspace_and_leaves_no_token(text_recipe, run, tmp_path):
+    keys = text_recipe(fcit_stages=[["color"]], fcit_num_rounds=2, fcit_max_client_samples=None)
+    carrier, few = Carrier(run, keys, tmp_path), {"fcit_identity_min_records": 1000}
+    first, _ = sample_clients(3, 2, seed=42, stage=0, round=0)
+    with pytest.raises(ValueError, match=r"it waits, for it has [0-9]+ records, fewer than 1000"):
+        carrier.stage("fcit_client", "waiting", fcit_state_dir=str(carrier.state), fcit_client=first, **few)
+    assert "it waits" in (tmp_path / "waiting" / "fcit_failure.json").read_text()
+    carrier.round(0, 0, 0)
+    before = load_file(carrier.state / "identity_tokens.safetensors")
+    client = sample_clients(3, 2, seed=42, stage=0, round=1)[0]
+    update = carrier.stage("fcit_client", "few", fcit_state_dir=str(carrier.state), fcit_client=client, **few)
+    assert not [name for name in load_file(update / "fcit_update.safetensors") if name.startswith("token")]
+    assert json.loads((update / "fcit_update.json").read_text())["metrics"]["chosen-subspace"] == 0
+    after = carrier.stage(
+        "fcit_aggregate", "after", fcit_state_dir=str(carrier.state), fcit_update_dirs=str(update), fcit_min_replies=1, **few
+    )
+    found = load_file(after / "identity_tokens.safetensors")
+    assert {key: value.tobytes() for key, value in found.items()} == {key: value.tobytes() for key, value in before.items()}
+    assert (
+        weight_bytes(after)["subspaces/0/adapter_model.safetensors"]
+        != (carrier.state / "subspaces" / "0" / "adapter_model.safetensors").read_bytes()
+    )
 
 
 def test_no_stage_overwrites_the_state_that_it_starts_from(text_recipe, run, tmp_path):

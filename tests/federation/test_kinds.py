@@ -21,7 +21,8 @@ from fcit_plugin.federation.messages import (
     token_reply,
     update_reply,
 )
-from fcit_plugin.federation.validation import Bounds, judge_tokens, judge_updates
+from fcit_plugin.federation.token_checks import Bounds
+from fcit_plugin.federation.validation import judge_tokens, judge_updates
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer
 from fcit_plugin.knowledge.prototypes import MAX_KINDS, Prototypes

@@ -209,18 +209,19 @@ def test_a_servers_optimizer_sees_the_noisy_mean_as_one_reply(rule):
 def test_a_noisy_token_is_the_direction_with_noise_and_the_same_whenever_it_is_asked_for():
     mean = np.arange(1, 400, dtype=np.float32)
     direction = mean / np.linalg.norm(mean)
-    tokens = {(c, t): noisy_token(mean, 0.2, SimulatedNoise(7), c, t) for c in range(4) for t in range(3)}
+    wheres = [(c, t, r) for c in range(4) for t in range(3) for r in (0, 2**63 - 1)]
+    tokens = {where: noisy_token(mean, 0.2, SimulatedNoise(7), *where) for where in wheres}
     numbers = np.concatenate([(token - direction) / 0.2 for token in tokens.values()])
     assert kstest(numbers, "norm").pvalue > 1e-4
     assert len({token.tobytes() for token in tokens.values()}) == len(tokens)
     assert all(
         noisy_token(mean, 0.2, SimulatedNoise(7), *where).tobytes() == token.tobytes() for where, token in tokens.items()
     )
-    assert noisy_token(1000 * mean, 0.2, SimulatedNoise(7), 0, 0) == pytest.approx(tokens[0, 0], abs=1e-6), (
+    assert noisy_token(1000 * mean, 0.2, SimulatedNoise(7), 0, 0, 0) == pytest.approx(tokens[0, 0, 0], abs=1e-6), (
         "only the direction counts"
     )
-    assert np.abs(noisy_token(mean, 0.2, SimulatedNoise(8), 0, 0) - tokens[0, 0]).max() > 0.1
-    assert tokens[0, 0].dtype == np.float32
+    assert np.abs(noisy_token(mean, 0.2, SimulatedNoise(8), 0, 0, 0) - tokens[0, 0, 0]).max() > 0.1
+    assert tokens[0, 0, 0].dtype == np.float32
 
 
 # accounting

@@ -18,7 +18,7 @@ from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.messages import ARRAYS, ClientConfig, to_record, update_reply
 from fcit_plugin.federation.noise import SecretNoise, SimulatedNoise
 from fcit_plugin.federation.privacy import UpdatePrivacy, noisy_token
-from fcit_plugin.federation.validation import Bounds
+from fcit_plugin.federation.token_checks import Bounds
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.scenario.streams import Stream
 
@@ -177,14 +177,14 @@ def test_what_a_client_adds_has_at_most_the_norm_in_exact_arithmetic(size, clipp
 def test_a_noisy_token_of_a_secret_is_its_direction_within_length_1_with_noise_of_the_token_half():
     mean = np.arange(1, 4000, dtype=np.float32)
     direction = mean / np.linalg.norm(mean)
-    found = noisy_token(mean, 0.2, NOISE, 3, 1)
+    found = noisy_token(mean, 0.2, NOISE, 3, 1, 9)
     assert found.dtype == np.float32
-    expected = direction + 0.2 * numbers(3999, NOISE.at(Stream.TOKEN_NOISE, 3, 1).key("token")) / 2**26
+    expected = direction + 0.2 * numbers(3999, NOISE.at(Stream.TOKEN_NOISE, 3, 1, 9).key("token")) / 2**26
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert kstest((found - direction) / 0.2, "norm").pvalue > 1e-3
     same_tokens, other_tokens = SecretNoise(bytes(32), NOISE.tokens), SecretNoise(NOISE.updates, bytes(32))
-    assert noisy_token(mean, 0.2, same_tokens, 3, 1).tobytes() == found.tobytes()
-    assert np.abs(noisy_token(mean, 0.2, other_tokens, 3, 1) - found).max() > 0.1
+    assert noisy_token(mean, 0.2, same_tokens, 3, 1, 9).tobytes() == found.tobytes()
+    assert np.abs(noisy_token(mean, 0.2, other_tokens, 3, 1, 9) - found).max() > 0.1
     steps = np.trunc(direction.astype(np.float64) * (1 - 2.0**-40) / (0.2 / 2**26))
     assert sum(int(n) ** 2 for n in steps) <= (2**26 / Fraction(0.2)) ** 2
 
