@@ -189,6 +189,9 @@ class Router:
 
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
-        kinds = self.tokens.kinds
-        of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
-        return self.form.cosines(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
+        if self.tokens.kinds is None:
+            return self.form.cosines(cosine_matrix(embedded, self.tokens.tokens))
+        found = nearest_cosines(embedded, self.tokens.kinds)
+        if self.nearness.mean_too:
+            np.maximum(found, cosine_matrix(embedded, self.tokens.tokens), out=found)
+        return self.form.cosines(found)
