@@ -59,6 +59,11 @@ _TEMPLATES = (
     "Name three causes of {}.",
 )  # fmt: skip
 
+_HEAD = (
+    *("encoder", "form", "bare %", "framed %", "distinct", "records", "first %", "found %"),
+    *("ridge %", "guess %", "pursuit %"),
+)
+
 
 def instructions() -> list[list[str]]:
     """1,000 candidates: 25 templates with 40 things each."""
@@ -277,22 +282,8 @@ def main() -> None:
                     rows.append(
                         [*cells, min(distinct, size), size, *(f"{100 * v:.0f}" for v in (first, share, read, guess)), chased]
                     )
-        show(
-            [
-                "encoder",
-                "form",
-                "bare %",
-                "framed %",
-                "distinct",
-                "records",
-                "first %",
-                "found %",
-                "ridge %",
-                "guess %",
-                "pursuit %",
-            ],
-            rows,
-        )
+            show(_HEAD, rows)
+            rows = []
 
 
 def _framed_halves(states: FramedStates, texts: Sequence[Sequence[str]]) -> list[Kinds]:
