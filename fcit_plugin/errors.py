@@ -54,7 +54,8 @@ _STAYS = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 class FcitError(ValueError):
     """Bad input, said in one sentence that names the file, key, record or client and what to do about it.
 
-    Names and values in it may come from anywhere, so the sentence is made :func:`printable` and of a length to be read.
+    Names and values in it may come from anywhere, so the sentence is made :func:`printable`, one line, and of a length to be
+    read.
     """
 
     def __init__(self, *args: object) -> None:
@@ -62,12 +63,14 @@ class FcitError(ValueError):
 
 
 def _readable(sentence: str) -> str:
-    sentence = _ENDLESS.sub(lambda word: f"{word[0][:_WORD]}...", printable(sentence))
+    in_one_line = _BREAKS.sub(" ", printable(sentence))
+    sentence = _ENDLESS.sub(lambda word: f"{word[0][:_WORD]}...", in_one_line)
     return sentence if len(sentence) <= _SENTENCE else f"{sentence[:_SENTENCE]}..."
 
 
 #: Letters of a word, such as a path, and of a sentence, that are shown at most.
 _WORD, _SENTENCE = 1000, 10_000
+_BREAKS = re.compile(r"\s*[\n\t]\s*")
 _ENDLESS = re.compile(rf"\S{{{_WORD + 1},}}")
 
 

@@ -87,8 +87,9 @@ def fcit_identity_encoders() -> "Mapping[str, Callable[..., Any] | Part]":
     """Makers of identity encoders, by the name that ``fcit_identity_encoder`` takes.
 
     Each is ``(model, tokenizer, pooling, center) -> IdentityEncoder``; see
-    :class:`fcit_plugin.knowledge.encoders.IdentityEncoder`. In a dry run the model is on the device ``meta``: it has
-    shapes and no weights, and one text is encoded to see how long a token is.
+    :class:`fcit_plugin.knowledge.encoders.IdentityEncoder`. An attribute `nearness` says which cosines belong to its tokens
+    (:class:`fcit_plugin.knowledge.nearness.Nearness`; without it those of `embedding`). In a dry run the model is on the
+    device ``meta``: it has shapes and no weights, and one text is encoded to see how long a token is.
     """
 
 

@@ -173,4 +173,4 @@ class TestInPlay:
 
 def test_a_sentence_does_nothing_to_a_terminal():
     said = str(FcitError("client \x1b[2J\x07\u202eevil\r is\tleft\nout: é 🇩🇪 \N{ZERO WIDTH NON-JOINER}"))
-    assert said == "client \\x1b[2J\\x07\\u202eevil\\r is\tleft\nout: é 🇩🇪 \N{ZERO WIDTH NON-JOINER}"
+    assert said == "client \\x1b[2J\\x07\\u202eevil\\r is left out: é 🇩🇪 \N{ZERO WIDTH NON-JOINER}"

@@ -44,6 +44,7 @@ ELSEWHERE = {
     ("fcit_benchmark/hub.py", "zipfile.ZipFile"): "an archive of that dataset",
     ("fcit_benchmark/hub.py", "archive.open"): "a file in it",
     ("knowledge/embedding.py", "read_text"): "a file of the package itself",
+    ("knowledge/public_lists.py", "read_text"): "files of the package itself",
     ("knowledge/encoders.py", "AutoConfig.from_pretrained"): "a model that the user names, or trusts by name",
     ("knowledge/encoders.py", "AutoTokenizer.from_pretrained"): "the same",
     ("knowledge/encoders.py", "from_pretrained"): "the same",

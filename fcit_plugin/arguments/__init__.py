@@ -210,6 +210,7 @@ _ONLY_IN = {
     "fcit_dry_run": ("fcit",),
     "fcit_bound": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS, *FOLDER_KEYS), (None,)),
+    "fcit_route_unconfirmed": (None, "fcit"),
 }
 _ANYWHERE = ("fcit_data_dir",)
 

@@ -43,5 +43,5 @@ def check_engine(args: "FcitArguments") -> None:
     if args.fcit_clients_per_device > 1 and args.fcit_engine == "process":
         refuse(
             "`fcit_clients_per_device` belongs to `fcit_engine: parallel`; with `process` all processes train one client at a "
-            "time, take it out."
+            "time, set it to 1."
         )

@@ -33,6 +33,11 @@ class InferenceArguments:
         None,
         "An instruction whose best cosine to all identity tokens is lower is answered without any subspace (default: none is).",
     )
+    fcit_route_unconfirmed: bool = option(
+        True,
+        "Whether questions also go to subspaces that one client alone has trained, in chat, api, predict and a run's own "
+        "evaluation; false: the other subspaces answer, and the base model where there is no other.",
+    )
     fcit_trusted_encoder: str | None = option(
         None,
         "The path or name of the text encoder that a folder from elsewhere may have loaded; those of your own runs need no "

@@ -44,6 +44,9 @@ class MethodArguments:
         "minilm and other sentence encoders, 0.9 for embedding and CLIP).",
     )
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
+    fcit_max_new_subspaces: int | None = option(
+        None, "Upper bound of the number of subspaces that open in one round (default: none)."
+    )
     fcit_activation: str | None = option(
         None,
         "How an instruction weights the subspaces at inference (default: the method's own, else softmax).",
@@ -65,6 +68,9 @@ class MethodArguments:
     fcit_identity_pooling: str = option("mean", "Pooling of a Hugging Face text encoder.", choices=["mean", "eos"])
     fcit_identity_center: bool = option(
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
+    )
+    fcit_identity_unit: bool = option(
+        False, "Identity tokens have length 1 before they are added up, so that none weighs by its length."
     )
     fcit_identity_form: str = option(
         "full",
@@ -115,7 +121,7 @@ def check_method(args: "FcitArguments") -> None:
                 "out, or set `fcit_identity_source: both`."
             )
     check_positive(args, "fcit_temperature", "fcit_projector_learning_rate")
-    check_at_least(args, 1, "fcit_max_subspaces", "fcit_identity_min_records")
+    check_at_least(args, 1, "fcit_max_subspaces", "fcit_max_new_subspaces", "fcit_identity_min_records")
     threshold = args.fcit_similarity_threshold
     if threshold != AUTO and (
         not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not -1 < threshold <= 1

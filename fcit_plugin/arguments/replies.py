@@ -26,13 +26,19 @@ class ReplyArguments:
         "Largest norm of a client's update, and of its identity token, relative to the median of the round, "
         "from three replies on; none with fcit_dp_clipping_norm.",
     )
+    fcit_max_count_ratio: float | None = option(
+        None,
+        "A client's number of examples, and the count of its identity token, weigh at most this many times the median of the "
+        "round (default: as named).",
+    )
 
 
 def check_replies(args: "FcitArguments") -> None:
     """Refuse values that cannot work."""
     check_at_least(args, 1, "fcit_min_replies", "fcit_max_client_samples", "fcit_max_norm_ratio")
     check_at_least(args, 0, "fcit_max_round_retries")
-    check_positive(args, "fcit_client_timeout", "fcit_max_update_norm")
+    check_at_least(args, 1, "fcit_max_count_ratio")
+    check_positive(args, "fcit_client_timeout", "fcit_max_update_norm", "fcit_max_count_ratio")
     if args.fcit_min_replies > args.fcit_clients_per_round:
         refuse(
             f"`fcit_min_replies` ({args.fcit_min_replies}) is larger than "

@@ -34,7 +34,7 @@ _IN_MANIFEST = {
         f"fcit_{key}": key
         for key in (
             *("method", "server_rule", "identity_source", "identity_encoder", "identity_pooling", "identity_center"),
-            *("identity_turns", "identity_form"),
+            *("identity_unit", "identity_turns", "identity_form"),
         )
     },
 }

@@ -134,7 +134,8 @@ class Evaluator:
         if router is None:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
             shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
-            router = Router(self.encoder, state.tokens, *shape, form=FORMS[self.args.fcit_identity_form])
+            routed = None if self.args.fcit_route_unconfirmed else state.confirmed
+            router = Router(self.encoder, state.tokens, *shape, routed=routed, form=FORMS[self.args.fcit_identity_form])
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):
@@ -191,7 +192,7 @@ class Evaluator:
 
     def know(self, router: Router, conversations: Sequence[Turns]) -> None:
         """Encode what is asked before the model answers, where processes with parts of the weights must do so together."""
-        if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
+        if is_deepspeed_zero3_enabled():
             router.know(conversations)
 
     @contextlib.contextmanager

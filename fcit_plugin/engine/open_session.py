@@ -124,7 +124,7 @@ def fork_session(session: Session, program: Program, folder: Path, first: bool) 
     args = replace(session.args, fcit_zero_shot=session.args.fcit_zero_shot and first)
     own = replace(session, program=program, output_dir=folder, args=args, training_args=training_args)
     checkpoints = Checkpoints(folder, training_args.save_total_limit)
-    own, start = with_checked_start(own)
+    _, start = with_checked_start(own)  # it is settled as the session is
     held = check_output_dir(own, checkpoints, start)
     own = replace(own, checkpoints=checkpoints, start=start)
     clear_output_dir(own, held)

@@ -33,7 +33,7 @@ from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
-from ..state.server_state import ServerState, newly_shared
+from ..state.server_state import ServerState, newly_alone, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
 from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
@@ -222,6 +222,11 @@ class FederatedRun:
             self.monitor.write(
                 f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
                 f"(cosine {cosine:.2f}, `fcit_similarity_threshold` {self.args.fcit_similarity_threshold:g})."
+            )
+        for k, client in newly_alone(state, assignments):
+            self.monitor.write(
+                f"Stage {stage} round {round}: the new subspace {k} is unconfirmed until others than client {client} train it "
+                "(`fcit_route_unconfirmed`)."
             )
         last_round = round + 1 == self.args.fcit_num_rounds
         if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):

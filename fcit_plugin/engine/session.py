@@ -166,6 +166,7 @@ class Setup:
             "identity_encoder",
             "identity_pooling",
             "identity_center",
+            "identity_unit",
             "identity_turns",
             "identity_form",
         )

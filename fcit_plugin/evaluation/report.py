@@ -208,6 +208,11 @@ def table(report: Report) -> str:
     blocks.append("   ".join(f"{name} {value}" for name, value in _summary_cells(report).items()))
     if report.dropped:
         blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
+    if alone := _trained_alone(report):
+        blocks.append(
+            f"Unconfirmed, for one client alone has trained them: subspaces {', '.join(map(str, alone))} "
+            "(`fcit_route_unconfirmed`)."
+        )
     if report.left_out:
         counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
         blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
@@ -223,6 +228,15 @@ def table(report: Report) -> str:
     if report.privacy:
         blocks.append(f"{privacy_statement(report.privacy)}; see docs/guide/privacy.md.")
     return printable("\n\n".join(blocks))
+
+
+def _trained_alone(report: Report) -> list[int]:
+    """The subspaces that one client alone has trained, where tokens decide about them."""
+    clients: dict[int, set[int]] = {}
+    for row in report.assignments:
+        if row["cosine"] is not None:
+            clients.setdefault(row["subspace"], set()).add(row["client"])
+    return sorted(k for k, those in clients.items() if len(those) == 1)
 
 
 def privacy_statement(privacy: Mapping[str, Any]) -> str:

@@ -217,6 +217,22 @@ def client_token(reply: Message) -> ClientToken | WithoutToken:
     )
 
 
+def with_token(reply: Message, request: Message, token: ClientToken | WithoutToken, key: str = MEAN) -> Message:
+    """A reply as if its client had named another token and other counts; all else in it is the same.
+
+    Args:
+        reply: The reply, which is left alone.
+        request: What it answers.
+        token: What takes the place of its token, its token count and its number of examples.
+        key: Names the token's form.
+    """
+    content, metrics = RecordDict(dict(reply.content)), {**metrics_of(reply), NUM_EXAMPLES: token.num_examples}
+    if isinstance(token, ClientToken):
+        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+    content[METRICS] = MetricRecord(metrics)
+    return Message(content, reply_to=request)
+
+
 def tokens_record(tokens: SubspaceTokens) -> ArrayRecord:
     """The state's identity tokens as a record: sums and counts, without kinds."""
     return ArrayRecord({key: Array(np.ascontiguousarray(getattr(tokens, key))) for key in ("sums", "counts")})

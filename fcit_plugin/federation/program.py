@@ -13,6 +13,7 @@ from ..continual.methods import make_method
 from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.token_forms import FORMS, TokenForm
+from ..knowledge.weighing import Weighing
 from ..scenario.sampling import sample_clients
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
@@ -126,6 +127,11 @@ class Program:
             by_tokens=self.by_tokens,
             subspaces=state.tokens.num_subspaces,
         )
+
+    @property
+    def weighing(self) -> Weighing:
+        """What the counts and the lengths that clients name come to."""
+        return Weighing(self.args.fcit_identity_unit, self.args.fcit_max_count_ratio)
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""

@@ -17,7 +17,7 @@ from ..adapters.base_change import add_pairs
 from ..adapters.lora import BOTH, Tensors, select_factors
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.organizer import Assignment
-from ..state.server_state import ServerState
+from ..state.server_state import ServerState, alone_after
 from .messages import (
     ARRAYS,
     BASE,
@@ -163,6 +163,7 @@ class Round:
             rounds=rounds,
             base=base,
             projectors=self._projectors(shared, trained) if method.keeps_projectors and shared else [],
+            alone=alone_after(state.alone, trained, state.rounds),
         )
         remembered = method.remember(state, after, [*map(extras_of, replies)], [*map(num_examples, replies)])
         return FoldResult(dataclasses.replace(after, method_state=remembered), errors)

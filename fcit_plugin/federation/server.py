@@ -14,7 +14,7 @@ from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToke
 from ..knowledge.organizer import Assignment
 from ..state.progress import Traffic
 from ..state.server_state import ServerState
-from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens_record
+from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens_record, with_token
 from .program import Program
 from .round import Round
 from .stored import close_files
@@ -220,25 +220,28 @@ def train_round(
     """
     organizer = program.method.organizer(state.stage)
 
-    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round]:
-        named = [tokens[client] for client in clients]
-        assignment = organizer.assign([token for token in named if isinstance(token, ClientToken)], state.tokens)
-        chosen = {token.client: token.subspace for token in named if isinstance(token, WithoutToken)}
+    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
+        weighed = program.weighing.bounded(tokens[client] for client in clients)
+        assignment = organizer.assign([token for token in weighed if isinstance(token, ClientToken)], state.tokens)
+        chosen = {token.client: token.subspace for token in weighed if isinstance(token, WithoutToken)}
         if chosen:
             together = sorted({**assignment.subspace, **chosen}.items())
             cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}
             assignment = replace(assignment, subspace=dict(together), cosine=cosine)
-        return assignment, Round(program, state, assignment, work)
+        return assignment, Round(program, state, assignment, work), weighed
 
     if len(tokens) < program.args.fcit_min_replies:
         return None, {}
-    assignment, round = prepare(tokens)
+    assignment, round, weighed = prepare(tokens)
     good, dropped = judge_updates(round.requests, train(round.requests), tokens, program.bounds(state))
     if len(good) < program.args.fcit_min_replies:
         return None, dropped
     if dropped:
-        assignment, round = prepare(good)
-    replies = list(good.values())
+        assignment, round, weighed = prepare(good)
+    replies = [
+        good[c.client] if c is tokens[c.client] else with_token(good[c.client], round.requests[c.client], c, program.form.key)
+        for c in weighed
+    ]
     folded = round.fold(replies)
     close_files()
     folded.state.advance(program.args.fcit_num_rounds)

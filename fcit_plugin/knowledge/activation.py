@@ -92,6 +92,8 @@ class Router:
         turns: Which turns of a conversation count: first, latest, mean or auto (``fcit_identity_turns``).
         fallback: A conversation whose largest cosine is below it is left to the base model: all its weights are 0.
             None: never.
+        routed: bool [K], False for a subspace that no conversation is to be answered by, however near it is; None: all may.
+            Where none of them is in use, everything is left to the base model.
         form: What clients have told of their tokens; what is asked stays unrounded.
     """
 
@@ -103,6 +105,7 @@ class Router:
         temperature: float,
         turns: str,
         fallback: float | None = None,
+        routed: np.ndarray | None = None,
         form: TokenForm = FULL,
     ) -> None:
         self.encoder = encoder
@@ -112,6 +115,7 @@ class Router:
         self.temperature = temperature
         self.turns = turns
         self.fallback = fallback
+        self.used: np.ndarray = (tokens.counts > 0) & (True if routed is None else routed)
         self.nearness = nearness_of(encoder)
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
@@ -160,24 +164,26 @@ class Router:
 
     def _nearest_way(self, ways: np.ndarray) -> int:
         """The first of tokens [w, D] that is as near to a subspace as any of them is."""
-        used = self.tokens.counts > 0
-        return 0 if len(ways) == 1 or not used.any() else int(first_largest(self._cosines(ways)[:, used].max(axis=1)))
+        if len(ways) == 1 or not self.used.any():
+            return 0
+        return int(first_largest(self._cosines(ways)[:, self.used].max(axis=1)))
 
     def _latest_near(self, turns: np.ndarray) -> int:
         """The latest turn that is near to a subspace; of tokens [t, D] that all are far, the one that is least so."""
-        if len(turns) == 1:
-            return 0
-        nearest = self._cosines(turns)[:, self.tokens.counts > 0].max(axis=1)
+        if len(turns) == 1 or not self.used.any():
+            return len(turns) - 1
+        nearest = self._cosines(turns)[:, self.used].max(axis=1)
         near = np.flatnonzero(nearest >= self.nearness.turn - TIE)
         return int(near[-1] if len(near) else first_largest(nearest))
 
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
-        used = self.tokens.counts > 0
+        if not self.used.any() and (self.tokens.counts > 0).any():
+            return np.zeros((len(embedded), len(self.used)), np.float32)
         cosines = self._cosines(embedded)
-        weights = weights_of_cosines(cosines, used, mode=self.mode, temperature=self.temperature)
+        weights = weights_of_cosines(cosines, self.used, mode=self.mode, temperature=self.temperature)
         if self.fallback is not None:
-            nearest = cosines[:, used].max(axis=1)
+            nearest = cosines[:, self.used].max(axis=1)
             weights = np.where(nearest[:, None] < self.fallback - TIE, np.float32(0), weights)
         return weights
 

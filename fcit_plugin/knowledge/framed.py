@@ -26,6 +26,8 @@ LAST, OWN = 0.93, 0.75
 MOST_TOKENS = 256
 #: Texts, and tokens with padding, that go through the model together.
 _TEXTS, _TOKENS = 64, 8192
+#: Tokens of padding that are no more than a pass of their own would cost, and the share of the others that they may be.
+_PADDING, _SHARE = 64, 0.25
 
 
 class FramedStates:
@@ -48,7 +50,7 @@ class FramedStates:
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         self.decoder: Any = base.get_decoder()  # type: ignore[operator]  # PEFT says that it may be a tensor
         if not hasattr(self.decoder, "layers"):
-            self.decoder = getattr(self.decoder, "base_model", None)  # Llama 4 has a whole language model there
+            self.decoder = getattr(self.decoder, "model", None)  # Llama 4 has a whole language model there
         layers = getattr(self.decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList) or not len(layers):
             raise FcitError(f"{type(base).__name__} has no list of layers that hidden states could be read behind")
@@ -104,12 +106,21 @@ class FramedStates:
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Which texts go through the model together: of about one length, no more than it takes at a time."""
+    """Which texts go through the model together: of about one length, no more than it takes at a time.
+
+    A short sentence beside a long prompt would be computed as long as that one.
+
+    Args:
+        lengths: Tokens of each text.
+    """
     batch: list[int] = []
+    tokens = 0
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) == _TEXTS or lengths[i] * (len(batch) + 1) > _TOKENS):
+        padded, tokens = lengths[i] * (len(batch) + 1), tokens + lengths[i]
+        wasted = padded - tokens > max(_PADDING, _SHARE * tokens)
+        if batch and (len(batch) == _TEXTS or padded > _TOKENS or wasted):
             yield batch
-            batch = []
+            batch, tokens = [], lengths[i]
         batch.append(i)
     if batch:
         yield batch

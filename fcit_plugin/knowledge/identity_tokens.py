@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FcitError
+from ..schema import LARGEST
 from .prototypes import Prototypes
 
 
@@ -66,7 +67,7 @@ class SubspaceTokens:
         kinds: K times the kinds of instructions that a subspace received; None where clients tell their mean alone.
 
     Raises:
-        FcitError: wrong shapes or dtypes, sums not finite, or a negative count.
+        FcitError: wrong shapes or dtypes, sums not finite, or a count that is negative or too large.
     """
 
     sums: np.ndarray
@@ -80,8 +81,8 @@ class SubspaceTokens:
             )
         if self.sums.ndim != 2 or self.counts.shape != self.sums.shape[:1]:
             raise FcitError(f"Subspace tokens need sums [K, D] and counts [K], not {self.sums.shape} and {self.counts.shape}.")
-        if not np.isfinite(self.sums).all() or (self.counts < 0).any():
-            raise FcitError("Subspace tokens need finite sums and counts of 0 or more.")
+        if not np.isfinite(self.sums).all() or (self.counts < 0).any() or (self.counts > LARGEST).any():
+            raise FcitError("Subspace tokens need finite sums and counts from 0 to 2^53.")
         if self.kinds is not None and [kinds.means.shape[1] for kinds in self.kinds] != [self.sums.shape[1]] * len(self.counts):
             raise FcitError(
                 "Subspace tokens with kinds of instructions need those of every subspace, of the tokens' dimension."

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import FcitError
 from .identity_tokens import ClientToken, SubspaceTokens, check_vector
 from .linkage import blocks, single_linkage
-from .prototypes import OF_ONE_KIND, Prototypes, merged
+from .prototypes import MAX_TOTAL, OF_ONE_KIND, Prototypes, merged
 from .vectors import TIE, first_largest, unit
 
 logger = logging.getLogger(__name__)
@@ -76,16 +76,24 @@ class Organizer:
         max_subspaces: upper bound of K, None for none.
         small_share: a client alone in its cluster with a smaller share than this of the round's examples
             opens no subspace if another cluster of the round can take it in.
+        max_new: upper bound of the subspaces that open in one round, None for none.
         of_one_kind: the cosine from which kinds that several clients tell are one.
     """
 
     def __init__(
-        self, threshold: float, max_subspaces: int | None, small_share: float = 1e-3, of_one_kind: float = OF_ONE_KIND
+        self,
+        threshold: float,
+        max_subspaces: int | None,
+        small_share: float = 1e-3,
+        max_new: int | None = None,
+        of_one_kind: float = OF_ONE_KIND,
     ) -> None:
         assert -1 <= threshold <= 1 and (max_subspaces is None or max_subspaces >= 1), (threshold, max_subspaces)
+        assert max_new is None or max_new >= 1, max_new
         self.threshold = threshold
         self.max_subspaces = max_subspaces
         self.small_share = small_share
+        self.max_new = max_new
         self.of_one_kind = of_one_kind
 
     def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
@@ -98,8 +106,8 @@ class Organizer:
         1. A client that `match`es an existing subspace goes there.
         2. The others are clustered among themselves: a chain of cosines >= tau joins (single linkage).
         3. Small clusters (see `small_share`) stand back, unless all are small.
-        4. Of the rest, as many open a subspace as there are free ones, those with the most examples first (ties:
-           the smallest client number). New subspaces are numbered by their smallest client number.
+        4. Of the rest, as many open a subspace as there are free ones, and as may open in a round, those with the most examples
+           first (ties: the smallest client number). New subspaces are numbered by their smallest client number.
         5. Clients of clusters that opened none join the opened one nearest to their own token.
 
         Args:
@@ -140,9 +148,14 @@ class Organizer:
                 subspace[c.client], cosine[c.client] = tokens.num_subspaces + int(i), float(cos)
 
         if waiting:
+            free = None if self.max_subspaces is None else self.max_subspaces - tokens.num_subspaces
+            bound = (
+                f"Only {self.max_subspaces} subspaces are allowed (fcit_max_subspaces)"
+                if len(opening) == free
+                else f"Only {self.max_new} subspaces may open in a round (fcit_max_new_subspaces)"
+            )
             logger.warning(
-                f"Only {self.max_subspaces} subspaces are allowed (fcit_max_subspaces): clients"
-                f" {sorted(c.client for c in waiting)} join the nearest of those opened in this round."
+                f"{bound}: clients {sorted(c.client for c in waiting)} join the nearest of those opened in this round."
             )
         return Assignment(
             subspace={c.client: subspace[c.client] for c in clients},
@@ -158,6 +171,7 @@ class Organizer:
         accepted = [c for c in clusters if len(c) > 1 or _examples(c) / total >= self.small_share] or clusters
         by_size = sorted(accepted, key=lambda cluster: (-_examples(cluster), cluster[0].client))
         free = len(by_size) if self.max_subspaces is None else self.max_subspaces - num_subspaces
+        free = free if self.max_new is None else min(free, self.max_new)
         opening = sorted(by_size[:free], key=lambda cluster: cluster[0].client)
         return opening, [c for cluster in by_size[free:] for c in cluster]
 
@@ -194,7 +208,7 @@ class Organizer:
             for k in np.unique(owner):
                 # np.add.reduce goes along the first axis row after row, so where blocks end makes no bit of difference
                 sums[k] = np.add.reduce(np.vstack([sums[k], weighted[owner == k]]), axis=0)
-                counts[k] += weights[owner == k].sum()
+                counts[k] = min(int(counts[k]) + sum(weights[owner == k].tolist()), MAX_TOTAL)
         kinds = None
         if tokens.kinds is not None or any(c.kinds is not None for c in clients):
             received = [[known] for known in tokens.kinds or tokens.as_kinds()]

@@ -85,6 +85,11 @@ class PromptEncoder:
             self._most = max(self._most, len({*texts, *self._memory}))
             self._found(texts)
 
+    def forget(self) -> None:
+        """Drop the tokens that are kept."""
+        with self._lock:
+            self._memory.clear()
+
     def _found(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The tokens of texts, each of which goes through the model once."""
         found = {text: self._memory.pop(text) for text in dict.fromkeys(texts) if text in self._memory}
@@ -98,7 +103,8 @@ class PromptEncoder:
     def _joined(self, states: np.ndarray) -> np.ndarray:
         parts = self._parts or (unit, unit)
         sides = [part(states[:, i]) for i, part in enumerate(parts)]
-        return np.concatenate(sides, axis=1) / np.sqrt(2)
+        joined: np.ndarray = np.concatenate(sides, axis=1) / np.sqrt(2)
+        return joined
 
     def _whitening(self) -> tuple[Whitening, Whitening]:
         """The whitening of both halves, from the cache or anew."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..schema import LARGEST
 from .vectors import TIE, on_grid, unit
 
 #: The cosine from which a client's instructions are of one kind where the encoder has none of its own
@@ -18,6 +19,8 @@ from .vectors import TIE, on_grid, unit
 OF_A_CLIENT, FEWEST = 0.7, 5
 #: Most kinds that a client tells, the largest ones; and most different instructions that it compares for that.
 MAX_KINDS, MOST_COMPARED = 64, 4096
+#: The most that the counts of one subspace come to, however long a run is and whatever is joined: sums stay within int64.
+MAX_TOTAL = LARGEST
 #: The cosine from which kinds of several clients are one, likewise.
 OF_ONE_KIND = 0.9
 
@@ -101,7 +104,7 @@ def merged(parts: Sequence[Prototypes], of_one_kind: float = OF_ONE_KIND) -> Pro
     if sum(len(part.counts) > 0 for part in parts) < 2:
         return max(parts, key=lambda part: len(part.counts))
     means, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "counts"))
-    return prototypes_of(means, of_one_kind, counts)
+    return prototypes_of(means, of_one_kind, np.minimum(counts, MAX_TOTAL // len(counts)))
 
 
 def nearest_cosines(embedded: np.ndarray, subspaces: Sequence[Prototypes]) -> np.ndarray:

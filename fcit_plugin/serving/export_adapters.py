@@ -148,8 +148,8 @@ def export_adapters(
             if other is not None:
                 catalogue = Catalogue.of(data_args, fcit or FcitArguments())
                 said = [turns for name in router_data for turns in records_of(name, catalogue, model_args, data_args)[0]]
-                tokenizer, model = reading()[0], loaded_model()
-                chosen, agreement = other_router(chosen, make_encoder(other, "mean", True, model, tokenizer), said)
+                encoder = make_encoder(other, "mean", True, loaded_model(), reading()[0])
+                chosen, agreement = other_router(chosen, encoder, said)
                 logger.info_rank0(
                     f"router.json goes by `{other}` and not by `{trained.manifest['identity_encoder']}`: {agreement}."
                 )

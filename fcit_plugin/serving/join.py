@@ -15,7 +15,7 @@ from ..errors import FcitError
 from ..files import check_empty, whole_folder
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
-from ..knowledge.prototypes import merged
+from ..knowledge.prototypes import MAX_TOTAL, merged
 from ..state.folder import PUBLISHED, StateFolder
 from ..state.server_state import ServerState, save_state
 
@@ -29,6 +29,7 @@ _ALIKE = (
     "identity_encoder",
     "identity_pooling",
     "identity_center",
+    "identity_unit",
     "identity_turns",
     "identity_form",
 )
@@ -158,13 +159,13 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         tasks[place].update(second.tasks[j])
         rounds[place] += second.rounds[j]
         sums[place] += second.tokens.sums[j]
-        counts[place] += count
+        counts[place] = min(counts[place] + count, MAX_TOTAL)
         if kinds is not None:
             assert second.tokens.kinds is not None  # it is the same method
             kinds[place].append(second.tokens.kinds[j])
         if keeps:
             projectors[place].append(theirs[j])
-    totals = [int(state.tokens.counts.sum()) for state in (first, second)]
+    totals = [sum(state.tokens.counts.tolist()) for state in (first, second)]
     state = ServerState(
         tokens=SubspaceTokens(
             np.array(sums, np.float32),
@@ -178,6 +179,10 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
         rounds=rounds,
         projectors=[weighted_mean(rows, by) for rows, by in zip(projectors, weights, strict=True)] if keeps else [],
     )
+    joined = [(k, k in first.alone) for k in range(len(first.subspaces))]
+    joined += [(place, j in second.alone) for j, place in enumerate(places)]
+    # both runs number their clients by themselves: one of each may be the same
+    state.alone = {k: None for k in range(len(members)) if all(alone for place, alone in joined if place == k)}
     return Joined(state, places, len(first.subspaces))
 
 

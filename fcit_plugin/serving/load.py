@@ -44,7 +44,8 @@ def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetunin
     pixels = PixelReader(template, loaded["processor"])
 
     def router() -> Router:
-        return trained.router(model, tokenizer, pixels, fcit.fcit_fallback_threshold, fcit.fcit_trusted_encoder)
+        given = fcit.fcit_fallback_threshold, fcit.fcit_trusted_encoder, fcit.fcit_route_unconfirmed
+        return trained.router(model, tokenizer, pixels, *given)
 
     if exports:
         weights = trained.export_weights(fcit, router, model_args, data_args, pixels)
@@ -55,4 +56,10 @@ def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetunin
     trace = names.__getitem__ if fcit.fcit_trace_activation else None
     Routing(peft_model, activation, router(), data_args.fcit_request.instructions, prompt_reader(tokenizer, template), trace)
     logger.info_rank0(f"Loaded {len(names)} subspaces from {folder}; each request activates its own.")
+    if alone := sorted(trained.state.alone):
+        answers = "answer too" if fcit.fcit_route_unconfirmed else "do not answer"
+        logger.info_rank0(
+            f"Trained by one client alone, and confirmed by no other: subspaces {', '.join(names[k] for k in alone)}; they "
+            f"{answers} (`fcit_route_unconfirmed`)."
+        )
     return peft_model

@@ -10,12 +10,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from ..adapters.base_alone import STACKED
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
 from ..adapters.fused import check_fused
 from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, layers_of, put, read_subspace
 from ..adapters.projectors import mean_projector
-from ..adapters.stacked import STACKED, Activation, attach, fold_weights, scale_of
+from ..adapters.stacked import Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.instructions import user_turns
@@ -162,6 +163,7 @@ class TrainedRun:
         pixels: PixelReader | None = None,
         fallback: float | None = None,
         trusted: str | None = None,
+        unconfirmed: bool = True,
     ) -> Router:
         """From conversations, or images, to weights, as in the run's own evaluation.
 
@@ -171,6 +173,7 @@ class TrainedRun:
             pixels: Makes pixel values, for tokens of images.
             fallback: See :class:`~fcit_plugin.knowledge.activation.Router`.
             trusted: The text encoder that the user lets the folder name, where it is not one of the user's own runs.
+            unconfirmed: Whether a subspace that one client alone has trained answers, too.
 
         Raises:
             FcitError: The identity tokens are those of another base model.
@@ -189,7 +192,8 @@ class TrainedRun:
                 f"{dimension}; give the base model that the run was made with."
             )
         shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
-        return Router(encoder, self.state.tokens, *shape, fallback, form)
+        routed = None if unconfirmed else self.state.confirmed
+        return Router(encoder, self.state.tokens, *shape, fallback, routed, form)
 
     def _check_encoder(self, source: str, name: str, trusted: str | None) -> None:
         """Refuse to load a model that nobody but the folder names."""

@@ -71,11 +71,11 @@ class StateFolder:
         version = values["format_version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise FcitError(
-                f"{path} has format version {version!r}, this fcit-plugin reads version {FORMAT_VERSION}; upgrade fcit-plugin."
+                f"{path} has `format_version` {version!r}, this fcit-plugin reads {FORMAT_VERSION}; upgrade fcit-plugin."
             )
         if version != FORMAT_VERSION:
             raise FcitError(
-                f"{self.path} has format version {repr(version)[:40]}, this fcit-plugin reads version {FORMAT_VERSION} only; "
+                f"{path} has `format_version` {repr(version)[:40]}, this fcit-plugin reads {FORMAT_VERSION} only; "
                 "run its recipe again, or use the version of fcit-plugin that wrote it."
             )
         require(values, _MANIFEST, path)
@@ -90,6 +90,7 @@ class StateFolder:
             counts = ", ".join(f"`{key}` {len(part)}" for key, part in listed.items() if part is not None)
             raise FcitError(f"{path} is not of one number of stages ({counts}); {SOUND_COPY}.")
         values.setdefault("identity_turns", _TURNS_BEFORE)
+        values.setdefault("identity_unit", False)  # tokens had the length that they came with
         values.setdefault("identity_form", _FORM_BEFORE)
         return _Manifest(values, path)
 

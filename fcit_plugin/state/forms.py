@@ -24,6 +24,8 @@ class Entry(TypedDict):
     count: Count
     tasks: dict[Word, Count]
     rounds: Count
+    confirmed: NotRequired[bool]
+    only_client: NotRequired[Count | None]
 
 
 class Task(TypedDict):
@@ -73,6 +75,7 @@ class Manifest(_Every, total=False):
     identity_encoder: Word
     identity_pooling: Word
     identity_center: bool
+    identity_unit: bool
     identity_turns: Word
     identity_form: Literal["full", "projected_256", "signs_512", "signs_256", "signs_128", "signs_64"]
     identity_form_version: Literal[1]

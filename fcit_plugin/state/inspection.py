@@ -127,9 +127,22 @@ def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
 
 def _subspace_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
     if PUBLISHED in manifest:
-        return [["subspace", "tasks"], *([str(entry["id"]), ", ".join(entry["tasks"])] for entry in manifest["subspaces"])]
-    rows = [["subspace", "token count", "assignments by task"]]
+        return [
+            ["subspace", "tasks", "trained by"],
+            *([str(entry["id"]), ", ".join(entry["tasks"]), _trained_by(entry)] for entry in manifest["subspaces"]),
+        ]
+    rows = [["subspace", "token count", "assignments by task", "trained by"]]
     for entry in manifest["subspaces"]:
         tasks = ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())
-        rows.append([str(entry["id"]), str(entry["count"]), tasks])
+        rows.append([str(entry["id"]), str(entry["count"]), tasks, _trained_by(entry)])
     return rows
+
+
+def _trained_by(entry: Mapping[str, Any]) -> str:
+    """How many clients have trained a subspace, as far as the manifest says it."""
+    if "confirmed" not in entry:
+        return "?"
+    if entry["confirmed"]:
+        return "several clients"
+    client = entry.get("only_client")
+    return "unconfirmed: one client alone" if client is None else f"unconfirmed: client {client} alone"

@@ -5,7 +5,7 @@ the identity tokens, and a manifest. safetensors and JSON only.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class ServerState:
         base: What was added to the base weights (:mod:`fcit_plugin.adapters.base_change`); empty for most methods.
         projectors: For each subspace the shared trainables after the round that trained it last, where the method keeps
             them (:mod:`fcit_plugin.adapters.projectors`); empty for others.
+        alone: The subspaces that one client alone has trained so far, with its number; None where that is not known. Nobody
+            else confirms what such a subspace has learned.
     """
 
     tokens: SubspaceTokens
@@ -62,12 +64,46 @@ class ServerState:
     rounds: Counter[int] = field(default_factory=Counter)
     base: Tensors = field(default_factory=dict)
     projectors: list[Tensors] = field(default_factory=list)
+    alone: dict[int, int | None] = field(default_factory=dict)
+
+    @property
+    def confirmed(self) -> np.ndarray:
+        """Which subspaces are not trained by one client alone, bool [K]."""
+        return np.array([k not in self.alone for k in range(len(self.subspaces))], bool)
 
     def advance(self, num_rounds: int) -> None:
         """Go on to the next round, or to the first one of the next stage."""
         self.round += 1
         if self.round == num_rounds:
             self.stage, self.round = self.stage + 1, 0
+
+
+def alone_after(
+    alone: Mapping[int, int | None], trained: Mapping[int, Collection[int]], rounds: Counter[int]
+) -> dict[int, int | None]:
+    """:attr:`ServerState.alone` after a round.
+
+    Args:
+        alone: What it was before.
+        trained: The clients of each subspace that the round has trained.
+        rounds: How often each subspace had been trained before.
+    """
+    found = dict(alone)
+    for k, clients in trained.items():
+        one, *others = clients
+        if others:
+            found.pop(k, None)
+        elif not rounds[k]:
+            found[k] = one
+        elif found.get(k) not in (None, one):  # it may be the one that is not known
+            del found[k]
+    return found
+
+
+def newly_alone(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """The subspaces that one client alone has opened in this round, each with this client; see :func:`newly_shared`."""
+    found = {entry["subspace"]: entry["client"] for entry in assignments if entry["cosine"] is not None}
+    return sorted((k, client) for k, client in found.items() if k in state.alone and state.rounds[k] == 1)
 
 
 def newly_shared(state: ServerState, assignments: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, list[str], float]]:
@@ -118,6 +154,8 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
                 "count": int(state.tokens.counts[k]),
                 "tasks": state.tasks[k],
                 "rounds": state.rounds[k],
+                "confirmed": k not in state.alone,
+                "only_client": state.alone.get(k),
             }
             for k in range(len(state.subspaces))
         ],
@@ -183,7 +221,8 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
         check_keys(shared, projector, f"projector in {path} (beside {folder / SHARED})")
         check_shapes(shared, projector, f"projector in {path} (beside {folder / SHARED})")
     where = (manifest["stage"], manifest["round"])
-    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors)
+    alone = {k: entry.get("only_client") for k, entry in enumerate(manifest["subspaces"]) if not entry.get("confirmed", True)}
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors, alone)
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer, LoraModel
 from peft.tuners.lora.layer import ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -128,6 +129,29 @@ def test_disable_adapter_gives_the_untuned_model(peft_model, text_model):
     assert not torch.equal(model(IDS).logits, untuned)
     with model.disable_adapter():
         assert torch.equal(model(IDS).logits, untuned)
+
+
+def test_a_layer_looks_at_its_flag_in_each_pass_and_nothing_else_hangs_on_it(peft_model):
+    model = peft_model()
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    trains = [parameter.requires_grad for parameter in model.parameters()]
+    assert layers and not any(layer.disable_adapters for layer in layers)
+    assert all({*layer.active_adapters} == {"default"} for layer in layers)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+        ids = torch.tensor([[5, 6, 7]])
+        changed = model(ids).logits
+        with model.disable_adapter():
+            plain = model(ids).logits
+        for layer in layers:
+            layer._disable_adapters = True
+        assert torch.equal(model(ids).logits, plain) and not torch.equal(changed, plain)
+        for layer in layers:
+            layer._disable_adapters = False
+        assert torch.equal(model(ids).logits, changed)
+    assert [parameter.requires_grad for parameter in model.parameters()] == trains
 
 
 def test_the_keys_of_a_saved_adapter_are_those_of_our_subspace(peft_model, tmp_path):

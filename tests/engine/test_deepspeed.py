@@ -104,6 +104,18 @@ def short(short_keys):
     return run_recipe(short_keys)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["z2", "z3"])
+def test_tokens_of_hidden_states_are_the_same_where_processes_divide_the_weights(engine, short_keys, tmp_path):
+    prompt = {"fcit_identity_encoder": "prompt", "fcit_stages": [["color"], ["letter"]], "fcit_num_rounds": 1}
+    whole = run_recipe(short_keys | prompt | {"output_dir": str(tmp_path / "whole")})
+    divided = train(short_keys | prompt | ENGINES[engine] | {"per_device_train_batch_size": GLOBAL_BATCH // 2}, 2, tmp_path)
+    assert report_of(divided)["accuracy"] == report_of(whole)["accuracy"]
+    tokens = [load_file(run / "identity_tokens.safetensors") for run in (whole, divided)]
+    assert tokens[0]["counts"].tolist() == tokens[1]["counts"].tolist()
+    assert (tokens[0]["sums"] / tokens[0]["sums"].norm() - tokens[1]["sums"] / tokens[1]["sums"].norm()).abs().max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("engine", "own_adam"),
     [

@@ -30,8 +30,9 @@ def test_one_client_learns_what_llamafactory_learns_in_four_bits(text_recipe, tm
     assert losses_of(in_full) != losses_of(output_dir)
 
 
-def test_a_run_in_four_bits_is_evaluated_goes_on_to_the_same_bits_and_is_not_merged(text_recipe, tmp_path):
-    keys = text_recipe(**FOUR_BITS, save_total_limit=0, fcit_zero_shot=False)
+@pytest.mark.parametrize("encoder", ["auto", pytest.param("prompt", marks=pytest.mark.slow)])
+def test_a_run_in_four_bits_is_evaluated_goes_on_to_the_same_bits_and_is_not_merged(text_recipe, tmp_path, encoder):
+    keys = text_recipe(**FOUR_BITS, save_total_limit=0, fcit_zero_shot=False, fcit_identity_encoder=encoder)
     whole = run_recipe(keys)
     assert len(report_of(whole)["accuracy"]) == 1
     again = tmp_path / "again"

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from fcit_plugin.federation.token_checks import Bounds
 from flwr.app import Array, Message, MessageType, RecordDict
 from toy import BLANK, PROJECTOR, noise
 
@@ -22,6 +21,7 @@ from fcit_plugin.federation.messages import (
     token_reply,
     update_reply,
 )
+from fcit_plugin.federation.token_checks import Bounds
 from fcit_plugin.federation.validation import judge_tokens, judge_updates
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from fcit_plugin.federation.reply_parts import MAX_REASON, one_line
-from fcit_plugin.federation.token_checks import MAX_COUNT, Bounds
 from flwr.app import Array, Message, MessageType, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import BLANK, PROJECTOR, noise
 
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, SHARED, ClientConfig, to_record, token_reply, update_reply
+from fcit_plugin.federation.reply_parts import MAX_REASON, one_line
+from fcit_plugin.federation.token_checks import MAX_COUNT, Bounds
 from fcit_plugin.federation.validation import judge_tokens, judge_updates
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 

@@ -89,12 +89,13 @@ def test_so_they_are_for_every_architecture_that_the_plugin_knows(name, tmp_path
 @torch.no_grad()
 def check_states(model, tokenizer, own: int, last: int) -> None:
     """Compare with what transformers gives of each text alone."""
-    found = FramedStates(model, tokenizer)(TEXTS)
+    states = FramedStates(model, tokenizer)
+    found = states(TEXTS)
     for text, row in zip(TEXTS, found, strict=True):
         before = tokenizer(FRAME[0])["input_ids"]
         middle = tokenizer(text, add_special_tokens=False)["input_ids"]
         ids = torch.tensor([[*before, *middle, *tokenizer(FRAME[1], add_special_tokens=False)["input_ids"]]])
-        if len(model.get_decoder().layers) > 1:
+        if len(states.decoder.layers) > 1:
             hidden = model(ids, output_hidden_states=True).hidden_states
         else:  # transformers gives the last layer's states behind the norm alone
             model.get_decoder().norm = torch.nn.Identity()
@@ -122,7 +123,10 @@ def test_batches_have_each_text_once_and_an_end():
     lengths = [3, 9000, 5, *[40] * 150, 8000, 1]
     made = list(batches(lengths))
     assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
-    assert all(len(batch) == 1 or (len(batch) <= 64 and max(lengths[i] for i in batch) * len(batch) <= 8192) for batch in made)
+    for batch in made:
+        tokens, padded = sum(lengths[i] for i in batch), max(lengths[i] for i in batch) * len(batch)
+        assert len(batch) == 1 or (len(batch) <= 64 and padded <= 8192 and padded - tokens <= max(64, tokens / 4))
+    assert list(batches([33, 38, 43, 48, 90])) == [[0, 1, 2, 3], [4]] and list(batches([])) == []
 
 
 def test_of_a_long_instruction_both_ends_are_read(deep):
@@ -163,10 +167,10 @@ def test_adapters_and_dropout_play_no_part_and_stay_as_they_were(tmp_path):
     assert not any(parameter.grad is not None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.get_base_model().get_decoder().layers)
     with activated(model, [read_subspace(model)] * 2) as activation:
-        encoder._memory.clear()
+        encoder.forget()
         np.testing.assert_array_equal(encoder.encode(TEXTS), expected)  # before any weights are set
         activation.set(torch.tensor([[0.25, 0.75]]))
-        encoder._memory.clear()
+        encoder.forget()
         np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
 
 
@@ -182,7 +186,7 @@ def test_requests_that_other_threads_answer_go_on_through_their_subspaces(tmp_pa
 
         def encode() -> None:
             for _ in range(20):
-                encoder._memory.clear()
+                encoder.forget()
                 found.append(encoder.encode(TEXTS))
             done.set()
 

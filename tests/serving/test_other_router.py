@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 import tiny
-from runs import run_recipe
+from llamafactory.chat import ChatModel
+from llamafactory.hparams import get_train_args
+from runs import infer_args, run_recipe
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import Router
 from fcit_plugin.knowledge.encoders import make_encoder
@@ -16,6 +19,7 @@ from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.vectors import unit
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.other_router import other_router
+from fcit_plugin.state.folder import StateFolder
 
 COLORS = ("red", "green", "blue", "grey")
 
@@ -71,6 +75,22 @@ def test_a_run_by_prompt_is_written_for_servers_by_another_encoder(prompt_run, t
     assert len(tokens) == len(router["adapters"]) and tokens.shape[1] == 32
     own = encoder.encode([f"{tiny.TASKS['color'][0]} {color}" for color in COLORS]).mean(axis=0)
     assert (unit(tokens) @ unit(own[None])[0]).max() > 0.9
+
+
+def test_it_is_served_as_it_was_evaluated(prompt_run, text_keys, tmp_path):
+    chat = ChatModel(infer_args(text_keys, prompt_run, infer_backend="huggingface", max_new_tokens=4, do_sample=False))
+    served = chat.engine.model.fcit_routing.router
+    session = open_session(
+        *get_train_args({**text_keys, "fcit_identity_encoder": "prompt", "output_dir": str(tmp_path / "out")})
+    )
+    state, shape = StateFolder(prompt_run).load(), ("softmax", 0.05, "auto")
+    evaluated = Router(session.encoder, state.tokens, *shape)
+    said = [(f"{text} {color}",) for text, _ in tiny.TASKS.values() for color in COLORS]
+    said.append((f"blue blue? {tiny.TASKS['letter'][0]} red. {tiny.TASKS['number'][0]}!", "please"))
+    np.testing.assert_allclose(served.weights(said), evaluated.weights(said), atol=1e-4)
+    assert served.listen(said)[1] == evaluated.listen(said)[1]
+    asked = {"role": "user", "content": said[0][0]}
+    assert len({chat.chat([asked])[0].response_text for _ in range(2)}) == 1
 
 
 #: What is asked of the run by prompt, and what is said.

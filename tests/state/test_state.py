@@ -179,13 +179,13 @@ def test_a_damaged_state_folder_gives_one_sentence_that_names_the_file(folder, n
     damage(folder / name)
     with pytest.raises(FcitError) as caught:
         StateFolder(folder).load()
-    assert str(folder / name) in str(caught.value) or "format version '" in str(caught.value)
+    assert str(folder / name) in str(caught.value) or "`format_version` '" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_newer_format_says_to_upgrade(folder):
     edited(format_version=99)(folder / MANIFEST)
-    with pytest.raises(ValueError, match=r"format version 99.*upgrade fcit-plugin"):
+    with pytest.raises(ValueError, match=r"`format_version` 99.*upgrade fcit-plugin"):
         StateFolder(folder).load()
 
 
@@ -196,7 +196,7 @@ def test_an_older_format_is_refused_with_what_to_do(folder, version):
         with pytest.raises(FcitError) as caught:
             read()
         sentence = (
-            f"{folder} has format version {version}, this fcit-plugin reads version {FORMAT_VERSION} only; run its recipe"
+            f"{folder / MANIFEST} has `format_version` {version}, this fcit-plugin reads {FORMAT_VERSION} only; run its recipe"
         )
         assert str(caught.value).startswith(sentence) and "\n" not in str(caught.value)
 

@@ -21,8 +21,10 @@ class Disco(ContinualMethod[None]):
 
     @override
     def organizer(self, stage: int) -> Organizer:
-        near = nearness_of_recipe(self.args)
-        return Organizer(near.threshold, self.args.fcit_max_subspaces, of_one_kind=near.of_one_kind)
+        near, args = nearness_of_recipe(self.args), self.args
+        return Organizer(
+            near.threshold, args.fcit_max_subspaces, max_new=args.fcit_max_new_subspaces, of_one_kind=near.of_one_kind
+        )
 
 
 class DiscoPlus(Disco):

@@ -1,0 +1,229 @@
+"""What one client of five that means harm does to the others, and what bounds on it cost: ``python benchmarks/poisoning.py``.
+
+Small real runs (the embedded text model, two tasks in two stages, five clients, all in every round) of which client 4 is
+the attacker, with each kind of bound in turn; then the same bounds on honest runs with records spread more or less evenly.
+A finished run goes into ``results/poisoning.jsonl`` at once, and is not run again. With ``--document`` nothing is run:
+docs/research/poisoning.md is written from what is there.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+RESULTS, DOCUMENT = ROOT / "results" / "poisoning.jsonl", ROOT / "docs" / "research" / "poisoning.md"
+ATTACKER, HUGE = 4, 2**31 - 1
+#: Student's t at 97.5 % and seven degrees of freedom.
+T_7 = 2.3646
+
+OFF = {"fcit_identity_unit": False, "fcit_max_count_ratio": None, "fcit_max_new_subspaces": None, "fcit_max_norm_ratio": 100.0}
+UNIT = {"fcit_identity_unit": True}
+BOUNDS: dict[str, dict[str, Any]] = {
+    "none (keys of 0.1)": {},
+    "length 1": UNIT,
+    **{f"length 1, count ratio {ratio}": {**UNIT, "fcit_max_count_ratio": float(ratio)} for ratio in (1, 2, 3, 10)},
+    **{f"norm ratio {ratio}": {"fcit_max_norm_ratio": float(ratio)} for ratio in (2, 5)},
+    "length 1, count ratio 3, norm ratio 2": {**UNIT, "fcit_max_count_ratio": 3.0, "fcit_max_norm_ratio": 2.0},
+    "length 1, count ratio 3, norm ratio 5": {**UNIT, "fcit_max_count_ratio": 3.0, "fcit_max_norm_ratio": 5.0},
+    **{
+        f"length 1, count ratio 3, {rule}": {**UNIT, "fcit_max_count_ratio": 3.0, "fcit_server_rule": rule}
+        for rule in ("fedmedian", "trimmed_mean", "krum", "multi_krum")
+    },
+}
+
+
+@dataclass
+class Attacker:
+    """How client 4 answers; by default as it should.
+
+    Attributes:
+        count: What it names as its number of examples, None for the truth.
+        token: Gives its token from its own, the tokens of public instructions of both tasks, and stage and round.
+        step: What its update is multiplied by.
+    """
+
+    count: int | None = None
+    token: Callable[[np.ndarray, list[np.ndarray], int, int], np.ndarray] = lambda own, tasks, stage, round: own
+    step: float = 1.0
+
+
+def _at_cosine(own: np.ndarray, cosine: float, seed: int = 0) -> np.ndarray:
+    """A direction at a cosine to another one, otherwise drawn."""
+    unit = own / np.linalg.norm(own)
+    drawn = np.random.default_rng(seed).standard_normal(len(own))
+    across = drawn - drawn @ unit * unit
+    return cosine * unit + np.sqrt(1 - cosine**2) * across / np.linalg.norm(across)
+
+
+#: An update that undoes: three times the step that its own records ask for, backward.
+UNDO = -3.0
+ATTACKS = {
+    "domination": Attacker(HUGE, step=UNDO),
+    "displacement": Attacker(HUGE, lambda own, tasks, stage, round: _at_cosine(own, 0.01), UNDO),
+    "dragging by count": Attacker(HUGE, lambda own, tasks, stage, round: _at_cosine(own, 0.905, 10 * stage + round), 1.0),
+    "dragging by length": Attacker(None, lambda own, tasks, stage, round: 90 * _at_cosine(own, 0.905, 10 * stage + round), 1.0),
+    "flooding": Attacker(None, lambda own, tasks, stage, round: _at_cosine(own, 0.0, 1 + 10 * stage + round), UNDO),
+    "squatting": Attacker(None, lambda own, tasks, stage, round: tasks[1], UNDO),
+}
+
+
+@contextmanager
+def attacked(attacker: Attacker | None) -> Iterator[None]:
+    """Within the block client 4 of each run answers as the attacker does."""
+    from fcit_plugin.engine.client_training import LocalTrainer
+
+    token, train = LocalTrainer.token, LocalTrainer.train
+
+    def told(self, config):
+        honest = token(self, config)
+        if attacker is None or config.client != ATTACKER:
+            return honest
+        tasks = [self._mean_of(0, task) for task in range(2)]
+        moved = attacker.token(honest.mean, tasks, config.stage, config.round)
+        count = attacker.count or honest.count
+        return replace(
+            honest, mean=np.asarray(moved, np.float32), count=count, num_examples=attacker.count or honest.num_examples
+        )
+
+    def trained(self, config, subspace, shared, extras):
+        result = train(self, config, subspace, shared, extras)
+        if attacker is None or config.client != ATTACKER:
+            return result
+        return result._replace(
+            subspace={k: subspace[k] + attacker.step * (v - subspace[k]) for k, v in result.subspace.items()}
+        )
+
+    LocalTrainer.token, LocalTrainer.train = told, trained
+    try:
+        yield
+    finally:
+        LocalTrainer.token, LocalTrainer.train = token, train
+
+
+def run(data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, seed: int) -> dict[str, Any]:
+    """One run; what is kept of it."""
+    from llamafactory.train.tuner import run_exp
+
+    with tempfile.TemporaryDirectory() as folder, attacked(ATTACKS[attack] if attack else None):
+        run_exp(
+            {
+                "model_name_or_path": "fcit-mini-text", "stage": "fcit", "do_train": True, "finetuning_type": "lora",
+                "lora_rank": 8, "lora_alpha": 16, "fcit_method": "disco", "fcit_identity_encoder": "embedding",
+                "lora_target": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "fcit_similarity_threshold": 0.9,
+                "fcit_setting": "custom", "fcit_stages": [["text_last"], ["text_sum"]], "fcit_num_clients": 5,
+                "fcit_clients_per_round": 5, "fcit_num_rounds": 2, "max_samples": 250, "fcit_eval_samples": 50, "fcit_partition": "quantity", "fcit_beta": beta,
+                "fcit_min_client_samples": 20, "fcit_eval_every": "stage", "fcit_zero_shot": False, "dataset_dir": str(data),
+                "template": "vicuna", "default_system": "", "cutoff_len": 128, "output_dir": folder, "report_to": "none",
+                "fcit_batch_size": 8, "per_device_train_batch_size": 8, "learning_rate": 2e-3, "num_train_epochs": 2.0,
+                "lr_scheduler_type": "cosine", "disable_gradient_checkpointing": True, "disable_tqdm": True, "plot_loss": False,
+                "per_device_eval_batch_size": 100, "max_new_tokens": 8, "seed": seed, "logging_steps": 1000, "save_total_limit": 1,
+                **OFF, **bounds,
+            }
+        )  # fmt: skip
+        report = json.loads((Path(folder) / "fcit_report.json").read_text())
+    places = [row["subspace"] for row in report["assignments"]]
+    return {"score": report["last"], "subspaces": max(places) + 1, "seconds": report["seconds"]["total"]}
+
+
+def cells() -> Iterator[tuple[str | None, str, float, int]]:
+    """What is run, the most telling first: attack, bounds, beta, seed."""
+    none, chosen = next(iter(BOUNDS)), "length 1, count ratio 3"
+    robust = "length 1, count ratio 3, multi_krum"
+    for name in (none, chosen, robust, "length 1, count ratio 1", "length 1, count ratio 3, norm ratio 2"):
+        yield None, name, 1.0, 1
+        for attack in ATTACKS:
+            yield attack, name, 1.0, 1
+    for seed in range(2, 9):
+        for name in (none, chosen):
+            yield None, name, 1.0, seed
+    for name in BOUNDS:
+        for attack in ATTACKS:
+            yield attack, name, 1.0, 1
+    for beta in (0.5, 5.0, 1.0):
+        for name in BOUNDS:
+            yield None, name, beta, 1
+
+
+def known() -> dict[tuple, dict[str, Any]]:
+    """What has been run."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return {(row["attack"], row["bounds"], row["beta"], row["seed"]): row for row in map(json.loads, lines)}
+
+
+def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
+    """The tables, of what has been run."""
+    none, chosen = next(iter(BOUNDS)), "length 1, count ratio 3"
+
+    def shown(attack: str | None, name: str, beta: float) -> str:
+        found = [(rows.get((attack, name, beta, seed)), rows.get((None, none, beta, seed))) for seed in range(1, 9)]
+        lost = [theirs["score"] - mine["score"] for mine, theirs in found if mine and theirs]
+        if not lost:
+            return ""
+        return f"{mean(lost):.1f}" + (f" ({len(lost)})" if len(lost) > 1 else "")
+
+    columns: list[tuple[str, str | None, float]] = [*((attack, attack, 1.0) for attack in ATTACKS)]
+    columns += [(f"honest, beta {beta:g}", None, beta) for beta in (0.5, 1.0, 5.0)]
+    lines = ["| bounds | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in BOUNDS]
+    pairs = [(rows.get((None, none, 1.0, seed)), rows.get((None, chosen, 1.0, seed))) for seed in range(1, 9)]
+    gains = [mine["score"] - theirs["score"] for theirs, mine in pairs if theirs and mine]
+    cost = ""
+    if len(gains) > 1:
+        half = T_7 * stdev(gains) / len(gains) ** 0.5
+        cost = (
+            f"{chosen}: {mean(gains):+.2f} points on honest runs, {len(gains)} paired seeds at beta 1, 95 % interval "
+            f"{mean(gains) - half:+.2f} to {mean(gains) + half:+.2f}."
+        )
+    worst = {attack: rows.get((attack, none, 1.0, 1)) for attack in ATTACKS}
+    scores = ", ".join(f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in worst.items() if row)
+    honest = rows.get((None, none, 1.0, 1))
+    first = (
+        f"Last without bounds, seed 1: honest {honest['score']:.1f} ({honest['subspaces']} subspaces), {scores}."
+        if honest
+        else ""
+    )
+    return "\n".join([*lines, "", first, "", cost]) + "\n"
+
+
+def main() -> None:
+    """Run what is missing, then write the document's tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, help="folder that `fcit-cli data text --out` has written")
+    parser.add_argument("--document", action="store_true", help="run nothing, write the tables")
+    args = parser.parse_args()
+    done = known()
+    if not args.document:
+        if args.data is None:
+            sys.exit("--data is needed: fcit-cli data text --out data/text")
+        for cell in cells():
+            if cell in done:
+                continue
+            attack, name, beta, seed = cell
+            row = {
+                "attack": attack,
+                "bounds": name,
+                "beta": beta,
+                "seed": seed,
+                **run(args.data, attack, BOUNDS[name], beta, seed),
+            }
+            done[cell] = row
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+    begin, end = "<!-- tables -->\n", "<!-- end of tables -->"
+    text = DOCUMENT.read_text()
+    before, after = text.partition(begin)[0], text.partition(end)[2]
+    DOCUMENT.write_text(f"{before}{begin}\n{document(done)}\n{end}{after}")
+
+
+if __name__ == "__main__":
+    main()
