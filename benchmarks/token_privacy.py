@@ -153,7 +153,7 @@ def pursuit(form: TokenForm, rows: np.ndarray, names: Sequence[str], tokens: np.
     for token, true in zip(unit(tokens), bags, strict=True):
         rest, chosen = token.copy(), []
         guessed: list[str] = []
-        while len(guessed) < len(true) and len(chosen) < 4 * len(true):
+        while len(guessed) < len(true) and len(chosen) < 2 * len(true):
             scores = atoms @ rest.astype(np.float32)
             scores[chosen] = -np.inf
             chosen.append(int(scores.argmax()))
@@ -278,7 +278,7 @@ def main() -> None:
                     read, guess = ridge(form, vectors, texts, attacked, min(size, 40))
                     chased = ""
                     if name == "embedding":
-                        chased = _chased(form, model, tokenizer, encoder, vectors, texts, attacked[:20])
+                        chased = _chased(form, model, tokenizer, encoder, vectors, texts, attacked[: 3 if min(size, distinct) > 20 else 12])
                     rows.append(
                         [*cells, min(distinct, size), size, *(f"{100 * v:.0f}" for v in (first, share, read, guess)), chased]
                     )
