@@ -278,7 +278,8 @@ def main() -> None:
                     read, guess = ridge(form, vectors, texts, attacked, min(size, 40))
                     chased = ""
                     if name == "embedding":
-                        chased = _chased(form, model, tokenizer, encoder, vectors, texts, attacked[: 3 if min(size, distinct) > 20 else 12])
+                        few = attacked[: 12 if size < 200 else 3]
+                        chased = _chased(form, model, tokenizer, encoder, vectors, texts, few)
                     rows.append(
                         [*cells, min(distinct, size), size, *(f"{100 * v:.0f}" for v in (first, share, read, guess)), chased]
                     )
