@@ -191,4 +191,5 @@ class Router:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
         kinds = self.tokens.kinds
         of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
-        return self.form.cosines(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
+        found: np.ndarray = np.asarray(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
+        return self.form.cosines(found)
