@@ -189,9 +189,7 @@ class Router:
 
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
-        if self.tokens.kinds is None:
-            return self.form.cosines(cosine_matrix(embedded, self.tokens.tokens))
-        found = nearest_cosines(embedded, self.tokens.kinds)
-        if self.nearness.mean_too:
-            np.maximum(found, cosine_matrix(embedded, self.tokens.tokens), out=found)
+        kinds = self.tokens.kinds
+        of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
+        found: np.ndarray = np.asarray(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
         return self.form.cosines(found)
