@@ -18,6 +18,7 @@ from fcit_plugin.data.instructions import KEYWORD
 from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.knowledge.nearness import Nearness
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.folder import StateFolder
 
@@ -221,6 +222,14 @@ def test_questions_of_no_kind_are_logged_without_their_words_and_not_too_often(t
         ask(chat, [user(text)])
     lines = [text for text in logged.messages if "Far from" in text]
     assert lines == ["Far from everything that this run learned: 1 question; the base model answers."]
+
+
+def test_auto_takes_the_cosine_of_the_encoder(text_run, text_keys, monkeypatch):
+    monkeypatch.setattr(EmbeddingEncoder, "nearness", Nearness(far=0.6), raising=False)
+    chat = ChatModel(infer_args(text_keys, text_run, fcit_fallback_threshold="auto", **GREEDY))
+    router = chat.engine.model.fcit_routing.router
+    assert router.fallback == 0.6
+    assert router.weights([("ASSISTANT: . ?",), (COLOR,)]).sum(axis=1) == pytest.approx([0, 1])
 
 
 def test_auto_is_refused_where_the_encoder_tells_nothing(text_run, text_keys):
