@@ -27,7 +27,9 @@ TINY = {
 RUNS = {
     "aggregation": r"replies +stream, MiB[\s\S]*\n +6 +[\d.-]+ +[\d.-]+ +",
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
+    "foreign": r"\| area [\s\S]*\| prompt \| 0\.\d{3} [\s\S]*prompt \| keeps 95 % \| 0",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
+    "routing": r"% right[\s\S]*\| prompt \| \d+\.\d \(\d+-\d+\)[\s\S]*embedding - prompt \| [+-]\d+\.\d \(",
     "scale": r"s a record, ratio\n[\s\S]*dry run of the 7B's recipe +3,200 +[\d.]+ ",
     "server_round": r"judging +[\d.]+ [\s\S]*server: [\d.]+ CPU s a round, [\d.]+ SHA-256 passes",
     "prompt_cost": r"share\n +1 +1 +[\d.e+]+ +[\d.e+]+ +[\d.]+%\n +2 +3 [\s\S]*\n +4 +\d ",
@@ -36,6 +38,8 @@ RUNS = {
     "turns": r"rule +one turn[\s\S]*\n +auto +100\.0 [\s\S]*\n +first, 0\.6 ",
     "traffic": r"up, kB a client and round +\d+[\s\S]*up with int8 +\d+",
 }
+#: What scripts share.
+HELPERS = ("timing.py", "measure.py", "instructions.py", "routed.py")
 #: Those that train clients or start processes, which takes half a minute and more.
 SLOW = ("imports", "local_training", "memory", "parallel", "peers", "round_overhead", "scale", "traffic")
 
@@ -72,4 +76,4 @@ def test_the_script_of_whole_runs_prints_its_figures(name, monkeypatch, capsys):
 def test_the_documents_name_every_script():
     text = (ROOT / "docs" / "reference" / "performance.md").read_text()
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
-        assert path.name in ("timing.py", "measure.py") or f"benchmarks/{path.name}" in text, path.name
+        assert path.name in HELPERS or f"benchmarks/{path.name}" in text, path.name
