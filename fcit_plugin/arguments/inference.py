@@ -66,5 +66,5 @@ def check_inference(args: "FcitArguments") -> None:
             "dataset, says which subspaces are merged."
         )
     far = args.fcit_fallback_threshold
-    if far not in (None, AUTO) and (isinstance(far, str) or not -1 <= far <= 1):
+    if far is not None and far != AUTO and (isinstance(far, str) or not -1 <= far <= 1):
         refuse(f"`fcit_fallback_threshold` is a cosine between -1 and 1, or auto, got {far}.")

@@ -135,7 +135,7 @@ def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, R
         return [f"### {setting}", "No run of it has ended yet."]
     labels = {key: _label(*key, table) for key in groups}
     comparison = side_by_side(setting, {labels[key]: members for key, members in groups.items()})
-    references = {beta: labels[grid.reference, beta] for beta in table.betas if (grid.reference, beta) in groups}
+    references = {beta: labels[row, beta] for row, beta in groups if row == grid.reference}
     heading = f"### {comparison.title}" + (f", beta {table.betas[0]:g}" if len(table.betas) == 1 else "")
     given = grid.published
     published = {labels[row, beta]: given.scores_of(setting, beta, row) for row, beta in groups} if given else {}
