@@ -59,6 +59,11 @@ _TEMPLATES = (
     "Name three causes of {}.",
 )  # fmt: skip
 
+_HEAD = (
+    *("encoder", "form", "bare %", "framed %", "distinct", "records", "first %", "found %"),
+    *("ridge %", "guess %", "pursuit %"),
+)
+
 
 def instructions() -> list[list[str]]:
     """1,000 candidates: 25 templates with 40 things each."""
@@ -148,7 +153,7 @@ def pursuit(form: TokenForm, rows: np.ndarray, names: Sequence[str], tokens: np.
     for token, true in zip(unit(tokens), bags, strict=True):
         rest, chosen = token.copy(), []
         guessed: list[str] = []
-        while len(guessed) < len(true) and len(chosen) < 4 * len(true):
+        while len(guessed) < len(true) and len(chosen) < 2 * len(true):
             scores = atoms @ rest.astype(np.float32)
             scores[chosen] = -np.inf
             chosen.append(int(scores.argmax()))
@@ -273,26 +278,13 @@ def main() -> None:
                     read, guess = ridge(form, vectors, texts, attacked, min(size, 40))
                     chased = ""
                     if name == "embedding":
-                        chased = _chased(form, model, tokenizer, encoder, vectors, texts, attacked[:20])
+                        few = attacked[: 12 if size < 200 else 3]
+                        chased = _chased(form, model, tokenizer, encoder, vectors, texts, few)
                     rows.append(
                         [*cells, min(distinct, size), size, *(f"{100 * v:.0f}" for v in (first, share, read, guess)), chased]
                     )
-        show(
-            [
-                "encoder",
-                "form",
-                "bare %",
-                "framed %",
-                "distinct",
-                "records",
-                "first %",
-                "found %",
-                "ridge %",
-                "guess %",
-                "pursuit %",
-            ],
-            rows,
-        )
+            show(_HEAD, rows)
+            rows = []
 
 
 def _framed_halves(states: FramedStates, texts: Sequence[Sequence[str]]) -> list[Kinds]:

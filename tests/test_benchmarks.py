@@ -32,7 +32,7 @@ RUNS = {
     "routing": r"% right[\s\S]*\| prompt \| \d+\.\d \(\d+-\d+\)[\s\S]*embedding - prompt \| [+-]\d+\.\d \(",
     "scale": r"s a record, ratio\n[\s\S]*dry run of the 7B's recipe +3,200 +[\d.]+ ",
     "server_round": r"judging +[\d.]+ [\s\S]*server: [\d.]+ CPU s a round, [\d.]+ SHA-256 passes",
-    "prompt_cost": r"share\n +1 +1 +[\d.]+ +[\d.]+ +[\d.]+%\n +2 +3 [\s\S]*\n +4 +\d ",
+    "prompt_cost": r"share\n +1 +1 +[\d.e+]+ +[\d.e+]+ +[\d.]+%\n +2 +3 [\s\S]*\n +4 +\d ",
     "round_overhead": r"beyond training steps: [\d.]+ % of a round",
     "thresholds": r"beta 0\.3: [\s\S]*\n +prompt +\d+, \d+ % [\s\S]*beta 5: [\s\S]*two wordings",
     "turns": r"rule +one turn[\s\S]*\n +auto +100\.0 [\s\S]*\n +first, 0\.6 ",

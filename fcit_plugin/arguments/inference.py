@@ -1,10 +1,13 @@
 """Keys for using what a run learned: in LLaMA-Factory's own commands, on an FCIT folder."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .option import option
 from .reasons import refuse
+
+AUTO = "auto"
 
 #: Keys for ``llamafactory-cli export`` of an FCIT folder.
 EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
@@ -29,9 +32,10 @@ class InferenceArguments:
         None, "For fcit_export_weights: auto: the instruction that weighs the subspaces, or a dataset whose mean does."
     )
     fcit_trace_activation: bool = option(False, "Log which subspaces each request activates, and how much.")
-    fcit_fallback_threshold: float | None = option(
+    fcit_fallback_threshold: float | str | None = option(
         None,
-        "An instruction whose best cosine to all identity tokens is lower is answered without any subspace (default: none is).",
+        "An instruction whose best cosine to all identity tokens is lower is answered without any subspace: a number, or auto, "
+        "the encoder's own (0.2 for prompt, 0.25 for minilm and other text encoders, none for embedding; default: none is).",
     )
     fcit_route_unconfirmed: bool = option(
         True,
@@ -49,6 +53,9 @@ def parse_inference(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
     if args.fcit_export_weights is not None and not isinstance(args.fcit_export_weights, list):
         args.fcit_export_weights = str(args.fcit_export_weights)
+    if isinstance(args.fcit_fallback_threshold, str) and args.fcit_fallback_threshold != AUTO:
+        with contextlib.suppress(ValueError):  # refused below, by its name
+            args.fcit_fallback_threshold = float(args.fcit_fallback_threshold)
 
 
 def check_inference(args: "FcitArguments") -> None:
@@ -58,5 +65,6 @@ def check_inference(args: "FcitArguments") -> None:
             "`fcit_export_weights: auto` and `fcit_export_instruction` belong together: the instruction, or the "
             "dataset, says which subspaces are merged."
         )
-    if args.fcit_fallback_threshold is not None and not -1 <= args.fcit_fallback_threshold <= 1:
-        refuse(f"`fcit_fallback_threshold` is a cosine between -1 and 1, got {args.fcit_fallback_threshold}.")
+    far = args.fcit_fallback_threshold
+    if far is not None and far != AUTO and (isinstance(far, str) or not -1 <= far <= 1):
+        refuse(f"`fcit_fallback_threshold` is a cosine between -1 and 1, or auto, got {far}.")

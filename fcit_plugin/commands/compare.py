@@ -58,10 +58,10 @@ def _run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the processes end too
         failures = run_cells(grid, cells, args.jobs, args.overwrite, results.state_of)
     reports = results.reports()
-    missing = write_document(grid, reports)
+    missing = write_document(grid, reports, results.test_records())
     print(f"{len(grid.cells) - len(missing)} of {len(grid.cells)} cells are in {grid.document}.")
     if args.to:
-        print(f"{args.to} has {write_runs(grid, reports, args.to)} runs.")
+        print(f"{args.to} has {write_runs(grid, reports, args.to, results.recipes())} runs.")
     for failure in failures:
         print(f"{failure.cell.name} {failure.reason}", file=sys.stderr)
     return 1 if failures else 0

@@ -19,6 +19,8 @@ from .grid_file import Cell
 
 #: The recipe that a cell was started with, and what its process said.
 RECIPE, LOG = "recipe.yaml", "log.txt"
+#: Where a run lies, and how many processes train its clients, which makes no bit of difference.
+_NO_MATTER = ("output_dir", "fcit_clients_per_device")
 _REMEDY = "take the folder away, or use --overwrite"
 
 
@@ -68,11 +70,11 @@ def state_of(cell: Cell) -> CellState:
 
 
 def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys in which a cell differs from the recipe of a run, each with both values; where the run lies is none."""
+    """The keys in which a cell differs from the recipe of a run, each with both values; where and by how many is none."""
     return tuple(
         f"`{key}` was {reprlib.repr(then.get(key))} and is {reprlib.repr(cell.keys.get(key))}"
         for key in sorted(then.keys() | cell.keys.keys())
-        if key != "output_dir" and then.get(key) != cell.keys.get(key)
+        if key not in _NO_MATTER and then.get(key) != cell.keys.get(key)
     )
 
 

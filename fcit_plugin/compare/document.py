@@ -1,11 +1,13 @@
 """The document of a grid: tables and pictures of all its runs that have ended."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from ..evaluation.report import Report
-from ..evaluation.side_by_side import Comparison, Measure, side_by_side, summary_rows
+from ..evaluation.side_by_side import DIFFERENCES, Comparison, Measure, difference_rows, side_by_side, summary_rows
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
 from ..files import write_text
@@ -54,6 +56,9 @@ COLUMNS: dict[str, Measure] = {
     "s evaluation": lambda report: report.seconds["evaluate"],
 }
 
+#: Those whose differences from the grid's reference are told.
+_PAIRED = ("Last", "Last in labels", "Avg", "Forgetting")
+
 #: Of these the mean is enough.
 _MEANS = ("MB up", "MB down", "s training", "s evaluation")
 
@@ -69,12 +74,15 @@ _LEGEND = (
 )
 
 
-def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
+def write_document(
+    grid: GridFile, reports: Mapping[str, Report], test_records: Mapping[str, int | None] | None = None
+) -> list[Cell]:
     """Write the document and its pictures from the cells that have ended.
 
     Args:
         grid: whose document.
         reports: of the cells that have ended, by name.
+        test_records: how many records of each dataset they were tested with (:meth:`.results.Results.test_records`).
 
     Returns:
         The cells that are not in it.
@@ -87,6 +95,7 @@ def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
         *([grid.about.strip()] if grid.about.strip() else []),
         f"    fcit-cli compare {grid.path}",
         _LEGEND,
+        *_told(test_records or {}),
     ]
     for table in grid.tables:
         blocks += [f"## {table.title}", *([table.about] if table.about else [])]
@@ -99,6 +108,15 @@ def write_document(grid: GridFile, reports: Mapping[str, Report]) -> list[Cell]:
         ]
     write_text(grid.document, "\n\n".join(blocks) + "\n")
     return missing
+
+
+def _told(test_records: Mapping[str, int | None]) -> list[str]:
+    """With how many records runs were tested, most of them first."""
+    numbers = Counter(test_records.values()).most_common()
+    if not numbers or (len(numbers) == 1 and numbers[0][0] is None):
+        return []
+    parts = [f"{count} runs with {'all records' if number is None else f'{number} records'}" for number, count in numbers]
+    return [f"Tested on the same drawn records of each dataset: {', '.join(parts)}."]
 
 
 def _name_cells(cells: Sequence[Cell]) -> str:
@@ -117,6 +135,7 @@ def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, R
         return [f"### {setting}", "No run of it has ended yet."]
     labels = {key: _label(*key, table) for key in groups}
     comparison = side_by_side(setting, {labels[key]: members for key, members in groups.items()})
+    references = {beta: labels[row, beta] for row, beta in groups if row == grid.reference}
     heading = f"### {comparison.title}" + (f", beta {table.betas[0]:g}" if len(table.betas) == 1 else "")
     given = grid.published
     published = {labels[row, beta]: given.scores_of(setting, beta, row) for row, beta in groups} if given else {}
@@ -124,6 +143,12 @@ def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, R
     if given and any(published.values()):
         remark = "Other data, another model: compare the order and the gaps, not the values."
         blocks.append(f"paper: {given.source}. {remark}")
+    for beta, reference in references.items():
+        among = [group for group in comparison.groups if group.label in {labels[key] for key in groups if key[1] == beta}]
+        measures = {name: COLUMNS[name] for name in _PAIRED}
+        differences = difference_rows(replace(comparison, groups=tuple(among), reference=reference), measures)
+        if len(differences) > 1:
+            blocks += [f"Above {reference}, {DIFFERENCES}:", markdown(differences)]
     pictures = _draw_plots(comparison, table, images / f"{table.name}_{setting}")
     if pictures:
         blocks.append("\n".join(f"![{what}]({path.relative_to(grid.document.parent)})" for what, path in pictures))

@@ -98,6 +98,7 @@ class _File:
     seeds: list[Whole] = field(default_factory=lambda: [1])
     plots: list[Word] = field(default_factory=lambda: list(_DEFAULT_PLOTS))
     tables: dict[Word, dict[Word, Any]] = field(default_factory=dict)
+    reference: Word | None = None
     published: PublishedForm | None = None
     jobs: Count | None = None
 
@@ -110,6 +111,7 @@ class GridFile:
 
     Attributes:
         tables: what the document shows, in its order.
+        reference: the row that the others' differences are taken from, seed by seed; None for none.
         cells: all runs, each once, in the order in which they are best run: a grid that is broken off has whole
             tables for the seeds that it came to.
 
@@ -124,6 +126,11 @@ class GridFile:
         self.title, self.about, self.jobs = given.title, given.about, given.jobs
         self.output_dir, self.document = Path(given.output_dir), Path(given.document)
         self.published = Published.of(given.published)
+        self.reference = given.reference
+        if self.reference is not None and self.reference not in given.rows:
+            raise FcitError(
+                f"{path}: `reference`: {self.reference!r} is none of the `rows`; {nearest(self.reference, given.rows)}"
+            )
         base = path.parent / given.base
         try:
             self._base = _load(base)

@@ -41,6 +41,8 @@ class Run:
 
 
 _REMEDY = "restore the file, or take the line out"
+#: A key by which a run is measured and not made: what a results file has of a run that differs in it alone is still of use.
+TEST_RECORDS = "fcit_eval_samples"
 
 
 class _Line(TypedDict):
@@ -64,12 +66,12 @@ class Results:
         self._grid = grid
         runs = read_runs(grid, files)
         differing = {cell.name: differing_keys(cell, runs[cell.name].recipe) for cell in grid.cells if cell.name in runs}
-        self._changed = {name: keys for name, keys in differing.items() if keys}
-        self._reports = {name: runs[name].report for name, keys in differing.items() if not keys}
+        self._changed = {name: keys for name, keys in differing.items() if any(not _is_of_measuring(key) for key in keys)}
+        self._runs = {name: runs[name] for name in differing if name not in self._changed}
 
     def state_of(self, cell: Cell) -> CellState:
         """How far a cell has come; one that the files have from other keys may have been run again in its folder."""
-        if cell.name in self._reports:
+        if cell.name in self._runs:
             return CellState(CellStatus.FINISHED)
         state = state_of(cell)
         if state.status is CellStatus.OPEN and cell.name in self._changed:
@@ -83,10 +85,28 @@ class Results:
             FcitError: one of them is damaged.
         """
         finished = [cell for cell in self._grid.cells if self.state_of(cell).status is CellStatus.FINISHED]
-        return {cell.name: self._reports.get(cell.name) or Report.read(cell.folder) for cell in finished}
+        own = {name: run.report for name, run in self._runs.items()}
+        return {cell.name: own.get(cell.name) or Report.read(cell.folder) for cell in finished}
+
+    def test_records(self) -> dict[str, int | None]:
+        """Return how many records of each dataset the finished cells were tested with, by name; None: with all there are."""
+        return {cell.name: self._recipe_of(cell).get(TEST_RECORDS) for cell in self._grid.cells if cell.name in self.reports()}
+
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """Return what the cells of the files were started with, by name."""
+        return {name: run.recipe for name, run in self._runs.items()}
+
+    def _recipe_of(self, cell: Cell) -> dict[str, Any]:
+        return self._runs[cell.name].recipe if cell.name in self._runs else cell.keys
 
 
-def write_runs(grid: GridFile, reports: Mapping[str, Report], file: Path) -> int:
+def _is_of_measuring(difference: str) -> bool:
+    return difference.partition(" ")[0].strip("`:") == TEST_RECORDS
+
+
+def write_runs(
+    grid: GridFile, reports: Mapping[str, Report], file: Path, recipes: Mapping[str, dict[str, Any]] | None = None
+) -> int:
     """Put finished runs into a results file, in place of its lines of the same cells.
 
     Its other lines stay: cells without a report, and those of other grids with this `output_dir`.
@@ -95,6 +115,7 @@ def write_runs(grid: GridFile, reports: Mapping[str, Report], file: Path) -> int
         grid: whose runs.
         reports: by the name of the cell.
         file: new, or a results file.
+        recipes: what some of them were started with, where the grid says more or less by now (:meth:`Results.recipes`).
 
     Returns:
         How many runs the file has then.
@@ -103,7 +124,8 @@ def write_runs(grid: GridFile, reports: Mapping[str, Report], file: Path) -> int
         FcitError: the file is there and no results file of this grid.
     """
     runs = read_runs(grid, [file] if file.exists() else [])
-    runs |= {cell.name: Run(cell.name, cell.keys, reports[cell.name]) for cell in grid.cells if cell.name in reports}
+    started = {cell.name: cell.keys for cell in grid.cells} | dict(recipes or {})
+    runs |= {cell.name: Run(cell.name, started[cell.name], reports[cell.name]) for cell in grid.cells if cell.name in reports}
     lines = [runs[name].to_line() for name in sorted(runs)]
     write_text(file, "".join(f"{line}\n" for line in lines))
     return len(runs)

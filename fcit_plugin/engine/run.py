@@ -110,7 +110,7 @@ class FederatedRun:
         else:
             self._go_on()
         run_digest = digest_of({**numbers(session.keys, session.arguments), **self.recipe["data"]})
-        app = make_client_app(self.local, self.program.form.key)
+        app = make_client_app(self.local, session.program.form.key)
         kept = ReplyCache(
             app,
             self._replies,

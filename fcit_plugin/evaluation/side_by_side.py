@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..files import write_rows
+from .paired import Difference
 from .plots import short_name
 from .report import Report
 from .tables import Rows
@@ -26,6 +27,10 @@ MEASURES: dict[str, Measure] = {
     "MB received": lambda report: report.bytes_down / 1e6,
     "minutes": lambda report: report.seconds["total"] / 60,
 }
+
+#: Those of them whose differences are told, and how these are to be read.
+PAIRED = ("Last", "Avg", "Forgetting", "BWT")
+DIFFERENCES = "seed by seed: mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
 
 #: Arguments that tell no runs apart: what differs between seeds, what has a place of its own, what moves no score.
 _ASIDE = {"seed", "fcit_method", "fcit_setting", "fcit_zero_shot", "fcit_eval_every", "fcit_eval_restricted"}
@@ -64,6 +69,14 @@ class Group:
         """Return mean and deviation of a measure over the runs."""
         return Spread.of([measure(report) for report in self.reports])
 
+    def above(self, other: "Group", measure: Measure) -> Difference | None:
+        """Return what the runs have of a measure above another group's of the same seeds."""
+        return Difference.of(self._by_seed(measure), other._by_seed(measure))
+
+    def _by_seed(self, measure: Measure) -> dict[int, float]:
+        numbers = {report.seed: measure(report) for report in self.reports}
+        return {seed: number for seed, number in numbers.items() if seed is not None and number is not None}
+
     def final_score(self, dataset: str) -> Spread | None:
         """Return mean and deviation of a dataset's score after the last stage."""
         return self.spread(lambda report: report.final_scores.get(dataset))
@@ -96,12 +109,14 @@ class Comparison:
         datasets: names, in the order of the first run.
         groups: by their Last, the best at the end.
         zero_shot: scores of the untuned model by label: one, unless the runs had different untuned models.
+        reference: label of the group that differences are taken from, None for no differences.
     """
 
     setting: str
     datasets: tuple[str, ...]
     groups: tuple[Group, ...]
     zero_shot: dict[str, dict[str, float]]
+    reference: str | None = None
 
     @property
     def title(self) -> str:
@@ -112,6 +127,8 @@ class Comparison:
 
 def compare(reports: Mapping[str, Report]) -> list[Comparison]:
     """Sort runs into comparisons by setting and datasets, and there into groups by all but the seed.
+
+    Differences are taken from the group of the first run of a comparison.
 
     Runs of one group that share a seed cannot be told apart by their reports; each becomes a group of its own under its name.
 
@@ -124,18 +141,20 @@ def compare(reports: Mapping[str, Report]) -> list[Comparison]:
     return [_make_comparison(members) for members in tables.values()]
 
 
-def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]]) -> Comparison:
+def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]], reference: str | None = None) -> Comparison:
     """Compare groups that are known already, in their order.
 
     Args:
         setting: what to call it.
         groups: reports of runs that differ in the seed alone, by label; at least one report each. If the untuned model is
             among them it has no other row.
+        reference: label of the group that differences are taken from.
     """
     made = [Group(label, tuple(sorted(reports, key=_by_seed))) for label, reports in groups.items()]
     datasets = made[0].reports[0].datasets
     has_own = any(report.reference == "zero_shot" for group in made for report in group.reports)
-    return Comparison(setting, tuple(datasets), tuple(made), {} if has_own else _zero_shot_scores(made, datasets))
+    zero_shot = {} if has_own else _zero_shot_scores(made, datasets)
+    return Comparison(setting, tuple(datasets), tuple(made), zero_shot, reference)
 
 
 def summary_rows(comparison: Comparison, measures: Mapping[str, Measure] = MEASURES) -> Rows:
@@ -158,6 +177,23 @@ def final_rows(comparison: Comparison) -> Rows:
     return rows
 
 
+def difference_rows(comparison: Comparison, measures: Mapping[str, Measure]) -> Rows:
+    """Return the table of paired differences from the reference: measures that are there, groups that share a seed with it.
+
+    No row but the header if there is nothing to compare.
+    """
+    base = next((group for group in comparison.groups if group.label == comparison.reference), None)
+    others = [group for group in comparison.groups if base is not None and group is not base]
+    found = {group.label: [group.above(base, m) for m in measures.values()] for group in others} if base else {}
+    kept = [i for i in range(len(measures)) if any(row[i] is not None for row in found.values())]
+    rows: list[list[str]] = [["", "paired seeds", *([*measures][i] for i in kept)]]
+    for label, row in found.items():
+        pairs = max((one.pairs for one in row if one is not None), default=0)
+        if pairs:
+            rows.append([label, str(pairs), *("-" if row[i] is None else str(row[i]) for i in kept)])
+    return rows
+
+
 def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> str:
     """Return all tables as one text.
 
@@ -169,6 +205,9 @@ def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> st
     for comparison in comparisons:
         blocks += [f"{comparison.title}. Mean ± standard deviation over the runs:", form(summary_rows(comparison))]
         blocks += ["Score after the last stage:", form(final_rows(comparison))]
+        differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
+        if len(differences) > 1:
+            blocks += [f"Above {comparison.reference}, {DIFFERENCES}:", form(differences)]
     return "\n\n".join(blocks)
 
 
@@ -206,10 +245,12 @@ def _make_comparison(reports: Mapping[str, Report]) -> Comparison:
     for part, label in zip(parts, labels, strict=True):
         told = label if labels.count(label) == 1 else f"{label} ({next(iter(part))})"
         groups.append(Group(told, tuple(sorted(part.values(), key=_by_seed))))
+    reference = groups[0].label
     groups.sort(key=lambda group: (last.mean if (last := group.spread(MEASURES["Last"])) else -1.0, group.label))
 
     first = next(iter(reports.values()))
-    return Comparison(first.setting, tuple(first.datasets), tuple(groups), _zero_shot_scores(groups, first.datasets))
+    zero_shot = _zero_shot_scores(groups, first.datasets)
+    return Comparison(first.setting, tuple(first.datasets), tuple(groups), zero_shot, reference)
 
 
 def _by_seed(report: Report) -> int:

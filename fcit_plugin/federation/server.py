@@ -223,7 +223,8 @@ def train_round(
     def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
         weighed = program.weighing.bounded(tokens[client] for client in clients)
         assignment = organizer.assign([token for token in weighed if isinstance(token, ClientToken)], state.tokens)
-        chosen = {token.client: token.subspace for token in weighed if isinstance(token, WithoutToken)}
+        few = [token for token in weighed if isinstance(token, WithoutToken)]
+        chosen = {token.client: token.subspace for token in few if token.subspace is not None}
         if chosen:
             together = sorted({**assignment.subspace, **chosen}.items())
             cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}

@@ -46,6 +46,9 @@ class _Local:
         direction[0] = 1.0
         return ClientToken(config.client, direction, 10, 10)
 
+    def choose(self, config: ClientConfig, tokens: SubspaceTokens) -> int | None:
+        raise NotImplementedError("All of these clients tell their tokens.")
+
     def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         step = 1e-3 * (1 + config.client)
         moved, moved_others = ({key: value + step for key, value in part.items()} for part in (subspace, shared))

@@ -91,10 +91,13 @@ class Router:
         temperature: See :func:`activation_weights`.
         turns: Which turns of a conversation count: first, latest, mean or auto (``fcit_identity_turns``).
         fallback: A conversation whose largest cosine is below it is left to the base model: all its weights are 0.
-            None: never.
+            auto: the encoder's own (:attr:`.nearness.Nearness.far`). None: never.
         routed: bool [K], False for a subspace that no conversation is to be answered by, however near it is; None: all may.
             Where none of them is in use, everything is left to the base model.
         form: What clients have told of their tokens; what is asked stays unrounded.
+
+    Raises:
+        FcitError: ``fallback`` is auto, and the encoder has no such cosine.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class Router:
         mode: str,
         temperature: float,
         turns: str,
-        fallback: float | None = None,
+        fallback: float | str | None = None,
         routed: np.ndarray | None = None,
         form: TokenForm = FULL,
     ) -> None:
@@ -114,9 +117,9 @@ class Router:
         self.mode = mode
         self.temperature = temperature
         self.turns = turns
-        self.fallback = fallback
         self.used: np.ndarray = (tokens.counts > 0) & (True if routed is None else routed)
         self.nearness = nearness_of(encoder)
+        self.fallback = self._own_far() if isinstance(fallback, str) else fallback
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
     def weights(self, conversations: Sequence[Turns], pixels: Pixels | None = None) -> np.ndarray:
@@ -187,8 +190,29 @@ class Router:
             weights = np.where(nearest[:, None] < self.fallback - TIE, np.float32(0), weights)
         return weights
 
+    def far(self, embedded: np.ndarray) -> np.ndarray:
+        """Whether identity tokens u [n, D] look like those of none of the run's kinds, bool [n].
+
+        That is by the threshold of the fallback where there is one, else by the encoder's own cosine; False where it has none.
+        """
+        cut = self.nearness.far if self.fallback is None else self.fallback
+        if cut is None or not self.used.any():
+            return np.zeros(len(embedded), bool)
+        found: np.ndarray = self._cosines(embedded)[:, self.used].max(axis=1) < cut - TIE
+        return found
+
+    def _own_far(self) -> float:
+        """The encoder's own cosine below which an instruction is of none of the kinds."""
+        if self.nearness.far is None:
+            raise FcitError(
+                "`fcit_fallback_threshold: auto` has no cosine for the tokens of this run's identity encoder: give a number, "
+                "or make the run with `fcit_identity_encoder: prompt` or minilm, which have one."
+            )
+        return self.nearness.far
+
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
         kinds = self.tokens.kinds
         of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
-        return self.form.cosines(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
+        found: np.ndarray = np.asarray(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
+        return self.form.cosines(found)

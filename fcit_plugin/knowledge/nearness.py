@@ -27,6 +27,9 @@ class Nearness:
             wordings is nearer to another wording than each of them is.
         by_sentence: Whether a prompt may be told by one of its sentences: only where the center knows what people say
             around an instruction. Else a sentence of politeness is near to whatever is polite.
+        far: A question that is no nearer than this to any subspace is taken for one of none of the run's kinds: what
+            ``fcit_fallback_threshold: auto`` takes. Some 96 % of known rewordings lie above it (benchmarks/foreign.py,
+            development half). None: no cosine tells them apart, or none was measured.
     """
 
     threshold: float = 0.9
@@ -35,14 +38,15 @@ class Nearness:
     of_one_kind: float = OF_ONE_KIND
     mean_too: bool = False
     by_sentence: bool = False
+    far: float | None = None
 
 
 #: Tokens of `embedding`, of CLIP, and all that are not centered.
 PLAIN = Nearness()
 #: Those of sentence encoders: two rewordings are as near as two templates of one kind are with `embedding`.
-SENTENCES = Nearness(threshold=0.75)
+SENTENCES = Nearness(threshold=0.75, far=0.25)
 #: Those of the base model's hidden states, whitened.
-WHITENED = Nearness(threshold=0.75, turn=0.25, of_a_client=0.15, of_one_kind=0.5, mean_too=True, by_sentence=True)
+WHITENED = Nearness(threshold=0.75, turn=0.25, of_a_client=0.15, of_one_kind=0.5, mean_too=True, by_sentence=True, far=0.2)
 
 #: By the name of an encoder; a text encoder's own is not known by its name.
 _BY_NAME = {MINILM: SENTENCES, PROMPT: WHITENED}

@@ -44,6 +44,11 @@ class TokenForm:
         """The name, with the version of the directions if there are any: what a message calls the token."""
         return "mean" if self.count is None else f"{self.name}-{VERSION}"
 
+    @property
+    def left(self) -> float:
+        """What rounding leaves of the cosine between what is asked and what was told."""
+        return math.sqrt(2 / math.pi) if self.signs else 1.0
+
     def width(self, dimension: int) -> int:
         """Numbers in a token, of an encoder with `dimension`."""
         return dimension if self.count is None else self.count
@@ -74,7 +79,11 @@ class TokenForm:
 
     def cosines(self, asked: np.ndarray) -> np.ndarray:
         """Cosines of unrounded mixtures to what was told, as they would be to what was not rounded either (at most 1)."""
-        return np.minimum(asked * math.sqrt(math.pi / 2), 1.0) if self.signs else asked
+        return np.minimum(asked / self.left, 1.0) if self.signs else asked
+
+    def directions(self, dimension: int) -> np.ndarray | None:
+        """The directions [count, dimension] that mixtures are made by, None for full tokens."""
+        return None if self.count is None else _directions(self.count, dimension)
 
 
 def sign_cosine(cosine: float) -> float:

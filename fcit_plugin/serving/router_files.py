@@ -17,6 +17,7 @@ from ..files import write_bytes, write_json
 from ..knowledge.activation import Router
 from ..knowledge.embedding import EmbeddingEncoder
 from ..knowledge.encoders import CenteredEncoder, OncePerText, TextEncoder
+from ..knowledge.image_tokens import token_width
 from ..knowledge.turns import AUTO
 from ..knowledge.vectors import unit
 from .other_router import Agreement
@@ -50,7 +51,15 @@ def write_router(
     rows = router.tokens.tokens[:, None] if kinds is None else [part.means for part in kinds]
     listed = [(adapter, row) for adapter, row, kept in zip(adapters, rows, used, strict=True) if kept]
     tensors["tokens"] = torch.from_numpy(unit(np.concatenate([row for _, row in listed]))).float()
+    if (directions := router.form.directions(token_width(router.encoder))) is not None:
+        mixing = torch.from_numpy(directions)
+        if "vectors" in tensors:  # a mean of mixtures is the mixture of the mean: readers of a table need not know
+            mixed = tensors["vectors"].float() @ mixing.T
+            tensors["vectors"] = (mixed / mixed.abs().max()).half()
+        else:
+            tensors["directions"] = mixing
     write_bytes(folder / ROUTER_TENSORS, save({key: value.contiguous() for key, value in tensors.items()}))
+    near = router.nearness.turn * router.form.left  # of cosines to signs, as readers have them
     described = {
         "format_version": 1,
         "base_model": base_model,
@@ -58,7 +67,10 @@ def write_router(
         "activation": router.mode,
         "temperature": router.temperature,
         # which of a user's turns count, and for `auto` the cosine from which one is near to a subspace
-        "turns": {"rule": router.turns, **({"near": router.nearness.turn} if router.turns == AUTO else {})},
+        "turns": {
+            "rule": router.turns,
+            **({"near": near} if router.turns == AUTO else {}),
+        },
         **({} if agreement is None else {"differs": str(agreement)}),
         # once for each of its tokens, so that the nearest token's place is its adapter's
         "adapters": [dict(adapter) for adapter, row in listed for _ in row],

@@ -1,9 +1,11 @@
 """Routed inference: each request, and each sample of a batch, activates its own subspaces."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from llamafactory.extras import logging
 from peft import PeftModel
@@ -18,6 +20,38 @@ from ..knowledge.turns import Turns
 logger = logging.get_logger(__name__)
 
 _SHOWN = 60
+#: Seconds between two lines of the log about questions of none of the run's kinds.
+_PAUSE = 10.0
+
+
+class _Unknown:
+    """Logs that questions are of none of the kinds that a run learned, and counts those it has not yet told of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._untold, self._next = 0, -float("inf")
+
+    def log(self, far: np.ndarray, weights: np.ndarray) -> None:
+        """Log once for all rows of a request, and for many requests at most once in `_PAUSE` seconds.
+
+        What was asked is not in the line: a server's log is read by others than who asked.
+
+        Args:
+            far: bool [n], which of the questions are.
+            weights: What the subspaces weigh for each, [n, K].
+        """
+        if not far.any():
+            return
+        with self._lock:
+            self._untold += int(far.sum())
+            now = time.monotonic()
+            if now < self._next:
+                return
+            count, self._untold, self._next = self._untold, 0, now + _PAUSE
+        answered = (
+            "subspaces answer all the same (`fcit_fallback_threshold`)" if weights[far].any() else "the base model answers"
+        )
+        logger.info_rank0(f"Far from everything that this run learned: {count} question{'s' * (count > 1)}; {answered}.")
 
 
 class Routing:
@@ -51,6 +85,7 @@ class Routing:
         self.read = read
         self.trace = trace
         self.model = model
+        self._unknown = _Unknown()
         self._own = threading.local()
         self._generate = model.generate
         model.generate = self.generate  # type: ignore[method-assign]  # the hook
@@ -104,6 +139,7 @@ class Routing:
 
         embedded, decided = self.router.listen(turns, pixels)
         weights = self.router.weights_of(embedded)
+        self._unknown.log(self.router.far(embedded), weights)
         if (name_of := self.trace) is not None:
             for text, row in zip(map(" | ".join, decided), weights, strict=True):
                 parts = [f"{name_of(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]

@@ -161,7 +161,7 @@ class TrainedRun:
         model: PreTrainedModel,
         tokenizer,
         pixels: PixelReader | None = None,
-        fallback: float | None = None,
+        fallback: float | str | None = None,
         trusted: str | None = None,
         unconfirmed: bool = True,
     ) -> Router:

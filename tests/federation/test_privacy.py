@@ -26,7 +26,7 @@ from fcit_plugin.federation.messages import (
     update_reply,
 )
 from fcit_plugin.federation.noise import SecretNoise, SimulatedNoise
-from fcit_plugin.federation.privacy import UpdatePrivacy, noisy_token
+from fcit_plugin.federation.privacy import UpdatePrivacy, digest_of_records, noisy_token
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 
 accounting = pytest.importorskip("fcit_plugin.federation.accounting")
@@ -357,3 +357,14 @@ def test_the_example_in_the_guide_is_what_the_sampler_and_the_accounting_give(ca
         for rounds, epsilon in zip((16, 8), columns, strict=True):
             least = exact(z / math.sqrt(rounds), 1e-5)
             assert least <= epsilon + 0.05 and epsilon <= 1.2 * least
+
+
+def test_noise_on_a_token_does_not_cancel_when_records_change_and_is_the_same_for_the_same_records():
+    texts = [f"record {i}" for i in range(40)]
+    digest = digest_of_records(texts)
+    assert digest_of_records(reversed(texts)) == digest < 2**63
+    changed = [digest_of_records(texts[:i] + texts[i + 1 :]) for i in range(40)]
+    assert len({digest, *changed, digest_of_records([*texts, texts[0]])}) == 42
+    mean = np.arange(1, 400, dtype=np.float32)
+    one, other = (noisy_token(mean, 0.2, SimulatedNoise(7), 3, 1, records) for records in (digest, changed[0]))
+    assert kstest((one - other) / (0.2 * 2**0.5), "norm").pvalue > 1e-4

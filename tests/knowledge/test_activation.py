@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import Router, activation_weights, cosine_matrix
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.nearness import PLAIN, SENTENCES, WHITENED, Nearness
 
 MODES = ["softmax", "argmax", "cosine", "concat"]
 U = np.array([[1.0, 0.0], [3.0, 4.0], [-2.0, 1.0]], np.float32)
@@ -106,6 +108,30 @@ class Given:
 
     def encode(self, texts):
         return np.array([{"near": [1, 0], "between": [3, 4], "far": [-1, -1]}[text] for text in texts], np.float32)
+
+
+@pytest.mark.parametrize("far", [None, -0.8, -0.7, 0.79, 0.81])
+@pytest.mark.parametrize("given", [None, "auto", -0.8, -0.7, 0.79, 0.81])
+def test_far_is_told_by_the_fallback_or_by_the_encoder(far, given):
+    """Largest cosines are 1, 0.8 and -0.71; ``auto`` takes the encoder's own, and is refused where it has none."""
+    encoder = Given()
+    encoder.nearness = Nearness(far=far)
+    tokens = SubspaceTokens(np.array([[3, 0], [0, 2], [-9, -9]], np.float32), np.array([3, 2, 0]))
+    if (far, given) == (None, "auto"):
+        with pytest.raises(FcitError, match="`fcit_fallback_threshold: auto` has no cosine"):
+            Router(encoder, tokens, "softmax", 0.05, "auto", given)
+        return
+    router = Router(encoder, tokens, "softmax", 0.05, "auto", given)
+    cut = far if given in (None, "auto") else given
+    asked = encoder.encode(["near", "between", "far"])
+    expected = [cut is not None and cosine < cut for cosine in (1, 0.8, -np.sqrt(0.5))]
+    assert router.far(asked).tolist() == expected
+    left = expected if given is not None else [False] * 3
+    assert (router.weights_of(asked).sum(axis=1) == 0).tolist() == left, "nothing is left to the base model unasked"
+
+
+def test_cosines_of_auto_are_those_that_the_benchmark_chose():
+    assert (PLAIN.far, SENTENCES.far, WHITENED.far) == (None, 0.25, 0.2)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -31,6 +31,7 @@ SMALL = {
     "fcit_clients_per_round": 2,
     "fcit_num_rounds": 1,
     "fcit_min_client_samples": 4,
+    "fcit_identity_min_records": 1,
     "num_train_epochs": 3.0,  # more than one step, whose learning rate would be 0 in warm-up
     "max_new_tokens": 4,
 }

@@ -19,6 +19,8 @@ from fcit_plugin.adapters.peft_folder import fixed_adapter, write_adapter
 from fcit_plugin.cli import main
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.encoders import make_encoder
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.token_forms import FORMS
 from fcit_plugin.serving.router_files import write_router
 from fcit_plugin.state.folder import StateFolder
 
@@ -189,6 +191,21 @@ def test_the_lines_for_text_encoders_make_the_plugins_token(text_run, tmp_path, 
     token = run_docs(tmp_path, "router", "text encoder")["identity_token"]
     for text in ("count", TEXTS[0], " ".join(TEXTS)):
         np.testing.assert_allclose(token(text).numpy(), encoder.encode([text])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_lines_in_the_docs_go_by_what_was_told_in_any_form(text_keys, tmp_path, name):
+    encoder, form = make_encoder("embedding", "mean", True, base(text_keys), tiny.tokenizer()), FORMS[name]
+    told = form.told(form.mixed(encoder.encode(TEXTS)))
+    tokens = SubspaceTokens(3 * told, np.full(len(told), 3, np.int64))
+    router = Router(encoder, tokens, "softmax", 0.05, "auto", form=form)
+    adapters = [{"name": str(k)} for k in range(len(told))]
+    write_router(tmp_path / "adapters", router, adapters, "base")
+    adapter_for = run_docs(tmp_path, "router")["adapter_for"]
+    for text, weights in zip(TEXTS, router.weights([(text,) for text in TEXTS]), strict=True):
+        found, cosine = adapter_for(text)
+        assert found == str(weights.argmax())
+        assert min(cosine / form.left, 1) == pytest.approx(router._cosines(router.listen([(text,)])[0]).max(), abs=5e-3)
 
 
 def test_an_uncentered_table_gives_the_same_cosines(text_run, text_keys, tmp_path):

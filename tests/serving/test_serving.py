@@ -18,6 +18,7 @@ from fcit_plugin.data.instructions import KEYWORD
 from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.embedding import EmbeddingEncoder
+from fcit_plugin.knowledge.nearness import Nearness
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.folder import StateFolder
 
@@ -215,6 +216,27 @@ def test_each_requests_weights_are_logged_on_demand(text_run, text_keys, referen
     assert line == f"Activation of '{BETWEEN}': 0 (color) {one:.3f}, 1 (letter) {other:.3f}."
 
 
+def test_questions_of_no_kind_are_logged_without_their_words_and_not_too_often(text_run, text_keys, logged):
+    chat = ChatModel(infer_args(text_keys, text_run, fcit_fallback_threshold=0.6, **GREEDY))
+    for text in (COLOR, "ASSISTANT: . ?", "ASSISTANT: . ?"):
+        ask(chat, [user(text)])
+    lines = [text for text in logged.messages if "Far from" in text]
+    assert lines == ["Far from everything that this run learned: 1 question; the base model answers."]
+
+
+def test_auto_takes_the_cosine_of_the_encoder(text_run, text_keys, monkeypatch):
+    monkeypatch.setattr(EmbeddingEncoder, "nearness", Nearness(far=0.6), raising=False)
+    chat = ChatModel(infer_args(text_keys, text_run, fcit_fallback_threshold="auto", **GREEDY))
+    router = chat.engine.model.fcit_routing.router
+    assert router.fallback == 0.6
+    assert router.weights([("ASSISTANT: . ?",), (COLOR,)]).sum(axis=1) == pytest.approx([0, 1])
+
+
+def test_auto_is_refused_where_the_encoder_tells_nothing(text_run, text_keys):
+    with pytest.raises(FcitError, match=r"`fcit_fallback_threshold: auto` has no cosine .* prompt"):
+        ChatModel(infer_args(text_keys, text_run, fcit_fallback_threshold="auto", **GREEDY))
+
+
 def test_predict_routes_each_sample_of_a_mixed_batch(text_run, text_keys, text_data, tmp_path, chat):
     pytest.importorskip("jieba", reason="LLaMA-Factory's metrics need it")
     keys = {key: value for key, value in text_keys.items() if not key.startswith("fcit_")}
@@ -255,6 +277,7 @@ def test_an_fcit_folder_cannot_be_trained_on(text_run, text_keys, text_data, tmp
     ("more", "parts"),
     [
         ({"fcit_fallback_threshold": 2}, ["`fcit_fallback_threshold`", "between -1 and 1"]),
+        ({"fcit_fallback_threshold": "low"}, ["`fcit_fallback_threshold`", "between -1 and 1", "auto, got low"]),
         ({"fcit_trace_activation": "yes"}, ["`fcit_trace_activation`", "bool"]),
         ({"fcit_trace_activation": True, "adapter_name_or_path": None}, ["`fcit_trace_activation`", "fcit run"]),
         ({"fcit_fallback_threshold": 0.0, "adapter_name_or_path": None}, ["`fcit_fallback_threshold`", "fcit run"]),
