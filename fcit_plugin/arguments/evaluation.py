@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 class EvaluationArguments:
     """What is measured and kept of a run."""
 
-    fcit_eval_every: str = option("stage", "When to evaluate the seen datasets.", choices=["stage", "round", "never"])
+    fcit_eval_every: str = option(
+        "stage",
+        "When to evaluate the seen datasets: after every stage, after every round, after the last stage alone (last), or never.",
+        choices=["stage", "round", "last", "never"],
+    )
     fcit_eval_samples: int | None = option(None, "Evaluate on the first n test records of each dataset (default: all).")
     fcit_eval_restricted: str = option(
         "true",

@@ -19,9 +19,10 @@ class RunArguments:
     )
     fcit_bound: str | None = option(
         None,
-        "Run a bound instead of the method: zero_shot (the untuned model), centralized (all data in one place), "
+        "Run a bound instead of the method: zero_shot (the untuned model), centralized (all data in one place, at least one "
+        "pass with num_train_epochs), centralized_equal (the same, with as many passes as the federated run makes), "
         "local (clients that learn alone), oracle (disco, told the task of each client and of each test record).",
-        choices=["zero_shot", "centralized", "local", "oracle"],
+        choices=["zero_shot", "centralized", "centralized_equal", "local", "oracle"],
     )
 
 

@@ -120,14 +120,12 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
         partition=partition.table(partition.dealt()),
     )
-    each = [{key: getattr(matrix, key) for key in _MEASURES} for matrix in matrices]
-    means = {key: fmean(values[key] for values in each) for key in _MEASURES}
+    report = report_of(session, measured)
+    known = [key for key in _MEASURES if getattr(report, key) is not None]
+    each = [{key: getattr(matrix, key) for key in known} for matrix in matrices]
     return dataclasses.replace(
-        report_of(session, measured),
-        last=means["last"],
-        avg=means["avg"],
-        forgetting=means["forgetting"],
-        bwt=means["bwt"],
-        spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in _MEASURES},
+        report,
+        **{key: fmean(values[key] for values in each) for key in known},
+        spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in known},
         clients={str(_client_of(run)): values for run, values in zip(runs, each, strict=True)},
     )

@@ -259,7 +259,8 @@ def _answers(session: Session, data: list[DataSummary], found: Iterable[Program]
     unknown = tests.keys() - (earlier.zero_shot or {}).keys()
     answers = sum(tests[name] for name in unknown) if args.fcit_zero_shot else 0
     for program in found:
-        for stage in range(scenario.first_stage, program.num_stages):
+        first = program.num_stages - 1 if args.fcit_eval_every == "last" else scenario.first_stage
+        for stage in range(max(first, scenario.first_stage), program.num_stages):
             seen = scenario.seen_datasets(stage)
             restricted = {"true": times, "last": int(stage + 1 == program.num_stages), "false": 0}
             answers += times * sum(tests[name] for name in seen)

@@ -229,8 +229,8 @@ class FederatedRun:
                 "(`fcit_route_unconfirmed`)."
             )
         last_round = round + 1 == self.args.fcit_num_rounds
-        if self.args.fcit_eval_every == "round" or (self.args.fcit_eval_every == "stage" and last_round):
-            last_stage = last_round and stage + 1 == self.scenario.num_stages
+        last_stage = last_round and stage + 1 == self.scenario.num_stages
+        if {"round": True, "stage": last_round, "last": last_stage, "never": False}[self.args.fcit_eval_every]:
             restricted = self.args.fcit_eval_restricted == "true" or (self.args.fcit_eval_restricted == "last" and last_stage)
             scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
             scalars.append({f"eval_{name}": value for name, value in scores.free.items()})

@@ -25,6 +25,7 @@ def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
       every task, at the same scale: K times the rank and alpha. It passes over the data as often as the federated run
       does on average, and at least once with its ``num_train_epochs``: one training of E max(1, R S T / (N K)) epochs
       (R rounds of S out of N clients in each of T stages, K tasks), or of R S T times ``max_steps``.
+    - centralized_equal: the same without "at least once": E R S T / (N K) epochs, as many passes as the federated run makes.
     - local: as in the recipe, but clients keep one LoRA of their own and nothing is averaged.
     - oracle: a method that organizes by identity tokens, with tokens that name the task; the server's rules stay the recipe's.
 
@@ -57,7 +58,9 @@ def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
     trainings = fcit.fcit_num_rounds * fcit.fcit_clients_per_round * scenario.num_stages
     if (recipe.get("max_steps") or -1) > 0:
         recipe["max_steps"] *= trainings
-    passes = max(1, trainings / (fcit.fcit_num_clients * num_tasks))
+    passes = trainings / (fcit.fcit_num_clients * num_tasks)
+    if fcit.fcit_bound == "centralized":
+        passes = max(1, passes)
     recipe["num_train_epochs"] = passes * recipe.get("num_train_epochs", _EPOCHS)
     return dataclasses.replace(
         fcit,

@@ -57,7 +57,7 @@ def why_shared(keys: Mapping[str, Any], processes: int) -> str | None:
         return "it is a dry run"
     if keys.get("do_train", True) is False:
         return "nothing is trained (`do_train: false`)"
-    if keys.get("fcit_bound") in ("centralized", "local"):
+    if keys.get("fcit_bound") in ("centralized", "centralized_equal", "local"):
         return f"`fcit_bound: {keys['fcit_bound']}` trains one client at a time"
     if not isinstance(per_round, int) or per_round < 2:
         return "a round has one client (`fcit_clients_per_round`)"

@@ -43,7 +43,8 @@ def notes(stage: str, asking: Iterable[str], ignored: Mapping[str, str], fcit: F
     if stage != "fcit":
         ignored = {**ignored, **dict.fromkeys(asking, "it belongs to `stage: fcit`")}
     elif asking:
-        when = f"after every {fcit.fcit_eval_every} (`fcit_eval_every`)"
+        when = "after the last stage" if fcit.fcit_eval_every == "last" else f"after every {fcit.fcit_eval_every}"
+        when += " (`fcit_eval_every`)"
         found.append(f"{_listed(asking)}: test records are answered and scored {when}.")
     by_reason: dict[str, list[str]] = {}
     for key, reason in ignored.items():

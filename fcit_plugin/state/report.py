@@ -40,6 +40,8 @@ def make_report(
     datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
     # a run that goes on from another one may not be evaluated itself
     evaluated = matrix.rows != [] and len(matrix.rows) == len(stages)
+    # what lies between stages, and over them, is known of no run that was evaluated after its last one alone
+    over_stages = evaluated and (len(stages) == 1 or sum(any(a is not None for a in row) for row in matrix.rows) > 1)
     untuned = fmean(zero_shot.values()) if reference == "zero_shot" else None
     total, evaluate = progress.seconds["total"], progress.seconds["evaluate"]
     return Report(
@@ -56,10 +58,10 @@ def make_report(
         scores_other=[{name: dict(scores) for name, scores in row.items()} for row in progress.other],
         zero_shot={name: zero_shot[name] for name in datasets if name in zero_shot},
         last=matrix.last if evaluated else untuned,
-        avg=matrix.avg if evaluated else None,
-        forgetting=matrix.forgetting if evaluated else None,
-        bwt=matrix.bwt if evaluated else None,
-        fwt=matrix.fwt(zero_shot) if evaluated and zero_shot else None,
+        avg=matrix.avg if over_stages else None,
+        forgetting=matrix.forgetting if over_stages else None,
+        bwt=matrix.bwt if over_stages else None,
+        fwt=matrix.fwt(zero_shot) if over_stages and zero_shot else None,
         bytes_up=progress.traffic.up,
         bytes_down=progress.traffic.down,
         assignments=[

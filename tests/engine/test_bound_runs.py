@@ -44,6 +44,13 @@ class TestCentralized:
         rest, _ = rewritten(recipe | {"fcit_bound": "centralized"})
         assert (rest["lora_rank"], rest["lora_alpha"], rest["num_train_epochs"]) == (rank, 2 * rank, epochs)
 
+    def test_at_equal_passes_a_record_is_seen_as_often_as_in_the_federated_run_and_no_oftener(self):
+        """3 rounds of 3 of 10 clients in each of 8 stages of one task: 0.9 of the records, once for each of the epochs."""
+        recipe = yaml.safe_load((ROOT / "recipes" / "fcit_mini_disco.yaml").read_text())
+        rest, fcit = rewritten(recipe | {"fcit_bound": "centralized_equal"})
+        assert rest["num_train_epochs"] == pytest.approx(0.9 * 4.0)
+        assert (rest["lora_rank"], fcit.fcit_num_clients) == (64, 1)
+
     @pytest.mark.parametrize(
         ("keys", "expected"),
         [
@@ -88,7 +95,7 @@ def test_zero_shot_is_the_row_untuned_of_every_run_and_trains_nothing(text_recip
     assert not list(output_dir.glob("subspaces/*"))
 
 
-@pytest.mark.parametrize("reference", ["zero_shot", "centralized", "local"])
+@pytest.mark.parametrize("reference", ["zero_shot", "centralized", "centralized_equal", "local"])
 def test_what_a_server_does_to_updates_plays_no_part_in_a_bound(reference):
     fcit = {"fcit_server_rule": "krum", "fcit_num_malicious": 1, "fcit_min_replies": 3, "fcit_max_subspaces": 2}
     _, found = rewritten(fcit | {"fcit_max_update_norm": 1.0, "fcit_bound": reference})
