@@ -113,7 +113,8 @@ def _signed(content: RecordDict, nonce: str, kind: str, failure: str | None) -> 
     ]
     scalars = [
         [name, type(record).__name__, [[key, _plain(value)] for key, value in sorted(record.items())]]
-        for name, record in sorted([*content.metric_records.items(), *content.config_records.items()])
+        for records in (content.metric_records, content.config_records)
+        for name, record in sorted(records.items())
     ]
     said: list[Any] = ["fcit-reply", VERSION, nonce, kind, failure, arrays, scalars]
     return hashlib.sha384(json.dumps(said).encode()).digest()

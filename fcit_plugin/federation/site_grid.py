@@ -35,6 +35,10 @@ class LinkLost(Exception):
     """The SuperLink cannot be reached at the moment."""
 
 
+class RunLost(LinkLost):
+    """What the SuperLink had of the run is gone, with all messages."""
+
+
 class Link(Protocol):
     """The way to the nodes (:mod:`.superlink`); every method may raise :class:`LinkLost`."""
 
@@ -244,6 +248,8 @@ class SiteGrid(InProcessGrid):
     def _link_lost(self, waiting: dict[int, _Asked], error: LinkLost) -> None:
         for asked in waiting.values():
             asked.here = False
+            if isinstance(error, RunLost):
+                asked.message_id = None
             self._tell(asked, f"cannot be asked: {error}")
 
     def _given_up(self, waiting: dict[int, _Asked], elapsed: float) -> dict[int, Message]:
