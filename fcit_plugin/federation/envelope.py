@@ -111,9 +111,9 @@ def _signed(content: RecordDict, nonce: str, kind: str, failure: str | None) -> 
         [name, [[key, array.dtype, list(array.shape), array.stype, digest_of(array).hex()] for key, array in record.items()]]
         for name, record in sorted(content.array_records.items())
     ]
+    records: dict[str, Any] = {**content.metric_records, **content.config_records}
     scalars = [
         [name, type(record).__name__, [[key, _plain(value)] for key, value in sorted(record.items())]]
-        for records in (content.metric_records, content.config_records)
         for name, record in sorted(records.items())
     ]
     said: list[Any] = ["fcit-reply", VERSION, nonce, kind, failure, arrays, scalars]
