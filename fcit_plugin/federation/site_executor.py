@@ -1,0 +1,167 @@
+"""A site's side: the process that holds the model takes the messages of its SuperNode, its child.
+
+The code that the server's run brings along is never loaded. What is kept is answered again without training, signed anew.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Array, Context, Message, MessageType, RecordDict
+
+from ..errors import FcitError, one_line
+from .arrays import numbers_of
+from .envelope import open_request, sealed_failure, sealed_reply
+from .messages import config_of, record_of
+from .reply_cache import ReplyCache
+from .site_grid import LinkLost
+from .superlink import next_tasks, refused
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two starts of a SuperNode: one that was killed counts as there for up to a minute, and is refused.
+PAUSE = 5.0
+#: Starts a program that is killed with this process, however that ends (Linux): a SuperNode that is left alone keeps its
+#: port, and its heartbeats tell the server that the site is at work.
+_WITH_PARENT = (
+    "import ctypes, os, signal, sys\n"
+    "ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)\n"
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1)\n"
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+#: A SuperNode that leaves as soon as its main function ends. By itself one that a new SuperLink does not know ("Invalid node
+#: ID") fails while it cleans up, and then waits for its own threads for ever, without a heartbeat.
+_SUPERNODE = (
+    "import os, sys, traceback\n"
+    "from flwr.supernode.cli import flower_supernode\n"
+    "try:\n"
+    "    flower_supernode()\n"
+    "except BaseException:\n"
+    "    traceback.print_exc()\n"
+    "finally:\n"
+    "    sys.stdout.flush()\n"
+    "    sys.stderr.flush()\n"
+    "    os._exit(1)"
+)
+#: Flower tells others of its use, looks for updates and installs what an app wants, but for these.
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+
+
+def supernode_command(superlink: str, certificate: Path, key: Path, address: str) -> list[str]:
+    """How a site's SuperNode is started.
+
+    Args:
+        superlink: Host and port of the SuperLink's Fleet API.
+        certificate: The CA's certificate.
+        key: The site's private key.
+        address: Host and port at which it serves this process: an address of this machine.
+    """
+    flags = ["--superlink", superlink, "--root-certificates", str(certificate), "--auth-supernode-private-key", str(key)]
+    return [sys.executable, "-c", _SUPERNODE, *flags, "--isolation", "process", "--clientappio-api-address", address]
+
+
+class SuperNode:
+    """A SuperNode as a child: it is started again when it ends, and ends with the block.
+
+    Args:
+        command: How it is started.
+        log: File for what it prints.
+        pause: Seconds between two starts.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, pause: float = PAUSE) -> None:
+        self._command, self._log, self._pause = list(command), log, pause
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = float("-inf")
+
+    def __enter__(self) -> "SuperNode":
+        self.look()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def look(self) -> None:
+        """Start it where it does not run, at the earliest a pause after the last start."""
+        if self._process is not None:
+            if self._process.poll() is None or time.monotonic() - self._started < self._pause:
+                return
+            logger.warning(
+                f"The SuperNode has ended with status {self._process.returncode} and is started again; see {self._log}."
+            )
+        self._started = time.monotonic()
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), *self._command]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **QUIET})
+
+
+def serve(
+    app: ReplyCache,
+    key: ec.EllipticCurvePrivateKey,
+    supernode: SuperNode,
+    address: str,
+    *,
+    ended: Callable[[], bool] = lambda: False,
+    poll: float = 0.2,
+) -> None:
+    """Answer what the SuperNode has, until it is over.
+
+    Args:
+        app: The site's client app with its kept replies.
+        key: The site's private key.
+        supernode: The SuperNode.
+        address: Host and port of its ClientAppIo API.
+        ended: Whether it is over; asked between two looks.
+        poll: Seconds between two looks.
+    """
+    while not ended():
+        supernode.look()
+        try:
+            for task in next_tasks(address):
+                task.answer(answer_of(app, key, task.message))
+        except LinkLost as error:  # the server asks again, and gets what was kept
+            logger.debug(str(error))
+        time.sleep(poll)
+
+
+def answer_of(app: ReplyCache, key: ec.EllipticCurvePrivateKey, message: Message) -> Message:
+    """The signed reply to a message, or the signed sentence of what failed: at a site whatever fails costs it its reply."""
+    kind = message.metadata.message_type
+    try:
+        content, nonce = open_request(message.content)
+    except FcitError as error:
+        return refused(message, one_line(error))
+    try:
+        return Message(sealed_reply(_reply(app, content, kind), nonce, kind, key), reply_to=message)
+    except Exception as error:
+        logger.warning(f"A request is answered with a failure: {one_line(error)}", exc_info=not isinstance(error, FcitError))
+        return Message(sealed_failure(one_line(error), nonce, kind, key), reply_to=message)
+
+
+def _reply(app: ReplyCache, content: RecordDict, kind: str) -> RecordDict:
+    if kind not in (MessageType.QUERY, MessageType.TRAIN):
+        raise FcitError(f"A site answers no messages of the type {kind[:50]}.")
+    request = Message(content, dst_node_id=0, message_type=kind)
+    client = config_of(request).client
+    request = Message(content, dst_node_id=client, message_type=kind)
+    reply = app(request, Context(run_id=0, node_id=client, node_config={}, state=RecordDict(), run_config={}))
+    app.arrived(request, reply)
+    plain = RecordDict(dict(reply.content))
+    for name, record in reply.content.array_records.items():  # one that is left in a file has a class that Flower does not know
+        plain[name] = record_of({key: Array(numbers_of(array)) for key, array in record.items()})
+    return plain

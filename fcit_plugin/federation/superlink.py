@@ -1,0 +1,270 @@
+"""Flower's inner APIs, all of them that a deployment needs: nothing else in the package imports these (flwr 1.32).
+
+The server's process is the ServerApp of its own run: the SuperLink runs with ``--isolation process``, so it starts nothing,
+and the run's app bundle holds code that refuses to be imported. A site's process takes messages from its SuperNode in the
+same way and never loads that bundle. ``tests/federation/test_superlink.py`` runs all of it against a real SuperLink.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.app import Context, Error, Message
+from flwr.cli.build import build_fab_from_files
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import fab_to_proto, run_from_proto
+from flwr.proto.appio_pb2 import ClaimTaskRequest, PullPendingTasksRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.proto.clientappio_pb2_grpc import ClientAppIoStub
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2_grpc import ControlStub
+from flwr.proto.serverappio_pb2_grpc import ServerAppIoStub
+from flwr.supercore.fab import Fab
+from flwr.supercore.grpc import create_channel
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_grpc
+from flwr.supercore.interceptors import AppIoTokenClientInterceptor, RuntimeVersionClientInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.superlink.grid import GrpcGrid
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from ..errors import FcitError, one_line
+from ..files import opened
+from .site_grid import LinkLost, RunLost, Site
+
+T = TypeVar("T")
+
+#: A SuperLink that cannot be reached at the moment, or is too busy: the run in it may well go on. SQLite's lock is UNKNOWN.
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+#: Seconds to wait for a run's task, which the SuperLink makes as the run starts.
+_CLAIM = 30.0
+_LONGEST_KEY = 10_000
+
+_PYPROJECT = b"""[project]
+name = "fcit"
+version = "1.0.0"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "fcit"
+
+[tool.flwr.app.components]
+serverapp = "fcit_app:server"
+clientapp = "fcit_app:client"
+
+[tool.flwr.app.config]
+"""
+#: A bundle has to name code. Sites that run this plugin never load it.
+_CODE = b"raise ImportError('fcit-plugin: a site runs the plugin that is installed there, never this')\n"
+
+
+def read_site(name: str, path: Path) -> Site:
+    """A site by its public key.
+
+    Args:
+        name: Its name in the recipe.
+        path: The key, in OpenSSH's form, on the curve P-384.
+
+    Raises:
+        FcitError: The file holds no such key; the sentence names site and file.
+    """
+    with opened(path, _LONGEST_KEY, f"ask site {name} for its public key") as file:
+        content = file.read(_LONGEST_KEY)
+    try:
+        key = load_ssh_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FcitError(f"{path} is not a public key of site {name}; give the .pub file that the site has made.") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise FcitError(f"{path}, the key of site {name}, is not on the curve P-384; let the site make a new one.")
+    return Site(name, key, public_key_to_bytes(key))
+
+
+class SuperLink:
+    """The way from the server's process to the nodes of a SuperLink (:class:`.site_grid.Link`).
+
+    Args:
+        control: Host and port of its Control API.
+        appio: Host and port of its ServerAppIo API, which has no TLS: an address of this machine.
+        certificate: The CA's certificate, None: the Control API has no TLS.
+    """
+
+    def __init__(self, control: str, appio: str, certificate: bytes | None) -> None:
+        self._control, self._appio = control, appio
+        interceptors = [RuntimeVersionClientInterceptor(component_name="flwr CLI")]
+        self._channel = create_channel(control, certificate is None, certificate, interceptors=interceptors)
+        self._stub = ControlStub(self._channel)
+        self._grid: GrpcGrid | None = None
+        self._heartbeat: HeartbeatSender | None = None
+
+    def __enter__(self) -> "SuperLink":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """End the run: without that its sites are at work for it for another minute."""
+        self._end(SubStatus.COMPLETED if error is None else SubStatus.FAILED, "" if error is None else one_line(error))
+        self._channel.close()
+
+    def node_of(self, key: bytes) -> int:
+        """The node of a public key, which is registered where it is not: node numbers are lost with the SuperLink's memory."""
+        return self._asked(self._control, lambda: self._node_of(key))
+
+    def _node_of(self, key: bytes) -> int:
+        for node in self._stub.ListNodes(ListNodesRequest()).nodes_info:
+            if bytes(node.public_key) == key and not node.unregistered_at:
+                return int(node.node_id)
+        return int(self._stub.RegisterNode(RegisterNodeRequest(public_key=key)).node_id)
+
+    def online(self) -> Mapping[int, str]:
+        """The nodes that are there, each with the time at which it came up."""
+
+        def ask() -> dict[int, str]:
+            nodes = self._stub.ListNodes(ListNodesRequest()).nodes_info
+            return {node.node_id: node.last_activated_at for node in nodes if node.status == "online"}
+
+        return self._asked(self._control, ask)
+
+    def push(self, message: Message) -> str | None:
+        """Send a message; its id, or None where the SuperLink did not take it."""
+        ids = self._asked(self._appio, lambda: list(self._run().push_messages([message])))
+        return ids[0] or None if ids else None
+
+    def pull(self, ids: Iterable[str]) -> list[Message]:
+        """The replies that have arrived."""
+        return self._asked(self._appio, lambda: list(self._run().pull_messages(ids)))
+
+    def _asked(self, address: str, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except grpc.RpcError as error:
+            said = f"the SuperLink at {address} says {_words(error)}"
+            if error.code() in _PASSING:
+                raise LinkLost(said) from error
+            self._end(SubStatus.FAILED, "the run was lost")
+            raise RunLost(said) from error
+
+    def _run(self) -> GrpcGrid:
+        """The run, begun where there is none."""
+        if self._grid is not None:
+            return self._grid
+        files = {"pyproject.toml": _PYPROJECT, "fcit_app.py": _CODE, "README.md": b"fcit\n"}
+        bundle, _ = build_fab_from_files(files)
+        fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
+        run_id = self._stub.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
+        grid = GrpcGrid(self._appio, insecure=True, token=self._token(run_id))
+        grid._retry_invoker.max_tries = 1  # whoever asks does so again, and says it
+        grid._retry_invoker.should_giveup = lambda error: True  # Flower's own interrupts this process if its token is unknown
+        grid.set_run(run_from_proto(grid._stub.PullTaskInput(PullTaskInputRequest()).run))
+        self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_grpc(grid._stub))
+        self._heartbeat.start()
+        self._grid = grid
+        return grid
+
+    def _token(self, run_id: int) -> str:
+        with _channel(self._appio, RuntimeVersionClientInterceptor(component_name="SuperExec")) as channel:
+            stub, end = ServerAppIoStub(channel), time.monotonic() + _CLAIM
+            while time.monotonic() < end:
+                for task in stub.PullPendingTasks(PullPendingTasksRequest()).tasks:
+                    if task.run_id == run_id and (token := stub.ClaimTask(ClaimTaskRequest(task_id=task.task_id)).token):
+                        return str(token)
+                time.sleep(0.2)
+        raise LinkLost(f"the SuperLink at {self._appio} gives no task for the run; it needs `--isolation process`")
+
+    def _end(self, status: str, details: str) -> None:
+        grid, heartbeat = self._grid, self._heartbeat
+        self._grid = self._heartbeat = None
+        if grid is None or heartbeat is None:
+            return
+        with contextlib.suppress(grpc.RpcError):  # then the SuperLink finds out by itself, in a minute
+            grid._stub.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+        heartbeat.stop()
+        grid.close()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A message that a site's SuperNode has for it.
+
+    Attributes:
+        message: The message.
+        answer: Sends the reply; raises :class:`.site_grid.LinkLost` where the SuperNode is gone.
+    """
+
+    message: Message
+    answer: Callable[[Message], None]
+
+
+def next_tasks(address: str) -> Iterator[Task]:
+    """What a SuperNode has for its site at the moment.
+
+    Args:
+        address: Host and port of its ClientAppIo API.
+
+    Raises:
+        LinkLost: The SuperNode is not there, or went away.
+    """
+    with _supernode(address), _channel(address, RuntimeVersionClientInterceptor(component_name="SuperExec")) as channel:
+        stub = ClientAppIoStub(channel)
+        for task in stub.PullPendingTasks(PullPendingTasksRequest()).tasks:
+            token = stub.ClaimTask(ClaimTaskRequest(task_id=task.task_id)).token
+            if token:
+                with _claimed(address, token) as claimed:
+                    yield claimed
+
+
+def _words(error: grpc.RpcError) -> str:
+    return f"{error.code().name}: {' '.join((error.details() or '').split())[:300]}"
+
+
+@contextlib.contextmanager
+def _supernode(address: str) -> Iterator[None]:
+    """Say of gRPC's errors within the block that it was the SuperNode."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise LinkLost(f"the SuperNode at {address} says {_words(error)}") from error
+
+
+@contextlib.contextmanager
+def _claimed(address: str, token: str) -> Iterator[Task]:
+    interceptors = RuntimeVersionClientInterceptor(component_name="flwr-clientapp"), AppIoTokenClientInterceptor(token)
+    with _channel(address, *interceptors) as channel:
+        stub: Any = ClientAppIoStub(channel)
+        heartbeat = HeartbeatSender(make_task_heartbeat_fn_grpc(stub))
+        heartbeat.start()
+        try:
+            message, context, _, _ = pull_task_input(stub)  # the last one is code of the server, which stays unread
+
+            def answer(reply: Message) -> None:
+                with _supernode(address):
+                    _answer(stub, reply, context)
+
+            yield Task(message, answer)
+        finally:
+            heartbeat.stop()
+
+
+def _answer(stub: Any, reply: Message, context: Context) -> None:
+    push_message(stub, reply, context)
+    push_task_output(stub=stub, context=context, sub_status=SubStatus.COMPLETED, details="")
+
+
+def refused(message: Message, reason: str) -> Message:
+    """An answer to what is no request of the plugin."""
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+
+
+@contextlib.contextmanager
+def _channel(address: str, *interceptors: grpc.UnaryUnaryClientInterceptor) -> Iterator[grpc.Channel]:
+    """A channel to an inner API, on this machine and without TLS."""
+    channel = create_channel(address, insecure=True, interceptors=list(interceptors))
+    try:
+        yield channel
+    finally:
+        channel.close()

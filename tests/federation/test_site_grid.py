@@ -1,0 +1,255 @@
+"""Sites behind a link that loses, repeats, delays and forges: whole rounds end as in process, or wait and say why."""
+
+import itertools
+import logging
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
+from flwr.common.constant import ErrorCode
+from toy import BLANK, Local, noise
+
+from fcit_plugin.errors import FcitError
+from fcit_plugin.federation.client import make_client_app
+from fcit_plugin.federation.envelope import ENVELOPE, open_reply, open_request, sealed_failure, sealed_reply
+from fcit_plugin.federation.messages import ARRAYS, CONFIG, ClientConfig, to_record
+from fcit_plugin.federation.reply_cache import ReplyCache
+from fcit_plugin.federation.site_grid import LinkLost, Site, SiteGrid
+
+KEYS = [ec.generate_private_key(ec.SECP384R1()) for _ in range(3)]
+SITES = [Site(name, key.public_key(), name.encode()) for name, key in zip(("north", "south", "west"), KEYS, strict=True)]
+APP = make_client_app(Local())
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class Journal:
+    def mark(self):
+        return None
+
+    def since(self, mark):
+        return {"steps": 0, "log": []}
+
+    def replay(self, entries):
+        pass
+
+
+class SuperLink:
+    """Delivers to the sites at once, but for the faults: callables (link, node, message, reply) -> what arrives for it."""
+
+    def __init__(self, clock, faults=()):
+        self.clock, self.faults = clock, list(faults)
+        self.up = {100 + number: "first" for number in range(len(SITES))}
+        self.pushed, self.inbox, self.ids, self.trained = [], {}, itertools.count(), []
+
+    def node_of(self, key):
+        return 100 + [site.encoded for site in SITES].index(key)
+
+    def online(self):
+        return dict(self.up)
+
+    def answer(self, node, message):
+        content, nonce = open_request(message.content)
+        client, kind = node - 100, message.metadata.message_type
+        request = Message(content, dst_node_id=client, message_type=kind)
+        reply = APP(request, Context(run_id=0, node_id=client, node_config={}, state=RecordDict(), run_config={}))
+        self.trained.append(client)
+        return Message(sealed_reply(reply.content, nonce, kind, KEYS[client]), reply_to=message)
+
+    def push(self, message):
+        message.metadata.__dict__["_message_id"] = name = f"m{next(self.ids)}"
+        self.pushed.append(message)
+        node = message.metadata.dst_node_id
+        fault = self.faults.pop(0) if self.faults else None
+        reply = fault(self, node, message) if fault else self.answer(node, message)
+        if reply is not None:
+            self.inbox[name] = reply
+        return name
+
+    def pull(self, ids):
+        return [self.inbox.pop(name) for name in ids if name in self.inbox]
+
+
+def requests(kind=MessageType.TRAIN):
+    arrays = to_record(noise(5, BLANK))
+    return [
+        Message(
+            RecordDict({ARRAYS: arrays, CONFIG: ClientConfig("run", 0, 1, client, 0, 0).to_record()}),
+            dst_node_id=client,
+            message_type=kind,
+        )
+        for client in range(len(SITES))
+    ]
+
+
+def grid_of(link, clock, folder, **changes):
+    cache = ReplyCache(APP, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
+    given = {"patience": 600.0, "poll": 1.0} | changes
+    return SiteGrid(link, SITES, cache, clock=clock, sleep=clock.sleep, **given)
+
+
+def numbers(replies):
+    return [
+        {key: array.numpy().tolist() for record in reply.content.array_records.values() for key, array in record.items()}
+        for reply in replies
+    ]
+
+
+UNDISTURBED = numbers(
+    APP(request, Context(run_id=0, node_id=0, node_config={}, state=RecordDict(), run_config={})) for request in requests()
+)
+
+
+def error_of(code):
+    return lambda link, node, message: Message(Error(code, f"error {code}"), reply_to=message)
+
+
+def another_sites_key(link, node, message):
+    content, nonce = open_request(message.content)
+    return Message(sealed_reply(content, nonce, message.metadata.message_type, KEYS[2 if node == 100 else 0]), reply_to=message)
+
+
+def unsigned(link, node, message):
+    return Message(open_request(message.content)[0], reply_to=message)
+
+
+def old_nonce(link, node, message):
+    reply = link.answer(node, message)
+    content = RecordDict({name: record for name, record in reply.content.items() if name != ENVELOPE})
+    return Message(sealed_reply(content, "0" * 32, message.metadata.message_type, KEYS[node - 100]), reply_to=message)
+
+
+def another_kind(link, node, message):
+    content, nonce = open_request(message.content)
+    return Message(sealed_reply(content, nonce, MessageType.QUERY, KEYS[node - 100]), reply_to=message)
+
+
+def changed_on_the_way(link, node, message):
+    reply = link.answer(node, message)
+    reply.content[ARRAYS] = to_record(noise(6, BLANK))
+    return reply
+
+
+def unsigned_more(link, node, message):
+    reply = link.answer(node, message)
+    reply.content["more"] = ArrayRecord()
+    return reply
+
+
+def restarted(link, node, message):
+    link.up[node] = f"{link.up[node]}+"  # what it was asked is gone with its memory, and no error comes
+
+
+FORGED = [another_sites_key, unsigned, old_nonce, another_kind, changed_on_the_way, unsigned_more]
+LOST = [error_of(code) for code in sorted(value for name, value in vars(ErrorCode).items() if name.isupper())]
+
+
+@pytest.mark.parametrize("fault", [*FORGED, *LOST, restarted], ids=lambda fault: getattr(fault, "__name__", "error"))
+@pytest.mark.parametrize("times", [1, 3])
+def test_whatever_is_lost_or_forged_is_asked_for_again_and_ends_in_the_same_numbers(fault, times, tmp_path):
+    clock = Clock()
+    link = SuperLink(clock, [fault] * times)
+    replies = grid_of(link, clock, tmp_path).send_and_receive(requests())
+    assert numbers(replies) == UNDISTURBED
+    assert [reply.metadata.src_node_id for reply in replies] == [0, 1, 2]
+    nonces = [message.content[ENVELOPE]["nonce"] for message in link.pushed]
+    assert len(set(nonces)) == len(nonces) == 3 + times
+    assert all(ENVELOPE not in reply.content for reply in replies)
+
+
+def test_a_link_that_is_down_for_two_minutes_costs_nothing(tmp_path, caplog):
+    clock = Clock()
+    link = SuperLink(clock)
+
+    def down(ids, usual=link.pull):
+        if clock.now < 120:
+            raise LinkLost("the SuperLink at 127.0.0.1:9093 does not answer")
+        return usual(ids)
+
+    link.pull = down
+    with caplog.at_level(logging.WARNING):
+        assert numbers(grid_of(link, clock, tmp_path).send_and_receive(requests())) == UNDISTURBED
+    assert [record.message for record in caplog.records] == [
+        f"Site {name} cannot be asked: the SuperLink at 127.0.0.1:9093 does not answer; it is asked again for 600 s."
+        for name in ("north", "south", "west")
+    ]
+    assert sorted(link.trained) == [0, 1, 2]
+
+
+def test_a_site_that_is_away_is_waited_for_and_named_once_patience_is_over(tmp_path):
+    clock = Clock()
+    link = SuperLink(clock)
+    del link.up[101]
+    replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()))
+    assert [reply.has_error() for reply in replies] == [False, True, False]
+    assert replies[1].error.reason == "site south was away for more than 600 s (`fcit_site_patience`)"
+    assert replies[1].metadata.src_node_id == 1
+    assert 600 < clock.now < 610
+
+
+def test_time_at_work_is_no_time_away(tmp_path):
+    clock = Clock()
+    link = SuperLink(clock)
+    usual = link.pull
+    link.pull = lambda ids: usual(ids) if clock.now > 5000 else []
+    assert numbers(grid_of(link, clock, tmp_path).send_and_receive(requests())) == UNDISTURBED
+
+
+def test_a_site_that_only_ever_loses_messages_is_given_up(tmp_path):
+    clock = Clock()
+    link = SuperLink(clock, [error_of(ErrorCode.CLIENT_APP_CRASHED)] * 500)
+    replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()[:1]))
+    assert "was away for more than 600 s" in replies[0].error.reason
+    assert len(link.pushed) < 30  # the pauses grow
+
+
+def test_a_site_that_takes_too_long_is_named(tmp_path):
+    clock = Clock()
+    link = SuperLink(clock, [lambda *given: None])
+    (reply,) = grid_of(link, clock, tmp_path, timeout=50.0).send_and_receive(requests()[:1])
+    assert reply.error.reason == "site north took longer than 50 s (`fcit_client_timeout`)"
+
+
+def test_a_signed_failure_is_the_sites_answer(tmp_path):
+    def fails(link, node, message):
+        nonce = open_request(message.content)[1]
+        failure = sealed_failure("no records of text_sum", nonce, message.metadata.message_type, KEYS[node - 100])
+        return Message(failure, reply_to=message)
+
+    clock = Clock()
+    replies = list(grid_of(SuperLink(clock, [fails]), clock, tmp_path).send_and_receive(requests()))
+    assert [reply.has_error() for reply in replies] == [True, False, False]
+    assert replies[0].error.reason == "no records of text_sum"
+
+
+def test_a_server_that_starts_again_asks_only_those_whose_replies_it_has_not(tmp_path):
+    clock = Clock()
+    link = SuperLink(clock)
+    grid_of(link, clock, tmp_path).send_and_receive(requests()[:2])
+    again = SuperLink(clock)
+    assert numbers(grid_of(again, clock, tmp_path).send_and_receive(requests())) == UNDISTURBED
+    assert again.trained == [2]
+
+
+def test_two_sites_with_one_key_are_refused(tmp_path):
+    twice = [SITES[0], Site("south", SITES[0].key, SITES[0].encoded)]
+    with pytest.raises(FcitError, match=r"one public key for north and south"):
+        SiteGrid(SuperLink(Clock()), twice, None, patience=1.0)
+
+
+def test_values_that_compare_equal_are_signed_as_what_they_are():
+    reply = sealed_reply(RecordDict({"c": ConfigRecord({"x": 1})}), "n", "train", KEYS[0])
+    reply["c"] = ConfigRecord({"x": True})
+    with pytest.raises(FcitError, match="signature"):
+        open_reply(reply, "n", "train", KEYS[0].public_key())
