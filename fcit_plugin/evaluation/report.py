@@ -220,8 +220,7 @@ def table(report: Report) -> str:
         blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
     if alone := _trained_alone(report):
         blocks.append(
-            f"Unconfirmed, for one client alone has trained them: subspaces {', '.join(map(str, alone))} "
-            "(`fcit_route_unconfirmed`)."
+            f"Unconfirmed, for one client alone has trained it (`fcit_route_unconfirmed`): subspace {', '.join(map(str, alone))}."
         )
     if report.left_out:
         counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
