@@ -219,9 +219,8 @@ def table(report: Report) -> str:
     if report.dropped:
         blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
     if alone := _trained_alone(report):
-        blocks.append(
-            f"Unconfirmed, for one client alone has trained it (`fcit_route_unconfirmed`): subspace {', '.join(map(str, alone))}."
-        )
+        numbers = ", ".join(map(str, alone))
+        blocks.append(f"Unconfirmed, for one client alone has trained it (`fcit_route_unconfirmed`): subspace {numbers}.")
     if report.left_out:
         counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
         blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
