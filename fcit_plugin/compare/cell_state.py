@@ -61,7 +61,7 @@ def state_of(cell: Cell) -> CellState:
         then = yaml.safe_load(read_text(inside(cell.folder, RECIPE), _REMEDY))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # it holds a date that is none, or is nested too deeply
         raise FcitError(f"{file} is not valid YAML ({one_line(error)[:300]}); {_REMEDY}.") from error
-    differing = differing_keys(cell, checked(dict[Word, Any], then, str(file), _REMEDY))
+    differing = tuple(differing_keys(cell, checked(dict[Word, Any], then, str(file), _REMEDY)).values())
     if differing and (finished or begun):
         return CellState(CellStatus.CHANGED, differing)
     if finished:
@@ -69,13 +69,13 @@ def state_of(cell: Cell) -> CellState:
     return CellState(CellStatus.BEGUN if begun else CellStatus.OPEN)
 
 
-def differing_keys(cell: Cell, then: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys in which a cell differs from the recipe of a run, each with both values; where and by how many is none."""
-    return tuple(
-        f"`{key}` was {reprlib.repr(then.get(key))} and is {reprlib.repr(cell.keys.get(key))}"
+def differing_keys(cell: Cell, then: Mapping[str, Any]) -> dict[str, str]:
+    """The keys in which a cell differs from the recipe of a run, each with a sentence; where and by how many is none."""
+    return {
+        key: f"`{key}` was {reprlib.repr(then.get(key))} and is {reprlib.repr(cell.keys.get(key))}"
         for key in sorted(then.keys() | cell.keys.keys())
         if key not in _NO_MATTER and then.get(key) != cell.keys.get(key)
-    )
+    }
 
 
 def prepare(cell: Cell) -> None:

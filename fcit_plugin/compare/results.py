@@ -66,7 +66,7 @@ class Results:
         self._grid = grid
         runs = read_runs(grid, files)
         differing = {cell.name: differing_keys(cell, runs[cell.name].recipe) for cell in grid.cells if cell.name in runs}
-        self._changed = {name: keys for name, keys in differing.items() if any(not _is_of_measuring(key) for key in keys)}
+        self._changed = {name: tuple(found.values()) for name, found in differing.items() if found.keys() - {TEST_RECORDS}}
         self._runs = {name: runs[name] for name in differing if name not in self._changed}
 
     def state_of(self, cell: Cell) -> CellState:
@@ -84,24 +84,20 @@ class Results:
         Raises:
             FcitError: one of them is damaged.
         """
-        finished = [cell for cell in self._grid.cells if self.state_of(cell).status is CellStatus.FINISHED]
         own = {name: run.report for name, run in self._runs.items()}
-        return {cell.name: own.get(cell.name) or Report.read(cell.folder) for cell in finished}
+        return {cell.name: own.get(cell.name) or Report.read(cell.folder) for cell in self._finished()}
 
     def test_records(self) -> dict[str, int | None]:
         """Return how many records of each dataset the finished cells were tested with, by name; None: with all there are."""
-        return {cell.name: self._recipe_of(cell).get(TEST_RECORDS) for cell in self._grid.cells if cell.name in self.reports()}
+        recipes = self.recipes()
+        return {cell.name: recipes.get(cell.name, cell.keys).get(TEST_RECORDS) for cell in self._finished()}
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Return what the cells of the files were started with, by name."""
         return {name: run.recipe for name, run in self._runs.items()}
 
-    def _recipe_of(self, cell: Cell) -> dict[str, Any]:
-        return self._runs[cell.name].recipe if cell.name in self._runs else cell.keys
-
-
-def _is_of_measuring(difference: str) -> bool:
-    return difference.partition(" ")[0].strip("`:") == TEST_RECORDS
+    def _finished(self) -> list[Cell]:
+        return [cell for cell in self._grid.cells if self.state_of(cell).status is CellStatus.FINISHED]
 
 
 def write_runs(
