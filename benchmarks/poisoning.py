@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
+from fcit_plugin.evaluation.paired import Difference
+
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCUMENT = ROOT / "results" / "poisoning.jsonl", ROOT / "docs" / "research" / "poisoning.md"
 ATTACKER, HUGE = 4, 2**31 - 1
-#: Student's t at 97.5 % and seven degrees of freedom.
-T_7 = 2.3646
 
 OFF = {"fcit_identity_unit": False, "fcit_max_count_ratio": None, "fcit_max_new_subspaces": None, "fcit_max_norm_ratio": 100.0}
 UNIT = {"fcit_identity_unit": True}
@@ -179,14 +179,9 @@ def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     lines = ["| bounds | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in run]
     pairs = [(rows.get((None, none, 1.0, seed)), rows.get((None, chosen, 1.0, seed))) for seed in range(1, 9)]
-    gains = [mine["score"] - theirs["score"] for theirs, mine in pairs if theirs and mine]
-    cost = ""
-    if len(gains) > 1:
-        half = T_7 * stdev(gains) / len(gains) ** 0.5
-        cost = (
-            f"{chosen}: {mean(gains):+.2f} points on honest runs, {len(gains)} paired seeds at beta 1, 95 % interval "
-            f"{mean(gains) - half:+.2f} to {mean(gains) + half:+.2f}."
-        )
+    theirs, ours = ({row["seed"]: row["score"] for row in side if row} for side in zip(*pairs, strict=True))
+    found = Difference.of(ours, theirs)
+    cost = f"{chosen}: {found} points on honest runs at beta 1, {found.pairs} paired seeds." if found and found.half else ""
     worst = {attack: rows.get((attack, none, 1.0, 1)) for attack in ATTACKS}
     scores = ", ".join(f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in worst.items() if row)
     honest = rows.get((None, none, 1.0, 1))

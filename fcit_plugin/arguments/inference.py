@@ -1,13 +1,10 @@
 """Keys for using what a run learned: in LLaMA-Factory's own commands, on an FCIT folder."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .option import option
+from .option import AUTO, number_or_auto, option
 from .reasons import refuse
-
-AUTO = "auto"
 
 #: Keys for ``llamafactory-cli export`` of an FCIT folder.
 EXPORT_KEYS = ("fcit_export_weights", "fcit_export_instruction")
@@ -53,9 +50,7 @@ def parse_inference(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
     if args.fcit_export_weights is not None and not isinstance(args.fcit_export_weights, list):
         args.fcit_export_weights = str(args.fcit_export_weights)
-    if isinstance(args.fcit_fallback_threshold, str) and args.fcit_fallback_threshold != AUTO:
-        with contextlib.suppress(ValueError):  # refused below, by its name
-            args.fcit_fallback_threshold = float(args.fcit_fallback_threshold)
+    args.fcit_fallback_threshold = number_or_auto(args.fcit_fallback_threshold)
 
 
 def check_inference(args: "FcitArguments") -> None:

@@ -1,17 +1,14 @@
 """Keys of the method: continual learning, identity tokens, activation."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..plugins import registry
-from .option import check_at_least, check_positive, comma_separated, option
+from .option import AUTO, check_at_least, check_positive, comma_separated, number_or_auto, option
 from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
 SEQUENTIAL = "sequential"
-#: A value that the encoder, or the base model, gives once it is loaded (:mod:`fcit_plugin.engine.settling`).
-AUTO = "auto"
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -94,9 +91,7 @@ class MethodArguments:
 def parse_method(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
     args.fcit_identity_encoder = str(args.fcit_identity_encoder)
-    if isinstance(args.fcit_similarity_threshold, str) and args.fcit_similarity_threshold != AUTO:
-        with contextlib.suppress(ValueError):
-            args.fcit_similarity_threshold = float(args.fcit_similarity_threshold)
+    args.fcit_similarity_threshold = number_or_auto(args.fcit_similarity_threshold)
     if isinstance(args.fcit_target_parameters, str):
         args.fcit_target_parameters = comma_separated(args.fcit_target_parameters)  # type: ignore[assignment]  # the command line has text alone
 

@@ -1,5 +1,6 @@
 """What keys are made of: one option, the options of a part, and checks that several keys need."""
 
+import contextlib
 import enum
 import json
 import math
@@ -14,6 +15,9 @@ from .reasons import refuse
 
 if TYPE_CHECKING:
     from . import FcitArguments
+
+#: A value that the encoder, or the base model, gives once it is loaded (:mod:`fcit_plugin.engine.settling`).
+AUTO = "auto"
 
 
 def option(
@@ -204,6 +208,14 @@ def check_positive(args: Any, *names: str) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
             refuse(f"`{name}` must be greater than 0 and finite, got {value}.")
+
+
+def number_or_auto(value: Any) -> Any:
+    """The number that a text of the command line means; anything else, such as ``auto``, as it is, for the check to see."""
+    if isinstance(value, str) and value != AUTO:
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 def comma_separated(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from torch import nn
 from typing_extensions import TypeVar
 
 from ..adapters.lora import Tensors
+from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.nearness import nearness_of_recipe
 from ..knowledge.organizer import Organizer, SingleSubspace
 from .terms import BatchTerm, GradientTerm
@@ -76,6 +77,11 @@ class ContinualMethod(Generic[OptionsT]):
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
         self.options: OptionsT = args.options("methods")
+
+    @property
+    def by_tokens(self) -> bool:
+        """Whether clients tell tokens that say something of their records, and that decide who trains what."""
+        return self.organizes_by_tokens and self.args.fcit_identity_encoder != ORACLE
 
     # the server's side
 

@@ -40,7 +40,6 @@ from ..federation.noise import Noise
 from ..federation.privacy import digest_of_records, noisy_token
 from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
-from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..knowledge.nearness import nearness_of
 from ..knowledge.prototypes import kinds_of
@@ -174,8 +173,7 @@ class LocalTrainer:
 
     def _has_few(self, client: int, task: int) -> bool:
         """Whether the client has too few records to tell a token of."""
-        by_tokens = self.method.organizes_by_tokens and self.args.fcit_identity_encoder != ORACLE
-        return by_tokens and 0 < len(self.records(client, task)) < self.args.fcit_identity_min_records
+        return self.method.by_tokens and 0 < len(self.records(client, task)) < self.args.fcit_identity_min_records
 
     def know(self, config: ClientConfig, token: ClientToken) -> None:
         """Take a client's token that another process has made."""

@@ -365,7 +365,7 @@ def _few(program: Program, schedules: Mapping[str, Schedule]) -> list[str]:
     least = program.args.fcit_identity_min_records
     works = [work for schedule in schedules.values() for work in schedule.work]
     few = sum(0 < work.records < least for work in works)
-    if not program.by_tokens or not few:
+    if not program.method.by_tokens or not few:
         return []
     return [
         f"{few} of {len(works)} turns of clients are with fewer than {least} records (`fcit_identity_min_records`): these send "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from llamafactory.extras import logging
 
-from ..arguments.method import AUTO
+from ..arguments.option import AUTO
 from ..errors import FcitError, one_line
 from ..knowledge.identity_encoders import EMBEDDING, PROMPT
 from ..knowledge.nearness import nearness_of

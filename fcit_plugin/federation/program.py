@@ -10,7 +10,6 @@ from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
-from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.token_forms import FORMS, TokenForm
 from ..knowledge.weighing import Weighing
@@ -109,11 +108,6 @@ class Program:
         return UpdatePrivacy.from_args(self.args, self.noise if self.args.fcit_dp_noise_multiplier is not None else None)
 
     @property
-    def by_tokens(self) -> bool:
-        """Whether clients tell tokens that say something of their records, and that decide who trains what."""
-        return self.method.organizes_by_tokens and self.args.fcit_identity_encoder != ORACLE
-
-    @property
     def form(self) -> TokenForm:
         """What clients tell of their tokens."""
         return FORMS[self.args.fcit_identity_form]
@@ -124,7 +118,7 @@ class Program:
             self.args,
             state.tokens.sums.shape[1],
             self.method.reports_kinds,
-            by_tokens=self.by_tokens,
+            by_tokens=self.method.by_tokens,
             subspaces=state.tokens.num_subspaces,
         )
 

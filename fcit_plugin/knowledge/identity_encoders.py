@@ -9,8 +9,6 @@ _HERE = "fcit_plugin.knowledge.encoders"
 EMBEDDING = "embedding"
 #: The base model itself, asked for the meaning of an instruction.
 PROMPT = "prompt"
-#: No encoder: `PROMPT` where the base model tells instructions by their meaning, else `EMBEDDING`.
-AUTO = "auto"
 #: The sentence encoder of an optional package.
 MINILM = "minilm"
 #: Stands in the place of an encoder where the task was known (``fcit_bound: oracle``).
