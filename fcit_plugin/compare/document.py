@@ -118,7 +118,7 @@ def _told(test_records: Mapping[str, int | None]) -> list[str]:
     if not numbers or (len(numbers) == 1 and numbers[0][0] is None):
         return []
     parts = [f"{count} runs with {'all records' if number is None else f'{number} records'}" for number, count in numbers]
-    return [f"Tested on the same drawn records of each dataset: {', '.join(parts)}."]
+    return [f"Tested on the first records of each dataset: {', '.join(parts)}."]
 
 
 def _name_cells(cells: Sequence[Cell]) -> str:
