@@ -90,7 +90,8 @@ class Results:
 
     def test_records(self) -> dict[str, int | None]:
         """Return how many records of each dataset the finished cells were tested with, by name; None: with all there are."""
-        return {cell.name: self._recipe_of(cell).get(TEST_RECORDS) for cell in self._grid.cells if cell.name in self.reports()}
+        finished = [cell for cell in self._grid.cells if self.state_of(cell).status is CellStatus.FINISHED]
+        return {cell.name: self._recipe_of(cell).get(TEST_RECORDS) for cell in finished}
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Return what the cells of the files were started with, by name."""

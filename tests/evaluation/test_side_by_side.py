@@ -8,6 +8,7 @@ import pytest
 from reports import matrix_of, report_with
 
 from fcit_plugin.evaluation.side_by_side import compare, final_rows, render, summary_rows, write_csv
+from fcit_plugin.evaluation.side_by_side_plots import plot_curves, plot_finals, plot_matrices, plot_traffic
 from fcit_plugin.evaluation.tables import markdown, plain
 from fcit_plugin.state.progress import Traffic
 
@@ -50,12 +51,12 @@ def test_mean_and_sample_deviation_over_seeds_by_hand():
     (comparison,) = compare(runs())
     # disco: Last 75, 80, 70; Avg 82.5, 87, 78; forgetting 20, 28, 22; FWT 70, 79, 66
     assert summary_rows(comparison) == [
-        ["", "runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "MB sent", "MB received", "minutes"],
-        ["zero-shot", "", "15.00", *[""] * 7],
-        ["fedavg", "1", "40.00", "65.00", "80.00", "-80.00", "65.00", "2.50", "1.00", "1.50"],
+        ["", "runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "NLL", "MB sent", "MB received", "minutes"],
+        ["zero-shot", "", "15.00", *[""] * 8],
+        ["fedavg", "1", "40.00", "65.00", "80.00", "-80.00", "65.00", "-", "2.50", "1.00", "1.50"],
         [
             *("disco", "3", "75.00 ± 5.00", "82.50 ± 4.50", "23.33 ± 4.16", "-23.33 ± 4.16", "71.67 ± 6.66"),
-            *("2.50 ± 0.00", "1.00 ± 0.00", "1.50 ± 0.00"),
+            *("-", "2.50 ± 0.00", "1.00 ± 0.00", "1.50 ± 0.00"),
         ],
     ]
     assert final_rows(comparison) == [
@@ -134,7 +135,7 @@ def test_different_untuned_models_have_a_row_each_and_incomplete_ones_none():
 def test_a_run_without_evaluation_has_only_bytes_and_minutes():
     (comparison,) = compare({"x": unevaluated(report("fedavg", zero_shot=None)), "y": report()})
     assert labels(comparison) == ["fedavg", "disco"]
-    assert summary_rows(comparison)[2] == ["fedavg", "1", *["-"] * 5, "2.50", "1.00", "1.50"]
+    assert summary_rows(comparison)[2] == ["fedavg", "1", *["-"] * 6, "2.50", "1.00", "1.50"]
     assert final_rows(comparison)[2] == ["fedavg", "-", "-"]
 
 
@@ -142,7 +143,8 @@ def test_tables_for_terminal_and_markdown():
     comparisons = compare({"1": report(), "2": report(setting="task_hom")})
     shown = render(comparisons, plain).splitlines()
     assert shown[0] == "custom: 2 stages, 2 datasets. Mean ± standard deviation over the runs:"
-    assert shown[2].split() == ["runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "MB", "sent", "MB", "received", "minutes"]
+    names = ["runs", "Last", "Avg", "Forgetting", "BWT", "FWT", "NLL", "MB", "sent", "MB", "received", "minutes"]
+    assert shown[2].split() == names
     assert len({len(line) for line in shown[2:6]}) == 1
     assert shown[shown.index("Score after the last stage:") + 2].split() == ["a", "b"]
     text = render(comparisons, markdown)
@@ -167,3 +169,45 @@ def test_csv_has_all_numbers_in_full(tmp_path):
     assert float(rows[2]["fcit_a deviation"]) == pytest.approx(statistics.stdev([70, 66, 64]))
     assert rows[1]["Last deviation"] == ""
     assert float(rows[2]["minutes"]) == 1.5
+
+
+def test_differences_are_taken_from_the_run_named_first_seed_by_seed():
+    """Last of disco 75 and 80, of fedavg 40 and 55: 35 and 25, so 30 +- 12.706 x 5; the third seed of disco has no pair."""
+    few = {"f1": report("fedavg", seed=1, a=(90, 10), b=70), "f2": report("fedavg", seed=2, a=(90, 40), b=70)}
+    text = render(compare({"d1": runs()["d1"], **few, "d2": runs()["d2"], "d3": runs()["d3"]}), markdown)
+    assert "Above disco, seed by seed" in text
+    assert "| fedavg | 2 | -30.00 (-93.53 to +33.53) |" in text
+    text = render(compare({**few, **runs()}), markdown)
+    assert "Above fedavg, seed by seed" in text and "| disco | 2 | +30.00 (-33.53 to +93.53) |" in text
+    alone = render(compare({"a": report(seed=1), "b": report("fedavg", seed=1, a=(90, 10))}), markdown)
+    assert "| fedavg | 1 | -30.00 |" in alone, "one seed has a difference and no interval"
+    assert "Above" not in render(compare({"a": report(seed=1), "b": report("fedavg", seed=2)}), markdown), "no seed in common"
+
+
+def test_whether_likelihood_was_measured_tells_no_runs_apart():
+    with_it = replace(report(seed=2), likelihood=[[1.0, None], [0.5, 0.25]])
+    (comparison,) = compare({"a": report(seed=1, fcit_eval_likelihood=False), "b": with_it})
+    assert labels(comparison) == ["disco"]
+    header, _, row = summary_rows(comparison)
+    assert row[header.index("NLL")] == "0.38", "0.375, of the one run that has it"
+
+
+def test_a_likelihood_of_fewer_datasets_than_scores_is_no_mean():
+    assert replace(report(), likelihood=[[1.0, None], [0.5, None]]).final_likelihood is None
+    assert replace(report(), likelihood=[[1.0, None]]).final_likelihood is None
+    assert report().final_likelihood is None
+
+
+def test_a_bound_that_trains_nothing_has_the_untuned_model_s_likelihood():
+    untuned = replace(report(), accuracy=[], likelihood_untuned={"fcit_a": 2.0, "fcit_b": 4.0})
+    assert untuned.final_likelihood is None, "a run that was not evaluated"
+    assert replace(untuned, reference="zero_shot").final_likelihood == 3.0
+
+
+@pytest.mark.parametrize("draw", [plot_curves, plot_matrices, plot_finals, plot_traffic])
+def test_pictures_of_runs_that_were_evaluated_after_the_last_stage_alone(draw, tmp_path):
+    last = report_with(matrix_of({}, {"fcit_a": 70.0, "fcit_b": 80.0}), [["fcit_a"], ["fcit_b"]], seed=1)
+    (comparison,) = compare({"last": last})
+    (group,) = comparison.groups
+    assert group.curve()[0] is None and group.matrix(["fcit_a"])[0] == [None]
+    draw(comparison, tmp_path / "x.png")
