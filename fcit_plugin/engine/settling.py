@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from llamafactory.extras import logging
 
 from ..arguments.method import AUTO
@@ -82,6 +83,8 @@ def choose(model: Any, tokenizer: Any) -> tuple[str, str]:
         told = PromptEncoder(model, tokenizer).told_pairs()
     except FcitError as error:
         return EMBEDDING, one_line(error).rstrip(".")
+    except (MemoryError, torch.OutOfMemoryError):  # the machine's failure says nothing of the model
+        raise
     except Exception as error:  # a base model's code may raise anything, and needs no hidden states to be trained
         return EMBEDDING, f"the base model gives no hidden states ({type(error).__name__}: {one_line(error)})"
     found = f"the base model tells {told} of {len(public_pairs())} public pairs of rewordings"

@@ -29,6 +29,9 @@ MEASURES: dict[str, Measure] = {
     "minutes": lambda report: report.seconds["total"] / 60,
 }
 
+#: Columns that older runs, and those that were told not to, have nothing of: shown if any run has.
+_IF_THERE = ("NLL",)
+
 #: Those of them whose differences are told, and how these are to be read.
 PAIRED = ("Last", "Avg", "Forgetting", "BWT", "NLL")
 DIFFERENCES = "seed by seed: mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
@@ -160,7 +163,9 @@ def side_by_side(setting: str, groups: Mapping[str, Sequence[Report]], reference
 
 
 def summary_rows(comparison: Comparison, measures: Mapping[str, Measure] = MEASURES) -> Rows:
-    """Return the table of summaries: zero-shot, then one row for each group."""
+    """Return the table of summaries: zero-shot, then one row for each group; without what no run of these has measured."""
+    there = {name for name, m in measures.items() if any(group.spread(m) for group in comparison.groups)}
+    measures = {name: m for name, m in measures.items() if name in there or name not in _IF_THERE}
     rows = [["", "runs", *measures]]
     for label, scores in comparison.zero_shot.items():
         rows.append([label, "", f"{fmean(scores.values()):.2f}", *[""] * (len(measures) - 1)])

@@ -1,5 +1,6 @@
 """Are the images that records name there, and can they be read?"""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,6 +69,8 @@ def image_fault(folder: Path, image: str, read: bool) -> Fault | None:
         read: Decode it too, which finds images that are cut off.
     """
     path = folder / image
+    if Path(image).is_absolute() or os.path.normpath(image).split(os.sep)[0] == os.pardir:
+        return "image outside", f"its image {image} does not lie in {IMAGES}/"
     try:
         if not path.is_file():
             return "missing image", f"its image {IMAGES}/{image} is not there"

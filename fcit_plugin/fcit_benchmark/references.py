@@ -69,9 +69,12 @@ class Captions:
         self._captions: dict[str, list[str]] = {}
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise BrokenFile("captions", file, "it holds no COCO `annotations`")
-        images = content.get("images") or []
+        images = content.get("images", [])
         if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
             raise BrokenFile("captions", file, "its COCO `images` are no list of objects")
+        for i, image in enumerate(images):
+            if not isinstance(image.get("file_name", ""), str):
+                raise BrokenFile("captions", file, f"the `file_name` of image {i} in its COCO `images` is no text")
         for i, note in enumerate(content["annotations"]):
             self._add(i, note)
         self._ids_of_path: dict[str, set[str]] = {}

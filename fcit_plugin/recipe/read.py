@@ -95,7 +95,9 @@ def split_keys(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[
     stage = args.get("stage")
     if not isinstance(stage, str) or stage not in FCIT_STAGES:
         if isinstance(stage, str) and stage.startswith("fcit"):
-            raise FcitError(f"Unknown `stage: {stage}`; the nearest valid one is `{closest(stage, FCIT_STAGES)}`.")
+            raise FcitError(
+                f"Unknown `stage: {stage}` in the recipe; the nearest valid one is `{closest(stage, FCIT_STAGES)}`."
+            )
         stage = None
     if stage == "fcit":
         args = stages_of_datasets(args)

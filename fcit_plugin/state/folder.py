@@ -82,7 +82,8 @@ class StateFolder:
         checked(Manifest, values, str(path), SOUND_COPY)
         for k, entry in enumerate(values["subspaces"]):
             if (entry["id"], entry["folder"]) != (k, subspace_folder(k)):
-                raise FcitError(f"{path} has subspace {k} as `{entry['id']}` in `{entry['folder']}`; {SOUND_COPY}.")
+                key = "id" if entry["id"] != k else "folder"
+                raise FcitError(f"{path} has {entry[key]!r} as `subspaces.{k}.{key}`; {SOUND_COPY}.")
         listed = {key: values.get(key) for key in ("stages", "rounds")} | {
             "scenario": values.get("scenario", {}).get("schedule")
         }

@@ -69,7 +69,7 @@ def test_an_error_of_the_caller_waits_for_the_thread_and_is_the_one_that_is_rais
 
 
 def test_an_evaluation_prepares_each_batch_but_the_first_in_the_thread_and_draws_nothing(llava_recipe, monkeypatch):
-    session, threads = open_session(*get_train_args(llava_recipe(per_device_eval_batch_size=2))), []
+    session, threads = open_session(*get_train_args(llava_recipe(per_device_eval_batch_size=2, fcit_eval_likelihood=False))), []
     evaluator, made = session.evaluator({}), Evaluator._inputs
     monkeypatch.setattr(
         Evaluator, "_inputs", lambda self, batch: (threads.append(threading.current_thread().name), made(self, batch))[1]

@@ -142,6 +142,13 @@ class TestImages:
         (defect,) = found(root, "fcit_arxivqa", "first").defects
         assert (defect.kind, defect.file, defect.record) == ("empty image", ARXIV_TEST, 1)
 
+    @pytest.mark.parametrize("image", ["/etc/passwd", "../secret.png", "a/../../secret.png"])
+    def test_one_that_lies_outside_is_not_opened(self, root, edit, image):
+        Image.new("RGB", (2, 2)).save(root / "secret.png")
+        edit(ARXIV, lambda records: put("image", image)(records[3]))
+        (defect,) = found(root, "fcit_arxivqa", "all").defects
+        assert (defect.kind, defect.file, defect.record) == ("image outside", ARXIV, 3)
+
     @pytest.mark.parametrize("suffix", ["png", "jpeg"])
     def test_one_that_is_cut_off_is_found_when_all_are_read(self, root, edit, suffix):
         whole = root / "datasets" / f"whole.{suffix}"

@@ -110,7 +110,7 @@ def _inserted(path: Path, rng: Random) -> Done:
 
 
 def _noise(path: Path, rng: Random) -> Done:
-    path.write_bytes(rng.randbytes(rng.choice([1, 8, 100, 10_000])))
+    path.write_bytes(rng.randbytes(rng.choice([1, 8, 100, 10_000])).strip() or b"\xff")  # blank lines hold nothing, and may
     return Done("noise", True, readable=True)
 
 

@@ -208,6 +208,7 @@ def test_clients_tokens(session, text_run, expected, rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_evaluation(session, text_run, expected, seen, rule):
+    session.args.fcit_eval_likelihood = False  # which asks once more
     evaluator = with_rule(session, rule).evaluator({})
     state = StateFolder(text_run).load()
     for name in CASES:
