@@ -106,24 +106,31 @@ def write_document(
     if missing:
         blocks += [
             "## Not in the tables yet",
-            f"{len(missing)} of {len(grid.cells)} runs: {_name_cells(missing)}.",
+            f"{len(missing)} of {len(grid.cells)} runs: {_name_cells([cell.name for cell in missing])}.",
         ]
     write_text(grid.document, "\n\n".join(blocks) + "\n")
     return missing
 
 
 def _told(test_records: Mapping[str, int | None]) -> list[str]:
-    """With how many records runs were tested, most of them first."""
-    numbers = Counter(test_records.values()).most_common()
-    if not numbers or (len(numbers) == 1 and numbers[0][0] is None):
+    """With how many records runs were tested, most of them first; all but those by name."""
+    (usual, count), *others = Counter(test_records.values()).most_common() or [(None, 0)]
+    if usual is None and not others:
         return []
-    parts = [f"{count} runs with {'all records' if number is None else f'{number} records'}" for number, count in numbers]
-    return [f"Tested on the first records of each dataset: {', '.join(parts)}."]
+    parts = [f"{count} runs with {_records(usual)}"]
+    for number, count in others:
+        names = [name for name, own in test_records.items() if own == number]
+        parts.append(f"{count} with {_records(number)} ({_name_cells(names)})")
+    return [f"Tested on the first records of each dataset's test set: {'; '.join(parts)}."]
 
 
-def _name_cells(cells: Sequence[Cell]) -> str:
-    shown = ", ".join(f"`{cell.name}`" for cell in cells[:_LISTED])
-    return shown if len(cells) <= _LISTED else f"{shown}, and others; `--dry-run` lists all of them"
+def _records(number: int | None) -> str:
+    return "all of them" if number is None else f"{number}"
+
+
+def _name_cells(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown}, and others; `--dry-run` lists all of them"
 
 
 def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:

@@ -111,7 +111,7 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         mean.add(stage, {name: fmean(found) for name, found in scores.items() if found})
     likelihood = []
     for those in zip(*(run.progress.likelihood for run in runs), strict=True):
-        likelihood.append({name: fmean(row[name] for row in those) for name in those[0]})
+        likelihood.append({name: fmean(row[name] for row in those) for name in those[0] if all(name in row for row in those)})
     partition = runs[0].local.partition
     assert partition is not None
     measured = Progress(
@@ -123,6 +123,7 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
         partition=partition.table(partition.dealt()),
         likelihood=likelihood,
+        likelihood_untuned=runs[0].progress.likelihood_untuned,
     )
     report = report_of(session, measured)
     known = [key for key in _MEASURES if getattr(report, key) is not None]

@@ -47,7 +47,8 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     begin = time.perf_counter()
     progress = Progress()
     if args.fcit_zero_shot:
-        progress.zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free
+        untuned = evaluator.evaluate(session.first_state(), every, restricted=False)
+        progress.zero_shot, progress.likelihood_untuned = untuned.free, untuned.likelihood or None
     scores = evaluator.evaluate(trained.state, every, args.fcit_eval_restricted != "false")
     progress.add_scores(scenario.num_stages - 1, scores.free, scores.restricted, scores.other, scores.likelihood)
     progress.seconds = dict.fromkeys(("total", "evaluate"), time.perf_counter() - begin)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -29,10 +28,11 @@ from ..knowledge.token_forms import FORMS
 from ..knowledge.turns import Pixels, Turns
 from ..state.server_state import ServerState
 from .deepspeed import gathering
-from .label_trees import LabelTrees, Tree, next_ids
-from .likelihood import ANSWER_TOKENS, answer_losses, with_answer
+from .label_trees import LabelTrees, next_ids
+from .likelihood import ANSWER_TOKENS, answer_losses, mean_losses
 from .model_inputs import media_types, padding
 from .prefetch import Prefetch
+from .row import Row
 
 T = TypeVar("T")
 
@@ -45,8 +45,7 @@ class Scores:
         free: The dataset's own metric.
         restricted: The same with answers restricted to the dataset's label set; None where the answers are open.
         other: By its further metrics: metric and score.
-        likelihood: Mean negative log-likelihood of the right answers, in nats a token (:mod:`.likelihood`); empty if not asked
-            for.
+        likelihood: Mean negative log-likelihood of the right answers, in nats a token (:mod:`.likelihood`), where there is one.
     """
 
     free: dict[str, float]
@@ -165,7 +164,7 @@ class Evaluator:
                 {s.name: s.score(s.scoring.main, answers) for s in samples},
                 {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
                 {s.name: {name: s.score(name, answers) for name in s.scoring.also} for s in samples if s.scoring.also},
-                {s.name: fmean(losses[s.name, i] for i in range(len(s.split))) for s in samples if losses and len(s.split)},
+                mean_losses(losses),
             )
         )
 
@@ -221,30 +220,46 @@ class Evaluator:
         return gathering(self.model, self.pipeline.training_args)
 
     def _generate(
-        self, rows: Sequence["Row"], router: Router, activation: Activation | None, title: str
+        self, rows: Sequence[Row], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
         """The token ids generated for each row, by dataset and number of the record."""
         return self._share(rows, title, lambda *given: self.answer(given[0], router, activation, *given[1:]))
 
-    def _losses(self, rows: Sequence["Row"], router: Router, activation: Activation | None) -> dict[tuple[str, int], float]:
+    def _losses(self, rows: Sequence[Row], router: Router, activation: Activation | None) -> dict[tuple[str, int], float]:
         """How unlikely the right answer of each row is, in nats a token; nothing where it is not asked for."""
-        if not self.args.fcit_eval_likelihood or self.args.fcit_local_stage != "sft":  # pairs have two answers
+        if not self.measures_likelihood:
             return {}
-        rows = [dataclasses.replace(row, feature=with_answer(row.feature)) for row in rows]
-
-        def losses(batch: Sequence["Row"], inputs: dict[str, Any], meanwhile: Callable[[], None]) -> list[float]:
-            self._activate(batch, inputs, router, activation)
-            meanwhile()
-            return answer_losses(self.model, inputs, [row.feature[ANSWER_TOKENS] for row in batch])
-
+        rows = [row.answered() for row in rows if row.feature["labels"]]
         with padding(self.pipeline.tokenizer, "right"):  # positions count from the first token
-            return self._share(rows, "Evaluating (likelihood)", losses)
+            return self._share(
+                rows, "Evaluating (likelihood)", lambda *given: self.losses(given[0], router, activation, *given[1:])
+            )
+
+    @property
+    def measures_likelihood(self) -> bool:
+        """Whether the likelihood of right answers is asked for; pairs have two answers."""
+        return self.args.fcit_eval_likelihood and self.args.fcit_local_stage == "sft"
+
+    def losses(
+        self,
+        batch: Sequence[Row],
+        router: Router,
+        activation: Activation | None,
+        inputs: dict[str, Any] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[float]:
+        """How unlikely the answers are that the rows of one batch end with (:meth:`Row.answered`); see :meth:`answer`."""
+        if inputs is None:
+            inputs = self._inputs(batch)
+        self._activate(batch, inputs, router, activation)
+        meanwhile()
+        return answer_losses(self.model, inputs, [row.feature[ANSWER_TOKENS] for row in batch])
 
     def _share(
         self,
-        rows: Sequence["Row"],
+        rows: Sequence[Row],
         title: str,
-        compute: Callable[[Sequence["Row"], dict[str, Any], Callable[[], None]], Sequence[T]],
+        compute: Callable[[Sequence[Row], dict[str, Any], Callable[[], None]], Sequence[T]],
     ) -> dict[tuple[str, int], T]:
         """What is computed of each row, batch by batch and shared out to the processes, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
@@ -265,7 +280,7 @@ class Evaluator:
 
     def answer(
         self,
-        batch: Sequence["Row"],
+        batch: Sequence[Row],
         router: Router,
         activation: Activation | None,
         inputs: dict[str, Any] | None = None,
@@ -288,7 +303,7 @@ class Evaluator:
         meanwhile()
         return self._generate_batch(batch, inputs, **how)
 
-    def _activate(self, batch: Sequence["Row"], inputs: dict[str, Any], router: Router, activation: Activation | None) -> None:
+    def _activate(self, batch: Sequence[Row], inputs: dict[str, Any], router: Router, activation: Activation | None) -> None:
         """Weigh the subspaces for the rows of a batch; nothing for the untuned model."""
         if activation is not None:
             weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
@@ -302,7 +317,7 @@ class Evaluator:
 
         return pixels
 
-    def _inputs(self, batch: Sequence["Row"]) -> dict[str, Any]:
+    def _inputs(self, batch: Sequence[Row]) -> dict[str, Any]:
         """The prompts as the model takes them."""
         prompt = ("input_ids", "attention_mask", "images", "videos", "audios")
         inputs = self._collator([{key: row.feature.get(key) for key in prompt} | {"labels": [0]} for row in batch])
@@ -316,7 +331,7 @@ class Evaluator:
         return {**inputs, **media_types(self.model, inputs)}
 
     @torch.no_grad()  # not inference_mode: weights that ZeRO-3 gathers within it could not be trained on
-    def _generate_batch(self, batch: Sequence["Row"], inputs: dict[str, Any], **how: Any) -> list[list[int]]:
+    def _generate_batch(self, batch: Sequence[Row], inputs: dict[str, Any], **how: Any) -> list[list[int]]:
         length = inputs["input_ids"].shape[1]
         constraint: dict[str, Any] = {}
         trees = [row.tree for row in batch if row.tree is not None]
@@ -350,7 +365,7 @@ class Evaluator:
         labels = self.labels.get(sample.name)
         return None if labels is None else LabelTrees(self.pipeline.answer_texts, labels, {*sample.split.roles})
 
-    def _astray(self, row: "Row", ids: list[int], trees: LabelTrees) -> list["Row"]:
+    def _astray(self, row: Row, ids: list[int], trees: LabelTrees) -> list[Row]:
         """The record to be answered once more, after its own thought and in labels; none if its free answer is a label."""
         detour = trees.detour(ids, self.max_new_tokens)
         if detour is None:
@@ -358,22 +373,6 @@ class Evaluator:
         thought = ids[: detour.start]
         ids, mask = [*row.feature["input_ids"], *thought], [*row.feature["attention_mask"], *[1] * len(thought)]
         return [dataclasses.replace(row, feature=row.feature | {"input_ids": ids, "attention_mask": mask}, tree=detour.tree)]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One record to be answered; the labels that its answer is restricted to as a tree, None for any answer."""
-
-    name: str
-    number: int
-    feature: dict[str, Any]
-    turns: Turns
-    tree: Tree | None = None
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """The dataset and the number of the record."""
-        return self.name, self.number
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
 """How likely the right answers of test records are to a model: what a score of whole answers does not show."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
+from llamafactory.extras import logging
 from peft import PeftModel
+
+logger = logging.get_logger(__name__)
 
 #: In the features of a row that ends with its right answer: how many tokens of it are the answer's.
 ANSWER_TOKENS = "answer_tokens"
@@ -46,3 +51,23 @@ def answer_losses(model: PeftModel, inputs: Mapping[str, Any], counts: Sequence[
         told = logits[row, end - count - 1 - first : end - 1 - first].float()
         found.append(float(torch.nn.functional.cross_entropy(told, ids[row, end - count : end].to(told.device))))
     return found
+
+
+def mean_losses(losses: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """The mean over each dataset's records.
+
+    A dataset in which one of them is no finite number (the model has diverged, and its logits overflow) is left out, and the
+    log says so: reports and commits hold numbers alone.
+
+    Args:
+        losses: Of each record, by dataset and number.
+    """
+    by_name: dict[str, list[float]] = {}
+    for (name, _), loss in losses.items():
+        by_name.setdefault(name, []).append(loss)
+    lost = sorted(name for name, found in by_name.items() if not all(map(math.isfinite, found)))
+    if lost:
+        logger.warning_rank0(
+            f"The likelihood of right answers of {', '.join(lost)} is no finite number, so the report has none."
+        )
+    return {name: fmean(found) for name, found in by_name.items() if name not in lost}

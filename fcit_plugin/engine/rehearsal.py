@@ -18,8 +18,9 @@ from ..knowledge.activation import Router
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.image_tokens import Encoder
 from ..knowledge.organizer import SingleSubspace
-from .evaluator import Evaluator, Row
+from .evaluator import Evaluator
 from .model_inputs import padding
+from .row import Row
 from .session import Session
 
 #: LLaMA-Factory's mark of a token that is no part of the answer, and what it calls media.
@@ -60,6 +61,9 @@ def rehearse(session: Session, evaluator: Evaluator) -> None:
             batch = rows[start : start + size] if start + 1 < len(rows) else rows[-min(size, 2) :]
             try:
                 evaluator.answer(batch, router, activation, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS)
+                if session.evaluates and evaluator.measures_likelihood:
+                    with padding(session.pipeline.tokenizer, "right"):
+                        evaluator.losses([row.answered() for row in batch], router, activation)
             except Exception as error:  # a base model's code may raise anything
                 raise FcitError(_sentence(batch, error)) from error
 
@@ -89,7 +93,8 @@ def _prompt(feature: dict) -> dict:
     prefix = "" if "input_ids" in feature else "chosen_"
     ids, labels = feature[f"{prefix}input_ids"], feature.get(f"{prefix}labels") or ()
     end = next((place for place, label in enumerate(labels) if label != _IGNORED), 0) or len(ids)
-    return {"input_ids": ids[:end], "attention_mask": [1] * end, **{media: feature.get(media) for media in _MEDIA}}
+    found = {"input_ids": ids[:end], "attention_mask": [1] * end, "labels": labels}
+    return found | {media: feature.get(media) for media in _MEDIA}
 
 
 class _Apart(Router):

@@ -153,9 +153,10 @@ class FederatedRun:
         known = self.progress.zero_shot or {}
         unknown = [name for name in self.scenario.all_datasets() if name not in known]
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
-            scores = self._evaluate(self.untuned, unknown, restricted=False).free
-            self.progress.zero_shot = {**known, **scores}
-            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.items()})
+            scores = self._evaluate(self.untuned, unknown, restricted=False)
+            self.progress.zero_shot = {**known, **scores.free}
+            self.progress.likelihood_untuned = {**(self.progress.likelihood_untuned or {}), **scores.likelihood} or None
+            self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.free.items()})
         self._commit(self.state)
 
     def _go_on(self) -> None:

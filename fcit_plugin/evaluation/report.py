@@ -27,7 +27,7 @@ CARD = "README.md"
 SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients, with records left out or with `auto`, and the mean of several runs.
-_OF_SOME = ("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood")
+_OF_SOME = ("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood", "likelihood_untuned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ class Report:
         scores_other: after each stage the scores by further metrics: dataset -> metric -> score.
         likelihood: after each stage the mean negative log-likelihood of the right answers, in nats a token
             [stage][dataset]; None if it was not measured.
+        likelihood_untuned: that of the untuned model, by dataset.
         zero_shot: scores of the untuned model, if it was evaluated.
         last: summary, as :class:`AccuracyMatrix` defines it; None, like the next four, where there is nothing to summarize.
             Of the reference zero_shot it is the mean over `zero_shot`.
@@ -98,6 +99,7 @@ class Report:
     partition: list[Share] = field(default_factory=list)
     seconds: Seconds
     likelihood: list[Row] | None = None
+    likelihood_untuned: dict[Word, Number] | None = None
     left_out: dict[Word, Count] | None = None
     spread: dict[Word, Number | None] | None = None
     clients: dict[Word, dict[Word, Number]] | None = None
@@ -122,9 +124,15 @@ class Report:
 
     @property
     def final_likelihood(self) -> float | None:
-        """Mean over the datasets of the negative log-likelihood of the right answers after the last stage."""
-        found = [value for value in (self.likelihood or [[]])[-1] if value is not None]
-        return sum(found) / len(found) if found else None
+        """Mean over the datasets of the negative log-likelihood of the right answers, where Last is the mean of their scores.
+
+        None where one of them has none: a mean over fewer datasets would be no match.
+        """
+        last = zip(self.datasets, (self.likelihood or [[]])[-1], strict=False)
+        found, scored = {name: value for name, value in last if value is not None}, self.final_scores
+        if self.reference == "zero_shot":
+            found, scored = self.likelihood_untuned or {}, self.zero_shot
+        return fmean(found[name] for name in scored) if scored and found.keys() >= scored.keys() else None
 
     @property
     def final_scores(self) -> dict[str, float]:
@@ -277,7 +285,10 @@ def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     tables = {
         "Score": untuned + _name_stages(report.accuracy),
         "Score with answers restricted to the dataset's own labels": _name_stages(report.accuracy_restricted),
-        "Negative log-likelihood of the right answers, nats a token": _name_stages(report.likelihood or []),
+        "Negative log-likelihood of the right answers, nats a token": [
+            ("untuned", [(report.likelihood_untuned or {}).get(name) for name in names]),
+            *_name_stages(report.likelihood or []),
+        ],
     }
     header = ["", *map(short_name, names)]
     filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}

@@ -37,7 +37,8 @@ PAIRED = ("Last", "Avg", "Forgetting", "BWT", "NLL")
 DIFFERENCES = "seed by seed: mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
 
 #: Arguments that tell no runs apart: what differs between seeds, what has a place of its own, what moves no score.
-_ASIDE = {"seed", "fcit_method", "fcit_setting", "fcit_zero_shot", "fcit_eval_every", "fcit_eval_restricted"}
+_ASIDE = {"seed", "fcit_method", "fcit_setting", "fcit_zero_shot"}
+_ASIDE |= {"fcit_eval_every", "fcit_eval_restricted", "fcit_eval_likelihood"}
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ _ARGUMENTS = (
 #: stands there. Not the seed: from it, with the rest of a recipe, anybody draws the clients of each round again. Of what noise
 #: comes to that of the whole run: stage by stage it would tell when somebody took part most.
 REPORT: dict[str, Any] = {
-    **dict.fromkeys(("stages", "accuracy", "accuracy_restricted", "likelihood", "scores_other", "zero_shot"), True),
+    **dict.fromkeys(
+        ("stages", "accuracy", "accuracy_restricted", "likelihood", "likelihood_untuned", "scores_other", "zero_shot"), True
+    ),
     **dict.fromkeys(("method", "reference", "setting", "datasets", "last", "avg", "forgetting", "bwt", "fwt"), False),
     **dict.fromkeys(("bytes_up", "bytes_down"), False),
     "arguments": dict.fromkeys(_ARGUMENTS, False),

@@ -165,6 +165,7 @@ class ProgressForm(TypedDict):
     left_out: NotRequired[dict[Word, Count]]
     encoder_choice: NotRequired[Word | None]
     likelihood: NotRequired[list[dict[Word, Number]]]
+    likelihood_untuned: NotRequired[dict[Word, Number] | None]
 
 
 class Sums(TypedDict):

@@ -30,6 +30,7 @@ class Progress:
         restricted: Per stage the scores with answers restricted to the datasets' own labels.
         other: Per stage the scores by further metrics.
         likelihood: Per stage the mean negative log-likelihood of the right answers by dataset.
+        likelihood_untuned: That of the untuned model, as `zero_shot` its scores.
         assignments: Who trained which subspace, one entry per client and round.
         asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
@@ -66,6 +67,7 @@ class Progress:
     noise: NoiseForm | None = None
     encoder_choice: str | None = None
     likelihood: list[dict[str, float]] = field(default_factory=list)
+    likelihood_untuned: dict[str, float] | None = None
 
     def add_scores(
         self,

@@ -15,7 +15,7 @@ from fcit_plugin.compare.cell_state import CellStatus, prepare
 from fcit_plugin.compare.grid_file import GridFile
 from fcit_plugin.compare.results import Results, write_runs
 from fcit_plugin.compare.runner import Runner, run_cells
-from fcit_plugin.evaluation.report import REPORT_JSON
+from fcit_plugin.evaluation.report import REPORT_JSON, Report
 
 GRID = {
     "base": "base.yaml",
@@ -219,3 +219,37 @@ def test_the_shipped_runs_are_as_they_would_be_written(name, call, tmp_path):
     (tmp_path / "copy.jsonl").write_bytes(file.read_bytes())
     write_runs(GridFile(ROOT / "recipes" / "compare" / f"{name}.yaml"), {}, tmp_path / "copy.jsonl")
     assert (tmp_path / "copy.jsonl").read_bytes() == file.read_bytes()
+
+
+def test_runs_tested_with_other_numbers_of_records_are_taken_and_the_document_names_them(call, lines, tmp_path):
+    """A grid that asks for more test records by now; anything else that differs still makes a run another one."""
+    file = tmp_path / "r.jsonl"
+    (tmp_path / "base.yaml").write_text("stage: fcit\nfcit_stages: [[ä]]\nfcit_eval_samples: 100\n")
+    call("grid.yaml", "--report-only", "--from", file)
+    told = "Tested on the first records of each dataset's test set:"
+    assert f"{told} 3 runs with" not in Path("docs/r.md").read_text(), "all were tested with all of them"
+    found = [json.loads(line) for line in lines]
+    for run in found[1:]:
+        run["recipe"]["fcit_eval_samples"] = 40
+    file.write_text("".join(f"{json.dumps(run)}\n" for run in found))
+    before = file.read_text()
+    call("grid.yaml", "--report-only", "--from", file, "--to", "again.jsonl")
+    document = Path("docs/r.md").read_text()
+    assert f"{told} 2 runs with 40; 1 with all of them (`{found[0]['run']}`)." in document
+    again = {run["run"]: run["recipe"] for run in map(json.loads, Path("again.jsonl").read_text().splitlines())}
+    assert again == {run["run"]: run["recipe"] for run in found}, "what they were tested with stays with them"
+    assert file.read_text() == before
+    found[2]["recipe"]["learning_rate"] = 0.3
+    file.write_text("".join(f"{json.dumps(run)}\n" for run in found))
+    grid = make_grid()
+    results = Results(grid, [file])
+    states = {cell.name: results.state_of(cell).status for cell in grid.cells}
+    assert states[found[1]["run"]] is CellStatus.FINISHED and states[found[2]["run"]] is CellStatus.CHANGED
+
+
+def test_each_report_is_read_a_fixed_number_of_times(call, monkeypatch):
+    """However many cells a grid has: a look at one is no look at all others."""
+    read, reports = Report.read, []
+    monkeypatch.setattr(Report, "read", lambda path: reports.append(path) or read(path))
+    call("grid.yaml", "--report-only", "--to", "r.jsonl")
+    assert max(map(reports.count, reports)) <= 2

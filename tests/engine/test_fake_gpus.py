@@ -26,8 +26,9 @@ from fcit_plugin.adapters.lora import (
 from fcit_plugin.adapters.stacked import activated, attach, fold_weights, frozen_beside
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.methods import make_method
-from fcit_plugin.engine.evaluator import Evaluator, Row
+from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.open_session import place as put_in_place
+from fcit_plugin.engine.row import Row
 from fcit_plugin.engine.trainable import unfreeze_projector
 from fcit_plugin.engine.trainer_mixins import BatchTermsMixin
 from fcit_plugin.federation.rules import PROXIMAL_MU, client_terms

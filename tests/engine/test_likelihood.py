@@ -1,6 +1,7 @@
 """The likelihood of right answers against plain transformers and PEFT, one record at a time."""
 
 import json
+import math
 
 import pytest
 import tiny
@@ -9,8 +10,11 @@ from llamafactory.hparams import get_train_args
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fcit_plugin.engine.evaluator import Row
+from fcit_plugin.engine import evaluator
+from fcit_plugin.engine.likelihood import mean_losses
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.engine.row import Row
+from fcit_plugin.evaluation.report import Report
 
 
 def nll(model, prompt, answer):
@@ -86,3 +90,35 @@ def test_after_the_last_stage_alone_nothing_is_told_of_others(run, text_recipe):
     assert report["likelihood"][0] == [None, None] and None not in report["likelihood"][1]
     assert report["last"] == sum(report["accuracy"][1]) / 2
     assert [report[key] for key in ("avg", "forgetting", "bwt", "fwt")] == [None] * 4
+
+
+def test_the_untuned_model_s_stands_beside_its_scores(run, text_recipe):
+    """In a run, in the bound that trains nothing, and where a folder is evaluated again."""
+    keys = {"fcit_method": "sequential", "learning_rate": 0.05, "fcit_num_rounds": 1}
+    folder = run(text_recipe("run", **keys))
+    again = {"do_train": False, "adapter_name_or_path": str(folder)}
+    folders = [folder, run(text_recipe("zero", fcit_bound="zero_shot")), run(text_recipe("again", **keys, **again))]
+    ran, bound, evaluated = (json.loads((one / "fcit_report.json").read_text()) for one in folders)
+    assert ran["likelihood_untuned"].keys() == ran["zero_shot"].keys() == {"color", "letter"}
+    assert ran["likelihood_untuned"] == bound["likelihood_untuned"] == evaluated["likelihood_untuned"]
+    assert evaluated["likelihood"][-1] == ran["likelihood"][-1]
+    assert Report.read(folders[1]).final_likelihood == pytest.approx(sum(ran["likelihood_untuned"].values()) / 2)
+    assert "Negative log-likelihood" in (folder / "README.md").read_text()
+
+
+def test_what_is_no_number_is_said_and_left_out_and_the_run_goes_on_from_its_commit(run, text_recipe, monkeypatch, logged):
+    """Logits of a model that has diverged overflow; generation gives tokens all the same, and scores."""
+    monkeypatch.setattr(evaluator, "answer_losses", lambda model, inputs, counts: [math.nan, *[1.0] * (len(counts) - 1)])
+    keys = text_recipe()
+    folder = run(keys)
+    report = json.loads((folder / "fcit_report.json").read_text())
+    assert "likelihood" not in report and None not in report["accuracy"][-1]
+    assert "The likelihood of right answers of color, letter is no finite number" in logged.text
+    (folder / "fcit_report.json").unlink()
+    assert json.loads((run(keys) / "fcit_report.json").read_text())["accuracy"] == report["accuracy"]
+
+
+def test_means_by_dataset():
+    losses = {("a", 1): 1.0, ("b", 0): 5.0, ("a", 0): 2.0, ("c", 0): math.inf, ("c", 1): 1.0}
+    assert mean_losses(losses) == {"a": 1.5, "b": 5.0}
+    assert mean_losses({}) == {}

@@ -12,7 +12,7 @@ from runs import differences, outcome, report_of, run_recipe
 from transformers import set_seed
 
 from fcit_plugin.adapters.stacked import Activation
-from fcit_plugin.engine import run
+from fcit_plugin.engine import evaluator, run
 from fcit_plugin.engine.client_training import LocalTrainer
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.rehearsal import rehearse, same_random_numbers
@@ -84,6 +84,18 @@ def test_out_of_memory_says_which_key_to_lower(text_recipe, monkeypatch):
     monkeypatch.setattr(Activation, "gate_text", full)
     with pytest.raises(FcitError, match="lower `per_device_eval_batch_size`"):
         run_recipe(text_recipe())
+
+
+def test_the_likelihood_is_tried_too_where_it_will_be_measured(text_recipe, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(evaluator, "answer_losses", full)
+    with pytest.raises(FcitError, match="lower `per_device_eval_batch_size`"):
+        run_recipe(text_recipe())
+    for number, changes in enumerate(({"fcit_eval_likelihood": False}, {"fcit_eval_every": "never"})):
+        session = open_session(*get_train_args(text_recipe(str(number), **changes)))
+        rehearse(session, session.evaluator({}))
 
 
 @pytest.fixture

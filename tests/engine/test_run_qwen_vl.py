@@ -9,9 +9,9 @@ from runs import run_recipe
 from safetensors.torch import load_file
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from fcit_plugin.engine.evaluator import Row
 from fcit_plugin.engine.model_inputs import padding
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.engine.row import Row
 
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|> which letter<|im_end|>\n<|im_start|>assistant\n"
 

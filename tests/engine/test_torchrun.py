@@ -47,6 +47,7 @@ def test_two_processes_give_one_report_with_the_assignments_of_one_process(text_
     for key in ("stages", "datasets", "bytes_up", "bytes_down", "seed"):
         assert report[key] == expected[key]
     assert report["zero_shot"] == expected["zero_shot"], "the untuned model answers alike on any number of processes"
+    assert report["likelihood_untuned"] == expected["likelihood_untuned"]
     assert None not in report["accuracy"][-1]
     assert shown.count("Forgetting") == 1, "the table is printed once"
 

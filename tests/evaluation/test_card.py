@@ -109,6 +109,7 @@ def planted(text: str) -> Report:
         "privacy": spent, "partition": [{"task": text, "dataset": text, "records": [5]}], "left_out": {text: 3},
         "spread": {"last": 1.0, text: 1.0}, "clients": {text: {text: 1.0}},
         "engine": {"name": text, "processes": 1, "threads": 1}, "encoder_choice": text, "likelihood": [[0.5, None]],
+        "likelihood_untuned": {names["fcit_a"]: 2.0},
     }  # fmt: skip
     return Report(**values)  # a file with control characters in it is not read at all
 

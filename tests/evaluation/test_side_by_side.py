@@ -8,6 +8,7 @@ import pytest
 from reports import matrix_of, report_with
 
 from fcit_plugin.evaluation.side_by_side import compare, final_rows, render, summary_rows, write_csv
+from fcit_plugin.evaluation.side_by_side_plots import plot_curves, plot_finals, plot_matrices, plot_traffic
 from fcit_plugin.evaluation.tables import markdown, plain
 from fcit_plugin.state.progress import Traffic
 
@@ -167,3 +168,45 @@ def test_csv_has_all_numbers_in_full(tmp_path):
     assert float(rows[2]["fcit_a deviation"]) == pytest.approx(statistics.stdev([70, 66, 64]))
     assert rows[1]["Last deviation"] == ""
     assert float(rows[2]["minutes"]) == 1.5
+
+
+def test_differences_are_taken_from_the_run_named_first_seed_by_seed():
+    """Last of disco 75 and 80, of fedavg 40 and 55: 35 and 25, so 30 +- 12.706 x 5; the third seed of disco has no pair."""
+    few = {"f1": report("fedavg", seed=1, a=(90, 10), b=70), "f2": report("fedavg", seed=2, a=(90, 40), b=70)}
+    text = render(compare({"d1": runs()["d1"], **few, "d2": runs()["d2"], "d3": runs()["d3"]}), markdown)
+    assert "Above disco, seed by seed" in text
+    assert "| fedavg | 2 | -30.00 (-93.53 to +33.53) |" in text
+    text = render(compare({**few, **runs()}), markdown)
+    assert "Above fedavg, seed by seed" in text and "| disco | 2 | +30.00 (-33.53 to +93.53) |" in text
+    alone = render(compare({"a": report(seed=1), "b": report("fedavg", seed=1, a=(90, 10))}), markdown)
+    assert "| fedavg | 1 | -30.00 |" in alone, "one seed has a difference and no interval"
+    assert "Above" not in render(compare({"a": report(seed=1), "b": report("fedavg", seed=2)}), markdown), "no seed in common"
+
+
+def test_whether_likelihood_was_measured_tells_no_runs_apart():
+    with_it = replace(report(seed=2), likelihood=[[1.0, None], [0.5, 0.25]])
+    (comparison,) = compare({"a": report(seed=1, fcit_eval_likelihood=False), "b": with_it})
+    assert labels(comparison) == ["disco"]
+    header, _, row = summary_rows(comparison)
+    assert row[header.index("NLL")] == "0.38", "0.375, of the one run that has it"
+
+
+def test_a_likelihood_of_fewer_datasets_than_scores_is_no_mean():
+    assert replace(report(), likelihood=[[1.0, None], [0.5, None]]).final_likelihood is None
+    assert replace(report(), likelihood=[[1.0, None]]).final_likelihood is None
+    assert report().final_likelihood is None
+
+
+def test_a_bound_that_trains_nothing_has_the_untuned_model_s_likelihood():
+    untuned = replace(report(), accuracy=[], likelihood_untuned={"fcit_a": 2.0, "fcit_b": 4.0})
+    assert untuned.final_likelihood is None, "a run that was not evaluated"
+    assert replace(untuned, reference="zero_shot").final_likelihood == 3.0
+
+
+@pytest.mark.parametrize("draw", [plot_curves, plot_matrices, plot_finals, plot_traffic])
+def test_pictures_of_runs_that_were_evaluated_after_the_last_stage_alone(draw, tmp_path):
+    last = report_with(matrix_of({}, {"fcit_a": 70.0, "fcit_b": 80.0}), [["fcit_a"], ["fcit_b"]], seed=1)
+    (comparison,) = compare({"last": last})
+    (group,) = comparison.groups
+    assert group.curve()[0] is None and group.matrix(["fcit_a"])[0] == [None]
+    draw(comparison, tmp_path / "x.png")

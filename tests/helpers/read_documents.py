@@ -53,6 +53,7 @@ _GRID = {
     "rows": {"a": {"fcit_method": "disco"}, "b": {"seeds": [1]}},
     "settings": {"task_hom": {"fcit_num_rounds": 1}},
     "betas": [1.0, 0.5],
+    "reference": "a",
     "seeds": [1, 2],
     "plots": ["curves"],
     "tables": {"one": {"title": "One", "rows": ["a", "b"], "seeds": [1]}},

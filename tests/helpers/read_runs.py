@@ -88,12 +88,13 @@ def _progress() -> Progress:
         partition=[{"task": "color", "dataset": "color", "records": [3, 4]}],
         left_out={"color": 1},
         labels={"color": ["red"], "letter": None},
+        likelihood_untuned={"color": 3.0},
         recipes=[
             {"stage": 0, "arguments": {"learning_rate": 0.1, "num_processes": 1}, "data": {"base_model_fingerprint": "ab"}}
         ],
     )
-    progress.add_scores(0, {"color": 50.0}, {"color": 60.0}, {"color": {"substring": 5.0}})
-    progress.add_scores(1, {"color": 40.0, "letter": 30.0}, {"color": None, "letter": 30.0}, {})
+    progress.add_scores(0, {"color": 50.0}, {"color": 60.0}, {"color": {"substring": 5.0}}, {"color": 0.5})
+    progress.add_scores(1, {"color": 40.0, "letter": 30.0}, {"color": None, "letter": 30.0}, {}, {"color": 0.5, "letter": 1.0})
     return progress
 
 

@@ -41,6 +41,8 @@ def two_stages(**changes) -> Report:
         "arguments": {"learning_rate": 0.1},
         "restricted": [{"fcit_a": None}, {"fcit_a": None, "fcit_b": 85.0}],
         "other": [{"fcit_a": {"substring": 95.0}}, {}],
+        "likelihood": [{"fcit_a": 0.5}, {"fcit_a": 0.75, "fcit_b": 0.25}],
+        "likelihood_untuned": {"fcit_a": 3.0, "fcit_b": 4.0},
         "zero_shot": {"fcit_b": 20.0, "fcit_a": 10.0},
         "traffic": Traffic(2_500_000, 4_000_000),
         "assignments": [row, row | {"stage": 1, "client": 5, "subspace": 1, "cosine": float("nan"), "task": "b"}],
@@ -53,4 +55,4 @@ def two_stages(**changes) -> Report:
 def unmeasured(**changes) -> Report:
     """The same run without any scores or clients."""
     nothing = {"matrix": AccuracyMatrix(), "restricted": [], "other": [], "zero_shot": None, "assignments": [], "partition": []}
-    return two_stages(**{**nothing, **changes})
+    return two_stages(**{**nothing, "likelihood": [], "likelihood_untuned": None, **changes})

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from fcit_plugin.adapters.projectors import FAMILIES as WITH_OWN_PROJECTORS
-from fcit_plugin.engine.evaluator import Row
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.engine.row import Row
 from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.images import features_by_row
 from fcit_plugin.knowledge.vision_tower import check_family

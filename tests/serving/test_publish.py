@@ -111,6 +111,7 @@ def whole_report() -> Report:
         "clients": {"ZZQ": {"last": 1.0}},
         "encoder_choice": "ZZQ",
         "likelihood": [[0.5, 0.25]],
+        "likelihood_untuned": {"fcit_a": 1.5},
         "engine": {"name": "ZZQ", "processes": 2, "threads": 1, **more},
     }
     return Report.from_dict(values)

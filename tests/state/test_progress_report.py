@@ -40,6 +40,8 @@ def test_a_report_is_plain_json_with_the_numbers_of_the_matrix():
         "privacy": None,
         "partition": [{"task": "a", "dataset": "fcit_a", "records": [5, 7]}],
         "seconds": {"total": 3.5, "train": 2.5, "evaluate": 1.0},
+        "likelihood": [[0.5, None], [0.75, 0.25]],
+        "likelihood_untuned": {"fcit_a": 3.0, "fcit_b": 4.0},
     }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
@@ -50,6 +52,7 @@ def test_the_order_of_the_keys_is_that_of_the_file_format():
         *("method", "reference", "setting", "seed", "arguments", "earlier", "stages", "datasets", "accuracy"),
         *("accuracy_restricted", "scores_other", "zero_shot", "last", "avg", "forgetting", "bwt", "fwt", "bytes_up"),
         *("bytes_down", "assignments", "dropped", "product_errors", "privacy", "partition", "seconds"),
+        *("likelihood", "likelihood_untuned"),
     ]
     assert list(report["zero_shot"]) == ["fcit_a", "fcit_b"]
     assert list(report["assignments"][0]) == ["stage", "round", "client", "subspace", "cosine", "task"]
