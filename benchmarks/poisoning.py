@@ -174,8 +174,10 @@ def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
 
     columns: list[tuple[str, str | None, float]] = [*((attack, attack, 1.0) for attack in ATTACKS)]
     columns += [(f"honest, beta {beta:g}", None, beta) for beta in (0.5, 1.0, 5.0)]
+    columns = [one for one in columns if any(shown(one[1], name, one[2]) for name in BOUNDS)]
+    run = [name for name in BOUNDS if any(shown(attack, name, beta) for _, attack, beta in columns)]
     lines = ["| bounds | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in BOUNDS]
+    lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in run]
     pairs = [(rows.get((None, none, 1.0, seed)), rows.get((None, chosen, 1.0, seed))) for seed in range(1, 9)]
     gains = [mine["score"] - theirs["score"] for theirs, mine in pairs if theirs and mine]
     cost = ""

@@ -15,7 +15,7 @@ class EvaluationArguments:
 
     fcit_eval_every: str = option(
         "stage",
-        "When to evaluate the seen datasets: after every stage, after every round, after the last stage alone (last), or never.",
+        "When to evaluate the seen datasets: after every stage or round, after the last stage alone (last), or never.",
         choices=["stage", "round", "last", "never"],
     )
     fcit_eval_samples: int | None = option(None, "Evaluate on the first n test records of each dataset (default: all).")
@@ -24,6 +24,9 @@ class EvaluationArguments:
         "Also score with answers restricted to the dataset's own label set, where it has one: true, last (after the last "
         "stage alone) or false.",
         choices=["true", "last", "false"],
+    )
+    fcit_eval_likelihood: bool = option(
+        True, "Also measure how likely the right answers are: their mean negative log-likelihood, teacher forced."
     )
     fcit_caption_metric: str = option(
         "rouge_l",

@@ -46,6 +46,7 @@ def _subspaces(report: Report) -> float | None:
 COLUMNS: dict[str, Measure] = {
     "Last": lambda report: report.last,
     "Last in labels": last_in_labels,
+    "NLL": lambda report: report.final_likelihood,
     "Avg": _if_several_stages(lambda report: report.avg),
     "Forgetting": _if_several_stages(lambda report: report.forgetting),
     "BWT": _if_several_stages(lambda report: report.bwt),
@@ -57,7 +58,7 @@ COLUMNS: dict[str, Measure] = {
 }
 
 #: Those whose differences from the grid's reference are told.
-_PAIRED = ("Last", "Last in labels", "Avg", "Forgetting")
+_PAIRED = ("Last", "Last in labels", "NLL", "Avg", "Forgetting")
 
 #: Of these the mean is enough.
 _MEANS = ("MB up", "MB down", "s training", "s evaluation")
@@ -67,10 +68,11 @@ _LISTED = 20
 
 _LEGEND = (
     "Scores go from 0 to 100, mean ± sample standard deviation over the seeds (runs: how many). Last: mean over all "
-    "datasets after the last stage; in labels: with answers restricted to the dataset's own labels, where it has "
-    "such, so that what lies between the two is answers in another task's words. Avg: mean over the stages. Forgetting "
-    "and BWT: over the datasets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) the "
-    "clients in the whole run. Seconds: of the run's one process."
+    "datasets after the last stage; in labels: with answers restricted to the dataset's own labels, where it has such, so "
+    "that what lies between the two is answers in another task's words. NLL: mean negative log-likelihood of the right "
+    "answers after the last stage, in nats a token; less is better. Avg: mean over the stages. Forgetting and BWT: over the"
+    " datasets that were evaluated before the last stage. MB: arrays sent by (up) and to (down) the clients in the whole "
+    "run. Seconds: of the run's one process."
 )
 
 

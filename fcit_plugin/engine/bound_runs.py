@@ -109,6 +109,9 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         rows = [dict(zip(matrix.datasets, matrix.rows[stage], strict=True)) for matrix in matrices]
         scores = {name: [score for row in rows if (score := row[name]) is not None] for name in rows[0]}
         mean.add(stage, {name: fmean(found) for name, found in scores.items() if found})
+    likelihood = []
+    for those in zip(*(run.progress.likelihood for run in runs), strict=True):
+        likelihood.append({name: fmean(row[name] for row in those) for name in those[0]})
     partition = runs[0].local.partition
     assert partition is not None
     measured = Progress(
@@ -119,6 +122,7 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         idle=[row for run in runs for row in run.progress.idle],
         seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
         partition=partition.table(partition.dealt()),
+        likelihood=likelihood,
     )
     report = report_of(session, measured)
     known = [key for key in _MEASURES if getattr(report, key) is not None]

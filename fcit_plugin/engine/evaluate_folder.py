@@ -49,7 +49,7 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     if args.fcit_zero_shot:
         progress.zero_shot = evaluator.evaluate(session.first_state(), every, restricted=False).free
     scores = evaluator.evaluate(trained.state, every, args.fcit_eval_restricted != "false")
-    progress.add_scores(scenario.num_stages - 1, scores.free, scores.restricted, scores.other)
+    progress.add_scores(scenario.num_stages - 1, scores.free, scores.restricted, scores.other, scores.likelihood)
     progress.seconds = dict.fromkeys(("total", "evaluate"), time.perf_counter() - begin)
     report = dataclasses.replace(report_of(session, progress), avg=None, forgetting=None, bwt=None, fwt=None)
     if session.is_main:

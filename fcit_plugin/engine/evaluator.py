@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -31,6 +31,8 @@ from ..state.server_state import ServerState
 from .deepspeed import gathering
 from .far_questions import FarQuestions
 from .label_trees import LabelTrees, Tree, next_ids
+from .likelihood import ANSWER_TOKENS, answer_losses, with_answer
+from .model_inputs import media_types, padding
 from .prefetch import Prefetch
 
 T = TypeVar("T")
@@ -44,11 +46,14 @@ class Scores:
         free: The dataset's own metric.
         restricted: The same with answers restricted to the dataset's label set; None where the answers are open.
         other: By its further metrics: metric and score.
+        likelihood: Mean negative log-likelihood of the right answers, in nats a token (:mod:`.likelihood`); empty if not asked
+            for.
     """
 
     free: dict[str, float]
     restricted: dict[str, float | None]
     other: dict[str, dict[str, float]]
+    likelihood: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Sharing(Protocol):
@@ -141,7 +146,7 @@ class Evaluator:
             router = Router(self.encoder, state.tokens, *shape, None, routed, *given)
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
-        with self.answering(state) as activation, left_padding(self.pipeline.tokenizer):
+        with self.answering(state) as activation, padding(self.pipeline.tokenizer, "left"):
             rows = [
                 Row(s.name, i, feature, turns)
                 for s in samples
@@ -158,12 +163,14 @@ class Evaluator:
                 again for row in rows if row.key in closed for again in self._astray(row, closed[row.key], trees[row.name])
             ]
             closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
+            losses = self._losses(rows, router, activation)
         answers, in_labels = self._texts(samples, free), self._texts(samples, closed)
         return self.processes.compute_on_main(
             lambda: Scores(
                 {s.name: s.score(s.scoring.main, answers) for s in samples},
                 {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
                 {s.name: {name: s.score(name, answers) for name in s.scoring.also} for s in samples if s.scoring.also},
+                {s.name: fmean(losses[s.name, i] for i in range(len(s.split))) for s in samples if losses and len(s.split)},
             )
         )
 
@@ -222,6 +229,29 @@ class Evaluator:
         self, rows: Sequence["Row"], router: Router, activation: Activation | None, title: str
     ) -> dict[tuple[str, int], list[int]]:
         """The token ids generated for each row, by dataset and number of the record."""
+        return self._share(rows, title, lambda *given: self.answer(given[0], router, activation, *given[1:]))
+
+    def _losses(self, rows: Sequence["Row"], router: Router, activation: Activation | None) -> dict[tuple[str, int], float]:
+        """How unlikely the right answer of each row is, in nats a token; nothing where it is not asked for."""
+        if not self.args.fcit_eval_likelihood or self.args.fcit_local_stage != "sft":  # pairs have two answers
+            return {}
+        rows = [dataclasses.replace(row, feature=with_answer(row.feature)) for row in rows]
+
+        def losses(batch: Sequence["Row"], inputs: dict[str, Any], meanwhile: Callable[[], None]) -> list[float]:
+            self._activate(batch, inputs, router, activation)
+            meanwhile()
+            return answer_losses(self.model, inputs, [row.feature[ANSWER_TOKENS] for row in batch])
+
+        with padding(self.pipeline.tokenizer, "right"):  # positions count from the first token
+            return self._share(rows, "Evaluating (likelihood)", losses)
+
+    def _share(
+        self,
+        rows: Sequence["Row"],
+        title: str,
+        compute: Callable[[Sequence["Row"], dict[str, Any], Callable[[], None]], Sequence[T]],
+    ) -> dict[tuple[str, int], T]:
+        """What is computed of each row, batch by batch and shared out to the processes, by dataset and number of the record."""
         rows = sorted(rows, key=lambda row: len(row.feature["input_ids"]))  # little padding; stable: always the same batches
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         processes = self.processes
@@ -230,12 +260,12 @@ class Evaluator:
             rounds = -(-len(batches) // processes.count)
             mine += [0] * (rounds - len(mine))
         silent = not processes.is_main or self.pipeline.training_args.disable_tqdm
-        found: dict[tuple[str, int], list[int]] = {}
+        found: dict[tuple[str, int], T] = {}
         with Prefetch(self._inputs, [batches[number] for number in mine]) as inputs:
             for number in tqdm(mine, desc=title, leave=False, disable=silent):
                 batch = batches[number]
-                answers = self.answer(batch, router, activation, inputs.take(), inputs.prepare)
-                found.update(zip([row.key for row in batch], answers, strict=True))
+                computed = compute(batch, inputs.take(), inputs.prepare)
+                found.update(zip([row.key for row in batch], computed, strict=True))
         return {key: answer for part in processes.gather(found) for key, answer in part.items()}
 
     def answer(
@@ -259,12 +289,16 @@ class Evaluator:
         """
         if inputs is None:
             inputs = self._inputs(batch)
+        self._activate(batch, inputs, router, activation)
+        meanwhile()
+        return self._generate_batch(batch, inputs, **how)
+
+    def _activate(self, batch: Sequence["Row"], inputs: dict[str, Any], router: Router, activation: Activation | None) -> None:
+        """Weigh the subspaces for the rows of a batch; nothing for the untuned model."""
         if activation is not None:
             embedded, _ = router.listen([row.turns for row in batch], self._pixels(inputs))
             weights = torch.from_numpy(self._far.weights(router, [row.key for row in batch], embedded))
             activation.set(weights, image_tokens=features_by_row(inputs["input_ids"], inputs, self.model.config))
-        meanwhile()
-        return self._generate_batch(batch, inputs, **how)
 
     def _pixels(self, inputs: dict[str, Any]) -> Pixels:
         """Gives the images of the prompts to an identity encoder that asks."""
@@ -363,30 +397,3 @@ def _as_prediction(answer: Answer) -> str:
     if isinstance(answer, str):
         return answer
     return answer[0] if answer and isinstance(answer[0], str) else str(list(answer))
-
-
-def media_types(model: PeftModel, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Which prompt tokens stand for an image (1) or a video (2), where the model asks for it.
-
-    Qwen-VL models lay image tokens out in a grid (M-RoPE). In training LLaMA-Factory's collator computes the positions;
-    ``generate`` computes its own, and without these types it would number the image like text.
-    """
-    base = model.get_base_model()
-    wanted = "mm_token_type_ids" in inspect.signature(base.forward).parameters and "mm_token_type_ids" not in inputs
-    if not wanted or not {"image_grid_thw", "video_grid_thw"} & inputs.keys():
-        return {}
-    types = torch.zeros_like(inputs["input_ids"])
-    for value, key in ((1, "image_token_id"), (2, "video_token_id")):
-        types[inputs["input_ids"] == getattr(base.config, key)] = value
-    return {"mm_token_type_ids": types}
-
-
-@contextlib.contextmanager
-def left_padding(tokenizer) -> Iterator[None]:
-    """Within the block the tokenizer pads on the left, as generation needs."""
-    side = tokenizer.padding_side
-    tokenizer.padding_side = "left"
-    try:
-        yield
-    finally:
-        tokenizer.padding_side = side

@@ -18,7 +18,8 @@ from ..knowledge.activation import Router
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.image_tokens import Encoder
 from ..knowledge.organizer import SingleSubspace
-from .evaluator import Evaluator, Row, left_padding
+from .evaluator import Evaluator, Row
+from .model_inputs import padding
 from .session import Session
 
 #: LLaMA-Factory's mark of a token that is no part of the answer, and what it calls media.
@@ -54,7 +55,7 @@ def rehearse(session: Session, evaluator: Evaluator) -> None:
     state = dataclasses.replace(first, subspaces=[session.program.blank] * count, projectors=own)
     router = _Apart(evaluator.encoder, first.tokens, count)
     evaluator.know(router, [row.turns for row in rows])
-    with same_random_numbers(), evaluator.answering(state) as activation, left_padding(session.pipeline.tokenizer):
+    with same_random_numbers(), evaluator.answering(state) as activation, padding(session.pipeline.tokenizer, "left"):
         for start in range(0, len(rows), size):
             batch = rows[start : start + size] if start + 1 < len(rows) else rows[-min(size, 2) :]
             try:

@@ -235,8 +235,9 @@ class FederatedRun:
             scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
             scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
             scalars.append({f"eval_restricted_{name}": value for name, value in scores.restricted.items() if value is not None})
+            scalars.append({f"eval_nll_{name}": value for name, value in scores.likelihood.items()})
             if last_round:
-                self.progress.add_scores(stage, scores.free, scores.restricted, scores.other)
+                self.progress.add_scores(stage, scores.free, scores.restricted, scores.other, scores.likelihood)
             mean = sum(scores.free.values()) / len(scores.free)
             self.monitor.write(
                 f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "

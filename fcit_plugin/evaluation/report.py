@@ -27,7 +27,7 @@ CARD = "README.md"
 SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients, with records left out or with `auto`, and the mean of several runs.
-_OF_SOME = ("idle", "left_out", "spread", "clients", "encoder_choice", "engine")
+_OF_SOME = ("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,8 @@ class Report:
         accuracy: scores after each stage [stage][dataset], None where not evaluated; may be empty.
         accuracy_restricted: the same with answers restricted to the dataset's own labels, None too for open answers.
         scores_other: after each stage the scores by further metrics: dataset -> metric -> score.
+        likelihood: after each stage the mean negative log-likelihood of the right answers, in nats a token
+            [stage][dataset]; None if it was not measured.
         zero_shot: scores of the untuned model, if it was evaluated.
         last: summary, as :class:`AccuracyMatrix` defines it; None, like the next four, where there is nothing to summarize.
             Of the reference zero_shot it is the mean over `zero_shot`.
@@ -95,6 +97,7 @@ class Report:
     privacy: Privacy | None = None
     partition: list[Share] = field(default_factory=list)
     seconds: Seconds
+    likelihood: list[Row] | None = None
     left_out: dict[Word, Count] | None = None
     spread: dict[Word, Number | None] | None = None
     clients: dict[Word, dict[Word, Number]] | None = None
@@ -116,6 +119,12 @@ class Report:
     def summaries(self) -> dict[str, float | None]:
         """The five summaries by the names that people know them by; a name in small letters is its key."""
         return {"Last": self.last, "Avg": self.avg, "Forgetting": self.forgetting, "BWT": self.bwt, "FWT": self.fwt}
+
+    @property
+    def final_likelihood(self) -> float | None:
+        """Mean over the datasets of the negative log-likelihood of the right answers after the last stage."""
+        found = [value for value in (self.likelihood or [[]])[-1] if value is not None]
+        return sum(found) / len(found) if found else None
 
     @property
     def final_scores(self) -> dict[str, float]:
@@ -150,9 +159,10 @@ class Report:
             more = " ".join(", ".join(unknown).split())[:200]
             raise FcitError(f"{place} has more than this version of fcit-plugin knows: {more}; {remedy}.")
         report = cls(**given)
-        for key, rows in (("accuracy", report.accuracy), ("accuracy_restricted", report.accuracy_restricted)):
+        matrices = {key: getattr(report, key) for key in ("accuracy", "accuracy_restricted", "likelihood")}
+        for key, rows in matrices.items():
             try:
-                AccuracyMatrix.from_list(report.datasets, rows)
+                AccuracyMatrix.from_list(report.datasets, rows or [])
             except FcitError as error:
                 reason = str(error).rstrip(".")
                 raise FcitError(f"{place} is not of its form, at `{key}`: {reason}; {remedy}.") from error
@@ -209,10 +219,8 @@ def table(report: Report) -> str:
     if report.dropped:
         blocks.append(f"{len(report.dropped)} times a client was left out of a round: see dropped in {REPORT_JSON}.")
     if alone := _trained_alone(report):
-        blocks.append(
-            f"Unconfirmed, for one client alone has trained them: subspaces {', '.join(map(str, alone))} "
-            "(`fcit_route_unconfirmed`)."
-        )
+        numbers = ", ".join(map(str, alone))
+        blocks.append(f"Unconfirmed, for one client alone has trained it (`fcit_route_unconfirmed`): subspace {numbers}.")
     if report.left_out:
         counts = ", ".join(f"{count} of {name}" for name, count in report.left_out.items())
         blocks.append(f"Records left out, as LLaMA-Factory leaves them out: {counts}.")
@@ -269,6 +277,7 @@ def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     tables = {
         "Score": untuned + _name_stages(report.accuracy),
         "Score with answers restricted to the dataset's own labels": _name_stages(report.accuracy_restricted),
+        "Negative log-likelihood of the right answers, nats a token": _name_stages(report.likelihood or []),
     }
     header = ["", *map(short_name, names)]
     filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}

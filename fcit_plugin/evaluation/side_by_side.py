@@ -23,13 +23,14 @@ MEASURES: dict[str, Measure] = {
     "Forgetting": lambda report: report.forgetting,
     "BWT": lambda report: report.bwt,
     "FWT": lambda report: report.fwt,
+    "NLL": lambda report: report.final_likelihood,
     "MB sent": lambda report: report.bytes_up / 1e6,
     "MB received": lambda report: report.bytes_down / 1e6,
     "minutes": lambda report: report.seconds["total"] / 60,
 }
 
 #: Those of them whose differences are told, and how these are to be read.
-PAIRED = ("Last", "Avg", "Forgetting", "BWT")
+PAIRED = ("Last", "Avg", "Forgetting", "BWT", "NLL")
 DIFFERENCES = "seed by seed: mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
 
 #: Arguments that tell no runs apart: what differs between seeds, what has a place of its own, what moves no score.

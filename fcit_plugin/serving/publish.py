@@ -40,7 +40,7 @@ _ARGUMENTS = (
     "fcit_identity_turns", "fcit_identity_form", "fcit_identity_min_records", "fcit_server_rule",
     "fcit_lora_aggregation", "fcit_update_compression", "fcit_dp_clipping_norm",
     "fcit_dp_noise_multiplier", "fcit_identity_noise", "fcit_dp_delta", "fcit_eval_every", "fcit_eval_samples",
-    "fcit_eval_restricted", "fcit_zero_shot",
+    "fcit_eval_likelihood", "fcit_eval_restricted", "fcit_zero_shot",
     "fcit_ewc_lambda", "fcit_lwf_alpha", "fcit_lwf_temperature", "fcit_o_lora_lambda", "fcit_num_experts", "fcit_proximal_mu",
     "fcit_server_learning_rate", "fcit_server_momentum", "fcit_server_tau", "fcit_server_beta1", "fcit_server_beta2",
     "fcit_trim_fraction", "fcit_num_malicious", "fcit_clip_quantile",
@@ -49,7 +49,7 @@ _ARGUMENTS = (
 #: stands there. Not the seed: from it, with the rest of a recipe, anybody draws the clients of each round again. Of what noise
 #: comes to that of the whole run: stage by stage it would tell when somebody took part most.
 REPORT: dict[str, Any] = {
-    **dict.fromkeys(("stages", "accuracy", "accuracy_restricted", "scores_other", "zero_shot"), True),
+    **dict.fromkeys(("stages", "accuracy", "accuracy_restricted", "likelihood", "scores_other", "zero_shot"), True),
     **dict.fromkeys(("method", "reference", "setting", "datasets", "last", "avg", "forgetting", "bwt", "fwt"), False),
     **dict.fromkeys(("bytes_up", "bytes_down"), False),
     "arguments": dict.fromkeys(_ARGUMENTS, False),

@@ -166,6 +166,7 @@ class ProgressForm(TypedDict):
     noise: NotRequired[NoiseForm | None]
     left_out: NotRequired[dict[Word, Count]]
     encoder_choice: NotRequired[Word | None]
+    likelihood: NotRequired[list[dict[Word, Number]]]
 
 
 class Sums(TypedDict):

@@ -29,6 +29,7 @@ class Progress:
         matrix: Scores after each stage.
         restricted: Per stage the scores with answers restricted to the datasets' own labels.
         other: Per stage the scores by further metrics.
+        likelihood: Per stage the mean negative log-likelihood of the right answers by dataset.
         assignments: Who trained which subspace, one entry per client and round.
         asked: With `fcit_identity_noise`: who was asked for a token, each client once for a stage and task.
         dropped: Who was left out of a round, and why.
@@ -64,6 +65,7 @@ class Progress:
     recipes: list[dict[str, Any]] = field(default_factory=list)
     noise: NoiseForm | None = None
     encoder_choice: str | None = None
+    likelihood: list[dict[str, float]] = field(default_factory=list)
 
     def add_scores(
         self,
@@ -71,11 +73,13 @@ class Progress:
         free: Mapping[str, float],
         restricted: Mapping[str, float | None],
         other: Mapping[str, Mapping[str, float]],
+        likelihood: Mapping[str, float] | None = None,
     ) -> None:
         """Add the scores after a stage; earlier stages that were not evaluated have none."""
         self.matrix.add(stage, free)
-        both: tuple[tuple[list[dict[str, Any]], Mapping[str, Any]], ...] = ((self.restricted, restricted), (self.other, other))
-        for rows, row in both:
+        beside: list[tuple[list[dict[str, Any]], Mapping[str, Any]]]
+        beside = [(self.restricted, restricted), (self.other, other), (self.likelihood, likelihood or {})]
+        for rows, row in beside:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
 

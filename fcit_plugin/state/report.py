@@ -42,6 +42,7 @@ def make_report(
     evaluated = matrix.rows != [] and len(matrix.rows) == len(stages)
     # what lies between stages, and over them, is known of no run that was evaluated after its last one alone
     over_stages = evaluated and (len(stages) == 1 or sum(any(a is not None for a in row) for row in matrix.rows) > 1)
+    likelihood = [[_finite(row.get(name)) for name in datasets] for row in progress.likelihood]
     untuned = fmean(zero_shot.values()) if reference == "zero_shot" else None
     total, evaluate = progress.seconds["total"], progress.seconds["evaluate"]
     return Report(
@@ -55,6 +56,7 @@ def make_report(
         datasets=datasets,
         accuracy=[row + [None] * (len(datasets) - len(row)) for row in matrix.rows],
         accuracy_restricted=[[_finite(row.get(name)) for name in datasets] for row in progress.restricted],
+        likelihood=likelihood if any(progress.likelihood) else None,
         scores_other=[{name: dict(scores) for name, scores in row.items()} for row in progress.other],
         zero_shot={name: zero_shot[name] for name in datasets if name in zero_shot},
         last=matrix.last if evaluated else untuned,

@@ -113,6 +113,11 @@ class TestLocal:
         keys |= {"fcit_clients_per_round": 3, "fcit_keep_client_updates": False, "learning_rate": 0.05}
         return keys, run_recipe(keys)
 
+    def test_likelihoods_are_means_over_the_clients(self, all_three):
+        _, folder = all_three
+        whole, *each = (report_of(path)["likelihood"][-1] for path in (folder, *sorted(folder.glob("client_*"))))
+        assert whole == pytest.approx([sum(column) / 3 for column in zip(*each, strict=True)])
+
     def test_nobody_learns_from_another(self, all_three, tmp_path):
         keys, three = all_three
         two = run_recipe(keys | {"output_dir": str(tmp_path / "two"), "fcit_clients_per_round": 2})

@@ -9,7 +9,8 @@ from runs import run_recipe
 from safetensors.torch import load_file
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from fcit_plugin.engine.evaluator import Row, left_padding
+from fcit_plugin.engine.evaluator import Row
+from fcit_plugin.engine.model_inputs import padding
 from fcit_plugin.engine.open_session import open_session
 
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|> which letter<|im_end|>\n<|im_start|>assistant\n"
@@ -74,7 +75,7 @@ def test_evaluation_places_image_tokens_in_the_grid_that_the_models_own_processo
         lambda module, args, kwargs: seen.append(kwargs["position_ids"]), with_kwargs=True
     )
     feature = {"input_ids": inputs["input_ids"][0].tolist(), "attention_mask": [1] * inputs["input_ids"].shape[1]}
-    with left_padding(session.pipeline.tokenizer):
+    with padding(session.pipeline.tokenizer, "left"):
         row = Row("", 0, feature | {"images": [image]}, PROMPT)
         evaluator._generate_batch([row], evaluator._inputs([row]))
     torch.testing.assert_close(seen[0][-3:], expected)

@@ -91,7 +91,7 @@ HOSTILE = (
 #: Fields of the report without text of anybody's.
 NO_TEXT = {
     "seed", "last", "avg", "forgetting", "bwt", "fwt", "bytes_up", "bytes_down", "accuracy", "accuracy_restricted", "seconds",
-    "product_errors",
+    "product_errors", "likelihood",
 }  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def planted(text: str) -> Report:
         "assignments": [{**row, "task": text} for row in values["assignments"]], "dropped": [absence], "idle": [absence],
         "privacy": spent, "partition": [{"task": text, "dataset": text, "records": [5]}], "left_out": {text: 3},
         "spread": {"last": 1.0, text: 1.0}, "clients": {text: {text: 1.0}},
-        "engine": {"name": text, "processes": 1, "threads": 1},
+        "engine": {"name": text, "processes": 1, "threads": 1}, "encoder_choice": text, "likelihood": [[0.5, None]],
     }  # fmt: skip
     return Report(**values)  # a file with control characters in it is not read at all
 

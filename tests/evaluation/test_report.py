@@ -130,6 +130,8 @@ def test_table():
         "stage 1  -  85.00",
         "",
         "Last 75.00   Avg 82.50   Forgetting 20.00   BWT -20.00   FWT 70.00",
+        "",
+        "Unconfirmed, for one client alone has trained it (`fcit_route_unconfirmed`): subspace 0.",
     ]
 
 

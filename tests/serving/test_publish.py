@@ -110,6 +110,7 @@ def whole_report() -> Report:
         "spread": {"last": 1.0, "zzq": 1.0},
         "clients": {"ZZQ": {"last": 1.0}},
         "encoder_choice": "ZZQ",
+        "likelihood": [[0.5, 0.25]],
         "engine": {"name": "ZZQ", "processes": 2, "threads": 1, **more},
     }
     return Report.from_dict(values)
