@@ -43,4 +43,4 @@ class FarQuestions:
         asked, far = Counter(name for name, _ in found), Counter(name for (name, _), is_far in found.items() if is_far)
         if far and is_main:
             listed = ", ".join(f"{far[name]} of {asked[name]} in {name}" for name in sorted(far))
-            logger.info_rank0(f"Questions far from everything that this run learned: {listed} (docs/guide/serving.md).")
+            logger.info_rank0(f"Far from what this run learned (docs/guide/serving.md): {listed}.")

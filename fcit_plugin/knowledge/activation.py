@@ -12,8 +12,8 @@ from .identity_tokens import SubspaceTokens
 from .image_tokens import Encoder, ImageEncoder
 from .linkage import blocks
 from .nearness import Nearness, nearness_of
-from .own_cosines import BINS, SHOWN, Counts, counted, quantile, told
-from .prototypes import Prototypes, nearest_cosines
+from .own_cosines import BINS, SHOWN, Counts, quantile, told
+from .prototypes import FEWEST, Prototypes, nearest_cosines
 from .token_forms import FULL, TokenForm
 from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count, ways_to_tell
 from .vectors import TIE, first_largest, unit
@@ -84,25 +84,13 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
     return found
 
 
-def cosines_to(embedded: np.ndarray, tokens: SubspaceTokens, nearness: Nearness, form: TokenForm) -> np.ndarray:
-    """How near identity tokens [n, D], unrounded, are to the subspaces, [n, K].
-
-    Args:
-        embedded: What is asked.
-        tokens: The subspaces' tokens.
-        nearness: The cosines of the encoder.
-        form: What clients have told of their tokens.
-    """
-    kinds = tokens.kinds
-    of_means = cosine_matrix(embedded, tokens.tokens) if kinds is None or nearness.mean_too else -np.inf
-    found: np.ndarray = np.asarray(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
-    return form.cosines(found)
-
-
 def own_counts(
     embedded: np.ndarray, mean: np.ndarray, kinds: Prototypes | None, nearness: Nearness, form: TokenForm
 ) -> Counts | None:
     """What a client tells of how near its instructions lie to what it tells of them; None of too few.
+
+    Each is held against the mean of the others: a new question is not in the mean that it is held against, and of few records
+    each is near to a mean that it is part of.
 
     Args:
         embedded: Their tokens, [n, D], unrounded.
@@ -111,12 +99,16 @@ def own_counts(
         nearness: The cosines of the encoder.
         form: What is told of mean and kinds.
     """
-    given = None if kinds is None else (form.told_kinds(kinds),)
-    tokens = SubspaceTokens(form.told(mean)[None], np.ones(1, np.int64), given)
-    counts = np.zeros(BINS, np.int64)
+    counts, total = np.zeros(BINS, np.int64), len(embedded) * mean.astype(np.float64)
     for block in blocks(len(embedded)):  # cosines are taken in float64, of which those of all records would be gigabytes
-        counts += counted(cosines_to(embedded[block], tokens, nearness, form)[:, 0])
-    return told(counts)
+        rows = embedded[block]
+        cosines = (unit(rows) * unit(form.told(total - rows))).sum(axis=1)
+        if kinds is not None:
+            of_kinds = nearest_cosines(rows, [form.told_kinds(kinds)])[:, 0]
+            cosines = np.maximum(cosines, of_kinds) if nearness.mean_too else of_kinds
+        places = np.floor((form.cosines(cosines) + 1 + TIE) * (BINS / 2)).astype(np.int64)
+        counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+    return told(counts.tolist(), FEWEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,4 +285,7 @@ class Router:
 
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
-        return cosines_to(embedded, self.tokens, self.nearness, self.form)
+        kinds = self.tokens.kinds
+        of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf
+        found: np.ndarray = np.asarray(of_means if kinds is None else np.maximum(nearest_cosines(embedded, kinds), of_means))
+        return self.form.cosines(found)

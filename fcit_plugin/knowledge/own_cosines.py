@@ -6,11 +6,7 @@ counts up. From them comes whether a question is farther from a subspace than wh
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from ..schema import LARGEST
-from .prototypes import FEWEST
-from .vectors import TIE
 
 #: Bins of equal width from -1 to 1.
 BINS = 40
@@ -20,21 +16,19 @@ Counts = tuple[int, ...]
 SHOWN = (1, 5, 50)
 
 
-def counted(cosines: np.ndarray) -> np.ndarray:
-    """How many of [n] cosines are in each bin, int64 [`BINS`]; one that is a bin's lower end but for `TIE` is in it."""
-    places = np.floor((cosines + 1 + TIE) * (BINS / 2)).astype(np.int64)
-    return np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
-
-
-def told(counts: Iterable[int]) -> Counts | None:
-    """What a client tells of its counts: no bin of fewer than `FEWEST` records, which are counted with nearer ones.
+def told(counts: Iterable[int], fewest: int) -> Counts | None:
+    """What a client tells of its counts: no bin of a few records, which are counted with nearer ones.
 
     The nearest, where these are too few, are counted with those before them. None of fewer records in all.
+
+    Args:
+        counts: Of its records, bin by bin.
+        fewest: The fewest that are told of.
     """
     found, waiting, last = [0] * BINS, 0, None
-    for place, count in enumerate(map(int, counts)):
+    for place, count in enumerate(counts):
         waiting += count
-        if waiting >= FEWEST:
+        if waiting >= fewest:
             found[place], waiting, last = waiting, 0, place
     if last is None:
         return None

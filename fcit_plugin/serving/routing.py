@@ -54,10 +54,10 @@ class _Unknown:
         )
         i, many = int(np.flatnonzero(far)[-1]), count > 1
         cosine, own, k = distance.cosine[i], distance.own[i], distance.subspace[i]
-        compared = "" if np.isnan(own) else f", and 99 % of the instructions that it learned have {own:.2f} or more"
+        compared = "" if np.isnan(own) else f", 99 % of whose own instructions have {own:.2f} or more"
         logger.info_rank0(
-            f"Far from everything that this run learned: {count} question{'s' * many} ({'the last one with ' * many}cosine "
-            f"{cosine:.2f} to subspace {k}, the nearest{compared}); {answered}."
+            f"Far from what this run learned: {count} question{'s' * many} ({'the last one has ' * many}cosine {cosine:.2f} to "
+            f"the nearest subspace, {k}{compared}); {answered}."
         )
 
 
