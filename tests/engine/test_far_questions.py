@@ -70,3 +70,8 @@ def test_a_run_keeps_how_near_its_instructions_lie_and_says_once_a_stage_which_q
     assert len(lines) <= 2
     said = {name: int(count) for count, name in re.findall(r"(\d+) of \d+ in (\w+)", lines[-1] if lines else "")}
     assert {name: count for name, count in expected.items() if count} == said
+
+
+def test_a_run_with_noise_on_its_tokens_tells_nothing_of_them(text_recipe):
+    trained = TrainedRun.read(run_recipe(text_recipe(fcit_identity_noise=0.001, fcit_stages=[["color"]])))
+    assert trained.state.own_cosines == {} and trained.state.subspaces
