@@ -127,9 +127,13 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
     report = report_of(session, measured)
     known = [key for key in _MEASURES if getattr(report, key) is not None]
     each = [{key: getattr(matrix, key) for key in known} for matrix in matrices]
+    means = {key: fmean(values[key] for values in each) for key in known}
     return dataclasses.replace(
         report,
-        **{key: fmean(values[key] for values in each) for key in known},
+        last=means.get("last"),
+        avg=means.get("avg"),
+        forgetting=means.get("forgetting"),
+        bwt=means.get("bwt"),
         spread={key: stdev(values[key] for values in each) if len(runs) > 1 else None for key in known},
         clients={str(_client_of(run)): values for run, values in zip(runs, each, strict=True)},
     )

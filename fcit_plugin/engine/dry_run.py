@@ -320,11 +320,12 @@ def _settings(session: Session, payload: Payload, processes: int, sharing: int) 
     subspace, shared = (sum(int(np.prod(s)) for s in shapes) for shapes in (payload.subspace, payload.shared))
     batch = training.per_device_train_batch_size * sharing * training.gradient_accumulation_steps
     rate = training.learning_rate
+    chosen = f" ({session.encoder_choice})" if session.encoder_choice and args.fcit_identity_source != "image" else ""
     return {
         "model": f"{session.base_model}, {total / 1e6:,.1f} M parameters, template {session.data_args.template}",
         "trained": f"{subspace:,} numbers in a subspace (rank {tuning.lora_rank}, alpha {tuning.lora_alpha}, "
         f"{len(payload.subspace) // 2} layers), {shared:,} shared",
-        "identity tokens": f"{session.encoder_choice or _made_of(args)}, {payload.dimension} numbers",
+        "identity tokens": f"{_made_of(args)}, {payload.dimension} numbers{chosen}",
         **({"goes on from": f"{session.earlier.folder}, {session.scenario.first_stage} stages"} if session.earlier else {}),
         "federation": f"{session.scenario.num_stages - session.scenario.first_stage} stages of {args.fcit_num_rounds} rounds, "
         f"{args.fcit_clients_per_round} of {args.fcit_num_clients} clients a round",

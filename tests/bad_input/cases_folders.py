@@ -165,7 +165,7 @@ ADAPTERS = [
     adapter("a run without manifest", (MANIFEST, "No such file"), remove(MANIFEST)),
     adapter("a broken manifest", (MANIFEST,), replace(MANIFEST, b"{")),
     adapter("a manifest of a newer version", (MANIFEST, "99", "upgrade"), edit_json(MANIFEST, format_version=99)),
-    adapter("a run of an older version", ("/run", "version 5", "recipe again"), edit_json(MANIFEST, format_version=5)),
+    adapter("a run of an older version", ("/run", "`format_version` 5", "recipe again"), edit_json(MANIFEST, format_version=5)),
     adapter("a subspace that is missing", (WEIGHTS, "restore it from a backup"), remove(WEIGHTS)),
     adapter("a truncated subspace", (WEIGHTS, "restore it from a backup"), cut(WEIGHTS)),
     adapter("a subspace file that is none", (WEIGHTS, "restore it from a backup"), replace(WEIGHTS, b"x" * 300)),

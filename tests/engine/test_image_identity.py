@@ -315,5 +315,6 @@ def test_runs_of_different_sources_are_not_joined(image_run, llava_run, tmp_path
 
 @pytest.mark.parametrize(("source", "made_of"), [("image", "vision tower, 16"), ("both", "embedding and vision tower, 48")])
 def test_a_plan_says_what_tokens_are_made_of(recipe, source, made_of, capsys):
-    run_recipe(recipe(f"plan_{source}", source, fcit_dry_run=True))
+    more = {} if source == "image" else {"fcit_identity_encoder": "embedding"}  # auto is not settled in a plan
+    run_recipe(recipe(f"plan_{source}", source, fcit_dry_run=True, **more))
     assert f"identity tokens:  {made_of} numbers" in capsys.readouterr().out

@@ -48,6 +48,7 @@ def check(recipe, number=1):
 
 
 def planned(keys, folder):
+    keys = {**keys, "fcit_identity_encoder": "embedding"}  # what `auto` becomes in the run, and a plan cannot know
     plan = run_recipe({**keys, "fcit_dry_run": True, "output_dir": str(folder), "fcit_keep_client_updates": False})
     plan = json.loads((plan / "fcit_dry_run.json").read_text())
     return plan["bytes_up"], plan["bytes_down"]
