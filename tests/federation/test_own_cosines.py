@@ -46,7 +46,9 @@ def test_clients_of_an_earlier_version_take_part_and_tell_nothing():
     after = toy.round()
     assert toy.heard.dropped == []
     assert after.own_cosines == {**summed(PLACES), 0: own(0)}
-    plain = Toy(local=Local()).round()
+    silent = Local()
+    silent.tells = False
+    plain = Toy(local=silent).round()
     assert plain.own_cosines == {} and plain.tokens.sums.tobytes() == after.tokens.sums.tobytes()
 
 
@@ -71,7 +73,9 @@ def test_beside_noise_they_are_not_sent_and_not_taken(keys):
     toy = Toy(on_reply=lambda request, reply: sent.append(dict(reply.content[METRICS])), **keys)
     assert toy.round().own_cosines == {}
     assert sent and not any(OWN_COSINES in metrics for metrics in sent)
-    telling = Toy(local=Local(tells=True), fcit_max_round_retries=0, **keys)
+    local = Local()
+    local.tells = True
+    telling = Toy(local=local, fcit_max_round_retries=0, **keys)
     with pytest.raises(ValueError, match="reports num-examples, own-cosines, token-count"):
         telling.round()
 

@@ -39,14 +39,10 @@ def noise(seed: int, like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class Local:
-    """Local training that adds noise of the client's own; its token says what kind of client it is.
+    """Local training that adds noise of the client's own; its token says what kind of client it is."""
 
-    Args:
-        tells: Whether clients tell how near their instructions lie to their tokens.
-    """
-
-    def __init__(self, tells: bool = False) -> None:
-        self.tells = tells
+    #: Whether clients tell how near their instructions lie to their tokens; None: as the toy's recipe has it.
+    tells: bool | None = None
 
     def token(self, config):
         client = config.client
@@ -120,7 +116,9 @@ class Toy:
         self.program = Program(args, get_scenario("custom", args.fcit_stages, args.fcit_schedule), 3, BLANK)
         work, absent = self.program.work, set(without)
         self.program.work = lambda *at: {c: config for c, config in work(*at).items() if c not in absent}
-        local = local or Local(tells_own_cosines(args, self.program.by_tokens))
+        local = local or Local()
+        if getattr(local, "tells", False) is None:
+            local.tells = tells_own_cosines(args, self.program.by_tokens)
         self.local, self.heard, self.traffic = local, RecordingObserver(), Traffic()
         app = wrap(make_client_app(self.local))
         self.grid = InProcessGrid(app, range(len(TOKENS)), on_reply=on_reply, **(grid or {}))
