@@ -241,10 +241,10 @@ def table(report: Report) -> str:
 def _trained_alone(report: Report) -> list[int]:
     """The subspaces that one client alone has trained, where tokens decide about them."""
     clients: dict[int, set[int]] = {}
-    for row in report.assignments:
-        if row["cosine"] is not None:
-            clients.setdefault(row["subspace"], set()).add(row["client"])
-    return sorted(k for k, those in clients.items() if len(those) == 1)
+    for row in report.assignments:  # a client of few records has no cosine, and confirms what it trains
+        clients.setdefault(row["subspace"], set()).add(row["client"])
+    by_tokens = {row["subspace"] for row in report.assignments if row["cosine"] is not None}
+    return sorted(k for k, those in clients.items() if len(those) == 1 and k in by_tokens)
 
 
 def privacy_statement(privacy: Mapping[str, Any]) -> str:
