@@ -239,7 +239,7 @@ def with_token(reply: Message, request: Message, token: ClientToken | WithoutTok
     if isinstance(token, ClientToken):
         content[TOKEN] = token_record(token, key)
         metrics |= _of_token(token)
-    content[METRICS] = MetricRecord(metrics)  # type: ignore[arg-type]  # its values are of more types
+    content[METRICS] = MetricRecord(metrics)
     return Message(content, reply_to=request)
 
 
