@@ -32,7 +32,8 @@ class InferenceArguments:
     fcit_fallback_threshold: float | str | None = option(
         None,
         "An instruction whose best cosine to all identity tokens is lower is answered without any subspace: a number, or auto, "
-        "the encoder's own (0.2 for prompt, 0.25 for minilm and other text encoders, none for embedding; default: none is).",
+        "the encoder's own (0.2 for prompt, 0.25 for minilm and other text encoders, none for embedding), or a smaller one "
+        "where the run's own clients have instructions that are farther (default: none is).",
     )
     fcit_route_unconfirmed: bool = option(
         True,

@@ -37,12 +37,14 @@ from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, ClientConfig
 from ..federation.noise import Noise
-from ..federation.privacy import digest_of_records, noisy_token
+from ..federation.privacy import digest_of_records, noisy_token, tells_own_cosines
 from ..federation.rules import client_terms
+from ..knowledge.activation import own_counts
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..knowledge.nearness import nearness_of
-from ..knowledge.prototypes import kinds_of
+from ..knowledge.own_cosines import Counts
+from ..knowledge.prototypes import Prototypes, kinds_of
 from ..knowledge.token_forms import FORMS
 from ..knowledge.turns import learned_tokens
 from ..knowledge.vectors import on_grid
@@ -110,7 +112,7 @@ class LocalTrainer:
         self.callbacks = callbacks
         self.noise = noise
         self._tasks: dict[int, TaskData] = {}
-        self._means: dict[int, list[np.ndarray]] = {}
+        self._learned: dict[int, list[tuple[np.ndarray, Counts | None]]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
         self._idle: dict[tuple[int | None, int, int], str | None] = {}
         self.form = FORMS[args.fcit_identity_form]
@@ -168,7 +170,7 @@ class LocalTrainer:
 
     def choose(self, config: ClientConfig, tokens: SubspaceTokens) -> int | None:
         """The subspace that a client knows to be its own, by a token that does not leave it."""
-        mean = self.form.told(self._mean_of(config.client, config.task))
+        mean = self.form.told(self._learned_by(config.client, config.task)[0])
         return self.method.organizer(config.stage).own_subspace(mean, tokens)
 
     def _has_few(self, client: int, task: int) -> bool:
@@ -184,23 +186,35 @@ class LocalTrainer:
         if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
             embedded = self._embed(task, self.records(client, task))
             mean, kinds = _mean(embedded), kinds_of(embedded, nearness_of(self.encoder).of_a_client)
+            own = self._own_cosines(embedded, mean, kinds)
         else:
-            mean = self._mean_of(client, task)
+            mean, own = self._learned_by(client, task)
         if self.args.fcit_identity_noise is not None:
             assert self.noise is not None  # who makes tokens says where their noise comes from
             digest = digest_of_records(self._said(task, self.records(client, task)))
             mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task, digest))
         mean, kinds = self.form.told(mean), None if kinds is None else self.form.told_kinds(kinds)
         count = len(self.records(client, task))
-        return ClientToken(client, mean, count, count, kinds)
+        return ClientToken(client, mean, count, count, kinds, own)
 
-    def _mean_of(self, client: int, task: int) -> np.ndarray:
-        """The mean token of a client: those of all are taken at once, for the records' own would be gigabytes to keep."""
-        if task not in self._means:
+    def _own_cosines(self, embedded: np.ndarray, mean: np.ndarray, kinds: Prototypes | None = None) -> Counts | None:
+        """What is told of how near records' tokens [n, D] lie to their mean, or to the nearest of their kinds."""
+        if not len(embedded) or not tells_own_cosines(self.args, self.method.by_tokens):
+            return None
+        return own_counts(embedded, mean, kinds, nearness_of(self.encoder), self.form)
+
+    def _learned_by(self, client: int, task: int) -> tuple[np.ndarray, Counts | None]:
+        """The mean token of a client, and how near its records lie to it.
+
+        Those of all are taken at once, for the records' own tokens would be gigabytes to keep.
+        """
+        if task not in self._learned:
             embedded = self._embed(task, np.arange(len(self.task(task))))
             parts = [np.arange(len(embedded))] if self.partition is None else self.partition.parts(task)
-            self._means[task] = [_mean(embedded[part]) for part in parts]
-        return self._means[task][0 if self.partition is None else client]
+            means = [_mean(embedded[part]) for part in parts]
+            counts = [self._own_cosines(embedded[part], mean) for part, mean in zip(parts, means, strict=True)]
+            self._learned[task] = [*zip(means, counts, strict=True)]
+        return self._learned[task][0 if self.partition is None else client]
 
     def _embed(self, task: int, records: np.ndarray) -> np.ndarray:
         """The tokens of some of a task's records, in the numbers that are told of them, but not rounded; float32 [n, D]."""

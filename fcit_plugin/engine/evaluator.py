@@ -28,6 +28,7 @@ from ..knowledge.token_forms import FORMS
 from ..knowledge.turns import Pixels, Turns
 from ..state.server_state import ServerState
 from .deepspeed import gathering
+from .far_questions import FarQuestions
 from .label_trees import LabelTrees, next_ids
 from .likelihood import ANSWER_TOKENS, answer_losses, mean_losses
 from .model_inputs import media_types, padding
@@ -113,6 +114,7 @@ class Evaluator:
         self.labels = labels
         self.processes = processes
         self.base_weights = base_weights
+        self._far = FarQuestions()
         self.max_new_tokens = generating_args.max_new_tokens
         self.batch_size = pipeline.training_args.per_device_eval_batch_size
         self.stop_ids = pipeline.template.get_stop_token_ids(pipeline.tokenizer)
@@ -139,7 +141,8 @@ class Evaluator:
             assert self.args.fcit_activation is not None  # the method gives what a recipe leaves out
             shape = self.args.fcit_activation, self.args.fcit_temperature, self.args.fcit_identity_turns
             routed = None if self.args.fcit_route_unconfirmed else state.confirmed
-            router = Router(self.encoder, state.tokens, *shape, routed=routed, form=FORMS[self.args.fcit_identity_form])
+            given = FORMS[self.args.fcit_identity_form], state.own_cosines
+            router = Router(self.encoder, state.tokens, *shape, None, routed, *given)
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, padding(self.pipeline.tokenizer, "left"):
@@ -148,7 +151,9 @@ class Evaluator:
                 for s in samples
                 for i, (feature, turns) in enumerate(zip(s.split.features, s.split.instructions, strict=True))
             ]
+            self._far = FarQuestions()
             free = self._generate(rows, router, activation, "Evaluating")
+            self._far.log(self.processes.gather, self.processes.is_main)
             closed = free if restricted else {}
             trees = {s.name: found for s in samples if (found := self._trees(s)) is not None} if closed else {}
             closed = {key: ids for key, ids in closed.items() if key[0] in trees}
@@ -306,7 +311,8 @@ class Evaluator:
     def _activate(self, batch: Sequence[Row], inputs: dict[str, Any], router: Router, activation: Activation | None) -> None:
         """Weigh the subspaces for the rows of a batch; nothing for the untuned model."""
         if activation is not None:
-            weights = torch.from_numpy(router.weights([row.turns for row in batch], self._pixels(inputs)))
+            embedded, _ = router.listen([row.turns for row in batch], self._pixels(inputs))
+            weights = torch.from_numpy(self._far.weights(router, [row.key for row in batch], embedded))
             activation.set(weights, image_tokens=features_by_row(inputs["input_ids"], inputs, self.model.config))
 
     def _pixels(self, inputs: dict[str, Any]) -> Pixels:

@@ -28,6 +28,8 @@ MEAN, KIND_MEANS, KIND_COUNTS = "mean", "kind-means", "kind-counts"
 NUM_EXAMPLES, TOKEN_COUNT, LOSS = "num-examples", "token-count", "train-loss"
 #: In place of a token and its count: the subspace that a client has picked by itself, -1 for none.
 CHOICE = "chosen-subspace"
+#: Beside a token: how near its client's instructions lie to it, where that is told (:mod:`..knowledge.own_cosines`).
+OWN_COSINES = "own-cosines"
 #: Key of the configuration with the number of the client's subspace.
 SUBSPACE = "subspace"
 #: Key of the configuration that lists the records which a client must send beside its weights. A method and a server
@@ -196,6 +198,12 @@ def token_record(token: ClientToken, key: str = MEAN) -> ArrayRecord:
     return ArrayRecord({key: Array(np.ascontiguousarray(array)) for key, array in arrays.items()})
 
 
+def _of_token(token: ClientToken) -> dict[str, int | list[int]]:
+    """What goes with a token's record: how many instructions are in it, and how near they lie to it where that is told."""
+    counts = {} if token.own_cosines is None else {OWN_COSINES: [*token.own_cosines]}
+    return {TOKEN_COUNT: token.count, **counts}
+
+
 def client_token(reply: Message) -> ClientToken | WithoutToken:
     """The identity token in a reply, or what a client tells in its place.
 
@@ -214,6 +222,7 @@ def client_token(reply: Message) -> ClientToken | WithoutToken:
         count=_read(metrics_of(reply), TOKEN_COUNT, int),
         num_examples=num_examples(reply),
         kinds=Prototypes(token[KIND_MEANS].numpy(), token[KIND_COUNTS].numpy()) if KIND_MEANS in token else None,
+        own_cosines=tuple(_read(metrics_of(reply), OWN_COSINES, list)) if OWN_COSINES in metrics_of(reply) else None,
     )
 
 
@@ -228,7 +237,8 @@ def with_token(reply: Message, request: Message, token: ClientToken | WithoutTok
     """
     content, metrics = RecordDict(dict(reply.content)), {**metrics_of(reply), NUM_EXAMPLES: token.num_examples}
     if isinstance(token, ClientToken):
-        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+        content[TOKEN] = token_record(token, key)
+        metrics |= _of_token(token)
     content[METRICS] = MetricRecord(metrics)
     return Message(content, reply_to=request)
 
@@ -247,12 +257,13 @@ def tokens_in(message: Message) -> SubspaceTokens:
 def token_reply(message: Message, token: ClientToken | WithoutToken, key: str = MEAN) -> Message:
     """The reply to a query for a client's identity token; `key` names the token's form."""
     content = RecordDict({CONFIG: work_of(config_record(message))})
-    metrics = {NUM_EXAMPLES: token.num_examples}
+    metrics: dict[str, Any] = {NUM_EXAMPLES: token.num_examples}
     if isinstance(token, ClientToken):
-        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+        content[TOKEN] = token_record(token, key)
+        metrics |= _of_token(token)
     elif TOKENS in message.content:
         metrics[CHOICE] = -1 if token.subspace is None else token.subspace
-    content[METRICS] = MetricRecord(metrics)  # type: ignore[arg-type]  # its values are of more types
+    content[METRICS] = MetricRecord(metrics)
     return Message(content, reply_to=message)
 
 
@@ -271,14 +282,15 @@ def update_reply(
     picked; `key` names the token's form.
     """
     content = RecordDict({ARRAYS: to_record(subspace)})
-    metrics: dict[str, int | float] = {NUM_EXAMPLES: token.num_examples, LOSS: loss}
+    metrics: dict[str, Any] = {NUM_EXAMPLES: token.num_examples, LOSS: loss}
     if isinstance(token, ClientToken):
-        content[TOKEN], metrics[TOKEN_COUNT] = token_record(token, key), token.count
+        content[TOKEN] = token_record(token, key)
+        metrics |= _of_token(token)
     else:
         chosen = config_of(message).subspace
         assert chosen is not None  # a request to train names it
         metrics[CHOICE] = chosen
-    content[METRICS] = MetricRecord(metrics)  # type: ignore[arg-type]  # its values are of more types
+    content[METRICS] = MetricRecord(metrics)
     content[CONFIG] = work_of(config_record(message))
     if shared:
         content[SHARED] = to_record(shared)

@@ -28,6 +28,16 @@ from .messages import ARRAYS, METRICS, NUM_EXAMPLES, arrays_of, metrics_of, retu
 from .noise import MARGIN, Noise
 
 
+def tells_own_cosines(args: FcitArguments, by_tokens: bool) -> bool:
+    """Whether clients tell how near their instructions lie to their tokens: not where there is noise, which does not cover it.
+
+    Args:
+        args: The fcit keys.
+        by_tokens: Whether tokens say something of records, and decide who trains what.
+    """
+    return by_tokens and args.fcit_identity_noise is None and args.fcit_dp_noise_multiplier is None
+
+
 @dataclass(frozen=True)
 class UpdatePrivacy:
     """What the server does to the updates of a round before its rule sees them.

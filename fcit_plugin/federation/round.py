@@ -17,6 +17,7 @@ from ..adapters.base_change import add_pairs
 from ..adapters.lora import BOTH, Tensors, select_factors
 from ..knowledge.identity_tokens import ClientToken
 from ..knowledge.organizer import Assignment
+from ..knowledge.own_cosines import added, bounded
 from ..state.server_state import ServerState, alone_after
 from .messages import (
     ARRAYS,
@@ -152,10 +153,11 @@ class Round:
                 name = program.task_name(self._work[client])
                 tasks[k][name] = tasks[k].get(name, 0) + 1
         shared = self._aggregate(RuleSet.SHARED, SHARED, updates, RuleSet.SHARED) if state.shared and updates else state.shared
-        organizer, told = method.organizer(state.stage), [*map(client_token, replies)]
+        organizer, replied = method.organizer(state.stage), [*map(client_token, replies)]
+        told = [token for token in replied if isinstance(token, ClientToken)]
         after = dataclasses.replace(
             state,
-            tokens=organizer.update(state.tokens, [token for token in told if isinstance(token, ClientToken)], assignment),
+            tokens=organizer.update(state.tokens, told, assignment),
             shared=shared,
             subspaces=subspaces,
             tasks=tasks,
@@ -164,6 +166,14 @@ class Round:
             base=base,
             projectors=self._projectors(shared, trained) if method.keeps_projectors and shared else [],
             alone=alone_after(state.alone, trained, state.rounds),
+            own_cosines=added(
+                state.own_cosines,
+                [
+                    (assignment.subspace[token.client], bounded(token.own_cosines, token.count))
+                    for token in told
+                    if token.own_cosines is not None
+                ],
+            ),
         )
         remembered = method.remember(state, after, [*map(extras_of, replies)], [*map(num_examples, replies)])
         return FoldResult(dataclasses.replace(after, method_state=remembered), errors)

@@ -8,7 +8,8 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 
 from ..arguments import FcitArguments
 from ..knowledge.identity_tokens import ClientToken, WithoutToken
-from ..knowledge.prototypes import MAX_KINDS
+from ..knowledge.own_cosines import BINS
+from ..knowledge.prototypes import FEWEST, MAX_KINDS
 from ..knowledge.token_forms import FORMS, FULL, TokenForm
 from .messages import (
     CHOICE,
@@ -18,6 +19,7 @@ from .messages import (
     LOSS,
     METRICS,
     NUM_EXAMPLES,
+    OWN_COSINES,
     TOKEN,
     TOKEN_COUNT,
     TOKENS,
@@ -25,6 +27,7 @@ from .messages import (
     client_token,
     metrics_of,
 )
+from .privacy import tells_own_cosines
 from .reply_parts import Unusable, check_records, listed, numbers_in, read_array, short
 
 #: Bounds that hold whatever the recipe says, far beyond anything honest: within them no sum, square or product that the
@@ -46,6 +49,7 @@ class Bounds:
         form: What is told of a token.
         min_records: A client with fewer sends no token.
         subspaces: How many there are, of which such a client picks its own.
+        own_cosines: Whether a client may tell how near its instructions lie to its token.
     """
 
     dimension: int
@@ -56,6 +60,7 @@ class Bounds:
     form: TokenForm = FULL
     min_records: int = 1
     subspaces: int = 0
+    own_cosines: bool = False
 
     @classmethod
     def from_args(
@@ -80,6 +85,7 @@ class Bounds:
             FORMS[args.fcit_identity_form],
             args.fcit_identity_min_records if by_tokens else 1,
             subspaces,
+            tells_own_cosines(args, by_tokens),
         )
 
 
@@ -130,7 +136,9 @@ def _check_scalars(scalars: MetricRecord, names: set[str]) -> None:
 def read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
     """The identity token and the counts in a reply whose records are of the right kind."""
     scalars, form = metrics_of(reply), bounds.form
-    _check_scalars(scalars, names)
+    # a client of few records, and one of an earlier version, tells no cosines
+    optional = {OWN_COSINES} & set(scalars) if bounds.own_cosines else set()
+    _check_scalars(scalars, names | optional)
     _read_count(scalars, NUM_EXAMPLES, bounds)
     count = _read_count(scalars, TOKEN_COUNT, bounds)
     record = arrays_of(reply, TOKEN)
@@ -145,6 +153,8 @@ def read_token(reply: Message, bounds: Bounds, names: set[str]) -> ClientToken:
         raise Unusable(f"its identity token has norm {norm:.4g}, not over 0 and up to {MAX_TOKEN_NORM:g}")
     if bounds.kinds:
         _check_kinds(record, bounds, count)
+    if optional:
+        _check_own_cosines(scalars[OWN_COSINES], count)
     found = client_token(reply)
     assert isinstance(found, ClientToken)  # its record was checked
     return found
@@ -174,3 +184,11 @@ def _check_kinds(token: ArrayRecord, bounds: Bounds, count: int) -> None:
     counts = numbers_in(token[KIND_COUNTS], (number,), "the counts of its kinds of instructions", "int64")
     if counts.min() < 1 or sum(counts.tolist()) > count:  # as Python adds: not even sums that int64 cannot hold
         raise Unusable(f"its kinds of instructions have {short(counts.tolist())} of its {count} instructions")
+
+
+def _check_own_cosines(told: object, count: int) -> None:
+    """Are they counts of the right number, of no more instructions than there are, and none of a few records?"""
+    if not isinstance(told, list) or len(told) != BINS or not all(isinstance(each, int) for each in told):
+        raise Unusable(f"its {OWN_COSINES} are {short(told)}, not {BINS} whole numbers")
+    if any(each != 0 and not FEWEST <= each <= count for each in told) or not 0 < sum(told) <= count:
+        raise Unusable(f"its {OWN_COSINES} do not count its {count} instructions, {FEWEST} or more or none at a time")

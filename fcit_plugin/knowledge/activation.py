@@ -1,7 +1,8 @@
 """From an instruction's identity token to one weight per subspace (DISCO, arXiv 2503.12897)."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import getitem
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from ..errors import FcitError
 from .identity_tokens import SubspaceTokens
 from .image_tokens import Encoder, ImageEncoder
-from .nearness import nearness_of
-from .prototypes import nearest_cosines
+from .linkage import blocks
+from .nearness import Nearness, nearness_of
+from .own_cosines import BINS, SHOWN, Counts, quantile, told
+from .prototypes import FEWEST, Prototypes, nearest_cosines
 from .token_forms import FULL, TokenForm
 from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count, ways_to_tell
 from .vectors import TIE, first_largest, unit
@@ -81,6 +84,56 @@ def weights_of_cosines(cosines: np.ndarray, used: np.ndarray, *, mode: str, temp
     return found
 
 
+def own_counts(
+    embedded: np.ndarray, mean: np.ndarray, kinds: Prototypes | None, nearness: Nearness, form: TokenForm
+) -> Counts | None:
+    """What a client tells of how near its instructions lie to what it tells of them; None of too few.
+
+    Each is held against the mean of the others: a new question is not in the mean that it is held against, and of few records
+    each is near to a mean that it is part of.
+
+    Args:
+        embedded: Their tokens, [n, D], unrounded.
+        mean: Their mean, [D], unrounded.
+        kinds: Their kinds, unrounded; None where the client tells the mean alone.
+        nearness: The cosines of the encoder.
+        form: What is told of mean and kinds.
+    """
+    counts, total = np.zeros(BINS, np.int64), len(embedded) * mean.astype(np.float64)
+    for block in blocks(len(embedded)):  # cosines are taken in float64, of which those of all records would be gigabytes
+        rows = embedded[block]
+        cosines = (unit(rows) * unit(form.told(total - rows))).sum(axis=1)
+        if kinds is not None:
+            of_kinds = nearest_cosines(rows, [form.told_kinds(kinds)])[:, 0]
+            cosines = np.maximum(cosines, of_kinds) if nearness.mean_too else of_kinds
+        places = np.floor((form.cosines(cosines) + 1 + TIE) * (BINS / 2)).astype(np.int64)
+        counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+    return told(counts.tolist(), FEWEST)
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """How far questions are from what a run learned.
+
+    Attributes:
+        cosine: Of each to its nearest subspace, float64 [n].
+        subspace: That subspace, int64 [n].
+        own: The cosine that 99 % of this subspace's own instructions have, float64 [n]; not a number where that is not known.
+        limit: A question with a smaller cosine is far, float64 [n]; not a number where there is no such limit.
+    """
+
+    cosine: np.ndarray
+    subspace: np.ndarray
+    own: np.ndarray
+    limit: np.ndarray
+
+    @property
+    def is_far(self) -> np.ndarray:
+        """Which questions are far, bool [n]."""
+        found: np.ndarray = self.cosine < self.limit - TIE  # nothing is smaller than what is not a number
+        return found
+
+
 class Router:
     """From conversations to activation weights: what evaluation and serving share.
 
@@ -91,10 +144,12 @@ class Router:
         temperature: See :func:`activation_weights`.
         turns: Which turns of a conversation count: first, latest, mean or auto (``fcit_identity_turns``).
         fallback: A conversation whose largest cosine is below it is left to the base model: all its weights are 0.
-            auto: the encoder's own (:attr:`.nearness.Nearness.far`). None: never.
+            auto: the encoder's own (:attr:`.nearness.Nearness.far`), or where it is lower, the cosine that 99 % of each
+            subspace's own instructions have. None: never.
         routed: bool [K], False for a subspace that no conversation is to be answered by, however near it is; None: all may.
             Where none of them is in use, everything is left to the base model.
         form: What clients have told of their tokens; what is asked stays unrounded.
+        own_cosines: How near the instructions of subspaces lie to these, of those where it is known.
 
     Raises:
         FcitError: ``fallback`` is auto, and the encoder has no such cosine.
@@ -110,6 +165,7 @@ class Router:
         fallback: float | str | None = None,
         routed: np.ndarray | None = None,
         form: TokenForm = FULL,
+        own_cosines: Mapping[int, Counts] | None = None,
     ) -> None:
         self.encoder = encoder
         self.form = form
@@ -119,6 +175,9 @@ class Router:
         self.turns = turns
         self.used: np.ndarray = (tokens.counts > 0) & (True if routed is None else routed)
         self.nearness = nearness_of(encoder)
+        known = own_cosines or {}
+        lowest = (quantile(known[k], SHOWN[0]) if k in known else None for k in range(tokens.num_subspaces))
+        self._own: np.ndarray = np.array([np.nan if cosine is None else cosine for cosine in lowest], np.float64)
         self.fallback = self._own_far() if isinstance(fallback, str) else fallback
         self._encoding = threading.Lock()  # fast tokenizers refuse two threads that pad and truncate at a time
 
@@ -191,24 +250,38 @@ class Router:
         return weights
 
     def far(self, embedded: np.ndarray) -> np.ndarray:
-        """Whether identity tokens u [n, D] look like those of none of the run's kinds, bool [n].
+        """Whether identity tokens u [n, D] look like those of none of the run's kinds, bool [n]; see :meth:`distance`."""
+        return self.distance(embedded).is_far
 
-        That is by the threshold of the fallback where there is one, else by the encoder's own cosine; False where it has none.
+    def distance(self, embedded: np.ndarray) -> Distance:
+        """How far identity tokens u [n, D] are from what the run learned.
+
+        A question is far that is farther from its nearest subspace than 99 % of the subspace's own instructions; where it is
+        not known how far these are, by the encoder's own cosine if it has one. Below the threshold of a fallback every one is.
         """
+        if not self.used.any():
+            nothing = np.full(len(embedded), np.nan)
+            return Distance(nothing, np.zeros(len(embedded), np.int64), nothing, nothing)
+        cosines = np.where(self.used, self._cosines(embedded), -np.inf)
+        nearest = first_largest(cosines)
+        own = self._own[nearest]
         cut = self.nearness.far if self.fallback is None else self.fallback
-        if cut is None or not self.used.any():
-            return np.zeros(len(embedded), bool)
-        found: np.ndarray = self._cosines(embedded)[:, self.used].max(axis=1) < cut - TIE
-        return found
+        if cut is None:
+            limit = own
+        elif self.fallback is None:
+            limit = np.where(np.isnan(own), cut, own)
+        else:
+            limit = np.fmax(own, cut)
+        return Distance(cosines.max(axis=1), nearest, own, limit)
 
     def _own_far(self) -> float:
-        """The encoder's own cosine below which an instruction is of none of the kinds."""
+        """The cosine of ``auto``: what a run's own clients ask is never left to the base model by it."""
         if self.nearness.far is None:
             raise FcitError(
                 "`fcit_fallback_threshold: auto` has no cosine for the tokens of this run's identity encoder: give a number, "
                 "or make the run with `fcit_identity_encoder: prompt` or minilm, which have one."
             )
-        return self.nearness.far
+        return float(np.fmin.reduce([self.nearness.far, *self._own[self.used]]))
 
     def _cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import FcitError
 from ..schema import LARGEST
+from .own_cosines import Counts
 from .prototypes import Prototypes
 
 
@@ -20,6 +21,7 @@ class ClientToken:
         count: q_c, embeddings in the mean, at least 1.
         num_examples: n_c, training examples of the client, at least 1.
         kinds: the kinds of instructions that the client has, None if it tells the mean alone.
+        own_cosines: how near its instructions lie to these, None if it does not tell.
 
     Raises:
         FcitError: naming the client, if `mean` is not a vector, not finite or zero, or a count is below 1.
@@ -30,6 +32,7 @@ class ClientToken:
     count: int
     num_examples: int
     kinds: Prototypes | None = None
+    own_cosines: Counts | None = None
 
     def __post_init__(self) -> None:
         with np.errstate(over="ignore"):  # a number too large for float32 is reported as not finite

@@ -15,6 +15,7 @@ from ..errors import FcitError
 from ..files import check_empty, whole_folder
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
+from ..knowledge.own_cosines import added
 from ..knowledge.prototypes import MAX_TOTAL, merged
 from ..state.folder import PUBLISHED, StateFolder
 from ..state.server_state import ServerState, save_state
@@ -183,6 +184,7 @@ def join(first: ServerState, second: ServerState, organizer: Organizer) -> Joine
     joined += [(place, j in second.alone) for j, place in enumerate(places)]
     # both runs number their clients by themselves: one of each may be the same
     state.alone = {k: None for k in range(len(members)) if all(alone for place, alone in joined if place == k)}
+    state.own_cosines = added(first.own_cosines, [(places[j], counts) for j, counts in second.own_cosines.items()])
     return Joined(state, places, len(first.subspaces))
 
 

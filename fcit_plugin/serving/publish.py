@@ -16,6 +16,7 @@ from ..evaluation.card import is_hub_id, model_card
 from ..evaluation.report import CARD, REPORT_JSON, Report
 from ..files import check_empty, read_text, write_text
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..knowledge.own_cosines import of_a_hundred
 from ..knowledge.prototypes import Prototypes
 from ..plugins import registry
 from ..recipe.embedded import EMBEDDED_MODELS
@@ -212,6 +213,7 @@ def _given_away(state: ServerState) -> ServerState:
         base=state.base,
         projectors=state.projectors,
         alone=dict.fromkeys(state.alone),  # that it is one client's, and not whose
+        own_cosines={k: of_a_hundred(counts) for k, counts in state.own_cosines.items()},
     )
 
 

@@ -13,7 +13,7 @@ from peft import PeftModel
 from ..adapters.stacked import Activation
 from ..data.instructions import KEYWORD, ROUTING, Instructions
 from ..errors import FcitError
-from ..knowledge.activation import Router
+from ..knowledge.activation import Distance, Router
 from ..knowledge.images import Images, features_by_row, images_by_row
 from ..knowledge.turns import Turns
 
@@ -31,15 +31,16 @@ class _Unknown:
         self._lock = threading.Lock()
         self._untold, self._next = 0, -float("inf")
 
-    def log(self, far: np.ndarray, weights: np.ndarray) -> None:
+    def log(self, distance: Distance, weights: np.ndarray) -> None:
         """Log once for all rows of a request, and for many requests at most once in `_PAUSE` seconds.
 
         What was asked is not in the line: a server's log is read by others than who asked.
 
         Args:
-            far: bool [n], which of the questions are.
+            distance: How far the questions are.
             weights: What the subspaces weigh for each, [n, K].
         """
+        far = distance.is_far
         if not far.any():
             return
         with self._lock:
@@ -51,7 +52,13 @@ class _Unknown:
         answered = (
             "subspaces answer all the same (`fcit_fallback_threshold`)" if weights[far].any() else "the base model answers"
         )
-        logger.info_rank0(f"Far from everything that this run learned: {count} question{'s' * (count > 1)}; {answered}.")
+        i, many = int(np.flatnonzero(far)[-1]), count > 1
+        cosine, own, k = distance.cosine[i], distance.own[i], distance.subspace[i]
+        compared = "" if np.isnan(own) else f", 99 % of whose own instructions have {own:.2f} or more"
+        logger.info_rank0(
+            f"Far from what this run learned: {count} question{'s' * many} ({'the last one has ' * many}cosine {cosine:.2f} to "
+            f"the nearest subspace, {k}{compared}); {answered}."
+        )
 
 
 class Routing:
@@ -139,7 +146,7 @@ class Routing:
 
         embedded, decided = self.router.listen(turns, pixels)
         weights = self.router.weights_of(embedded)
-        self._unknown.log(self.router.far(embedded), weights)
+        self._unknown.log(self.router.distance(embedded), weights)
         if (name_of := self.trace) is not None:
             for text, row in zip(map(" | ".join, decided), weights, strict=True):
                 parts = [f"{name_of(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]

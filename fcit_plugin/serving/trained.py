@@ -193,7 +193,7 @@ class TrainedRun:
             )
         shape = manifest["activation"], manifest["temperature"], manifest["identity_turns"]
         routed = None if unconfirmed else self.state.confirmed
-        return Router(encoder, self.state.tokens, *shape, fallback, routed, form)
+        return Router(encoder, self.state.tokens, *shape, fallback, routed, form, self.state.own_cosines)
 
     def _check_encoder(self, source: str, name: str, trusted: str | None) -> None:
         """Refuse to load a model that nobody but the folder names."""

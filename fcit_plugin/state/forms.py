@@ -6,6 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ..evaluation.rows import Absence, Asked, Assignment, ProductError, Share
+from ..knowledge.own_cosines import BINS
 from ..schema import Count, Number, Sum, Whole, Word
 
 #: A list of names.
@@ -26,6 +27,7 @@ class Entry(TypedDict):
     rounds: Count
     confirmed: NotRequired[bool]
     only_client: NotRequired[Count | None]
+    own_cosines: NotRequired[Annotated[list[Count], Field(min_length=BINS, max_length=BINS)] | None]
 
 
 class Task(TypedDict):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import FcitError
 from ..evaluation.tables import align
+from ..knowledge.own_cosines import shown
 from .checkpoints import Checkpoints, number_of
 from .folder import PUBLISHED, StateFolder
 from .names import MANIFEST, belongs_to_state
@@ -128,13 +129,16 @@ def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
 def _subspace_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
     if PUBLISHED in manifest:
         return [
-            ["subspace", "tasks", "trained by"],
-            *([str(entry["id"]), ", ".join(entry["tasks"]), _trained_by(entry)] for entry in manifest["subspaces"]),
+            ["subspace", "tasks", "trained by", "own cosines"],
+            *(
+                [str(entry["id"]), ", ".join(entry["tasks"]), _trained_by(entry), _own_cosines(entry)]
+                for entry in manifest["subspaces"]
+            ),
         ]
-    rows = [["subspace", "token count", "assignments by task", "trained by"]]
+    rows = [["subspace", "token count", "assignments by task", "trained by", "own cosines"]]
     for entry in manifest["subspaces"]:
         tasks = ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())
-        rows.append([str(entry["id"]), str(entry["count"]), tasks, _trained_by(entry)])
+        rows.append([str(entry["id"]), str(entry["count"]), tasks, _trained_by(entry), _own_cosines(entry)])
     return rows
 
 
@@ -146,3 +150,8 @@ def _trained_by(entry: Mapping[str, Any]) -> str:
         return "several clients"
     client = entry.get("only_client")
     return "unconfirmed: one client alone" if client is None else f"unconfirmed: client {client} alone"
+
+
+def _own_cosines(entry: Mapping[str, Any]) -> str:
+    """How near a subspace's own instructions lie to it, as quantiles."""
+    return shown(entry.get("own_cosines") or ()) or "-"

@@ -17,6 +17,7 @@ from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
 from ..files import check_tensors, inside, load_tensors, write_chunks, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..knowledge.own_cosines import Counts
 from ..tensor_files import tensor_chunks
 from .names import (
     ADAPTER_CONFIG,
@@ -51,6 +52,8 @@ class ServerState:
             them (:mod:`fcit_plugin.adapters.projectors`); empty for others.
         alone: The subspaces that one client alone has trained so far, with its number; None where that is not known. Nobody
             else confirms what such a subspace has learned.
+        own_cosines: How near the instructions of a subspace's clients lie to what they told, of the subspaces where they say it
+            (:mod:`fcit_plugin.knowledge.own_cosines`).
     """
 
     tokens: SubspaceTokens
@@ -65,6 +68,7 @@ class ServerState:
     base: Tensors = field(default_factory=dict)
     projectors: list[Tensors] = field(default_factory=list)
     alone: dict[int, int | None] = field(default_factory=dict)
+    own_cosines: dict[int, Counts] = field(default_factory=dict)
 
     @property
     def confirmed(self) -> np.ndarray:
@@ -156,6 +160,7 @@ def save_state(state: ServerState, folder: Path, adapter_config: Mapping[str, An
                 "rounds": state.rounds[k],
                 "confirmed": k not in state.alone,
                 "only_client": state.alone.get(k),
+                "own_cosines": state.own_cosines.get(k),
             }
             for k in range(len(state.subspaces))
         ],
@@ -222,7 +227,9 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
         check_shapes(shared, projector, f"projector in {path} (beside {folder / SHARED})")
     where = (manifest["stage"], manifest["round"])
     alone = {k: entry.get("only_client") for k, entry in enumerate(manifest["subspaces"]) if not entry.get("confirmed", True)}
-    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors, alone)
+    told = ((k, entry.get("own_cosines")) for k, entry in enumerate(manifest["subspaces"]))
+    cosines = {k: tuple(counts) for k, counts in told if counts is not None}
+    return ServerState(tokens, shared, subspaces, *where, tasks, rules, method_state, rounds, base, projectors, alone, cosines)
 
 
 def _load_tokens(folder: Path, manifest: Mapping[str, Any]) -> SubspaceTokens:

@@ -195,7 +195,9 @@ def test_a_bad_update_folder_is_left_out_by_name_and_the_rest_is_folded_in_as_if
 def test_an_update_holds_only_what_may_leave_a_client(carrier):
     update = carrier.update(sample_clients(3, 2, seed=42, stage=0, round=0)[0], "update")
     description = json.loads((update / "fcit_update.json").read_text())
-    assert set(description["metrics"]) == {"num-examples", "token-count", "train-loss"}
+    assert set(description["metrics"]) == {"num-examples", "own-cosines", "token-count", "train-loss"}
+    told = description["metrics"]["own-cosines"]
+    assert sum(told) == description["metrics"]["token-count"] and all(count == 0 or count >= 5 for count in told)
     assert sorted(path.name for path in update.iterdir()) == ["fcit_update.json", "fcit_update.safetensors"]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 
 from fcit_plugin.errors import FcitError
-from fcit_plugin.federation.messages import ARRAYS, CONFIG, LOSS, METRICS, NUM_EXAMPLES, SHARED, TOKEN, TOKEN_COUNT
+from fcit_plugin.federation.messages import ARRAYS, CONFIG, LOSS, METRICS, NUM_EXAMPLES, OWN_COSINES, SHARED, TOKEN, TOKEN_COUNT
+from fcit_plugin.knowledge.own_cosines import BINS
 
 A, B, P = "l.lora_A.weight", "l.lora_B.weight", "projector.weight"
 BOTH, QUERY, TRAIN = (MessageType.QUERY, MessageType.TRAIN), (MessageType.QUERY,), (MessageType.TRAIN,)
@@ -67,9 +68,13 @@ def config(**changes) -> Apply:
 
 
 def metrics(**changes) -> Apply:
-    names = {"examples": NUM_EXAMPLES, "count": TOKEN_COUNT, "loss": LOSS}
+    names = {"examples": NUM_EXAMPLES, "count": TOKEN_COUNT, "loss": LOSS, "cosines": OWN_COSINES}
     changes = {names.get(key, key): value for key, value in changes.items()}
     return edit(lambda content: content.update({METRICS: MetricRecord({**content[METRICS], **changes})}))
+
+
+def cosines(*counts: int) -> Apply:
+    return metrics(cosines=[*counts])
 
 
 def drop(record: str, key: str | None = None) -> Apply:
@@ -198,6 +203,15 @@ TABLE = [
     Fault("reports a token count of 0", BOTH, metrics(count=0), "token-count 0"),
     Fault("reports more than was asked for", BOTH, metrics(age=42), "it reports age, "),
     Fault("reports nothing", BOTH, drop(METRICS), "it holds the records"),
+    Fault("tells cosines in too few bins", BOTH, cosines(*[0] * (BINS - 2), 10), "own-cosines are a list of 39, not 40"),
+    Fault("tells cosines in too many bins", BOTH, cosines(*[0] * BINS, 10), "own-cosines are a list of 41, not 40"),
+    Fault("tells no list of cosines", BOTH, metrics(cosines=10), "own-cosines are 10, not 40"),
+    Fault("tells cosines themselves", BOTH, metrics(cosines=[0.7] * BINS), "own-cosines are a list of 40, not 40 whole"),
+    Fault("tells cosines of nothing", BOTH, cosines(*[0] * BINS), "own-cosines do not count its"),
+    Fault("tells of a single record's cosine", BOTH, cosines(1, *[0] * (BINS - 2), 9), "do not count its"),
+    Fault("tells fewer than no cosines", BOTH, cosines(-5, *[0] * (BINS - 2), 10), "own-cosines do not count its"),
+    Fault("tells 2^62 cosines", BOTH, cosines(*[0] * (BINS - 1), 2**62), "own-cosines do not count its"),
+    Fault("tells more cosines than it has instructions", BOTH, cosines(*[5] * BINS), "own-cosines do not count its"),
     # identity token
     Fault("has NaN in its token", BOTH, tensor(TOKEN, "mean", element(np.nan)), "its identity token is not finite"),
     Fault("has infinity in its token", BOTH, tensor(TOKEN, "mean", element(-np.inf)), "its identity token is not finite"),
@@ -279,7 +293,7 @@ TABLE = [
         tensor(TOKEN, "mean", lambda a: a * 1.0001),
         "its identity token differs",
     ),
-    Fault("has another token count than before", TRAIN, metrics(count=3), "its token count differs"),
+    Fault("has another token count than before", TRAIN, metrics(count=30), "its token count differs"),
     Fault("has another number of examples than before", TRAIN, metrics(examples=99), "its number of examples differs"),
     Fault("reports a loss of NaN", TRAIN, metrics(loss=float("nan")), "train-loss nan"),
     Fault("reports an infinite loss", TRAIN, metrics(loss=float("inf")), "train-loss inf"),

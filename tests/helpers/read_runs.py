@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from flwr.app import RecordDict
 from reader import Reader
+from toy import own
 
 from fcit_plugin.engine.continuation import Earlier
 from fcit_plugin.engine.fingerprint import numbers
@@ -47,6 +48,7 @@ def _state() -> ServerState:
         rules={"0/m": np.ones(1, np.float32)},
         method_state={"seen": torch.ones(1)},
         projectors=[projector] * 2,
+        own_cosines={1: own(1)},
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Message, MessageType, RecordDict
 from read_runs import LINES, mend_sums
 from reader import Reader
-from toy import Toy, bits, start
+from toy import Toy, bits, own, start
 
 from fcit_plugin.engine.processes import Processes
 from fcit_plugin.engine.stages import run_aggregate
@@ -104,7 +104,9 @@ def _update(folder: Path) -> None:
     request = Message(RecordDict({"config": config}), dst_node_id=1, message_type=MessageType.TRAIN)
     factors = {"l.lora_A.weight": torch.ones(2, 3), "l.lora_B.weight": torch.ones(4, 2)}
     write_update(
-        folder / "update", config, update_reply(request, factors, {}, ClientToken(1, np.ones(2, np.float32), 3, 3), 0.5)
+        folder / "update",
+        config,
+        update_reply(request, factors, {}, ClientToken(1, np.ones(2, np.float32), 6, 6, own_cosines=own(1)), 0.5),
     )
 
 

@@ -12,9 +12,11 @@ from flwr.app import Message
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.client import TrainingResult, make_client_app
 from fcit_plugin.federation.in_process_grid import InProcessGrid
+from fcit_plugin.federation.privacy import tells_own_cosines
 from fcit_plugin.federation.program import Program
 from fcit_plugin.federation.server import run_round
 from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
+from fcit_plugin.knowledge.own_cosines import BINS
 from fcit_plugin.scenario.settings import get_scenario
 from fcit_plugin.state.progress import Traffic
 from fcit_plugin.state.server_state import ServerState
@@ -39,15 +41,23 @@ def noise(seed: int, like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 class Local:
     """Local training that adds noise of the client's own; its token says what kind of client it is."""
 
+    #: Whether clients tell how near their instructions lie to their tokens; None: as the toy's recipe has it.
+    tells: bool | None = None
+
     def token(self, config):
         client = config.client
-        return ClientToken(client, TOKENS[client], 10 + client, 20 + client)
+        return ClientToken(client, TOKENS[client], 10 + client, 20 + client, own_cosines=own(client) if self.tells else None)
 
     def train(self, config, subspace, shared, extras):
         step = noise(1 + config.client + 100 * config.round, subspace | shared)
         measured = {name: noise(500 + config.client, subspace | shared) for name in config.wants}
         new = ({key: value + step[key] for key, value in part.items()} for part in (subspace, shared))
         return TrainingResult(*new, 0.5, measured)
+
+
+def own(client: int) -> tuple[int, ...]:
+    """What a client tells of its instructions: five have 0.6 or more, the others 0.7 or more, of the next client 0.75."""
+    return tuple(5 if place == 32 else 5 + client if place == 34 + client % 2 else 0 for place in range(BINS))
 
 
 @dataclass
@@ -106,7 +116,10 @@ class Toy:
         self.program = Program(args, get_scenario("custom", args.fcit_stages, args.fcit_schedule), 3, BLANK)
         work, absent = self.program.work, set(without)
         self.program.work = lambda *at: {c: config for c, config in work(*at).items() if c not in absent}
-        self.local, self.heard, self.traffic = local or Local(), RecordingObserver(), Traffic()
+        local = local or Local()
+        if getattr(local, "tells", False) is None:
+            local.tells = tells_own_cosines(args, self.program.by_tokens)
+        self.local, self.heard, self.traffic = local, RecordingObserver(), Traffic()
         app = wrap(make_client_app(self.local))
         self.grid = InProcessGrid(app, range(len(TOKENS)), on_reply=on_reply, **(grid or {}))
 
@@ -134,5 +147,6 @@ def bits(state: ServerState) -> dict[str, Any]:
         "tasks": state.tasks,
         "rounds": state.rounds,
         "base": {key: value.numpy().tobytes() for key, value in sorted(state.base.items())},
+        "own cosines": state.own_cosines,
         "next": (state.stage, state.round),
     }

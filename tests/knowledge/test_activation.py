@@ -11,6 +11,7 @@ from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.activation import Router, activation_weights, cosine_matrix
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.nearness import PLAIN, SENTENCES, WHITENED, Nearness
+from fcit_plugin.knowledge.own_cosines import BINS
 
 MODES = ["softmax", "argmax", "cosine", "concat"]
 U = np.array([[1.0, 0.0], [3.0, 4.0], [-2.0, 1.0]], np.float32)
@@ -128,6 +129,43 @@ def test_far_is_told_by_the_fallback_or_by_the_encoder(far, given):
     assert router.far(asked).tolist() == expected
     left = expected if given is not None else [False] * 3
     assert (router.weights_of(asked).sum(axis=1) == 0).tolist() == left, "nothing is left to the base model unasked"
+
+
+def told_from(cosine):
+    """Counts of instructions that all have this cosine, a multiple of 0.05, or slightly more."""
+    place = round((cosine + 1) * BINS / 2)
+    return tuple(100 * (i == place) for i in range(BINS))
+
+
+@pytest.mark.parametrize("far", [None, -0.8, 0.5])
+@pytest.mark.parametrize("given", [None, "auto", 0.1, 0.85])
+@pytest.mark.parametrize("own", [{}, {0: 0.9}, {1: 0.9}, {1: -0.9}, {0: 0.3, 1: 0.75}, {0: 0.9, 1: 0.85, 2: -0.95}], ids=str)
+def test_a_question_is_far_that_is_farther_than_the_own_instructions_of_its_nearest_subspace(far, given, own):
+    """Nearest are 0, 1 and 1 at 1, 0.8 and -0.71; subspace 2 is not in use. ``auto`` is the lowest of all that is known."""
+    encoder = Given()
+    encoder.nearness = Nearness(far=far)
+    tokens = SubspaceTokens(np.array([[3, 0], [0, 2], [-9, -9]], np.float32), np.array([3, 2, 0]))
+    asked = encoder.encode(["near", "between", "far"])
+    counts = {k: told_from(cosine) for k, cosine in own.items()}
+    if (far, given) == (None, "auto"):
+        with pytest.raises(FcitError, match="`fcit_fallback_threshold: auto` has no cosine"):
+            Router(encoder, tokens, "softmax", 0.05, "auto", given, own_cosines=counts)
+        return
+    router = Router(encoder, tokens, "softmax", 0.05, "auto", given, own_cosines=counts)
+    fallback = min([far, *(own[k] for k in (0, 1) if k in own)]) if given == "auto" else given
+    cosines = (1, 0.8, -np.sqrt(0.5))
+    distance = router.distance(asked)
+    np.testing.assert_allclose(distance.cosine, cosines)
+    assert distance.subspace.tolist()[:2] == [0, 1] and distance.subspace[2] in (0, 1)
+    limits = []
+    for k in distance.subspace.tolist():
+        known = [cut for cut in (own.get(k), fallback) if cut is not None]
+        limits.append(max(known) if known else far)
+    assert router.far(asked).tolist() == [cut is not None and cos < cut for cos, cut in zip(cosines, limits, strict=True)]
+    left = [fallback is not None and cosine < fallback for cosine in cosines]
+    assert (router.weights_of(asked).sum(axis=1) == 0).tolist() == left
+    plain = Router(encoder, tokens, "softmax", 0.05, "auto", fallback)
+    assert router.weights_of(asked).tobytes() == plain.weights_of(asked).tobytes(), "what is known changes no weight"
 
 
 def test_cosines_of_auto_are_those_that_the_benchmark_chose():

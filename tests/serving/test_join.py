@@ -1,6 +1,7 @@
 """Joining two runs, against means written out by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fcit_plugin.commands.join import JOIN
 from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.knowledge.organizer import Organizer, SingleSubspace
+from fcit_plugin.knowledge.own_cosines import BINS
 from fcit_plugin.scenario import Scenario, Task
 from fcit_plugin.serving.join import join, join_folders
 from fcit_plugin.state.folder import StateFolder
@@ -88,6 +90,14 @@ def test_subspaces_of_one_kind_are_merged_by_counts_and_others_are_kept():
     assert state.tasks == [{"color": 4, "hue": 2, "shade": 1}, {"letter": 5}, {"number": 1}]
     assert state.shared["p.weight"].item() == pytest.approx((40 * 0 + 65 * 8) / 105)
     assert (state.stage, state.round, state.rules) == (5, 0, {})
+
+
+def test_how_near_own_instructions_lie_is_summed_where_subspaces_are_merged():
+    counts = [tuple(10 * k + place % 3 for place in range(BINS)) for k in range(4)]
+    first, second = replace(FIRST, own_cosines={0: counts[0]}), replace(SECOND, own_cosines={0: counts[1], 1: counts[2]})
+    found = join(first, second, Organizer(0.9, None)).state.own_cosines
+    assert found == {0: tuple(np.add(counts[0], counts[1])), 2: counts[2]}
+    assert join(FIRST, SECOND, Organizer(0.9, None)).state.own_cosines == {}
 
 
 def test_what_nothing_matched_stays_bit_identical():

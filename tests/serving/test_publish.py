@@ -20,6 +20,7 @@ from fcit_plugin.commands.report import REPORT as REPORT_VERB
 from fcit_plugin.engine.continuation import Earlier
 from fcit_plugin.errors import FcitError
 from fcit_plugin.evaluation.report import Report
+from fcit_plugin.knowledge.own_cosines import shown
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.serving.publish import REPORT, listed, public_encoder, public_name, publish
@@ -52,6 +53,9 @@ def test_what_is_given_away_is_known_file_by_file(published, text_run):
         assert name == "identity_tokens.safetensors" or data == (text_run / name).read_bytes()
     ours, theirs = (StateFolder(folder).load().tokens for folder in (text_run, published))
     assert ours.tokens.tobytes() == theirs.tokens.tobytes() and ours.counts.min() > 1 and set(theirs.counts) == {1}
+    ours, theirs = (StateFolder(folder).load().own_cosines for folder in (text_run, published))
+    assert ours.keys() == theirs.keys() == {0, 1} and all(sum(counts) == 100 for counts in theirs.values())
+    assert [shown(counts) for counts in ours.values()] == [shown(counts) for counts in theirs.values()]
 
 
 def test_no_fact_of_clients_records_and_machines_is_in_any_file(text_model, text_data, tmp_path):
