@@ -118,7 +118,7 @@ class Toy:
         self.program.work = lambda *at: {c: config for c, config in work(*at).items() if c not in absent}
         local = local or Local()
         if getattr(local, "tells", False) is None:
-            local.tells = tells_own_cosines(args, self.program.by_tokens)
+            local.tells = tells_own_cosines(args, self.program.method.by_tokens)
         self.local, self.heard, self.traffic = local, RecordingObserver(), Traffic()
         app = wrap(make_client_app(self.local))
         self.grid = InProcessGrid(app, range(len(TOKENS)), on_reply=on_reply, **(grid or {}))
