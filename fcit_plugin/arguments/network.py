@@ -49,6 +49,10 @@ class NetworkArguments:
         "127.0.0.1:9091", "Host and port of the SuperLink's ServerAppIo API, on the server's own machine."
     )
     fcit_certificate: str | None = option(None, "File of the CA's certificate that the SuperLink's is checked against.")
+    fcit_server_certificate: str | None = option(
+        None, "File of the server's own certificate, by that CA, with which it signs what it asks of sites (server.crt)."
+    )
+    fcit_server_key: str | None = option(None, "File of the private key of that certificate (server.key).")
     fcit_site_key: str | None = option(None, "File of the site's private key, which nobody else may read (stage fcit_site).")
     fcit_site_patience: float = option(
         6 * 3600.0, "Seconds that a site may be away before its reply counts as missing, with fcit_engine flower."
