@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, Context, Message, MessageType, RecordDict
 
+from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
 from .arrays import numbers_of
 from .envelope import open_request, sealed_failure, sealed_reply
@@ -48,12 +49,6 @@ _SUPERNODE = (
     "    sys.stderr.flush()\n"
     "    os._exit(1)"
 )
-#: Flower tells others of its use, looks for updates and installs what an app wants, but for these.
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
 
 
 def supernode_command(superlink: str, certificate: Path, key: Path, address: str) -> list[str]:

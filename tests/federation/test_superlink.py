@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from test_site_grid import APP, UNDISTURBED, Journal, numbers, requests
 
+from fcit_plugin.deployment.texts import QUIET
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.reply_cache import ReplyCache
-from fcit_plugin.federation.site_executor import QUIET, SuperNode, serve, supernode_command
+from fcit_plugin.federation.site_executor import SuperNode, serve, supernode_command
 from fcit_plugin.federation.site_grid import SiteGrid
 from fcit_plugin.federation.superlink import SuperLink, read_site
 
