@@ -112,6 +112,9 @@ def check_network(args: "FcitArguments") -> None:
         if args.fcit_sites is not None:
             refuse(f"`fcit_sites` belongs to `fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}.")
         return
+    for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
+        if getattr(args, name) is None:
+            refuse(f"`fcit_engine: {FLOWER}` needs `{name}`, a file that `fcit-cli deploy init` makes.")
     sites: Any = args.fcit_sites
     if not sites:
         refuse(f"`fcit_engine: {FLOWER}` needs `fcit_sites`: a mapping of the sites' names to the files of their public keys.")

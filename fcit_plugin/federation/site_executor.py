@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
 from .envelope import nonce_of, open_request, sealed_failure, sealed_reply
 from .site_grid import LinkLost
@@ -51,12 +52,6 @@ _SUPERNODE = (
     "    sys.stderr.flush()\n"
     "    os._exit(1)"
 )
-#: Flower tells others of its use, looks for updates and installs what an app wants, but for these.
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
 
 
 @dataclass(frozen=True)

@@ -202,9 +202,7 @@ class SiteGrid(InProcessGrid):
             self._tell(asked, "is not there")
             return
         metadata, config = asked.request.metadata, config_of(asked.request)
-        content, nonce = sealed_request(
-            asked.request.content, metadata.message_type, self._site(asked).encoded, self._signer
-        )
+        content, nonce = sealed_request(asked.request.content, metadata.message_type, self._site(asked).encoded, self._signer)
         message = Message(
             content,
             dst_node_id=node,
