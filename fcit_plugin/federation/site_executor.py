@@ -12,19 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Array, Context, Message, MessageType, RecordDict
+from flwr.app import Message, RecordDict
 
 from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
-from .arrays import numbers_of
 from .envelope import open_request, sealed_failure, sealed_reply
-from .messages import config_of, record_of
-from .reply_cache import ReplyCache
 from .site_grid import LinkLost
 from .superlink import next_tasks, refused
 
 logger = logging.getLogger(__name__)
 
+#: Gives the records of a reply, by the request's type and records.
+Answers = Callable[[str, RecordDict], RecordDict]
 #: Seconds between two starts of a SuperNode: one that was killed counts as there for up to a minute, and is refused.
 PAUSE = 5.0
 #: Starts a program that is killed with this process, however that ends (Linux): a SuperNode that is left alone keeps its
@@ -106,7 +105,7 @@ class SuperNode:
 
 
 def serve(
-    app: ReplyCache,
+    app: Answers,
     key: ec.EllipticCurvePrivateKey,
     supernode: SuperNode,
     address: str,
@@ -117,7 +116,7 @@ def serve(
     """Answer what the SuperNode has, until it is over.
 
     Args:
-        app: The site's client app with its kept replies.
+        app: Gives the records of the reply to a request, by its type and its records (:class:`.site_app.SiteApp`).
         key: The site's private key.
         supernode: The SuperNode.
         address: Host and port of its ClientAppIo API.
@@ -134,7 +133,7 @@ def serve(
         time.sleep(poll)
 
 
-def answer_of(app: ReplyCache, key: ec.EllipticCurvePrivateKey, message: Message) -> Message:
+def answer_of(app: Answers, key: ec.EllipticCurvePrivateKey, message: Message) -> Message:
     """The signed reply to a message, or the signed sentence of what failed: at a site whatever fails costs it its reply."""
     kind = message.metadata.message_type
     try:
@@ -142,21 +141,7 @@ def answer_of(app: ReplyCache, key: ec.EllipticCurvePrivateKey, message: Message
     except FcitError as error:
         return refused(message, one_line(error))
     try:
-        return Message(sealed_reply(_reply(app, content, kind), nonce, kind, key), reply_to=message)
+        return Message(sealed_reply(app(kind, content), nonce, kind, key), reply_to=message)
     except Exception as error:
         logger.warning(f"A request is answered with a failure: {one_line(error)}", exc_info=not isinstance(error, FcitError))
         return Message(sealed_failure(one_line(error), nonce, kind, key), reply_to=message)
-
-
-def _reply(app: ReplyCache, content: RecordDict, kind: str) -> RecordDict:
-    if kind not in (MessageType.QUERY, MessageType.TRAIN):
-        raise FcitError(f"A site answers no messages of the type {kind[:50]}.")
-    request = Message(content, dst_node_id=0, message_type=kind)
-    client = config_of(request).client
-    request = Message(content, dst_node_id=client, message_type=kind)
-    reply = app(request, Context(run_id=0, node_id=client, node_config={}, state=RecordDict(), run_config={}))
-    app.arrived(request, reply)
-    plain = RecordDict(dict(reply.content))
-    for name, record in reply.content.array_records.items():  # one that is left in a file has a class that Flower does not know
-        plain[name] = record_of({key: Array(numbers_of(array)) for key, array in record.items()})
-    return plain

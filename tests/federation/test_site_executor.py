@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, MessageType, RecordDict
-from test_site_grid import APP, UNDISTURBED, Journal, numbers, requests
+from sites import site_app
+from test_site_grid import APP, UNDISTURBED, numbers, requests
 
 from fcit_plugin.federation.envelope import open_reply, sealed_request
-from fcit_plugin.federation.reply_cache import ReplyCache
 from fcit_plugin.federation.site_executor import SuperNode, answer_of
 
 KEY = ec.generate_private_key(ec.SECP384R1())
@@ -23,10 +23,6 @@ def wait_until(true, seconds=10.0):
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def cached(app, folder):
-    return ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
 
 
 def sent(request, kind=MessageType.TRAIN):
@@ -43,7 +39,9 @@ def test_a_site_that_is_asked_twice_trains_once_and_signs_both_times(tmp_path):
 
     for _ in range(2):
         message, nonce = sent(requests()[1])
-        content, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
+        content, failure = open_reply(
+            answer_of(site_app(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key()
+        )
         assert failure is None
         assert numbers([Message(content, dst_node_id=0, message_type="train")]) == UNDISTURBED[1:2]
         assert {type(array).__name__ for record in content.array_records.values() for array in record.values()} == {"Array"}
@@ -56,7 +54,7 @@ def test_whatever_fails_at_a_site_is_said_and_signed(error, tmp_path):
         raise error
 
     message, nonce = sent(requests()[1])
-    _, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
+    _, failure = open_reply(answer_of(site_app(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
     assert str(error.args[-1]) in failure
 
 
@@ -64,13 +62,13 @@ def test_what_is_no_request_of_the_plugin_is_refused_unread(tmp_path):
     def app(message, context):
         raise AssertionError
 
-    bare = answer_of(cached(app, tmp_path), KEY, Message(requests()[0].content, dst_node_id=7, message_type="train"))
+    bare = answer_of(site_app(app, tmp_path), KEY, Message(requests()[0].content, dst_node_id=7, message_type="train"))
     assert bare.error.reason == "it has no envelope"
     message, nonce = sent(requests()[0], "evaluate")
-    _, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "evaluate", KEY.public_key())
+    _, failure = open_reply(answer_of(site_app(app, tmp_path), KEY, message).content, nonce, "evaluate", KEY.public_key())
     assert failure == "A site answers no messages of the type evaluate."
     message, nonce = sent(Message(RecordDict(), dst_node_id=7, message_type="train"))
-    _, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
+    _, failure = open_reply(answer_of(site_app(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
     assert "config" in failure
 
 

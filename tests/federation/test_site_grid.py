@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
+from sites import Journal
 from toy import BLANK, Local, noise
 
 from fcit_plugin.errors import FcitError
@@ -32,17 +33,6 @@ class Clock:
 
     def sleep(self, seconds):
         self.now += seconds
-
-
-class Journal:
-    def mark(self):
-        return None
-
-    def since(self, mark):
-        return {"steps": 0, "log": []}
-
-    def replay(self, entries):
-        pass
 
 
 class SuperLink:

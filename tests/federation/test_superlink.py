@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from test_site_grid import APP, UNDISTURBED, Journal, numbers, requests
+from sites import Journal, site_app
+from test_site_grid import APP, UNDISTURBED, numbers, requests
 
 from fcit_plugin.deployment.texts import QUIET
 from fcit_plugin.errors import FcitError
@@ -93,12 +94,13 @@ def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_
         (tmp_path / f"{name}.pub").write_bytes(key.public_key().public_bytes(OPENSSH, form))
         sites.append(read_site(name, tmp_path / f"{name}.pub"))
         folder, address = tmp_path / f"kept-{name}", f"127.0.0.1:{port}"
-        cache = ReplyCache(app, lambda stage, round, folder=folder: folder / f"{stage}-{round}", "run", Journal())
         command = supernode_command(f"127.0.0.1:{fleet}", tmp_path / "ca.crt", tmp_path / name, address)
 
-        def site(cache=cache, key=key, command=command, log=tmp_path / f"{name}.log", address=address):
+        answers = site_app(app, folder)
+
+        def site(answers=answers, key=key, command=command, log=tmp_path / f"{name}.log", address=address):
             with SuperNode(command, log, pause=1.0) as supernode:
-                serve(cache, key, supernode, address, ended=over.is_set)
+                serve(answers, key, supernode, address, ended=over.is_set)
 
         threads.append(threading.Thread(target=site))
     superlink = start_superlink(tmp_path, fleet, control, appio)
