@@ -7,9 +7,8 @@ import sys
 
 import pytest
 import yaml
-from certified import Authority, listening, tls_server
+from certified import Authority, free_ports, listening, tls_server
 from cryptography.hazmat.primitives.serialization import PrivateFormat
-from test_connection import free_port
 
 from fcit_plugin.deployment import operator
 from fcit_plugin.deployment.certificates import check_certificate, hosts_of, now, read_certificate
@@ -201,7 +200,7 @@ def told(folder, **given):
 
 
 def test_a_check_says_how_things_are(folder, tmp_path):
-    port = free_port()
+    (port,) = free_ports(1)
     operator.enroll(folder, "north", public(tmp_path, "north"))
     operator.remove(folder, "south")
     operator.init(tmp_path / "bare", ["fl.example.org"])
