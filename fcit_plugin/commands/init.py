@@ -1,6 +1,7 @@
 """``fcit-cli init``: a recipe from what the user has, or the beginning of a package with a method."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="theirs", type=Path, metavar="RECIPE", help="a LLaMA-Factory recipe for a LoRA tuning")
     parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="FILE", help="records of your own, a task a file")
     parser.add_argument(
-        "--columns", nargs="+", default=[], metavar="WHAT=NAME", help="what columns are for, such as prompt=frage response=antwort"
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="WHAT=NAME",
+        help="what columns are for, such as prompt=frage response=antwort",
     )
     parser.add_argument("--model", metavar="NAME", help="base model: a folder, or a name on a hub")
     parser.add_argument("--template", metavar="NAME", help="its chat template, where LLaMA-Factory does not know it")
@@ -45,6 +50,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.plugin is not None:
         _write_package(args)
         return
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when the package datasets is imported
     from ..drafts.recipe import draft_recipe
     from ..files import write_text
     from ..recipe.ordinary import check_whole
@@ -69,7 +75,7 @@ def _given(args: argparse.Namespace) -> "Given":
     columns = dict(part.partition("=")[::2] for part in args.columns)
     if bad := [part for part in args.columns if "=" not in part]:
         raise FcitError(f"--columns takes WHAT=NAME, such as prompt=question, got {bad[0]!r}.")
-    if (args.columns or args.test and not _share(args.test)) and not args.data:
+    if (args.columns or (args.test and not _share(args.test))) and not args.data:
         raise FcitError("--columns, and files of --test, are about --data FILE; give it beside them.")
     wishes = Wishes(
         stages=parse_stages(args.stages) if args.stages else None,

@@ -34,7 +34,16 @@ _OF_KEY = {
     **dict.fromkeys(("per_device_eval_batch_size", "val_size", "eval_dataset"), "eval"),
 }
 #: What is put first in its section.
-_FIRST = ("model_name_or_path", "stage", "fcit_local_stage", "do_train", "finetuning_type", "fcit_setting", "dataset_dir", "template")
+_FIRST = (
+    "model_name_or_path",
+    "stage",
+    "fcit_local_stage",
+    "do_train",
+    "finetuning_type",
+    "fcit_setting",
+    "dataset_dir",
+    "template",
+)
 
 
 def section_of(key: str) -> str:

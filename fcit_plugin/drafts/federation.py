@@ -95,7 +95,9 @@ def _put_tests(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) 
     named = draft.keys.get("eval_dataset")
     if named and len([name for name in str(named).split(",") if name]) != len(datasets):
         draft.keys.pop("eval_dataset")
-        draft.say(f"Left out: `eval_dataset: {named}` (it would have to name the test records of each dataset, in their order).")
+        draft.say(
+            f"Left out: `eval_dataset: {named}` (it would have to name the test records of each dataset, in their order)."
+        )
     catalogue = Catalogue(draft.keys.get("dataset_dir", "data"))
     stage = draft.keys.get("fcit_local_stage", "sft")
     for name in datasets:
@@ -134,7 +136,9 @@ def _put_clients(draft: Draft, stages: Sequence[Sequence[str]], wishes: Wishes, 
         if not elsewhere:
             least = min(sum(files.count(name) for name in stage) for stage in stages)
             if least < clients:
-                raise FcitError(f"{clients} clients cannot share the {least} records of a stage; lower --clients, or add records.")
+                raise FcitError(
+                    f"{clients} clients cannot share the {least} records of a stage; lower --clients, or add records."
+                )
             draft.put("fcit_min_client_samples", min(_MIN_SAMPLES, max(least // clients // 2, 1)))
         draft.say(f"{clients} clients share the records of each stage at random (`fcit_partition`).")
     at_once = wishes.clients_per_round or min(clients, _AT_ONCE)

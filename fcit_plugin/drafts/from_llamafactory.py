@@ -108,11 +108,13 @@ def share_out_training(draft: Draft, rounds: int) -> None:
         each = max(round(epochs / rounds, 2), 0.01)
         draft.put("num_train_epochs", each, "of each client in each round")
         draft.say(
-            f"`num_train_epochs` was {epochs:g} and is {each:g}, for a client is trained anew in each of the {rounds} rounds of a "
-            "stage that it is drawn in."
+            f"`num_train_epochs` was {epochs:g} and is {each:g}, for a client trains in each of the {rounds} rounds "
+            "of a stage that it is drawn in."
         )
     kept = ", ".join(f"`{key}`" for key in _EACH_TIME if key in draft.keys)
-    draft.say(f"{kept} are those of one client in one round." if kept else "Training keys are those of one client in one round.")
+    draft.say(
+        f"{kept} are those of one client in one round." if kept else "Training keys are those of one client in one round."
+    )
 
 
 def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -125,7 +125,9 @@ def _put_model(draft: Draft, given: Given, ask: Ask) -> None:
         if model == tiny[0]:
             template = template or tiny[1]
             draft.comments["model_name_or_path"] = "tiny and untaught, to see that all works; put your model here"
-            draft.say(f"The base model is {model}, which is tiny and knows nothing: it shows that all works. Give --model NAME.")
+            draft.say(
+                f"The base model is {model}, which is tiny and knows nothing: it shows that all works. Give --model NAME."
+            )
     if model is not None:
         draft.keys["model_name_or_path"] = model
         if template is None:

@@ -41,7 +41,9 @@ def left_out(keys: Mapping[str, Any], local_stage: str) -> dict[str, str]:
         keys: The recipe.
         local_stage: What trains a client.
     """
-    refused = {name: row.words for rows in TABLE.values() for name, row in rows.items() if row.status == REFUSED and name in keys}
+    refused = {
+        name: row.words for rows in TABLE.values() for name, row in rows.items() if row.status == REFUSED and name in keys
+    }
     return {**refused, **without_effect(keys, classes(), "fcit", local_stage)}
 
 
