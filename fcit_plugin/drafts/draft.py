@@ -27,10 +27,11 @@ _OF_CLASS = {
 #: Keys that stand elsewhere than the others of their class.
 _OF_KEY = {
     **dict.fromkeys(("freeze_vision_tower", "freeze_multi_modal_projector", "freeze_language_model"), "model"),
-    **dict.fromkeys(("do_train", "fcit_lora_aggregation"), "method"),
-    **dict.fromkeys(("fcit_data_dir", "fcit_strict_records", "fcit_verify_data"), "dataset"),
+    "do_train": "method",
+    "fcit_clients_per_device": "federation",
+    **dict.fromkeys(("fcit_data_dir", "fcit_strict_records", "fcit_verify_data", "dataloader_num_workers"), "dataset"),
     **dict.fromkeys(("output_dir", "overwrite_output_dir", "report_to", "run_name", "logging_dir", "logging_steps"), "output"),
-    **dict.fromkeys(("fcit_projector_learning_rate",), "train"),
+    **dict.fromkeys(("fcit_projector_learning_rate", "disable_gradient_checkpointing"), "train"),
     **dict.fromkeys(("per_device_eval_batch_size", "val_size", "eval_dataset"), "eval"),
 }
 #: What is put first in its section.

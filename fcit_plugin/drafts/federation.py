@@ -81,7 +81,7 @@ def _stages(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) -> 
     if left := [name for name in datasets if not any(name in stage for stage in stages)]:
         draft.say(f"Not used, for no stage names them: {', '.join(left)}.")
     order = ", then ".join(" with ".join(stage) for stage in stages)
-    draft.say(f"`fcit_stages` takes the place of `dataset`: {order}." if len(stages) > 1 else f"There is one stage: {order}.")
+    draft.say(f"`fcit_stages` takes the place of `dataset`: {order}." + (" There is one stage." if len(stages) == 1 else ""))
     return stages
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ _OPENAI = {
 }  # fmt: skip
 #: More distinct answers than this part of the records are free text.
 _FREE = 0.2
-#: Records that are looked at.
-_LOOKED_AT = 2000
+#: Records by which it is told how they are written.
+_LOOKED_AT = 100
 
 
 class OwnFile:
@@ -56,6 +57,9 @@ class OwnFile:
         self._rows = rows
         self._some = list(plain_records(rows.select(range(min(self.count, _LOOKED_AT)))))
         self.entry: dict[str, Any] = self._entry_of(dict(columns or {}))
+        empty = next((number for number, answer in enumerate(self.answers) if not answer.strip()), None)
+        if empty is not None:
+            raise FcitError(f"{path} (--data), record {empty}: it has no answer; fix the record or take it out.")
 
     @property
     def name(self) -> str:
@@ -72,18 +76,17 @@ class OwnFile:
         """What trains a client on it."""
         return "dpo" if self.entry.get("ranking") else "sft"
 
-    @property
+    @cached_property
     def answers(self) -> list[str]:
-        """The answers of the records that were looked at."""
-        column = self.entry["columns"].get("response") or self.entry["columns"].get("chosen")
-        if column is not None:
-            return [str(_last_text(record[column])) for record in self._some]
-        return [str(_last_text(record[self.entry["columns"]["messages"]])) for record in self._some]
+        """The answers of all records; of a pair the better one."""
+        columns = self.entry["columns"]
+        column = columns.get("response") or columns.get("chosen") or columns["messages"]
+        return [str(_last_text(record[column])) for record in plain_records(self._rows, [column])]
 
     @property
     def is_free_text(self) -> bool:
         """Whether its answers are text of one's own rather than labels."""
-        return len(set(self.answers)) > max(_FREE * len(self._some), 10)
+        return len(set(self.answers)) > max(_FREE * self.count, 10)
 
     def values(self, column: str) -> list[Any]:
         """The distinct values of a column.
@@ -139,7 +142,7 @@ def _last_text(value: Any) -> Any:
         return _last_text(value[-1]) if value else ""
     if isinstance(value, dict):
         return value.get("value", value.get("content", ""))
-    return value
+    return "" if value is None else value
 
 
 def entries_of(files: Sequence[OwnFile], tests: Sequence[OwnFile], folder: Path) -> dict[str, dict[str, Any]]:
