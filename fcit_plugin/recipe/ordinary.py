@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..autoload import autoload
-from .theirs import REFUSED, TABLE, without_effect
+from .theirs import NO_EFFECT, REFUSED, TABLE, without_effect
 
 
 def classes() -> tuple[type, ...]:
@@ -41,10 +41,9 @@ def left_out(keys: Mapping[str, Any], local_stage: str) -> dict[str, str]:
         keys: The recipe.
         local_stage: What trains a client.
     """
-    refused = {
-        name: row.words for rows in TABLE.values() for name, row in rows.items() if row.status == REFUSED and name in keys
-    }
-    return {**refused, **without_effect(keys, classes(), "fcit", local_stage)}
+    rows = {name: row for part in TABLE.values() for name, row in part.items() if name in keys}
+    gone = {name: row.words for name, row in rows.items() if row.status in (REFUSED, NO_EFFECT)}  # also at their defaults
+    return {**gone, **without_effect(keys, classes(), "fcit", local_stage)}
 
 
 def check_whole(keys: Mapping[str, Any]) -> None:
