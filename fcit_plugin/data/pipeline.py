@@ -24,7 +24,7 @@ from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
 
-from ..errors import FcitError
+from ..errors import FcitError, is_debugging
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
@@ -243,9 +243,10 @@ class Pipeline:
         if not workers:
             data_args.preprocessing_num_workers = None
         training_args.predict_with_generate = generate
-        return _get_preprocessed_dataset(
-            rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
-        )
+        with quiet_datasets():
+            return _get_preprocessed_dataset(
+                rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
+            )
 
     def samples(self, parts: Sequence["Part"]) -> Dataset:
         """What LLaMA-Factory's trainer takes of a client's records.
@@ -259,7 +260,7 @@ class Pipeline:
         if not self.data_args.packing and self.processing != "kto":
             return _concatenated([task.features.select(records) for task, records in parts])
         rows = _concatenated([task.rows.select(records) for task, records in parts])
-        with quiet_datasets(), self.training_args.main_process_first(desc="pre-process dataset"):
+        with self.training_args.main_process_first(desc="pre-process dataset"):
             return self._tokenized(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
 
     def num_samples(self, parts: Sequence["Part"]) -> int:
@@ -376,7 +377,10 @@ def _concatenated(parts: list[Dataset]) -> Dataset:
 
 @contextlib.contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Within the block datasets are processed without a progress bar, and without LLaMA-Factory's printed example."""
+    """Within the block datasets are processed without a progress bar, and without LLaMA-Factory's printed example of tokens."""
+    if is_debugging():
+        yield
+        return
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Message, MessageType
 from llamafactory.extras import logging
+from llamafactory.extras.misc import count_parameters
 
 from ..data.media import MEDIA, Media
 from ..data.pipeline import Split
@@ -39,6 +40,8 @@ from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
+from .narration import Narration
+from .outlook import Ahead, Outlook
 from .rehearsal import rehearse
 from .report import named_arguments, report_of
 from .session import LOSS_PNG, Session
@@ -90,6 +93,8 @@ class FederatedRun:
             log,
             session.callbacks.of_run,
         )
+        self.narration, self.outlook = Narration(session.rounds, self.monitor.write), Outlook(session)
+        self._round = (self.state.stage, self.state.round)
         partition = self.local.partition
         assert partition is not None  # a run deals the records out, a site of its own does not
         self.progress.add_partition(partition.table(partition.dealt()))
@@ -105,6 +110,9 @@ class FederatedRun:
         idle = idle_note([self.local.why_idle(config) for config in self._planned()])
         if idle is not None:
             self.monitor.warn(idle)
+        trained, whole = count_parameters(session.model)
+        architecture = type(session.model.get_base_model()).__name__
+        self.narration.run_begins(session.base_model, architecture, trained, whole - trained, self.outlook.records())
         if session.start is None:
             self._begin()
         else:
@@ -177,6 +185,7 @@ class FederatedRun:
     def clients_asked(self, asked: list[dict[str, Any]]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         program, tasks = self.session.program, [task.name for task in self.scenario.tasks]
+        self.narration.round_begins(*self._round, asked, self.monitor.step)
         for row in asked:
             work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))
             for task, records in self.local.trains_on(work).items():
@@ -187,6 +196,7 @@ class FederatedRun:
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         self.progress.dropped.append(dropped)
+        self.narration.left_out(dropped["client"], dropped["reason"])
         self.monitor.warn(
             f"Stage {dropped['stage']} round {dropped['round']}: client {dropped['client']} is left out: {dropped['reason']}."
         )
@@ -217,8 +227,10 @@ class FederatedRun:
         found = {row["subspace"]: row["error"] for row in errors if row["error"] is not None}
         scalars[0] |= {f"product_error_{k}": error for k, error in found.items()}
         if found:
-            shown = ", ".join(f"{error:.2g} (subspace {k})" for k, error in found.items())
-            self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
+            logger.debug("Stage %s round %s: relative error of the averaged products %s.", stage, round, found)
+        self._round = (state.stage, state.round)
+        ahead = Ahead(self.monitor.total_steps - self.monitor.step, self.outlook.answers(stage, round))
+        self.narration.round_ended(stage, round, loss, len(state.subspaces), self.monitor.step, ahead)
         for task, k, before, cosine in newly_shared(state, assignments):
             self.monitor.write(
                 f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
@@ -231,7 +243,7 @@ class FederatedRun:
             )
         last_round = round + 1 == self.args.fcit_num_rounds
         last_stage = last_round and stage + 1 == self.scenario.num_stages
-        if {"round": True, "stage": last_round, "last": last_stage, "never": False}[self.args.fcit_eval_every]:
+        if self.outlook.is_evaluated(stage, round):
             restricted = self.args.fcit_eval_restricted == "true" or (self.args.fcit_eval_restricted == "last" and last_stage)
             scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
             scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
@@ -239,11 +251,9 @@ class FederatedRun:
             scalars.append({f"eval_nll_{name}": value for name, value in scores.likelihood.items()})
             if last_round:
                 self.progress.add_scores(stage, scores.free, scores.restricted, scores.other, scores.likelihood)
-            mean = sum(scores.free.values()) / len(scores.free)
-            self.monitor.write(
-                f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
-                f"mean score {mean:.2f} over {len(scores.free)} datasets seen."
-            )
+                matrix = self.progress.matrix
+                scalars.append({"last": matrix.last, "avg": matrix.avg, "forgetting": matrix.forgetting})
+            self.narration.scored(stage, round, scores.free, self.progress.matrix, self.progress.zero_shot or {})
         for values in scalars:
             self.monitor.scalars(values)
         self._commit(state)
@@ -340,7 +350,9 @@ class FederatedRun:
         self._read([self.session.pipeline.test(name).head(self.args.fcit_eval_samples) for name in names])
         with naming_memory("the evaluation", EVALUATION_REMEDY):
             scores = self.evaluator.evaluate(state, names, restricted)
-        self.progress.seconds["evaluate"] += time.perf_counter() - start
+        took = time.perf_counter() - start
+        self.progress.seconds["evaluate"] += took
+        self.narration.pace.answered(took, sum(map(self.outlook.num_tests, names)))
         return scores
 
     def _keep_update(self, request: Message, reply: Message) -> None:

@@ -38,6 +38,7 @@ from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .pool import Pool, ProcessGone
+from .quiet import quiet_others
 from .rehearsal import rehearse
 from .session import Session
 from .threads import use_threads
@@ -195,6 +196,11 @@ def run_stage(
         callbacks: Its callbacks, and the user's.
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
+    with quiet_others(deepspeed=bool(training_args.deepspeed)):
+        _run_quietly(request, given, callbacks)
+
+
+def _run_quietly(request: Request, given: tuple[Any, Any, Any, Any, Any], callbacks: Sequence[Any] | None) -> None:
     if request.args.fcit_dry_run:
         dry_run(open_dry_session(*given))
         return
