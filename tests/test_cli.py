@@ -37,8 +37,8 @@ def test_usage_names_the_verbs(arguments, capsys, monkeypatch):
     [
         (["data"], "required"),
         (["data", "mini"], "--out"),
-        (["data", "smollm2-vl", "--out", "x"], "'smollm2-vl'"),
-        (["model", "mini", "--out", "x"], "'mini'"),
+        (["data", "smollm2-vl", "--out", "x"], "no verb `data smollm2-vl`"),
+        (["model", "mini", "--out", "x"], "no verb `model mini`"),
         (["data", "nonsense", "--out", "x"], "nonsense"),
     ],
 )
