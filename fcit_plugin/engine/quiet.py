@@ -51,8 +51,8 @@ def quiet_others(deepspeed: bool = False) -> Iterator[None]:
         deepspeed: The run uses DeepSpeed, whose warnings are then of use.
     """
     with contextlib.ExitStack() as after:
-        sieve = _Sieve()
         for handler in logging.getLogger("transformers").handlers:
+            sieve = _Sieve()  # each has shown what it has shown
             handler.addFilter(sieve)
             after.callback(handler.removeFilter, sieve)
         if not is_debugging():
