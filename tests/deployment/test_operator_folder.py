@@ -119,7 +119,7 @@ def test_what_cannot_be_leaves_nothing_behind(arguments, said, tmp_path):
 
 def test_numbers_stay_whoever_comes_renews_and_leaves(folder, tmp_path):
     north, south, west, new = (public(tmp_path, name) for name in ("north", "south", "west", "new"))
-    with pytest.raises(FcitError, match="Site north has no key yet"):
+    with pytest.raises(FcitError, match="names site north, whose key"):
         read_sites("sites.yaml", folder)
     assert operator.enroll(folder, "south", south)[0] == 1
     assert operator.enroll(folder, "north", north)[0] == 0
