@@ -211,7 +211,17 @@ _ONLY_IN = {
     "fcit_client": ("fcit_client",),
     "fcit_client_dir": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
-    **dict.fromkeys(("fcit_sites", "fcit_superlink_appio", "fcit_site_patience", "fcit_site_poll"), ("fcit",)),
+    **dict.fromkeys(
+        (
+            "fcit_sites",
+            "fcit_server_certificate",
+            "fcit_server_key",
+            "fcit_superlink_appio",
+            "fcit_site_patience",
+            "fcit_site_poll",
+        ),
+        ("fcit",),
+    ),
     **dict.fromkeys(("fcit_superlink", "fcit_certificate"), ("fcit", SITE_STAGE)),
     **dict.fromkeys(SITE_KEYS, (SITE_STAGE,)),
     "fcit_engine": ("fcit", "fcit_client", "fcit_aggregate"),

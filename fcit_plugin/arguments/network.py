@@ -25,6 +25,7 @@ SITE_KEYS = (
     "fcit_site_max_records",
     "fcit_site_labels",
     "fcit_site_eval",
+    "fcit_site_heartbeat",
 )
 #: Seconds that a site may take for an answer, where the recipe does not say.
 _LONGEST_ANSWER = 6 * 3600.0
@@ -49,6 +50,10 @@ class NetworkArguments:
         "127.0.0.1:9091", "Host and port of the SuperLink's ServerAppIo API, on the server's own machine."
     )
     fcit_certificate: str | None = option(None, "File of the CA's certificate that the SuperLink's is checked against.")
+    fcit_server_certificate: str | None = option(
+        None, "File of the server's own certificate, by that CA, with which it signs what it asks of sites (server.crt)."
+    )
+    fcit_server_key: str | None = option(None, "File of the private key of that certificate (server.key).")
     fcit_site_key: str | None = option(None, "File of the site's private key, which nobody else may read (stage fcit_site).")
     fcit_site_patience: float = option(
         6 * 3600.0, "Seconds that a site may be away before its reply counts as missing, with fcit_engine flower."
@@ -63,6 +68,11 @@ class NetworkArguments:
     fcit_site_labels: bool = option(False, "Whether this site tells the server the answers of datasets with few distinct ones.")
     fcit_site_eval: bool = option(
         False, "Whether this site answers its own test records after each stage and tells the server scores and counts."
+    )
+    fcit_site_heartbeat: int = option(
+        30,
+        "Seconds between two signs of life of this site, 10 or more; after two of them without one the server takes it for "
+        "away, and a site that was killed is let in again.",
     )
     fcit_site_poll: float = option(1.0, "Seconds between two looks of the server for replies of sites.")
 
@@ -96,6 +106,7 @@ def network_defaults(ours: Mapping[str, Any]) -> dict[str, Any]:
 def check_network(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
     check_positive(args, "fcit_site_patience", "fcit_site_poll")
+    check_at_least(args, 10, "fcit_site_heartbeat")
     check_at_least(args, 1, "fcit_site_max_rounds", "fcit_site_max_records")
     for name in ("fcit_superlink", "fcit_superlink_appio"):
         address = getattr(args, name)
@@ -108,6 +119,9 @@ def check_network(args: "FcitArguments") -> None:
         if args.fcit_sites is not None:
             refuse(f"`fcit_sites` belongs to `fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}.")
         return
+    for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
+        if getattr(args, name) is None:
+            refuse(f"`fcit_engine: {FLOWER}` needs `{name}`, a file that `fcit-cli deploy init` makes.")
     sites: Any = args.fcit_sites
     if not sites:
         refuse(f"`fcit_engine: {FLOWER}` needs `fcit_sites`: a mapping of the sites' names to the files of their public keys.")

@@ -173,6 +173,8 @@ fcit_sites: {yaml_text(folder / "sites.yaml")}
 fcit_superlink: {control}
 fcit_superlink_appio: {appio}
 fcit_certificate: {yaml_text(folder / "ca.crt")}
+fcit_server_certificate: {yaml_text(folder / "server.crt")}
+fcit_server_key: {yaml_text(folder / "server.key")}
 """
 
 

@@ -14,6 +14,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
 from .. import __version__
+from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
 from ..federation.client import make_client_app
@@ -21,7 +22,7 @@ from ..federation.hello import KIND, Answer, Question, TaskOfSite, answer_record
 from ..federation.messages import config_of, mean_loss
 from ..federation.reply_cache import ReplyCache
 from ..federation.site_app import SiteApp
-from ..federation.site_executor import SuperNode, serve, supernode_command
+from ..federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
 from ..federation.site_policy import Audit, SitePolicy
 from .client_training import LocalTrainer, quiet_transformers
 from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
@@ -64,15 +65,16 @@ def run_site(session: Session) -> None:
             "no torchrun."
         )
     assert args.fcit_site_key is not None and args.fcit_superlink is not None and args.fcit_certificate is not None
-    key = read_private_key(Path(args.fcit_site_key))
+    ca = Path(args.fcit_certificate)
+    identity = SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(ca))
     rehearse(session, session.evaluator({}))
     site = SiteClient(session)
     address = f"127.0.0.1:{_free_port()}"
-    command = supernode_command(args.fcit_superlink, Path(args.fcit_certificate), Path(args.fcit_site_key), address)
+    command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address, args.fcit_site_heartbeat)
     folder = session.output_dir
     logger.info_rank0(f"This site answers the server at {args.fcit_superlink} until it is stopped; {folder / AUDIT} says what.")
     with quiet_transformers(), SuperNode(command, folder / SUPERNODE_LOG) as supernode:
-        serve(site.app, key, supernode, address)
+        serve(site.app, identity, supernode, address)
 
 
 class SiteClient:

@@ -9,16 +9,20 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.serialization import Encoding
 from flwr.app import Message
 from llamafactory.extras import logging
 
+from ..deployment.certificates import check_certificate, read_certificate
+from ..deployment.keys import read_pem_key
+from ..deployment.sites import read_sites
 from ..errors import FcitError
+from ..federation.envelope import ServerSigner
 from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
 from ..federation.site_grid import Link, Site, SiteGrid
 from ..federation.superlink import SuperLink, read_site
-from ..files import read_bytes
 from ..scenario.tasks import Scenario
 from .session import Session
 from .site import comparable, dtype_of
@@ -27,7 +31,6 @@ logger = logging.get_logger(__name__)
 
 #: The SuperLink's Control API, where the recipe does not say: on the server's own machine.
 CONTROL = "127.0.0.1:9093"
-_LARGEST_CERTIFICATE = 2**20
 
 
 class SiteWork:
@@ -76,6 +79,7 @@ class Sites:
 
     Attributes:
         link: The way to them.
+        signer: The server, whose signature they look for.
         sites: Who they are; the place in the list is the client's number.
         patience: Seconds that one may be away.
         timeout: Seconds after which an answer comes too late.
@@ -84,6 +88,7 @@ class Sites:
     """
 
     link: Link
+    signer: ServerSigner
     sites: list[Site]
     patience: float
     timeout: float | None
@@ -102,7 +107,7 @@ class Sites:
             cache: Keeps their replies.
             on_reply: Called with each request and its reply.
         """
-        parts = (self.link, self.sites, cache, on_reply)
+        parts = (self.link, self.signer, self.sites, cache, on_reply)
         return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
 
     def labels(self, names: Sequence[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
@@ -122,17 +127,17 @@ class Sites:
         return found
 
 
-def read_sites(session: Session) -> list[Site]:
+def sites_of(session: Session) -> list[Site]:
     """The sites that the recipe names.
 
     Raises:
         FcitError: A key is none, or there are more or fewer sites than clients.
     """
     given: Any = session.args.fcit_sites
-    sites = [read_site(name, Path(path)) for name, path in given.items()]
-    if len(sites) != session.args.fcit_num_clients:
-        raise FcitError(f"`fcit_sites` names {len(sites)} sites, and `fcit_num_clients` is {session.args.fcit_num_clients}.")
-    return sites
+    listed = read_sites(given, Path())
+    if len(listed) != session.args.fcit_num_clients:
+        raise FcitError(f"`fcit_sites` names {len(listed)} sites, and `fcit_num_clients` is {session.args.fcit_num_clients}.")
+    return [read_site(site.name, site.key) for site in listed]
 
 
 @contextlib.contextmanager
@@ -146,18 +151,31 @@ def with_sites(session: Session) -> Iterator[Session]:
         FcitError: One cannot take part; the sentence names it and says why.
     """
     args = session.args
-    sites = read_sites(session)
-    certificate = None
-    if args.fcit_certificate is not None:
-        path = Path(args.fcit_certificate)
-        certificate = read_bytes(path, "name the CA's certificate as `fcit_certificate`", _LARGEST_CERTIFICATE)
+    sites, signer = sites_of(session), signer_of(session)
+    certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
     with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate) as link:
-        found = Sites(link, sites, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
+        found = Sites(link, signer, sites, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
         found = dataclasses.replace(found, answers=ask_all(session, found))
         work = SiteWork(session.scenario, found.answers)
         program = dataclasses.replace(session.program, tasks_of=work.tasks)
         check_tasks(session.scenario, work.tasks)
         yield dataclasses.replace(session, sites=found, program=program)
+
+
+def signer_of(session: Session) -> ServerSigner:
+    """What this server signs its requests with.
+
+    Raises:
+        FcitError: A file is missing or none of its kind, the certificate does not hold, or the key is another one's.
+    """
+    args = session.args
+    ca, own, key_file = (
+        Path(name or "") for name in (args.fcit_certificate, args.fcit_server_certificate, args.fcit_server_key)
+    )
+    certificate, key = check_certificate(own, ca=ca), read_pem_key(key_file)
+    if certificate.public_key() != key.public_key():
+        raise FcitError(f"{key_file} (`fcit_server_key`) is not the key of the certificate {own} (`fcit_server_certificate`).")
+    return ServerSigner(key, certificate.public_bytes(Encoding.PEM))
 
 
 def ask_all(session: Session, sites: Sites) -> list[Answer]:

@@ -1,8 +1,32 @@
-"""A site's app around a client app, whose policy allows whatever the toy federation's requests ask for."""
+"""A toy federation's sites: the server's signature, a site's identity, and its app, whose policy allows all that is asked."""
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fcit_plugin.deployment.certificates import host_of, new_ca, new_server, now
+from fcit_plugin.deployment.keys import new_key
+from fcit_plugin.federation.envelope import ServerSigner
 from fcit_plugin.federation.reply_cache import ReplyCache
 from fcit_plugin.federation.site_app import SiteApp
+from fcit_plugin.federation.site_executor import SiteIdentity
 from fcit_plugin.federation.site_policy import Audit, SitePolicy
+
+_CA_KEY, _SERVER_KEY = new_key(), new_key()
+CA = new_ca(_CA_KEY, "a federation", now())
+
+
+def signer_by(ca=CA, ca_key=_CA_KEY, at=None):
+    """A server with a certificate by a CA, which begins to hold a day before a time (default: now)."""
+    made = new_server(_SERVER_KEY.public_key(), [host_of("localhost")], ca, ca_key, at or now())
+    return ServerSigner(_SERVER_KEY, made.public_bytes(Encoding.PEM))
+
+
+SIGNER = signer_by()
+
+
+def identity_of(key):
+    """The site of a private key, which answers :data:`SIGNER`."""
+    return SiteIdentity(key, CA)
+
 
 ALLOWED = {
     "run": "run",
