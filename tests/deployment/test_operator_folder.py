@@ -67,6 +67,8 @@ def test_the_folder_has_what_the_machines_need_and_secrets_for_its_owner_alone(f
         "fcit_superlink": "127.0.0.1:9093",
         "fcit_superlink_appio": "127.0.0.1:9091",
         "fcit_certificate": str(folder / "ca.crt"),
+        "fcit_server_certificate": str(folder / "server.crt"),
+        "fcit_server_key": str(folder / "server.key"),
     }
 
 
