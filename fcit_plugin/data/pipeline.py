@@ -1,10 +1,8 @@
 """Data through LLaMA-Factory's own pipeline: each dataset is read and tokenized once, clients select indices."""
 
-import contextlib
 import copy
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -13,10 +11,7 @@ from typing import Any, cast
 import numpy as np
 from datasets import (
     Dataset,
-    are_progress_bars_disabled,
     concatenate_datasets,
-    disable_progress_bars,
-    enable_progress_bars,
 )
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_dataset_processor, _get_preprocessed_dataset
@@ -24,7 +19,7 @@ from llamafactory.data.processor.processor_utils import greedy_knapsack
 from llamafactory.extras import logging
 from pyarrow.compute import list_value_length
 
-from ..errors import FcitError, is_debugging
+from ..errors import FcitError
 from ..evaluation.answers import Answer
 from ..evaluation.metrics import label_set
 from ..fcit_benchmark.records import BrokenFile
@@ -37,6 +32,7 @@ from .diagnosis import diagnosed_rows, place_of
 from .forms import Use
 from .instructions import user_turns
 from .pixels import PixelReader
+from .quiet import quiet_datasets
 from .raw_files import TrainFiles
 from .reading import refuse_empty, refuse_images, used_records
 
@@ -373,22 +369,6 @@ Part = tuple[TaskData, np.ndarray]
 
 def _concatenated(parts: list[Dataset]) -> Dataset:
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
-
-
-@contextlib.contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """Within the block datasets are processed without a progress bar, and without LLaMA-Factory's printed example of tokens."""
-    if is_debugging():
-        yield
-        return
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        if shown:
-            enable_progress_bars()
 
 
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:

@@ -377,17 +377,6 @@ def _tear_down(trainer: Trainer) -> None:
 
 
 @contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Within the block transformers only warns: its info lines would come once per client."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_warning()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-
-
-@contextlib.contextmanager
 def light_garbage_collection() -> Iterator[None]:
     """Within the block a collection looks only at what came since.
 

@@ -60,6 +60,17 @@ def quiet_others(deepspeed: bool = False) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Within the block transformers only warns: its info lines would come once per client."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
 def _be_quiet(after: contextlib.ExitStack, only_errors: list[str]) -> None:
     """Say less until the stack is left."""
     theirs, ours = logging.getLogger("llamafactory"), logging.getLogger("fcit_plugin")

@@ -35,13 +35,14 @@ from ..state.forms import NoiseForm
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
-from .client_training import light_garbage_collection, quiet_transformers
+from .client_training import light_garbage_collection
 from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
 from .narration import Narration
 from .outlook import Ahead, Outlook
+from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .report import named_arguments, report_of
 from .session import LOSS_PNG, Session

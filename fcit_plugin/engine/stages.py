@@ -29,7 +29,6 @@ from ..recipe.world import World, left_world
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .callbacks import Callbacks
-from .client_training import quiet_transformers
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .folder_privacy import FolderPrivacy, site_noise
@@ -38,7 +37,7 @@ from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .pool import Pool, ProcessGone
-from .quiet import quiet_others
+from .quiet import quiet_others, quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
 from .threads import use_threads
