@@ -7,6 +7,7 @@ from . import (
     data_partition,
     data_prepare,
     data_verify,
+    deploy,
     doctor,
     export_adapters,
     gpu_check,
@@ -18,6 +19,7 @@ from . import (
     publish,
     recipes,
     report,
+    site,
 )
 from .command import Command, Group, Theirs
 
@@ -44,6 +46,20 @@ GROUPS: tuple[Group, ...] = (
             export_adapters.EXPORT_ADAPTERS,
             publish.PUBLISH,
             join.JOIN,
+        ),
+    ),
+    Group(
+        "Train sites over a network",
+        (
+            deploy.DEPLOY_REHEARSE,
+            deploy.DEPLOY_INIT,
+            deploy.DEPLOY_KIT,
+            deploy.DEPLOY_ENROLL,
+            deploy.DEPLOY_REMOVE,
+            deploy.DEPLOY_RENEW,
+            deploy.DEPLOY_CHECK,
+            site.SITE_INIT,
+            site.SITE_RENEW,
         ),
     ),
     Group("The FCIT benchmark", (data_download.DATA_DOWNLOAD, data_verify.DATA_VERIFY, data_prepare.DATA_PREPARE)),

@@ -1,4 +1,4 @@
-"""What the libraries that read records say meanwhile: nothing, unless all is asked for."""
+"""Without what the library datasets and LLaMA-Factory print of each dataset."""
 
 import contextlib
 import io

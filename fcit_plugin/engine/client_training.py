@@ -1,11 +1,10 @@
 """Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
 
-import contextlib
 import copy
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,6 +130,11 @@ class LocalTrainer:
         if self.partition is None:
             return np.arange(len(self.task(task)))
         return self.partition.parts(task)[client]
+
+    def partition_table(self) -> list[dict[str, Any]]:
+        """How many records of each dataset each client has, of the tasks that were dealt out."""
+        assert self.partition is not None  # a run deals the records out, a site of its own does not
+        return self.partition.table(self.partition.dealt())
 
     def num_steps(self, config: ClientConfig, processes: int | None = None) -> int:
         """Optimizer steps of a client's local training.
@@ -374,18 +378,3 @@ def _tear_down(trainer: Trainer) -> None:
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.model_wrapped = None  # type: ignore[assignment]  # it is not used again
     gc.collect()
-
-
-@contextlib.contextmanager
-def light_garbage_collection() -> Iterator[None]:
-    """Within the block a collection looks only at what came since.
-
-    Each client's trainer asks for full collections, and walking over the million objects of the imported libraries
-    takes longer than a small client's training.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

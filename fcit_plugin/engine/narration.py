@@ -20,11 +20,13 @@ class Narration:
     Args:
         rounds: The number of rounds of each stage, those of earlier runs among them.
         say: Logs a line.
+        sites: The names of the clients, where they are sites.
     """
 
-    def __init__(self, rounds: Sequence[int], say: Callable[[str], None]) -> None:
+    def __init__(self, rounds: Sequence[int], say: Callable[[str], None], sites: Sequence[str] | None = None) -> None:
         self._rounds = rounds
         self._say = say
+        self._sites = sites
         self._began = time.perf_counter()
         self._steps = 0
         self._left_out: dict[int, str] = {}
@@ -60,11 +62,21 @@ class Narration:
         by_task: dict[str, list[int]] = {}
         for row in asked:
             by_task.setdefault(row["task"], []).append(row["client"])
-        who = "; ".join(f"{_clients(clients)} on {task}" for task, clients in by_task.items())
+        who = "; ".join(f"{self.called(clients)} on {task}" for task, clients in by_task.items())
         again = " once more, for too few replied" if self._left_out else ""
         self._left_out.clear()
         number, count = sum(self._rounds[:stage]) + round + 1, sum(self._rounds)
         self._say(f"Stage {stage} round {round} (round {number} of {count} in all) begins{again}: {who}.")
+
+    def called(self, clients: Iterable[int]) -> str:
+        """Some clients in words: by number, or sites by name."""
+        numbers, one = sorted(clients), "client" if self._sites is None else "site"
+        named = [str(number) if self._sites is None else self._sites[number] for number in numbers[:_NAMED]]
+        if len(numbers) > _NAMED:
+            return f"{one}s {', '.join(named)} and {len(numbers) - _NAMED} more"
+        if len(numbers) == 1:
+            return f"{one} {named[0]}"
+        return f"{one}s {', '.join(named[:-1])} and {named[-1]}"
 
     def left_out(self, client: int, reason: str) -> None:
         """A client is left out of the round."""
@@ -83,7 +95,7 @@ class Narration:
         """
         took = time.perf_counter() - self._began
         self.pace.trained(took, step - self._steps)
-        out = f"{_clients(self._left_out)} left out" if self._left_out else "all clients took part"
+        out = f"{self.called(self._left_out)} left out" if self._left_out else "all clients took part"
         self._left_out.clear()
         left = self.pace.left(ahead)
         until = "" if left is None else f"; about {_time(left)} to go, evaluation included"
@@ -114,17 +126,6 @@ class Narration:
         when = f"stage {stage}" if over else f"stage {stage} round {round}"
         lost = f"\nForgotten so far: {matrix.forgetting:.2f} points a dataset." if over and earlier else ""
         self._say(f"Scores after {when}, from 0 to 100:\n{plain(rows)}{lost}")
-
-
-def _clients(clients: Iterable[int]) -> str:
-    """Some clients in words."""
-    numbers = sorted(clients)
-    named = [str(number) for number in numbers[:_NAMED]]
-    if len(numbers) > _NAMED:
-        return f"clients {', '.join(named)} and {len(numbers) - _NAMED} more"
-    if len(numbers) == 1:
-        return f"client {named[0]}"
-    return f"clients {', '.join(named[:-1])} and {named[-1]}"
 
 
 def _cell(value: float | None) -> str:

@@ -71,10 +71,12 @@ class Outlook:
     def records(self) -> dict[str, tuple[int, int]]:
         """By dataset of the stages how many records are trained on, and tested with."""
         session, evaluates = self._session, self._args.fcit_eval_every != "never"
-        return {
-            name: (len(session.pipeline.train(name)), self.num_tests(name) if evaluates else 0)
-            for name in session.scenario.datasets_to_train()
-        }
+        names = session.scenario.datasets_to_train()
+        if session.sites is None:
+            trained = {name: len(session.pipeline.train(name)) for name in names}
+        else:
+            trained = session.sites.records(names)
+        return {name: (trained[name], self.num_tests(name) if evaluates else 0) for name in names}
 
     def answers(self, stage: int, round: int) -> int:
         """How many test records are answered from the end of a round's training on."""

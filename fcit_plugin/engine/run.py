@@ -13,39 +13,36 @@ from llamafactory.extras.misc import count_parameters
 
 from ..data.media import MEDIA, Media
 from ..data.pipeline import Split
-from ..evaluation.card import model_card
-from ..evaluation.plots import plot_training_loss
-from ..evaluation.report import CARD, table
-from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
 from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import ClientConfig, config_of, config_record
+from ..federation.messages import ClientConfig, config_of, config_record, mean_loss
 from ..federation.noise import Noise
 from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
 from ..federation.run_secret import begin, go_on
 from ..federation.server import run
-from ..files import write_json, write_text
+from ..files import write_json
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
-from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
-from .client_training import light_garbage_collection
+from .client_training import LocalTrainer
 from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
 from .narration import Narration
 from .outlook import Ahead, Outlook
-from .quiet import quiet_transformers
+from .quiet import light_garbage_collection, quiet_transformers
 from .rehearsal import rehearse
-from .report import named_arguments, report_of
-from .session import LOSS_PNG, Session
+from .report import named_arguments
+from .results import write_results
+from .session import Session
+from .sites import SiteWork, nobody
 
 logger = logging.get_logger(__name__)
 
@@ -76,12 +73,19 @@ class FederatedRun:
         self.progress.noise, noise = session.processes.from_main(self._noise() if session.processes.is_main else (None, None))
         if noise is not None:
             session.program.noise = noise
-        self.local = session.local(lambda config: self.monitor.client_callback(config), noise)
+        self.local: LocalTrainer | SiteWork = (
+            session.local(lambda config: self.monitor.client_callback(config), noise)
+            if session.sites is None
+            else SiteWork(self.scenario, session.sites.answers)
+        )
         if session.pool is not None and self.args.fcit_identity_noise is not None:
             session.pool.send_all(("noise", noise))
         self.progress.encoder_choice = session.encoder_choice or self.progress.encoder_choice
-        trained = self.scenario.datasets_to_train()
-        self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.progress.labels = (
+            session.pipeline.label_sets(session.trained_datasets, self.progress.labels)
+            if session.sites is None
+            else session.sites.labels(self.scenario.datasets_to_train(), self.progress.labels)
+        )
         self.progress.left_out.update(session.pipeline.left_out())
         self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
@@ -94,11 +98,10 @@ class FederatedRun:
             log,
             session.callbacks.of_run,
         )
-        self.narration, self.outlook = Narration(session.rounds, self.monitor.write), Outlook(session)
+        names = None if session.sites is None else session.sites.names
+        self.narration, self.outlook = Narration(session.rounds, self.monitor.write, names), Outlook(session)
         self._round = (self.state.stage, self.state.round)
-        partition = self.local.partition
-        assert partition is not None  # a run deals the records out, a site of its own does not
-        self.progress.add_partition(partition.table(partition.dealt()))
+        self.progress.add_partition(self.local.partition_table())
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -119,35 +122,42 @@ class FederatedRun:
         else:
             self._go_on()
         run_digest = digest_of({**numbers(session.keys, session.arguments), **self.recipe["data"]})
+        grid = self._grid(run_digest)
+        with quiet_transformers(), light_garbage_collection():
+            self.state = run(session.program, self.state, grid, self, self.progress.traffic)
+        self.monitor.close()
+        if session.is_main:
+            write_results(session, self.progress, self.state, self.monitor.log)
+        if hub is not None:
+            logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
+
+    def _grid(self, run_digest: str) -> InProcessGrid:
+        """What carries requests to the clients: in this process, in other ones beside it, or at sites."""
+        session, keeps = self.session, (self._replies, run_digest, self.monitor)
+        if session.sites is not None:
+            return session.sites.grid(ReplyCache(nobody, *keeps), self._heard)
+        assert isinstance(self.local, LocalTrainer)
         app = make_client_app(self.local, session.program.form.key)
-        kept = ReplyCache(
-            app,
-            self._replies,
-            run_digest,
-            self.monitor,
-            session.is_main,
-            session.processes.from_main,
-        )
+        kept = ReplyCache(app, *keeps, session.is_main, session.processes.from_main)
+        nodes, timeout = range(self.args.fcit_num_clients), self.args.fcit_client_timeout
+        if session.pool is not None:
+            beside = (app, kept, self.monitor, self._cost)
+            return ParallelGrid(session.pool, *beside, nodes, self._keep_update, timeout=timeout, states=self.clients)
 
         def arrived(request: Message, reply: Message) -> None:
             kept.arrived(request, reply)
             self._keep_update(request, reply)
 
-        nodes, timeout = range(self.args.fcit_num_clients), self.args.fcit_client_timeout
-        if session.pool is None:
-            grid = InProcessGrid(
-                kept, nodes, on_reply=arrived, timeout=timeout, states=self.clients, agree=session.processes.failure
-            )
-        else:
-            beside = (app, kept, self.monitor, self._cost)
-            grid = ParallelGrid(session.pool, *beside, nodes, self._keep_update, timeout=timeout, states=self.clients)
-        with quiet_transformers(), light_garbage_collection():
-            self.state = run(session.program, self.state, grid, self, self.progress.traffic)
-        self.monitor.close()
-        if session.is_main:
-            self._write_results()
-        if hub is not None:
-            logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
+        return InProcessGrid(
+            kept, nodes, on_reply=arrived, timeout=timeout, states=self.clients, agree=session.processes.failure
+        )
+
+    def _heard(self, request: Message, reply: Message) -> None:
+        """A site has answered: its steps count as done, and its loss stands in the log."""
+        if request.metadata.message_type == MessageType.TRAIN and not reply.has_error():
+            loss = mean_loss([reply])
+            self.monitor.site_trained(config_of(request), self.local.num_steps(config_of(request)), loss)
+            self._keep_update(request, reply)
 
     def _noise(self) -> tuple[NoiseForm | None, Noise | None]:
         """Where the noise comes from, as the run began with it; None for a recipe without noise."""
@@ -190,6 +200,7 @@ class FederatedRun:
         for row in asked:
             work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))
             for task, records in self.local.trains_on(work).items():
+                assert isinstance(self.local, LocalTrainer)  # of sites no records are read here
                 self._read(self.local.task(task).splits, records)
         if self.args.fcit_identity_noise is not None:  # what their tokens spend
             self.progress.asked += [row for row in asked if row not in self.progress.asked]
@@ -199,7 +210,8 @@ class FederatedRun:
         self.progress.dropped.append(dropped)
         self.narration.left_out(dropped["client"], dropped["reason"])
         self.monitor.warn(
-            f"Stage {dropped['stage']} round {dropped['round']}: client {dropped['client']} is left out: {dropped['reason']}."
+            f"Stage {dropped['stage']} round {dropped['round']}: {self.narration.called([dropped['client']])} is left out: "
+            f"{dropped['reason']}."
         )
 
     def round_ended(
@@ -239,7 +251,8 @@ class FederatedRun:
             )
         for k, client in newly_alone(state, assignments):
             self.monitor.write(
-                f"Stage {stage} round {round}: the new subspace {k} is unconfirmed until others than client {client} train it "
+                f"Stage {stage} round {round}: the new subspace {k} is unconfirmed until others than "
+                f"{self.narration.called([client])} train it "
                 "(`fcit_route_unconfirmed`)."
             )
         last_round = round + 1 == self.args.fcit_num_rounds
@@ -262,7 +275,7 @@ class FederatedRun:
     def _media(self) -> Media:
         """The files of all records; those that are read at the start are what they were."""
         session, pipeline = self.session, self.session.pipeline
-        splits = [pipeline.train(name) for name in self.scenario.datasets_to_train()]
+        splits = [pipeline.train(name) for name in session.trained_datasets]
         if self.args.fcit_eval_every != "never":
             splits += [pipeline.test(name) for name in self.scenario.all_datasets()]
         media = Media(splits if session.is_main else [], session.training_args.seed)
@@ -343,6 +356,7 @@ class FederatedRun:
         config = config_of(request)
         if request.metadata.message_type == MessageType.TRAIN:
             return self.local.num_steps(config)
+        assert isinstance(self.local, LocalTrainer)  # processes beside this one have its records
         return len(self.local.task(config.task))
 
     def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:
@@ -363,34 +377,3 @@ class FederatedRun:
             return
         name = f"stage{config.stage}_round{config.round}_client{config.client}"
         write_update(self.session.output_dir / "updates" / name, config_record(request), reply)
-
-    def _write_results(self) -> None:
-        """The report, the pictures, the model card, and the state folder, whose manifest comes last."""
-        session, progress = self.session, self.progress
-        output_dir = session.output_dir
-        plot_training_loss(
-            [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
-            output_dir / LOSS_PNG,
-        )
-        privacy = spent(self.args, progress.assignments, progress.asked, self.scenario.num_stages)
-        report = report_of(session, progress, privacy)
-        report.write(output_dir)
-        card = model_card(
-            report,
-            session.base_model,
-            session.data_args.template,
-            metrics=self._metrics(report.datasets),
-            pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
-            shared=SHARED if self.state.shared else None,
-        )
-        write_text(output_dir / CARD, card)
-        write_json(output_dir / PROGRESS, progress.to_dict())
-        session.save(self.state, output_dir)
-        print(table(report))
-        logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
-
-    def _metrics(self, names: Iterable[str]) -> dict[str, str]:
-        """The metric that gives each dataset's score."""
-        if self.args.fcit_eval_every == "never":
-            return {}
-        return {name: self.session.catalogue.metrics(name).main for name in names}
