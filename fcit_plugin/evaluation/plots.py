@@ -299,7 +299,7 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
         figure: the picture.
         path: of a file that ends in .pdf, or else of a PNG file.
     """
-    with with_all_letters():
+    with with_all_letters(figure):
         if str(path).endswith(".pdf"):
             figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
         else:
