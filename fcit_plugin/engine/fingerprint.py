@@ -49,7 +49,7 @@ FREE = (
     # output and logging
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
     "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
-    "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
+    "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates", "fcit_save_predictions",
     "fcit_engine", "fcit_threads", "fcit_clients_per_device", "fcit_batch_size",
     "fcit_dry_run", "fcit_strict_records", "fcit_verify_data", "fcit_client_timeout", "fcit_max_round_retries",
     # folders: what lies in them is compared instead

@@ -32,15 +32,16 @@ from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
 from ..state.names import SHARED
+from ..state.predictions import forget_predictions, take_predictions
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
 from .client_training import light_garbage_collection, quiet_transformers
-from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
 from .rehearsal import rehearse
 from .report import named_arguments, report_of
+from .scores import Scores, keep_answers
 from .session import LOSS_PNG, Session
 
 logger = logging.get_logger(__name__)
@@ -150,6 +151,8 @@ class FederatedRun:
     def _begin(self) -> None:
         arguments = named_arguments(self.session)
         self.progress.recipes.append({"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]})
+        if self.session.earlier is not None and self.session.is_main:
+            take_predictions(self.session.output_dir, self.session.earlier.folder, self.scenario.first_stage)
         known = self.progress.zero_shot or {}
         unknown = [name for name in self.scenario.all_datasets() if name not in known]
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
@@ -157,6 +160,7 @@ class FederatedRun:
             self.progress.zero_shot = {**known, **scores.free}
             self.progress.likelihood_untuned = {**(self.progress.likelihood_untuned or {}), **scores.likelihood} or None
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.free.items()})
+            self._keep_answers(None, scores)
         self._commit(self.state)
 
     def _go_on(self) -> None:
@@ -169,6 +173,8 @@ class FederatedRun:
             return
         if not finished:
             session.clear_results()
+            forget_predictions(session.output_dir, self.state.stage)  # a stop between their writing and the commit leaves some
+        take_predictions(session.output_dir, start.folder.parent.parent, self.state.stage)
         if start.is_in(session.checkpoints):
             session.checkpoints.go_back_to(start.number)
         else:
@@ -239,6 +245,7 @@ class FederatedRun:
             scalars.append({f"eval_nll_{name}": value for name, value in scores.likelihood.items()})
             if last_round:
                 self.progress.add_scores(stage, scores.free, scores.restricted, scores.other, scores.likelihood)
+                self._keep_answers(stage, scores)
             mean = sum(scores.free.values()) / len(scores.free)
             self.monitor.write(
                 f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
@@ -342,6 +349,11 @@ class FederatedRun:
             scores = self.evaluator.evaluate(state, names, restricted)
         self.progress.seconds["evaluate"] += time.perf_counter() - start
         return scores
+
+    def _keep_answers(self, stage: int | None, scores: Scores) -> None:
+        """Write the answers after a stage, None for those of the untuned model."""
+        if self.session.is_main and self.args.fcit_save_predictions:
+            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn)
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)

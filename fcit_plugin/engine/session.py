@@ -202,7 +202,7 @@ class Session(Setup):
     callbacks: Callbacks = field(default_factory=Callbacks)
 
     def clear_results(self) -> None:
-        """Take away what a finished run leaves, beside its log and its commits."""
+        """Take away what a finished run leaves, beside its log, its answers and its commits."""
         for name in WRITTEN:  # the manifest first: without it the rest is not an FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
         shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)

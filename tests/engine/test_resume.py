@@ -45,7 +45,8 @@ def killed(whole, keys, tmp_path):
         for commit in Checkpoints(whole).commits()[: number + 1]:
             shutil.copytree(commit, output_dir / "checkpoints" / commit.name)
         shutil.copytree(whole / "runs", output_dir / "runs")
-        shutil.copytree(whole / "updates", output_dir / "updates")
+        for name in ("updates", "predictions"):  # predictions with those of a stage that was not committed
+            shutil.copytree(whole / name, output_dir / name)
         shutil.copy(whole / "trainer_log.jsonl", output_dir)  # with lines of rounds that were not committed
         return keys | {"output_dir": str(output_dir)} | changes
 
