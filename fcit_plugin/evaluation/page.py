@@ -1,0 +1,225 @@
+"""``fcit_report.html``: everything about a run, or about several side by side, on one page that needs no network.
+
+What comes from outside (answers, names, reasons) is only ever text: the template escapes all of it, and the page's own content
+security policy runs no script but the one of the package.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .. import __version__
+from ..errors import printable
+from . import page_charts
+from .page_answers import Dataset, answers
+from .page_charts import Chart, comparison_curves, dataset_curves, loss_curves, summary_curves
+from .page_tables import Figure, Limits, Table, Tables
+from .plots import short_name
+from .report import Report, privacy_statement
+from .rows import Prediction
+from .side_by_side import DIFFERENCES, MEASURES, PAIRED, compare, difference_rows, final_rows, summary_rows
+
+PAGE_HTML = "fcit_report.html"
+#: Bytes of the largest page, and of the answers on it at most.
+MOST_BYTES, MOST_ANSWERS = 5_000_000, 2_500_000
+#: Runs of which more than the comparison is shown, bars that the slider chooses from, and letters of a name.
+MOST_RUNS, MOST_BARS, MOST_LETTERS = 12, 2_000, 300
+#: How much of long tables is shown; the next ones where the page would be too large.
+LIMITS = (Limits(1000, 100), Limits(100, 50), Limits(20, 12), Limits(3, 3))
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run has left that a page is made of.
+
+    Attributes:
+        report: Its report.
+        log: The lines of its trainer's log; empty where there is none.
+        predictions: What it has answered, by stage; empty where nothing was kept.
+    """
+
+    report: Report
+    log: Sequence[Mapping[str, Any]] = ()
+    predictions: Mapping[int | None, Sequence[Prediction]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The scores after a stage, as bars."""
+
+    number: int
+    rows: Sequence[tuple[str, Figure]]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the template shows of a run."""
+
+    name: str
+    title: str
+    tables: Tables
+    stages: Sequence[_Stage]
+    curves: Sequence[Chart]
+    losses: Sequence[Chart]
+    sections: Sequence[tuple[str, str, Sequence[Table], str]]
+    answers: Sequence[Dataset]
+
+
+def page(runs: Mapping[str, RunFiles]) -> str:
+    """Return the page of one run, or of several with a comparison first.
+
+    Args:
+        runs: by the name to call them.
+    """
+    shown = dict(list(runs.items())[:MOST_RUNS])
+    for limits in LIMITS:
+        bare = _render(runs, shown, limits, 0)
+        left = MOST_BYTES - len(bare.encode())
+        if left > 0:
+            break
+    budget = min(MOST_ANSWERS, left * 3 // 4)
+    while budget > 1000 and any(run.predictions for run in shown.values()):
+        full = _render(runs, shown, limits, budget // len(shown))
+        if len(full.encode()) < MOST_BYTES:
+            return full
+        budget //= 2
+    return bare
+
+
+def _render(runs: Mapping[str, RunFiles], shown: Mapping[str, RunFiles], limits: Limits, budget: int) -> str:
+    parts = [_run(name, run, limits, budget) for name, run in shown.items()]
+    comparisons = _comparisons(runs, limits) if len(runs) > 1 else []
+    if len(parts) == 1:
+        report = next(iter(shown.values())).report
+        title, about = report.title, _about(report)
+        run = parts[0]
+        links = [("scores", "Scores"), *([("loss", "Loss")] if run.losses else [])]
+        links += [(id, name) for id, name, *_ in run.sections]
+        links += [("answers", "Answers")] if run.answers else []
+    else:
+        title, about = f"{len(runs)} runs side by side", "Means and deviations are over runs that differ in the seed alone."
+        links = [(f"compared{i}", comparison["title"]) for i, comparison in enumerate(comparisons)]
+        links += [(f"run{i}", run.title) for i, run in enumerate(parts)]
+    style, script = _source("page.css"), _source("page.js")
+    rendered = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            about=about,
+            links=links,
+            comparisons=comparisons,
+            runs=parts,
+            runs_left_out=len(runs) - len(shown),
+            version=__version__,
+            style=style,
+            script=script,
+            style_sum=_sum(style),
+            script_sum=_sum(script),
+        )
+    )
+    return f"{rendered}\n"
+
+
+def _run(name: str, run: RunFiles, limits: Limits, budget: int) -> _Run:
+    report, tables = run.report, Tables(run.report, limits)
+    curves = [made for made in (summary_curves(report), dataset_curves(report)) if made is not None]
+    chosen = f"Identity tokens are made by {report.encoder_choice}." if report.encoder_choice else ""
+    sections = [
+        ("subspaces", "Subspaces", tables.subspaces(), ""),
+        ("clients", "Clients and their data", tables.clients(), ""),
+        ("cost", "Bytes and time", tables.cost(), ""),
+        ("privacy", "Privacy", tables.privacy(), f"{privacy_statement(report.privacy)}." if report.privacy else ""),
+        (
+            "recipe",
+            "Recipe",
+            tables.recipe(),
+            report.encoder_choice and f"Identity tokens are made by {report.encoder_choice}.",
+        ),
+        ("machine", "Machine", tables.machine(), ""),
+    ]
+    return _Run(
+        name,
+        report.title,
+        tables,
+        _stages(report, tables),
+        curves,
+        loss_curves(run.log),
+        [section for section in sections if section[2]],
+        answers(run.predictions, budget) if budget else [],
+    )
+
+
+def _stages(report: Report, tables: Tables) -> list[_Stage]:
+    if len(report.accuracy) * len(report.datasets) > MOST_BARS:
+        return []
+    found = []
+    for stage in range(len(report.accuracy)):
+        rows = [(str(row[0]), row[1]) for row in tables.after(stage).rows]
+        found.append(_Stage(stage, [(name, figure) for name, figure in rows if isinstance(figure, Figure)]))
+    return found
+
+
+def _about(report: Report) -> str:
+    stages = "; ".join(f"stage {i}: {', '.join(map(short_name, names))}" for i, names in enumerate(report.stages[:40]))
+    return f"{stages[:2000]}."
+
+
+def _comparisons(runs: Mapping[str, RunFiles], limits: Limits) -> list[dict[str, Any]]:
+    found = []
+    for comparison in compare({name: run.report for name, run in runs.items()}):
+        tables = [("Mean ± standard deviation over the runs", summary_rows(comparison))]
+        tables += [("Score after the last stage", final_rows(comparison))]
+        differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
+        if len(differences) > 1:
+            tables.append((f"Above {comparison.reference}, {DIFFERENCES}", differences))
+        curves = comparison_curves(comparison)
+        made = [
+            Table(
+                caption,
+                rows[0][: limits.columns],
+                [row[: limits.columns] for row in rows[1 : limits.rows + 1]],
+                left_out=max(0, len(rows) - 1 - limits.rows),
+                columns_left_out=max(0, len(rows[0]) - limits.columns),
+            )
+            for caption, rows in tables
+        ]
+        found.append({"title": comparison.title, "tables": made, "charts": [] if curves is None else [curves]})
+    return found[: limits.rows]
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("fcit_plugin.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_readable,
+        trim_blocks=True,
+    )
+    made.tests["figure"] = lambda value: isinstance(value, Figure)
+    made.filters["brief"] = lambda text: f"{text[:MOST_LETTERS]}…" if len(text) > MOST_LETTERS else text
+    made.globals["size"] = page_charts
+    return made
+
+
+def _readable(value: Any) -> Any:
+    """A text without what would turn the direction of reading, or mean nothing in HTML."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _source(name: str) -> Markup:
+    """A file of the package itself, which goes into the page as it is."""
+    source, _, _ = PackageLoader("fcit_plugin.evaluation", "templates").get_source(_environment(), name)
+    return Markup(source)
+
+
+def _sum(text: str) -> str:
+    """How a content security policy names the inline text that it allows."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
