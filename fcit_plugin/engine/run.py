@@ -32,6 +32,7 @@ from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
 from ..state.names import SHARED
+from ..state.pages import write_own_page
 from ..state.predictions import forget_predictions, take_predictions
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
@@ -384,6 +385,7 @@ class FederatedRun:
         )
         write_text(output_dir / CARD, card)
         write_json(output_dir / PROGRESS, progress.to_dict())
+        write_own_page(output_dir, self.monitor.warn)
         session.save(self.state, output_dir)
         print(table(report))
         logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")

@@ -16,6 +16,7 @@ from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
 from ..errors import one_line
+from ..evaluation.page import PAGE_HTML
 from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.noise import Noise
@@ -61,6 +62,7 @@ WRITTEN = (
     PARTITION_PNG,
     LOSS_PNG,
     CARD,
+    PAGE_HTML,
 )
 
 logger = logging.get_logger(__name__)

@@ -23,7 +23,8 @@ from .page_tables import Figure, Limits, Table, Tables
 from .plots import short_name
 from .report import Report, privacy_statement
 from .rows import Prediction
-from .side_by_side import DIFFERENCES, MEASURES, PAIRED, compare, difference_rows, final_rows, summary_rows
+from .side_by_side import DIFFERENCES, MEASURES, PAIRED, Comparison, compare, difference_rows, final_rows, summary_rows
+from .tables import Rows
 
 PAGE_HTML = "fcit_report.html"
 #: Bytes of the largest page, and of the answers on it at most.
@@ -31,7 +32,7 @@ MOST_BYTES, MOST_ANSWERS = 5_000_000, 2_500_000
 #: Runs of which more than the comparison is shown, bars that the slider chooses from, and letters of a name.
 MOST_RUNS, MOST_BARS, MOST_LETTERS = 12, 2_000, 300
 #: How much of long tables is shown; the next ones where the page would be too large.
-LIMITS = (Limits(1000, 100), Limits(100, 50), Limits(20, 12), Limits(3, 3))
+LIMITS = (Limits(500, 60), Limits(100, 40), Limits(20, 12), Limits(3, 3))
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class RunFiles:
     report: Report
     log: Sequence[Mapping[str, Any]] = ()
     predictions: Mapping[int | None, Sequence[Prediction]] = field(default_factory=dict)
+
+
+_Compared = Mapping[str, Rows]
 
 
 @dataclass(frozen=True)
@@ -71,39 +75,51 @@ class _Run:
     answers: Sequence[Dataset]
 
 
+class _Drawn:
+    """A run and its charts, which are drawn once however often the page is made."""
+
+    def __init__(self, name: str, run: RunFiles) -> None:
+        self.name, self.run = name, run
+        self.curves = [made for made in (summary_curves(run.report), dataset_curves(run.report)) if made is not None]
+        self.losses = loss_curves(run.log)
+
+
 def page(runs: Mapping[str, RunFiles]) -> str:
     """Return the page of one run, or of several with a comparison first.
 
     Args:
         runs: by the name to call them.
     """
-    shown = dict(list(runs.items())[:MOST_RUNS])
+    drawn = [_Drawn(name, run) for name, run in list(runs.items())[:MOST_RUNS]]
+    comparisons = compare({name: run.report for name, run in runs.items()}) if len(runs) > 1 else []
+    given = [(comparison.title, _compared(comparison), comparison_curves(comparison)) for comparison in comparisons]
     for limits in LIMITS:
-        bare = _render(runs, shown, limits, 0)
+        bare = _render(drawn, given, len(runs), limits, 0)
         left = MOST_BYTES - len(bare.encode())
         if left > 0:
             break
     budget = min(MOST_ANSWERS, left * 3 // 4)
-    while budget > 1000 and any(run.predictions for run in shown.values()):
-        full = _render(runs, shown, limits, budget // len(shown))
+    while budget > 1000 and any(one.run.predictions for one in drawn):
+        full = _render(drawn, given, len(runs), limits, budget // len(drawn))
         if len(full.encode()) < MOST_BYTES:
             return full
         budget //= 2
     return bare
 
 
-def _render(runs: Mapping[str, RunFiles], shown: Mapping[str, RunFiles], limits: Limits, budget: int) -> str:
-    parts = [_run(name, run, limits, budget) for name, run in shown.items()]
-    comparisons = _comparisons(runs, limits) if len(runs) > 1 else []
-    if len(parts) == 1:
-        report = next(iter(shown.values())).report
+def _render(
+    drawn: Sequence[_Drawn], compared: Sequence[tuple[str, _Compared, Chart | None]], count: int, limits: Limits, budget: int
+) -> str:
+    parts = [_run(one, limits, budget) for one in drawn]
+    comparisons = [_comparison(*one, limits) for one in compared[: limits.rows]]
+    if count == 1:
+        report, run = drawn[0].run.report, parts[0]
         title, about = report.title, _about(report)
-        run = parts[0]
         links = [("scores", "Scores"), *([("loss", "Loss")] if run.losses else [])]
         links += [(id, name) for id, name, *_ in run.sections]
         links += [("answers", "Answers")] if run.answers else []
     else:
-        title, about = f"{len(runs)} runs side by side", "Means and deviations are over runs that differ in the seed alone."
+        title, about = f"{count} runs side by side", "Means and deviations are over runs that differ in the seed alone."
         links = [(f"compared{i}", comparison["title"]) for i, comparison in enumerate(comparisons)]
         links += [(f"run{i}", run.title) for i, run in enumerate(parts)]
     style, script = _source("page.css"), _source("page.js")
@@ -116,7 +132,7 @@ def _render(runs: Mapping[str, RunFiles], shown: Mapping[str, RunFiles], limits:
             links=links,
             comparisons=comparisons,
             runs=parts,
-            runs_left_out=len(runs) - len(shown),
+            runs_left_out=count - len(parts),
             version=__version__,
             style=style,
             script=script,
@@ -127,32 +143,26 @@ def _render(runs: Mapping[str, RunFiles], shown: Mapping[str, RunFiles], limits:
     return f"{rendered}\n"
 
 
-def _run(name: str, run: RunFiles, limits: Limits, budget: int) -> _Run:
-    report, tables = run.report, Tables(run.report, limits)
-    curves = [made for made in (summary_curves(report), dataset_curves(report)) if made is not None]
+def _run(drawn: _Drawn, limits: Limits, budget: int) -> _Run:
+    report, tables = drawn.run.report, Tables(drawn.run.report, limits)
     chosen = f"Identity tokens are made by {report.encoder_choice}." if report.encoder_choice else ""
     sections = [
         ("subspaces", "Subspaces", tables.subspaces(), ""),
         ("clients", "Clients and their data", tables.clients(), ""),
         ("cost", "Bytes and time", tables.cost(), ""),
         ("privacy", "Privacy", tables.privacy(), f"{privacy_statement(report.privacy)}." if report.privacy else ""),
-        (
-            "recipe",
-            "Recipe",
-            tables.recipe(),
-            report.encoder_choice and f"Identity tokens are made by {report.encoder_choice}.",
-        ),
+        ("recipe", "Recipe", tables.recipe(), chosen),
         ("machine", "Machine", tables.machine(), ""),
     ]
     return _Run(
-        name,
+        drawn.name,
         report.title,
         tables,
         _stages(report, tables),
-        curves,
-        loss_curves(run.log),
+        drawn.curves[: limits.rows],
+        drawn.losses[: limits.rows],
         [section for section in sections if section[2]],
-        answers(run.predictions, budget) if budget else [],
+        answers(drawn.run.predictions, budget) if budget else [],
     )
 
 
@@ -167,31 +177,35 @@ def _stages(report: Report, tables: Tables) -> list[_Stage]:
 
 
 def _about(report: Report) -> str:
-    stages = "; ".join(f"stage {i}: {', '.join(map(short_name, names))}" for i, names in enumerate(report.stages[:40]))
-    return f"{stages[:2000]}."
+    """Which datasets arrive when, as far as it fits in a few lines."""
+    stages = [[short_name(name)[:60] for name in names[:12]] for names in report.stages[:20]]
+    shown = "; ".join(f"stage {i}: {', '.join(names)}" for i, names in enumerate(stages))
+    cut = len(report.stages) > len(stages) or any(len(names) > 12 for names in report.stages)
+    return f"{shown}; \u2026" if cut else f"{shown}."
 
 
-def _comparisons(runs: Mapping[str, RunFiles], limits: Limits) -> list[dict[str, Any]]:
-    found = []
-    for comparison in compare({name: run.report for name, run in runs.items()}):
-        tables = [("Mean ± standard deviation over the runs", summary_rows(comparison))]
-        tables += [("Score after the last stage", final_rows(comparison))]
-        differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
-        if len(differences) > 1:
-            tables.append((f"Above {comparison.reference}, {DIFFERENCES}", differences))
-        curves = comparison_curves(comparison)
-        made = [
-            Table(
-                caption,
-                rows[0][: limits.columns],
-                [row[: limits.columns] for row in rows[1 : limits.rows + 1]],
-                left_out=max(0, len(rows) - 1 - limits.rows),
-                columns_left_out=max(0, len(rows[0]) - limits.columns),
-            )
-            for caption, rows in tables
-        ]
-        found.append({"title": comparison.title, "tables": made, "charts": [] if curves is None else [curves]})
-    return found[: limits.rows]
+def _compared(comparison: Comparison) -> _Compared:
+    """The tables of a comparison by their captions."""
+    tables = {"Mean ± standard deviation over the runs": summary_rows(comparison)}
+    tables["Score after the last stage"] = final_rows(comparison)
+    differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
+    if len(differences) > 1:
+        tables[f"Above {comparison.reference}, {DIFFERENCES}"] = differences
+    return tables
+
+
+def _comparison(title: str, tables: _Compared, curves: Chart | None, limits: Limits) -> dict[str, Any]:
+    made = [
+        Table(
+            caption,
+            rows[0][: limits.columns],
+            [row[: limits.columns] for row in rows[1 : limits.rows + 1]],
+            left_out=max(0, len(rows) - 1 - limits.rows),
+            columns_left_out=max(0, len(rows[0]) - limits.columns),
+        )
+        for caption, rows in tables.items()
+    ]
+    return {"title": title, "tables": made, "charts": [] if curves is None else [curves]}
 
 
 @cache

@@ -7,15 +7,16 @@ from statistics import fmean
 
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import FcitError
 from .matrix import AccuracyMatrix
 from .report import Report
 from .side_by_side import Comparison
 
 #: Size of a chart, and where the axes' area begins and ends.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 220, 44, 348, 12, 182
-#: Curves in one chart, and points of one curve.
-MOST_CURVES, MOST_POINTS = 10, 120
+#: Curves in one chart, points of one curve, and of one whose points are marked.
+MOST_CURVES, MOST_POINTS, MOST_MARKS = 10, 120, 40
+#: Colors, each with a pattern of its own: curves that coincide are both seen, by every kind of eye.
+COLORS = 10
 
 Point = tuple[float, float]
 
@@ -35,11 +36,13 @@ class Curve:
     Attributes:
         name: What it is of.
         line: Its points as SVG has them.
+        color: The number of its color and pattern, below :data:`COLORS`.
         marks: x, y and a sentence of each point; none where there are too many to be told apart.
     """
 
     name: str
     line: str
+    color: int
     marks: list[tuple[float, float, str]]
 
 
@@ -65,7 +68,13 @@ class Chart:
 
 
 def chart(
-    title: str, x: str, series: Mapping[str, Sequence[Point]], *, low: float | None = None, high: float | None = None
+    title: str,
+    x: str,
+    series: Mapping[str, Sequence[Point]],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    colors: Mapping[str, int] | None = None,
 ) -> Chart | None:
     """Return the curves of some series, None without a point.
 
@@ -75,12 +84,12 @@ def chart(
         series: points (x, y) by name; those whose y is not finite are left out.
         low: where the axis begins at the latest.
         high: where it ends at the earliest.
+        colors: numbers of colors by name; None for one after the other.
     """
-    known = {name: _thinned([p for p in points if math.isfinite(p[1])]) for name, points in series.items()}
-    known = {name: points for name, points in known.items() if points}
+    known = [name for name, points in series.items() if any(math.isfinite(y) for _, y in points)]
     if not known:
         return None
-    shown = dict(list(known.items())[:MOST_CURVES])
+    shown = {name: _thinned([point for point in series[name] if math.isfinite(point[1])]) for name in known[:MOST_CURVES]}
     xs = [point[0] for points in shown.values() for point in points]
     ys = [point[1] for points in shown.values() for point in points]
     ys += [value for value in (low, high) if value is not None]
@@ -96,11 +105,13 @@ def chart(
         return round(LEFT + 8 + right * (RIGHT - LEFT - 16), 1), round(BOTTOM - height * (BOTTOM - TOP), 1)
 
     curves = []
-    for name, points in shown.items():
+    for number, (name, points) in enumerate(shown.items()):
         places = [place(point) for point in points]
         marks = [(*at, f"{name}, {x} {a:g}: {b:.4g}") for at, (a, b) in zip(places, points, strict=True)]
         line = " ".join(f"{a:g},{b:g}" for a, b in places)
-        curves.append(Curve(name, line, marks if len(marks) <= 40 else []))
+        curves.append(
+            Curve(name, line, (number if colors is None else colors[name]) % COLORS, marks if len(marks) <= 40 else [])
+        )
     return Chart(
         title,
         x,
@@ -114,14 +125,13 @@ def chart(
 def summary_curves(report: Report) -> Chart | None:
     """Return Last, Avg and Forgetting as they would be if the run had ended after each stage."""
     series: dict[str, list[Point]] = {"Last": [], "Avg": [], "Forgetting": []}
-    for stage in range(len(report.accuracy)):
-        try:
-            matrix = AccuracyMatrix.from_list(report.datasets, report.accuracy[: stage + 1])
+    matrix = AccuracyMatrix()
+    for stage, row in enumerate(report.accuracy):
+        matrix.add(stage, {str(i): score for i, score in enumerate(row) if score is not None})
+        if any(score is not None for score in row):
             values = matrix.last, matrix.avg, matrix.forgetting
-        except FcitError:  # nothing was evaluated after this one
-            continue
-        for points, value in zip(series.values(), values, strict=True):
-            points.append((stage, value))
+            for points, value in zip(series.values(), values, strict=True):
+                points.append((stage, value))
     return chart("Last, Avg and Forgetting, had the run ended after each stage", "stage", series, low=0, high=100)
 
 
@@ -146,9 +156,11 @@ def loss_curves(log: Sequence[Mapping[str, object]]) -> list[Chart]:
             points = stages.setdefault(int(line["stage"]), {}).setdefault(f"client {line['client']}", [])  # type: ignore[call-overload]
             points.append((len(points), line["loss"]))  # type: ignore[arg-type]
     charts = []
+    every = sorted({name for clients in stages.values() for name in clients}, key=_number)
+    colors = {name: number for number, name in enumerate(every)}
     for stage, clients in sorted(stages.items()):
-        by_number = dict(sorted(clients.items(), key=lambda item: int(item[0].split()[1])))
-        made = chart(f"Loss in stage {stage}", "logged step of the client", by_number, low=0)
+        by_number = dict(sorted(clients.items(), key=lambda item: _number(item[0])))
+        made = chart(f"Loss in stage {stage}", "logged step of the client", by_number, low=0, colors=colors)
         charts += [] if made is None else [made]
     return charts
 
@@ -160,6 +172,10 @@ def comparison_curves(comparison: Comparison) -> Chart | None:
         for group in comparison.groups
     }
     return chart("Mean score over the datasets seen", "stage", series, low=0, high=100)
+
+
+def _number(client: str) -> int:
+    return int(client.split()[1])
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .matrix import Row
@@ -115,7 +116,7 @@ class Tables:
                 likely,
             ),
         ]
-        others = [
+        others: list[tuple[Cell, ...]] = [
             (f"stage {stage}", short_name(name), metric, self._figure("scores_other", stage, name, metric))
             for stage, row in enumerate(self.report.scores_other)
             for name, metrics in row.items()
@@ -142,23 +143,25 @@ class Tables:
         stages = sorted({row["stage"] for row in rows})
         overview = [(f"subspace {k}", *(_who(met[k].get(stage, {})) for stage in stages)) for k in sorted(met)]
         header = ["stage", "round", "client", "subspace", "cosine"]
-        each = [(row["task"], *(self._figure("assignments", i, key) for key in header)) for i, row in enumerate(rows)]
-        errors = [
+        each = ((row["task"], *(self._figure("assignments", i, key) for key in header)) for i, row in enumerate(rows))
+        errors = (
             tuple(self._figure("product_errors", i, key) for key in ("stage", "round", "subspace", "error"))
             for i in range(len(self.report.product_errors))
-        ]
+        )
         found = [
             self._table("Who went to which subspace", ["", *(f"stage {stage}" for stage in stages)], overview),
             self._table(
                 "Each training, and how near the client's identity token was to the subspace",
                 ["task", *header],
                 each,
+                len(rows),
                 "A cosine that is not there: the method needs none, the client told none, or the subspace was new.",
             ),
             self._table(
                 "Relative error of the averaged products",
                 ["stage", "round", "subspace", "error"],
                 errors,
+                len(self.report.product_errors),
                 "What averaging the factors of a LoRA leaves of the average of their products.",
             ),
         ]
@@ -172,23 +175,24 @@ class Tables:
             name if name == task else f"{task}: {name}"
             for name, task in ((share["dataset"], share["task"]) for share in shares)
         ]
-        dealt = [
+        dealt = (
             (
                 f"client {client}",
                 *(
                     self._figure("partition", i, "records", client) if client < len(share["records"]) else None
-                    for i, share in enumerate(shares)
+                    for i, share in enumerate(shares[: self.limits.columns])
                 ),
             )
-            for client in range(min(count, self.limits.rows + 1))
-        ]
-        found = [self._table("Records of each client", ["", *map(short_name, names)], dealt, more=count - len(dealt))]
+            for client in range(count)
+        )
+        found = [self._table("Records of each client", ["", *map(short_name, names)], dealt, count)]
         for key, caption in (("dropped", "Left out of a round"), ("idle", "Took part and could not take a step")):
-            absent = [
+            those = self.values.get(key) or []
+            absent = (
                 (row["reason"], *(self._figure(key, i, part) for part in ("stage", "round", "client")))
-                for i, row in enumerate(self.values.get(key) or ())
-            ]
-            found.append(self._table(caption, ["reason", "stage", "round", "client"], absent))
+                for i, row in enumerate(those)
+            )
+            found.append(self._table(caption, ["reason", "stage", "round", "client"], absent, len(those)))
         unused = [(short_name(name), self._figure("left_out", name)) for name in self.report.left_out or {}]
         found.append(self._table("Records not used, as LLaMA-Factory does not use them", ["dataset", "records"], unused))
         return [table for table in found if table.rows]
@@ -250,11 +254,15 @@ class Tables:
         return Figure(key, value, f"{value:,}" if isinstance(value, int) else _brief(key, value))
 
     def _table(
-        self, caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]], about: str = "", more: int = 0
+        self, caption: str, header: Sequence[str], rows: Iterable[Sequence[Cell]], count: int | None = None, about: str = ""
     ) -> Table:
-        most, wide = self.limits.rows, self.limits.columns
-        cut = [row[:wide] for row in rows[:most]]
-        return Table(caption, header[:wide], cut, about, len(rows) - len(cut) + more, max(0, len(header) - wide))
+        """Of rows, of which there are `count`, those within the limits: others are not even made."""
+        if count is None:
+            rows = list(rows)
+            count = len(rows)
+        wide = self.limits.columns
+        cut = [row[:wide] for row in islice(rows, self.limits.rows)]
+        return Table(caption, header[:wide], cut, about, count - len(cut), max(0, len(header) - wide))
 
 
 def _brief(key: str, value: float) -> str:

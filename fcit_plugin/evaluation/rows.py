@@ -54,11 +54,21 @@ class Share(TypedDict):
 
 
 class Engine(TypedDict):
-    """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
+    """How a run was computed.
+
+    Attributes:
+        name: Whether each process trained clients of its own (parallel) or all shared each step (process).
+        processes: How many took part.
+        threads: Of each.
+        machine: System, processors and device.
+        versions: Of the packages that compute.
+    """
 
     name: Word
     processes: Count
     threads: Count
+    machine: NotRequired[Word]
+    versions: NotRequired[Word]
 
 
 class Seconds(TypedDict):

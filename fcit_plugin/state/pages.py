@@ -1,9 +1,10 @@
 """The page of a run, made of the files in its output folder."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..errors import FcitError
 from ..evaluation.page import PAGE_HTML, RunFiles, page
 from ..evaluation.report import Report
 from ..files import inside, read_lines_as, write_text
@@ -46,3 +47,16 @@ def write_page(paths: Mapping[str, str | os.PathLike[str]], folder: str | os.Pat
     target = Path(folder) / PAGE_HTML
     write_text(target, page({name: run_files(path) for name, path in paths.items()}))
     return target
+
+
+def write_own_page(folder: Path, warn: Callable[[str], None]) -> None:
+    """Write the page of a run into its output folder; where a file there is damaged, which ends no run, say so.
+
+    Args:
+        folder: The output folder, with the report in it.
+        warn: Says it.
+    """
+    try:
+        write_page({folder.name: folder}, folder)
+    except FcitError as error:
+        warn(f"{folder / PAGE_HTML} is not written: {error} `fcit-cli report {folder} --html` makes it.")

@@ -62,7 +62,9 @@ def test_two_processes_train_their_own_clients_and_leave_what_one_leaves(text_ke
     for path in text_run.rglob("events.out.tfevents*"):  # of TensorBoard, which the other run did without
         path.unlink()
     same(text_run, two)
-    assert json.loads((two / "fcit_report.json").read_text())["engine"] == {"name": "parallel", "processes": 2, "threads": 1}
+    engine = json.loads((two / "fcit_report.json").read_text())["engine"]
+    assert {key: engine[key] for key in ("name", "processes", "threads")} == {"name": "parallel", "processes": 2, "threads": 1}
+    assert engine["machine"].endswith(" processors, cpu") and "torch " in engine["versions"]
     assert shown.count("Forgetting") == 1, "the table is printed once"
     assert shown.count("2 processes train clients in parallel") == 1
 

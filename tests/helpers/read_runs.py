@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from flwr.app import RecordDict
 from reader import Reader
+from reports import two_stages
 from toy import own
 
 from fcit_plugin.engine.continuation import Earlier
 from fcit_plugin.engine.fingerprint import numbers
 from fcit_plugin.engine.resume import _start
+from fcit_plugin.evaluation.report import REPORT_JSON
 from fcit_plugin.federation.client_states import FOLDER as CLIENTS
 from fcit_plugin.federation.client_states import ClientStates
 from fcit_plugin.federation.messages import to_record
@@ -28,6 +30,7 @@ from fcit_plugin.state.checkpoints import PROGRESS, RECIPE, Checkpoints
 from fcit_plugin.state.folder import StateFolder
 from fcit_plugin.state.inspection import inspect
 from fcit_plugin.state.names import MANIFEST
+from fcit_plugin.state.pages import write_page
 from fcit_plugin.state.predictions import read_predictions, take_predictions, write_predictions
 from fcit_plugin.state.progress import Progress
 from fcit_plugin.state.sealed import CHECKSUMS, _files, _render, _sum, seal
@@ -130,6 +133,19 @@ def _answers(folder: Path) -> Iterator[str]:
     return iter(())
 
 
+def _paged(folder: Path) -> None:
+    write_answers(folder)
+    (folder / REPORT_JSON).write_text(json.dumps(two_stages().to_dict()))
+    lines = [line | {"client": 1, "round": 0} for line in LINES]
+    (folder / LOG).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def _page_made(folder: Path) -> Iterator[str]:
+    written = write_page({"run": folder}, folder / "out").read_text()
+    assert written.count("<script") == 1 and "\x1b" not in written
+    return iter(())
+
+
 def _use(held: StateFolder) -> Iterator[str]:
     """All that is done with a state folder in this process."""
     held.check()
@@ -216,6 +232,15 @@ def _joined(folder: Path) -> Iterator[str]:
 
 
 READERS = [
+    Reader(
+        "a run's page",
+        _paged,
+        _page_made,
+        share=1,
+        free=("*:arguments.*",),
+        optional=(LOG, "predictions/*"),
+        takes=((LOG, "empty"), *((f"predictions/{name}.jsonl", "empty") for name in ("untuned", "stage-0", "stage-1"))),
+    ),
     Reader(
         "the answers of a run",
         write_answers,
