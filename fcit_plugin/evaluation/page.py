@@ -88,9 +88,9 @@ def page(runs: Mapping[str, RunFiles]) -> str:
     """Return the page of one run, or of several with a comparison first.
 
     Args:
-        runs: by the name to call them.
+        runs: by the name to call them; that of a single one is not shown.
     """
-    drawn = [_Drawn(name, run) for name, run in list(runs.items())[:MOST_RUNS]]
+    drawn = [_Drawn(name if len(runs) > 1 else "", run) for name, run in list(runs.items())[:MOST_RUNS]]
     comparisons = compare({name: run.report for name, run in runs.items()}) if len(runs) > 1 else []
     given = [(comparison.title, _compared(comparison), comparison_curves(comparison)) for comparison in comparisons]
     for limits in LIMITS:
@@ -216,6 +216,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_readable,
         trim_blocks=True,
+        auto_reload=False,
     )
     made.tests["figure"] = lambda value: isinstance(value, Figure)
     made.filters["brief"] = lambda text: f"{text[:MOST_LETTERS]}…" if len(text) > MOST_LETTERS else text
@@ -228,6 +229,7 @@ def _readable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+@cache
 def _source(name: str) -> Markup:
     """A file of the package itself, which goes into the page as it is."""
     source, _, _ = PackageLoader("fcit_plugin.evaluation", "templates").get_source(_environment(), name)
