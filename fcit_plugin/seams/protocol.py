@@ -18,7 +18,7 @@ def install(protocol) -> None:
         fcit: dict[str, Any] | None = None
 
         @model_serializer(mode="wrap")
-        def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        def _without_nothing(self, handler: SerializerFunctionWrapHandler):  # a return type would be all that /docs shows
             """The reply of a model without subspaces is as it would be without us."""
             values = handler(self)
             if self.fcit is None:

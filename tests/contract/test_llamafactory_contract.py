@@ -312,6 +312,8 @@ class TestChat:
         assert app.ChatCompletionRequest is protocol.ChatCompletionRequest
         assert app.ChatCompletionResponse is chat.ChatCompletionResponse is protocol.ChatCompletionResponse
         assert "fcit" in protocol.ChatCompletionResponse.model_fields
+        shown = protocol.ChatCompletionResponse.model_json_schema(mode="serialization")["properties"]
+        assert {"choices", "usage", "fcit"} <= set(shown), "what /docs shows"
 
     def test_keyword_arguments_of_a_chat_reach_the_function_that_makes_token_ids(self):
         from llamafactory.chat import chat_model, hf_engine
