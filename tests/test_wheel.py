@@ -97,7 +97,8 @@ def outside(folder: Path, *command) -> str:
 def test_the_wheel_holds_every_file_of_the_checkout_that_it_needs(wheel):
     wanted = {path.relative_to(ROOT) for path in PACKAGE.rglob("*.py")}
     wanted |= {Path("fcit_plugin", name) for name in DATA}
-    wanted |= {path.relative_to(ROOT) for path in PACKAGE.rglob("base_model/*") if path.is_file()}
+    for folder in ("base_model", "templates"):
+        wanted |= {path.relative_to(ROOT) for path in PACKAGE.rglob(f"{folder}/*") if path.is_file()}
     files = {str(path): ROOT / path for path in wanted}
     for folder in FOLDERS:
         paths = [path for path in (ROOT / folder).rglob("*") if path.is_file()]

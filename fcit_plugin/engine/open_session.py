@@ -35,6 +35,7 @@ from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
 from ..state.folder import StateFolder
 from ..state.names import MANIFEST
+from ..state.predictions import clear_predictions
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
 from .oracle import TaskEncoder, TaskPipeline
@@ -277,6 +278,7 @@ def clear_output_dir(session: Session, held: list[str] | None) -> None:
         session.clear_results()
         (session.output_dir / TRAINER_LOG).unlink(missing_ok=True)
         shutil.rmtree(session.output_dir / "updates", ignore_errors=True)
+    clear_predictions(session.output_dir)  # a run that was stopped before its first commit leaves nothing else
     session.checkpoints.go_back_to(None)
 
 

@@ -17,6 +17,7 @@ from ..arguments.network import FLOWER, SITE_STAGE
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
 from ..errors import FcitError, nearest, one_line
+from ..evaluation.page import PAGE_HTML
 from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.noise import Noise
@@ -65,6 +66,7 @@ WRITTEN = (
     PARTITION_PNG,
     LOSS_PNG,
     CARD,
+    PAGE_HTML,
 )
 
 logger = logging.get_logger(__name__)
@@ -249,7 +251,7 @@ class Session(Setup):
     sites: "Sites | None" = None
 
     def clear_results(self) -> None:
-        """Take away what a finished run leaves, beside its log and its commits."""
+        """Take away what a finished run leaves, beside its log, its answers and its commits."""
         for name in WRITTEN:  # the manifest first: without it the rest is not an FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
         shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)

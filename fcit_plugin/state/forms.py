@@ -143,6 +143,8 @@ class LogLine(TypedDict):
     current_steps: Count
     stage: Count
     loss: float | None
+    round: NotRequired[Count]
+    client: NotRequired[Count]
 
 
 class ProgressForm(TypedDict):
