@@ -1,4 +1,4 @@
-"""Secure sums: whoever drops out when, what opens is the plain sum of integers to the bit, and no client's mask is ever told."""
+"""Secure sums: whoever drops out when, what opens is the plain sum of integers to the bit, and no client stands bare."""
 
 import itertools
 import random
@@ -90,15 +90,16 @@ def test_three_clients_in_every_pattern_of_drop_outs(shared):
         check({"0": [0, 1, 2]}, gone, shared)
 
 
+@pytest.mark.thorough
 def test_four_clients_in_every_pattern_of_drop_outs():
     for gone in patterns(4):
-        check({"0": [0, 1, 2, 3]}, gone)
+        check({"0": [0, 1, 2, 3]}, gone, shared=len(gone) % 2 == 0)
 
 
-def test_five_clients_in_patterns_of_drop_outs():
-    drawn = random.Random(0)
-    for gone in drawn.sample(list(patterns(5)), 150):
-        check({"0": [0, 1, 2, 3, 4]}, gone)
+@pytest.mark.parametrize("count", [4, 5])
+def test_more_clients_in_patterns_of_drop_outs(count):
+    for gone in random.Random(0).sample(list(patterns(count)), 100):
+        check({"0": list(range(count))}, gone)
 
 
 @pytest.mark.slow
@@ -110,6 +111,6 @@ def test_five_clients_in_every_pattern_of_drop_outs():
 def test_two_subspaces_in_patterns_of_drop_outs():
     drawn = random.Random(1)
     groups = {"0": [0, 2, 4, 6], "1": [1, 3, 5], "2": [7]}
-    for _ in range(100):
+    for _ in range(30):
         gone = {client: drawn.choice(STEPS) for client in range(8) if drawn.random() < 0.3}
         check(groups, gone)
