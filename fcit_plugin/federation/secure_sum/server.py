@@ -6,6 +6,7 @@ An object of this is one session. What a client sends is taken or refused whole;
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -275,10 +276,10 @@ class ServerSums:
         total, present = self._masked[name].copy(), self._present[name]
         for client in present:
             if client in alive:
-                mask = self._secret(name, client, lambda secret, of=client: self._is_mask(name, of, secret))
+                mask = self._secret(name, client, partial(self._is_mask, name, client))
                 apply_mask(total, derived(mask, self_info(self._session, name)), add=False)
                 continue
-            private = self._secret(name, client, lambda secret, of=client: self._is_key(name, of, secret))
+            private = self._secret(name, client, partial(self._is_key, name, client))
             for peer in alive:  # what it put on for the one that is gone
                 public = bytes.fromhex(self._keys[peer]["sums"][name])
                 key = agreed_key(private, public, pair_info(self._session, name, present, sent[peer][name]))

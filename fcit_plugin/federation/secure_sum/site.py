@@ -332,7 +332,7 @@ class SiteSums:
         loss = Fixed(fixed.clients, LARGEST_LOSS, fixed.most_examples)
         arrays = [update.changes[name][key] for key in sorted(update.changes[name])]
         total = np.empty(HEAD + sum(array.size for array in arrays), np.uint32)
-        total[0], total[1] = update.weight, loss.encode(np.float64(update.loss), update.weight)
+        total[0], total[1] = update.weight, loss.encode(np.array([update.loss]), update.weight)[0]
         at = HEAD
         for array in arrays:
             total[at : at + array.size] = fixed.encode(array.ravel(), update.weight)
