@@ -54,11 +54,16 @@ def sums_note(counts: Mapping[int, SumCount], per_round: int, least: int) -> str
         if enough
         else f"with all {most} clients in each round it is {counts[most].small} of {counts[most].sums} sums."
     )
+    small, lost = (
+        f"{part} of {whole} {what} ({100 * part / whole:.0f} %)"
+        for part, whole, what in (
+            (now.small, now.sums, "sums of subspaces"),
+            (now.lost, now.updates, "updates"),
+        )
+    )
     return (
-        f"Secure sums: {now.small} of {now.sums} sums of subspaces ({100 * now.small / now.sums:.0f} %) have fewer than {least} "
-        f"clients (`fcit_secure_min_clients`), and the {now.lost} of {now.updates} updates in them "
-        f"({100 * now.lost / now.updates:.0f} %) are left out; {remedy} Counted as one subspace for each task, with every client "
-        "there."
+        f"Secure sums: {small} have fewer than {least} clients (`fcit_secure_min_clients`), and so {lost} are left out; "
+        f"{remedy} Counted as one subspace for each task, with every client there."
     )
 
 

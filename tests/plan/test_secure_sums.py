@@ -50,7 +50,7 @@ def test_the_papers_settings_have_the_sums_that_were_counted_before(setting, cli
 def test_the_sentence_says_how_many_are_left_out_and_what_would_do():
     (note,) = secure_sums(program_of(fcit_setting="task_het", fcit_num_clients=50))
     assert "(97 %) have fewer than 3 clients (`fcit_secure_min_clients`)" in note
-    assert "(92 %) are left out" in note and "leaves none out" in note
+    assert "370 of 400 updates (92 %) are left out" in note and "leaves none out" in note
     single = program_of(fcit_setting="task_het", fcit_method="sequential")
     assert secure_sums(single) == []
 

@@ -1,9 +1,11 @@
 """What server and site mean alike: the bounds of sums, the place of a session, a site's update, and its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from .fixed import Fixed
 from .texts import SHARED
@@ -56,6 +58,19 @@ class Update:
     weight: int
     loss: float
     changes: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class SumsOfRun:
+    """What a run with secure sums needs beside its recipe.
+
+    Attributes:
+        keys: The public keys of the sites, by client.
+        folder: Gives the folder of what is kept of a round until it is over, by stage and round; None keeps nothing.
+    """
+
+    keys: Mapping[int, ec.EllipticCurvePublicKey]
+    folder: Callable[[int, int], Path] | None = None
 
 
 def in_words(name: str) -> str:

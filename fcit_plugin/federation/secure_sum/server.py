@@ -5,7 +5,7 @@ An object of this is one session. What a client sends is taken or refused whole;
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -98,11 +98,15 @@ class ServerSums:
         """The sums that a client is in."""
         return [name for name, clients in self._groups.items() if client in clients]
 
+    def clients(self, name: str) -> list[int]:
+        """The clients of a sum as the session began."""
+        return self._groups[name]
+
     # keys
 
     def ask_keys(self, client: int) -> str:
         """The first request to a client."""
-        return written({**self._said, "sums": self.names(client)})
+        return written({**self._said, **asdict(self._bounds), "sums": self.names(client)})
 
     def take_keys(self, client: int, text: object) -> None:
         """Take a client's public keys.
@@ -212,6 +216,12 @@ class ServerSums:
         """The survivors that are in a sum with enough of them."""
         alive = {client for name in self._present for client in self._enough(name, self._survivors)}
         return sorted(self._survivors & alive)
+
+    def in_subspaces(self, going: list[int]) -> list[int]:
+        """Those of some survivors whose subspace's sum has enough of them."""
+        names = [name for name in self._present if name != SHARED]
+        alive = {client for name in names for client in self._enough(name, self._survivors)}
+        return sorted(alive & set(going))
 
     def take_agreed(self, client: int, text: object) -> None:
         """Take a client's signature over the survivors.

@@ -46,6 +46,9 @@ _TWO = 2 * SECRET
 class SiteSums:
     """One site in its sums.
 
+    Attributes:
+        client: Its number.
+
     Args:
         client: Its number.
         key: Its private key, on whose public one the others go.
@@ -62,7 +65,7 @@ class SiteSums:
         bounds: SumBounds,
         store: FileStore,
     ) -> None:
-        self._client, self._key, self._sites, self._bounds, self._store = client, key, sites, bounds, store
+        self.client, self._key, self._sites, self._bounds, self._store = client, key, sites, bounds, store
 
     def keys(self, place: Place, text: str) -> str:
         """Make keys for a session; what was secret of the one before is gone then."""
@@ -74,13 +77,14 @@ class SiteSums:
             assert answer is not None  # it was kept with the session
             return answer
         self._check_new(place, request, before, name)
+        self._check_bounds(request)
         own = [each for each in request["sums"] if each != SHARED]
         if len(own) != 1 or len(request["sums"]) != len(set(request["sums"])):
             raise FcitError(f"The sums {request['sums']} are not one of a subspace and one of the projector.")
         seal = new_private()
         private = {each: new_private() for each in request["sums"]}
         public = {each: public_of(value).hex() for each, value in private.items()}
-        statement = keys_statement(name, self._client, public_of(seal).hex(), public)
+        statement = keys_statement(name, self.client, public_of(seal).hex(), public)
         reply = written({"seal": public_of(seal).hex(), "sums": public, "signature": signed(self._key, statement)})
         session: Session = {
             "run": place.run,
@@ -106,12 +110,12 @@ class SiteSums:
         self._check_keys(session, peers, request["rosters"])
         masks = {name: secrets.token_bytes(SECRET) for name in session["private"]}
         own: dict[str, dict[str, str]] = {name: {} for name in masks}
-        outgoing: dict[int, dict[str, bytes]] = {peer: {} for peer in peers if peer != self._client}
+        outgoing: dict[int, dict[str, bytes]] = {peer: {} for peer in peers if peer != self.client}
         for name, mask in masks.items():
             roster = request["rosters"][name]
             secret = bytes.fromhex(session["private"][name])
             for peer, *parts in zip(roster, split(mask, len(roster)), split(secret, len(roster)), strict=True):
-                if peer == self._client:
+                if peer == self.client:
                     own[name][str(peer)] = b"".join(parts).hex()
                 else:
                     outgoing[peer][name] = b"".join(parts)
@@ -119,7 +123,7 @@ class SiteSums:
         texts_out = {}
         for peer, parts_by_sum in outgoing.items():
             plain = b"".join(parts_by_sum.get(name, bytes(_TWO)) for name in slots)
-            about = digest("share", session["session"], self._client, peer)
+            about = digest("share", session["session"], self.client, peer)
             texts_out[peer] = sealed(self._sealing_key(session, peers[peer]), plain, about).hex()
         session["rosters"], session["peers"] = request["rosters"], request["keys"]
         session["masks"], session["shares"] = {name: mask.hex() for name, mask in masks.items()}, own
@@ -143,6 +147,8 @@ class SiteSums:
         session = self._session(place, request["launch"], request["attempt"])
         if "rosters" not in session:
             raise FcitError("It has given no shares in this session.")
+        if set(sent) != set(session["private"]):
+            raise FcitError(f"The request is for the sums {sorted(sent)}, and its keys are of {sorted(session['private'])}.")
         said = written({"text": text, "sent": {name: sent[name].hex() for name in sorted(session["private"])}})
         if self._answer(session, TRAIN, said) is None:
             self._take_shares(session, numbers(request["sealed"]))
@@ -164,7 +170,7 @@ class SiteSums:
         known = {client for present in session["present"].values() for client in present}
         if not is_ordered(survivors) or not set(survivors) <= known:
             raise FcitError("The survivors are not of those that it has shares of.")
-        if self._client not in survivors:
+        if self.client not in survivors:
             raise FcitError("It is not among the survivors.")
         if not self._sums_to_open(session, survivors):
             raise FcitError(f"No sum has enough survivors, at least {self._bounds.least} and more than half of its clients.")
@@ -255,11 +261,22 @@ class SiteSums:
 
     # what is checked
 
+    def _check_bounds(self, request: KeysRequest) -> None:
+        """Refuse a server with other bounds: its numbers would be of another scale. The site's own are not changed."""
+        own = self._bounds
+        for key, theirs, ours in (
+            ("fcit_secure_min_clients", request["least"], own.least),
+            ("fcit_max_update_norm", request["largest"], own.largest),
+            ("fcit_max_client_samples", request["most_examples"], own.most_examples),
+        ):
+            if theirs != ours:
+                raise FcitError(f"`{key}` is {theirs:g} at the server and {ours:g} at this site; make them the same.")
+
     def _check_rosters(self, session: Session, rosters: Mapping[str, Sequence[int]], peers: Mapping[int, PublicKeys]) -> None:
         if set(rosters) != set(session["private"]):
             raise FcitError(f"The rosters are of the sums {sorted(rosters)}, its keys of {sorted(session['private'])}.")
         for name, roster in rosters.items():
-            if not is_ordered(roster) or self._client not in roster:
+            if not is_ordered(roster) or self.client not in roster:
                 raise FcitError(f"The roster of the {in_words(name)} is not sound.")
             if len(roster) < self._bounds.least:
                 raise FcitError(
@@ -279,7 +296,7 @@ class SiteSums:
                 raise FcitError(f"The keys of client {client} are not signed by the site that the recipe names.")
             if not {name for name, roster in rosters.items() if client in roster} <= set(public["sums"]):
                 raise FcitError(f"Client {client} has no key of a sum that it is in.")
-        mine = peers[self._client]
+        mine = peers[self.client]
         private = {"": session["seal"], **session["private"]}
         if {"": mine["seal"], **mine["sums"]} != {name: public_of(bytes.fromhex(key)).hex() for name, key in private.items()}:
             raise FcitError("Its own keys were changed on their way.")
@@ -287,11 +304,11 @@ class SiteSums:
     def _take_shares(self, session: Session, incoming: Mapping[int, str]) -> None:
         """Open what the others have sealed for it; who has sealed nothing is in no sum."""
         peers, slots = numbers(session["peers"]), _slots(session["private"])
-        if self._client in incoming or not set(incoming) <= set(peers):
+        if self.client in incoming or not set(incoming) <= set(peers):
             raise FcitError("Shares came of clients that it has no sum with.")
         shares = {name: dict(held) for name, held in session["shares"].items()}
         for client, text in incoming.items():
-            about = digest("share", session["session"], client, self._client)
+            about = digest("share", session["session"], client, self.client)
             try:
                 plain = unsealed(self._sealing_key(session, peers[client]), bytes.fromhex(text), about, _TWO * len(slots))
             except FcitError as error:
@@ -341,9 +358,9 @@ class SiteSums:
         apply_mask(total, derived(mask, self_info(session["session"], name)), add=True)
         info = pair_info(session["session"], name, session["present"][name], sent)
         for peer in session["present"][name]:
-            if peer != self._client:
+            if peer != self.client:
                 public = bytes.fromhex(session["peers"][str(peer)]["sums"][name])
-                apply_mask(total, agreed_key(private, public, info), add=self._client < peer)
+                apply_mask(total, agreed_key(private, public, info), add=self.client < peer)
         return total
 
     def _sums_to_open(self, session: Session, survivors: Sequence[int]) -> dict[str, list[int]]:

@@ -96,7 +96,7 @@ class FileStore:
 
     def keep(self, session: Session) -> None:
         """Keep a session in place of the one that was kept: what was secret of that is gone."""
-        self._write(self._folder / _SESSION, written(session))
+        write_secret(self._folder / _SESSION, written(session))
 
     def since(self) -> Round | None:
         """The round in which the site first made keys here."""
@@ -105,7 +105,7 @@ class FileStore:
 
     def begin(self, first: Round) -> None:
         """Keep what :meth:`since` tells."""
-        self._write(self._folder / _SINCE, written(first))
+        write_secret(self._folder / _SINCE, written(first))
 
     def opened_in(self, what: bytes) -> str | None:
         """The session in which a sum was opened over something; None for none.
@@ -119,23 +119,24 @@ class FileStore:
     def open(self, whats: Iterable[bytes], session: str) -> None:
         """Keep for ever that a session has opened sums over these."""
         for what in whats:
-            self._write(self._folder / _OPENED / what.hex(), session)
+            write_secret(self._folder / _OPENED / what.hex(), session)
 
-    def _write(self, path: Path, text: str) -> None:
-        """On the disk, whole, before anything is told to anybody."""
-        with writing(path):
-            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial")  # mode 600
-            try:
-                with os.fdopen(handle, "w") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(handle)
-                os.replace(partial, path)
-            except OSError:
-                os.unlink(partial)
-                raise
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+
+def write_secret(path: Path, content: str) -> None:
+    """Write a file for nobody else to read, and have it on the disk, whole, before anything is told to anybody."""
+    with writing(path):
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial")  # mode 600
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            os.replace(partial, path)
+        except OSError:
+            os.unlink(partial)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from ...errors import FcitError
 from ...files import parse_json
-from ...schema import Count, Sum, checked
+from ...schema import Count, Number, Sum, checked
 
 #: Version of all of it; another one is refused by both sides.
 VERSION = 1
@@ -37,9 +37,12 @@ class _Session(TypedDict):
 
 
 class KeysRequest(_Session):
-    """Asks for keys for these sums."""
+    """Asks for keys for these sums, and says which bounds the server holds to."""
 
     sums: Annotated[list[Name], Field(min_length=1, max_length=2)]
+    least: Count
+    largest: Number
+    most_examples: Count
 
 
 class PublicKeys(TypedDict):
