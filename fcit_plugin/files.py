@@ -41,13 +41,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file; its folder is made where it is not there.
-
-    Args:
-        path: The file.
-        data: What it holds.
-        mode: The rights of a file, of which the user's umask takes some: 0o600 where nobody else may read it.
-    """
+    """Write a file with these rights (less the user's umask); its folder is made where it is not there."""
     write_chunks(path, (data,), mode)
 
 

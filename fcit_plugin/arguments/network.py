@@ -25,6 +25,7 @@ SITE_KEYS = (
     "fcit_site_max_records",
     "fcit_site_labels",
     "fcit_site_eval",
+    "fcit_site_heartbeat",
 )
 #: Seconds that a site may take for an answer, where the recipe does not say.
 _LONGEST_ANSWER = 6 * 3600.0
@@ -68,6 +69,11 @@ class NetworkArguments:
     fcit_site_eval: bool = option(
         False, "Whether this site answers its own test records after each stage and tells the server scores and counts."
     )
+    fcit_site_heartbeat: int = option(
+        30,
+        "Seconds between two signs of life of this site, 10 or more; after two of them without one the server takes it for "
+        "away, and a site that was killed is let in again.",
+    )
     fcit_site_poll: float = option(1.0, "Seconds between two looks of the server for replies of sites.")
 
 
@@ -100,6 +106,7 @@ def network_defaults(ours: Mapping[str, Any]) -> dict[str, Any]:
 def check_network(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
     check_positive(args, "fcit_site_patience", "fcit_site_poll")
+    check_at_least(args, 10, "fcit_site_heartbeat")
     check_at_least(args, 1, "fcit_site_max_rounds", "fcit_site_max_records")
     for name in ("fcit_superlink", "fcit_superlink_appio"):
         address = getattr(args, name)

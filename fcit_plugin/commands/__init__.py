@@ -47,6 +47,7 @@ COMMANDS: tuple[Command, ...] = (
     deploy.DEPLOY_REMOVE,
     deploy.DEPLOY_RENEW,
     deploy.DEPLOY_CHECK,
+    deploy.DEPLOY_REHEARSE,
     site.SITE_INIT,
     site.SITE_RENEW,
     plugins.PLUGINS,

@@ -57,8 +57,7 @@ def init(
     """
     known = [host_of(host) for host in hosts]
     address = f"[{known[0]}]:{port}" if ":" in str(known[0]) else f"{known[0]}:{port}"
-    every = "[::]" if any(":" in str(host) for host in known) else "0.0.0.0"
-    fleet, control, appio = f"{every}:{port}", f"127.0.0.1:{control_port}", f"127.0.0.1:{appio_port}"
+    fleet, control, appio = f"0.0.0.0:{port}", f"127.0.0.1:{control_port}", f"127.0.0.1:{appio_port}"  # gRPC's: IPv6, too
     for each in (address, control, appio):
         split_address(each, "--port")
     if len({port, control_port, appio_port}) < 3:

@@ -70,7 +70,7 @@ def run_site(session: Session) -> None:
     rehearse(session, session.evaluator({}))
     site = SiteClient(session)
     address = f"127.0.0.1:{_free_port()}"
-    command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address)
+    command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address, args.fcit_site_heartbeat)
     folder = session.output_dir
     logger.info_rank0(f"This site answers the server at {args.fcit_superlink} until it is stopped; {folder / AUDIT} says what.")
     with quiet_transformers(), SuperNode(command, folder / SUPERNODE_LOG) as supernode:

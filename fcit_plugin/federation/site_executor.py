@@ -42,6 +42,8 @@ _WITH_PARENT = (
 #: ID") fails while it cleans up, and then waits for its own threads for ever, without a heartbeat.
 _SUPERNODE = (
     "import os, sys, traceback\n"
+    "import flwr.common.constant\n"
+    "flwr.common.constant.HEARTBEAT_DEFAULT_INTERVAL = int(sys.argv.pop(1))\n"
     "from flwr.supernode.cli import flower_supernode\n"
     "try:\n"
     "    flower_supernode()\n"
@@ -72,7 +74,7 @@ class SiteIdentity:
         return public_key_to_bytes(self.key.public_key())
 
 
-def supernode_command(superlink: str, certificate: Path, key: Path, address: str) -> list[str]:
+def supernode_command(superlink: str, certificate: Path, key: Path, address: str, heartbeat: int = 30) -> list[str]:
     """How a site's SuperNode is started.
 
     Args:
@@ -80,9 +82,21 @@ def supernode_command(superlink: str, certificate: Path, key: Path, address: str
         certificate: The CA's certificate.
         key: The site's private key.
         address: Host and port at which it serves this process: an address of this machine.
+        heartbeat: Seconds between two signs of life; after two without one the SuperLink takes it for gone, and lets another
+            one with the same key in.
     """
     flags = ["--superlink", superlink, "--root-certificates", str(certificate), "--auth-supernode-private-key", str(key)]
-    return [sys.executable, "-c", _SUPERNODE, *flags, "--isolation", "process", "--clientappio-api-address", address]
+    return [
+        sys.executable,
+        "-c",
+        _SUPERNODE,
+        str(heartbeat),
+        *flags,
+        "--isolation",
+        "process",
+        "--clientappio-api-address",
+        address,
+    ]
 
 
 class SuperNode:
