@@ -26,6 +26,7 @@ from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
 from .session import Session
 from .site import comparable, dtype_of
+from .site_sums import server_sums
 
 logger = logging.get_logger(__name__)
 
@@ -157,7 +158,7 @@ def with_sites(session: Session) -> Iterator[Session]:
         found = Sites(link, signer, sites, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
         found = dataclasses.replace(found, answers=ask_all(session, found))
         work = SiteWork(session.scenario, found.answers)
-        program = dataclasses.replace(session.program, tasks_of=work.tasks)
+        program = dataclasses.replace(session.program, tasks_of=work.tasks, sums=server_sums(session))
         check_tasks(session.scenario, work.tasks)
         yield dataclasses.replace(session, sites=found, program=program)
 
