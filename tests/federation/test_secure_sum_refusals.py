@@ -140,9 +140,14 @@ def test_an_attempt_that_was_lost_before_its_unmasking_is_followed_by_one_with_o
 
 
 def test_a_session_that_is_over_does_not_come_back():
+    """It would have other keys under the same name, and what was signed in it before would count again."""
     lab = Lab(FIVE, gone=dict.fromkeys(range(5), "agree"))
     lab.run(attempt=1)
-    refuses(lab, "keys", changed(request(lab, "keys"), attempt=0), "This session is over")
+    first = request(lab, "keys")
+    lab.answer("keys", 1, first)  # still the same one
+    lab.run(attempt=2, launch="cd" * 32)
+    refuses(lab, "keys", first, "This session is over")
+    assert lab.answer("keys", 1, request(lab, "keys")) == lab.replies["keys"][1]
 
 
 # a server that lies
@@ -405,7 +410,7 @@ def test_what_a_site_keeps_is_for_nobody_else_to_read():
     folder = lab.folders[0]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-    assert len(files) == 5 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert len(files) == 6 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_two_processes_of_a_site_do_not_share_a_folder():

@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ...errors import FcitError
+from . import once
 from .fixed import LARGEST_LOSS, Fixed
 from .masks import agreed_key, apply_mask, derived, digest, new_private, pair_info, public_of, self_info
 from .parts import HEAD, Place, SumBounds, Update, in_words
@@ -75,8 +76,9 @@ class SiteSums:
         if before is not None and before["session"] == name:
             answer = self._answer(before, KEYS, text)
             assert answer is not None  # it was kept with the session
+            self._store.open([once.session(name)], name)
             return answer
-        self._check_new(place, request, before, name)
+        self._check_new(place, name)
         self._check_bounds(request)
         own = [each for each in request["sums"] if each != SHARED]
         if len(own) != 1 or len(request["sums"]) != len(set(request["sums"])):
@@ -97,7 +99,9 @@ class SiteSums:
             "seal": seal.hex(),
             "private": {each: value.hex() for each, value in private.items()},
         }
-        return self._kept(session, KEYS, text, reply)
+        self._kept(session, KEYS, text, reply)
+        self._store.open([once.session(name)], name)
+        return reply
 
     def shares(self, place: Place, text: str) -> str:
         """Check whom it is to have sums with, and give each of them shares of its secrets."""
@@ -232,13 +236,14 @@ class SiteSums:
         self._store.keep(session)
         return reply
 
-    def _check_new(self, place: Place, request: KeysRequest, before: Session | None, name: str) -> None:
-        """Refuse a session of a round that is over for this site."""
-        self._check_unopened(name, [_of_round(place.run, place.stage, place.round)])
-        if before is not None and (before["run"], before["launch"]) == (place.run, request["launch"]):
-            there = (before["stage"], before["round"], before["attempt"])
-            if (place.stage, place.round, request["attempt"]) < there:
-                raise FcitError("This session is over; a later one has begun.")
+    def _check_new(self, place: Place, name: str) -> None:
+        """Refuse a session of a round that is over for this site, and one that was there before another.
+
+        It would have other keys, and what was signed in it would count again.
+        """
+        self._check_unopened(name, [once.round(place.run, place.stage, place.round)])
+        if self._store.opened_in(once.session(name)) is not None:
+            raise FcitError("This session is over for this site; another one has begun.")
         first = self._store.since()
         if first is None:
             first = {"run": place.run, "stage": place.stage, "round": place.round}
@@ -337,7 +342,9 @@ class SiteSums:
         norm = math.sqrt(math.fsum(float(np.square(change, dtype=np.float64).sum()) for change in changes))
         if not norm <= bounds.largest:
             raise FcitError(f"Its update has norm {norm:.4g}, over {bounds.largest:g} (`fcit_max_update_norm`).")
-        updates = {name: _digest_of(update.weight, arrays, session["session"]).hex() for name, arrays in update.changes.items()}
+        updates = {
+            name: once.update(update.weight, arrays, session["session"]).hex() for name, arrays in update.changes.items()
+        }
         if session.get("updates", updates) != updates:
             raise FcitError("Its training gave other numbers than before, and one mask must not hide two updates.")
         session["updates"] = updates
@@ -384,18 +391,5 @@ def _slots(names: Mapping[str, str]) -> list[str]:
 def _all_of(session: Session, names: Iterable[str] | None = None) -> list[bytes]:
     """What no second session may open: the round, and the site's updates for these sums (default: all that it has)."""
     updates = session.get("updates", {})
-    own = [digest("update", "shared" if name == SHARED else "own", updates[name]) for name in names or updates]
-    return [_of_round(session["run"], session["stage"], session["round"]), *own]
-
-
-def _of_round(run: str, stage: int, round: int) -> bytes:
-    return digest("round", run, stage, round)
-
-
-def _digest_of(weight: int, arrays: Mapping[str, np.ndarray], session: str) -> bytes:
-    """What tells one update from another: its numbers, not the run that it was made in. Nothing is like nothing else."""
-    found = hashlib.sha256(digest(weight, session if not any(array.any() for array in arrays.values()) else ""))
-    for key, array in sorted(arrays.items()):
-        found.update(digest(key, array.shape))
-        found.update(np.ascontiguousarray(array, np.float32).tobytes())
-    return found.digest()
+    own = [once.in_sum(updates[name], shared=name == SHARED) for name in names or updates]
+    return [once.round(session["run"], session["stage"], session["round"]), *own]

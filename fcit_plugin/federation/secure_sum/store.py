@@ -1,4 +1,4 @@
-"""What a site keeps: the session that is going on, and for ever of which updates a sum was opened.
+"""What a site keeps: the session that is going on, and for ever which there were and of which updates a sum was opened.
 
 It lies in a folder of the site's own, with mode 600, and is no part of any backup: with an older one the site would answer
 anew.
@@ -108,7 +108,7 @@ class FileStore:
         write_secret(self._folder / _SINCE, written(first))
 
     def opened_in(self, what: bytes) -> str | None:
-        """The session in which a sum was opened over something; None for none.
+        """The session in which a sum was opened over something, or which has begun; None for none.
 
         Args:
             what: A digest of it.
@@ -117,7 +117,7 @@ class FileStore:
         return read_bytes(path, _REMEDY, LONGEST).decode(errors="replace") if path.exists() else None
 
     def open(self, whats: Iterable[bytes], session: str) -> None:
-        """Keep for ever that a session has opened sums over these."""
+        """Keep for ever that a session has opened sums over these, or has begun."""
         for what in whats:
             write_secret(self._folder / _OPENED / what.hex(), session)
 
