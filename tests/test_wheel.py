@@ -18,7 +18,11 @@ from fcit_plugin import __version__
 
 PACKAGE = ROOT / "fcit_plugin"
 #: files beside the code that the plugin reads at run time
-DATA = ["py.typed", "knowledge/reference_instructions.txt"]
+DATA = [
+    "py.typed",
+    "knowledge/reference_instructions.txt",
+    *(str(path.relative_to(PACKAGE)) for path in (PACKAGE / "drafts" / "package_template").iterdir()),
+]
 #: folders at the top of the checkout that are in the package of the wheel
 FOLDERS = ["dataset_info", "recipes"]
 

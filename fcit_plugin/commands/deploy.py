@@ -125,7 +125,7 @@ def _add_rehearse(parser: argparse.ArgumentParser) -> None:
 
 
 def _rehearse(args: argparse.Namespace) -> None:
-    from ..deployment.rehearsal import rehearse
+    from ..samples.rehearsal import rehearse
 
     rehearse(args.out)
 

@@ -10,7 +10,9 @@ from .command import Command
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a run, or its fcit_report.json")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write table.md, table.csv and the pictures to")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for table.md, table.csv, table.tex and pictures (PNG, PDF)"
+    )
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -27,6 +29,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _write(comparisons: Sequence, folder: Path) -> None:
+    from ..evaluation.latex import latex
     from ..evaluation.side_by_side import render, write_csv
     from ..evaluation.side_by_side_plots import plot_curves, plot_finals
     from ..evaluation.tables import markdown
@@ -34,12 +37,14 @@ def _write(comparisons: Sequence, folder: Path) -> None:
 
     write_text(folder / "table.md", render(comparisons, markdown) + "\n")
     write_csv(comparisons, folder / "table.csv")
+    write_text(folder / "table.tex", latex(comparisons))
     for number, comparison in enumerate(comparisons):
         if all(report.last is None for group in comparison.groups for report in group.reports):
             continue
         suffix = f"_{number + 1}" if len(comparisons) > 1 else ""
-        plot_curves(comparison, folder / f"curves{suffix}.png")
-        plot_finals(comparison, folder / f"final_scores{suffix}.png")
+        for kind in ("png", "pdf"):
+            plot_curves(comparison, folder / f"curves{suffix}.{kind}")
+            plot_finals(comparison, folder / f"final_scores{suffix}.{kind}")
 
 
 REPORT = Command("report", "put runs side by side: tables, and curves over stages", _add_arguments, _run)

@@ -274,7 +274,7 @@ class Evaluator:
         if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
             rounds = -(-len(batches) // processes.count)
             mine += [0] * (rounds - len(mine))
-        silent = not processes.is_main or self.pipeline.training_args.disable_tqdm
+        silent = True if not processes.is_main or self.pipeline.training_args.disable_tqdm else None  # None: by the terminal
         found: dict[tuple[str, int], T] = {}
         with Prefetch(self._inputs, [batches[number] for number in mine]) as inputs:
             for number in tqdm(mine, desc=title, leave=False, disable=silent):

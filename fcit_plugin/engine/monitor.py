@@ -53,7 +53,7 @@ class Monitor:
             desc="Federated training",
             unit="step",
             dynamic_ncols=True,
-            disable=not self._main or training_args.disable_tqdm,
+            disable=True if not self._main or training_args.disable_tqdm else None,  # None: where it is no terminal
         )
         if self._main:  # also an empty one: a run that goes on leaves the same files as one that does not stop
             self.log = list(log or ())

@@ -25,9 +25,10 @@ from ..federation.reply_cache import ReplyCache
 from ..federation.site_app import SiteApp
 from ..federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
 from ..federation.site_policy import Audit, SitePolicy
-from .client_training import LocalTrainer, quiet_transformers
+from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
 from .folder_privacy import site_noise
+from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
 from .site_sums import site_sums

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -110,6 +110,11 @@ class Sites:
         """
         parts = (self.link, self.signer, self.sites, cache, on_reply)
         return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
+
+    def records(self, names: Iterable[str]) -> dict[str, int]:
+        """How many records of each dataset all sites have together."""
+        tasks = [task for answer in self.answers for task in answer.tasks.values()]
+        return {name: sum(task.records.get(name, 0) for task in tasks) for name in names}
 
     def labels(self, names: Sequence[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
         """The label set of each dataset; None where answers are open, or a site that has it does not tell.

@@ -29,7 +29,6 @@ from ..recipe.world import World, left_world
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .callbacks import Callbacks
-from .client_training import quiet_transformers
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .folder_privacy import FolderPrivacy, site_noise
@@ -38,6 +37,7 @@ from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .pool import Pool, ProcessGone
+from .quiet import quiet_others, quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
 from .site import run_site
@@ -200,6 +200,11 @@ def run_stage(
         callbacks: Its callbacks, and the user's.
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
+    with quiet_others(deepspeed=bool(training_args.deepspeed)):
+        _run_quietly(request, given, callbacks)
+
+
+def _run_quietly(request: Request, given: tuple[Any, Any, Any, Any, Any], callbacks: Sequence[Any] | None) -> None:
     if request.args.fcit_dry_run:
         dry_run(open_dry_session(*given))
         return

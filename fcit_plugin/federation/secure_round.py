@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from ..arguments import FcitArguments
 from ..errors import FcitError
-from ..files import read_as
+from ..files import read_as, write_private
 from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.organizer import Assignment
 from ..schema import Sum, Word
@@ -36,7 +36,6 @@ from .secure_messages import (
 from .secure_sum.parts import SumBounds, SumsOfRun
 from .secure_sum.server import OpenedSum, ServerSums
 from .secure_sum.statements import session_of
-from .secure_sum.store import write_secret
 from .secure_sum.texts import AGREE, KEYS, SHARED, SHARES, TRAIN, UNMASK
 from .validation import sort_out
 
@@ -90,7 +89,7 @@ class SessionLog:
     def _write(self) -> None:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_secret(self.path, json.dumps(self._kept))
+            write_private(self.path, json.dumps(self._kept))
 
 
 def bounds_of(args: FcitArguments) -> SumBounds:

@@ -40,7 +40,7 @@ def test_an_operator_and_two_hospitals(typed, tmp_path):
         "site renew": typed("site renew"),
     }
     verbs = [value for module in (deploy, site) for value in vars(module).values() if isinstance(value, Command)]
-    assert set(walked) == {verb.name for verb in verbs}
+    assert set(walked) == {verb.name for verb in verbs} - {"deploy rehearse"}  # tests/engine/test_network.py does it
 
     assert (
         "ca.key and server.key are secret" in walked["deploy init"] and "open port 9092 and no other" in walked["deploy init"]

@@ -43,7 +43,7 @@ def test_tables_are_shown_and_nothing_is_written(call, outputs, tmp_path):
 def test_out_gets_markdown_csv_and_pictures(call, outputs, tmp_path):
     call(*outputs[:2], "--out", tmp_path / "one_table")
     assert sorted(path.name for path in (tmp_path / "one_table").iterdir()) == [
-        *("curves.png", "final_scores.png", "table.csv", "table.md"),
+        *("curves.pdf", "curves.png", "final_scores.pdf", "final_scores.png", "table.csv", "table.md", "table.tex"),
     ]
     assert "| disco | 2 | 70.00 ± 14.14 |" in (tmp_path / "one_table" / "table.md").read_text()
     call(*outputs, "--out", tmp_path / "two_tables")
@@ -63,7 +63,7 @@ def test_reports_without_evaluation_have_no_pictures(call, outputs, tmp_path):
     report |= {"accuracy": [], **dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt"))}
     path.write_text(json.dumps(report))
     call(outputs[0], "--out", tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.csv", "table.md", "table.tex"]
 
 
 @pytest.mark.parametrize(

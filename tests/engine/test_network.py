@@ -4,7 +4,7 @@ import json
 import signal
 import time
 
-from fcit_plugin.deployment.rehearsal import SITES, Rehearsal, ending
+from fcit_plugin.samples.rehearsal import SITES, Rehearsal, ending
 
 
 def asked(rehearsal, name):

@@ -4,8 +4,6 @@ It lies in a folder of the site's own, with mode 600, and is no part of any back
 anew.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NotRequired
@@ -15,7 +13,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ...errors import FcitError
-from ...files import read_as, read_bytes, writing
+from ...files import read_as, read_bytes, write_private, writing
 from ...schema import Count, Sum, Word
 from .texts import LONGEST, ClientNumber, Clients, Name, PublicKeys, written
 
@@ -96,7 +94,7 @@ class FileStore:
 
     def keep(self, session: Session) -> None:
         """Keep a session in place of the one that was kept: what was secret of that is gone."""
-        write_secret(self._folder / _SESSION, written(session))
+        write_private(self._folder / _SESSION, written(session))
 
     def since(self) -> Round | None:
         """The round in which the site first made keys here."""
@@ -105,7 +103,7 @@ class FileStore:
 
     def begin(self, first: Round) -> None:
         """Keep what :meth:`since` tells."""
-        write_secret(self._folder / _SINCE, written(first))
+        write_private(self._folder / _SINCE, written(first))
 
     def opened_in(self, what: bytes) -> str | None:
         """The session in which a sum was opened over something, or which has begun; None for none.
@@ -119,24 +117,4 @@ class FileStore:
     def open(self, whats: Iterable[bytes], session: str) -> None:
         """Keep for ever that a session has opened sums over these, or has begun."""
         for what in whats:
-            write_secret(self._folder / _OPENED / what.hex(), session)
-
-
-def write_secret(path: Path, content: str) -> None:
-    """Write a file for nobody else to read, and have it on the disk, whole, before anything is told to anybody."""
-    with writing(path):
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial")  # mode 600
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(handle)
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            write_private(self._folder / _OPENED / what.hex(), session)

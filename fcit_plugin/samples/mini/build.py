@@ -35,7 +35,7 @@ def build_mini(root: Path, train: int = 600, test: int = 100, seed: int = 0) -> 
     """
     root = Path(root)
     with whole_folder(root) as partial:
-        for layout in tqdm(LAYOUT.values(), desc="FCIT-mini", unit="dataset", leave=False):
+        for layout in tqdm(LAYOUT.values(), desc="FCIT-mini", unit="dataset", leave=False, disable=None):
             _build_dataset(partial, layout, train, test, seed)
     logger.info("FCIT-mini: %d datasets of %d + %d samples in %s", len(LAYOUT), train, test, root)
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..deployment import operator, site
+from ..deployment.operator import programs
 from ..errors import FcitError
 from ..files import open_tensors, read_object, write_json
 from ..shipped import shipped
-from . import operator, site
-from .operator import programs
+from .text import write_text_tasks
 
 #: The sites, and the datasets of the two stages.
 SITES, DATASETS = ("north", "south"), ("text_last", "text_sum")
@@ -52,8 +53,6 @@ class Rehearsal:
 
     def _write_data(self, seed: int) -> None:
         """Each site's records in a folder of its own, the test records in the server's, all of them in one for the check."""
-        from ..samples.text import write_text_tasks
-
         every = self.folder / "data" / "all"
         write_text_tasks(every, train=_RECORDS * len(SITES), test=_TESTS, seed=seed)
         known = read_object(every / "dataset_info.json")

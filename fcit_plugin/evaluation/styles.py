@@ -1,0 +1,80 @@
+"""How a method looks in pictures: one color and one marker, the same in all of them, which all kinds of eyes tell apart."""
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Okabe and Ito's colors, which all kinds of eyes tell apart, without their yellow, which is lost on white; markers say it
+# once more
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
+MARKERS = "osD^vPX"
+#: Methods in the order of their looks; one that is not among them gets a look by its name.
+_KNOWN = ("disco", "sequential", "ewc", "lwf", "o_lora", "moe_lora", "disco_plus", "replay")
+#: What older reports call a method.
+_OLD_NAMES = {"fedavg": "sequential"}
+#: Bounds are gray.
+_BOUNDS = {"zero_shot": "*", "local": "p", "centralized": "h", "centralized_equal": "8", "oracle": "d"}
+_GRAY = "#777777"
+#: Lines of one color in one picture: the first whole, the others broken.
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (2, 4)))
+
+
+@dataclass(frozen=True)
+class Style:
+    """A look in one picture.
+
+    Attributes:
+        color: Of the method.
+        marker: Of the method.
+        number: How many of the same color are before it in the picture; what has any is hollow and broken.
+    """
+
+    color: str
+    marker: str
+    number: int = 0
+
+    @property
+    def line(self) -> Any:
+        """The kind of its line, as matplotlib has it."""
+        return _LINES[self.number % len(_LINES)]
+
+    @property
+    def face(self) -> str:
+        """What its markers and bars are filled with."""
+        return "white" if self.number else self.color
+
+    @property
+    def hatch(self) -> str | None:
+        """What its bars are hatched with, from the third of a color on."""
+        return None if self.number < 2 else "/\\x-+."[self.number % 6] * 3
+
+
+def look_of(method: str) -> tuple[str, str]:
+    """The color and the marker of a method or a bound, by its name alone."""
+    name = _OLD_NAMES.get(method, method)
+    if name in _BOUNDS:
+        return _GRAY, _BOUNDS[name]
+    if name in _KNOWN:
+        number = _KNOWN.index(name)
+        return COLORS[number % len(COLORS)], MARKERS[(number + number // len(COLORS)) % len(MARKERS)]
+    free = [(color, marker) for color in COLORS for marker in MARKERS if (color, marker) not in _TAKEN]
+    return free[zlib.crc32(name.encode()) % len(free)]
+
+
+_TAKEN = {look_of(name) for name in _KNOWN}
+
+
+def styles(methods: Sequence[str]) -> list[Style]:
+    """The looks of methods in one picture; what shares a color there is told apart by its lines.
+
+    Args:
+        methods: By name, several of one name if they are variants of it.
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for color, marker in map(look_of, methods):
+        found.append(Style(color, marker, seen[color]))
+        seen[color] += 1
+    return found
