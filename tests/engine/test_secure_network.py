@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fcit_plugin.deployment import rehearsal
-from fcit_plugin.deployment.rehearsal import Rehearsal, ending
+from fcit_plugin.samples import rehearsal
+from fcit_plugin.samples.rehearsal import Rehearsal, ending
 
 THREE = ("north", "south", "west")
 ALIKE = {"fcit_num_clients": 3, "fcit_clients_per_round": 3}

@@ -76,7 +76,7 @@ class SiteSums:
         if before is not None and before["session"] == name:
             answer = self._answer(before, KEYS, text)
             assert answer is not None  # it was kept with the session
-            self._store.open([once.session(name)], name)
+            self._store.remember([once.session(name)], name)
             return answer
         self._check_new(place, name)
         self._check_bounds(request)
@@ -100,7 +100,7 @@ class SiteSums:
             "private": {each: value.hex() for each, value in private.items()},
         }
         self._kept(session, KEYS, text, reply)
-        self._store.open([once.session(name)], name)
+        self._store.remember([once.session(name)], name)
         return reply
 
     def shares(self, place: Place, text: str) -> str:
@@ -210,7 +210,7 @@ class SiteSums:
             }
         if not given:
             raise FcitError("No sum has more than half of its clients' signatures over these survivors.")
-        self._store.open(_all_of(session, given), session["session"])
+        self._store.remember(_all_of(session, given), session["session"])
         return self._kept(session, UNMASK, text, written({"shares": given}))
 
     # what is kept

@@ -114,7 +114,7 @@ class FileStore:
         path = self._folder / _OPENED / what.hex()
         return read_bytes(path, _REMEDY, LONGEST).decode(errors="replace") if path.exists() else None
 
-    def open(self, whats: Iterable[bytes], session: str) -> None:
+    def remember(self, whats: Iterable[bytes], session: str) -> None:
         """Keep for ever that a session has opened sums over these, or has begun."""
         for what in whats:
             write_private(self._folder / _OPENED / what.hex(), session)
