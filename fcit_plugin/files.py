@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -64,6 +65,22 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview], mode: int = 0
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file; its folder is made where it is not there."""
     write_bytes(path, text.encode())
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a UTF-8 file with mode 600, and have it on the disk, name and all, when this returns."""
+    with writing(path):
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(handle)
+            os.replace(partial, path)
+        except OSError:
+            os.unlink(partial)
+            raise
+        _flush(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

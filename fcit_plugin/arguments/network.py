@@ -116,7 +116,7 @@ def check_network(args: "FcitArguments") -> None:
     if tasks is not None and not (isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)):
         refuse(f"`fcit_site_tasks` is {tasks!r}; list the datasets that this site trains on.")
     if args.fcit_engine != FLOWER:
-        if args.fcit_sites is not None:
+        if args.fcit_sites is not None and not (args.fcit_secure_sum and args.fcit_site_key):
             refuse(f"`fcit_sites` belongs to `fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}.")
         return
     for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):

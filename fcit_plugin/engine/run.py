@@ -18,7 +18,7 @@ from ..federation.client_states import ClientStates
 from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import ClientConfig, config_of, config_record, mean_loss
+from ..federation.messages import ClientConfig, config_of, config_record, told_loss
 from ..federation.noise import Noise
 from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
@@ -157,7 +157,7 @@ class FederatedRun:
     def _heard(self, request: Message, reply: Message) -> None:
         """A site has answered: its steps count as done, and its loss stands in the log."""
         if request.metadata.message_type == MessageType.TRAIN and not reply.has_error():
-            loss = mean_loss([reply])
+            loss = told_loss(reply)
             self.monitor.site_trained(config_of(request), self.local.num_steps(config_of(request)), loss)
             self._keep_update(request, reply)
 

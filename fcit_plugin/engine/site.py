@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Context, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
@@ -38,6 +39,7 @@ from .folder_privacy import site_noise
 from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
+from .site_sums import site_sums
 
 logger = logging.get_logger(__name__)
 
@@ -77,7 +79,7 @@ def run_site(session: Session) -> None:
     ca = Path(args.fcit_certificate)
     identity = SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(ca))
     rehearse(session, session.evaluator({}))
-    site = SiteClient(session)
+    site = SiteClient(session, identity.key)
     address = f"127.0.0.1:{_free_port()}"
     command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address, args.fcit_site_heartbeat)
     folder = session.output_dir
@@ -91,9 +93,10 @@ class SiteClient:
 
     Args:
         session: Of the site.
+        key: Its private key.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, key: ec.EllipticCurvePrivateKey) -> None:
         self._session = session
         self._local: LocalTrainer | None = None
         program, args = session.program, session.args
@@ -113,7 +116,8 @@ class SiteClient:
             max_rounds=args.fcit_site_max_rounds,
             trained=audit.rounds(program.run_id),
         )
-        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, {HELLO: self._greet, STATE: self._take_state})
+        sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
+        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
 
     def _greet(self, message: Message) -> RecordDict:
         check_question(question_in(message.content), self._session)

@@ -29,6 +29,7 @@ from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
 from .session import Session
 from .site import comparable, dtype_of
+from .site_sums import server_sums
 
 logger = logging.get_logger(__name__)
 
@@ -189,7 +190,7 @@ def with_sites(session: Session) -> Iterator[Session]:
         found = Sites(link, signer, sites, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
         found = dataclasses.replace(found, answers=ask_all(session, found))
         work = SiteWork(session.scenario, found.answers)
-        program = dataclasses.replace(session.program, tasks_of=work.tasks)
+        program = dataclasses.replace(session.program, tasks_of=work.tasks, sums=server_sums(session))
         check_tasks(session.scenario, work.tasks)
         yield dataclasses.replace(session, sites=found, program=program)
 

@@ -51,10 +51,10 @@ class Journal:
         pass
 
 
-def site_app(app, folder, others=None, **policy):
+def site_app(app, folder, others=None, sums=None, **policy):
     """A :class:`SiteApp` that keeps its replies in a folder."""
     cache = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
     folder.mkdir(parents=True, exist_ok=True)
     audit = Audit(folder / "audit.jsonl")
     rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.rounds("run"))
-    return SiteApp(cache, rules, audit, folder / "private", others or {})
+    return SiteApp(cache, rules, audit, folder / "private", others or {}, sums)
