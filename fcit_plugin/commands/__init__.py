@@ -25,6 +25,7 @@ COMMANDS: tuple[Command, ...] = (
     make.DATA_MINI,
     make.DATA_TEXT,
     make.DATA_HARD,
+    make.DATA_STANDIN,
     make.DATA_REAL,
     make.DATA_REASONING,
     data_download.DATA_DOWNLOAD,
