@@ -40,18 +40,25 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file; its folder is made where it is not there."""
-    write_chunks(path, (data,))
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file; its folder is made where it is not there.
+
+    Args:
+        path: The file.
+        data: What it holds.
+        mode: The rights of a file, of which the user's umask takes some: 0o600 where nobody else may read it.
+    """
+    write_chunks(path, (data,), mode)
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
     """Write a file of several pieces, see :func:`write_bytes`."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("wb") as file:
+            partial.unlink(missing_ok=True)  # one that was left there has rights of its own
+            with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 for chunk in chunks:
                     file.write(chunk)
             os.replace(partial, path)

@@ -28,6 +28,7 @@ WHOLE = {f"{module}.load" for module in ("json", "yaml", "torch", "np", "numpy",
 ELSEWHERE = {
     ("compare/cell_state.py", "yaml.safe_load"): "of a text from files.read_text",
     ("recipe/read.py", "OmegaConf.load"): "of a text from files.read_text",
+    ("deployment/mappings.py", "yaml.load"): "of a text from files.read_text, to text alone",
     ("compare/runner.py", "open"): "appends to a log",
     ("engine/monitor.py", "path.open"): "appends to a log",
     ("federation/site_executor.py", "self._log.open"): "appends to a log",

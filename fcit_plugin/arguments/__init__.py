@@ -16,6 +16,7 @@ from .inference import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, InferenceArgument
 from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
+from .network import SITE_KEYS, SITE_STAGE, NetworkArguments, check_network, parse_network
 from .option import check_choice, check_types
 from .privacy import PrivacyArguments, check_privacy, parse_privacy
 from .reasons import all_reasons, going_on, refuse
@@ -39,10 +40,11 @@ __all__ = [
 FCIT_STAGES = {
     "fcit": "the whole federated continual loop",
     "fcit_client": "one client, one round: from a server state folder to an update folder",
+    SITE_STAGE: "a site: trains on its own data whenever the server asks, until it is stopped",
     "fcit_aggregate": "the aggregator: folds update folders into the next server state folder",
 }
 
-_PARSERS = (parse_scenario, parse_method, parse_evaluation, parse_folders, parse_inference, parse_privacy)
+_PARSERS = (parse_scenario, parse_method, parse_evaluation, parse_folders, parse_inference, parse_privacy, parse_network)
 _CHECKS = (
     check_scenario,
     check_method,
@@ -54,6 +56,7 @@ _CHECKS = (
     check_evaluation,
     check_run,
     check_engine,
+    check_network,
     check_inference,
 )
 
@@ -68,6 +71,7 @@ _REGISTERED = {choice: kind for kind, (choice, _) in KINDS.items() if choice and
 class FcitArguments(
     InferenceArguments,
     FolderArguments,
+    NetworkArguments,
     EngineArguments,
     RunArguments,
     EvaluationArguments,
@@ -207,6 +211,20 @@ _ONLY_IN = {
     "fcit_client": ("fcit_client",),
     "fcit_client_dir": ("fcit_client",),
     "fcit_update_dirs": ("fcit_aggregate",),
+    **dict.fromkeys(
+        (
+            "fcit_sites",
+            "fcit_server_certificate",
+            "fcit_server_key",
+            "fcit_superlink_appio",
+            "fcit_site_patience",
+            "fcit_site_poll",
+        ),
+        ("fcit",),
+    ),
+    **dict.fromkeys(("fcit_superlink", "fcit_certificate"), ("fcit", SITE_STAGE)),
+    **dict.fromkeys(SITE_KEYS, (SITE_STAGE,)),
+    "fcit_engine": ("fcit", "fcit_client", "fcit_aggregate"),
     "fcit_dry_run": ("fcit",),
     "fcit_bound": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS, *FOLDER_KEYS), (None,)),

@@ -17,8 +17,9 @@ class EngineArguments:
     fcit_engine: str = option(
         "auto",
         "Who trains a client where there are several processes: process (they share each of its steps), parallel (one of "
-        "them trains it alone, while the others train other clients), auto (parallel where that can be).",
-        choices=["auto", "process", "parallel"],
+        "them trains it alone, while the others train other clients), auto (parallel where that can be); flower: the clients "
+        "are sites that answer over a network (fcit_sites).",
+        choices=["auto", "process", "parallel", "flower"],
     )
     fcit_batch_size: int | None = option(
         None,

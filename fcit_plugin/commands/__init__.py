@@ -10,6 +10,7 @@ from . import (
     data_partition,
     data_prepare,
     data_verify,
+    deploy,
     export_adapters,
     gpu_check,
     inspect,
@@ -18,6 +19,7 @@ from . import (
     plugins,
     publish,
     report,
+    site,
 )
 from .command import Command
 
@@ -40,6 +42,14 @@ COMMANDS: tuple[Command, ...] = (
     export_adapters.EXPORT_ADAPTERS,
     publish.PUBLISH,
     join.JOIN,
+    deploy.DEPLOY_INIT,
+    deploy.DEPLOY_KIT,
+    deploy.DEPLOY_ENROLL,
+    deploy.DEPLOY_REMOVE,
+    deploy.DEPLOY_RENEW,
+    deploy.DEPLOY_CHECK,
+    site.SITE_INIT,
+    site.SITE_RENEW,
     plugins.PLUGINS,
     gpu_check.GPU_CHECK,
 )

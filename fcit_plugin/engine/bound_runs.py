@@ -43,8 +43,8 @@ class Alone(Program):
         position: Its place among the selected clients, which the schedule of a heterogeneous setting goes by.
     """
 
-    client: int
-    position: int
+    client: int = 0
+    position: int = 0
 
     @override
     def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ClientConfig]:
@@ -60,7 +60,7 @@ def programs(session: Session) -> dict[str, Program]:
         return {"": Untrained(*parts)}
     if args.fcit_bound == "local":
         clients = sample_clients(args.fcit_num_clients, args.fcit_clients_per_round, seed=program.seed, stage=0, round=0)
-        return {f"client_{client}": Alone(*parts, client, position) for position, client in enumerate(clients)}
+        return {f"client_{client}": Alone(*parts, client=client, position=position) for position, client in enumerate(clients)}
     return {"": program}
 
 
@@ -112,8 +112,6 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
     likelihood = []
     for those in zip(*(run.progress.likelihood for run in runs), strict=True):
         likelihood.append({name: fmean(row[name] for row in those) for name in those[0] if all(name in row for row in those)})
-    partition = runs[0].local.partition
-    assert partition is not None
     measured = Progress(
         zero_shot=runs[0].progress.zero_shot,
         matrix=mean,
@@ -121,7 +119,7 @@ def mean_report(session: Session, runs: list[FederatedRun]) -> Report:
         dropped=[row for run in runs for row in run.progress.dropped],
         idle=[row for run in runs for row in run.progress.idle],
         seconds={key: sum(run.progress.seconds[key] for run in runs) for key in ("total", "evaluate")},
-        partition=partition.table(partition.dealt()),
+        partition=runs[0].local.partition_table(),
         likelihood=likelihood,
         likelihood_untuned=runs[0].progress.likelihood_untuned,
     )

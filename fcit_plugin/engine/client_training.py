@@ -132,6 +132,11 @@ class LocalTrainer:
             return np.arange(len(self.task(task)))
         return self.partition.parts(task)[client]
 
+    def partition_table(self) -> list[dict[str, Any]]:
+        """How many records of each dataset each client has, of the tasks that were dealt out."""
+        assert self.partition is not None  # a run deals the records out, a site of its own does not
+        return self.partition.table(self.partition.dealt())
+
     def num_steps(self, config: ClientConfig, processes: int | None = None) -> int:
         """Optimizer steps of a client's local training.
 

@@ -19,7 +19,6 @@ from ..adapters.lora import whole_weight
 from ..arguments import FcitArguments
 from ..data.pipeline import Pipeline, Split
 from ..errors import FcitError
-from ..scenario.tasks import Scenario
 
 logger = logging.get_logger(__name__)
 
@@ -50,7 +49,9 @@ FREE = (
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
     "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
     "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
-    "fcit_engine", "fcit_threads", "fcit_clients_per_device", "fcit_batch_size",
+    "fcit_engine", "fcit_sites", "fcit_superlink*", "fcit_certificate", "fcit_server_certificate", "fcit_server_key",
+    "fcit_site_*",
+    "fcit_threads", "fcit_clients_per_device", "fcit_batch_size",
     "fcit_dry_run", "fcit_strict_records", "fcit_verify_data", "fcit_client_timeout", "fcit_max_round_retries",
     # folders: what lies in them is compared instead
     "model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir",
@@ -99,11 +100,16 @@ def dataset_key(name: str, part: str) -> str:
     return f"datasets.{name}.{part}"
 
 
-def data_keys(pipeline: Pipeline, scenario: Scenario, args: FcitArguments) -> dict[str, str]:
-    """What decides about each dataset: the number of its records with a sum over them, and how it is scored."""
-    trained = scenario.datasets_to_train()
+def data_keys(pipeline: Pipeline, trained: Iterable[str], tested: Iterable[str]) -> dict[str, str]:
+    """What decides about each dataset: the number of its records with a sum over them, and how it is scored.
+
+    Args:
+        pipeline: The records.
+        trained: Datasets whose training records are there.
+        tested: Datasets whose test records are.
+    """
     found = {dataset_key(name, "train"): data_fingerprint(pipeline.train(name)) for name in trained}
-    for name in scenario.all_datasets() if args.fcit_eval_every != "never" else ():
+    for name in tested:
         metrics = pipeline.catalogue.metrics(name)
         found[dataset_key(name, "test")] = data_fingerprint(pipeline.test(name))
         found[dataset_key(name, "metrics")] = ", ".join([metrics.main, *metrics.also])
@@ -179,11 +185,25 @@ def numbers(keys: Mapping[str, Any], parts: Iterable[Any]) -> dict[str, Any]:
     return {**rest, "records_a_step": math.prod(values.get(key, 1) for key in _SHARED_OUT)}
 
 
-def differing(saved: Mapping[str, Any], ours: Mapping[str, Any], parts: Iterable[Any], keys: Iterable[str]) -> list[str]:
-    """Which of some keys differ between two recipes, in words; see :func:`check_same`."""
+def differing(
+    saved: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    parts: Iterable[Any],
+    keys: Iterable[str],
+    words: str = "{0} was {1!r} and is {2!r}",
+) -> list[str]:
+    """Which of some keys differ between two recipes, in words; see :func:`check_same`.
+
+    Args:
+        saved: What the commit was made with.
+        ours: The same of this recipe.
+        parts: The argument objects, for the defaults of keys that one side leaves out.
+        keys: Those to look at.
+        words: What is said of each that differs: of its name, and its two values.
+    """
     defaults = {item.name: _default(item) for part in parts for item in dataclasses.fields(part)}
     return [
-        f"{_in_words(key)} was {then!r} and is {now!r}"
+        words.format(_in_words(key), then, now)
         for key in sorted(keys)
         if (then := saved.get(key, defaults.get(key))) != (now := ours.get(key, defaults.get(key)))
     ]

@@ -84,6 +84,19 @@ class Monitor:
         self._open[config.client] = ClientNotes(self, watch)
         return self._open[config.client]
 
+    def site_trained(self, config: ClientConfig, steps: int, loss: float) -> None:
+        """A site has done all steps of a training, in a place where nobody looks on.
+
+        Args:
+            config: What it had to do.
+            steps: How many they are.
+            loss: Their mean loss.
+        """
+        self.step += steps
+        self._show(config, loss, steps)
+        if self._main:
+            self._append([self._entry(config, {"loss": loss}, self.step)])
+
     def note_step(self, config: ClientConfig, loss: float | None) -> None:
         """One optimizer step of a client is done that the run's log does not have yet."""
         with self._lock:  # other processes' steps come in a thread of their own
@@ -94,13 +107,13 @@ class Monitor:
         """A line of the log for a client's own step."""
         return self._entry(config, logs, self.step + self._ahead) | {"current_steps": step}
 
-    def _show(self, config: ClientConfig, loss: float | None) -> None:
+    def _show(self, config: ClientConfig, loss: float | None, steps: int = 1) -> None:
         shown: dict[str, Any] = {"client": config.client, "subspace": config.subspace}
         if loss is not None:
             shown["loss"] = f"{loss:.4f}"
         self._bar.set_description(f"Stage {config.stage} round {config.round}", refresh=False)
         self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(1)
+        self._bar.update(steps)
 
     def _entry(self, config: ClientConfig, logs: dict[str, Any], step: int) -> dict[str, Any]:
         elapsed = time.time() - self._start

@@ -17,6 +17,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import check_owners, read_shared, read_subspace
+from ..arguments.network import SITE_STAGE
 from ..arguments.reasons import all_reasons, going_on
 from ..continual.methods import make_method
 from ..data.catalogue import Catalogue
@@ -73,13 +74,14 @@ def open_session(
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
     oracle = setup.args.fcit_bound == "oracle"
     pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
-    data = {}
-    if setup.request.stage == "fcit":
+    data, tested = {}, setup.scenario.all_datasets() if setup.evaluates else ()
+    reads = setup.request.stage in ("fcit", SITE_STAGE)
+    if reads:
         with contextlib.nullcontext() if pool is None else pool.one_first():
             read_records(setup, pipeline)
-    if setup.request.stage == "fcit" and setup.is_server:
+    if reads and setup.is_server:
         # all tokens are hashed and all media files asked for their size: once is enough
-        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.scenario, setup.args))
+        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.trained_datasets, tested))
         if setup.earlier is not None:
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):
@@ -192,7 +194,10 @@ def read_setup(
 
 def _check_datasets(setup: Setup) -> None:
     catalogue, evaluates = setup.catalogue, setup.evaluates
+    setup.check_tasks_of_site()
     catalogue.check(setup.trained_datasets, evaluates, setup.args.fcit_local_stage)
+    if evaluates and setup.data_elsewhere:
+        catalogue.check_tests(setup.scenario.all_datasets())
     if setup.earlier is not None and evaluates:
         setup.earlier.check_tests(catalogue)
     if evaluates:

@@ -21,7 +21,7 @@ from ..federation.client_states import ClientStates
 from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import ClientConfig, config_of, config_record
+from ..federation.messages import ClientConfig, config_of, config_record, mean_loss
 from ..federation.noise import Noise
 from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
@@ -34,7 +34,7 @@ from ..state.forms import NoiseForm
 from ..state.names import SHARED
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
-from .client_training import light_garbage_collection, quiet_transformers
+from .client_training import LocalTrainer, light_garbage_collection, quiet_transformers
 from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
@@ -42,6 +42,7 @@ from .monitor import Monitor
 from .rehearsal import rehearse
 from .report import named_arguments, report_of
 from .session import LOSS_PNG, Session
+from .sites import SiteWork, nobody
 
 logger = logging.get_logger(__name__)
 
@@ -72,12 +73,19 @@ class FederatedRun:
         self.progress.noise, noise = session.processes.from_main(self._noise() if session.processes.is_main else (None, None))
         if noise is not None:
             session.program.noise = noise
-        self.local = session.local(lambda config: self.monitor.client_callback(config), noise)
+        self.local: LocalTrainer | SiteWork = (
+            session.local(lambda config: self.monitor.client_callback(config), noise)
+            if session.sites is None
+            else SiteWork(self.scenario, session.sites.answers)
+        )
         if session.pool is not None and self.args.fcit_identity_noise is not None:
             session.pool.send_all(("noise", noise))
         self.progress.encoder_choice = session.encoder_choice or self.progress.encoder_choice
-        trained = self.scenario.datasets_to_train()
-        self.progress.labels = session.pipeline.label_sets(trained, self.progress.labels)
+        self.progress.labels = (
+            session.pipeline.label_sets(session.trained_datasets, self.progress.labels)
+            if session.sites is None
+            else session.sites.labels(self.scenario.datasets_to_train(), self.progress.labels)
+        )
         self.progress.left_out.update(session.pipeline.left_out())
         self.evaluator = session.evaluator(self.progress.labels)
         if self.args.fcit_eval_every != "never":
@@ -90,9 +98,7 @@ class FederatedRun:
             log,
             session.callbacks.of_run,
         )
-        partition = self.local.partition
-        assert partition is not None  # a run deals the records out, a site of its own does not
-        self.progress.add_partition(partition.table(partition.dealt()))
+        self.progress.add_partition(self.local.partition_table())
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -110,28 +116,7 @@ class FederatedRun:
         else:
             self._go_on()
         run_digest = digest_of({**numbers(session.keys, session.arguments), **self.recipe["data"]})
-        app = make_client_app(self.local, session.program.form.key)
-        kept = ReplyCache(
-            app,
-            self._replies,
-            run_digest,
-            self.monitor,
-            session.is_main,
-            session.processes.from_main,
-        )
-
-        def arrived(request: Message, reply: Message) -> None:
-            kept.arrived(request, reply)
-            self._keep_update(request, reply)
-
-        nodes, timeout = range(self.args.fcit_num_clients), self.args.fcit_client_timeout
-        if session.pool is None:
-            grid = InProcessGrid(
-                kept, nodes, on_reply=arrived, timeout=timeout, states=self.clients, agree=session.processes.failure
-            )
-        else:
-            beside = (app, kept, self.monitor, self._cost)
-            grid = ParallelGrid(session.pool, *beside, nodes, self._keep_update, timeout=timeout, states=self.clients)
+        grid = self._grid(run_digest)
         with quiet_transformers(), light_garbage_collection():
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)
         self.monitor.close()
@@ -139,6 +124,34 @@ class FederatedRun:
             self._write_results()
         if hub is not None:
             logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
+
+    def _grid(self, run_digest: str) -> InProcessGrid:
+        """What carries requests to the clients: in this process, in other ones beside it, or at sites."""
+        session, keeps = self.session, (self._replies, run_digest, self.monitor)
+        if session.sites is not None:
+            return session.sites.grid(ReplyCache(nobody, *keeps), self._heard)
+        assert isinstance(self.local, LocalTrainer)
+        app = make_client_app(self.local, session.program.form.key)
+        kept = ReplyCache(app, *keeps, session.is_main, session.processes.from_main)
+        nodes, timeout = range(self.args.fcit_num_clients), self.args.fcit_client_timeout
+        if session.pool is not None:
+            beside = (app, kept, self.monitor, self._cost)
+            return ParallelGrid(session.pool, *beside, nodes, self._keep_update, timeout=timeout, states=self.clients)
+
+        def arrived(request: Message, reply: Message) -> None:
+            kept.arrived(request, reply)
+            self._keep_update(request, reply)
+
+        return InProcessGrid(
+            kept, nodes, on_reply=arrived, timeout=timeout, states=self.clients, agree=session.processes.failure
+        )
+
+    def _heard(self, request: Message, reply: Message) -> None:
+        """A site has answered: its steps count as done, and its loss stands in the log."""
+        if request.metadata.message_type == MessageType.TRAIN and not reply.has_error():
+            loss = mean_loss([reply])
+            self.monitor.site_trained(config_of(request), self.local.num_steps(config_of(request)), loss)
+            self._keep_update(request, reply)
 
     def _noise(self) -> tuple[NoiseForm | None, Noise | None]:
         """Where the noise comes from, as the run began with it; None for a recipe without noise."""
@@ -180,6 +193,7 @@ class FederatedRun:
         for row in asked:
             work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))
             for task, records in self.local.trains_on(work).items():
+                assert isinstance(self.local, LocalTrainer)  # of sites no records are read here
                 self._read(self.local.task(task).splits, records)
         if self.args.fcit_identity_noise is not None:  # what their tokens spend
             self.progress.asked += [row for row in asked if row not in self.progress.asked]
@@ -251,7 +265,7 @@ class FederatedRun:
     def _media(self) -> Media:
         """The files of all records; those that are read at the start are what they were."""
         session, pipeline = self.session, self.session.pipeline
-        splits = [pipeline.train(name) for name in self.scenario.datasets_to_train()]
+        splits = [pipeline.train(name) for name in session.trained_datasets]
         if self.args.fcit_eval_every != "never":
             splits += [pipeline.test(name) for name in self.scenario.all_datasets()]
         media = Media(splits if session.is_main else [], session.training_args.seed)
@@ -332,6 +346,7 @@ class FederatedRun:
         config = config_of(request)
         if request.metadata.message_type == MessageType.TRAIN:
             return self.local.num_steps(config)
+        assert isinstance(self.local, LocalTrainer)  # processes beside this one have its records
         return len(self.local.task(config.task))
 
     def _evaluate(self, state: ServerState, names: Iterable[str], restricted: bool) -> Scores:

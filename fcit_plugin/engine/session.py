@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamafactory.extras import logging
 from peft import PeftModel
@@ -13,9 +13,10 @@ from .. import __version__
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared
 from ..arguments import FcitArguments
+from ..arguments.network import FLOWER, SITE_STAGE
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
-from ..errors import one_line
+from ..errors import FcitError, nearest, one_line
 from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.noise import Noise
@@ -41,6 +42,9 @@ from .pool_evaluator import PoolEvaluator
 from .processes import Processes
 from .resume import Start
 from .trainers import LOCAL_STAGES
+
+if TYPE_CHECKING:
+    from .sites import Sites
 
 #: What the fcit stages write beside the folders of subspaces and updates.
 LOSS_PNG = "training_loss.png"
@@ -133,8 +137,40 @@ class Setup:
 
     @property
     def trained_datasets(self) -> list[str]:
-        """The datasets whose records are trained on."""
+        """The datasets whose records this process trains on."""
+        if self.data_elsewhere:
+            return []
+        if self.is_site and self.args.fcit_site_tasks is not None:
+            return [name for name in self.scenario.datasets_to_train() if name in self.args.fcit_site_tasks]
         return self.own_datasets or list(self.scenario.datasets_to_train())
+
+    @property
+    def data_elsewhere(self) -> bool:
+        """Whether this process is a server that has no training data: its clients are sites."""
+        return self.request.stage == "fcit" and self.args.fcit_engine == FLOWER
+
+    @property
+    def is_site(self) -> bool:
+        """Whether this process is a site, which has all records of its datasets."""
+        return self.request.stage == SITE_STAGE
+
+    def check_tasks_of_site(self) -> None:
+        """Refuse datasets in ``fcit_site_tasks`` that no stage has, and a site that is left without a task.
+
+        Raises:
+            FcitError: The sentence names the dataset.
+        """
+        named = self.args.fcit_site_tasks or ()
+        known = list(self.scenario.datasets_to_train())
+        for name in named:
+            if name not in known:
+                raise FcitError(f"`fcit_site_tasks` has {name}, which no stage trains on; {nearest(name, known)}")
+        if named and not any(set(task.datasets) <= {*named} for task in self.scenario.tasks):
+            raise FcitError(
+                "`fcit_site_tasks` names no task as a whole; a task of several datasets needs all of them: "
+                + "; ".join(", ".join(task.datasets) for task in self.scenario.tasks[:5])
+                + "."
+            )
 
     @property
     def processing(self) -> str:
@@ -188,6 +224,7 @@ class Session(Setup):
         encoder: Makes identity tokens.
         program: The scenario with the method's parts.
         callbacks: LLaMA-Factory's, and the user's.
+        sites: The clients, where they are sites; None where they are in this process.
     """
 
     checkpoints: Checkpoints
@@ -200,6 +237,7 @@ class Session(Setup):
     encoder: Any
     program: Program
     callbacks: Callbacks = field(default_factory=Callbacks)
+    sites: "Sites | None" = None
 
     def clear_results(self) -> None:
         """Take away what a finished run leaves, beside its log and its commits."""
@@ -250,7 +288,7 @@ class Session(Setup):
             self.args,
             self.finetuning_args,
             self.processes,
-            partition=None if self.own_datasets else self.partition,
+            partition=None if self.own_datasets or self.is_site else self.partition,
             own_datasets=self.own_datasets,
             base_weights=self.base_weights,
             make_callback=make_callback,

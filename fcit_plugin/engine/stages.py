@@ -40,6 +40,8 @@ from .open_session import open_session
 from .pool import Pool, ProcessGone
 from .rehearsal import rehearse
 from .session import Session
+from .site import run_site
+from .sites import with_sites
 from .threads import use_threads
 from .worker import work
 
@@ -176,6 +178,9 @@ def _work_of(updates: Mapping[str, Message], state: ServerState, program: Progra
     return work
 
 
+_STAGES = {"fcit": run_programs, "fcit_client": run_client, "fcit_site": run_site, "fcit_aggregate": run_aggregate}
+
+
 def run_stage(
     request: Request,
     model_args: Any,
@@ -239,6 +244,7 @@ def _run_stage(
             evaluate_folder(session, request.evaluated)
             return
         assert request.stage is not None  # otherwise LLaMA-Factory runs its own
-        {"fcit": run_programs, "fcit_client": run_client, "fcit_aggregate": run_aggregate}[request.stage](session)
+        with with_sites(session) if session.data_elsewhere else contextlib.nullcontext(session) as session:
+            _STAGES[request.stage](session)
         if dist.is_initialized():
             dist.barrier()

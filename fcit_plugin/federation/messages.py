@@ -4,6 +4,7 @@ Flower's records take many types of values. What ours hold is read here, by type
 configuration, :func:`arrays_of` and the other functions give single records.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -348,6 +349,13 @@ def mean_loss(replies: Collection[Message]) -> float:
     replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
     total = sum(map(num_examples, replies))
     return sum(_loss(reply) * num_examples(reply) for reply in replies) / total
+
+
+def told_loss(reply: Message) -> float | None:
+    """The training loss in a reply that nobody has judged yet; None where it tells no finite number."""
+    record = reply.content.get(METRICS)
+    loss = record.get(LOSS) if isinstance(record, MetricRecord) else None
+    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
 
 
 def _loss(reply: Message) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from ..continual.methods import make_method
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.token_forms import FORMS, TokenForm
 from ..knowledge.weighing import Weighing
-from ..scenario.sampling import sample_clients
+from ..scenario.sampling import sample_clients, seated
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
@@ -40,12 +41,14 @@ class Program:
         scenario: Tasks and schedule.
         seed: Seed of the run.
         blank: Any subspace of the model; gives keys and shapes.
+        tasks_of: For each client the indices of the tasks that it takes part in; None: all of them.
     """
 
     args: FcitArguments
     scenario: Scenario
     seed: int
     blank: Tensors
+    tasks_of: Sequence[Collection[int]] | None = None
 
     @cached_property
     def method(self) -> ContinualMethod:
@@ -84,13 +87,24 @@ class Program:
         return self.scenario.num_stages
 
     def work(self, stage: int, round: int, attempt: int = 0) -> dict[int, ClientConfig]:
-        """The clients sampled for a round, each with its task; other ones in a further attempt at it."""
+        """The clients sampled for a round, each with its task; other ones in a further attempt at it.
+
+        A client that takes no part in the task of its place gives it to the next one that does: the round has fewer clients
+        where there is none.
+        """
         num_clients, per_round = self.args.fcit_num_clients, self.args.fcit_clients_per_round
-        clients = sample_clients(num_clients, per_round, seed=self.seed, stage=stage, round=round, attempt=attempt)
-        return {
-            client: self.work_of(stage, round, client, self.scenario.task_of(stage, position))
-            for position, client in enumerate(clients)
-        }
+        where = {"seed": self.seed, "stage": stage, "round": round, "attempt": attempt}
+        clients = sample_clients(num_clients, per_round, **where)
+        tasks = tuple(self.scenario.task_of(stage, position) for position in range(per_round))
+        if self.tasks_of is not None:
+            order = (*clients, *(c for c in sample_clients(num_clients, num_clients, **where) if c not in clients))
+            clients, tasks = seated(order, tasks, self.tasks_of)
+        return {client: self.work_of(stage, round, client, task) for client, task in zip(clients, tasks, strict=True)}
+
+    def fewest_replies(self, work: Sized) -> int:
+        """The fewest good replies with which a round goes on: no more than there are clients for its places."""
+        fewest: int = self.args.fcit_min_replies
+        return fewest if self.tasks_of is None else min(fewest, len(work))
 
     def work_of(self, stage: int, round: int, client: int, task: int) -> ClientConfig:
         """What one client has to know."""

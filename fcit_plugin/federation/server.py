@@ -231,11 +231,12 @@ def train_round(
             assignment = replace(assignment, subspace=dict(together), cosine=cosine)
         return assignment, Round(program, state, assignment, work), weighed
 
-    if len(tokens) < program.args.fcit_min_replies:
+    fewest = program.fewest_replies(work)
+    if len(tokens) < fewest:
         return None, {}
     assignment, round, weighed = prepare(tokens)
     good, dropped = judge_updates(round.requests, train(round.requests), tokens, program.bounds(state))
-    if len(good) < program.args.fcit_min_replies:
+    if len(good) < fewest:
         return None, dropped
     if dropped:
         assignment, round, weighed = prepare(good)

@@ -9,21 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Array, Context, Message, MessageType, RecordDict
+from flwr.app import Message, RecordDict
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
-from .arrays import numbers_of
-from .envelope import open_request, sealed_failure, sealed_reply
-from .messages import config_of, record_of
-from .reply_cache import ReplyCache
+from .envelope import nonce_of, open_request, sealed_failure, sealed_reply
 from .site_grid import LinkLost
 from .superlink import next_tasks, refused
 
 logger = logging.getLogger(__name__)
 
+#: Gives the records of a reply, by the request's type and records.
+Answers = Callable[[str, RecordDict], RecordDict]
 #: Seconds between two starts of a SuperNode: one that was killed counts as there for up to a minute, and is refused.
 PAUSE = 5.0
 #: Starts a program that is killed with this process, however that ends (Linux): a SuperNode that is left alone keeps its
@@ -48,12 +52,24 @@ _SUPERNODE = (
     "    sys.stderr.flush()\n"
     "    os._exit(1)"
 )
-#: Flower tells others of its use, looks for updates and installs what an app wants, but for these.
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
+
+
+@dataclass(frozen=True)
+class SiteIdentity:
+    """Who a site is, and whom it answers.
+
+    Attributes:
+        key: Its private key.
+        ca: The certificate of the CA by which its server's has to be.
+    """
+
+    key: ec.EllipticCurvePrivateKey
+    ca: x509.Certificate
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """Its public key, as Flower's SuperLink knows it."""
+        return public_key_to_bytes(self.key.public_key())
 
 
 def supernode_command(superlink: str, certificate: Path, key: Path, address: str) -> list[str]:
@@ -111,8 +127,8 @@ class SuperNode:
 
 
 def serve(
-    app: ReplyCache,
-    key: ec.EllipticCurvePrivateKey,
+    app: Answers,
+    identity: SiteIdentity,
     supernode: SuperNode,
     address: str,
     *,
@@ -122,8 +138,8 @@ def serve(
     """Answer what the SuperNode has, until it is over.
 
     Args:
-        app: The site's client app with its kept replies.
-        key: The site's private key.
+        app: Gives the records of the reply to a request, by its type and its records (:class:`.site_app.SiteApp`).
+        identity: Who the site is, and whom it answers.
         supernode: The SuperNode.
         address: Host and port of its ClientAppIo API.
         ended: Whether it is over; asked between two looks.
@@ -133,35 +149,22 @@ def serve(
         supernode.look()
         try:
             for task in next_tasks(address):
-                task.answer(answer_of(app, key, task.message))
+                task.answer(answer_of(app, identity, task.message))
         except LinkLost as error:  # the server asks again, and gets what was kept
             logger.debug(str(error))
         time.sleep(poll)
 
 
-def answer_of(app: ReplyCache, key: ec.EllipticCurvePrivateKey, message: Message) -> Message:
+def answer_of(app: Answers, identity: SiteIdentity, message: Message) -> Message:
     """The signed reply to a message, or the signed sentence of what failed: at a site whatever fails costs it its reply."""
-    kind = message.metadata.message_type
+    kind, key = message.metadata.message_type, identity.key
     try:
-        content, nonce = open_request(message.content)
+        nonce = nonce_of(message.content)
     except FcitError as error:
         return refused(message, one_line(error))
     try:
-        return Message(sealed_reply(_reply(app, content, kind), nonce, kind, key), reply_to=message)
+        content = open_request(message.content, kind, identity.encoded, identity.ca)
+        return Message(sealed_reply(app(kind, content), nonce, kind, key), reply_to=message)
     except Exception as error:
         logger.warning(f"A request is answered with a failure: {one_line(error)}", exc_info=not isinstance(error, FcitError))
         return Message(sealed_failure(one_line(error), nonce, kind, key), reply_to=message)
-
-
-def _reply(app: ReplyCache, content: RecordDict, kind: str) -> RecordDict:
-    if kind not in (MessageType.QUERY, MessageType.TRAIN):
-        raise FcitError(f"A site answers no messages of the type {kind[:50]}.")
-    request = Message(content, dst_node_id=0, message_type=kind)
-    client = config_of(request).client
-    request = Message(content, dst_node_id=client, message_type=kind)
-    reply = app(request, Context(run_id=0, node_id=client, node_config={}, state=RecordDict(), run_config={}))
-    app.arrived(request, reply)
-    plain = RecordDict(dict(reply.content))
-    for name, record in reply.content.array_records.items():  # one that is left in a file has a class that Flower does not know
-        plain[name] = record_of({key: Array(numbers_of(array)) for key, array in record.items()})
-    return plain

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from ..errors import FcitError
 from .client_states import ClientStates
-from .envelope import open_reply, sealed_request
+from .envelope import ServerSigner, open_reply, sealed_request
 from .in_process_grid import InProcessGrid
 from .messages import config_of
 from .reply_cache import Place, ReplyCache
@@ -108,6 +108,7 @@ class SiteGrid(InProcessGrid):
 
     Args:
         link: The way to the nodes.
+        signer: The server, whose signature sites look for.
         sites: The sites; the place in the list is the client's number.
         cache: Has the replies of an attempt at the round that was interrupted, and keeps those that arrive.
         on_reply: Called with each request and each reply, in the order of the requests.
@@ -121,6 +122,7 @@ class SiteGrid(InProcessGrid):
     def __init__(
         self,
         link: Link,
+        signer: ServerSigner,
         sites: list[Site],
         cache: ReplyCache,
         on_reply: Callable[[Message, Message], None] = lambda request, reply: None,
@@ -137,7 +139,7 @@ class SiteGrid(InProcessGrid):
             if site.encoded in encoded[:number]:
                 other = sites[encoded.index(site.encoded)].name
                 raise FcitError(f"`fcit_sites` has one public key for {other} and {site.name}; each site makes its own key.")
-        self._link, self._sites, self._cache = link, sites, cache
+        self._link, self._signer, self._sites, self._cache = link, signer, sites, cache
         self._patience, self._poll, self._sleep = patience, poll, sleep
 
     @override
@@ -200,7 +202,7 @@ class SiteGrid(InProcessGrid):
             self._tell(asked, "is not there")
             return
         metadata, config = asked.request.metadata, config_of(asked.request)
-        content, nonce = sealed_request(asked.request.content)
+        content, nonce = sealed_request(asked.request.content, metadata.message_type, self._site(asked).encoded, self._signer)
         message = Message(
             content,
             dst_node_id=node,

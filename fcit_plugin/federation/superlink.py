@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.app import Context, Error, Message
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import ErrorCode, SubStatus
@@ -34,8 +31,8 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.grid import GrpcGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from ..errors import FcitError, one_line
-from ..files import opened
+from ..deployment.keys import read_public_key
+from ..errors import one_line
 from .site_grid import LinkLost, RunLost, Site
 
 T = TypeVar("T")
@@ -44,7 +41,6 @@ T = TypeVar("T")
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
 #: Seconds to wait for a run's task, which the SuperLink makes as the run starts.
 _CLAIM = 30.0
-_LONGEST_KEY = 10_000
 
 _PYPROJECT = b"""[project]
 name = "fcit"
@@ -75,14 +71,7 @@ def read_site(name: str, path: Path) -> Site:
     Raises:
         FcitError: The file holds no such key; the sentence names site and file.
     """
-    with opened(path, _LONGEST_KEY, f"ask site {name} for its public key") as file:
-        content = file.read(_LONGEST_KEY)
-    try:
-        key = load_ssh_public_key(content)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise FcitError(f"{path} is not a public key of site {name}; give the .pub file that the site has made.") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise FcitError(f"{path}, the key of site {name}, is not on the curve P-384; let the site make a new one.")
+    key = read_public_key(path, name)
     return Site(name, key, public_key_to_bytes(key))
 
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FcitArguments
+from ..arguments.network import FLOWER
 from ..arguments.reasons import refuse
 from ..files import read_bytes
 from .devices import deepspeed_config, zero_stage
@@ -49,6 +50,8 @@ def why_shared(keys: Mapping[str, Any], processes: int) -> str | None:
         What follows "because".
     """
     engine, per_round = (keys.get(key, getattr(FcitArguments, key)) for key in ("fcit_engine", "fcit_clients_per_round"))
+    if engine == FLOWER:
+        return "the clients are sites (`fcit_engine: flower`)"
     if engine == "process":
         return "`fcit_engine` is process"
     if processes < 2:

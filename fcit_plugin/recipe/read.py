@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..arguments import FCIT_STAGES, FcitArguments, check_names, check_stage, current_keys
+from ..arguments.network import network_defaults
 from ..arguments.reasons import all_reasons
 from ..errors import FcitError, closest, one_line
 from ..files import read_text
@@ -121,7 +122,7 @@ def arguments_of(ours: dict[str, Any], stage: str | None) -> FcitArguments:
         check_names(list(ours))
         check_stage(stage, list(ours))
         known = {item.name for item in fields(FcitArguments.joined())}
-        fcit = FcitArguments(**{key: value for key, value in ours.items() if key in known})
+        fcit = FcitArguments(**{key: value for key, value in network_defaults(ours).items() if key in known})
     return fcit
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import FcitArguments
+from ..arguments.network import SITE_STAGE
 from ..arguments.option import comma_separated
 from ..arguments.reasons import refuse
 from ..errors import FcitError
@@ -69,6 +70,12 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         partition_options(fcit)
     else:
         args.setdefault("dataset", ",".join(scenario.all_datasets()))
+        if stage == SITE_STAGE and args["dataset"] != ",".join(scenario.all_datasets()):
+            refuse(f"`dataset` is not used by `stage: {SITE_STAGE}`; `fcit_site_tasks` names those of the stages that it has.")
+    if stage == SITE_STAGE:
+        needed = ("fcit_superlink", "fcit_certificate", "fcit_site_key")
+        if missing := [key for key in needed if getattr(fcit, key) is None]:
+            refuse(f"`stage: {SITE_STAGE}` needs {_listed(missing)}; `fcit-cli site init` writes a site's recipe.")
     if fcit.fcit_client is not None and not 0 <= fcit.fcit_client < fcit.fcit_num_clients:
         refuse(
             f"`fcit_client` is {fcit.fcit_client}; with `fcit_num_clients: {fcit.fcit_num_clients}` "
@@ -83,6 +90,10 @@ def fill_in(args: dict[str, Any], stage: str, fcit: FcitArguments) -> None:
         )
     if stage == "fcit_aggregate" and fcit.fcit_update_dirs and fcit.fcit_state_dir is None:
         refuse("`fcit_update_dirs` needs `fcit_state_dir`, the server state folder that the updates began from.")
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
 
 
 def earlier_folder(recipe: dict[str, Any], stage: str) -> Path | None:

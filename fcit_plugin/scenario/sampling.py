@@ -1,6 +1,7 @@
 """Which clients take part in a round, and the seed of each (docs/guide/settings.md)."""
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 
 from .streams import Stream, generator, sequence
 
@@ -30,6 +31,28 @@ def sample_clients(num_clients: int, per_round: int, *, seed: int, stage: int, r
         drawn = tuple(sorted(order, key=lambda client: asked[client])[:per_round])
         asked.update(drawn)
     return drawn
+
+
+def seated(
+    order: Sequence[int], tasks: Sequence[int], tasks_of: Sequence[Collection[int]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give each place of a round to the first client in an order that takes part in its task and has no place yet.
+
+    Args:
+        order: the clients, those that were drawn first.
+        tasks: for each place the index of its task.
+        tasks_of: for each client the indices of the tasks that it takes part in.
+
+    Returns:
+        The clients, and the task of each, without the places that nobody can take.
+    """
+    left, found = list(order), []
+    for task in tasks:
+        client = next((one for one in left if task in tasks_of[one]), None)
+        if client is not None:
+            left.remove(client)
+            found.append((client, task))
+    return tuple(client for client, _ in found), tuple(task for _, task in found)
 
 
 def client_seed(seed: int, stage: int, round: int, client: int) -> int:

@@ -99,7 +99,7 @@ RECIPES = {
     "replay": {"fcit_method": "replay"},
     "scaffold": {"fcit_server_rule": "scaffold"},
     "int8": {"fcit_update_compression": "int8"},
-    "exact": {"fcit_lora_aggregation": "exact"},
+    "exact": {"fcit_method": "sequential", "fcit_lora_aggregation": "exact"},
     "noise": {"fcit_dp_clipping_norm": 0.5, "fcit_dp_noise_multiplier": 0.1, "fcit_identity_noise": 0.01},
 }
 

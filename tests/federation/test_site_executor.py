@@ -4,18 +4,22 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Message, MessageType, RecordDict
-from test_site_grid import APP, UNDISTURBED, Journal, numbers, requests
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from sites import SIGNER, identity_of, signer_by, site_app
+from test_site_grid import APP, UNDISTURBED, numbers, requests
 
-from fcit_plugin.federation.envelope import open_reply, sealed_request
-from fcit_plugin.federation.reply_cache import ReplyCache
+from fcit_plugin.deployment.certificates import new_ca, now
+from fcit_plugin.deployment.keys import new_key
+from fcit_plugin.federation.envelope import ENVELOPE, open_reply, sealed_request
+from fcit_plugin.federation.messages import CONFIG
 from fcit_plugin.federation.site_executor import SuperNode, answer_of
 
-KEY = ec.generate_private_key(ec.SECP384R1())
+SITE = identity_of(ec.generate_private_key(ec.SECP384R1()))
 
 
 def wait_until(true, seconds=10.0):
@@ -25,12 +29,8 @@ def wait_until(true, seconds=10.0):
         time.sleep(0.02)
 
 
-def cached(app, folder):
-    return ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
-
-
 def sent(request, kind=MessageType.TRAIN):
-    content, nonce = sealed_request(request.content)
+    content, nonce = sealed_request(request.content, kind, SITE.encoded, SIGNER)
     return Message(content, dst_node_id=77, message_type=kind), nonce
 
 
@@ -43,7 +43,9 @@ def test_a_site_that_is_asked_twice_trains_once_and_signs_both_times(tmp_path):
 
     for _ in range(2):
         message, nonce = sent(requests()[1])
-        content, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
+        content, failure = open_reply(
+            answer_of(site_app(app, tmp_path), SITE, message).content, nonce, "train", SITE.key.public_key()
+        )
         assert failure is None
         assert numbers([Message(content, dst_node_id=0, message_type="train")]) == UNDISTURBED[1:2]
         assert {type(array).__name__ for record in content.array_records.values() for array in record.values()} == {"Array"}
@@ -56,7 +58,7 @@ def test_whatever_fails_at_a_site_is_said_and_signed(error, tmp_path):
         raise error
 
     message, nonce = sent(requests()[1])
-    _, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
+    _, failure = open_reply(answer_of(site_app(app, tmp_path), SITE, message).content, nonce, "train", SITE.key.public_key())
     assert str(error.args[-1]) in failure
 
 
@@ -64,13 +66,13 @@ def test_what_is_no_request_of_the_plugin_is_refused_unread(tmp_path):
     def app(message, context):
         raise AssertionError
 
-    bare = answer_of(cached(app, tmp_path), KEY, Message(requests()[0].content, dst_node_id=7, message_type="train"))
+    bare = answer_of(site_app(app, tmp_path), SITE, Message(requests()[0].content, dst_node_id=7, message_type="train"))
     assert bare.error.reason == "it has no envelope"
     message, nonce = sent(requests()[0], "evaluate")
-    _, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "evaluate", KEY.public_key())
+    _, failure = open_reply(answer_of(site_app(app, tmp_path), SITE, message).content, nonce, "evaluate", SITE.key.public_key())
     assert failure == "A site answers no messages of the type evaluate."
     message, nonce = sent(Message(RecordDict(), dst_node_id=7, message_type="train"))
-    _, failure = open_reply(answer_of(cached(app, tmp_path), KEY, message).content, nonce, "train", KEY.public_key())
+    _, failure = open_reply(answer_of(site_app(app, tmp_path), SITE, message).content, nonce, "train", SITE.key.public_key())
     assert "config" in failure
 
 
@@ -100,3 +102,50 @@ def test_a_supernode_ends_with_a_site_that_is_killed(tmp_path):
     site.send_signal(signal.SIGKILL)
     site.wait()
     wait_until(lambda: not command.exists() or not command.read_text())
+
+
+def envelope_of(message, **changes):
+    """The message with another envelope."""
+    records = {name: record for name, record in message.content.items() if name != ENVELOPE}
+    envelope = ConfigRecord({**message.content[ENVELOPE], **changes})
+    return Message(RecordDict({**records, ENVELOPE: envelope}), dst_node_id=77, message_type=message.metadata.message_type)
+
+
+def by(signer=SIGNER, to=SITE.encoded, kind="train", asked=None):
+    content, nonce = sealed_request((asked or requests()[1]).content, kind, to, signer)
+    return Message(content, dst_node_id=77, message_type="train"), nonce
+
+
+def with_other_weights():
+    message, nonce = by()
+    records = {**requests()[0].content, CONFIG: requests()[2].content[CONFIG], ENVELOPE: message.content[ENVELOPE]}
+    return Message(RecordDict(records), dst_node_id=77, message_type="train"), nonce
+
+
+def own_ca():
+    key = new_key()
+    return signer_by(new_ca(key, "another federation", now()), key)
+
+
+STRANGERS = {
+    "another federation's server": (lambda: by(own_ca()), "not signed for this site by a certificate of this site's CA"),
+    "another site's request": (lambda: by(to=identity_of(new_key()).encoded), "not signed for this site"),
+    "another type's signature": (lambda: by(kind="query"), "not signed for this site"),
+    "other records": (with_other_weights, "not signed for this site"),
+    "no signature": (lambda: (envelope_of(by()[0], signature="none"), None), "is not signed"),
+    "no certificate": (lambda: (envelope_of(by()[0], certificate=b"none"), None), "not signed for this site"),
+    "expired": (lambda: by(signer_by(at=now() - timedelta(days=500))), "certificate is valid from"),
+    "not yet valid": (lambda: by(signer_by(at=now() + timedelta(days=9))), "certificate is valid from"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_site_answers_nobody_but_its_server(name, tmp_path):
+    def app(message, context):
+        raise AssertionError
+
+    message, nonce = STRANGERS[name][0]()
+    answered = answer_of(site_app(app, tmp_path), SITE, message)
+    _, failure = open_reply(answered.content, nonce or message.content[ENVELOPE]["nonce"], "train", SITE.key.public_key())
+    assert STRANGERS[name][1] in failure
+    assert not (tmp_path / "audit.jsonl").exists()

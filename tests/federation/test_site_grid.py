@@ -7,11 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
+from sites import CA, SIGNER, Journal
 from toy import BLANK, Local, noise
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.client import make_client_app
-from fcit_plugin.federation.envelope import ENVELOPE, open_reply, open_request, sealed_failure, sealed_reply
+from fcit_plugin.federation.envelope import ENVELOPE, nonce_of, open_reply, open_request, sealed_failure, sealed_reply
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, ClientConfig, to_record
 from fcit_plugin.federation.reply_cache import ReplyCache
 from fcit_plugin.federation.site_grid import LinkLost, Site, SiteGrid
@@ -34,15 +35,10 @@ class Clock:
         self.now += seconds
 
 
-class Journal:
-    def mark(self):
-        return None
-
-    def since(self, mark):
-        return {"steps": 0, "log": []}
-
-    def replay(self, entries):
-        pass
+def opened(node, message):
+    """Records and nonce of a request that the server has signed for a node's site."""
+    content, site = message.content, SITES[node - 100]
+    return open_request(content, message.metadata.message_type, site.encoded, CA), nonce_of(content)
 
 
 class SuperLink:
@@ -60,7 +56,7 @@ class SuperLink:
         return dict(self.up)
 
     def answer(self, node, message):
-        content, nonce = open_request(message.content)
+        content, nonce = opened(node, message)
         client, kind = node - 100, message.metadata.message_type
         request = Message(content, dst_node_id=client, message_type=kind)
         reply = APP(request, Context(run_id=0, node_id=client, node_config={}, state=RecordDict(), run_config={}))
@@ -96,7 +92,7 @@ def requests(kind=MessageType.TRAIN):
 def grid_of(link, clock, folder, **changes):
     cache = ReplyCache(APP, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
     given = {"patience": 600.0, "poll": 1.0} | changes
-    return SiteGrid(link, SITES, cache, clock=clock, sleep=clock.sleep, **given)
+    return SiteGrid(link, SIGNER, SITES, cache, clock=clock, sleep=clock.sleep, **given)
 
 
 def numbers(replies):
@@ -116,12 +112,12 @@ def error_of(code):
 
 
 def another_sites_key(link, node, message):
-    content, nonce = open_request(message.content)
+    content, nonce = opened(node, message)
     return Message(sealed_reply(content, nonce, message.metadata.message_type, KEYS[2 if node == 100 else 0]), reply_to=message)
 
 
 def unsigned(link, node, message):
-    return Message(open_request(message.content)[0], reply_to=message)
+    return Message(opened(node, message)[0], reply_to=message)
 
 
 def old_nonce(link, node, message):
@@ -131,7 +127,7 @@ def old_nonce(link, node, message):
 
 
 def another_kind(link, node, message):
-    content, nonce = open_request(message.content)
+    content, nonce = opened(node, message)
     return Message(sealed_reply(content, nonce, MessageType.QUERY, KEYS[node - 100]), reply_to=message)
 
 
@@ -223,7 +219,7 @@ def test_a_site_that_takes_too_long_is_named(tmp_path):
 
 def test_a_signed_failure_is_the_sites_answer(tmp_path):
     def fails(link, node, message):
-        nonce = open_request(message.content)[1]
+        nonce = opened(node, message)[1]
         failure = sealed_failure("no records of text_sum", nonce, message.metadata.message_type, KEYS[node - 100])
         return Message(failure, reply_to=message)
 
@@ -245,7 +241,7 @@ def test_a_server_that_starts_again_asks_only_those_whose_replies_it_has_not(tmp
 def test_two_sites_with_one_key_are_refused(tmp_path):
     twice = [SITES[0], Site("south", SITES[0].key, SITES[0].encoded)]
     with pytest.raises(FcitError, match=r"one public key for north and south"):
-        SiteGrid(SuperLink(Clock()), twice, None, patience=1.0)
+        SiteGrid(SuperLink(Clock()), SIGNER, twice, None, patience=1.0)
 
 
 def test_values_that_compare_equal_are_signed_as_what_they_are():

@@ -1,0 +1,49 @@
+"""``fcit-cli site ...``: the folder of a site that takes part over a network."""
+
+import argparse
+from pathlib import Path
+
+from .command import Command
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--kit", type=Path, metavar="DIR", help="the folder that the operator has sent")
+
+
+def _init(args: argparse.Namespace) -> None:
+    from ..deployment.keys import fingerprint
+    from ..deployment.operator import CA, SITE_RECIPE
+    from ..deployment.site import KEY, PUBLIC, init
+
+    key = init(args.out, args.kit)
+    print(f"Hand over {args.out / PUBLIC}, and nothing else: {args.out / KEY} never leaves this machine.")
+    print(f"Its fingerprint, to be read to the operator by telephone: {fingerprint(key)}")
+    if args.kit is None:
+        print(f"Put the operator's {CA} into {args.out}.")
+    print(f"Read {args.out / SITE_RECIPE} and fill it in: it says what the server may ask of this machine.")
+
+
+def _add_renew(parser: argparse.ArgumentParser) -> None:
+    help = "the folder that `site init` has made (default: site)"
+    parser.add_argument("--in", dest="folder", type=Path, default=Path("site"), metavar="DIR", help=help)
+    parser.add_argument(
+        "--use", action="store_true", help="put the new key in the place of the old one, when the operator has enrolled it"
+    )
+
+
+def _renew(args: argparse.Namespace) -> None:
+    from ..deployment.keys import fingerprint
+    from ..deployment.site import NEW_PUBLIC, renew, use_new
+
+    if args.use:
+        key = use_new(args.folder)
+        print(f"The key is now {fingerprint(key)}, and the old one is gone. Start the site again.")
+    else:
+        key = renew(args.folder)
+        print(f"The old key stays in use. Hand over {args.folder / NEW_PUBLIC}, fingerprint {fingerprint(key)}.")
+        print("When the operator has enrolled it with --replace, type `fcit-cli site renew --use`.")
+
+
+SITE_INIT = Command("site init", "make a site's key pair and its recipe", _add_init, _init)
+SITE_RENEW = Command("site renew", "make a new key pair, or put it in the place of the old one", _add_renew, _renew)

@@ -1,0 +1,233 @@
+"""``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
+
+import re
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, Message, MessageType, RecordDict
+from llamafactory.extras import logging
+
+from .. import __version__
+from ..deployment.certificates import check_certificate
+from ..deployment.keys import read_private_key
+from ..errors import FcitError
+from ..federation.client import make_client_app
+from ..federation.hello import KIND, Answer, Question, TaskOfSite, answer_records, question_in
+from ..federation.messages import config_of, mean_loss
+from ..federation.reply_cache import ReplyCache
+from ..federation.site_app import SiteApp
+from ..federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
+from ..federation.site_policy import Audit, SitePolicy
+from .client_training import LocalTrainer, quiet_transformers
+from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
+from .folder_privacy import site_noise
+from .rehearsal import rehearse
+from .session import Session
+
+logger = logging.get_logger(__name__)
+
+#: Deciding keys that a site has of its own, or that concern the server alone.
+OWN_KEYS = (
+    # the precision of the base, and what fits the site's devices
+    "bf16", "fp16", "pure_bf16", "tf32", "upcast_*", "quantization_*", "double_quantization", "flash_attn", "deepspeed",
+    "disable_gradient_checkpointing", "use_reentrant_gc", "low_cpu_mem_usage", "enable_liger_kernel", "use_unsloth*",
+    NUM_PROCESSES,
+    # records, which are its own, and how the server evaluates
+    "dataset", "eval_dataset", "val_size", "max_samples", "max_new_tokens", "do_sample",
+    "fcit_partition*", "fcit_beta", "fcit_min_client_samples", "fcit_eval_*", "fcit_zero_shot", "fcit_caption_metric",
+    # whose replies the server takes, and how it is reached
+    "fcit_min_replies", "fcit_max_*", "fcit_route_unconfirmed", "fcit_sites", "fcit_site_*", "fcit_superlink*",
+    "fcit_certificate",
+)  # fmt: skip
+#: Files and folders of a site's output folder.
+KEPT, AUDIT, PRIVATE, SUPERNODE_LOG = "kept", "audit.jsonl", "private", "supernode.log"
+
+
+def run_site(session: Session) -> None:
+    """Answer the server until the process is stopped.
+
+    Args:
+        session: Of the site.
+
+    Raises:
+        FcitError: The key is none, or others may read it; the model cannot answer; several processes were started.
+    """
+    args = session.args
+    if session.training_args.world_size > 1:
+        raise FcitError(
+            "`stage: fcit_site` runs in one process; give it one device (CUDA_VISIBLE_DEVICES, or NPROC_PER_NODE=1), and start "
+            "no torchrun."
+        )
+    assert args.fcit_site_key is not None and args.fcit_superlink is not None and args.fcit_certificate is not None
+    ca = Path(args.fcit_certificate)
+    identity = SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(ca))
+    rehearse(session, session.evaluator({}))
+    site = SiteClient(session)
+    address = f"127.0.0.1:{_free_port()}"
+    command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address)
+    folder = session.output_dir
+    logger.info_rank0(f"This site answers the server at {args.fcit_superlink} until it is stopped; {folder / AUDIT} says what.")
+    with quiet_transformers(), SuperNode(command, folder / SUPERNODE_LOG) as supernode:
+        serve(site.app, identity, supernode, address)
+
+
+class SiteClient:
+    """What a site is to the server: one client, with all of its own records.
+
+    Args:
+        session: Of the site.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._local: LocalTrainer | None = None
+        program, args = session.program, session.args
+        self._tasks = tasks_of_site(session)
+        run = digest_of({**numbers(session.keys, session.arguments), "data": session.data})
+        cache = ReplyCache(self._asked, self._kept, run, _NoJournal())
+        audit = Audit(session.output_dir / AUDIT)
+        policy = SitePolicy(
+            run=program.run_id,
+            num_stages=program.num_stages,
+            num_rounds=args.fcit_num_rounds,
+            schedule=session.scenario.schedule,
+            records={number: sum(records.values()) for number, records in self._tasks.items()},
+            names=[task.name for task in session.scenario.tasks],
+            compression=None if args.fcit_update_compression == "none" else args.fcit_update_compression,
+            max_records=args.fcit_site_max_records,
+            max_rounds=args.fcit_site_max_rounds,
+            trained=audit.rounds(program.run_id),
+        )
+        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, {KIND: self._greet})
+
+    def _greet(self, message: Message) -> RecordDict:
+        check_question(question_in(message.content), self._session)
+        return answer_records(self._answer(config_of(message).client))
+
+    def _answer(self, client: int) -> Answer:
+        session, program, local = self._session, self._session.program, self._client(client)
+        tasks = {}
+        for number, records in self._tasks.items():
+            stage = next(stage for stage, row in enumerate(session.scenario.schedule) if number in row)
+            work = program.work_of(stage, 0, client, number)
+            tasks[session.scenario.tasks[number].name] = TaskOfSite(records, local.num_steps(work), local.why_idle(work))
+        told = session.trained_datasets if session.args.fcit_site_labels else []
+        return Answer(tasks, session.pipeline.label_sets(told, {}))
+
+    def _client(self, client: int) -> LocalTrainer:
+        if self._local is None:  # its noise, if there is some, is that of its number
+            noise = site_noise(self._session, client) if self._session.args.fcit_identity_noise is not None else None
+            self._local = self._session.local(noise=noise)
+        return self._local
+
+    def _asked(self, message: Message, context: Context) -> Message:
+        """What the client app answers, with a line in the log."""
+        config, session = config_of(message), self._session
+        app = make_client_app(self._client(config.client), session.program.form.key)
+        if message.metadata.message_type != MessageType.TRAIN:
+            return app(message, context)
+        where = f"Stage {config.stage} round {config.round}"
+        task = session.program.task_name(config)
+        steps = self._client(config.client).num_steps(config)
+        logger.info_rank0(f"{where}: training subspace {config.subspace} on {task}, {steps} steps.")
+        start = time.perf_counter()
+        reply = app(message, context)
+        loss, seconds = mean_loss([reply]), time.perf_counter() - start
+        logger.info_rank0(f"{where}: trained in {seconds:.0f} s, mean loss {loss:.4f}; the update is on its way.")
+        return reply
+
+    def _kept(self, stage: int, round: int) -> Path:
+        """The folder of a round's kept reply; of earlier rounds the one before stays, which a server may go back to."""
+        folder = self._session.output_dir / KEPT
+        earlier = sorted(found for path in folder.glob("*") if (found := _round_of(path)) and found < (stage, round))
+        for where in earlier[:-1]:
+            shutil.rmtree(folder / _name(*where))
+        return folder / _name(stage, round)
+
+
+def tasks_of_site(session: Session) -> dict[int, dict[str, int]]:
+    """By index of each task that a site takes part in, how many records it has of each dataset."""
+    tasks, names = session.scenario.tasks, set(session.trained_datasets)
+    return {
+        number: {name: len(session.pipeline.train(name)) for name in task.datasets}
+        for number, task in enumerate(tasks)
+        if names.issuperset(task.datasets)
+    }
+
+
+def check_question(question: Question, session: Session) -> None:
+    """Refuse to take part in another run than the site's recipe describes.
+
+    Args:
+        question: What the server is about to run.
+        session: Of the site.
+
+    Raises:
+        FcitError: The sentence names all that differs, with both values.
+    """
+    ours, parts = comparable(session.keys, session.arguments), session.arguments
+    theirs = dict(question.keys)
+    found = differing(theirs, ours, parts, theirs.keys() | ours.keys(), "{0} is {1!r} at the server and {2!r} at this site")
+    if question.plugin != __version__:
+        found.append(f"fcit-plugin is of version {question.plugin} at the server and {__version__} at this site")
+    dtype = dtype_of(session)
+    if question.base != session.base_fingerprint and question.dtype == dtype:
+        found.append(
+            f"the base model has the fingerprint {question.base} at the server and {session.base_fingerprint} at this site "
+            f"({session.base_model})"
+        )
+    elif question.dtype != dtype:
+        logger.info_rank0(
+            f"The base model is in {dtype} here and in {question.dtype} at the server; whether it is one model is not known."
+        )
+    if found:
+        raise FcitError(f"This site's recipe is not the server's: {'; '.join(found)}. Make them the same.")
+
+
+def comparable(keys: Mapping[str, Any], parts: tuple[Any, ...]) -> dict[str, Any]:
+    """The deciding keys that server and sites need alike."""
+    alike = numbers(keys, parts)
+    return {key: value for key, value in alike.items() if not any(fnmatchcase(key, pattern) for pattern in OWN_KEYS)}
+
+
+def dtype_of(session: Session) -> str:
+    """The type of the base model's numbers."""
+    found: torch.dtype = next(p.dtype for name, p in session.model.named_parameters() if "lora_" not in name)
+    return str(found).removeprefix("torch.")
+
+
+class _NoJournal:
+    """A site's log lines are its own, and nobody has missed them."""
+
+    def mark(self) -> None:
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
+
+    def since(self, mark: None) -> dict[str, Any]:
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
+        return {"steps": 0, "log": []}
+
+    def replay(self, entries: dict[str, Any]) -> None:
+        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
+        logger.info_rank0("The reply to this request was kept: nothing is trained again.")
+
+
+def _name(stage: int, round: int) -> str:
+    return f"stage-{stage}_round-{round}"
+
+
+def _round_of(path: Path) -> tuple[int, int] | None:
+    found = re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})", path.name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port

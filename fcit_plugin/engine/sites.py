@@ -1,0 +1,247 @@
+"""The server's side of ``fcit_engine: flower``: its way to the sites, and what these have, in place of the data."""
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.serialization import Encoding
+from flwr.app import Message
+from llamafactory.extras import logging
+
+from ..deployment.certificates import check_certificate, read_certificate
+from ..deployment.keys import read_pem_key
+from ..deployment.sites import read_sites
+from ..errors import FcitError
+from ..federation.envelope import ServerSigner
+from ..federation.hello import Answer, Question, answer_in, hello
+from ..federation.messages import ClientConfig
+from ..federation.reply_cache import ReplyCache
+from ..federation.site_grid import Link, Site, SiteGrid
+from ..federation.superlink import SuperLink, read_site
+from ..scenario.tasks import Scenario
+from .session import Session
+from .site import comparable, dtype_of
+
+logger = logging.get_logger(__name__)
+
+#: The SuperLink's Control API, where the recipe does not say: on the server's own machine.
+CONTROL = "127.0.0.1:9093"
+
+
+class SiteWork:
+    """What sites have to do, by what they have told: in place of :class:`.client_training.LocalTrainer`.
+
+    Args:
+        scenario: Tasks and schedule.
+        answers: What each site has told, by the client's number.
+    """
+
+    def __init__(self, scenario: Scenario, answers: Sequence[Answer]) -> None:
+        self._scenario, self._answers = scenario, answers
+
+    def num_steps(self, config: ClientConfig) -> int:
+        """Optimizer steps of a site's local training."""
+        return self._answers[config.client].tasks[self._scenario.tasks[config.task].name].steps
+
+    def why_idle(self, config: ClientConfig) -> str | None:
+        """Why a site's local training cannot take a step, None where it can."""
+        return self._answers[config.client].tasks[self._scenario.tasks[config.task].name].idle
+
+    def trains_on(self, config: ClientConfig) -> dict[int, np.ndarray]:
+        """By task the indices of records that this process reads for a client: none."""
+        return {}
+
+    def partition_table(self) -> list[dict[str, Any]]:
+        """See :meth:`fcit_plugin.scenario.partition.Partition.table`; 0 for a task that a site takes no part in."""
+        rows = []
+        for task in self._scenario.tasks:
+            has = [answer.tasks.get(task.name) for answer in self._answers]
+            for dataset in task.datasets:
+                counts = [0 if one is None else one.records.get(dataset, 0) for one in has]
+                rows.append({"task": task.name, "dataset": dataset, "records": counts})
+        return rows
+
+    @property
+    def tasks(self) -> list[frozenset[int]]:
+        """For each site the indices of the tasks that it takes part in."""
+        names = [task.name for task in self._scenario.tasks]
+        return [frozenset(number for number, name in enumerate(names) if name in answer.tasks) for answer in self._answers]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sites:
+    """The sites of a run.
+
+    Attributes:
+        link: The way to them.
+        signer: The server, whose signature they look for.
+        sites: Who they are; the place in the list is the client's number.
+        patience: Seconds that one may be away.
+        timeout: Seconds after which an answer comes too late.
+        poll: Seconds between two looks for replies.
+        answers: What each has told; empty before they were asked.
+    """
+
+    link: Link
+    signer: ServerSigner
+    sites: list[Site]
+    patience: float
+    timeout: float | None
+    poll: float
+    answers: Sequence[Answer] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The sites' names, by the client's number."""
+        return [site.name for site in self.sites]
+
+    def grid(self, cache: ReplyCache, on_reply: Callable[[Message, Message], None] = lambda request, reply: None) -> SiteGrid:
+        """What carries requests to the sites.
+
+        Args:
+            cache: Keeps their replies.
+            on_reply: Called with each request and its reply.
+        """
+        parts = (self.link, self.signer, self.sites, cache, on_reply)
+        return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
+
+    def labels(self, names: Sequence[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
+        """The label set of each dataset; None where answers are open, or a site that has it does not tell.
+
+        Args:
+            names: The datasets that are trained on.
+            known: What is known of datasets trained on before.
+        """
+        found = dict(known)
+        for name in names:
+            having = [answer for answer in self.answers if any(name in task.records for task in answer.tasks.values())]
+            told = [answer.labels.get(name) for answer in having]
+            whole = [labels for labels in (*told, *([known[name]] if name in known else [])) if labels is not None]
+            complete = len(whole) == len(told) + (name in known)
+            found[name] = sorted({label for labels in whole for label in labels}) if complete and whole else None
+        return found
+
+
+def sites_of(session: Session) -> list[Site]:
+    """The sites that the recipe names.
+
+    Raises:
+        FcitError: A key is none, or there are more or fewer sites than clients.
+    """
+    given: Any = session.args.fcit_sites
+    listed = read_sites(given, Path())
+    if len(listed) != session.args.fcit_num_clients:
+        raise FcitError(f"`fcit_sites` names {len(listed)} sites, and `fcit_num_clients` is {session.args.fcit_num_clients}.")
+    return [read_site(site.name, site.key) for site in listed]
+
+
+@contextlib.contextmanager
+def with_sites(session: Session) -> Iterator[Session]:
+    """Within the block the session has sites, all of which have said what they have.
+
+    Args:
+        session: Of the server.
+
+    Raises:
+        FcitError: One cannot take part; the sentence names it and says why.
+    """
+    args = session.args
+    sites, signer = sites_of(session), signer_of(session)
+    certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
+    with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate) as link:
+        found = Sites(link, signer, sites, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
+        found = dataclasses.replace(found, answers=ask_all(session, found))
+        work = SiteWork(session.scenario, found.answers)
+        program = dataclasses.replace(session.program, tasks_of=work.tasks)
+        check_tasks(session.scenario, work.tasks)
+        yield dataclasses.replace(session, sites=found, program=program)
+
+
+def signer_of(session: Session) -> ServerSigner:
+    """What this server signs its requests with.
+
+    Raises:
+        FcitError: A file is missing or none of its kind, the certificate does not hold, or the key is another one's.
+    """
+    args = session.args
+    ca, own, key_file = (
+        Path(name or "") for name in (args.fcit_certificate, args.fcit_server_certificate, args.fcit_server_key)
+    )
+    certificate, key = check_certificate(own, ca=ca), read_pem_key(key_file)
+    if certificate.public_key() != key.public_key():
+        raise FcitError(f"{key_file} (`fcit_server_key`) is not the key of the certificate {own} (`fcit_server_certificate`).")
+    return ServerSigner(key, certificate.public_bytes(Encoding.PEM))
+
+
+def ask_all(session: Session, sites: Sites) -> list[Answer]:
+    """What each site has, after each has found that it means the same run.
+
+    Raises:
+        FcitError: The sentence names every site that cannot take part, and says why.
+    """
+    keys = comparable(session.keys, session.arguments)
+    question = Question(keys, session.base_fingerprint, dtype_of(session))
+    requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in range(len(sites.sites))]
+    logger.info_rank0(f"Waiting for the sites {', '.join(sites.names)}.")
+    replies = list(sites.grid(_unkept()).send_and_receive(requests))
+    problems, answers = [], []
+    for name, reply in zip(sites.names, replies, strict=True):
+        if reply.has_error():
+            problems.append(f"{name}: {reply.error.reason}")
+        else:
+            answers.append(answer_in(reply.content, name))
+    if problems:
+        raise FcitError(f"The run does not start, for not all sites can take part. {' '.join(problems)}")
+    for name, answer in zip(sites.names, answers, strict=True):
+        told = ", ".join(f"{sum(task.records.values())} records of {one}" for one, task in answer.tasks.items())
+        logger.info_rank0(f"Site {name} is there, with {told or 'no task of this run'}.")
+    return answers
+
+
+def check_tasks(scenario: Scenario, tasks: Sequence[frozenset[int]]) -> None:
+    """Refuse a run with a task that no site takes part in.
+
+    Raises:
+        FcitError: The sentence names it.
+    """
+    missing = [task.name for number, task in enumerate(scenario.tasks) if not any(number in has for has in tasks)]
+    if missing:
+        raise FcitError(f"No site takes part in {', '.join(missing)}; let one of them, or take it out of `fcit_stages`.")
+
+
+def nobody(message: Message, context: Any) -> Message:
+    """The client app of a server whose clients are sites."""
+    raise NotImplementedError("Sites are asked by the grid.")
+
+
+def _unkept() -> ReplyCache:
+    """A cache for requests whose replies are not kept."""
+
+    class Silent:
+        def mark(self) -> None: ...
+
+        def since(self, mark: None) -> dict[str, Any]:
+            return {}
+
+        def replay(self, entries: dict[str, Any]) -> None: ...
+
+    return ReplyCache(nobody, lambda stage, round: Path(), "", Silent())
+
+
+@contextlib.contextmanager
+def _ending_well() -> Iterator[None]:
+    """Within the block SIGTERM ends this process as Ctrl-C does: the SuperLink is told, and sites stop to work for it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

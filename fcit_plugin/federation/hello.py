@@ -1,0 +1,159 @@
+"""What server and site tell each other before the first round: whether they mean the same run, and what the site has.
+
+Both are one JSON text in a record of configuration: typed, bounded, and covered by the reply's signature.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, cast
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from .. import __version__
+from ..errors import FcitError
+from ..files import parse_json
+from ..schema import Count, Word, checked
+from .messages import CONFIG, ClientConfig
+
+#: Type of the message, name of its record, and the key of the text in it.
+KIND, HELLO, TEXT = "query.hello", "hello", "text"
+#: Version of what is said; another one is refused by both sides.
+VERSION = 1
+#: Characters of the longest text, and answers of a dataset that a site tells at most.
+LONGEST, MOST_LABELS = 2**24, 10_000
+
+
+class _Task(TypedDict):
+    records: dict[Word, Count]
+    steps: Count
+    idle: Word | None
+
+
+class _Answer(TypedDict):
+    version: Count
+    tasks: dict[Word, _Task]
+    labels: Annotated[dict[Word, Annotated[list[str], Field(max_length=MOST_LABELS)] | None], Field(max_length=10_000)]
+
+
+class _Question(TypedDict):
+    version: Count
+    plugin: Word
+    keys: dict[Word, Any]
+    base: Word | None
+    dtype: Word
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the server is about to run.
+
+    Attributes:
+        keys: What decides the numbers (:func:`fcit_plugin.engine.fingerprint.deciding_keys`).
+        base: The base model's fingerprint; None for one without weights.
+        dtype: The type of its numbers: fingerprints of two types are not comparable.
+        plugin: The server's version of this plugin.
+    """
+
+    keys: Mapping[str, Any]
+    base: str | None
+    dtype: str
+    plugin: str = __version__
+
+
+@dataclass(frozen=True)
+class TaskOfSite:
+    """What a site has of a task.
+
+    Attributes:
+        records: By dataset the number of its records.
+        steps: Optimizer steps of a local training.
+        idle: Why it could not take a step, None if it can.
+    """
+
+    records: Mapping[str, int]
+    steps: int
+    idle: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a site has.
+
+    Attributes:
+        tasks: By the name of each task that it takes part in.
+        labels: By dataset its answers, where they are few and the site tells them; None for an open one.
+    """
+
+    tasks: Mapping[str, TaskOfSite]
+    labels: Mapping[str, Sequence[str] | None]
+
+
+def hello(config: ClientConfig, question: Question) -> Message:
+    """The message that asks a site.
+
+    Args:
+        config: Names run and client.
+        question: What is to be run.
+    """
+    text = json.dumps({"version": VERSION, **asdict(question)}, sort_keys=True)
+    content = RecordDict({CONFIG: config.to_record(), HELLO: ConfigRecord({TEXT: text})})
+    return Message(content, dst_node_id=config.client, message_type=KIND)
+
+
+def question_in(content: RecordDict) -> Question:
+    """What the server is about to run.
+
+    Raises:
+        FcitError: It is not of this version or of its form.
+    """
+    form = cast("Any", _Question)
+    value = checked(form, _versioned(content, "The server's hello"), "The server's hello", "the server needs this version")
+    return Question(value["keys"], value["base"], value["dtype"], value["plugin"])
+
+
+def answer_records(answer: Answer) -> RecordDict:
+    """A site's answer as it travels."""
+    tasks = {
+        name: {"records": dict(task.records), "steps": task.steps, "idle": task.idle} for name, task in answer.tasks.items()
+    }
+    labels = {name: None if known is None else list(known) for name, known in answer.labels.items()}
+    text = json.dumps({"version": VERSION, "tasks": tasks, "labels": labels}, sort_keys=True)
+    return RecordDict({HELLO: ConfigRecord({TEXT: text})})
+
+
+def answer_in(content: RecordDict, site: str) -> Answer:
+    """What a site has.
+
+    Args:
+        content: Of its reply.
+        site: Its name.
+
+    Raises:
+        FcitError: It is not of this version or of its form; the sentence names the site.
+    """
+    place = f"What site {site} tells of its data"
+    value = checked(cast("Any", _Answer), _versioned(content, place), place, "update fcit-plugin at the site")
+    tasks = {name: TaskOfSite(task["records"], task["steps"], task["idle"]) for name, task in value["tasks"].items()}
+    return Answer(tasks, value["labels"])
+
+
+def _versioned(content: RecordDict, place: str) -> Any:
+    record = content.get(HELLO)
+    text = record.get(TEXT) if isinstance(record, ConfigRecord) else None
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise FcitError(
+            f"{place} is no text of up to {LONGEST:,} characters; the other side needs this version of fcit-plugin."
+        )
+    try:
+        value = parse_json(text)
+    except json.JSONDecodeError as error:
+        raise FcitError(f"{place} is no JSON; the other side needs this version of fcit-plugin.") from error
+    version = value.get("version") if isinstance(value, dict) else None
+    if version != VERSION:
+        raise FcitError(
+            f"{place} is of version {str(version)[:20]}, not {VERSION}; both sides need one version of fcit-plugin."
+        )
+    return value
