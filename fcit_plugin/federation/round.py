@@ -153,7 +153,7 @@ class Round:
                 name = program.task_name(self._work[client])
                 tasks[k][name] = tasks[k].get(name, 0) + 1
         shared = self._aggregate(RuleSet.SHARED, SHARED, updates, RuleSet.SHARED) if state.shared and updates else state.shared
-        organizer, replied = method.organizer(state.stage), [*map(client_token, replies)]
+        organizer, replied = method.organizer_of(state.stage, state.round), [*map(client_token, replies)]
         told = [token for token in replied if isinstance(token, ClientToken)]
         after = dataclasses.replace(
             state,

@@ -218,7 +218,7 @@ def train_round(
     Returns:
         The round, or None if there were too few good replies; and why clients were left out.
     """
-    organizer = program.method.organizer(state.stage)
+    organizer = program.method.organizer_of(state.stage, state.round)
 
     def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
         weighed = program.weighing.bounded(tokens[client] for client in clients)
