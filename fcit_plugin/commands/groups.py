@@ -79,6 +79,7 @@ GROUPS: tuple[Group, ...] = (
             make.DATA_TEXT,
             make.DATA_MINI,
             make.DATA_HARD,
+            make.DATA_STANDIN,
             make.DATA_REAL,
             make.DATA_REASONING,
             make.MODEL_SMOLLM2,

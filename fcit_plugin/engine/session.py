@@ -206,6 +206,7 @@ class Setup:
             "num_rounds",
             "similarity_threshold",
             "max_subspaces",
+            "later_rounds",
             "server_rule",
             "lora_aggregation",
             "identity_source",

@@ -96,7 +96,7 @@ def _train_client(session: Session, state: ServerState, config: ClientConfig) ->
         if known is None:
             raise FcitError(waiting(token, program.bounds(state)))
     else:
-        known = program.method.organizer(state.stage).own_subspace(token.mean, state.tokens)
+        known = program.method.organizer_of(state.stage, state.round).own_subspace(token.mean, state.tokens)
     k = len(state.subspaces) if known is None else known
     assignment = Assignment({client: k}, {}, (k,) if known is None else ())
     request = Round(program, state, assignment, {client: config}).requests[client]

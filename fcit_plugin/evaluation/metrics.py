@@ -8,6 +8,7 @@ from ..plugins import registry
 from .answers import Answer, comparable, texts
 from .boxes import iou
 from .captions import COCO, rouge_l
+from .others import code_similarity, contains, option_letter
 from .questions import anls, vqa
 
 Metric = Callable[[Sequence[str], Sequence[Answer]], float]
@@ -54,6 +55,9 @@ METRICS: dict[str, Metric] = {
     "rouge_l": mean_of(best_of(rouge_l)),
     "vqa": mean_of(vqa),
     "anls": mean_of(best_of(anls)),
+    "option_letter": mean_of(best_of(option_letter)),
+    "contains": mean_of(best_of(contains)),
+    "code_similarity": mean_of(best_of(code_similarity)),
     **COCO,
 }
 

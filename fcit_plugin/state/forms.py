@@ -73,6 +73,7 @@ class Manifest(_Every, total=False):
     seed: Whole
     method: Word
     similarity_threshold: Number | None
+    later_rounds: Literal["open", "nearest"]
     identity_source: Literal["text", "image", "both"]
     identity_encoder: Word
     identity_pooling: Word
