@@ -59,6 +59,8 @@ GROUPS: tuple[Group, ...] = (
             deploy.DEPLOY_RENEW,
             deploy.DEPLOY_CHECK,
             site.SITE_INIT,
+            site.SITE_CHECK,
+            site.SITE_STATUS,
             site.SITE_RENEW,
         ),
     ),

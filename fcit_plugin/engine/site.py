@@ -4,7 +4,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .. import __version__
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
+from ..federation.audit import AUDIT, Audit
 from ..federation.client import make_client_app
 from ..federation.hello import KIND as HELLO
 from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
@@ -26,8 +27,8 @@ from ..federation.reply_cache import ReplyCache
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
-from ..federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
-from ..federation.site_policy import Audit, SitePolicy
+from ..federation.site_executor import Answers, SiteIdentity, SuperNode, serve, supernode_command
+from ..federation.site_policy import SitePolicy
 from ..files import whole_folder, write_json
 from ..state.folder import StateFolder
 from ..state.names import MANIFEST
@@ -57,7 +58,7 @@ OWN_KEYS = (
     "fcit_certificate",
 )  # fmt: skip
 #: Files and folders of a site's output folder.
-KEPT, AUDIT, PRIVATE, MODELS, SUPERNODE_LOG = "kept", "audit.jsonl", "private", "models", "supernode.log"
+KEPT, PRIVATE, MODELS, SUPERNODE_LOG = "kept", "private", "models", "supernode.log"
 
 
 def run_site(session: Session) -> None:
@@ -69,23 +70,41 @@ def run_site(session: Session) -> None:
     Raises:
         FcitError: The key is none, or others may read it; the model cannot answer; several processes were started.
     """
-    args = session.args
-    if session.training_args.world_size > 1:
-        raise FcitError(
-            "`stage: fcit_site` runs in one process; give it one device (CUDA_VISIBLE_DEVICES, or NPROC_PER_NODE=1), and start "
-            "no torchrun."
-        )
-    assert args.fcit_site_key is not None and args.fcit_superlink is not None and args.fcit_certificate is not None
-    ca = Path(args.fcit_certificate)
-    identity = SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(ca))
+    identity = identity_of(session)
     rehearse(session, session.evaluator({}))
     site = SiteClient(session, identity.key)
-    address = f"127.0.0.1:{_free_port()}"
-    command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address, args.fcit_site_heartbeat)
-    folder = session.output_dir
-    logger.info_rank0(f"This site answers the server at {args.fcit_superlink} until it is stopped; {folder / AUDIT} says what.")
-    with quiet_transformers(), SuperNode(command, folder / SUPERNODE_LOG) as supernode:
-        serve(site.app, identity, supernode, address)
+    server, audit = session.args.fcit_superlink, session.output_dir / AUDIT
+    logger.info_rank0(f"This site answers the server at {server} until it is stopped; {audit} says what.")
+    with quiet_transformers():
+        answer(session, identity, site.app)
+
+
+def identity_of(session: Session) -> SiteIdentity:
+    """Who the site is, and whom it answers.
+
+    Raises:
+        FcitError: The key is none, or others may read it; the certificate is none, or does not hold.
+    """
+    args = session.args
+    assert args.fcit_site_key is not None and args.fcit_certificate is not None  # the stage needs them
+    return SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(Path(args.fcit_certificate)))
+
+
+def answer(session: Session, identity: SiteIdentity, app: Answers, ended: Callable[[], bool] = lambda: False) -> None:
+    """Answer what the server asks, by a SuperNode of the site's own.
+
+    Args:
+        session: Of the site.
+        identity: Who it is.
+        app: Gives the records of a reply.
+        ended: Whether it is over.
+    """
+    args, address = session.args, f"127.0.0.1:{_free_port()}"
+    assert args.fcit_site_key is not None and args.fcit_certificate is not None and args.fcit_superlink is not None
+    files = Path(args.fcit_certificate), Path(args.fcit_site_key)
+    command = supernode_command(args.fcit_superlink, *files, address, args.fcit_site_heartbeat)
+    with SuperNode(command, session.output_dir / SUPERNODE_LOG) as supernode:
+        serve(app, identity, supernode, address, ended=ended)
 
 
 class SiteClient:
@@ -118,6 +137,12 @@ class SiteClient:
         )
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
         self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
+
+    @property
+    def records(self) -> dict[str, int]:
+        """By the name of each task that it takes part in, how many records it has."""
+        tasks = self._session.scenario.tasks
+        return {tasks[number].name: sum(records.values()) for number, records in self._tasks.items()}
 
     def _greet(self, message: Message) -> RecordDict:
         check_question(question_in(message.content), self._session)
@@ -165,7 +190,7 @@ class SiteClient:
             work = program.work_of(stage, 0, client, number)
             tasks[session.scenario.tasks[number].name] = TaskOfSite(records, local.num_steps(work), local.why_idle(work))
         told = session.trained_datasets if session.args.fcit_site_labels else []
-        return Answer(tasks, session.pipeline.label_sets(told, {}))
+        return Answer(tasks, session.pipeline.label_sets(told, {}), session.base_fingerprint)
 
     def _client(self, client: int) -> LocalTrainer:
         if self._local is None:  # its noise, if there is some, is that of its number
@@ -224,7 +249,9 @@ def check_question(question: Question, session: Session) -> None:
     if question.plugin != __version__:
         found.append(f"fcit-plugin is of version {question.plugin} at the server and {__version__} at this site")
     dtype = dtype_of(session)
-    if question.base != session.base_fingerprint and question.dtype == dtype:
+    if question.base is None:  # a dry run, which has no weights
+        pass
+    elif question.base != session.base_fingerprint and question.dtype == dtype:
         found.append(
             f"the base model has the fingerprint {question.base} at the server and {session.base_fingerprint} at this site "
             f"({session.base_model})"

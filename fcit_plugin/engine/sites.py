@@ -15,6 +15,7 @@ from flwr.app import Message
 from llamafactory.extras import logging
 
 from ..deployment.certificates import check_certificate, read_certificate
+from ..deployment.connection import check_connection
 from ..deployment.keys import read_pem_key
 from ..deployment.sites import read_sites
 from ..errors import FcitError
@@ -27,6 +28,7 @@ from ..federation.site_grid import Link, Site, SiteGrid
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
+from .fingerprint import digest_of
 from .session import Session
 from .site import comparable, dtype_of
 from .site_sums import server_sums
@@ -209,6 +211,37 @@ def signer_of(session: Session) -> ServerSigner:
     if certificate.public_key() != key.public_key():
         raise FcitError(f"{key_file} (`fcit_server_key`) is not the key of the certificate {own} (`fcit_server_certificate`).")
     return ServerSigner(key, certificate.public_bytes(Encoding.PEM))
+
+
+#: Seconds that a dry run waits for sites.
+_PATIENCE_OF_DRY_RUN = 20.0
+
+
+def dry_run_of_sites(session: Session) -> None:
+    """List the sites that answer, with what they have, and those that do not, with the reason.
+
+    Args:
+        session: Of a server, without the model's weights.
+
+    Raises:
+        FcitError: The SuperLink is not there, or a file of the deployment is wrong.
+    """
+    args, sites = session.args, sites_of(session)
+    control, ca = args.fcit_superlink or CONTROL, Path(args.fcit_certificate or "")
+    check_connection(control, ca)
+    question = Question(comparable(session.keys, session.arguments), None, "")
+    print(f"Recipe {digest_of(question.keys)}: {session.scenario.num_stages} stages of {args.fcit_num_rounds} rounds.")
+    with SuperLink(control, args.fcit_superlink_appio, read_certificate(ca).public_bytes(Encoding.PEM)) as link:
+        asked = Sites(link, signer_of(session), sites, _PATIENCE_OF_DRY_RUN, _PATIENCE_OF_DRY_RUN, args.fcit_site_poll)
+        requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in range(len(sites))]
+        replies = list(asked.grid(_unkept()).send_and_receive(requests))
+    for name, reply in zip(asked.names, replies, strict=True):
+        if reply.has_error():
+            print(f"{name}: {reply.error.reason}")
+            continue
+        found = answer_in(reply.content, name)
+        told = ", ".join(f"{sum(task.records.values()):,} records of {one}" for one, task in found.tasks.items())
+        print(f"{name}: {told or 'no task of this run'}; fcit-plugin {found.plugin}, base model {found.base}")
 
 
 def ask_all(session: Session, sites: Sites) -> list[Answer]:

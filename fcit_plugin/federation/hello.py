@@ -35,6 +35,8 @@ class _Task(TypedDict):
 
 class _Answer(TypedDict):
     version: Count
+    plugin: Word
+    base: Word | None
     tasks: dict[Word, _Task]
     labels: Annotated[dict[Word, Annotated[list[str], Field(max_length=MOST_LABELS)] | None], Field(max_length=10_000)]
 
@@ -53,7 +55,7 @@ class Question:
 
     Attributes:
         keys: What decides the numbers (:func:`fcit_plugin.engine.fingerprint.deciding_keys`).
-        base: The base model's fingerprint; None for one without weights.
+        base: The base model's fingerprint; None where the server has not loaded it.
         dtype: The type of its numbers: fingerprints of two types are not comparable.
         plugin: The server's version of this plugin.
     """
@@ -86,10 +88,14 @@ class Answer:
     Attributes:
         tasks: By the name of each task that it takes part in.
         labels: By dataset its answers, where they are few and the site tells them; None for an open one.
+        base: Its base model's fingerprint.
+        plugin: Its version of this plugin.
     """
 
     tasks: Mapping[str, TaskOfSite]
     labels: Mapping[str, Sequence[str] | None]
+    base: str | None = None
+    plugin: str = __version__
 
 
 def hello(config: ClientConfig, question: Question) -> Message:
@@ -120,7 +126,7 @@ def answer_records(answer: Answer) -> RecordDict:
         name: {"records": dict(task.records), "steps": task.steps, "idle": task.idle} for name, task in answer.tasks.items()
     }
     labels = {name: None if known is None else list(known) for name, known in answer.labels.items()}
-    return RecordDict({HELLO: text_record({"tasks": tasks, "labels": labels})})
+    return RecordDict({HELLO: text_record({"tasks": tasks, "labels": labels, "base": answer.base, "plugin": answer.plugin})})
 
 
 def answer_in(content: RecordDict, site: str) -> Answer:
@@ -136,7 +142,7 @@ def answer_in(content: RecordDict, site: str) -> Answer:
     place = f"What site {site} tells of its data"
     value = checked(cast("Any", _Answer), _versioned(content, place), place, "update fcit-plugin at the site")
     tasks = {name: TaskOfSite(task["records"], task["steps"], task["idle"]) for name, task in value["tasks"].items()}
-    return Answer(tasks, value["labels"])
+    return Answer(tasks, value["labels"], value["base"], value["plugin"])
 
 
 def text_record(value: Mapping[str, Any]) -> ConfigRecord:
