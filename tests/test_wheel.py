@@ -156,6 +156,14 @@ def test_an_installed_wheel_works_where_there_is_no_checkout(installed, tmp_path
     assert told["method"] == "Disco"
 
 
+def test_recipes_and_the_beginning_of_a_package_come_with_an_installed_wheel(installed, tmp_path):
+    cli = installed.with_name("fcit-cli")
+    assert "fcit_text_tiny" in outside(tmp_path, cli, "recipes")
+    assert outside(tmp_path, cli, "recipes", "show", "fcit_text_tiny") == (ROOT / "recipes" / "fcit_text_tiny.yaml").read_text()
+    outside(tmp_path, cli, "init", "--plugin", "gentle-pull")
+    assert (tmp_path / "fcit-gentle-pull" / "fcit_gentle_pull" / "method.py").is_file()
+
+
 def test_the_console_script_of_an_installed_wheel_answers(installed, tmp_path):
     shown = outside(tmp_path, installed.with_name("fcit-cli"), "help")
     assert shown.startswith("fcit-cli: federated continual instruction tuning") and "fcit-cli report" in shown

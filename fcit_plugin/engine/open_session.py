@@ -74,14 +74,14 @@ def open_session(
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
     oracle = setup.args.fcit_bound == "oracle"
     pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
-    data, tested = {}, setup.scenario.all_datasets() if setup.evaluates else ()
+    data: dict[str, str] = {}
     reads = setup.request.stage in ("fcit", SITE_STAGE)
     if reads:
         with contextlib.nullcontext() if pool is None else pool.one_first():
             read_records(setup, pipeline)
     if reads and setup.is_server:
         # all tokens are hashed and all media files asked for their size: once is enough
-        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.trained_datasets, tested))
+        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.trained_datasets, setup.tested_datasets))
         if setup.earlier is not None:
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):
@@ -201,7 +201,7 @@ def _check_datasets(setup: Setup) -> None:
     if setup.earlier is not None and evaluates:
         setup.earlier.check_tests(catalogue)
     if evaluates:
-        catalogue.check_metrics(setup.scenario.all_datasets())
+        catalogue.check_metrics(setup.tested_datasets)
 
 
 def _with_checked_state(setup: Setup) -> Setup:
@@ -305,7 +305,7 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
     Raises:
         FcitError: A record cannot be used; the sentence names it.
     """
-    pipeline.read(setup.trained_datasets, setup.scenario.all_datasets() if setup.evaluates else ())
+    pipeline.read(setup.trained_datasets, setup.tested_datasets)
     if setup.args.fcit_identity_source != "text":
         for name in setup.trained_datasets:
             split = pipeline.train(name)

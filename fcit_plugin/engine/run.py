@@ -102,6 +102,7 @@ class FederatedRun:
         self.narration, self.outlook = Narration(session.rounds, self.monitor.write, names), Outlook(session)
         self._round = (self.state.stage, self.state.round)
         self.progress.add_partition(self.local.partition_table())
+        self.progress.sites = list(names or ())
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -268,6 +269,8 @@ class FederatedRun:
                 matrix = self.progress.matrix
                 scalars.append({"last": matrix.last, "avg": matrix.avg, "forgetting": matrix.forgetting})
             self.narration.scored(stage, round, scores.free, self.progress.matrix, self.progress.zero_shot or {})
+        if last_round and self.session.sites is not None:
+            self.progress.add_site_scores(self.session.sites.share(self.session, state, stage))
         for values in scalars:
             self.monitor.scalars(values)
         self._commit(state)

@@ -133,7 +133,16 @@ class Setup:
     @property
     def evaluates(self) -> bool:
         """Whether test records are answered."""
+        if self.is_site:
+            return self.args.fcit_site_eval
         return self.request.stage == "fcit" and self.args.fcit_eval_every != "never"
+
+    @property
+    def tested_datasets(self) -> Sequence[str]:
+        """The datasets whose test records are answered."""
+        if not self.evaluates:
+            return ()
+        return self.trained_datasets if self.is_site else self.scenario.all_datasets()
 
     @property
     def trained_datasets(self) -> list[str]:
@@ -265,7 +274,14 @@ class Session(Setup):
             FcitError: It does not fit the model.
         """
         assert self.args.fcit_state_dir is not None  # who asks has it
-        folder = Path(self.args.fcit_state_dir)
+        return self.state_in(Path(self.args.fcit_state_dir))
+
+    def state_in(self, folder: Path) -> ServerState:
+        """The server state of a folder.
+
+        Raises:
+            FcitError: It does not fit the model.
+        """
         state = StateFolder(folder).load()
         for subspace in state.subspaces:
             check_keys(self.program.blank, subspace, f"state {folder}")

@@ -18,12 +18,20 @@ from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
 from ..federation.client import make_client_app
-from ..federation.hello import KIND, Answer, Question, TaskOfSite, answer_records, question_in
+from ..federation.hello import KIND as HELLO
+from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
 from ..federation.messages import config_of, mean_loss
 from ..federation.reply_cache import ReplyCache
+from ..federation.shared_state import KIND as STATE
+from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
 from ..federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
 from ..federation.site_policy import Audit, SitePolicy
+from ..files import whole_folder, write_json
+from ..state.folder import StateFolder
+from ..state.names import MANIFEST
+from ..state.own import SIGNATURE, sign
+from ..state.server_state import ServerState
 from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
 from .folder_privacy import site_noise
@@ -47,7 +55,7 @@ OWN_KEYS = (
     "fcit_certificate",
 )  # fmt: skip
 #: Files and folders of a site's output folder.
-KEPT, AUDIT, PRIVATE, SUPERNODE_LOG = "kept", "audit.jsonl", "private", "supernode.log"
+KEPT, AUDIT, PRIVATE, MODELS, SUPERNODE_LOG = "kept", "audit.jsonl", "private", "models", "supernode.log"
 
 
 def run_site(session: Session) -> None:
@@ -105,11 +113,45 @@ class SiteClient:
             max_rounds=args.fcit_site_max_rounds,
             trained=audit.rounds(program.run_id),
         )
-        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, {KIND: self._greet})
+        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, {HELLO: self._greet, STATE: self._take_state})
 
     def _greet(self, message: Message) -> RecordDict:
         check_question(question_in(message.content), self._session)
         return answer_records(self._answer(config_of(message).client))
+
+    def _take_state(self, message: Message) -> RecordDict:
+        """Keep what the run has learned as an FCIT folder of the site's own, and tell how well it answers the site's tests."""
+        session, config = self._session, config_of(message)
+        if config.run != session.program.run_id or not 0 <= config.stage < session.program.num_stages:
+            raise FcitError("The state is that of another run than this site's recipe describes.")
+        folder = session.output_dir / MODELS / f"stage-{config.stage}"
+        with whole_folder(folder, replace=True) as made:
+            write_files(message.content, made)
+            state, manifest = session.state_in(made), StateFolder(made).manifest
+            for key in (
+                "identity_encoder",
+                "identity_source",
+                "method",
+            ):  # what it names is loaded later: as this recipe has it
+                if manifest.get(key) != (ours := session.state_keys()[key]):
+                    raise FcitError(f"The state has `fcit_{key}` {manifest.get(key)!r}, and this site's recipe {ours!r}.")
+            own = {**manifest, "base_model": session.base_model}
+            write_json(made / MANIFEST, {**own, SIGNATURE: sign(own)})
+        logger.info_rank0(f"What was learned up to stage {config.stage} is in {folder}, for chat, api and export.")
+        return scores_records(self._scores(state, config.stage) if session.evaluates else [])
+
+    def _scores(self, state: ServerState, stage: int) -> list[SiteScore]:
+        session = self._session
+        names = [name for name in session.scenario.seen_datasets(stage) if name in session.tested_datasets]
+        scores = session.evaluator(dict.fromkeys(names)).evaluate(state, names, restricted=False).free
+        found = []
+        for name in names:
+            metric, records = session.catalogue.metrics(name).main, len(session.pipeline.test(name))
+            found.append(SiteScore(dataset=name, metric=metric, score=scores[name], records=records))
+            logger.info_rank0(
+                f"Own test records of {name} after stage {stage}: {metric} {scores[name]:.2f} ({records} records)."
+            )
+        return found
 
     def _answer(self, client: int) -> Answer:
         session, program, local = self._session, self._session.program, self._client(client)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import signal
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,9 +22,11 @@ from ..federation.envelope import ServerSigner
 from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
+from ..federation.shared_state import scores_in, state_message
 from ..federation.site_grid import Link, Site, SiteGrid
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
+from ..state.server_state import ServerState
 from .session import Session
 from .site import comparable, dtype_of
 
@@ -109,6 +112,30 @@ class Sites:
         """
         parts = (self.link, self.signer, self.sites, cache, on_reply)
         return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
+
+    def share(self, session: Session, state: ServerState, stage: int) -> list[dict[str, Any]]:
+        """Give every site what was learned so far, and hear how well it answers their own test records.
+
+        Args:
+            session: The run's.
+            state: What was learned.
+            stage: The stage that is over.
+
+        Returns:
+            The scores of the sites that tell some: site, stage, dataset, metric, score, records.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            session.save(state, Path(folder))
+            last = session.args.fcit_num_rounds - 1
+            requests = [state_message(session.program.work_of(stage, last, n, 0), Path(folder)) for n in range(len(self.sites))]
+            replies = list(self.grid(_unkept()).send_and_receive(requests))
+        rows: list[dict[str, Any]] = []
+        for name, reply in zip(self.names, replies, strict=True):
+            if reply.has_error():
+                logger.warning_rank0(f"Site {name} does not have what stage {stage} gave: {reply.error.reason}.")
+                continue
+            rows += [{"site": name, "stage": stage, **score} for score in scores_in(reply.content, name)]
+        return rows
 
     def records(self, names: Iterable[str]) -> dict[str, int]:
         """How many records of each dataset all sites have together."""

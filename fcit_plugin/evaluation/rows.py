@@ -52,6 +52,17 @@ class Share(TypedDict):
     records: list[Count]
 
 
+class SiteScore(TypedDict):
+    """How well a site's own test records of a dataset were answered after a stage, from 0 to 100."""
+
+    site: Word
+    stage: Count
+    dataset: Word
+    metric: Word
+    score: Number
+    records: Count
+
+
 class Engine(TypedDict):
     """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
 

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..plugins import registry
+
 # Okabe and Ito's colors, which all kinds of eyes tell apart, without their yellow, which is lost on white; markers say it
 # once more
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 MARKERS = "osD^vPX"
-#: Methods in the order of their looks; one that is not among them gets a look by its name.
-_KNOWN = ("disco", "sequential", "ewc", "lwf", "o_lora", "moe_lora", "disco_plus", "replay")
 #: What older reports call a method.
 _OLD_NAMES = {"fedavg": "sequential"}
+_PACKAGE = "fcit-plugin"
 #: Bounds are gray.
 _BOUNDS = {"zero_shot": "*", "local": "p", "centralized": "h", "centralized_equal": "8", "oracle": "d"}
 _GRAY = "#777777"
@@ -52,18 +53,23 @@ class Style:
 
 
 def look_of(method: str) -> tuple[str, str]:
-    """The color and the marker of a method or a bound, by its name alone."""
-    name = _OLD_NAMES.get(method, method)
+    """The color and the marker of a method or a bound: of ours by their order, of others by their name."""
+    name, ours = _OLD_NAMES.get(method, method), _looks_of_ours()
     if name in _BOUNDS:
         return _GRAY, _BOUNDS[name]
-    if name in _KNOWN:
-        number = _KNOWN.index(name)
-        return COLORS[number % len(COLORS)], MARKERS[(number + number // len(COLORS)) % len(MARKERS)]
-    free = [(color, marker) for color in COLORS for marker in MARKERS if (color, marker) not in _TAKEN]
+    if name in ours:
+        return ours[name]
+    free = [(color, marker) for color in COLORS for marker in MARKERS if (color, marker) not in ours.values()]
     return free[zlib.crc32(name.encode()) % len(free)]
 
 
-_TAKEN = {look_of(name) for name in _KNOWN}
+def _looks_of_ours() -> dict[str, tuple[str, str]]:
+    """The looks of the methods that come with the plugin, in the order in which they are registered."""
+    ours = [name for name, part in registry("methods").items() if part.package.split(" ")[0] == _PACKAGE]
+    return {
+        name: (COLORS[number % len(COLORS)], MARKERS[(number + number // len(COLORS)) % len(MARKERS)])
+        for number, name in enumerate(ours)
+    }
 
 
 def styles(methods: Sequence[str]) -> list[Style]:

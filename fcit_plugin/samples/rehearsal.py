@@ -63,11 +63,13 @@ class Rehearsal:
             write_json(every / f"{dataset}.json", rows)
             for name in SITES:
                 write_json(self.folder / "data" / name / f"{dataset}.json", [row for row in rows if row["site"] == name])
-            tests = (every / f"{dataset}_test.json").read_bytes()
-            (self.folder / "data" / "server").mkdir(exist_ok=True)
-            (self.folder / "data" / "server" / f"{dataset}_test.json").write_bytes(tests)
+            tests = json.loads((every / f"{dataset}_test.json").read_text(encoding="utf-8"))
+            write_json(self.folder / "data" / "server" / f"{dataset}_test.json", tests)
+            for number, name in enumerate(SITES):
+                write_json(self.folder / "data" / name / f"{dataset}_test.json", tests[number :: len(SITES)])
+        both = {name: known[name] for dataset in DATASETS for name in (dataset, f"{dataset}_test")}
         for name in SITES:
-            write_json(self.folder / "data" / name / "dataset_info.json", {dataset: known[dataset] for dataset in DATASETS})
+            write_json(self.folder / "data" / name / "dataset_info.json", both)
         of_tests = {f"{dataset}_test": known[f"{dataset}_test"] for dataset in DATASETS}
         write_json(self.folder / "data" / "server" / "dataset_info.json", of_tests)
 
