@@ -1,8 +1,11 @@
 """What a refused site is told; that Flower says it in these words is shown in test_superlink_script.py."""
 
+import stat
+
 import pytest
 
 from fcit_plugin.deployment.refusals import why_refused
+from fcit_plugin.federation.site_executor import SuperNode
 
 LOG = """\
 INFO :      Starting Flower SuperNode
@@ -34,3 +37,23 @@ def test_each_refusal_has_its_sentence_and_the_last_counts(details, said):
 @pytest.mark.parametrize("log", ["", "INFO :      Starting Flower SuperNode\n", 'a details = "x" within a line\n'])
 def test_a_log_without_a_refusal_says_nothing(log):
     assert why_refused(log) is None
+
+
+def test_a_site_says_each_reason_once_and_its_log_is_for_itself_alone(tmp_path, caplog):
+    refusals = tmp_path / "refusal"
+    refusals.write_text(LOG.format(details="Invalid timestamp"))
+    with SuperNode(["/bin/cat", str(refusals)], tmp_path / "log", pause=0.0) as supernode:
+
+        def ends(times):
+            for _ in range(times):
+                supernode._process.wait()
+                supernode.look()
+
+        ends(3)
+        refusals.write_text(LOG.format(details="something new"))
+        ends(3)
+        refusals.write_text("")
+        ends(3)
+    said = [message.partition(". It is started again")[0] for message in caplog.messages]
+    assert [line[:14] for line in said] == ["This machine's", "The server say", "The SuperNode "]
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
