@@ -83,8 +83,8 @@ def answers(predictions: Mapping[int | None, Sequence[Prediction]], budget: int)
     shown = []
     for name, records in found.items():
         left, made = budget // len(found), []
-        for number, rows in sorted(records.items()):
-            record = _record(number, rows)
+        for number, answers in sorted(records.items()):
+            record = _record(number, answers)
             left -= record.size
             if left < 0:
                 break

@@ -39,7 +39,7 @@ def write_predictions(output_dir: Path, stage: int | None, predictions: Sequence
     lines = []
     for row in predictions:
         line = f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="replace")
-        if len(line) <= left[row["dataset"]] and all(len(row[key]) <= MOST_LETTERS for key in ("prompt", "predict", "label")):
+        if len(line) <= left[row["dataset"]] and max(map(len, (row["prompt"], row["predict"], row["label"]))) <= MOST_LETTERS:
             left[row["dataset"]] -= len(line)
             lines.append(line)
     write_bytes(output_dir / FOLDER / _name(stage), b"".join(lines))
