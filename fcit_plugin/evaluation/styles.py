@@ -29,12 +29,14 @@ class Style:
     Attributes:
         color: Of the method.
         marker: Of the method.
-        number: How many of the same color are before it in the picture; what has any is hollow and broken.
+        number: How many of the same color and marker are before it in the picture; what has any is hollow and broken.
+        bar: The same of the color alone, for bars have no marker.
     """
 
     color: str
     marker: str
     number: int = 0
+    bar: int = 0
 
     @property
     def line(self) -> Any:
@@ -43,13 +45,18 @@ class Style:
 
     @property
     def face(self) -> str:
-        """What its markers and bars are filled with."""
+        """What its markers are filled with."""
         return "white" if self.number else self.color
+
+    @property
+    def bar_face(self) -> str:
+        """What its bars are filled with."""
+        return "white" if self.bar else self.color
 
     @property
     def hatch(self) -> str | None:
         """What its bars are hatched with, from the third of a color on."""
-        return None if self.number < 2 else "/\\x-+."[self.number % 6] * 3
+        return None if self.bar < 2 else "/\\x-+."[self.bar % 6] * 3
 
 
 def look_of(method: str) -> tuple[str, str]:
@@ -73,14 +80,15 @@ def _looks_of_ours() -> dict[str, tuple[str, str]]:
 
 
 def styles(methods: Sequence[str]) -> list[Style]:
-    """The looks of methods in one picture; what shares a color there is told apart by its lines.
+    """The looks of methods in one picture; what shares one there is told apart by its lines and by how it is filled.
 
     Args:
         methods: By name, several of one name if they are variants of it.
     """
-    seen: Counter[str] = Counter()
+    looks, colors = Counter[tuple[str, str]](), Counter[str]()
     found = []
     for color, marker in map(look_of, methods):
-        found.append(Style(color, marker, seen[color]))
-        seen[color] += 1
+        found.append(Style(color, marker, looks[color, marker], colors[color]))
+        looks[color, marker] += 1
+        colors[color] += 1
     return found
