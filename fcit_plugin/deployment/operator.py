@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from ..errors import FcitError
-from ..files import read_text, whole_folder, write_bytes, write_text
+from ..files import read_text, write_bytes, write_text
+from ..folders import whole_folder
 from . import certificates, texts
 from .certificates import check_certificate, host_of, hosts_of, new_ca, new_server, read_certificate
 from .connection import check_connection, check_free, split_address

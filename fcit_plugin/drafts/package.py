@@ -6,7 +6,8 @@ from string import Template
 
 from .. import __version__
 from ..errors import FcitError
-from ..files import check_empty, read_text, whole_folder, write_text
+from ..files import read_text, write_text
+from ..folders import check_empty, whole_folder
 from ..plugins import registry
 
 _TEMPLATE = Path(__file__).parent / "package_template"

@@ -29,7 +29,8 @@ from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
 from ..federation.site_executor import Answers, SiteIdentity, SuperNode, serve, supernode_command
 from ..federation.site_policy import SitePolicy
-from ..files import whole_folder, write_json
+from ..files import write_json
+from ..folders import whole_folder
 from ..state.folder import StateFolder
 from ..state.names import MANIFEST
 from ..state.own import SIGNATURE, sign

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ...cache import cache_folder
 from ...fcit_benchmark.layout import LAYOUT, DatasetLayout
-from ...files import whole_folder, write_json
+from ...files import write_json
+from ...folders import whole_folder
 from .drawing import CANVAS
 from .tasks import TASKS, Sample
 
