@@ -16,7 +16,7 @@ from .inference import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, InferenceArgument
 from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
-from .network import SITE_KEYS, SITE_STAGE, NetworkArguments, check_network, parse_network
+from .network import FLOWER, SITE_KEYS, SITE_STAGE, NetworkArguments, check_network, parse_network
 from .option import check_choice, check_types
 from .privacy import PrivacyArguments, check_privacy, parse_privacy
 from .reasons import all_reasons, going_on, refuse
@@ -158,6 +158,11 @@ class FcitArguments(
         name = getattr(self, choice)
         found = registry(kind).get(name)
         return found if found is not None else part(name, name=name)  # an encoder may be a folder or a name on a hub
+
+    @property
+    def over_network(self) -> bool:
+        """Whether these are keys of a server whose clients are sites, or of such a site."""
+        return self.fcit_engine == FLOWER or self.fcit_site_key is not None
 
     @property
     def server_rule(self) -> ServerRule:

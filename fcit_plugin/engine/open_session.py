@@ -17,6 +17,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import check_owners, read_shared, read_subspace
+from ..arguments import FcitArguments
 from ..arguments.network import SITE_STAGE
 from ..arguments.reasons import all_reasons, going_on
 from ..continual.methods import make_method
@@ -167,7 +168,7 @@ def read_setup(
         earlier=earlier,
         own_datasets=list(data_args.dataset) if request.own_data else [],
         catalogue=Catalogue.of(data_args, args, evaluated),
-        keys=deciding_keys((*arguments, args), training_args.world_size),
+        keys=_deciding(arguments, args, training_args.world_size),
         processes=Processes(),
         pool=pool,
     )
@@ -191,6 +192,12 @@ def read_setup(
             )
         earlier.check_recipe(setup.arguments, setup.keys, setup.evaluates)
     return settled_at_once(setup)
+
+
+def _deciding(arguments: tuple[Any, ...], args: FcitArguments, world_size: int) -> dict[str, Any]:
+    """The deciding keys; the number of sites may grow."""
+    keys = deciding_keys((*arguments, args), world_size)
+    return {key: value for key, value in keys.items() if not (args.over_network and key == "fcit_num_clients")}
 
 
 def _check_datasets(setup: Setup) -> None:

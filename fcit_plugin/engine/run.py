@@ -203,6 +203,7 @@ class FederatedRun:
     def clients_asked(self, asked: list[dict[str, Any]]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         program, tasks = self.session.program, [task.name for task in self.scenario.tasks]
+        self.progress.list_sites(self._round[0])
         self.narration.round_begins(*self._round, asked, self.monitor.step)
         for row in asked:
             work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))

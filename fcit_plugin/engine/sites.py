@@ -25,8 +25,10 @@ from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
 from ..federation.shared_state import scores_in, state_message
 from ..federation.site_grid import Link, Site, SiteGrid
+from ..federation.site_lists import clients_by_stage
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
+from ..state.folder import StateFolder
 from ..state.server_state import ServerState
 from .fingerprint import digest_of
 from .session import Session
@@ -187,13 +189,36 @@ def with_sites(session: Session) -> Iterator[Session]:
     args = session.args
     signer = signer_of(session)
     certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
+    names, there = sites_of(session)
+    before = sites_before(session, names)
     with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate) as link:
-        found = Sites(link, signer, *sites_of(session), args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
+        found = Sites(link, signer, names, there, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
         found = dataclasses.replace(found, answers=ask_all(session, found))
         work = SiteWork(session.scenario, found.answers)
-        program = dataclasses.replace(session.program, tasks_of=work.tasks, sums=server_sums(session))
+        program = dataclasses.replace(session.program, tasks_of=work.tasks, sums=server_sums(session), clients_of=before)
         check_tasks(session.scenario, work.tasks)
         yield dataclasses.replace(session, sites=found, program=program)
+
+
+def sites_before(session: Session, names: Sequence[str]) -> dict[int, int]:
+    """How many sites there were in stages that the run has begun.
+
+    Raises:
+        FcitError: The list is another one, or has grown in a run where that cannot be.
+    """
+    lists = [] if session.start is None else StateFolder(session.start.folder).progress().site_lists
+    found = clients_by_stage(lists, names)
+    if any(count != len(names) for count in found.values()):
+        args, method = session.args, session.program.method
+        reasons = {
+            "its noise covers a share of the sites (`fcit_dp_noise_multiplier`)": args.fcit_dp_noise_multiplier is not None,
+            f"`fcit_server_rule: {args.fcit_server_rule}` counts them": args.fcit_server_rule == "scaffold",
+            f"`fcit_method: {args.fcit_method}` trains again on what a site was asked for": method.num_remembered() > 0,
+        }
+        for why, is_so in reasons.items():
+            if is_so:
+                raise FcitError(f"`fcit_sites` has grown to {len(names)} sites, which this run cannot take: {why}.")
+    return found
 
 
 def signer_of(session: Session) -> ServerSigner:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..adapters.aggregation import LoraAggregation
@@ -43,6 +43,7 @@ class Program:
         seed: Seed of the run.
         blank: Any subspace of the model; gives keys and shapes.
         tasks_of: For each client the indices of the tasks that it takes part in; None: all of them.
+        clients_of: How many clients there were in stages that were begun with fewer.
         sums: With secure sums, whose keys they are between; None: updates are seen.
     """
 
@@ -51,6 +52,7 @@ class Program:
     seed: int
     blank: Tensors
     tasks_of: Sequence[Collection[int]] | None = None
+    clients_of: Mapping[int, int] = field(default_factory=dict)
     sums: SumsOfRun | None = None
 
     @cached_property
@@ -82,6 +84,8 @@ class Program:
         """What every request and reply of a run names; runs of one recipe, at whatever sites, have the same."""
         args = self.args.to_dict()
         identity = {"seed": self.seed, **{key: args[key] for key in _IDENTITY}}
+        if self.args.over_network:  # where their number may grow
+            del identity["fcit_num_clients"]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -95,7 +99,7 @@ class Program:
         A client that takes no part in the task of its place gives it to the next one that does: the round has fewer clients
         where there is none.
         """
-        num_clients, per_round = self.args.fcit_num_clients, self.args.fcit_clients_per_round
+        num_clients, per_round = self.clients_of.get(stage, self.args.fcit_num_clients), self.args.fcit_clients_per_round
         where = {"seed": self.seed, "stage": stage, "round": round, "attempt": attempt}
         clients = sample_clients(num_clients, per_round, **where)
         tasks = tuple(self.scenario.task_of(stage, position) for position in range(per_round))

@@ -170,6 +170,7 @@ class ProgressForm(TypedDict):
     left_out: NotRequired[dict[Word, Count]]
     encoder_choice: NotRequired[Word | None]
     sites: NotRequired[list[Word]]
+    site_lists: NotRequired[list[list[Word]]]
     site_scores: NotRequired[list[SiteScore]]
     likelihood: NotRequired[list[dict[Word, Number]]]
     likelihood_untuned: NotRequired[dict[Word, Number] | None]

@@ -46,6 +46,7 @@ class Progress:
             one), "arguments" and "data".
         noise: Where the noise comes from: "run", an id, and "source"; None without noise.
         sites: Names of the clients, by their numbers, where they are sites.
+        site_lists: For each stage that was begun, their names then.
         site_scores: What sites told of their own test records: site, stage, dataset, metric, score, records.
         encoder_choice: Which identity encoder ``auto`` has become, and why; None for a recipe that names one.
     """
@@ -69,6 +70,7 @@ class Progress:
     noise: NoiseForm | None = None
     encoder_choice: str | None = None
     sites: list[str] = field(default_factory=list)
+    site_lists: list[list[str]] = field(default_factory=list)
     site_scores: list[dict[str, Any]] = field(default_factory=list)
     likelihood: list[dict[str, float]] = field(default_factory=list)
     likelihood_untuned: dict[str, float] | None = None
@@ -88,6 +90,12 @@ class Progress:
         for rows, row in beside:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
+
+    def list_sites(self, stage: int) -> None:
+        """Note who is there as a stage begins, where clients are sites; those that come later wait for the next."""
+        missing = stage + 1 - len(self.site_lists)
+        if self.sites and missing > 0:
+            self.site_lists += [list(self.sites)] * missing
 
     def add_site_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add what sites tell of their own test records."""

@@ -1,0 +1,89 @@
+"""What a site refuses, whoever asks, and what it writes down."""
+
+import json
+
+import pytest
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from sites import ALLOWED, site_app
+from test_site_grid import APP, requests
+
+from fcit_plugin.errors import FcitError
+from fcit_plugin.federation.audit import Audit
+from fcit_plugin.federation.messages import CONFIG, ClientConfig
+from fcit_plugin.federation.site_policy import SitePolicy
+
+GOOD = {"run": "run", "stage": 0, "round": 1, "client": 0, "task": 0}
+
+
+def asked(**changes):
+    return ClientConfig(**GOOD | changes)
+
+
+#: What is asked for, what the site's recipe has, and what is said.
+REFUSED = {
+    "another run": ({"run": "other"}, {}, "another run"),
+    "a stage that there is not": ({"stage": 2}, {}, "Stage 2, round 1 is none of this site's recipe"),
+    "a stage before the first": ({"stage": -1}, {}, "Stage -1"),
+    "too many rounds": ({"round": 3}, {}, "round 3 is none"),
+    "a round before the first": ({"round": -1}, {}, "round -1"),
+    "a task of another stage": ({"task": 1}, {}, "Stage 0 of this site's recipe has no task 1"),
+    "a task that there is not": ({"task": 9}, {}, "has no task 9"),
+    "a task that the site takes no part in": ({"stage": 1, "task": 1}, {"records": {0: 40}}, "no part in task sum"),
+    "a task of too many records": ({}, {"max_records": 39}, "40 records of task last, and trains on no more than 39"),
+    "compression": ({"compression": "int8"}, {}, "fcit_update_compression"),
+    "no compression": ({}, {"compression": "bf16"}, "fcit_update_compression"),
+}
+
+
+@pytest.mark.parametrize("kind", [MessageType.QUERY, MessageType.TRAIN])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_recipe_does_not_allow_is_refused(name, kind):
+    changes, own, said = REFUSED[name]
+    with pytest.raises(FcitError) as raised:
+        SitePolicy(**ALLOWED | own).check(kind, asked(**changes))
+    assert said in str(raised.value)
+
+
+def test_the_bound_on_rounds_counts_each_once_and_holds_over_restarts(tmp_path):
+    def train(round):
+        request = Message(
+            RecordDict({**requests()[0].content, CONFIG: ClientConfig("run", 0, round, 0, 0, 0).to_record()}), dst_node_id=0,
+            message_type="train",
+        )  # fmt: skip
+        return site_app(APP, tmp_path, max_rounds=2)("train", request.content)
+
+    train(0)
+    train(1)
+    train(0)  # again: it is answered as before
+    with pytest.raises(FcitError, match=r"taken part in 2 rounds \(`fcit_site_max_rounds`\)"):
+        train(2)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["round"], line["refused"] is None) for line in lines] == [(0, True), (1, True), (0, True), (2, False)]
+    assert all(line["task"] == "last" and line["run"] == "run" for line in lines)
+    assert lines[0]["bytes"] > 0
+    status = Audit(tmp_path / "audit.jsonl").status()
+    assert status[0].startswith("train: 4 asked, 1 refused")
+    assert "Trained last: stage 0 round 0, last" in status[1]
+    assert "fcit_site_max_rounds" in status[2]
+
+
+HOSTILE = {
+    "no configuration": (RecordDict(), "no configuration"),
+    "another type": (RecordDict({CONFIG: ConfigRecord({**GOOD, "stage": "0"})}), "no configuration"),
+    "a name of lines": (RecordDict({CONFIG: ConfigRecord({**GOOD, "run": "a\nb\0" * 100})}), "another run"),
+    "an empty training": (RecordDict({CONFIG: ConfigRecord(GOOD)}), ""),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_is_asked_is_one_line_that_can_be_read_again(name, tmp_path):
+    content, said = HOSTILE[name]
+    app = site_app(APP, tmp_path)
+    with pytest.raises((FcitError, KeyError)) as raised:
+        app("train", content)
+    assert said in str(raised.value)
+    with pytest.raises(FcitError, match="answers no messages of the type"):
+        app("evaluate\n" * 1000, requests()[0].content)
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2
+    assert Audit(tmp_path / "audit.jsonl").rounds("run") == set()
+    assert "1 refused" in Audit(tmp_path / "audit.jsonl").status()[0]
