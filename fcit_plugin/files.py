@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -67,22 +66,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a UTF-8 file with mode 600, and have it on the disk, name and all, when this returns."""
-    with writing(path):
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(handle)
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
-            raise
-        _flush(path.parent)
-
-
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file; its folder is made where it is not there."""
     write_text(path, f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
@@ -120,7 +103,7 @@ def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) ->
         yield partial
         if flush:
             for path in [*partial.rglob("*"), partial]:
-                _flush(path)
+                to_disk(path)
         if folder.exists() and not replace:
             check_empty(folder)  # still
             for path in partial.iterdir():
@@ -130,7 +113,7 @@ def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) ->
                 folder.rename(aside)
             partial.rename(folder)
         if flush:
-            _flush(folder.parent)
+            to_disk(folder.parent)
     finally:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
@@ -146,7 +129,7 @@ def hidden(folder: Path, end: str) -> Path:
     return path
 
 
-def _flush(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Force a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
