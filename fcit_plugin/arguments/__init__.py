@@ -230,7 +230,7 @@ _ONLY_IN = {
     ),
     **dict.fromkeys(SITE_KEYS, (SITE_STAGE,)),
     "fcit_engine": ("fcit", "fcit_client", "fcit_aggregate"),
-    "fcit_dry_run": ("fcit",),
+    "fcit_dry_run": ("fcit", SITE_STAGE),
     "fcit_bound": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS, *FOLDER_KEYS), (None,)),
     "fcit_route_unconfirmed": (None, "fcit"),

@@ -10,6 +10,9 @@ from .reasons import refuse
 #: The method that does nothing against forgetting; bounds have it.
 SEQUENTIAL = "sequential"
 
+#: Values of ``fcit_later_rounds``.
+OPEN, NEAREST = "open", "nearest"
+
 if TYPE_CHECKING:
     from . import FcitArguments
 
@@ -43,6 +46,12 @@ class MethodArguments:
     fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
     fcit_max_new_subspaces: int | None = option(
         None, "Upper bound of the number of subspaces that open in one round (default: none)."
+    )
+    fcit_later_rounds: str = option(
+        OPEN,
+        "What becomes of a client that matches no subspace in a later round of a stage: it may open one, or it goes to the "
+        "nearest, as in the paper's released code.",
+        choices=[OPEN, NEAREST],
     )
     fcit_activation: str | None = option(
         None,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..scenario.partitioners import PARTITIONERS
+from ..scenario.settings import NAMED_SETTINGS
 from .option import check_at_least, check_positive, comma_separated, nested_list, option
 from .reasons import refuse
 
@@ -16,7 +17,9 @@ class ScenarioArguments:
     """Tasks, stages, clients, and the split of the data over them."""
 
     fcit_setting: str = option(
-        "task_hom", "Which tasks arrive in which stage.", choices=["task_hom", "task_het", "cap_hom", "cap_het", "custom"]
+        "task_hom",
+        "Which tasks arrive in which stage: the paper's four settings, those of other benchmarks, or custom.",
+        choices=[*NAMED_SETTINGS, "custom"],
     )
     fcit_task_order: str = option(
         "paper", "Order of the setting's tasks: paper, research_code, or their names, comma-separated or as a list."

@@ -14,7 +14,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..fcit_benchmark.layout import choose
+    from ..fcit_benchmark.benchmarks import choose
     from ..fcit_benchmark.prepare import prepare
 
     root = root_of(args)

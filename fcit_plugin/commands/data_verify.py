@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ..fcit_benchmark.benchmarks import BENCHMARKS
     from ..fcit_benchmark.layout import IMAGES_HOW
 
     add_root(parser)
+    parser.add_argument("--benchmark", choices=BENCHMARKS, default="fcit", help="whose root it is (default: fcit)")
     parser.add_argument(
         "--images",
         choices=IMAGES_HOW,
@@ -28,23 +30,26 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..fcit_benchmark.layout import choose
+    from ..fcit_benchmark.benchmarks import BENCHMARKS, NOT_VERIFIED, choose
     from ..fcit_benchmark.verify import verify
     from ..files import write_json
 
-    report = verify(root_of(args), choose(args.datasets), args.images)
+    benchmark = BENCHMARKS[args.benchmark]
+    report = verify(root_of(args), choose(args.datasets, benchmark.name), args.images)
     if args.json:
         write_json(args.json, report.as_json())
-    _print(report, args.show)
+    _print(report, args.show, benchmark.title)
+    if benchmark.name != "fcit":
+        print(f"Where files lie was read from {benchmark.code} ({benchmark.commit}), {NOT_VERIFIED}.")
     return 0 if report.green else 1
 
 
-def _print(report: "Report", show: int) -> None:
+def _print(report: "Report", show: int, benchmark: str) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"FCIT benchmark in {report.root}", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{benchmark} benchmark in {report.root}", title_justify="left")
     table.add_column("dataset")
     for title in ("train", "test", "images"):
         table.add_column(title, justify="right")
@@ -85,7 +90,7 @@ def _count(records: list) -> str:
 
 DATA_VERIFY = Command(
     "data verify",
-    "check the FCIT benchmark on disk: what is there, missing, broken",
+    "check the FCIT benchmark, or another one, on disk: what is there, missing, broken",
     _add_arguments,
     _run,
 )

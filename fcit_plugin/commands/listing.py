@@ -18,7 +18,7 @@ def add_root(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="root of the benchmark (instructions/ and datasets/); default: FCIT_DATA_DIR, else FCIT-mini",
     )
-    parser.add_argument("--datasets", metavar="A,B", help="datasets, such as fcit_arxivqa; default: all twelve")
+    parser.add_argument("--datasets", metavar="A,B", help="datasets, such as fcit_arxivqa; default: all")
 
 
 def root_of(args: argparse.Namespace) -> Path:

@@ -36,6 +36,20 @@ def _make_hard(args: argparse.Namespace) -> None:
     _say_written(args)
 
 
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    from ..fcit_benchmark.benchmarks import OTHERS
+
+    parser.add_argument("--benchmark", choices=OTHERS, required=True, help="for which benchmark")
+    _add_out_and_seed(parser)
+
+
+def _make_standin(args: argparse.Namespace) -> None:
+    from ..samples.standin import write_standin
+
+    write_standin(args.out, args.benchmark, seed=args.seed)
+    _say_written(args)
+
+
 def _make_real(args: argparse.Namespace) -> None:
     from ..samples.real.data import prepare
 
@@ -71,6 +85,7 @@ def _say_written(args: argparse.Namespace) -> None:
 DATA_MINI = Command("data mini", "draw the embedded benchmark FCIT-mini", _add_out_and_seed, _make_mini)
 DATA_TEXT = Command("data text", "write the text tasks of recipes/fcit_text_tiny.yaml", _add_out_and_seed, _make_text)
 DATA_HARD = Command("data hard", "write the datasets of recipes/compare/hard.yaml", _add_out_and_seed, _make_hard)
+DATA_STANDIN = Command("data standin", "write a small stand-in for another benchmark's data", _add_benchmark, _make_standin)
 DATA_REAL = Command("data real", "write the real datasets of recipes/fcit_smollm2.yaml", _add_out_and_seed, _make_real)
 DATA_REASONING = Command(
     "data reasoning", "write the real text tasks of recipes/compare/real.yaml", _add_out_and_seed, _make_reasoning

@@ -13,6 +13,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for table.md, table.csv, table.tex and pictures (PNG, PDF)"
     )
+    parser.add_argument(
+        "--html",
+        action="store_true",
+        help="write fcit_report.html, one page for the browser: of one run beside its report, of several here (or to --out)",
+    )
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -26,6 +31,12 @@ def _run(args: argparse.Namespace) -> None:
     if args.out:
         _write(comparisons, args.out)
         print(f"\nWritten to {args.out}.")
+    if args.html:
+        from ..state.pages import write_page
+
+        beside = next(iter(paths)) if len(paths) == 1 else ""
+        written = write_page({name: name for name in paths.values()}, args.out or os.path.dirname(beside) or ".")
+        print(f"\nOpen {written} in a browser.")
 
 
 def _write(comparisons: Sequence, folder: Path) -> None:

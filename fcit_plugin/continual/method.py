@@ -8,6 +8,7 @@ from torch import nn
 from typing_extensions import TypeVar
 
 from ..adapters.lora import Tensors
+from ..arguments.method import NEAREST
 from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.nearness import nearness_of_recipe
 from ..knowledge.organizer import Organizer, SingleSubspace
@@ -88,6 +89,11 @@ class ContinualMethod(Generic[OptionsT]):
     def organizer(self, stage: int) -> Organizer:
         """Decides who trains which subspace in a stage."""
         return SingleSubspace(nearness_of_recipe(self.args).threshold, self.args.fcit_max_subspaces)
+
+    def organizer_of(self, stage: int, round: int) -> Organizer:
+        """The stage's organizer in one of its rounds, by ``fcit_later_rounds``."""
+        organizer = self.organizer(stage)
+        return organizer.closed() if round > 0 and self.args.fcit_later_rounds == NEAREST else organizer
 
     def sends(self, state: "ServerState") -> Extras:
         """What every client of a round gets beside the weights that it trains."""

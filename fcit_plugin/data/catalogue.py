@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from ..arguments import FcitArguments
 from ..errors import FcitError, closest, nearest
+from ..fcit_benchmark.benchmarks import BENCHMARKS, benchmark_of
 from ..fcit_benchmark.layout import IMAGES
 from ..files import read_object
 from ..schema import Count, PathName, Word, checked
@@ -47,6 +48,7 @@ class _Entry(TypedDict, total=False):
     fcit_metric: Word
     fcit_also: list[Word]
     fcit_references: PathName
+    fcit_images: PathName
 
 
 @cache
@@ -206,7 +208,7 @@ class Catalogue:
 
     def media_root(self, name: str) -> str | None:
         """The folder that the images of a dataset are in: the user's ``media_dir``, or the benchmark's."""
-        return self.media_dir if self.is_users(name) else str(self.benchmark / IMAGES)
+        return self.media_dir if self.is_users(name) else str(_images(self.benchmark, self.entry(name)))
 
     def metrics(self, name: str) -> Scoring:
         """By which metrics answers are scored; the entry of the test records goes before that of the training records.
@@ -341,11 +343,16 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
     if users and not path.exists():
         raise FcitError(f"The dataset {name} has no file {path}; correct its `file_name` in dataset_info.json.")
     if not users and not path.is_file():
-        raise FcitError(
-            f"The dataset {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of the FCIT "
-            "benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
-            f"`fcit-cli data download --root {root}`."
-        )
+        benchmark = benchmark_of(name)
+        if benchmark is None or benchmark is BENCHMARKS["fcit"]:
+            remedy = (
+                "the FCIT benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
+                f"`fcit-cli data download --root {root}`"
+            )
+        else:
+            first = benchmark.datasets[0]
+            remedy = f"{benchmark.title} (the folder with {first.train_path}), which is available at {first.records_from}"
+        raise FcitError(f"The dataset {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of {remedy}.")
 
 
 def find_in_benchmark(attributes, name: str, root: Path) -> None:
@@ -362,4 +369,9 @@ def find_in_benchmark(attributes, name: str, root: Path) -> None:
     entry = own_datasets()[name]
     check_file(name, entry, root, users=False)
     attributes.dataset_name = str(root / entry["file_name"])
-    attributes.media_root = str(root / IMAGES)
+    attributes.media_root = str(_images(root, entry))
+
+
+def _images(root: Path, entry: dict[str, Any]) -> Path:
+    """The folder of the images of a benchmark's dataset."""
+    return root / entry.get("fcit_images", IMAGES)

@@ -233,7 +233,7 @@ def check_server(folder: Path, at: datetime | None = None) -> x509.Certificate:
 
 def _sites(folder: Path) -> Iterator[str]:
     listed = list_sites(SITES, folder)
-    check_keys([site for site in listed if site.key.exists()])
+    check_keys([site for site in listed if site.key.exists()], str(folder / SITES))
     for i, site in enumerate(listed):
         what = "removed" if site.removed else "enrolled" if site.key.exists() else "has no key yet: enroll it"
         yield f"Site {i}, {site.name}: {what}."

@@ -19,8 +19,8 @@ def put_method(draft: Draft, name: str) -> None:
     methods, keys = registry("methods"), part_keys()
     if name not in methods:
         raise FcitError(f"There is no method {name!r}: {nearest(name, methods)}")
-    for key in [key for key in draft.keys if key in keys and keys[key].kind == "methods" and name not in keys[key].owners]:
-        draft.keys.pop(key)
+    for other in [own for own in draft.keys if own in keys and keys[own].kind == "methods" and name not in keys[own].owners]:
+        draft.keys.pop(other)
     draft.put("fcit_method", name, "fcit-cli plugins lists all methods")
     for key in keys.values():
         if key.kind != "methods" or name not in key.owners or key.name in draft.keys:

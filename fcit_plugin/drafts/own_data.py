@@ -107,7 +107,7 @@ class OwnFile:
         messages = given.get("messages") or self._first(_MESSAGES, of_lists=True)
         if messages is not None and "prompt" not in given:
             entry["formatting"], columns["messages"] = "sharegpt", messages
-            turn = next((record[messages][0] for record in self._some if record[messages]), {})
+            turn: Mapping[str, Any] = next((record[messages][0] for record in self._some if record[messages]), {})
             if "role" in turn:
                 entry["tags"] = _OPENAI
         else:

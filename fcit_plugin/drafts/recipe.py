@@ -152,8 +152,8 @@ def _put_mini(draft: Draft, wishes: Wishes) -> None:
     for key, value in numbers.items():
         if value is not None:
             draft.put(key, value)
-    for name, value in (("--stages", wishes.stages), ("--site-column", wishes.site_column), ("--test", wishes.held_out)):
-        if value is not None:
+    for name, wish in (("--stages", wishes.stages), ("--site-column", wishes.site_column), ("--test", wishes.held_out)):
+        if wish is not None:
             raise FcitError(f"{name} is about data of your own; give --data FILE or --from RECIPE beside it.")
     draft.keys["fcit_clients_per_round"] = min(draft.keys["fcit_clients_per_round"], draft.keys["fcit_num_clients"])
     draft.say("The data are the embedded FCIT-mini: eight tasks with images, drawn on first use. --data FILE takes your own.")

@@ -175,7 +175,7 @@ class LocalTrainer:
     def choose(self, config: ClientConfig, tokens: SubspaceTokens) -> int | None:
         """The subspace that a client knows to be its own, by a token that does not leave it."""
         mean = self.form.told(self._learned_by(config.client, config.task)[0])
-        return self.method.organizer(config.stage).own_subspace(mean, tokens)
+        return self.method.organizer_of(config.stage, config.round).own_subspace(mean, tokens)
 
     def _has_few(self, client: int, task: int) -> bool:
         """Whether the client has too few records to tell a token of."""

@@ -95,7 +95,7 @@ class Narration:
         """
         took = time.perf_counter() - self._began
         self.pace.trained(took, step - self._steps)
-        out = f"{self.called(self._left_out)} left out" if self._left_out else "nobody left out"
+        out = f"{self.called(self._left_out)} left out" if self._left_out else "all clients took part"
         self._left_out.clear()
         left = self.pace.left(ahead)
         until = "" if left is None else f"; about {_time(left)} to go, evaluation included"

@@ -28,10 +28,10 @@ from ..files import write_json
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
+from ..state.predictions import forget_predictions, take_predictions
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
 from .client_training import LocalTrainer
-from .evaluator import Scores
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
@@ -41,6 +41,7 @@ from .quiet import light_garbage_collection, quiet_transformers
 from .rehearsal import rehearse
 from .report import named_arguments
 from .results import write_results
+from .scores import Scores, keep_answers
 from .session import Session
 from .sites import SiteWork, nobody
 
@@ -102,6 +103,7 @@ class FederatedRun:
         self.narration, self.outlook = Narration(session.rounds, self.monitor.write, names), Outlook(session)
         self._round = (self.state.stage, self.state.round)
         self.progress.add_partition(self.local.partition_table())
+        self.progress.sites = list(names or ())
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -127,7 +129,7 @@ class FederatedRun:
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)
         self.monitor.close()
         if session.is_main:
-            write_results(session, self.progress, self.state, self.monitor.log)
+            write_results(session, self.progress, self.state, self.monitor)
         if hub is not None:
             logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
 
@@ -169,6 +171,8 @@ class FederatedRun:
     def _begin(self) -> None:
         arguments = named_arguments(self.session)
         self.progress.recipes.append({"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]})
+        if self.session.earlier is not None and self.session.is_main:
+            take_predictions(self.session.output_dir, self.session.earlier.folder, self.scenario.first_stage)
         known = self.progress.zero_shot or {}
         unknown = [name for name in self.scenario.all_datasets() if name not in known]
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
@@ -176,6 +180,7 @@ class FederatedRun:
             self.progress.zero_shot = {**known, **scores.free}
             self.progress.likelihood_untuned = {**(self.progress.likelihood_untuned or {}), **scores.likelihood} or None
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.free.items()})
+            self._keep_answers(None, scores)
         self._commit(self.state)
 
     def _go_on(self) -> None:
@@ -188,6 +193,8 @@ class FederatedRun:
             return
         if not finished:
             session.clear_results()
+            forget_predictions(session.output_dir, self.state.stage)  # a stop between their writing and the commit leaves some
+        take_predictions(session.output_dir, start.folder.parent.parent, self.state.stage)
         if start.is_in(session.checkpoints):
             session.checkpoints.go_back_to(start.number)
         else:
@@ -265,9 +272,12 @@ class FederatedRun:
             scalars.append({f"eval_nll_{name}": value for name, value in scores.likelihood.items()})
             if last_round:
                 self.progress.add_scores(stage, scores.free, scores.restricted, scores.other, scores.likelihood)
+                self._keep_answers(stage, scores)
                 matrix = self.progress.matrix
                 scalars.append({"last": matrix.last, "avg": matrix.avg, "forgetting": matrix.forgetting})
             self.narration.scored(stage, round, scores.free, self.progress.matrix, self.progress.zero_shot or {})
+        if last_round and self.session.sites is not None:
+            self.progress.add_site_scores(self.session.sites.share(self.session, state, stage))
         for values in scalars:
             self.monitor.scalars(values)
         self._commit(state)
@@ -369,6 +379,11 @@ class FederatedRun:
         self.progress.seconds["evaluate"] += took
         self.narration.pace.answered(took, sum(map(self.outlook.num_tests, names)))
         return scores
+
+    def _keep_answers(self, stage: int | None, scores: Scores) -> None:
+        """Write the answers after a stage, None for those of the untuned model."""
+        if self.session.is_main and self.args.fcit_save_predictions:
+            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn)
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from flwr.app import Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
+from ..arguments.network import SITE_STAGE
 from ..errors import FcitError, one_line
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientFolder
@@ -29,6 +30,7 @@ from ..recipe.world import World, left_world
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .callbacks import Callbacks
+from .check_site import check_site
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .folder_privacy import FolderPrivacy, site_noise
@@ -41,7 +43,7 @@ from .quiet import quiet_others, quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
 from .site import run_site
-from .sites import with_sites
+from .sites import dry_run_of_sites, with_sites
 from .threads import use_threads
 from .worker import work
 
@@ -96,7 +98,7 @@ def _train_client(session: Session, state: ServerState, config: ClientConfig) ->
         if known is None:
             raise FcitError(waiting(token, program.bounds(state)))
     else:
-        known = program.method.organizer(state.stage).own_subspace(token.mean, state.tokens)
+        known = program.method.organizer_of(state.stage, state.round).own_subspace(token.mean, state.tokens)
     k = len(state.subspaces) if known is None else known
     assignment = Assignment({client: k}, {}, (k,) if known is None else ())
     request = Round(program, state, assignment, {client: config}).requests[client]
@@ -206,7 +208,14 @@ def run_stage(
 
 def _run_quietly(request: Request, given: tuple[Any, Any, Any, Any, Any], callbacks: Sequence[Any] | None) -> None:
     if request.args.fcit_dry_run:
-        dry_run(open_dry_session(*given))
+        if request.stage == SITE_STAGE:
+            check_site(open_session(*given))
+            return
+        session = open_dry_session(*given)
+        if session.data_elsewhere:
+            dry_run_of_sites(session)
+        else:
+            dry_run(session)
         return
     world = left_world()
     use_threads(request.args.fcit_threads, world)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import FcitError
 from .answers import Answer, texts, words
+from .subsequence import in_common
 
 COCO_PARTS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 
@@ -17,14 +18,7 @@ def rouge_l(prediction: str, reference: str) -> float:
     With l its length, P = l / words of the prediction, R = l / words of the reference, F = 2PR / (P + R), which is
     2l / (words of both). Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004, section 3, with beta 1.
     """
-    one, other = words(prediction), words(reference)
-    longest = [0] * (len(other) + 1)
-    for word in one:
-        above = longest[:]
-        for j, match in enumerate(other):
-            longest[j + 1] = above[j] + 1 if word == match else max(above[j + 1], longest[j])
-    both = len(one) + len(other)
-    return 2 * longest[-1] / both if both else 0.0
+    return in_common(words(prediction), words(reference))
 
 
 def coco(predictions: Sequence[str], answers: Sequence[Answer]) -> float:

@@ -8,6 +8,8 @@ from functools import cache
 
 import matplotlib as mpl
 from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +30,17 @@ def families() -> list[str]:
 
 
 @contextlib.contextmanager
-def with_all_letters() -> Iterator[None]:
-    """Within the block figures are drawn with all letters that the machine has; others are told of once."""
-    with mpl.rc_context({"font.sans-serif": families()}), warnings.catch_warnings(record=True) as caught:
+def with_all_letters(figure: Figure) -> Iterator[None]:
+    """Within the block a figure is drawn with all letters that the machine has; others are told of once.
+
+    Args:
+        figure: what is drawn. Its texts have matplotlib's generic family, of which only the first font is looked into.
+    """
+    names = families()
+    with mpl.rc_context({"font.family": names}), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        for text in figure.findobj(Text) if len(names) > 1 else ():
+            text.set_fontfamily(names)
         yield
     others = [warning for warning in caught if _MISSING not in str(warning.message)]
     if len(others) < len(caught):

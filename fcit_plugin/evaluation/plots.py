@@ -104,7 +104,10 @@ def plot_subspaces(
 
 
 def plot_partition(
-    partition: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Records of each client, task by task"
+    partition: Sequence[Mapping[str, Any]],
+    path: str | PathLike[str],
+    title: str = "Records of each client, task by task",
+    clients: Sequence[str] | None = None,
 ) -> None:
     """Draw how many records each client (down) has of each dataset of each task (across), 0 as blank.
 
@@ -115,6 +118,7 @@ def plot_partition(
         partition: entries with the keys task, dataset and records (one number per client).
         path: of the PNG file.
         title: of the picture.
+        clients: their names, where they have some.
 
     Raises:
         FcitError: there is no entry, or no client.
@@ -125,7 +129,7 @@ def plot_partition(
     many = len(cells) > 100
     figure, axes = heat_map(
         np.where(cells > 0, cells, np.nan),
-        [str(client) for client in range(len(cells))],
+        clients or [str(client) for client in range(len(cells))],
         _partition_names(partition),
         limits=(0, cells.max(initial=1)),
         form="" if many else "{:.0f}",
@@ -134,7 +138,7 @@ def plot_partition(
         row_height=12 / len(cells) if many else 0.24,
         power=0.5,
     )
-    axes.set_ylabel("client")
+    axes.set_ylabel("client" if clients is None else "site")
     if many:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
         axes.grid(visible=False, which="minor")
@@ -295,7 +299,7 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
         figure: the picture.
         path: of a file that ends in .pdf, or else of a PNG file.
     """
-    with with_all_letters():
+    with with_all_letters(figure):
         if str(path).endswith(".pdf"):
             figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
         else:

@@ -4,7 +4,6 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,16 +17,16 @@ from .styles import Style, styles
 
 #: Measures are gray, so that no bar of one is taken for a method.
 _GRAYS = ("#444444", "#bbbbbb")
-#: Curves that are nearer to each other than this at all of their stages are one to the eye.
+#: Curves that are nearer to each other than this are one to the eye.
 _ONE = 1.0
-#: Points of a dash, where they take turns.
-_DASH = 3.0
+#: Points by which a line is wider, and its marker larger, for each one that is drawn over it; for so many at most.
+_WIDER, _LARGER, _NESTED = 2.0, 3.0, 4
 
 
 def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw the mean score over the datasets seen so far after each stage, a line for each group.
 
-    Curves that coincide take turns along their line, each with a larger marker than the one before. A band goes one standard
+    A curve that others are drawn over is wider than they, with larger markers, so that all are seen. A band goes one standard
     deviation to both sides where a group has several runs. A group that has but one stage where others have several (a bound
     trained on everything at once) is a level line.
 
@@ -44,11 +43,21 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     for i, label, curve in curves:
         at = [stage for stage, spread in enumerate(curve) if spread]
         mean, deviation = _means_and_deviations(curve)
-        color, look = looks[i].color, _turns(curves, i) or {"linestyle": looks[i].line, "markerfacecolor": looks[i].face}
+        color, over = looks[i].color, _hidden_by(curves, i)
         if len(curve) == 1 < stages:
             axes.axhline(mean[0], color=color, linestyle=":", linewidth=1.8, label=label)
             continue
-        axes.plot(at, mean, color=color, marker=looks[i].marker, linewidth=1.8, label=label, **{"markersize": 5, **look})
+        axes.plot(
+            at,
+            mean,
+            color=color,
+            marker=looks[i].marker,
+            markerfacecolor=looks[i].face,
+            linestyle=looks[i].line,
+            markersize=5 + _LARGER * over,
+            linewidth=1.8 + _WIDER * over,
+            label=label,
+        )
         top = max(top, *(mean + deviation))
         if deviation.any():
             low, high = np.maximum(mean - deviation, 0), mean + deviation
@@ -90,7 +99,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
             places[at] + (i - (len(bars) - 1) / 2) * width,
             mean,
             0.88 * width,
-            color=look.face,
+            color=look.bar_face,
             hatch=look.hatch,
             edgecolor=look.color,  # so that 0 is a line and not nothing
             linewidth=1.0,
@@ -193,22 +202,16 @@ def _looks(comparison: Comparison) -> list[Style]:
     return styles([report.reference or report.method for report in firsts])
 
 
-def _turns(curves: Sequence[tuple[int, str, Sequence[Spread | None]]], i: int) -> dict[str, Any] | None:
-    """How a group's curve is drawn that others coincide with; None for one that stands alone."""
+def _hidden_by(curves: Sequence[tuple[int, str, Sequence[Spread | None]]], i: int) -> int:
+    """How many of the curves that are drawn after a group's coincide with it."""
     own = next(curve for j, _, curve in curves if j == i)
-    alike = [j for j, _, curve in curves if _coincide(own, curve)]
-    if len(alike) == 1:
-        return None
-    turn = alike.index(i)
-    dashes = (turn * _DASH, (_DASH, _DASH * (len(alike) - 1)))
-    return {"linestyle": dashes, "markersize": 5 + 4 * (turn % 3), "markerfacecolor": "none" if turn else None}
+    return min(sum(_coincide(own, curve) for j, _, curve in curves if j > i), _NESTED)
 
 
 def _coincide(one: Sequence[Spread | None], other: Sequence[Spread | None]) -> bool:
-    return len(one) == len(other) and all(
-        (a is None) == (b is None) and (a is None or b is None or abs(a.mean - b.mean) < _ONE)
-        for a, b in zip(one, other, strict=True)
-    )
+    """Whether two curves are one to the eye at three quarters of their stages or more."""
+    gaps = [abs(a.mean - b.mean) for a, b in zip(one, other, strict=False) if a and b]
+    return bool(gaps) and sum(gap < _ONE for gap in gaps) >= 0.75 * len(gaps)
 
 
 def _megabytes(report: Report) -> float:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..plugins import registry
+
 # Okabe and Ito's colors, which all kinds of eyes tell apart, without their yellow, which is lost on white; markers say it
 # once more
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 MARKERS = "osD^vPX"
-#: Methods in the order of their looks; one that is not among them gets a look by its name.
-_KNOWN = ("disco", "sequential", "ewc", "lwf", "o_lora", "moe_lora", "disco_plus", "replay")
 #: What older reports call a method.
 _OLD_NAMES = {"fedavg": "sequential"}
+_PACKAGE = "fcit-plugin"
 #: Bounds are gray.
 _BOUNDS = {"zero_shot": "*", "local": "p", "centralized": "h", "centralized_equal": "8", "oracle": "d"}
 _GRAY = "#777777"
@@ -28,12 +29,14 @@ class Style:
     Attributes:
         color: Of the method.
         marker: Of the method.
-        number: How many of the same color are before it in the picture; what has any is hollow and broken.
+        number: How many of the same color and marker are before it in the picture; what has any is hollow and broken.
+        bar: The same of the color alone, for bars have no marker.
     """
 
     color: str
     marker: str
     number: int = 0
+    bar: int = 0
 
     @property
     def line(self) -> Any:
@@ -42,39 +45,50 @@ class Style:
 
     @property
     def face(self) -> str:
-        """What its markers and bars are filled with."""
+        """What its markers are filled with."""
         return "white" if self.number else self.color
+
+    @property
+    def bar_face(self) -> str:
+        """What its bars are filled with."""
+        return "white" if self.bar else self.color
 
     @property
     def hatch(self) -> str | None:
         """What its bars are hatched with, from the third of a color on."""
-        return None if self.number < 2 else "/\\x-+."[self.number % 6] * 3
+        return None if self.bar < 2 else "/\\x-+."[self.bar % 6] * 3
 
 
 def look_of(method: str) -> tuple[str, str]:
-    """The color and the marker of a method or a bound, by its name alone."""
-    name = _OLD_NAMES.get(method, method)
+    """The color and the marker of a method or a bound: of ours by their order, of others by their name."""
+    name, ours = _OLD_NAMES.get(method, method), _looks_of_ours()
     if name in _BOUNDS:
         return _GRAY, _BOUNDS[name]
-    if name in _KNOWN:
-        number = _KNOWN.index(name)
-        return COLORS[number % len(COLORS)], MARKERS[(number + number // len(COLORS)) % len(MARKERS)]
-    free = [(color, marker) for color in COLORS for marker in MARKERS if (color, marker) not in _TAKEN]
+    if name in ours:
+        return ours[name]
+    free = [(color, marker) for color in COLORS for marker in MARKERS if (color, marker) not in ours.values()]
     return free[zlib.crc32(name.encode()) % len(free)]
 
 
-_TAKEN = {look_of(name) for name in _KNOWN}
+def _looks_of_ours() -> dict[str, tuple[str, str]]:
+    """The looks of the methods that come with the plugin, in the order in which they are registered."""
+    ours = [name for name, part in registry("methods").items() if part.package.split(" ")[0] == _PACKAGE]
+    return {
+        name: (COLORS[number % len(COLORS)], MARKERS[(number + number // len(COLORS)) % len(MARKERS)])
+        for number, name in enumerate(ours)
+    }
 
 
 def styles(methods: Sequence[str]) -> list[Style]:
-    """The looks of methods in one picture; what shares a color there is told apart by its lines.
+    """The looks of methods in one picture; what shares one there is told apart by its lines and by how it is filled.
 
     Args:
         methods: By name, several of one name if they are variants of it.
     """
-    seen: Counter[str] = Counter()
+    looks, colors = Counter[tuple[str, str]](), Counter[str]()
     found = []
     for color, marker in map(look_of, methods):
-        found.append(Style(color, marker, seen[color]))
-        seen[color] += 1
+        found.append(Style(color, marker, looks[color, marker], colors[color]))
+        looks[color, marker] += 1
+        colors[color] += 1
     return found

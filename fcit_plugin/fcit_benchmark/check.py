@@ -1,13 +1,13 @@
 """Checking one file of the benchmark record by record; ``verify`` counts what is found, ``prepare`` converts what is sound."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import FcitError
 from .layout import PARTITIONS, DatasetLayout
-from .records import BrokenFile, Defect, faults_of_test, faults_of_train, json_kind, read_records
+from .records import BrokenFile, Defect, Fault, faults_of_test, faults_of_text, faults_of_train, json_kind, read_records
 from .references import Reference, match_references
 
 
@@ -49,22 +49,46 @@ def download_remedy(root: Path, file: str) -> str:
     return f"fetch it with `fcit-cli data download --root {root}{parts}`"
 
 
-def check_train(root: Path, file: str) -> CheckedFile:
-    """Check a train or partition file.
+def check_train(root: Path, layout: DatasetLayout) -> CheckedFile:
+    """Check the train file of a dataset.
+
+    Args:
+        root: Root of the benchmark.
+        layout: The dataset.
+    """
+    return _check_train(root, layout.train_path, layout)
+
+
+def check_partition(root: Path, file: str) -> CheckedFile:
+    """Check a partition file, whose records are those of train files.
 
     Args:
         root: Root of the benchmark.
         file: Path below it.
     """
+    return _check_train(root, file, None)
+
+
+def _check_train(root: Path, file: str, layout: DatasetLayout | None) -> CheckedFile:
     checked = CheckedFile(file)
     try:
         checked.records = read_records(root, file)
     except BrokenFile as error:
-        checked.defects.append(error.defect(download_remedy(root, file)))
+        checked.defects.append(error.defect(_remedy(root, file, layout)))
+    faults = faults_of_text if layout and layout.is_text else faults_of_train
     for i, record in enumerate(checked.records):
-        checked.defects += [Defect(kind, file, i, problem) for kind, problem in faults_of_train(record)]
+        checked.defects += [Defect(kind, file, i, problem) for kind, problem in _meant(faults(record), layout)]
     checked.references = [None] * len(checked.records)
     return checked
+
+
+def _remedy(root: Path, file: str, layout: DatasetLayout | None) -> str:
+    return f"get it from {layout.records_from}" if layout and layout.records_from else download_remedy(root, file)
+
+
+def _meant(faults: Iterable[Fault], layout: DatasetLayout | None) -> list[Fault]:
+    """The faults that are faults in this dataset."""
+    return [fault for fault in faults if not (layout and layout.some_without_image and fault[0] == "no image")]
 
 
 def check_test(root: Path, layout: DatasetLayout) -> CheckedFile:
@@ -78,11 +102,11 @@ def check_test(root: Path, layout: DatasetLayout) -> CheckedFile:
     try:
         checked.records = read_records(root, layout.test_path)
     except BrokenFile as error:
-        checked.defects.append(error.defect(download_remedy(root, error.file)))
+        checked.defects.append(error.defect(_remedy(root, error.file, layout)))
         return checked
     for i, record in enumerate(checked.records):
-        faults = faults_of_test(record, with_answer=not layout.references)
-        checked.defects += [Defect(kind, checked.file, i, problem) for kind, problem in faults]
+        faults = faults_of_text(record) if layout.is_text else faults_of_test(record, with_answer=not layout.references)
+        checked.defects += [Defect(kind, checked.file, i, problem) for kind, problem in _meant(faults, layout)]
     checked.defects += _duplicates(checked.records, checked.file)
     for column in ("question_id", "answer", layout.box_column):
         checked.defects += _mixed_types(checked.records, checked.file, column)
@@ -93,7 +117,7 @@ def check_test(root: Path, layout: DatasetLayout) -> CheckedFile:
             checked.defects += defects
             checked.defects += _texts_for_boxes(checked, layout.box_column)
         except BrokenFile as error:
-            checked.defects.append(error.defect(download_remedy(root, error.file)))
+            checked.defects.append(error.defect(_remedy(root, error.file, layout)))
     return checked
 
 

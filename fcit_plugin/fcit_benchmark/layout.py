@@ -1,11 +1,10 @@
-"""Folder and file names of the released FCIT benchmark, and where each part of it is available.
+"""Where the files of a benchmark lie; folder and file names of the released FCIT benchmark.
 
-Source: the README of the research code (https://github.com/Ghy0501/FCIT, commit 9b10259).
+Source: the README of the research code (https://github.com/Ghy0501/FCIT, commit 9b10259). Other benchmarks: `others`.
 """
 
 from dataclasses import dataclass
-
-from ..errors import FcitError
+from typing import Any
 
 HUB_DATASET = "MLLM-CL/FCIT"
 """The Hugging Face dataset with the instructions and the partitions."""
@@ -29,16 +28,21 @@ class DatasetLayout:
 
     Attributes:
         key: Name of the train entry in ``dataset_info.json``; the test entry is ``key + "_test"``.
-        folder: Folder below ``instructions/``.
+        folder: Folder below ``instructions``.
         train_file: Train file in that folder.
         test_file: Test file in that folder.
-        image_folder: Folder of the train images below ``datasets/``.
+        image_folder: Folder of the train images below ``images``; empty for a dataset of text, whose records are
+            {"prompt", "answer"}.
         images_from: Where the images are available.
         test_image_folder: Folder of the test images; the train folder unless given.
         metric: How answers are scored: ``exact_match``, ``caption`` or ``iou``.
         also: Further metrics, reported under their own names.
         captions_file: COCO annotations in that folder with the test captions, if that is where they are.
         box_column: Column of the test records that holds the box to find, if that is the answer.
+        instructions: Folder of the instructions below the root; empty for the root itself.
+        images: Folder below the root that the paths of images are relative to.
+        some_without_image: Not every record has an image.
+        records_from: Where the records are available, if not by ``fcit-cli data download``.
     """
 
     key: str
@@ -52,25 +56,59 @@ class DatasetLayout:
     also: tuple[str, ...] = ()
     captions_file: str = ""
     box_column: str = ""
+    instructions: str = INSTRUCTIONS
+    images: str = IMAGES
+    some_without_image: bool = False
+    records_from: str = ""
 
     def __post_init__(self) -> None:
         if not self.test_image_folder:
             object.__setattr__(self, "test_image_folder", self.image_folder)
 
     @property
+    def is_text(self) -> bool:
+        """Whether its records are text alone."""
+        return not self.image_folder
+
+    @property
     def train_path(self) -> str:
         """Train file relative to the root of the benchmark."""
-        return f"{INSTRUCTIONS}/{self.folder}/{self.train_file}"
+        return self._path(self.train_file)
 
     @property
     def test_path(self) -> str:
         """Test file relative to the root of the benchmark."""
-        return f"{INSTRUCTIONS}/{self.folder}/{self.test_file}"
+        return self._path(self.test_file)
 
     @property
     def references(self) -> str:
         """What ``fcit_references`` of the test entry says: a caption file relative to the root, a column, or nothing."""
-        return f"{INSTRUCTIONS}/{self.folder}/{self.captions_file}" if self.captions_file else self.box_column
+        return self._path(self.captions_file) if self.captions_file else self.box_column
+
+    def _path(self, file: str) -> str:
+        return "/".join(part for part in (self.instructions, self.folder, file) if part)
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Its two entries in ``dataset_info.json``."""
+        scoring: dict[str, Any] = {"fcit_metric": self.metric} | ({"fcit_also": list(self.also)} if self.also else {})
+        if self.is_text:
+            form: dict[str, Any] = {"columns": {"prompt": "prompt", "response": "answer"}, **scoring}
+            return {
+                self.key: {"file_name": self.train_path, **form},
+                f"{self.key}_test": {"file_name": self.test_path, **form},
+            }
+        if self.images != IMAGES:
+            scoring["fcit_images"] = self.images
+        train = {"messages": "conversations", "images": "image"}
+        test = {"prompt": "text", "response": "answer", "images": "image"}
+        references = {"fcit_references": self.references} if self.references else {}
+        return {
+            self.key: {"file_name": self.train_path, "formatting": "fcit", "columns": train, **scoring},
+            f"{self.key}_test": {
+                **{"file_name": self.test_path, "formatting": "fcit", "columns": test, **scoring},
+                **references,
+            },
+        }
 
 
 _HUB = f"https://huggingface.co/datasets/{HUB_DATASET}"
@@ -182,17 +220,3 @@ _ALL = (
 
 LAYOUT: dict[str, DatasetLayout] = {layout.key: layout for layout in _ALL}
 """The twelve datasets by key, in the order task-related first, then the rest."""
-
-
-def choose(names: str | None) -> list[DatasetLayout]:
-    """The datasets that a comma-separated list of keys names; all for None.
-
-    Raises:
-        FcitError: A key is unknown.
-    """
-    if names is None:
-        return list(LAYOUT.values())
-    unknown = [name for name in names.split(",") if name not in LAYOUT]
-    if unknown:
-        raise FcitError(f"The benchmark has no dataset `{unknown[0]}`; it has {', '.join(LAYOUT)}.")
-    return [LAYOUT[name] for name in dict.fromkeys(names.split(","))]

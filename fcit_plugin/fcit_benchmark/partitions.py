@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .check import check_train, download_remedy
+from .check import check_partition, download_remedy
 from .images import images_of
 from .layout import PARTITION_CLIENTS, PARTITION_FOLDERS, PARTITIONS, DatasetLayout
 from .records import Defect
@@ -65,7 +65,7 @@ def _read(root: Path, kind: str, path: Path, layouts: Sequence[DatasetLayout]) -
         if not (root / file).is_file():
             absent.append(str(client))
             continue
-        checked = check_train(root, file)
+        checked = check_partition(root, file)
         partition.clients += 1
         partition.records += len(checked.records)
         partition.defects += checked.defects

@@ -82,7 +82,7 @@ class _Defective(Exception):
 
 
 def _convert(root: Path, out: Path, layout: DatasetLayout, result: PrepareResult) -> dict[str, dict[str, Any]]:
-    train, test = check_train(root, layout.train_path), check_test(root, layout)
+    train, test = check_train(root, layout), check_test(root, layout)
     _, defects = check_images(
         root,
         {checked.file: checked.records for checked in (train, test)},

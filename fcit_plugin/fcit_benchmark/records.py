@@ -111,6 +111,16 @@ Fault = tuple[str, str]
 """Kind and problem of a defect in a record."""
 
 
+def faults_of_text(record: Any) -> Iterator[Fault]:
+    """What is wrong with a record of text: {"prompt", "answer"}, for training and for the test."""
+    if not isinstance(record, dict):
+        yield "no record", f"it is a JSON {json_kind(record)} and no record"
+        return
+    for column, kind in (("prompt", "no text"), ("answer", "no answer")):
+        if not isinstance(record.get(column), str) or not record[column].strip():
+            yield kind, f"it has no `{column}`"
+
+
 def faults_of_train(record: Any) -> Iterator[Fault]:
     """What is wrong with a train record: {"image", "conversations": [{"from", "value"}, ...]}."""
     if not isinstance(record, dict):

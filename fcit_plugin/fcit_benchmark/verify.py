@@ -91,7 +91,7 @@ def verify(root: Path, layouts: Sequence[DatasetLayout], images: str = "first") 
     with tqdm(unit="image", leave=False, disable=None) as bar:
         for layout in layouts:
             bar.set_description(layout.key)
-            report = DatasetReport(layout, check_train(root, layout.train_path), check_test(root, layout))
+            report = DatasetReport(layout, check_train(root, layout), check_test(root, layout))
             report.defects += report.train.defects + report.test.defects
             _look_at_images(root, report, images, bar)
             reports.append(report)
@@ -107,7 +107,7 @@ def _look_at_images(root: Path, report: DatasetReport, how: str, bar: tqdm) -> N
     if how != "none":
         bar.reset(total=report.images)
         remedy = f"get the images from {report.layout.images_from}"
-        report.images_found, defects = check_images(root, files, how, remedy, bar.update)
+        report.images_found, defects = check_images(root, files, how, remedy, bar.update, report.layout.images)
         report.defects += defects
 
 

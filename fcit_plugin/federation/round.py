@@ -209,7 +209,7 @@ class Round:
                 name = program.task_name(self._work[client])
                 tasks[k][name] = tasks[k].get(name, 0) + 1
         shared = averaged_shared() if state.shared else state.shared
-        organizer = method.organizer(state.stage)
+        organizer = method.organizer_of(state.stage, state.round)
         told = [token for token in replied if isinstance(token, ClientToken)]
         after = dataclasses.replace(
             state,

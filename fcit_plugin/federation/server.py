@@ -301,7 +301,7 @@ def _assigned(
     """Who trains which subspace, and what the clients have told as it weighs."""
     weighed = program.weighing.bounded(tokens)
     told = [token for token in weighed if isinstance(token, ClientToken)]
-    assignment = program.method.organizer(state.stage).assign(told, state.tokens)
+    assignment = program.method.organizer_of(state.stage, state.round).assign(told, state.tokens)
     few = [token for token in weighed if isinstance(token, WithoutToken)]
     chosen = {token.client: token.subspace for token in few if token.subspace is not None}
     if chosen:

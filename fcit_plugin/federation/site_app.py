@@ -8,13 +8,14 @@ from flwr.app import Array, Context, Message, MessageType, RecordDict
 
 from ..errors import FcitError, one_line
 from .arrays import numbers_of
+from .audit import Audit
 from .client_states import ClientFolder
 from .hello import KIND as HELLO_KIND
 from .messages import ClientConfig, config_of, record_of
 from .reply_cache import ReplyCache
 from .secure_messages import STEP_OF
 from .secure_site import SecureSite, refuse_sums
-from .site_policy import Audit, SitePolicy
+from .site_policy import SitePolicy
 
 logger = logging.getLogger(__name__)
 

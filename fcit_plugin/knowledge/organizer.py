@@ -10,11 +10,13 @@ A matched client starts from its subspace; all others start from the fresh LoRA 
 subspaces opened in that same round, which start there too, take them in.
 """
 
+import copy
 import logging
 import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
@@ -55,7 +57,9 @@ class Assignment:
         )
 
 
-def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None) -> int | None:
+def match(
+    mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None, opens: bool = True
+) -> int | None:
     """Say which existing subspace serves a client, from its token and public server state alone.
 
     Args:
@@ -63,6 +67,7 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
         tokens: state of the K existing subspaces.
         threshold: tau.
         max_subspaces: upper bound of K, None for none.
+        opens: whether a client below tau may open a subspace where another one would do.
 
     Returns:
         k of the largest cos(m_c, g_k) (ties: the smallest k) if it is >= tau, or if no further subspace may be
@@ -74,7 +79,7 @@ def match(mean: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspa
     mean = np.asarray(mean)
     check_vector(mean)
     _check_dimension(mean, tokens.sums.shape[1], "given")
-    return _match(mean[None], tokens, threshold, max_subspaces)[0][0]
+    return _match(mean[None], tokens, threshold, max_subspaces, opens)[0][0]
 
 
 class Organizer:
@@ -90,7 +95,12 @@ class Organizer:
             opens no subspace if another cluster of the round can take it in.
         max_new: upper bound of the subspaces that open in one round, None for none.
         of_one_kind: the cosine from which kinds that several clients tell are one.
+
+    Attributes:
+        opens: whether a client below the threshold may open a subspace where there are others; see `closed`.
     """
+
+    opens = True
 
     def __init__(
         self,
@@ -110,7 +120,13 @@ class Organizer:
 
     def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
         """The existing subspace that one client alone knows to be its own, or None (see `match`)."""
-        return match(mean, tokens, self.threshold, self.max_subspaces)
+        return match(mean, tokens, self.threshold, self.max_subspaces, self.opens)
+
+    def closed(self) -> Self:
+        """This organizer for rounds in which a client goes to the nearest subspace, however far it is; the first opens one."""
+        closed = copy.copy(self)
+        closed.opens = False
+        return closed
 
     def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
         """Give every client of a round exactly one subspace.
@@ -135,13 +151,14 @@ class Organizer:
         subspace, cosine, fresh = {}, {}, []
         for block in blocks(len(clients)):
             members = [clients[i] for i in block]
-            for c, k, cos in zip(members, *_match(_means(members), tokens, self.threshold, self.max_subspaces), strict=True):
+            found = _match(_means(members), tokens, self.threshold, self.max_subspaces, self.opens)
+            for c, k, cos in zip(members, *found, strict=True):
                 if k is None:
                     fresh.append(c)
                     continue
 
                 subspace[c.client], cosine[c.client] = k, cos
-                if cos < self.threshold - TIE:
+                if self.opens and cos < self.threshold - TIE:
                     logger.warning(
                         f"All {tokens.num_subspaces} subspaces are taken (fcit_max_subspaces): client {c.client} goes to"
                         f" the nearest, {k}, at cosine {cos:.3f}."
@@ -251,7 +268,7 @@ class SingleSubspace(Organizer):
 
 
 def _match(
-    means: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None
+    means: np.ndarray, tokens: SubspaceTokens, threshold: float, max_subspaces: int | None, opens: bool
 ) -> tuple[list[int | None], list[float]]:
     """`match` for each of [n, D], with the cosine to the subspace found."""
     if tokens.num_subspaces == 0:
@@ -260,7 +277,7 @@ def _match(
     used = tokens.counts > 0
     nearest, cosine = _nearest(means, tokens.tokens, used)
     full = max_subspaces is not None and tokens.num_subspaces >= max_subspaces
-    fits = full | (used[nearest] & (cosine >= threshold - TIE))
+    fits = full | (used[nearest] & ((cosine >= threshold - TIE) | (not opens)))
     return [k if fit else None for k, fit in zip(nearest.tolist(), fits, strict=True)], cosine.tolist()
 
 

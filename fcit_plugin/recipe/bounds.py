@@ -6,7 +6,7 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..arguments.compression import CompressionArguments
 from ..arguments.joined import part_keys
-from ..arguments.method import SEQUENTIAL
+from ..arguments.method import OPEN, SEQUENTIAL
 from ..arguments.privacy import PrivacyArguments
 from ..arguments.replies import ReplyArguments
 from ..arguments.server_rule import ServerRuleArguments
@@ -40,6 +40,7 @@ def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
         own: dict[str, Any] = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
         own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None, "fcit_identity_form": "full"}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
+        own |= {"fcit_later_rounds": OPEN}  # a task that comes later opens its own
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
     server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, CompressionArguments)

@@ -5,7 +5,6 @@ whether what comes out is the same, bit by bit.
 """
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import numpy as np
 from ..deployment import operator, site
 from ..deployment.operator import programs
 from ..errors import FcitError
-from ..files import open_tensors, read_object, write_json
+from ..files import open_tensors, read_bytes, read_json, read_object, write_json
 from ..shipped import shipped
 from .text import write_text_tasks
 
@@ -57,17 +56,19 @@ class Rehearsal:
         write_text_tasks(every, train=_RECORDS * len(SITES), test=_TESTS, seed=seed)
         known = read_object(every / "dataset_info.json")
         for dataset in DATASETS:
-            rows = json.loads((every / f"{dataset}.json").read_text(encoding="utf-8"))
+            rows = read_json(every / f"{dataset}.json")
             for number, row in enumerate(rows):
                 row["site"] = SITES[number % len(SITES)]
             write_json(every / f"{dataset}.json", rows)
             for name in SITES:
                 write_json(self.folder / "data" / name / f"{dataset}.json", [row for row in rows if row["site"] == name])
-            tests = (every / f"{dataset}_test.json").read_bytes()
-            (self.folder / "data" / "server").mkdir(exist_ok=True)
-            (self.folder / "data" / "server" / f"{dataset}_test.json").write_bytes(tests)
+            tests = read_json(every / f"{dataset}_test.json")
+            write_json(self.folder / "data" / "server" / f"{dataset}_test.json", tests)
+            for number, name in enumerate(SITES):
+                write_json(self.folder / "data" / name / f"{dataset}_test.json", tests[number :: len(SITES)])
+        both = {name: known[name] for dataset in DATASETS for name in (dataset, f"{dataset}_test")}
         for name in SITES:
-            write_json(self.folder / "data" / name / "dataset_info.json", {dataset: known[dataset] for dataset in DATASETS})
+            write_json(self.folder / "data" / name / "dataset_info.json", both)
         of_tests = {f"{dataset}_test": known[f"{dataset}_test"] for dataset in DATASETS}
         write_json(self.folder / "data" / "server" / "dataset_info.json", of_tests)
 
@@ -146,7 +147,7 @@ class Rehearsal:
             process.kill()
             raise FcitError(f"{name} has not ended after {timeout:g} s; see {self.folder / name}.log.") from error
         if code:
-            lines = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
+            lines = read_bytes(self.folder / f"{name}.log").decode(errors="replace").strip().splitlines() or [""]
             raise FcitError(f"{name} has ended with status {code}: {lines[-1]} ({self.folder / name}.log).")
 
     def differences(self) -> list[str]:

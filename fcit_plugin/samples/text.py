@@ -84,6 +84,11 @@ def _preferences(
     }
 
 
+def distinct_records(task: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Questions and answers of one of :data:`TEXT_TASKS`, no question twice."""
+    return _distinct(TEXT_TASKS[task], count, rng)
+
+
 def _distinct(task, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
     drawn: dict[str, str] = {}
     while len(drawn) < count:

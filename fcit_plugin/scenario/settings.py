@@ -1,9 +1,10 @@
-"""The four settings of the paper by name, and settings of one's own (docs/guide/settings.md)."""
+"""The four settings of the paper and those of other benchmarks by name, and settings of one's own (docs/guide/settings.md)."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import FcitError
+from ..fcit_benchmark.benchmarks import OTHERS
 from .tasks import Scenario, Task
 
 TASKS = tuple(
@@ -57,7 +58,19 @@ SETTINGS = {
         Scenario("cap_het", CAPABILITIES, CAPABILITY_SCHEDULE),
     )
 }
+"""The four of the paper."""
 
+OTHER_SETTINGS = {
+    name: Scenario(
+        name,
+        tuple(Task(benchmark.task_of(dataset), (dataset.key,)) for dataset in benchmark.datasets),
+        homogeneous(len(benchmark.datasets)),
+    )
+    for name, benchmark in OTHERS.items()
+}
+"""Those of other benchmarks: their datasets one after another, in the order of their code."""
+
+NAMED_SETTINGS = SETTINGS | OTHER_SETTINGS
 
 PAPER, RESEARCH_CODE = "paper", "research_code"
 RESEARCH_CODE_ORDERS = {
@@ -78,7 +91,7 @@ def get_scenario(
     """Return the scenario that the user's YAML describes.
 
     Args:
-        setting: `fcit_setting`, a name of `SETTINGS` or "custom".
+        setting: `fcit_setting`, a name of `NAMED_SETTINGS` or "custom".
         stages: `fcit_stages` as it stands in the YAML, only with "custom": each entry lists the datasets of one task.
         schedule: `fcit_schedule` in the same way, only with "custom": per stage the task index of each selected client.
             Without it stage t has task t for every client.
@@ -92,7 +105,7 @@ def get_scenario(
         raise FcitError("fcit_task_order does not go with fcit_setting: custom; put fcit_stages into the order you want.")
     if setting != "custom":
         assert stages is None and schedule is None, "they go with the setting custom"
-        return _reordered(SETTINGS[setting], task_order)
+        return _reordered(NAMED_SETTINGS[setting], task_order)
     names = _rows(stages, str, "fcit_stages", "dataset names")
     tasks = tuple(Task("+".join(row), row) for row in names)
     rows = homogeneous(len(tasks)) if schedule is None else _rows(schedule, int, "fcit_schedule", "task indices")
@@ -107,11 +120,12 @@ def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
     if order == PAPER:
         return scenario
     names = [task.name for task in scenario.tasks]
-    if order == RESEARCH_CODE:
+    named = (PAPER, RESEARCH_CODE) if scenario.tasks in RESEARCH_CODE_ORDERS else (PAPER,)
+    if order == RESEARCH_CODE and RESEARCH_CODE in named:
         order = RESEARCH_CODE_ORDERS[scenario.tasks]
     if isinstance(order, str) or sorted(map(str, order)) != sorted(names):
         raise FcitError(
-            f"fcit_task_order must be {PAPER}, {RESEARCH_CODE}, or a list of these names in any order, each once:"
+            f"fcit_task_order must be {', '.join(named)}, or a list of these names in any order, each once:"
             f" {', '.join(names)}; not {order!r}."
         )
     numbers = [names.index(name) for name in order]

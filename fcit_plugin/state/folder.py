@@ -93,6 +93,7 @@ class StateFolder:
         values.setdefault("identity_turns", _TURNS_BEFORE)
         values.setdefault("identity_unit", False)  # tokens had the length that they came with
         values.setdefault("identity_form", _FORM_BEFORE)
+        values.setdefault("later_rounds", "open")
         return _Manifest(values, path)
 
     @cached_property

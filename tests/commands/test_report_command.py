@@ -96,3 +96,35 @@ def test_a_report_whose_numbers_do_not_fit_together_is_refused(call, outputs, da
 def test_the_report_of_a_run_can_be_read(call, text_run):
     _, shown = call(text_run)
     assert "custom: 2 stages, 2 datasets." in shown
+
+
+def test_html_of_one_run_lies_beside_its_report(call, outputs):
+    for given in (outputs[0], outputs[0] / "fcit_report.json"):
+        _, shown = call(given, "--html")
+        page = outputs[0] / "fcit_report.html"
+        assert f"Open {page} in a browser." in shown and "60.0" in page.read_text()
+        page.unlink()
+
+
+def test_html_of_several_runs_lies_here_or_where_it_is_told_to(call, outputs, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    call(*outputs, "--html")
+    call(*outputs, "--html", "--out", tmp_path / "there")
+    here, there = ((tmp_path / name / "fcit_report.html").read_text() for name in ("here", "there"))
+    assert here == there and "3 runs side by side" in here and "70.00 \u00b1 14.14" in here
+    assert not (outputs[0] / "fcit_report.html").exists()
+
+
+def test_a_run_leaves_its_page_with_its_answers(call, text_run):
+    written = (text_run / "fcit_report.html").read_text()
+    assert "Answers side by side" in written and "Loss in stage 1" in written and "fcit-plugin 0." in written
+    call(text_run, "--html")
+    assert (text_run / "fcit_report.html").read_text() == written
+
+
+def test_damaged_answers_are_one_sentence_that_names_them(call, outputs):
+    (outputs[0] / "predictions").mkdir()
+    (outputs[0] / "predictions" / "stage-0.jsonl").write_text("{}")
+    code, _ = call(outputs[0], "--html")
+    assert "stage-0.jsonl, line 1 is not of its form" in code

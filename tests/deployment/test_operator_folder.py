@@ -67,6 +67,8 @@ def test_the_folder_has_what_the_machines_need_and_secrets_for_its_owner_alone(f
         "fcit_superlink": "127.0.0.1:9093",
         "fcit_superlink_appio": "127.0.0.1:9091",
         "fcit_certificate": str(folder / "ca.crt"),
+        "fcit_server_certificate": str(folder / "server.crt"),
+        "fcit_server_key": str(folder / "server.key"),
     }
 
 
@@ -119,7 +121,7 @@ def test_what_cannot_be_leaves_nothing_behind(arguments, said, tmp_path):
 
 def test_numbers_stay_whoever_comes_renews_and_leaves(folder, tmp_path):
     north, south, west, new = (public(tmp_path, name) for name in ("north", "south", "west", "new"))
-    with pytest.raises(FcitError, match="Site north has no key yet"):
+    with pytest.raises(FcitError, match="names site north, whose key"):
         read_sites("sites.yaml", folder)
     assert operator.enroll(folder, "south", south)[0] == 1
     assert operator.enroll(folder, "north", north)[0] == 0

@@ -56,8 +56,16 @@ def is_up(folder):
         return False
 
 
+#: Before Flower's own code: the clock that a SuperNode signs with.
+CLOCK = (
+    "import datetime, flwr.client.grpc_rere_client.node_auth_client_interceptor as signs\n"
+    "right = signs.now\n"
+    "signs.now = lambda: right() + datetime.timedelta(seconds={shift})\n"
+)
+
+
 @pytest.mark.slow
-def test_the_script_keeps_a_superlink_up_that_lets_enrolled_sites_in(tmp_path):
+def test_the_script_keeps_a_superlink_up_that_lets_enrolled_sites_in(tmp_path, caplog):
     fleet, control, appio, own, strangers = free_ports(5)
     folder, north = tmp_path / "a deploy", tmp_path / "north"
     operator.init(folder, ["localhost"], ["north"], fleet, control, appio)
@@ -76,19 +84,32 @@ def test_the_script_keeps_a_superlink_up_that_lets_enrolled_sites_in(tmp_path):
         twice = subprocess.run([folder / "superlink.sh"], capture_output=True, text=True)
         assert twice.returncode == 1 and f"0.0.0.0:{fleet} cannot be served: another program has the port" in twice.stderr
 
-        def supernode(of, port, pause):
+        def supernode(of, port, shift=0):
+            """One with the key of a site, and a clock that goes wrong by some seconds."""
             key = tmp_path / of / "site.key"
             command = supernode_command(f"localhost:{fleet}", north / "ca.crt", key, f"127.0.0.1:{port}")
-            return SuperNode(command, tmp_path / f"{of}.log", pause=pause)
+            place = command.index("-c") + 1
+            command[place] = CLOCK.format(shift=shift) + command[place]
+            return SuperNode(command, tmp_path / f"{of}{shift}.log", pause=1.0)
+
+        def told_of(of, shift=0):
+            """What a site says when its SuperNode is not let in."""
+            caplog.clear()
+            with supernode(of, strangers, shift) as refused:
+                wait_until(lambda: refused.look() or caplog.messages)
+            return caplog.messages[0]
 
         def let_in():
             """Whether the site that is enrolled is at the SuperLink, alone."""
             certificate = (folder / "ca.crt").read_bytes()
             with SuperLink(f"127.0.0.1:{control}", f"127.0.0.1:{appio}", certificate) as link:
                 node = link.node_of(read_site("north", folder / "keys" / "north.pub").encoded)
-                with supernode("north", own, 1.0) as at_north, supernode("stranger", strangers, 600.0) as stranger:
+                with supernode("north", own) as at_north:
                     wait_until(lambda: at_north.look() or node in link.online())
-                    assert wait_until(lambda: stranger._process.poll()) != 0
+                    assert told_of("stranger").startswith("The server does not know this site's key: hand over site.pub")
+                    assert told_of("north").startswith("The server still takes an earlier SuperNode of this site for present")
+                    for shift in (60, -600):
+                        assert told_of("north", shift).startswith("This machine's clock is more than 5 seconds ahead")
                     assert set(link.online()) == {node}
 
         let_in()

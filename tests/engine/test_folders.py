@@ -54,6 +54,11 @@ SCENARIOS = {
         **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_method": "sequential"},
         "fcit_lora_aggregation": "stack",
     },
+    "nearest in later rounds": {
+        **{"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_similarity_threshold": 0.9999999},
+        "fcit_later_rounds": "nearest",
+    },
+    "open in later rounds": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_similarity_threshold": 0.9999999},
     "svd": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "svd"},
 }
 
@@ -82,7 +87,9 @@ def equal_runs(recipe, run, tmp_path, **changes):
 def test_two_rounds_by_files_equal_two_rounds_of_the_loop_bit_for_bit(text_recipe, run, tmp_path, name):
     found = equal_runs(text_recipe, run, tmp_path, **SCENARIOS[name])
     subspaces = [path for path in found if path.startswith("subspaces")]
-    assert len(subspaces) == (2 if name.startswith(("two stages", "two tasks", "signs of")) else 1)
+    several = {"two stages of one round": 2, "two tasks at once": 2, "signs of kinds": 2}
+    several |= {"nearest in later rounds": 2, "open in later rounds": 3}  # two of three clients begin, each a kind of its own
+    assert len(subspaces) == several.get(name, 1)
 
 
 def test_two_rounds_by_files_with_images_and_a_trained_projector(llava_recipe, run, tmp_path):
@@ -207,6 +214,7 @@ def test_an_update_holds_only_what_may_leave_a_client(carrier):
         ({"seed": 7}, "`seed` is 7, but the state .* was made with 42"),
         ({"fcit_identity_center": False}, "`fcit_identity_center` is False, but the state .* was made with True"),
         ({"fcit_identity_form": "signs_64"}, "`fcit_identity_form` is 'signs_64', but the state .* was made with 'full'"),
+        ({"fcit_later_rounds": "nearest"}, "`fcit_later_rounds` is 'nearest', but the state .* was made with 'open'"),
         ({"fcit_method": "sequential"}, "`fcit_method` is 'sequential', but the state .* was made with 'disco'"),
     ],
 )

@@ -33,7 +33,7 @@ def test_every_round_has_a_line_at_its_start_and_its_end_and_scores_come_as_a_ta
         assert begin.startswith(f"Stage {stage} round {round} (round {number + 1} of 4 in all) begins: clients ")
         trained = [row for row in report["assignments"] if (row["stage"], row["round"]) == (stage, round)]
         assert begin.endswith(f"clients {' and '.join(str(row['client']) for row in trained)} on {trained[0]['task']}.")
-        assert re.search(r" ends: loss [\d.]+, \d+ subspaces?, nobody left out; it took \d+:\d\d:\d\d", end)
+        assert re.search(r" ends: loss [\d.]+, \d+ subspaces?, all clients took part; it took \d+:\d\d:\d\d", end)
         assert (number < 3) <= ("to go, evaluation included." in end) or every in ("last", "stage")
     tables = lines(logged, "Scores after ")
     assert len(tables) == {"stage": 2, "round": 4, "last": 1, "never": 0}[every]

@@ -4,6 +4,10 @@ import json
 import signal
 import time
 
+import numpy as np
+import pytest
+
+from fcit_plugin.evaluation.report import Report
 from fcit_plugin.samples.rehearsal import SITES, Rehearsal, ending
 
 
@@ -43,5 +47,16 @@ def test_a_server_and_a_site_that_are_killed_end_as_in_one_process(tmp_path):
         made.finished("in_process", in_process)
     assert made.differences() == []
     assert "Resuming from" in (made.folder / "server.log").read_text()
+    server = made.folder / "out" / "server"
+    report = Report.read(server)
+    assert report.sites == [*SITES]
+    assert {(row["site"], row["stage"], row["records"]) for row in report.site_scores} == {
+        (name, stage, 10) for name in SITES for stage in range(2)
+    }
+    halves = [[row["score"] for row in report.site_scores if row["site"] == name and row["stage"] == 1] for name in SITES]
+    assert np.mean(halves, axis=0) == pytest.approx(report.accuracy[1])  # each has every other test record
     for name in SITES:  # what was trained once was kept
+        for file in ("identity_tokens.safetensors", "subspaces/1/adapter_model.safetensors"):
+            own = made.folder / "out" / name / "models" / "stage-1" / file
+            assert own.read_bytes() == (server / file).read_bytes()
         assert (made.folder / f"{name}.log").read_text().count(": training subspace") == 4

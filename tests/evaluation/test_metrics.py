@@ -1,10 +1,12 @@
 """Metrics on answers worked by hand."""
 
 import difflib
+import random
 
 import pytest
 
 from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, score, substring
+from fcit_plugin.evaluation.others import code_similarity, contains, option_letter
 from fcit_plugin.hookspecs import hookimpl
 
 
@@ -31,6 +33,67 @@ def test_exact_match(prediction, answer, expected):
 )
 def test_substring_is_the_research_rule_with_its_hole(prediction, answer, expected):
     assert substring(prediction, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "expected"),
+    [("It is blue.", "Blue", 1), ("blu", "blue", 0), ("", "blue", 0), ("blue", "", 0), ("blue", " \n", 0)],
+)
+def test_contains_finds_the_answer_in_the_prediction(prediction, answer, expected):
+    assert contains(prediction, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "expected"),
+    [
+        ("B", "B", 1),
+        ("b", "B", 1),
+        ("(b) because it melts", "B", 1),
+        ("B. Ice", "B", 1),
+        ("B\nBecause", "B\nIt does", 1),
+        ("The answer is C.", "C", 1),
+        ("Because", "B", 0),
+        ("A", "B", 0),
+        ("", "B", 0),
+        ("Because", "Because", 0),
+        ("7", "7", 0),
+    ],
+)
+def test_option_letter_is_the_first_that_stands_alone(prediction, answer, expected):
+    assert option_letter(prediction, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "expected"),
+    [
+        ("x = 1", "x = 1", 1),
+        ("", "", 0),
+        ("abcd", "bd", 4 / 6),
+        ("x = 0", "x = <NUM_LIT>", 1),
+        ('f("a b")', 'f("<STR_LIT:a b>")', 1),
+        ("f('')", "f('<CHAR_LIT>')", 1),
+        ("f('')", "f('<STR_LIT>')", 1),
+        ("x = 0", "x = <NUM_LIT:1>", 8 / 10),
+    ],
+)
+def test_code_similarity_is_of_letters_with_literals_put_in(prediction, answer, expected):
+    assert code_similarity(prediction, answer) == pytest.approx(expected)
+
+
+def test_code_similarity_is_the_ratio_of_insertions_and_deletions():
+    """1 - (insertions + deletions) / letters, whose smallest number a search over all alignments finds."""
+
+    def distance(one, other):
+        if not one or not other:
+            return len(one) + len(other)
+        if one[0] == other[0]:
+            return distance(one[1:], other[1:])
+        return 1 + min(distance(one[1:], other), distance(one, other[1:]))
+
+    rng = random.Random(0)
+    for _ in range(100):
+        one, other = ("".join(rng.choices("ab(", k=rng.randint(1, 7))) for _ in range(2))
+        assert code_similarity(one, other) == pytest.approx(1 - distance(one, other) / len(one + other))
 
 
 def test_of_several_answers_the_best_counts():

@@ -299,7 +299,7 @@ class TestCommand:
         ("arguments", "sentence"),
         [
             (["--root", "/no/such/folder"], "fcit-cli: There is no folder /no/such/folder; name the root"),
-            (["--datasets", "fcit_arxiv"], "fcit-cli: The benchmark has no dataset `fcit_arxiv`; it has fcit_imagenet_r"),
+            (["--datasets", "fcit_arxiv"], "fcit-cli: The benchmark FCIT has no dataset `fcit_arxiv`; it has fcit_imagenet_r"),
         ],
     )
     def test_what_goes_wrong_is_said_in_a_sentence(self, small_mini, arguments, sentence, monkeypatch, capsys):

@@ -123,7 +123,15 @@ class SecureToy(Toy):
         cache = ReplyCache(None, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
         clock = Clock()
         self.grid = SiteGrid(
-            self.link, SIGNER, SITES, cache, patience=600.0, timeout=50.0, poll=1.0, clock=clock, sleep=clock.sleep
+            self.link,
+            SIGNER,
+            dict(enumerate(SITES)),
+            cache,
+            patience=600.0,
+            timeout=50.0,
+            poll=1.0,
+            clock=clock,
+            sleep=clock.sleep,
         )
         self.program.sums = SumsOfRun(PUBLIC, lambda stage, round: folder / f"{stage}-{round}")
 

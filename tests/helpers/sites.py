@@ -4,11 +4,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fcit_plugin.deployment.certificates import host_of, new_ca, new_server, now
 from fcit_plugin.deployment.keys import new_key
+from fcit_plugin.federation.audit import Audit
 from fcit_plugin.federation.envelope import ServerSigner
 from fcit_plugin.federation.reply_cache import ReplyCache
 from fcit_plugin.federation.site_app import SiteApp
 from fcit_plugin.federation.site_executor import SiteIdentity
-from fcit_plugin.federation.site_policy import Audit, SitePolicy
+from fcit_plugin.federation.site_policy import SitePolicy
 
 _CA_KEY, _SERVER_KEY = new_key(), new_key()
 CA = new_ca(_CA_KEY, "a federation", now())

@@ -118,6 +118,24 @@ def test_assignment_equals_brute_force(case):
     assert fresh_of(got) == fresh
 
 
+@settings(max_examples=200, deadline=None)
+@given(rounds())
+def test_a_closed_one_opens_only_where_there_is_nothing(case):
+    clients, state, threshold, bound, small_share = case
+    assume(not on_the_edge(clients, state, threshold))
+    organizer = Organizer(threshold, bound, small_share)
+    got = organizer.closed().assign(clients, state)
+    assert organizer.opens, "it is a copy"
+    if state.num_subspaces == 0:
+        assert got == organizer.assign(clients, state)
+        return
+    assert got.opened == ()
+    for c in clients:
+        row = nearest(c.mean.tolist(), state.tokens.tolist())
+        assert got.subspace[c.client] == row == organizer.closed().own_subspace(c.mean, state)
+        assert got.cosine[c.client] == pytest.approx(cosine(c.mean.tolist(), state.tokens.tolist()[row]), abs=1e-6)
+
+
 @settings(max_examples=500, deadline=None)
 @given(rounds(), st.randoms(use_true_random=False))
 def test_the_order_of_replies_changes_nothing(case, random):
@@ -284,6 +302,8 @@ def test_no_warning_without_need(caplog):
 def test_match_alone():
     assert Organizer(0.9, 2).own_subspace(client(0, 46).mean, known(0, 90)) == 1
     assert Organizer(0.9, 3).own_subspace(client(0, 46).mean, known(0, 90)) is None
+    assert Organizer(0.9, None).closed().own_subspace(client(0, 46).mean, known(0, 90)) == 1
+    assert Organizer(0.9, None).closed().own_subspace(client(0, 46).mean, known()) is None
     assert match(client(0, 80).mean, known(0, 90), 0.9, None) == 1
     assert match(client(0, 45).mean, known(0, 90), 0.9, None) is None
     assert match(client(0, 46).mean, known(0, 90), 0.9, 2) == 1

@@ -11,6 +11,8 @@ from runs import ROOT, report_of, run_recipe
 from safetensors.torch import load_file
 
 from fcit_plugin.adapters.lora import fresh_subspace
+from fcit_plugin.fcit_benchmark.layout import LAYOUT
+from fcit_plugin.samples.mini.build import mini_root
 
 #: recipe -> (fixture of its tiny model, of its data; records in one optimizer step on 8 GPUs, or on one)
 RECIPES = {
@@ -171,6 +173,45 @@ def test_the_llava_recipe_trains_in_bf16_under_zero_2_and_its_updates_keep_float
         subspace = load_file(tmp_path / "out" / "subspaces" / str(k) / "adapter_model.safetensors")
         fresh = fresh_subspace(subspace, seed=42 * 1_000_003 + k)
         assert all(0 < (subspace[key] - fresh[key]).abs().max() < 1e-5 for key in subspace)
+
+
+@pytest.fixture
+def released(tmp_path):
+    """The root of FCIT-mini with partitions of its task-related records as released: client k has every 50th one."""
+    root, mini = tmp_path / "FCIT", mini_root()
+    root.mkdir()
+    for part in ("instructions", "datasets"):
+        (root / part).symlink_to(mini / part)
+    for number, layout in enumerate(list(LAYOUT.values())[:8]):
+        folder = root / "partitioned_data" / "Task-related" / "seq" / "1.0" / f"Task{number + 1}"
+        folder.mkdir(parents=True)
+        records = json.loads((root / layout.train_path).read_text())
+        for client in range(50):
+            (folder / f"client_{client}.json").write_text(json.dumps(records[client::50]))
+    return root
+
+
+def test_the_recipe_as_released_differs_from_the_papers_where_the_code_does_and_is_planned(
+    llava_model, clip_model, released, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NPROC_PER_NODE", "8")
+    paper, keys = recipe("fcit_llava15_7b_task"), recipe("fcit_llava15_7b_as_released")
+    differ = {key: keys.get(key) for key in paper.keys() | keys.keys() if paper.get(key) != keys.get(key)}
+    del differ["output_dir"]
+    assert differ == {
+        "fcit_later_rounds": "nearest",
+        "fcit_max_subspaces": 8,
+        "fcit_projector_learning_rate": 2.0e-4,
+        "fcit_partition": "released",
+        "fcit_min_client_samples": None,
+        "fcit_caption_metric": "coco",
+    }
+    keys |= {"model_name_or_path": str(llava_model), "fcit_identity_encoder": str(clip_model), "fcit_data_dir": str(released)}
+    keys |= {"output_dir": str(tmp_path / "out"), "fcit_caption_metric": "rouge_l", "fcit_dry_run": True}  # COCO's needs Java
+    plan = json.loads((run_recipe(keys) / "fcit_dry_run.json").read_text())
+    assert plan["settings"]["batch"].startswith("128 records a step")
+    assert {work["records"] for work in plan["work"][""]} == {12}
+    assert len(plan["work"][""]) == 8 * 10 * 5
 
 
 def _of(weights, key):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,24 @@ def draw_samples(key: str, count: int, seed: int) -> list[Sample]:
 
 
 def _build_dataset(root: Path, layout: DatasetLayout, train: int, test: int, seed: int) -> None:
-    samples = draw_samples(layout.key, train + test, seed)
+    write_dataset(root, layout, draw_samples(layout.key, train + test, seed), train)
+
+
+def write_dataset(root: Path, layout: DatasetLayout, samples: Sequence[Sample], train: int) -> None:
+    """Write a dataset with its images in its place.
+
+    Args:
+        root: Root of the benchmark.
+        layout: The dataset, one with images.
+        samples: Train samples, then test samples.
+        train: How many are train samples.
+    """
     stem = layout.key.removeprefix("fcit_")
     train_rows, test_rows, references = [], [], _Coco()
     for number, sample in enumerate(samples):
         is_train = number < train
         image = f"{layout.image_folder if is_train else layout.test_image_folder}/{stem}_{number:06d}.png"
-        path = root / "datasets" / image
+        path = root / layout.images / image
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sample.scene.pixels).save(path)
         if is_train:
@@ -94,7 +106,7 @@ def _build_dataset(root: Path, layout: DatasetLayout, train: int, test: int, see
     write_json(root / layout.train_path, train_rows)
     write_json(root / layout.test_path, test_rows)
     if layout.captions_file:
-        write_json(root / "instructions" / layout.folder / layout.captions_file, references.content)
+        write_json(root / layout.references, references.content)
 
 
 def _train_row(image: str, sample: Sample) -> dict[str, Any]:

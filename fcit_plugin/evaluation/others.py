@@ -1,0 +1,41 @@
+"""Scores of other benchmarks' answers: the letter of an option, an answer within a sentence, a line of code."""
+
+import re
+
+from .answers import comparable
+from .subsequence import in_common
+
+_LETTER = re.compile(r"\b[A-Za-z]\b")
+_LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
+
+
+def option_letter(prediction: str, answer: str) -> float:
+    """Return 1 if both choose the same option, else 0: the first letter that stands alone, as in `B`, `(b)` and `B. Because`.
+
+    Without such a letter nothing is chosen. CoIN's rule for ScienceQA (zackschen/CoIN 4122465, eval_science_qa.py); TRACE
+    compares the first character of both.
+    """
+    chosen, right = (_LETTER.search(comparable(text)) for text in (prediction, answer))
+    return float(chosen is not None and right is not None and chosen[0].upper() == right[0].upper())
+
+
+def contains(prediction: str, answer: str) -> float:
+    """Return 1 if the answer is a part of the prediction, case aside, else 0; an empty answer is in none.
+
+    MLLM-CL's rule for Med (bjzhb666/MLLM-CL 80bf389, eval_pvqa.py); for RS and AD it asks for a space or a mark beside a word.
+    """
+    right = comparable(answer).upper()
+    return float(bool(right) and right in comparable(prediction).upper())
+
+
+def code_similarity(prediction: str, answer: str) -> float:
+    """Return how similar two lines of code are, from 0 to 1, by their letters: see `in_common`.
+
+    Placeholders of literals become what they stand for: `<STR_LIT:x>` x, `<NUM_LIT>` 0, the others nothing. TRACE's rule for
+    Py150 (BeyonderXX/TRACE 462e39f, eval_Py150.py), whose ratio is this one, rounded, where python-Levenshtein is installed.
+    """
+    return in_common(_without_placeholders(prediction), _without_placeholders(answer))
+
+
+def _without_placeholders(code: str) -> str:
+    return _LITERAL.sub(lambda found: found[2] or ("0" if found[1] == "NUM" else ""), code)

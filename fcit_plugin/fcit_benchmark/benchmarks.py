@@ -1,0 +1,77 @@
+"""The benchmarks that are known by name, FCIT and others."""
+
+from dataclasses import dataclass
+from itertools import chain
+
+from ..errors import FcitError
+from .layout import LAYOUT, DatasetLayout
+from .others import COIN, MLLM_DCL, TRACE, UCIT
+
+NOT_VERIFIED = "not verified against the data"
+"""What is said of a benchmark whose layout was read from its code alone."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark.
+
+    Attributes:
+        name: Its name, of ``--benchmark`` and, but for FCIT, of the setting in which its tasks come one after another.
+        title: What it is called.
+        code: Repository of its public code.
+        commit: The commit that was read.
+        datasets: Its datasets, in the order of that code.
+    """
+
+    name: str
+    title: str
+    code: str
+    commit: str
+    datasets: tuple[DatasetLayout, ...]
+
+    def task_of(self, dataset: DatasetLayout) -> str:
+        """The name of the task that a dataset is."""
+        return dataset.key.removeprefix(f"{self.name}_")
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("fcit", "FCIT", "https://github.com/Ghy0501/FCIT", "9b10259", tuple(LAYOUT.values())),
+        Benchmark("ucit", "UCIT", "https://github.com/Ghy0501/HiDe-LLaVA", "4dd0793", UCIT),
+        Benchmark("trace", "TRACE", "https://github.com/BeyonderXX/TRACE", "462e39f", TRACE),
+        Benchmark("coin", "CoIN", "https://github.com/zackschen/CoIN", "4122465", COIN),
+        Benchmark("mllm_dcl", "MLLM-DCL", "https://github.com/bjzhb666/MLLM-CL", "80bf389", MLLM_DCL),
+    )
+}
+"""By name."""
+
+OTHERS = {name: benchmark for name, benchmark in BENCHMARKS.items() if name != "fcit"}
+"""All but FCIT."""
+
+_OF_DATASET = {layout.key: benchmark for benchmark in BENCHMARKS.values() for layout in benchmark.datasets}
+
+
+def benchmark_of(dataset: str) -> Benchmark | None:
+    """The benchmark that a dataset, or the entry of its test records, belongs to; None if to none.
+
+    Args:
+        dataset: Name of the entry in ``dataset_info.json``.
+    """
+    return _OF_DATASET.get(dataset.removesuffix("_test"))
+
+
+def choose(names: str | None, benchmark: str = "fcit") -> list[DatasetLayout]:
+    """The datasets that a comma-separated list of keys names; all of the benchmark for None.
+
+    Raises:
+        FcitError: A key is unknown.
+    """
+    if names is None:
+        return list(BENCHMARKS[benchmark].datasets)
+    known = {layout.key: layout for layout in chain(*(known.datasets for known in BENCHMARKS.values()))}
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        these = ", ".join(layout.key for layout in BENCHMARKS[benchmark].datasets)
+        raise FcitError(f"The benchmark {BENCHMARKS[benchmark].title} has no dataset `{unknown[0]}`; it has {these}.")
+    return [known[name] for name in dict.fromkeys(names.split(","))]

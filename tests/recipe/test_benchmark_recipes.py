@@ -1,0 +1,68 @@
+"""The recipes of other benchmarks, on the stand-ins for their data: in full shape as a dry run, and trained on a tiny model."""
+
+import json
+import math
+
+import pytest
+import yaml
+from runs import ROOT, report_of, run_recipe
+
+from fcit_plugin.fcit_benchmark.benchmarks import BENCHMARKS, OTHERS
+from fcit_plugin.samples.standin import write_standin
+
+#: benchmark -> its recipe, the fixture of a tiny model of its kind, records a step and test sets' metrics, by hand
+RECIPES = {
+    "ucit": ("fcit_ucit_llava15_7b", "llava_model", 96),
+    "trace": ("fcit_trace_qwen3", "qwen3_model", 32),
+    "coin": ("fcit_coin_llava15_7b", "llava_model", 128),
+    "mllm_dcl": ("fcit_mllm_dcl_llava15_7b", "llava_model", 64),
+}
+
+
+@pytest.fixture(params=OTHERS)
+def keys(request, clip_model, tmp_path):
+    """A benchmark's name, and the keys of its recipe with a tiny model and the stand-in in place of the real ones."""
+    recipe, model, _ = RECIPES[request.param]
+    keys = yaml.safe_load((ROOT / "recipes" / f"{recipe}.yaml").read_text())
+    write_standin(tmp_path / "data", request.param, train=20, test=3)
+    keys |= {"fcit_data_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out")}
+    keys |= {"model_name_or_path": str(request.getfixturevalue(model)), "fcit_min_client_samples": 1}
+    if "clip" in keys["fcit_identity_encoder"]:
+        keys["fcit_identity_encoder"] = str(clip_model)
+    if keys["fcit_num_clients"] > 20:
+        keys["fcit_num_clients"] = 20  # the stand-in is small
+    return request.param, keys
+
+
+def test_the_full_shape_is_planned_on_the_stand_in(keys, monkeypatch):
+    name, keys = keys
+    if "fcit_engine" in keys:
+        monkeypatch.setenv("NPROC_PER_NODE", "8")
+    plan = json.loads((run_recipe(keys | {"fcit_dry_run": True}) / "fcit_dry_run.json").read_text())
+    assert plan["settings"]["batch"].startswith(f"{RECIPES[name][2]} records a step")
+    datasets = BENCHMARKS[name].datasets
+    assert [item["name"] for item in plan["data"]] == [layout.key for layout in datasets]
+    tasks = {}
+    for work in plan["work"][""]:
+        tasks.setdefault(work["stage"], set()).add(work["task"])
+    assert tasks == {t: {BENCHMARKS[name].task_of(layout)} for t, layout in enumerate(datasets)}
+    assert len(plan["work"][""]) == len(datasets) * keys["fcit_num_rounds"] * keys["fcit_clients_per_round"]
+
+
+def test_the_recipe_trains_on_the_stand_in(keys):
+    name, keys = keys
+    small = {"deepspeed", "preprocessing_num_workers", "ddp_timeout"}
+    keys = {key: value for key, value in keys.items() if key not in small}
+    keys |= {
+        "use_cpu": True,
+        "dataloader_num_workers": 0,
+        "fcit_num_rounds": 1,
+        "fcit_clients_per_round": 1,
+        "max_new_tokens": 2,
+    }
+    keys |= {"fcit_num_clients": 1, "fcit_eval_every": "last", "fcit_eval_samples": 2, "fcit_identity_min_records": 1}
+    report = report_of(run_recipe(keys))
+    names = [layout.key for layout in BENCHMARKS[name].datasets]
+    assert [row["task"] for row in report["assignments"]] == [BENCHMARKS[name].task_of(d) for d in BENCHMARKS[name].datasets]
+    assert report["datasets"] == names
+    assert all(score is not None and math.isfinite(score) for score in report["accuracy"][-1])
