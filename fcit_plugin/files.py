@@ -7,7 +7,6 @@ import json
 import math
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -64,22 +63,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a UTF-8 file with mode 600, and have it on the disk, name and all, when this returns."""
-    with writing(path):
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(handle)
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
-            raise
-        flush_name(path.parent)
-
-
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file; its folder is made where it is not there."""
     write_text(path, f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
@@ -92,7 +75,7 @@ def write_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def flush_name(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Force a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import FcitError
-from .files import flush_name
+from .files import to_disk
 
 #: How the name of a folder ends that is being written, or taken away; it begins with a dot.
 PARTIAL, DISCARDED = ".partial", ".discarded"
@@ -37,7 +37,7 @@ def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) ->
         yield partial
         if flush:
             for path in [*partial.rglob("*"), partial]:
-                flush_name(path)
+                to_disk(path)
         if folder.exists() and not replace:
             check_empty(folder)  # still
             for path in partial.iterdir():
@@ -47,7 +47,7 @@ def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) ->
                 folder.rename(aside)
             partial.rename(folder)
         if flush:
-            flush_name(folder.parent)
+            to_disk(folder.parent)
     finally:
         if aside.exists() and not folder.exists():
             aside.rename(folder)

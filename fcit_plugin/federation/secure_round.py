@@ -15,10 +15,11 @@ from typing_extensions import TypedDict
 
 from ..arguments import FcitArguments
 from ..errors import FcitError
-from ..files import read_as, write_private
+from ..files import read_as
 from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.organizer import Assignment
 from ..schema import Sum, Word
+from ..state.secret_files import write_private
 from .messages import CONFIG, METRICS, ClientConfig, config_of
 from .reply_parts import Unusable, listed
 from .round import FoldResult, Round

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import FcitError
-from ..files import opened, writing
+from ..files import opened, to_disk, writing
 
 
 def secrets_folder() -> Path:
@@ -22,6 +22,22 @@ def secrets_folder() -> Path:
 def secret_file(name: str) -> Path:
     """Where the secret of a name is, whether or not it is there."""
     return secrets_folder() / name
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a UTF-8 file with mode 600, and have it on the disk, name and all, when this returns."""
+    with writing(path):
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(handle)
+            os.replace(partial, path)
+        except OSError:
+            os.unlink(partial)
+            raise
+        to_disk(path.parent)
 
 
 def keep_secret(name: str, content: bytes) -> None:

@@ -154,7 +154,9 @@ def test_a_server_that_is_killed_anywhere_goes_on_to_the_same_bits_and_nobody_tr
     assert sorted(secure.local.trained) == sorted(undisturbed.local.trained)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=() if step in ("train", "unmask") else pytest.mark.thorough) for step in STEPS]
+)
 def test_sites_that_are_started_again_before_a_step_go_on_to_the_same_bits(step, tmp_path):
     def before(at, client):
         if at == step:

@@ -13,8 +13,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ...errors import FcitError
-from ...files import read_as, read_bytes, write_private, writing
+from ...files import read_as, read_bytes, writing
 from ...schema import Count, Sum, Word
+from ...state.secret_files import write_private
 from .texts import LONGEST, ClientNumber, Clients, Name, PublicKeys, written
 
 _SESSION, _OPENED, _SINCE, _LOCK = "session.json", "opened", "since.json", ".lock"
