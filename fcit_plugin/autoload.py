@@ -29,6 +29,9 @@ SEAMS = {
     "llamafactory.data.loader": "fcit_plugin.seams.loader",
     "llamafactory.model.adapter": "fcit_plugin.seams.adapter",
     "llamafactory.chat.hf_engine": "fcit_plugin.seams.hf_engine",
+    "llamafactory.chat.chat_model": "fcit_plugin.seams.chat_model",
+    "llamafactory.api.protocol": "fcit_plugin.seams.protocol",
+    "llamafactory.api.chat": "fcit_plugin.seams.chat",
     "llamafactory.webui.control": "fcit_plugin.seams.board",
 }
 

@@ -4,11 +4,14 @@
 autoload is switched off (``TORCH_DEVICE_BACKEND_AUTOLOAD=0``).
 """
 
+import difflib
 import os
 import sys
+from collections.abc import Iterable
 
+from . import __version__
 from .autoload import autoload
-from .commands import COMMANDS
+from .commands import COMMANDS, GROUPS, THEIRS
 from .commands.command import make_parser, usage_lines
 from .errors import end_in_a_sentence
 from .plugins import blame
@@ -19,9 +22,11 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else "help"
     if verb in ("help", "-h", "--help"):
         print(usage())
+    elif verb in ("--version", "-V"):
+        print(f"fcit-plugin {__version__}")
     elif verb in {command.name.split()[0] for command in COMMANDS}:
         _own_verb(sys.argv[1:])
-    else:
+    elif verb in {theirs.name for theirs in THEIRS}:
         # children of torchrun have no fcit-cli in front of them: PyTorch's autoload has to serve them
         os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
         autoload()
@@ -29,16 +34,42 @@ def main() -> None:
         from llamafactory.cli import main as llamafactory_main
 
         llamafactory_main()
+    else:
+        firsts = dict.fromkeys(known.name.split()[0] for group in GROUPS for known in group.verbs)
+        print(misspelt(verb, firsts), file=sys.stderr)
+        sys.exit(2)
 
 
 def usage() -> str:
     """What ``fcit-cli help`` shows."""
-    calls = [(command.usage(), command.help) for command in COMMANDS]
-    calls.append(("fcit-cli <command> ...", "any command of llamafactory-cli (train, export, chat, api, ...)"))
-    return "\n".join(["fcit-cli: federated continual instruction tuning on LLaMA-Factory", "", *usage_lines(calls), ""])
+    lines = ["fcit-cli: federated continual instruction tuning on LLaMA-Factory"]
+    for group in GROUPS:
+        calls = [(verb.usage(), verb.help) for verb in group.verbs]
+        lines += ["", f"{group.title}:", *usage_lines(calls)]
+    closing = f"{', '.join(verb.name for verb in THEIRS)} are llamafactory-cli's own."
+    return "\n".join([*lines, "", closing, "fcit-cli VERB --help says more of one verb; fcit-cli --version.", ""])
+
+
+def misspelt(typed: str, valid: Iterable[str], before: str = "") -> str:
+    """What to say of a verb that is none.
+
+    Args:
+        typed: The word that is wrong.
+        valid: What can stand there.
+        before: The word before it, if it is a second one.
+    """
+    matches = difflib.get_close_matches(typed, list(valid), n=3, cutoff=0.5)
+    alike = [name for name in matches if name[0] == typed[0]] or matches  # slips seldom are in the first letter
+    hint = f"; did you mean `{' '.join(filter(None, ('fcit-cli', before, alike[0])))}`?" if alike else "."
+    return f"fcit-cli: there is no verb `{f'{before} {typed}'.strip()}`{hint} `fcit-cli help` lists all of them."
 
 
 def _own_verb(argv: list[str]) -> None:
+    seconds = [command.name.split()[1] for command in COMMANDS if command.name.startswith(f"{argv[0]} ")]
+    given = argv[1] if len(argv) > 1 else "-"
+    if seconds and not given.startswith("-") and given not in seconds:
+        print(misspelt(given, seconds, argv[0]), file=sys.stderr)
+        sys.exit(2)
     args = make_parser(COMMANDS).parse_args(argv)
     try:
         code = args.command.run(args)
@@ -46,6 +77,8 @@ def _own_verb(argv: list[str]) -> None:
         sys.exit(f"fcit-cli: {error.filename}: {error.strerror}" if error.filename else f"fcit-cli: {error}")
     except (ImportError, ValueError) as error:
         sys.exit(f"fcit-cli: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(code)
 
 

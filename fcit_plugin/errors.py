@@ -96,8 +96,7 @@ class _SentenceHook:
         self.blame = blame
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        verbose = os.environ.get("LLAMAFACTORY_VERBOSITY", "").upper() == "DEBUG"
-        sentence = None if verbose else sentence_of(error)
+        sentence = None if is_debugging() else sentence_of(error)
         blamed = None if isinstance(error, FcitError) else self.blame(error)
         if isinstance(error, ImportError):
             sentence = sentence and (blamed or sentence)  # a missing package is no help without who asks for it
@@ -113,6 +112,11 @@ class _SentenceHook:
 
             sys.stdout.flush()
             tqdm.write(f"fcit-plugin: {sentence} (LLAMAFACTORY_VERBOSITY=DEBUG shows the traceback)", file=sys.stderr)
+
+
+def is_debugging() -> bool:
+    """Whether all is to be said, tracebacks and what other libraries tell."""
+    return os.environ.get("LLAMAFACTORY_VERBOSITY", "").upper() == "DEBUG"
 
 
 def _is_echo() -> bool:

@@ -6,8 +6,8 @@ import io
 import json
 import math
 import os
-import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -25,8 +25,6 @@ _DTYPES = {"np": {"F64", "F32", "F16", "I64", "I32", "I8", "U8", "BOOL"}}
 _DTYPES["pt"] = {*_DTYPES["np"], "BF16"}
 #: Digits of the longest whole number in JSON: those of 64 bits, with a sign.
 _DIGITS = 20
-#: How the name of a folder ends that is being written, or taken away; it begins with a dot.
-PARTIAL, DISCARDED = ".partial", ".discarded"
 
 T = TypeVar("T")
 
@@ -41,13 +39,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file; its folder is made where it is not there.
-
-    Args:
-        path: The file.
-        data: What it holds.
-        mode: The rights of a file, of which the user's umask takes some: 0o600 where nobody else may read it.
-    """
+    """Write a file with these rights (less the user's umask); its folder is made where it is not there."""
     write_chunks(path, (data,), mode)
 
 
@@ -72,6 +64,22 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a UTF-8 file with mode 600, and have it on the disk, name and all, when this returns."""
+    with writing(path):
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(handle)
+            os.replace(partial, path)
+        except OSError:
+            os.unlink(partial)
+            raise
+        flush_name(path.parent)
+
+
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file; its folder is made where it is not there."""
     write_text(path, f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
@@ -84,74 +92,13 @@ def write_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-@contextlib.contextmanager
-def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) -> Iterator[Path]:
-    """Within the block a folder is filled under another name; it takes its own when the block has ended well.
-
-    Args:
-        folder: The folder to make, new or empty. An empty one stays the same one, for somebody may stand in it.
-        replace: Put it in the place of one that holds something; else what is in another one is never taken away.
-        flush: Force all of it to the disk before the folder gets its name, and the name after: whole also after a power cut.
-
-    Yields:
-        The folder to write into, a hidden sibling, empty.
-
-    Raises:
-        FcitError: The folder is there and not empty, and not to be replaced.
-        OSError: It cannot be written; what was there before still is.
-    """
-    folder = folder.resolve()  # `.` has no name of its own
-    if not replace:
-        check_empty(folder)
-    partial, aside = hidden(folder, PARTIAL), hidden(folder, DISCARDED)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if flush:
-            for path in [*partial.rglob("*"), partial]:
-                _flush(path)
-        if folder.exists() and not replace:
-            check_empty(folder)  # still
-            for path in partial.iterdir():
-                path.rename(folder / path.name)
-        else:
-            if folder.exists():
-                folder.rename(aside)
-            partial.rename(folder)
-        if flush:
-            _flush(folder.parent)
-    finally:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        for left in (partial, aside):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def hidden(folder: Path, end: str) -> Path:
-    """The hidden sibling of a folder for one of these ends; what an earlier writer has left there is taken away."""
-    path = folder.with_name(f".{folder.name}{end}")
-    if path.exists():
-        shutil.rmtree(path)
-    return path
-
-
-def _flush(path: Path) -> None:
+def flush_name(path: Path) -> None:
     """Force a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def check_empty(folder: Path) -> None:
-    """Check that a folder is new or empty.
-
-    Raises:
-        FcitError: It is neither.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise FcitError(f"{folder} is not empty; name a new folder.")
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -56,11 +56,14 @@ class ServerRule(Part):
         remembers_numbers: It remembers something of single numbers of A and B, which must mean the same in every round.
         robust_from: Fewest replies with which it withstands what its options (or None) set it up for; None for a rule that
             promises nothing.
+        sees_mean_alone: Its result is the same if the replies are one whose weights are their mean, weighted by examples, and
+            it sends and wants no more than weights: so it goes with `fcit_secure_sum`.
     """
 
     averages: bool = False
     remembers_numbers: bool = False
     robust_from: Callable[[Any], int] | None = None
+    sees_mean_alone: bool = False
 
 
 #: For each kind of parts the key that chooses one, None where records of a dataset do, and the class of its parts.

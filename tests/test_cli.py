@@ -11,7 +11,10 @@ def test_fcit_cli_train_with_autoload_off_equals_llamafactory_cli_train(text_rec
     def train(program, env):
         keys = text_recipe(program, fcit_num_rounds=1)
         recipe = tiny.write_recipe(tmp_path / f"{program}.yaml", keys)
-        fresh_process([program, "train", str(recipe), "fcit_eval_samples=4"], env)
+        shown = fresh_process([program, "train", str(recipe), "fcit_eval_samples=4"], env).stdout
+        assert "\r" not in shown and "Stage 1 round 0 ends: loss" in shown
+        for meaningless in ("input_ids", "Model config", "examples/s", "Offline mode", "Process rank", "it/s]"):
+            assert meaningless not in shown
         return tmp_path / program
 
     with ThreadPoolExecutor() as pool:
@@ -37,8 +40,8 @@ def test_usage_names_the_verbs(arguments, capsys, monkeypatch):
     [
         (["data"], "required"),
         (["data", "mini"], "--out"),
-        (["data", "smollm2-vl", "--out", "x"], "'smollm2-vl'"),
-        (["model", "mini", "--out", "x"], "'mini'"),
+        (["data", "smollm2-vl", "--out", "x"], "no verb `data smollm2-vl`"),
+        (["model", "mini", "--out", "x"], "no verb `model mini`"),
         (["data", "nonsense", "--out", "x"], "nonsense"),
     ],
 )

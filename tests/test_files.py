@@ -17,10 +17,10 @@ from fcit_plugin.files import (
     read_json_lines,
     read_object,
     read_text,
-    whole_folder,
     write_json,
     write_rows,
 )
+from fcit_plugin.folders import whole_folder
 
 
 def test_a_folder_appears_when_its_block_ends_even_where_an_empty_one_stands(tmp_path):

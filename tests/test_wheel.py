@@ -18,7 +18,11 @@ from fcit_plugin import __version__
 
 PACKAGE = ROOT / "fcit_plugin"
 #: files beside the code that the plugin reads at run time
-DATA = ["py.typed", "knowledge/reference_instructions.txt"]
+DATA = [
+    "py.typed",
+    "knowledge/reference_instructions.txt",
+    *(str(path.relative_to(PACKAGE)) for path in (PACKAGE / "drafts" / "package_template").iterdir()),
+]
 #: folders at the top of the checkout that are in the package of the wheel
 FOLDERS = ["dataset_info", "recipes"]
 
@@ -93,7 +97,8 @@ def outside(folder: Path, *command) -> str:
 def test_the_wheel_holds_every_file_of_the_checkout_that_it_needs(wheel):
     wanted = {path.relative_to(ROOT) for path in PACKAGE.rglob("*.py")}
     wanted |= {Path("fcit_plugin", name) for name in DATA}
-    wanted |= {path.relative_to(ROOT) for path in PACKAGE.rglob("base_model/*") if path.is_file()}
+    for folder in ("base_model", "templates"):
+        wanted |= {path.relative_to(ROOT) for path in PACKAGE.rglob(f"{folder}/*") if path.is_file()}
     files = {str(path): ROOT / path for path in wanted}
     for folder in FOLDERS:
         paths = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -150,6 +155,14 @@ def test_an_installed_wheel_works_where_there_is_no_checkout(installed, tmp_path
     assert [path for path in told["modules"] if not path.startswith(home)] == []
     assert all(path.startswith(home) and Path(path).is_file() for path in told["shipped"])
     assert told["method"] == "Disco"
+
+
+def test_recipes_and_the_beginning_of_a_package_come_with_an_installed_wheel(installed, tmp_path):
+    cli = installed.with_name("fcit-cli")
+    assert "fcit_text_tiny" in outside(tmp_path, cli, "recipes")
+    assert outside(tmp_path, cli, "recipes", "show", "fcit_text_tiny") == (ROOT / "recipes" / "fcit_text_tiny.yaml").read_text()
+    outside(tmp_path, cli, "init", "--plugin", "gentle-pull")
+    assert (tmp_path / "fcit-gentle-pull" / "fcit_gentle_pull" / "method.py").is_file()
 
 
 def test_the_console_script_of_an_installed_wheel_answers(installed, tmp_path):

@@ -23,6 +23,7 @@ from .reasons import all_reasons, going_on, refuse
 from .replies import ReplyArguments, check_replies
 from .run import RunArguments, check_run
 from .scenario import ScenarioArguments, check_scenario, parse_scenario
+from .secure_sum import SecureSumArguments, check_secure_sum
 from .server_rule import ServerRuleArguments, check_server_rule
 
 __all__ = [
@@ -57,6 +58,7 @@ _CHECKS = (
     check_run,
     check_engine,
     check_network,
+    check_secure_sum,
     check_inference,
 )
 
@@ -71,6 +73,7 @@ _REGISTERED = {choice: kind for kind, (choice, _) in KINDS.items() if choice and
 class FcitArguments(
     InferenceArguments,
     FolderArguments,
+    SecureSumArguments,
     NetworkArguments,
     EngineArguments,
     RunArguments,
@@ -213,7 +216,6 @@ _ONLY_IN = {
     "fcit_update_dirs": ("fcit_aggregate",),
     **dict.fromkeys(
         (
-            "fcit_sites",
             "fcit_server_certificate",
             "fcit_server_key",
             "fcit_superlink_appio",
@@ -222,10 +224,13 @@ _ONLY_IN = {
         ),
         ("fcit",),
     ),
-    **dict.fromkeys(("fcit_superlink", "fcit_certificate"), ("fcit", SITE_STAGE)),
+    **dict.fromkeys(
+        ("fcit_superlink", "fcit_certificate", "fcit_sites", "fcit_secure_sum", "fcit_secure_min_clients"),
+        ("fcit", SITE_STAGE),
+    ),
     **dict.fromkeys(SITE_KEYS, (SITE_STAGE,)),
     "fcit_engine": ("fcit", "fcit_client", "fcit_aggregate"),
-    "fcit_dry_run": ("fcit",),
+    "fcit_dry_run": ("fcit", SITE_STAGE),
     "fcit_bound": ("fcit",),
     **dict.fromkeys((*EXPORT_KEYS, *ROUTING_KEYS, *FOLDER_KEYS), (None,)),
     "fcit_route_unconfirmed": (None, "fcit"),

@@ -34,6 +34,11 @@ class EvaluationArguments:
         "and CIDEr; needs Java and the extra [captions]), or a registered one.",
     )
     fcit_zero_shot: bool = option(True, "Evaluate the untuned model first.")
+    fcit_save_predictions: int = option(
+        100,
+        "Of how many test records of each dataset the answers are kept, in output_dir/predictions/stage-<t>.jsonl after each "
+        "stage that is evaluated; 0 for none.",
+    )
     fcit_keep_client_updates: bool = option(False, "Keep every client's update as an update folder in output_dir/updates.")
 
 
@@ -46,3 +51,4 @@ def parse_evaluation(args: "FcitArguments") -> None:
 def check_evaluation(args: "FcitArguments") -> None:
     """Refuse values that cannot work, alone or together."""
     check_at_least(args, 1, "fcit_eval_samples")
+    check_at_least(args, 0, "fcit_save_predictions")

@@ -25,6 +25,7 @@ SITE_KEYS = (
     "fcit_site_max_records",
     "fcit_site_labels",
     "fcit_site_eval",
+    "fcit_site_heartbeat",
 )
 #: Seconds that a site may take for an answer, where the recipe does not say.
 _LONGEST_ANSWER = 6 * 3600.0
@@ -68,6 +69,11 @@ class NetworkArguments:
     fcit_site_eval: bool = option(
         False, "Whether this site answers its own test records after each stage and tells the server scores and counts."
     )
+    fcit_site_heartbeat: int = option(
+        30,
+        "Seconds between two signs of life of this site, 10 or more; after two of them without one the server takes it for "
+        "away, and a site that was killed is let in again.",
+    )
     fcit_site_poll: float = option(1.0, "Seconds between two looks of the server for replies of sites.")
 
 
@@ -100,6 +106,7 @@ def network_defaults(ours: Mapping[str, Any]) -> dict[str, Any]:
 def check_network(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
     check_positive(args, "fcit_site_patience", "fcit_site_poll")
+    check_at_least(args, 10, "fcit_site_heartbeat")
     check_at_least(args, 1, "fcit_site_max_rounds", "fcit_site_max_records")
     for name in ("fcit_superlink", "fcit_superlink_appio"):
         address = getattr(args, name)
@@ -109,7 +116,7 @@ def check_network(args: "FcitArguments") -> None:
     if tasks is not None and not (isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)):
         refuse(f"`fcit_site_tasks` is {tasks!r}; list the datasets that this site trains on.")
     if args.fcit_engine != FLOWER:
-        if args.fcit_sites is not None:
+        if args.fcit_sites is not None and not (args.fcit_secure_sum and args.fcit_site_key):
             refuse(f"`fcit_sites` belongs to `fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}.")
         return
     for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
@@ -118,9 +125,7 @@ def check_network(args: "FcitArguments") -> None:
     sites: Any = args.fcit_sites
     if not sites:
         refuse(f"`fcit_engine: {FLOWER}` needs `fcit_sites`: a mapping of the sites' names to the files of their public keys.")
-    elif not isinstance(sites, str) and not (
-        isinstance(sites, Mapping) and all(isinstance(part, str) and part for pair in sites.items() for part in pair)
-    ):
+    elif not isinstance(sites, str | Mapping):  # what is in the list is looked at as it is read
         refuse(f"`fcit_sites` is {sites!r}; map the name of each site to the file of its public key.")
     if args.fcit_bound:
         refuse(

@@ -28,21 +28,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", type=Path, metavar="FILE", help="put the finished runs into a results file, a line a run")
     parser.add_argument("--overwrite", action="store_true", help="run cells again that were made from other keys")
+    parser.add_argument("--paper", type=Path, metavar="DIR", help="write tables as CSV and LaTeX, pictures as PDF there")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="list the cells and stop")
     what.add_argument("--report-only", action="store_true", help="write the document from what is there")
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..compare.document import write_document
+    from ..compare.document import write_document, write_for_paper
     from ..compare.grid_file import GridFile, choose_cells
     from ..compare.results import Results, read_runs, write_runs
     from ..compare.runner import run_cells
 
     if args.jobs is not None and args.jobs < 1:
         raise FcitError(f"`--jobs {args.jobs}`: it takes at least one process.")
-    if args.dry_run and args.to:
-        raise FcitError("`--dry-run` writes nothing; leave out `--to`, or take `--report-only` in its place.")
+    if args.dry_run and (args.to or args.paper):
+        raise FcitError("`--dry-run` writes nothing; leave out `--to` and `--paper`, or take `--report-only` in its place.")
     grid = GridFile(args.grid)
     results = Results(grid, args.given)
     if args.to and args.to.exists():
@@ -60,6 +61,8 @@ def _run(args: argparse.Namespace) -> int:
     reports = results.reports()
     missing = write_document(grid, reports, results.test_records())
     print(f"{len(grid.cells) - len(missing)} of {len(grid.cells)} cells are in {grid.document}.")
+    if args.paper:
+        print(f"{len(write_for_paper(grid, reports, args.paper))} tables and pictures for a paper are in {args.paper}.")
     if args.to:
         print(f"{args.to} has {write_runs(grid, reports, args.to, results.recipes())} runs.")
     for failure in failures:

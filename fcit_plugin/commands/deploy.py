@@ -118,3 +118,18 @@ DEPLOY_ENROLL = Command("deploy enroll", "take a site's public key into the list
 DEPLOY_REMOVE = Command("deploy remove", "mark a site that is never to be asked again", _add_remove, _remove)
 DEPLOY_RENEW = Command("deploy renew", "write a new certificate for the server, by the same CA", _add_renew, _renew)
 DEPLOY_CHECK = Command("deploy check", "look whether certificates, keys and SuperLink are in order", _add_check, _check)
+
+
+def _add_rehearse(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
+
+
+def _rehearse(args: argparse.Namespace) -> None:
+    from ..samples.rehearsal import rehearse
+
+    rehearse(args.out)
+
+
+DEPLOY_REHEARSE = Command(
+    "deploy rehearse", "try a server and two sites on this machine, in two minutes", _add_rehearse, _rehearse
+)

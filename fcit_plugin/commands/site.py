@@ -1,6 +1,7 @@
 """``fcit-cli site ...``: the folder of a site that takes part over a network."""
 
 import argparse
+import os
 from pathlib import Path
 
 from .command import Command
@@ -45,5 +46,31 @@ def _renew(args: argparse.Namespace) -> None:
         print("When the operator has enrolled it with --replace, type `fcit-cli site renew --use`.")
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, metavar="site.yaml", help="the site's recipe")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from ..deployment.operator import programs
+
+    command = str(programs() / "llamafactory-cli")
+    os.execv(command, [command, "train", str(args.recipe), "fcit_dry_run=true"])
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the site's output_dir")
+
+
+def _status(args: argparse.Namespace) -> None:
+    from ..federation.audit import AUDIT, Audit
+
+    for line in Audit(args.folder / AUDIT).status():
+        print(line)
+
+
+SITE_CHECK = Command(
+    "site check", "read data and model, try the connection, and say what the server would refuse", _add_check, _check
+)
+SITE_STATUS = Command("site status", "what the server has asked of a site, and what was answered", _add_status, _status)
 SITE_INIT = Command("site init", "make a site's key pair and its recipe", _add_init, _init)
 SITE_RENEW = Command("site renew", "make a new key pair, or put it in the place of the old one", _add_renew, _renew)

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+from ..evaluation.latex import latex
 from ..evaluation.report import Report
-from ..evaluation.side_by_side import DIFFERENCES, Comparison, Measure, difference_rows, side_by_side, summary_rows
+from ..evaluation.side_by_side import DIFFERENCES, Comparison, Measure, difference_rows, side_by_side, summary_rows, write_csv
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
 from ..files import write_text
@@ -112,6 +113,31 @@ def write_document(
     return missing
 
 
+def write_for_paper(grid: GridFile, reports: Mapping[str, Report], folder: Path) -> list[Path]:
+    """Write each table of a grid as CSV and as LaTeX, and each of its pictures as PDF.
+
+    Args:
+        grid: whose tables.
+        reports: of the cells that have ended, by name.
+        folder: where to.
+
+    Returns:
+        What was written.
+    """
+    written = []
+    for table in grid.tables:
+        for setting in table.settings:
+            comparison, _ = _comparison(grid, table, setting, reports)
+            if comparison is None:
+                continue
+            stem = folder / f"{table.name}_{setting}"
+            write_csv([comparison], stem.with_suffix(".csv"), COLUMNS)
+            write_text(stem.with_suffix(".tex"), latex([comparison], COLUMNS, _PAIRED))
+            written += [stem.with_suffix(".csv"), stem.with_suffix(".tex")]
+            written += [path for _, path in _draw_plots(comparison, table, stem, "pdf")]
+    return written
+
+
 def _told(test_records: Mapping[str, int | None]) -> list[str]:
     """With how many records runs were tested, most of them first; all but those by name."""
     (usual, count), *others = Counter(test_records.values()).most_common() or [(None, 0)]
@@ -133,7 +159,10 @@ def _name_cells(names: Sequence[str]) -> str:
     return shown if len(names) <= _LISTED else f"{shown}, and others; `--dry-run` lists all of them"
 
 
-def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
+def _comparison(
+    grid: GridFile, table: Table, setting: str, reports: Mapping[str, Report]
+) -> tuple[Comparison | None, dict[tuple[str, float], str]]:
+    """The groups of a table in a setting whose runs have ended, None without any; and their labels by row and beta."""
     groups: dict[tuple[str, float], list[Report]] = {}
     for beta in table.betas:
         for row in table.rows:
@@ -141,19 +170,29 @@ def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, R
             if members := [reports[name] for name in names if name in reports]:
                 groups[row, beta] = members
     if not groups:
-        return [f"### {setting}", "No run of it has ended yet."]
+        return None, {}
     labels = {key: _label(*key, table) for key in groups}
-    comparison = side_by_side(setting, {labels[key]: members for key, members in groups.items()})
-    references = {beta: labels[row, beta] for row, beta in groups if row == grid.reference}
+    made = {labels[key]: members for key, members in groups.items()}
+    reference = next((label for (row, _), label in labels.items() if row == grid.reference), None)
+    return side_by_side(setting, made, reference if len(table.betas) == 1 else None), labels
+
+
+def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
+    comparison, labels = _comparison(grid, table, setting, reports)
+    if comparison is None:
+        return [f"### {setting}", "No run of it has ended yet."]
+    references = {beta: label for (row, beta), label in labels.items() if row == grid.reference}
     heading = f"### {comparison.title}" + (f", beta {table.betas[0]:g}" if len(table.betas) == 1 else "")
     given = grid.published
-    published = {labels[row, beta]: given.scores_of(setting, beta, row) for row, beta in groups} if given else {}
+    published = {labels[row, beta]: given.scores_of(setting, beta, row) for row, beta in labels} if given else {}
     blocks = [heading, markdown(_rows(comparison, published))]
     if given and any(published.values()):
         remark = "Other data, another model: compare the order and the gaps, not the values."
         blocks.append(f"paper: {given.source}. {remark}")
     for beta, reference in references.items():
-        among = [group for group in comparison.groups if group.label in {labels[key] for key in groups if key[1] == beta}]
+        among = [
+            group for group in comparison.groups if group.label in {label for key, label in labels.items() if key[1] == beta}
+        ]
         measures = {name: COLUMNS[name] for name in _PAIRED}
         differences = difference_rows(replace(comparison, groups=tuple(among), reference=reference), measures)
         if len(differences) > 1:
@@ -181,13 +220,13 @@ def _rows(comparison: Comparison, published: Mapping[str, Mapping[str, float]]) 
     return rows
 
 
-def _draw_plots(comparison: Comparison, table: Table, stem: Path) -> list[tuple[str, Path]]:
+def _draw_plots(comparison: Comparison, table: Table, stem: Path, kind: str = "png") -> list[tuple[str, Path]]:
     """Draw what there is something to draw of; returns what it is and where."""
     drawn = []
     stem.parent.mkdir(parents=True, exist_ok=True)
     for plot in table.plots:
         what, draw = _PLOTS[plot]
-        path = stem.with_name(f"{stem.name}_{plot}.png")
+        path = stem.with_name(f"{stem.name}_{plot}.{kind}")
         try:
             draw(comparison, path)
         except ValueError:  # nothing of the kind was measured

@@ -109,7 +109,7 @@ class Runner:
         """
         waiting = [cell for cell in cells if self._is_to_run(cell)]
         running: dict[Future, Cell] = {}
-        bar = tqdm(total=len(waiting), unit="cell", smoothing=0, dynamic_ncols=True)
+        bar = tqdm(total=len(waiting), unit="cell", smoothing=0, dynamic_ncols=True, disable=None)
         with bar, ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while waiting or running:

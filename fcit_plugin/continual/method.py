@@ -150,6 +150,11 @@ class ContinualMethod(Generic[OptionsT]):
         """Whether there are terms of the loss, which are given the model's logits in training."""
         return cls.batch_terms is not ContinualMethod.batch_terms
 
+    @classmethod
+    def wants_more(cls) -> bool:
+        """Whether there are records beside the weights that clients may have to send."""
+        return cls.wants is not ContinualMethod.wants
+
     def measure(self, model: TrainedModel) -> Extras:
         """What :meth:`wants` asks for, after training."""
         return {}

@@ -1,10 +1,8 @@
 """Data through LLaMA-Factory's own pipeline: each dataset is read and tokenized once, clients select indices."""
 
-import contextlib
 import copy
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -13,10 +11,7 @@ from typing import Any, cast
 import numpy as np
 from datasets import (
     Dataset,
-    are_progress_bars_disabled,
     concatenate_datasets,
-    disable_progress_bars,
-    enable_progress_bars,
 )
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_dataset_processor, _get_preprocessed_dataset
@@ -37,6 +32,7 @@ from .diagnosis import diagnosed_rows, place_of
 from .forms import Use
 from .instructions import user_turns
 from .pixels import PixelReader
+from .quiet import quiet_datasets
 from .raw_files import TrainFiles
 from .reading import refuse_empty, refuse_images, used_records
 
@@ -243,9 +239,10 @@ class Pipeline:
         if not workers:
             data_args.preprocessing_num_workers = None
         training_args.predict_with_generate = generate
-        return _get_preprocessed_dataset(
-            rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
-        )
+        with quiet_datasets():
+            return _get_preprocessed_dataset(
+                rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
+            )
 
     def samples(self, parts: Sequence["Part"]) -> Dataset:
         """What LLaMA-Factory's trainer takes of a client's records.
@@ -259,7 +256,7 @@ class Pipeline:
         if not self.data_args.packing and self.processing != "kto":
             return _concatenated([task.features.select(records) for task, records in parts])
         rows = _concatenated([task.rows.select(records) for task, records in parts])
-        with quiet_datasets(), self.training_args.main_process_first(desc="pre-process dataset"):
+        with self.training_args.main_process_first(desc="pre-process dataset"):
             return self._tokenized(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
 
     def num_samples(self, parts: Sequence["Part"]) -> int:
@@ -372,19 +369,6 @@ Part = tuple[TaskData, np.ndarray]
 
 def _concatenated(parts: list[Dataset]) -> Dataset:
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
-
-
-@contextlib.contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """Within the block datasets are processed without a progress bar, and without LLaMA-Factory's printed example."""
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        if shown:
-            enable_progress_bars()
 
 
 def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:

@@ -9,4 +9,7 @@ recipe takes over), and ``kits/NAME/`` for each site: ``ca.crt``, ``server.txt``
 
 **A site's folder** (:mod:`.site`): ``site.key`` and ``site.pub``, ``site.yaml``, ``fcit-site.service``, and the kit's
 ``ca.crt``. While a key is renewed also ``new.key`` and ``new.pub``.
+
+What can be wrong with a file of theirs is said by :mod:`.keys`, :mod:`.certificates` and :mod:`.sites`; with a connection, by
+:mod:`.connection` and :mod:`.refusals`. Each is one sentence (:class:`fcit_plugin.errors.FcitError`).
 """

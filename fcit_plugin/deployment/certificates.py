@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ..errors import FcitError
+from ..errors import FcitError, one_line
 from ..files import opened
 from .keys import LONGEST
 
@@ -23,6 +23,11 @@ LOCAL = ("localhost", "127.0.0.1")
 #: By how much a site's clock may be slow.
 _EARLIER = datetime.timedelta(days=1)
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+#: What the parts of a certificate raise that cannot be read.
+_SPOILT = (
+    *(ValueError, TypeError, KeyError, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 _DIGEST = hashes.SHA384()
 
 Host = str | ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -119,7 +124,7 @@ def hosts_of(certificate: x509.Certificate) -> list[Host]:
     """The machines that a certificate is for."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return []
     return [*names.get_values_for_type(x509.DNSName), *names.get_values_for_type(x509.IPAddress)]  # type: ignore[list-item]
 
@@ -134,6 +139,23 @@ def issuer_of(certificate: x509.Certificate) -> str:
     return certificate.issuer.rfc4514_string()[:200] or "nobody"
 
 
+def parsed(content: bytes) -> x509.Certificate:
+    """A certificate in PEM, all of whose parts that are looked at can be read.
+
+    Raises:
+        ValueError: It is none, or a part of it is spoilt: parts are read when they are asked for.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(content)
+        looked_at = (found.not_valid_before_utc, found.not_valid_after_utc, found.subject, found.issuer, found.public_key())
+        if not all(looked_at):
+            raise ValueError("a part is empty")
+        hosts_of(found)
+    except _SPOILT as error:
+        raise ValueError(one_line(error)) from error
+    return found
+
+
 def read_certificate(path: Path) -> x509.Certificate:
     """A certificate from a PEM file.
 
@@ -144,7 +166,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     with opened(path, LONGEST, remedy) as file:
         content = file.read()
     try:
-        return x509.load_pem_x509_certificate(content)
+        return parsed(content)
     except ValueError as error:
         what = "a private key" if b"PRIVATE KEY-----" in content else "something else"
         raise FcitError(f"{path} is not a certificate but {what}; {remedy}.") from error
@@ -182,7 +204,7 @@ def check_certificate(
     if ca is not None:
         try:
             certificate.verify_directly_issued_by(read_certificate(ca))
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (InvalidSignature, *_SPOILT) as error:
             raise FcitError(
                 f"The certificate {path} is not by the CA {ca} but by {issuer_of(certificate)}; give the two of one federation."
             ) from error

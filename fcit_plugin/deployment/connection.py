@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import FcitError, one_line
-from .certificates import check_certificate, hosts_of, issuer_of, now
+from .certificates import check_certificate, hosts_of, issuer_of, now, parsed
 
 #: OpenSSL's numbers of what is wrong with a certificate (X509_V_ERR_*, openssl/x509_vfy.h).
 _NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
@@ -153,6 +153,6 @@ def _why_not_trusted(
 def _shown_certificate(host: str, port: int, timeout: float) -> x509.Certificate | None:
     """The certificate that a server shows, None where it cannot be had a second time."""
     try:
-        return x509.load_pem_x509_certificate(ssl.get_server_certificate((host, port), timeout=timeout).encode())
+        return parsed(ssl.get_server_certificate((host, port), timeout=timeout).encode())
     except (OSError, ValueError):
         return None

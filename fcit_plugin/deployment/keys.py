@@ -27,8 +27,8 @@ from ..files import opened, write_bytes
 
 #: Bytes that the file of a key, or of a certificate, may have.
 LONGEST = 100_000
-#: What loading a key may raise: a TypeError for one with a passphrase.
-_NO_KEY = (TypeError, ValueError, UnsupportedAlgorithm)
+#: What loading a key may raise: a TypeError for one with a passphrase, a NotImplementedError for a compressed point.
+_NO_KEY = (TypeError, ValueError, NotImplementedError, UnsupportedAlgorithm)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -10,7 +10,7 @@ from ..errors import FcitError, one_line
 from ..files import read_text
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML has no types
     """Takes each word for text, so that a site may be called `no` or `1`, and no key twice."""
 
     @override

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from ..errors import FcitError
-from ..files import read_text, whole_folder, write_bytes, write_text
+from ..files import read_text, write_bytes, write_text
+from ..folders import whole_folder
 from . import certificates, texts
 from .certificates import check_certificate, host_of, hosts_of, new_ca, new_server, read_certificate
 from .connection import check_connection, check_free, split_address
@@ -57,8 +58,7 @@ def init(
     """
     known = [host_of(host) for host in hosts]
     address = f"[{known[0]}]:{port}" if ":" in str(known[0]) else f"{known[0]}:{port}"
-    every = "[::]" if any(":" in str(host) for host in known) else "0.0.0.0"
-    fleet, control, appio = f"{every}:{port}", f"127.0.0.1:{control_port}", f"127.0.0.1:{appio_port}"
+    fleet, control, appio = f"0.0.0.0:{port}", f"127.0.0.1:{control_port}", f"127.0.0.1:{appio_port}"  # gRPC's: IPv6, too
     for each in (address, control, appio):
         split_address(each, "--port")
     if len({port, control_port, appio_port}) < 3:
@@ -234,7 +234,7 @@ def check_server(folder: Path, at: datetime | None = None) -> x509.Certificate:
 
 def _sites(folder: Path) -> Iterator[str]:
     listed = list_sites(SITES, folder)
-    check_keys([site for site in listed if site.key.exists()])
+    check_keys([site for site in listed if site.key.exists()], str(folder / SITES))
     for i, site in enumerate(listed):
         what = "removed" if site.removed else "enrolled" if site.key.exists() else "has no key yet: enroll it"
         yield f"Site {i}, {site.name}: {what}."

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import FcitError
-from ..files import read_text, whole_folder, write_bytes, write_text
+from ..files import read_text, write_bytes, write_text
+from ..folders import whole_folder
 from . import texts
 from .certificates import check_certificate
 from .keys import new_key, public_line, read_private_key, write_private_key

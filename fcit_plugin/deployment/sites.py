@@ -46,15 +46,20 @@ class ListedSite(NamedTuple):
     removed: bool
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, where: str = "") -> str:
     """A site's name, as it is.
+
+    Args:
+        name: The name.
+        where: The list that it stands in, for the sentence.
 
     Raises:
         FcitError: It is too long, or has more than letters, digits, - and _.
     """
     if not _NAME.fullmatch(name):
         raise FcitError(
-            f"{name!r} cannot be the name of a site; take up to 64 letters from a to z, digits, - and _, and no - or _ first."
+            f"{f'{where}: ' if where else ''}{name[:100]!r} cannot be the name of a site; take up to 64 letters from a to z, "
+            "digits, - and _, and no - or _ first."
         )
     return name
 
@@ -73,22 +78,32 @@ def read_sites(listed: str | Path | Mapping[str, Any], base_folder: Path) -> lis
     """
     sites = list_sites(listed, base_folder)
     if all(site.removed for site in sites):
-        where = "`fcit_sites`" if isinstance(listed, Mapping) else listed
+        where = _place(listed, base_folder)
         raise FcitError(f"{where} has no site that takes part; type `fcit-cli deploy enroll NAME FILE` for each.")
-    check_keys(sites)
+    check_keys(sites, _place(listed, base_folder))
     return sites
 
 
 def list_sites(listed: str | Path | Mapping[str, Any], base_folder: Path) -> list[ListedSite]:
     """The same without a look at the keys, which need not be there yet."""
+    where = _place(listed, base_folder)
     if isinstance(listed, Mapping):
-        return _sites(listed, base_folder, "`fcit_sites`")
-    path = base_folder / os.path.expanduser(listed)
+        return _sites(listed, base_folder, where)
+    path = Path(where)
     return _sites(read_mapping(path, _FORM), path.parent, str(path))
 
 
-def check_keys(sites: Sequence[ListedSite]) -> None:
+def _place(listed: str | Path | Mapping[str, Any], base_folder: Path) -> str:
+    """Where a list stands: its file, or the recipe's key."""
+    return "`fcit_sites`" if isinstance(listed, Mapping) else str(base_folder / os.path.expanduser(listed))
+
+
+def check_keys(sites: Sequence[ListedSite], where: str) -> None:
     """Check that each site that takes part has a key, and no two sites have the same one.
+
+    Args:
+        sites: The sites.
+        where: Where they are listed, for the sentence.
 
     Raises:
         FcitError: The sentence names site and file.
@@ -99,8 +114,8 @@ def check_keys(sites: Sequence[ListedSite]) -> None:
             if site.removed:
                 continue  # nothing is ever sent to it
             raise FcitError(
-                f"Site {site.name} has no key yet ({site.key} is not there); type `fcit-cli deploy enroll {site.name} FILE` "
-                f"with the site.pub that it hands over, or `fcit-cli deploy remove {site.name}`."
+                f"{where} names site {site.name}, whose key {site.key} is not there; type `fcit-cli deploy enroll {site.name} "
+                f"FILE` with the site.pub that it hands over, or `fcit-cli deploy remove {site.name}`."
             )
         line = public_line(read_public_key(site.key, site.name))
         other = owners.setdefault(line, site)
@@ -127,7 +142,7 @@ def _sites(listed: Mapping[Any, Any], folder: Path, where: str) -> list[ListedSi
     for name, value in listed.items():
         if not isinstance(name, str):
             raise FcitError(f"{where} has {str(name)[:100]!r} for a site's name, which is no text in YAML; put it in quotes.")
-        check_name(name)
+        check_name(name, where)
         other = names.setdefault(name.casefold(), name)
         if other != name:
             raise FcitError(f"{where} has the sites {other} and {name}, which differ in capital letters alone; rename one.")

@@ -97,7 +97,7 @@ After=network-online.target
 # whoever may read server.key; a user of its own is better than yours
 User={user}
 WorkingDirectory={_unquoted(folder)}
-ExecStart={_quoted(folder / "superlink.sh")}
+ExecStart=/bin/sh {_argument(folder / "superlink.sh")}
 Restart=always
 RestartSec=5
 # the CA's key is for `fcit-cli deploy renew` alone
@@ -132,7 +132,7 @@ After=network-online.target
 # whoever may read site.key and the data; a user of its own is better than yours
 User={user}
 WorkingDirectory={_unquoted(folder)}
-ExecStart={_quoted(programs / "llamafactory-cli")} train {_quoted(folder / "site.yaml")}
+ExecStart={_quoted(programs / "llamafactory-cli")} train {_argument(folder / "site.yaml")}
 Restart=always
 RestartSec=30
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
@@ -143,9 +143,14 @@ WantedBy=multi-user.target
 
 
 def _quoted(path: Path, prefix: str = "") -> str:
-    """A path as a word of systemd's (systemd.syntax(7), systemd.service(5)); `%` and `$` have a meaning there."""
-    text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """A path as a word of systemd's (systemd.syntax(7)); `%` has a meaning there."""
+    text = _unquoted(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{prefix}{text}"' if set(text) & set(" \t'\"\\;") else prefix + text
+
+
+def _argument(path: Path) -> str:
+    """The same in a command, where `$` has one, too (systemd.service(5))."""
+    return _quoted(path).replace("$", "$$")
 
 
 def _unquoted(path: Path) -> str:
@@ -193,8 +198,12 @@ stage: fcit_site
 # dataset_dir: /path/to/your/data
 # per_device_train_batch_size: 1
 
-### what it takes part in: anything that is not named here is refused
+### what the server may ask for; anything beyond it is refused. Without these lines: all stages, no bound, no answers told
 # fcit_site_tasks: [first_dataset, second_dataset]
+# fcit_site_max_rounds: 20
+# fcit_site_max_records: 10000
+# fcit_site_labels: false
+# fcit_site_eval: false
 
 ### the recipe that all sites share: copy the operator's keys to here (template, lora_rank, learning_rate, ...)
 """

@@ -13,6 +13,7 @@ from ..evaluation.report import Report, table
 from ..federation.messages import ClientConfig
 from ..federation.program import Program
 from ..scenario.sampling import sample_clients
+from ..state.pages import write_own_page
 from ..state.progress import Progress
 from .open_session import fork_session
 from .report import report_of
@@ -86,6 +87,7 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
     if session.is_main:
         report = mean_report(session, runs)
         report.write(session.output_dir)
+        write_own_page(session.output_dir, logger.warning_rank0)
         print(table(report))
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
 

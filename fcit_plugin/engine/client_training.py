@@ -1,11 +1,10 @@
 """Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
 
-import contextlib
 import copy
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -379,29 +378,3 @@ def _tear_down(trainer: Trainer) -> None:
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.model_wrapped = None  # type: ignore[assignment]  # it is not used again
     gc.collect()
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Within the block transformers only warns: its info lines would come once per client."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_warning()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-
-
-@contextlib.contextmanager
-def light_garbage_collection() -> Iterator[None]:
-    """Within the block a collection looks only at what came since.
-
-    Each client's trainer asks for full collections, and walking over the million objects of the imported libraries
-    takes longer than a small client's training.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

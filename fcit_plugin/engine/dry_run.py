@@ -26,6 +26,7 @@ from ..knowledge.prototypes import MAX_KINDS
 from ..plan.disk import Disk
 from ..plan.memory import Batch, Memory, ModelSize, estimate
 from ..plan.plan import DataSummary, Plan
+from ..plan.secure_sums import secure_sums
 from ..plan.text import to_text
 from ..plan.work import ClientWork, Payload, Schedule, Shape, TaskShare, array_bytes, idle_note
 from ..recipe.devices import num_processes, zero_stage
@@ -86,6 +87,7 @@ def make_plan(session: Session) -> Plan:
             *_notes(sharing, zero_stage(aside), session.data_args.packing),
             *_idle(schedules),
             *_few(session.program, schedules),
+            *(secure_sums(session.program) if session.args.fcit_secure_sum else []),
             *_by_turns(turns),
             *_kinds(session.program, session.encoder.dimension),
         ],

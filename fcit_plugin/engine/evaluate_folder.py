@@ -12,8 +12,10 @@ from ..errors import FcitError
 from ..evaluation.report import Report, table
 from ..serving.trained import TrainedRun
 from ..state.names import MANIFEST, subspace_folder
+from ..state.pages import write_own_page
 from ..state.progress import Progress
 from .report import report_of
+from .scores import keep_answers
 from .session import Session, adapter_config
 
 logger = logging.get_logger(__name__)
@@ -54,7 +56,10 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     progress.seconds = dict.fromkeys(("total", "evaluate"), time.perf_counter() - begin)
     report = dataclasses.replace(report_of(session, progress), avg=None, forgetting=None, bwt=None, fwt=None)
     if session.is_main:
+        if args.fcit_save_predictions:
+            keep_answers(session.output_dir, scenario.num_stages - 1, scores.predictions, logger.warning_rank0)
         report.write(session.output_dir)
+        write_own_page(session.output_dir, logger.warning_rank0)
         print(table(report))
         logger.info_rank0(f"{folder} is evaluated; the report is in {session.output_dir}.")
     return report

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -16,11 +15,8 @@ from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
-from ..data.pipeline import Pipeline, Split
-from ..data.scoring import Scoring
+from ..data.pipeline import Pipeline
 from ..errors import FcitError
-from ..evaluation.answers import Answer
-from ..evaluation.metrics import score
 from ..knowledge.activation import Router
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.images import Images, features_by_row, images_by_row
@@ -34,25 +30,9 @@ from .likelihood import ANSWER_TOKENS, answer_losses, mean_losses
 from .model_inputs import media_types, padding
 from .prefetch import Prefetch
 from .row import Row
+from .scores import Sample, Scores, as_prediction, predictions
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores from 0 to 100 by dataset.
-
-    Attributes:
-        free: The dataset's own metric.
-        restricted: The same with answers restricted to the dataset's label set; None where the answers are open.
-        other: By its further metrics: metric and score.
-        likelihood: Mean negative log-likelihood of the right answers, in nats a token (:mod:`.likelihood`), where there is one.
-    """
-
-    free: dict[str, float]
-    restricted: dict[str, float | None]
-    other: dict[str, dict[str, float]]
-    likelihood: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Sharing(Protocol):
@@ -153,7 +133,7 @@ class Evaluator:
             ]
             self._far = FarQuestions()
             free = self._generate(rows, router, activation, "Evaluating")
-            self._far.log(self.processes.gather, self.processes.is_main)
+            weights = self._far.log(self.processes.gather, self.processes.is_main)
             closed = free if restricted else {}
             trees = {s.name: found for s in samples if (found := self._trees(s)) is not None} if closed else {}
             closed = {key: ids for key, ids in closed.items() if key[0] in trees}
@@ -164,7 +144,7 @@ class Evaluator:
             closed |= self._generate(astray, router, activation, "Evaluating (label sets)")
             losses = self._losses(rows, router, activation)
         answers, in_labels = self._texts(samples, free), self._texts(samples, closed)
-        return self.processes.compute_on_main(
+        scores = self.processes.compute_on_main(
             lambda: Scores(
                 {s.name: s.score(s.scoring.main, answers) for s in samples},
                 {s.name: s.score(s.scoring.main, in_labels) if s.name in in_labels else None for s in samples},
@@ -172,6 +152,10 @@ class Evaluator:
                 mean_losses(losses),
             )
         )
+        if not self.processes.is_main:
+            return scores
+        kept = predictions(samples, self.pipeline, (answers, in_labels), weights, self.args.fcit_save_predictions)
+        return dataclasses.replace(scores, predictions=list(kept))
 
     def check(self, names: Sequence[str]) -> None:
         """Score the datasets' own answers: what a metric lacks, or cannot read, is better known before the training.
@@ -186,7 +170,7 @@ class Evaluator:
 
         def try_all() -> None:
             for sample in samples:
-                answers = {sample.name: [_as_prediction(answer) for answer in sample.split.answers]}
+                answers = {sample.name: [as_prediction(answer) for answer in sample.split.answers]}
                 for metric in (sample.scoring.main, *sample.scoring.also):
                     try:
                         sample.score(metric, answers)
@@ -195,9 +179,9 @@ class Evaluator:
 
         self.processes.compute_on_main(try_all)
 
-    def _samples(self, names: Sequence[str]) -> list["_Sample"]:
+    def _samples(self, names: Sequence[str]) -> list[Sample]:
         return [
-            _Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), self.pipeline.catalogue.metrics(name))
+            Sample(name, self.pipeline.test(name).head(self.args.fcit_eval_samples), self.pipeline.catalogue.metrics(name))
             for name in names
         ]
 
@@ -274,7 +258,7 @@ class Evaluator:
         if is_deepspeed_zero3_enabled():  # the shards are gathered by all processes together: each does as many batches
             rounds = -(-len(batches) // processes.count)
             mine += [0] * (rounds - len(mine))
-        silent = not processes.is_main or self.pipeline.training_args.disable_tqdm
+        silent = True if not processes.is_main or self.pipeline.training_args.disable_tqdm else None  # None: by the terminal
         found: dict[tuple[str, int], T] = {}
         with Prefetch(self._inputs, [batches[number] for number in mine]) as inputs:
             for number in tqdm(mine, desc=title, leave=False, disable=silent):
@@ -356,7 +340,7 @@ class Evaluator:
         )
         return output[:, length:].tolist()
 
-    def _texts(self, samples: Sequence["_Sample"], generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
+    def _texts(self, samples: Sequence[Sample], generated: dict[tuple[str, int], list[int]]) -> dict[str, list[str]]:
         """Answers by dataset, in the records' order."""
         texts = self.pipeline.answer_texts
         answers: dict[str, list[str]] = {}
@@ -366,7 +350,7 @@ class Evaluator:
                     answers.setdefault(sample.name, []).append(texts.generated(generated[sample.name, i], role))
         return answers
 
-    def _trees(self, sample: "_Sample") -> LabelTrees | None:
+    def _trees(self, sample: Sample) -> LabelTrees | None:
         """The dataset's own labels; None where the answers are open."""
         labels = self.labels.get(sample.name)
         return None if labels is None else LabelTrees(self.pipeline.answer_texts, labels, {*sample.split.roles})
@@ -379,20 +363,3 @@ class Evaluator:
         thought = ids[: detour.start]
         ids, mask = [*row.feature["input_ids"], *thought], [*row.feature["attention_mask"], *[1] * len(thought)]
         return [dataclasses.replace(row, feature=row.feature | {"input_ids": ids, "attention_mask": mask}, tree=detour.tree)]
-
-
-@dataclass(frozen=True)
-class _Sample:
-    name: str
-    split: Split
-    scoring: Scoring
-
-    def score(self, metric: str, answers: dict[str, list[str]]) -> float:
-        return score(metric, answers[self.name], self.split.answers)
-
-
-def _as_prediction(answer: Answer) -> str:
-    """A text that answers like the reference: itself, the first of several, or a box in words."""
-    if isinstance(answer, str):
-        return answer
-    return answer[0] if answer and isinstance(answer[0], str) else str(list(answer))

@@ -48,7 +48,7 @@ FREE = (
     # output and logging
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_*", "plot_loss", "push_to_hub", "hub_*",
     "logging_*", "log_*", "report_to", "run_name", "project", "trackio_*", "*swanlab*", "disable_tqdm", "debug",
-    "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates",
+    "*profile*", "print_param_status", "skip_memory_metrics", "include_*", "fcit_keep_client_updates", "fcit_save_predictions",
     "fcit_engine", "fcit_sites", "fcit_superlink*", "fcit_certificate", "fcit_server_certificate", "fcit_server_key",
     "fcit_site_*",
     "fcit_threads", "fcit_clients_per_device", "fcit_batch_size",

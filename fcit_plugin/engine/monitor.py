@@ -53,7 +53,7 @@ class Monitor:
             desc="Federated training",
             unit="step",
             dynamic_ncols=True,
-            disable=not self._main or training_args.disable_tqdm,
+            disable=True if not self._main or training_args.disable_tqdm else None,  # None: where it is no terminal
         )
         if self._main:  # also an empty one: a run that goes on leaves the same files as one that does not stop
             self.log = list(log or ())
@@ -84,17 +84,17 @@ class Monitor:
         self._open[config.client] = ClientNotes(self, watch)
         return self._open[config.client]
 
-    def site_trained(self, config: ClientConfig, steps: int, loss: float) -> None:
+    def site_trained(self, config: ClientConfig, steps: int, loss: float | None) -> None:
         """A site has done all steps of a training, in a place where nobody looks on.
 
         Args:
             config: What it had to do.
             steps: How many they are.
-            loss: Their mean loss.
+            loss: Their mean loss; None where the site does not tell it, and there is no line in the log.
         """
         self.step += steps
         self._show(config, loss, steps)
-        if self._main:
+        if self._main and loss is not None:
             self._append([self._entry(config, {"loss": loss}, self.step)])
 
     def note_step(self, config: ClientConfig, loss: float | None) -> None:

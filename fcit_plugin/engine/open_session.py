@@ -35,6 +35,7 @@ from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
 from ..state.folder import StateFolder
 from ..state.names import MANIFEST
+from ..state.predictions import clear_predictions
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
 from .oracle import TaskEncoder, TaskPipeline
@@ -74,14 +75,14 @@ def open_session(
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
     oracle = setup.args.fcit_bound == "oracle"
     pipeline = TaskPipeline(setup.scenario, *parts) if oracle else Pipeline(*parts)
-    data, tested = {}, setup.scenario.all_datasets() if setup.evaluates else ()
+    data: dict[str, str] = {}
     reads = setup.request.stage in ("fcit", SITE_STAGE)
     if reads:
         with contextlib.nullcontext() if pool is None else pool.one_first():
             read_records(setup, pipeline)
     if reads and setup.is_server:
         # all tokens are hashed and all media files asked for their size: once is enough
-        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.trained_datasets, tested))
+        data = setup.processes.compute_on_main(lambda: data_keys(pipeline, setup.trained_datasets, setup.tested_datasets))
         if setup.earlier is not None:
             setup.earlier.check_data(data)
     with naming_the_model(model_args, OSError):
@@ -201,7 +202,7 @@ def _check_datasets(setup: Setup) -> None:
     if setup.earlier is not None and evaluates:
         setup.earlier.check_tests(catalogue)
     if evaluates:
-        catalogue.check_metrics(setup.scenario.all_datasets())
+        catalogue.check_metrics(setup.tested_datasets)
 
 
 def _with_checked_state(setup: Setup) -> Setup:
@@ -277,6 +278,7 @@ def clear_output_dir(session: Session, held: list[str] | None) -> None:
         session.clear_results()
         (session.output_dir / TRAINER_LOG).unlink(missing_ok=True)
         shutil.rmtree(session.output_dir / "updates", ignore_errors=True)
+    clear_predictions(session.output_dir)  # a run that was stopped before its first commit leaves nothing else
     session.checkpoints.go_back_to(None)
 
 
@@ -305,7 +307,7 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
     Raises:
         FcitError: A record cannot be used; the sentence names it.
     """
-    pipeline.read(setup.trained_datasets, setup.scenario.all_datasets() if setup.evaluates else ())
+    pipeline.read(setup.trained_datasets, setup.tested_datasets)
     if setup.args.fcit_identity_source != "text":
         for name in setup.trained_datasets:
             split = pipeline.train(name)

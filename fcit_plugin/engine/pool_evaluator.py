@@ -6,8 +6,9 @@ from typing_extensions import override
 
 from ..knowledge.activation import Router
 from ..state.server_state import ServerState
-from .evaluator import Evaluator, Scores
+from .evaluator import Evaluator
 from .pool import Pool
+from .scores import Scores
 
 
 class PoolEvaluator(Evaluator):

@@ -69,7 +69,7 @@ def rehearse(session: Session, evaluator: Evaluator) -> None:
 
 
 def _names(session: Session) -> Sequence[str]:
-    return session.scenario.all_datasets() if session.evaluates else session.trained_datasets
+    return session.tested_datasets or session.trained_datasets
 
 
 def _split(session: Session, name: str) -> Split:

@@ -1,6 +1,9 @@
 """The report of a session's run, and what tells that run apart."""
 
+import os
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -11,6 +14,9 @@ from ..state.progress import Progress
 from ..state.report import make_report
 from .fingerprint import names
 from .session import Session
+
+#: What decides last digits beside the recipe.
+_PACKAGES = ("fcit-plugin", "llamafactory", "torch", "transformers", "peft")
 
 
 def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] | None = None) -> Report:
@@ -37,10 +43,18 @@ def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] |
 
 def engine_of(session: Session) -> Engine:
     """How a session computes."""
-    pool, threads = session.pool, torch.get_num_threads()
-    if pool is not None:
-        return Engine(name="parallel", processes=pool.count, threads=threads)
-    return Engine(name="process", processes=session.training_args.world_size, threads=threads)
+    pool, device = session.pool, session.training_args.device
+    return Engine(
+        name="process" if pool is None else "parallel",
+        processes=session.training_args.world_size if pool is None else pool.count,
+        threads=torch.get_num_threads(),
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {_name_of(device)}",
+        versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+    )
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def named_arguments(session: Session) -> dict[str, Any]:

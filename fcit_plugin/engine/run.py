@@ -9,39 +9,40 @@ from typing import Any
 import numpy as np
 from flwr.app import Message, MessageType
 from llamafactory.extras import logging
+from llamafactory.extras.misc import count_parameters
 
 from ..data.media import MEDIA, Media
 from ..data.pipeline import Split
-from ..evaluation.card import model_card
-from ..evaluation.plots import plot_training_loss
-from ..evaluation.report import CARD, table
-from ..federation.accounting import spent
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientStates
 from ..federation.failures import naming_memory
 from ..federation.folders import write_update
 from ..federation.in_process_grid import InProcessGrid
-from ..federation.messages import ClientConfig, config_of, config_record, mean_loss
+from ..federation.messages import ClientConfig, config_of, config_record, told_loss
 from ..federation.noise import Noise
 from ..federation.parallel_grid import ParallelGrid
 from ..federation.reply_cache import ReplyCache
 from ..federation.run_secret import begin, go_on
 from ..federation.server import run
-from ..files import write_json, write_text
+from ..files import write_json
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
-from ..state.names import SHARED
+from ..state.predictions import forget_predictions, take_predictions
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
-from .client_training import LocalTrainer, light_garbage_collection, quiet_transformers
-from .evaluator import Scores
+from .client_training import LocalTrainer
 from .fingerprint import BASE_MODEL, EARLIER_RUN, digest_of, numbers
 from .hub import Hub
 from .monitor import Monitor
+from .narration import Narration
+from .outlook import Ahead, Outlook
+from .quiet import light_garbage_collection, quiet_transformers
 from .rehearsal import rehearse
-from .report import named_arguments, report_of
-from .session import LOSS_PNG, Session
+from .report import named_arguments
+from .results import write_results
+from .scores import Scores, keep_answers
+from .session import Session
 from .sites import SiteWork, nobody
 
 logger = logging.get_logger(__name__)
@@ -98,7 +99,11 @@ class FederatedRun:
             log,
             session.callbacks.of_run,
         )
+        names = None if session.sites is None else session.sites.names
+        self.narration, self.outlook = Narration(session.rounds, self.monitor.write, names), Outlook(session)
+        self._round = (self.state.stage, self.state.round)
         self.progress.add_partition(self.local.partition_table())
+        self.progress.sites = list(names or ())
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -111,6 +116,9 @@ class FederatedRun:
         idle = idle_note([self.local.why_idle(config) for config in self._planned()])
         if idle is not None:
             self.monitor.warn(idle)
+        trained, whole = count_parameters(session.model)
+        architecture = type(session.model.get_base_model()).__name__
+        self.narration.run_begins(session.base_model, architecture, trained, whole - trained, self.outlook.records())
         if session.start is None:
             self._begin()
         else:
@@ -121,7 +129,7 @@ class FederatedRun:
             self.state = run(session.program, self.state, grid, self, self.progress.traffic)
         self.monitor.close()
         if session.is_main:
-            self._write_results()
+            write_results(session, self.progress, self.state, self.monitor)
         if hub is not None:
             logger.info_rank0(f"Pushed to the hub: {hub.push()}.")
 
@@ -149,7 +157,7 @@ class FederatedRun:
     def _heard(self, request: Message, reply: Message) -> None:
         """A site has answered: its steps count as done, and its loss stands in the log."""
         if request.metadata.message_type == MessageType.TRAIN and not reply.has_error():
-            loss = mean_loss([reply])
+            loss = told_loss(reply)
             self.monitor.site_trained(config_of(request), self.local.num_steps(config_of(request)), loss)
             self._keep_update(request, reply)
 
@@ -163,6 +171,8 @@ class FederatedRun:
     def _begin(self) -> None:
         arguments = named_arguments(self.session)
         self.progress.recipes.append({"stage": self.scenario.first_stage, "arguments": arguments, "data": self.recipe["data"]})
+        if self.session.earlier is not None and self.session.is_main:
+            take_predictions(self.session.output_dir, self.session.earlier.folder, self.scenario.first_stage)
         known = self.progress.zero_shot or {}
         unknown = [name for name in self.scenario.all_datasets() if name not in known]
         if self.args.fcit_eval_every != "never" and self.args.fcit_zero_shot and unknown:
@@ -170,6 +180,7 @@ class FederatedRun:
             self.progress.zero_shot = {**known, **scores.free}
             self.progress.likelihood_untuned = {**(self.progress.likelihood_untuned or {}), **scores.likelihood} or None
             self.monitor.scalars({f"eval_zero_shot_{name}": value for name, value in scores.free.items()})
+            self._keep_answers(None, scores)
         self._commit(self.state)
 
     def _go_on(self) -> None:
@@ -182,6 +193,8 @@ class FederatedRun:
             return
         if not finished:
             session.clear_results()
+            forget_predictions(session.output_dir, self.state.stage)  # a stop between their writing and the commit leaves some
+        take_predictions(session.output_dir, start.folder.parent.parent, self.state.stage)
         if start.is_in(session.checkpoints):
             session.checkpoints.go_back_to(start.number)
         else:
@@ -190,6 +203,7 @@ class FederatedRun:
     def clients_asked(self, asked: list[dict[str, Any]]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         program, tasks = self.session.program, [task.name for task in self.scenario.tasks]
+        self.narration.round_begins(*self._round, asked, self.monitor.step)
         for row in asked:
             work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))
             for task, records in self.local.trains_on(work).items():
@@ -201,8 +215,10 @@ class FederatedRun:
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
         self.progress.dropped.append(dropped)
+        self.narration.left_out(dropped["client"], dropped["reason"])
         self.monitor.warn(
-            f"Stage {dropped['stage']} round {dropped['round']}: client {dropped['client']} is left out: {dropped['reason']}."
+            f"Stage {dropped['stage']} round {dropped['round']}: {self.narration.called([dropped['client']])} is left out: "
+            f"{dropped['reason']}."
         )
 
     def round_ended(
@@ -231,8 +247,10 @@ class FederatedRun:
         found = {row["subspace"]: row["error"] for row in errors if row["error"] is not None}
         scalars[0] |= {f"product_error_{k}": error for k, error in found.items()}
         if found:
-            shown = ", ".join(f"{error:.2g} (subspace {k})" for k, error in found.items())
-            self.monitor.write(f"Stage {stage} round {round}: relative error of the averaged products {shown}.")
+            logger.debug("Stage %s round %s: relative error of the averaged products %s.", stage, round, found)
+        self._round = (state.stage, state.round)
+        ahead = Ahead(self.monitor.total_steps - self.monitor.step, self.outlook.answers(stage, round))
+        self.narration.round_ended(stage, round, loss, len(state.subspaces), self.monitor.step, ahead)
         for task, k, before, cosine in newly_shared(state, assignments):
             self.monitor.write(
                 f"Stage {stage} round {round}: subspace {k} of {', '.join(before)} is now that of {task}, too "
@@ -240,12 +258,13 @@ class FederatedRun:
             )
         for k, client in newly_alone(state, assignments):
             self.monitor.write(
-                f"Stage {stage} round {round}: the new subspace {k} is unconfirmed until others than client {client} train it "
+                f"Stage {stage} round {round}: the new subspace {k} is unconfirmed until others than "
+                f"{self.narration.called([client])} train it "
                 "(`fcit_route_unconfirmed`)."
             )
         last_round = round + 1 == self.args.fcit_num_rounds
         last_stage = last_round and stage + 1 == self.scenario.num_stages
-        if {"round": True, "stage": last_round, "last": last_stage, "never": False}[self.args.fcit_eval_every]:
+        if self.outlook.is_evaluated(stage, round):
             restricted = self.args.fcit_eval_restricted == "true" or (self.args.fcit_eval_restricted == "last" and last_stage)
             scores = self._evaluate(state, self.scenario.seen_datasets(stage), restricted)
             scalars.append({f"eval_{name}": value for name, value in scores.free.items()})
@@ -253,11 +272,12 @@ class FederatedRun:
             scalars.append({f"eval_nll_{name}": value for name, value in scores.likelihood.items()})
             if last_round:
                 self.progress.add_scores(stage, scores.free, scores.restricted, scores.other, scores.likelihood)
-            mean = sum(scores.free.values()) / len(scores.free)
-            self.monitor.write(
-                f"Stage {stage} round {round}: {len(state.subspaces)} subspaces, "
-                f"mean score {mean:.2f} over {len(scores.free)} datasets seen."
-            )
+                self._keep_answers(stage, scores)
+                matrix = self.progress.matrix
+                scalars.append({"last": matrix.last, "avg": matrix.avg, "forgetting": matrix.forgetting})
+            self.narration.scored(stage, round, scores.free, self.progress.matrix, self.progress.zero_shot or {})
+        if last_round and self.session.sites is not None:
+            self.progress.add_site_scores(self.session.sites.share(self.session, state, stage))
         for values in scalars:
             self.monitor.scalars(values)
         self._commit(state)
@@ -355,8 +375,15 @@ class FederatedRun:
         self._read([self.session.pipeline.test(name).head(self.args.fcit_eval_samples) for name in names])
         with naming_memory("the evaluation", EVALUATION_REMEDY):
             scores = self.evaluator.evaluate(state, names, restricted)
-        self.progress.seconds["evaluate"] += time.perf_counter() - start
+        took = time.perf_counter() - start
+        self.progress.seconds["evaluate"] += took
+        self.narration.pace.answered(took, sum(map(self.outlook.num_tests, names)))
         return scores
+
+    def _keep_answers(self, stage: int | None, scores: Scores) -> None:
+        """Write the answers after a stage, None for those of the untuned model."""
+        if self.session.is_main and self.args.fcit_save_predictions:
+            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn)
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)
@@ -365,34 +392,3 @@ class FederatedRun:
             return
         name = f"stage{config.stage}_round{config.round}_client{config.client}"
         write_update(self.session.output_dir / "updates" / name, config_record(request), reply)
-
-    def _write_results(self) -> None:
-        """The report, the pictures, the model card, and the state folder, whose manifest comes last."""
-        session, progress = self.session, self.progress
-        output_dir = session.output_dir
-        plot_training_loss(
-            [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in self.monitor.log],
-            output_dir / LOSS_PNG,
-        )
-        privacy = spent(self.args, progress.assignments, progress.asked, self.scenario.num_stages)
-        report = report_of(session, progress, privacy)
-        report.write(output_dir)
-        card = model_card(
-            report,
-            session.base_model,
-            session.data_args.template,
-            metrics=self._metrics(report.datasets),
-            pipeline_tag="text-generation" if session.pipeline.tokenizer_module["processor"] is None else "image-text-to-text",
-            shared=SHARED if self.state.shared else None,
-        )
-        write_text(output_dir / CARD, card)
-        write_json(output_dir / PROGRESS, progress.to_dict())
-        session.save(self.state, output_dir)
-        print(table(report))
-        logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
-
-    def _metrics(self, names: Iterable[str]) -> dict[str, str]:
-        """The metric that gives each dataset's score."""
-        if self.args.fcit_eval_every == "never":
-            return {}
-        return {name: self.session.catalogue.metrics(name).main for name in names}

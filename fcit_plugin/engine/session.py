@@ -17,6 +17,7 @@ from ..arguments.network import FLOWER, SITE_STAGE
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
 from ..errors import FcitError, nearest, one_line
+from ..evaluation.page import PAGE_HTML
 from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.noise import Noise
@@ -65,6 +66,7 @@ WRITTEN = (
     PARTITION_PNG,
     LOSS_PNG,
     CARD,
+    PAGE_HTML,
 )
 
 logger = logging.get_logger(__name__)
@@ -133,7 +135,16 @@ class Setup:
     @property
     def evaluates(self) -> bool:
         """Whether test records are answered."""
+        if self.is_site:
+            return self.args.fcit_site_eval
         return self.request.stage == "fcit" and self.args.fcit_eval_every != "never"
+
+    @property
+    def tested_datasets(self) -> Sequence[str]:
+        """The datasets whose test records are answered."""
+        if not self.evaluates:
+            return ()
+        return self.trained_datasets if self.is_site else self.scenario.all_datasets()
 
     @property
     def trained_datasets(self) -> list[str]:
@@ -241,7 +252,7 @@ class Session(Setup):
     sites: "Sites | None" = None
 
     def clear_results(self) -> None:
-        """Take away what a finished run leaves, beside its log and its commits."""
+        """Take away what a finished run leaves, beside its log, its answers and its commits."""
         for name in WRITTEN:  # the manifest first: without it the rest is not an FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
         shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)
@@ -266,7 +277,14 @@ class Session(Setup):
             FcitError: It does not fit the model.
         """
         assert self.args.fcit_state_dir is not None  # who asks has it
-        folder = Path(self.args.fcit_state_dir)
+        return self.state_in(Path(self.args.fcit_state_dir))
+
+    def state_in(self, folder: Path) -> ServerState:
+        """The server state of a folder.
+
+        Raises:
+            FcitError: It does not fit the model.
+        """
         state = StateFolder(folder).load()
         for subspace in state.subspaces:
             check_keys(self.program.blank, subspace, f"state {folder}")

@@ -4,12 +4,13 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Context, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
@@ -17,18 +18,30 @@ from .. import __version__
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
+from ..federation.audit import AUDIT, Audit
 from ..federation.client import make_client_app
-from ..federation.hello import KIND, Answer, Question, TaskOfSite, answer_records, question_in
+from ..federation.hello import KIND as HELLO
+from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
 from ..federation.messages import config_of, mean_loss
 from ..federation.reply_cache import ReplyCache
+from ..federation.shared_state import KIND as STATE
+from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
-from ..federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
-from ..federation.site_policy import Audit, SitePolicy
-from .client_training import LocalTrainer, quiet_transformers
+from ..federation.site_executor import Answers, SiteIdentity, SuperNode, serve, supernode_command
+from ..federation.site_policy import SitePolicy
+from ..files import write_json
+from ..folders import whole_folder
+from ..state.folder import StateFolder
+from ..state.names import MANIFEST
+from ..state.own import SIGNATURE, sign
+from ..state.server_state import ServerState
+from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
 from .folder_privacy import site_noise
+from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
+from .site_sums import site_sums
 
 logger = logging.get_logger(__name__)
 
@@ -46,7 +59,7 @@ OWN_KEYS = (
     "fcit_certificate",
 )  # fmt: skip
 #: Files and folders of a site's output folder.
-KEPT, AUDIT, PRIVATE, SUPERNODE_LOG = "kept", "audit.jsonl", "private", "supernode.log"
+KEPT, PRIVATE, MODELS, SUPERNODE_LOG = "kept", "private", "models", "supernode.log"
 
 
 def run_site(session: Session) -> None:
@@ -58,23 +71,41 @@ def run_site(session: Session) -> None:
     Raises:
         FcitError: The key is none, or others may read it; the model cannot answer; several processes were started.
     """
-    args = session.args
-    if session.training_args.world_size > 1:
-        raise FcitError(
-            "`stage: fcit_site` runs in one process; give it one device (CUDA_VISIBLE_DEVICES, or NPROC_PER_NODE=1), and start "
-            "no torchrun."
-        )
-    assert args.fcit_site_key is not None and args.fcit_superlink is not None and args.fcit_certificate is not None
-    ca = Path(args.fcit_certificate)
-    identity = SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(ca))
+    identity = identity_of(session)
     rehearse(session, session.evaluator({}))
-    site = SiteClient(session)
-    address = f"127.0.0.1:{_free_port()}"
-    command = supernode_command(args.fcit_superlink, ca, Path(args.fcit_site_key), address)
-    folder = session.output_dir
-    logger.info_rank0(f"This site answers the server at {args.fcit_superlink} until it is stopped; {folder / AUDIT} says what.")
-    with quiet_transformers(), SuperNode(command, folder / SUPERNODE_LOG) as supernode:
-        serve(site.app, identity, supernode, address)
+    site = SiteClient(session, identity.key)
+    server, audit = session.args.fcit_superlink, session.output_dir / AUDIT
+    logger.info_rank0(f"This site answers the server at {server} until it is stopped; {audit} says what.")
+    with quiet_transformers():
+        answer(session, identity, site.app)
+
+
+def identity_of(session: Session) -> SiteIdentity:
+    """Who the site is, and whom it answers.
+
+    Raises:
+        FcitError: The key is none, or others may read it; the certificate is none, or does not hold.
+    """
+    args = session.args
+    assert args.fcit_site_key is not None and args.fcit_certificate is not None  # the stage needs them
+    return SiteIdentity(read_private_key(Path(args.fcit_site_key)), check_certificate(Path(args.fcit_certificate)))
+
+
+def answer(session: Session, identity: SiteIdentity, app: Answers, ended: Callable[[], bool] = lambda: False) -> None:
+    """Answer what the server asks, by a SuperNode of the site's own.
+
+    Args:
+        session: Of the site.
+        identity: Who it is.
+        app: Gives the records of a reply.
+        ended: Whether it is over.
+    """
+    args, address = session.args, f"127.0.0.1:{_free_port()}"
+    assert args.fcit_site_key is not None and args.fcit_certificate is not None and args.fcit_superlink is not None
+    files = Path(args.fcit_certificate), Path(args.fcit_site_key)
+    command = supernode_command(args.fcit_superlink, *files, address, args.fcit_site_heartbeat)
+    with SuperNode(command, session.output_dir / SUPERNODE_LOG) as supernode:
+        serve(app, identity, supernode, address, ended=ended)
 
 
 class SiteClient:
@@ -82,9 +113,10 @@ class SiteClient:
 
     Args:
         session: Of the site.
+        key: Its private key.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, key: ec.EllipticCurvePrivateKey) -> None:
         self._session = session
         self._local: LocalTrainer | None = None
         program, args = session.program, session.args
@@ -104,11 +136,52 @@ class SiteClient:
             max_rounds=args.fcit_site_max_rounds,
             trained=audit.rounds(program.run_id),
         )
-        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, {KIND: self._greet})
+        sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
+        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
+
+    @property
+    def records(self) -> dict[str, int]:
+        """By the name of each task that it takes part in, how many records it has."""
+        tasks = self._session.scenario.tasks
+        return {tasks[number].name: sum(records.values()) for number, records in self._tasks.items()}
 
     def _greet(self, message: Message) -> RecordDict:
         check_question(question_in(message.content), self._session)
         return answer_records(self._answer(config_of(message).client))
+
+    def _take_state(self, message: Message) -> RecordDict:
+        """Keep what the run has learned as an FCIT folder of the site's own, and tell how well it answers the site's tests."""
+        session, config = self._session, config_of(message)
+        if config.run != session.program.run_id or not 0 <= config.stage < session.program.num_stages:
+            raise FcitError("The state is that of another run than this site's recipe describes.")
+        folder = session.output_dir / MODELS / f"stage-{config.stage}"
+        with whole_folder(folder, replace=True) as made:
+            write_files(message.content, made)
+            state, manifest = session.state_in(made), StateFolder(made).manifest
+            for key in (
+                "identity_encoder",
+                "identity_source",
+                "method",
+            ):  # what it names is loaded later: as this recipe has it
+                if manifest.get(key) != (ours := session.state_keys()[key]):
+                    raise FcitError(f"The state has `fcit_{key}` {manifest.get(key)!r}, and this site's recipe {ours!r}.")
+            own = {**manifest, "base_model": session.base_model}
+            write_json(made / MANIFEST, {**own, SIGNATURE: sign(own)})
+        logger.info_rank0(f"What was learned up to stage {config.stage} is in {folder}, for chat, api and export.")
+        return scores_records(self._scores(state, config.stage) if session.evaluates else [])
+
+    def _scores(self, state: ServerState, stage: int) -> list[SiteScore]:
+        session = self._session
+        names = [name for name in session.scenario.seen_datasets(stage) if name in session.tested_datasets]
+        scores = session.evaluator(dict.fromkeys(names)).evaluate(state, names, restricted=False).free
+        found = []
+        for name in names:
+            metric, records = session.catalogue.metrics(name).main, len(session.pipeline.test(name))
+            found.append(SiteScore(dataset=name, metric=metric, score=scores[name], records=records))
+            logger.info_rank0(
+                f"Own test records of {name} after stage {stage}: {metric} {scores[name]:.2f} ({records} records)."
+            )
+        return found
 
     def _answer(self, client: int) -> Answer:
         session, program, local = self._session, self._session.program, self._client(client)
@@ -118,7 +191,7 @@ class SiteClient:
             work = program.work_of(stage, 0, client, number)
             tasks[session.scenario.tasks[number].name] = TaskOfSite(records, local.num_steps(work), local.why_idle(work))
         told = session.trained_datasets if session.args.fcit_site_labels else []
-        return Answer(tasks, session.pipeline.label_sets(told, {}))
+        return Answer(tasks, session.pipeline.label_sets(told, {}), session.base_fingerprint)
 
     def _client(self, client: int) -> LocalTrainer:
         if self._local is None:  # its noise, if there is some, is that of its number
@@ -177,7 +250,9 @@ def check_question(question: Question, session: Session) -> None:
     if question.plugin != __version__:
         found.append(f"fcit-plugin is of version {question.plugin} at the server and {__version__} at this site")
     dtype = dtype_of(session)
-    if question.base != session.base_fingerprint and question.dtype == dtype:
+    if question.base is None:  # a dry run, which has no weights
+        pass
+    elif question.base != session.base_fingerprint and question.dtype == dtype:
         found.append(
             f"the base model has the fingerprint {question.base} at the server and {session.base_fingerprint} at this site "
             f"({session.base_model})"

@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from flwr.app import Message
 from llamafactory.extras import logging
 
 from ..deployment.certificates import check_certificate, read_certificate
+from ..deployment.connection import check_connection
 from ..deployment.keys import read_pem_key
 from ..deployment.sites import read_sites
 from ..errors import FcitError
@@ -21,11 +23,15 @@ from ..federation.envelope import ServerSigner
 from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
+from ..federation.shared_state import scores_in, state_message
 from ..federation.site_grid import Link, Site, SiteGrid
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
+from ..state.server_state import ServerState
+from .fingerprint import digest_of
 from .session import Session
 from .site import comparable, dtype_of
+from .site_sums import server_sums
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +86,8 @@ class Sites:
     Attributes:
         link: The way to them.
         signer: The server, whose signature they look for.
-        sites: Who they are; the place in the list is the client's number.
+        names: Their names, by the client's number.
+        sites: Who they are, by the client's number; one that has been removed is not among them.
         patience: Seconds that one may be away.
         timeout: Seconds after which an answer comes too late.
         poll: Seconds between two looks for replies.
@@ -89,16 +96,12 @@ class Sites:
 
     link: Link
     signer: ServerSigner
-    sites: list[Site]
+    names: Sequence[str]
+    sites: Mapping[int, Site]
     patience: float
     timeout: float | None
     poll: float
     answers: Sequence[Answer] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """The sites' names, by the client's number."""
-        return [site.name for site in self.sites]
 
     def grid(self, cache: ReplyCache, on_reply: Callable[[Message, Message], None] = lambda request, reply: None) -> SiteGrid:
         """What carries requests to the sites.
@@ -109,6 +112,36 @@ class Sites:
         """
         parts = (self.link, self.signer, self.sites, cache, on_reply)
         return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
+
+    def share(self, session: Session, state: ServerState, stage: int) -> list[dict[str, Any]]:
+        """Give every site what was learned so far, and hear how well it answers their own test records.
+
+        Args:
+            session: The run's.
+            state: What was learned.
+            stage: The stage that is over.
+
+        Returns:
+            The scores of the sites that tell some: site, stage, dataset, metric, score, records.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            session.save(state, Path(folder))
+            last = session.args.fcit_num_rounds - 1
+            requests = [state_message(session.program.work_of(stage, last, n, 0), Path(folder)) for n in self.sites]
+            replies = list(self.grid(_unkept()).send_and_receive(requests))
+        rows: list[dict[str, Any]] = []
+        for number, reply in zip(self.sites, replies, strict=True):
+            name = self.names[number]
+            if reply.has_error():
+                logger.warning_rank0(f"Site {name} does not have what stage {stage} gave: {reply.error.reason}.")
+                continue
+            rows += [{"site": name, "stage": stage, **score} for score in scores_in(reply.content, name)]
+        return rows
+
+    def records(self, names: Iterable[str]) -> dict[str, int]:
+        """How many records of each dataset all sites have together."""
+        tasks = [task for answer in self.answers for task in answer.tasks.values()]
+        return {name: sum(task.records.get(name, 0) for task in tasks) for name in names}
 
     def labels(self, names: Sequence[str], known: Mapping[str, Sequence[str] | None]) -> dict[str, Sequence[str] | None]:
         """The label set of each dataset; None where answers are open, or a site that has it does not tell.
@@ -127,8 +160,8 @@ class Sites:
         return found
 
 
-def sites_of(session: Session) -> list[Site]:
-    """The sites that the recipe names.
+def sites_of(session: Session) -> tuple[list[str], dict[int, Site]]:
+    """The names of the sites that the recipe lists, and those of them that take part, by the client's number.
 
     Raises:
         FcitError: A key is none, or there are more or fewer sites than clients.
@@ -137,7 +170,8 @@ def sites_of(session: Session) -> list[Site]:
     listed = read_sites(given, Path())
     if len(listed) != session.args.fcit_num_clients:
         raise FcitError(f"`fcit_sites` names {len(listed)} sites, and `fcit_num_clients` is {session.args.fcit_num_clients}.")
-    return [read_site(site.name, site.key) for site in listed]
+    there = {number: read_site(site.name, site.key) for number, site in enumerate(listed) if not site.removed}
+    return [site.name for site in listed], there
 
 
 @contextlib.contextmanager
@@ -151,13 +185,13 @@ def with_sites(session: Session) -> Iterator[Session]:
         FcitError: One cannot take part; the sentence names it and says why.
     """
     args = session.args
-    sites, signer = sites_of(session), signer_of(session)
+    signer = signer_of(session)
     certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
     with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate) as link:
-        found = Sites(link, signer, sites, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
+        found = Sites(link, signer, *sites_of(session), args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
         found = dataclasses.replace(found, answers=ask_all(session, found))
         work = SiteWork(session.scenario, found.answers)
-        program = dataclasses.replace(session.program, tasks_of=work.tasks)
+        program = dataclasses.replace(session.program, tasks_of=work.tasks, sums=server_sums(session))
         check_tasks(session.scenario, work.tasks)
         yield dataclasses.replace(session, sites=found, program=program)
 
@@ -178,6 +212,37 @@ def signer_of(session: Session) -> ServerSigner:
     return ServerSigner(key, certificate.public_bytes(Encoding.PEM))
 
 
+#: Seconds that a dry run waits for sites.
+_PATIENCE_OF_DRY_RUN = 20.0
+
+
+def dry_run_of_sites(session: Session) -> None:
+    """List the sites that answer, with what they have, and those that do not, with the reason.
+
+    Args:
+        session: Of a server, without the model's weights.
+
+    Raises:
+        FcitError: The SuperLink is not there, or a file of the deployment is wrong.
+    """
+    args, (names, sites) = session.args, sites_of(session)
+    control, ca = args.fcit_superlink or CONTROL, Path(args.fcit_certificate or "")
+    check_connection(control, ca)
+    question = Question(comparable(session.keys, session.arguments), None, "")
+    print(f"Recipe {digest_of(question.keys)}: {session.scenario.num_stages} stages of {args.fcit_num_rounds} rounds.")
+    with SuperLink(control, args.fcit_superlink_appio, read_certificate(ca).public_bytes(Encoding.PEM)) as link:
+        asked = Sites(link, signer_of(session), names, sites, _PATIENCE_OF_DRY_RUN, _PATIENCE_OF_DRY_RUN, args.fcit_site_poll)
+        requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in sites]
+        replies = list(asked.grid(_unkept()).send_and_receive(requests))
+    for name, reply in zip((site.name for site in sites.values()), replies, strict=True):
+        if reply.has_error():
+            print(f"{name}: {reply.error.reason}")
+            continue
+        found = answer_in(reply.content, name)
+        told = ", ".join(f"{sum(task.records.values()):,} records of {one}" for one, task in found.tasks.items())
+        print(f"{name}: {told or 'no task of this run'}; fcit-plugin {found.plugin}, base model {found.base}")
+
+
 def ask_all(session: Session, sites: Sites) -> list[Answer]:
     """What each site has, after each has found that it means the same run.
 
@@ -186,19 +251,20 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
     """
     keys = comparable(session.keys, session.arguments)
     question = Question(keys, session.base_fingerprint, dtype_of(session))
-    requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in range(len(sites.sites))]
-    logger.info_rank0(f"Waiting for the sites {', '.join(sites.names)}.")
-    replies = list(sites.grid(_unkept()).send_and_receive(requests))
-    problems, answers = [], []
-    for name, reply in zip(sites.names, replies, strict=True):
-        if reply.has_error():
-            problems.append(f"{name}: {reply.error.reason}")
-        else:
-            answers.append(answer_in(reply.content, name))
+    requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in sites.sites]
+    logger.info_rank0(f"Waiting for the sites {', '.join(site.name for site in sites.sites.values())}.")
+    replies = dict(zip(sites.sites, sites.grid(_unkept()).send_and_receive(requests), strict=True))
+    problems = [f"{sites.names[number]}: {reply.error.reason}" for number, reply in replies.items() if reply.has_error()]
     if problems:
         raise FcitError(f"The run does not start, for not all sites can take part. {' '.join(problems)}")
-    for name, answer in zip(sites.names, answers, strict=True):
-        told = ", ".join(f"{sum(task.records.values())} records of {one}" for one, task in answer.tasks.items())
+    answers = []
+    for number, name in enumerate(sites.names):
+        if number not in replies:
+            logger.info_rank0(f"Site {name} has been removed.")
+            answers.append(Answer({}, {}))
+            continue
+        answers.append(answer_in(replies[number].content, name))
+        told = ", ".join(f"{sum(task.records.values())} records of {one}" for one, task in answers[-1].tasks.items())
         logger.info_rank0(f"Site {name} is there, with {told or 'no task of this run'}.")
     return answers
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from flwr.app import Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
+from ..arguments.network import SITE_STAGE
 from ..errors import FcitError, one_line
 from ..federation.client import make_client_app
 from ..federation.client_states import ClientFolder
@@ -29,7 +30,7 @@ from ..recipe.world import World, left_world
 from ..state.server_state import ServerState
 from .bound_runs import run_programs
 from .callbacks import Callbacks
-from .client_training import quiet_transformers
+from .check_site import check_site
 from .dry_run import dry_run
 from .evaluate_folder import evaluate_folder
 from .folder_privacy import FolderPrivacy, site_noise
@@ -38,10 +39,11 @@ from .open_aggregator import open_aggregator
 from .open_dry_session import open_dry_session
 from .open_session import open_session
 from .pool import Pool, ProcessGone
+from .quiet import quiet_others, quiet_transformers
 from .rehearsal import rehearse
 from .session import Session
 from .site import run_site
-from .sites import with_sites
+from .sites import dry_run_of_sites, with_sites
 from .threads import use_threads
 from .worker import work
 
@@ -200,8 +202,20 @@ def run_stage(
         callbacks: Its callbacks, and the user's.
     """
     given = (model_args, data_args, training_args, finetuning_args, request.generating_args)
+    with quiet_others(deepspeed=bool(training_args.deepspeed)):
+        _run_quietly(request, given, callbacks)
+
+
+def _run_quietly(request: Request, given: tuple[Any, Any, Any, Any, Any], callbacks: Sequence[Any] | None) -> None:
     if request.args.fcit_dry_run:
-        dry_run(open_dry_session(*given))
+        if request.stage == SITE_STAGE:
+            check_site(open_session(*given))
+            return
+        session = open_dry_session(*given)
+        if session.data_elsewhere:
+            dry_run_of_sites(session)
+        else:
+            dry_run(session)
         return
     world = left_world()
     use_threads(request.args.fcit_threads, world)

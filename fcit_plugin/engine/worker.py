@@ -12,9 +12,10 @@ from ..federation.failures import naming_memory
 from ..federation.messages import ClientConfig, config_of
 from ..federation.noise import Noise
 from ..federation.parallel_grid import Job, outcome_of
-from .client_training import LocalTrainer, light_garbage_collection, quiet_transformers
+from .client_training import LocalTrainer
 from .monitor import ClientCallback
 from .pool import Pool
+from .quiet import light_garbage_collection, quiet_transformers
 from .run import EVALUATION_REMEDY
 from .session import Session
 

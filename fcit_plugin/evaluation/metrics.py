@@ -17,11 +17,17 @@ Metric = Callable[[Sequence[str], Sequence[Answer]], float]
 
 def mean_of(rate: Callable[[str, Answer], float]) -> Metric:
     """Return the metric that is the mean of a score from 0 to 1 for each record: (prediction, answer) -> score."""
+    return _Mean(rate)
 
-    def metric(predictions: Sequence[str], answers: Sequence[Answer]) -> float:
-        return 100 * sum(rate(*pair) for pair in zip(predictions, answers, strict=True)) / len(predictions)
 
-    return metric
+class _Mean:
+    """See :func:`mean_of`; it rates single records, too."""
+
+    def __init__(self, rate: Callable[[str, Answer], float]) -> None:
+        self.rate = rate
+
+    def __call__(self, predictions: Sequence[str], answers: Sequence[Answer]) -> float:
+        return 100 * sum(self.rate(*pair) for pair in zip(predictions, answers, strict=True)) / len(predictions)
 
 
 def best_of(rate: Callable[[str, str], float]) -> Callable[[str, Answer], float]:
@@ -81,6 +87,12 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) ->
     if not predictions or len(predictions) != len(answers):
         raise FcitError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
     return rate([comparable(prediction) for prediction in predictions], [_comparable(answer) for answer in answers])
+
+
+def score_of_one(metric: str, prediction: str, answer: Answer) -> float | None:
+    """Return the score of a single record, from 0 to 100; None where the metric is not the mean of such scores."""
+    rate = get_metric(metric)
+    return rate([comparable(prediction)], [_comparable(answer)]) if isinstance(rate, _Mean) else None
 
 
 def _comparable(answer: Answer) -> Answer:

@@ -1,5 +1,6 @@
 """Pictures of a run. Each function draws on its own figure and leaves matplotlib's global state alone."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -14,7 +15,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import FcitError
+from .fonts import with_all_letters
 from .matrix import AccuracyMatrix
+
+#: Inches of a page, on its side; no picture is wider.
+PAGE = 11.0
 
 INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
 _COLORS = "Blues"  # one hue from light to dark: the same for every kind of eye
@@ -99,7 +104,10 @@ def plot_subspaces(
 
 
 def plot_partition(
-    partition: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Records of each client, task by task"
+    partition: Sequence[Mapping[str, Any]],
+    path: str | PathLike[str],
+    title: str = "Records of each client, task by task",
+    clients: Sequence[str] | None = None,
 ) -> None:
     """Draw how many records each client (down) has of each dataset of each task (across), 0 as blank.
 
@@ -110,6 +118,7 @@ def plot_partition(
         partition: entries with the keys task, dataset and records (one number per client).
         path: of the PNG file.
         title: of the picture.
+        clients: their names, where they have some.
 
     Raises:
         FcitError: there is no entry, or no client.
@@ -120,7 +129,7 @@ def plot_partition(
     many = len(cells) > 100
     figure, axes = heat_map(
         np.where(cells > 0, cells, np.nan),
-        [str(client) for client in range(len(cells))],
+        clients or [str(client) for client in range(len(cells))],
         _partition_names(partition),
         limits=(0, cells.max(initial=1)),
         form="" if many else "{:.0f}",
@@ -129,7 +138,7 @@ def plot_partition(
         row_height=12 / len(cells) if many else 0.24,
         power=0.5,
     )
-    axes.set_ylabel("client")
+    axes.set_ylabel("client" if clients is None else "site")
     if many:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
         axes.grid(visible=False, which="minor")
@@ -225,18 +234,23 @@ def heat_map(
         raise FcitError("There is nothing to draw: the table has no cells.")
 
     rows, columns = cells.shape
-    width = 1.8 + 0.09 * max(map(len, row_names)) + 0.72 * columns
+    row_names, column_names = [_shortened(name) for name in row_names], [_shortened(name) for name in column_names]
+    beside = 1.8 + 0.09 * max(map(len, row_names))
+    width = beside + 0.72 * columns
+    room = (min(width, PAGE) - beside) / columns  # inches of a cell
+    size = 10 * min(1.0, room / 0.45)
     height = 1.2 + row_height * max(rows, 4) + (0.055 * max(map(len, column_names)) if slanted else 0.2)
     figure, axes = new_figure(max(width, 1.0 + 0.1 * len(title)), height)
-    figure.suptitle(title, x=0.02, ha="left")
+    figure.suptitle(textwrap.fill(title, int(10 * PAGE) - 10), x=0.02, ha="left")
     scale = PowerNorm(power, *limits)
     image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLORS, norm=scale, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(cells):
-        if form and np.isfinite(value):
+        if form and np.isfinite(value) and size >= _SMALLEST:
             dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
-            axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else INK)
+            axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else INK, size=size)
 
     turn: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    turn["size"] = min(10.0, max(_SMALLEST, 72 * room / 1.5))
     axes.set_xticks(range(columns), column_names, **turn)
     axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
     if form:  # too many rows for numbers are too many for names and lines: laying those out took half a minute
@@ -251,6 +265,15 @@ def heat_map(
     return figure, axes
 
 
+#: Points of the smallest letters.
+_SMALLEST = 4.0
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for the picture."""
+    return name if len(name) <= 48 else f"{name[:45]}..."
+
+
 def _smooth(values: np.ndarray) -> np.ndarray:
     """Centered running mean over about a twelfth of the values, ignoring NaN; shorter at both ends."""
     width = max(3, len(values) // 12) | 1
@@ -262,13 +285,22 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return an empty figure of so many inches, and its axes."""
+    """Return an empty figure of so many inches, no wider than a page, and its axes."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
+    figure = Figure(figsize=(min(width, PAGE), height), dpi=150, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a PNG that is the same for the same input: without date and version."""
-    figure.savefig(path, format="png", metadata={"Software": None})
+    """Write a picture that is the same for the same input: without date and version.
+
+    Args:
+        figure: the picture.
+        path: of a file that ends in .pdf, or else of a PNG file.
+    """
+    with with_all_letters(figure):
+        if str(path).endswith(".pdf"):
+            figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        else:
+            figure.savefig(path, format="png", metadata={"Software": None})

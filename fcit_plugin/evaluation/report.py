@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..files import SOUND_COPY, inside, read_json, write_bytes
 from ..schema import Count, Number, Whole, Word, checked, form_of
 from .matrix import AccuracyMatrix, Row
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
-from .rows import Absence, Assignment, Engine, Privacy, ProductError, Seconds, Share
+from .rows import Absence, Assignment, Engine, Privacy, ProductError, Seconds, Share, SiteScore
 from .tables import markdown, plain
 
 REPORT_JSON = "fcit_report.json"
@@ -27,7 +27,10 @@ CARD = "README.md"
 SIMULATED = "simulated"
 
 #: Keys that only some runs have: those with idle clients, with records left out or with `auto`, and the mean of several runs.
-_OF_SOME = ("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood", "likelihood_untuned")
+_OF_SOME = (
+    *("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood", "likelihood_untuned"),
+    *("sites", "site_scores"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ class Report:
         spread: of a mean of several runs: the standard deviation of each summary over them, by its key.
         clients: of a mean of several runs: the summaries of each, by its client.
         encoder_choice: what `fcit_identity_encoder: auto` has become, and why; None for a recipe that names an encoder.
+        sites: names of the clients, by their numbers, where they are sites.
+        site_scores: what sites told of their own test records; None where none told any.
         engine: how the run was computed; with the same number of threads none of it changes a number.
     """
 
@@ -104,6 +109,8 @@ class Report:
     spread: dict[Word, Number | None] | None = None
     clients: dict[Word, dict[Word, Number]] | None = None
     encoder_choice: Word | None = None
+    sites: list[Word] | None = None
+    site_scores: list[SiteScore] | None = None
     engine: Engine | None = None
 
     @property
@@ -207,7 +214,7 @@ class Report:
         if self.assignments:
             plot_subspaces(self.assignments, folder / SUBSPACES_PNG)
         if self.partition:
-            plot_partition(self.partition, folder / PARTITION_PNG)
+            plot_partition(self.partition, folder / PARTITION_PNG, clients=self.sites)
         values = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished
@@ -278,6 +285,22 @@ def markdown_table(report: Report) -> str:
     return "\n\n".join(blocks)
 
 
+def _of_sites(report: Report) -> Iterator[tuple[str, list[list[str]]]]:
+    """The scores of sites on their own test records after the last stage that they told any of, a column for each site."""
+    scores = report.site_scores or []
+    if not scores:
+        return
+    stage = max(row["stage"] for row in scores)
+    cells = {(row["dataset"], row["site"]): f"{row['score']:.2f}" for row in scores if row["stage"] == stage}
+    sites = [name for name in report.sites or [] if any(site == name for _, site in cells)]
+    rows = [["", *sites]]
+    rows += [
+        [short_name(name), *(cells.get((name, site), "-") for site in sites)]
+        for name in dict.fromkeys(dataset for dataset, _ in cells)
+    ]
+    yield f"Scores of the sites on their own test records after stage {stage}", rows
+
+
 def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     """The score tables that hold any score, as text cells, header row first."""
     names = report.datasets
@@ -292,7 +315,8 @@ def _tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     }
     header = ["", *map(short_name, names)]
     filled = {heading: [row for row in rows if row[1] != [None] * len(names)] for heading, rows in tables.items()}
-    return [(heading, [header, *([name, *map(_cell, row)] for name, row in rows)]) for heading, rows in filled.items() if rows]
+    found = [(heading, [header, *([name, *map(_cell, row)] for name, row in rows)]) for heading, rows in filled.items() if rows]
+    return [*found, *_of_sites(report)]
 
 
 def _name_stages(rows: Sequence[Row]) -> list[tuple[str, Row]]:

@@ -1,10 +1,11 @@
 """What a run notes down line by line while it goes on, as its report and its progress hold it."""
 
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..schema import Count, Number, Word
+from ..schema import Count, Number, Text, Word
 
 
 class Assignment(TypedDict):
@@ -52,12 +53,33 @@ class Share(TypedDict):
     records: list[Count]
 
 
+class SiteScore(TypedDict):
+    """How well a site's own test records of a dataset were answered after a stage, from 0 to 100."""
+
+    site: Word
+    stage: Count
+    dataset: Word
+    metric: Word
+    score: Number
+    records: Count
+
+
 class Engine(TypedDict):
-    """Processes that took part, whether each trained clients of its own (parallel) or all shared each step, and threads."""
+    """How a run was computed.
+
+    Attributes:
+        name: Whether each process trained clients of its own (parallel) or all shared each step (process).
+        processes: How many took part.
+        threads: Of each.
+        machine: System, processors and device.
+        versions: Of the packages that compute.
+    """
 
     name: Word
     processes: Count
     threads: Count
+    machine: NotRequired[Word]
+    versions: NotRequired[Word]
 
 
 class Seconds(TypedDict):
@@ -80,3 +102,29 @@ class Privacy(TypedDict):
     delta: Number
     total: Spent
     noise: NotRequired[Word]
+
+
+class Prediction(TypedDict):
+    """An answer to a test record.
+
+    Attributes:
+        prompt: What the model was given, special tokens included.
+        predict: Its answer, as it is compared: without thoughts and special tokens.
+        label: The right answer; JSON where it is several texts or a box.
+        dataset: Where the record is from.
+        record: Its number among the dataset's test records.
+        restricted: Whether only the dataset's own labels could be answered.
+        subspace: The one that weighed most; None for the untuned model, and where several weigh as much.
+        weights: What each subspace weighed; empty for the untuned model.
+        score: From 0 to 100 by the dataset's metric; None where that rates no single record.
+    """
+
+    prompt: Text
+    predict: Text
+    label: Text
+    dataset: Word
+    record: Count
+    restricted: bool
+    subspace: Count | None
+    weights: Annotated[list[Number], Field(max_length=100_000)]
+    score: Number | None

@@ -218,10 +218,10 @@ def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> st
     return "\n\n".join(blocks)
 
 
-def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str]) -> None:
+def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str], measures: Mapping[str, Measure] = MEASURES) -> None:
     """Write one line for each group: mean and deviation of every measure and of every dataset after the last stage."""
     names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.datasets))
-    numbers = [*MEASURES, *names]
+    numbers = [*measures, *names]
     rows: list[list[Any]] = [["setting", "method", "runs", "seeds", *(f"{n}{s}" for n in numbers for s in ("", " deviation"))]]
     for comparison in comparisons:
         for label, scores in comparison.zero_shot.items():
@@ -229,7 +229,7 @@ def write_csv(comparisons: Sequence[Comparison], path: str | PathLike[str]) -> N
             found |= {name: Spread(score, None) for name, score in scores.items()}
             rows.append([comparison.setting, label, "", "", *_numbers(found, numbers)])
         for group in comparison.groups:
-            found = {name: group.spread(measure) for name, measure in MEASURES.items()}
+            found = {name: group.spread(measure) for name, measure in measures.items()}
             found |= {name: group.final_score(name) for name in comparison.datasets}
             seeds = " ".join(str(report.seed) for report in group.reports if report.seed is not None)
             rows.append([comparison.setting, group.label, len(group.reports), seeds, *_numbers(found, numbers)])

@@ -13,19 +13,22 @@ from ..errors import FcitError
 from .plots import GRID, INK, new_figure, plot_accuracy_matrices, save_figure, short_name
 from .report import Report
 from .side_by_side import MEASURES, Comparison, Measure, Spread
+from .styles import Style, styles
 
-# Okabe and Ito's colors, which all kinds of eyes tell apart, without their yellow, which is lost on white;
-# markers say it once more; after the last of them lines are broken and bars are hollow; a group has its color by its
-# place in the comparison, so that it is the same in curves and in points
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
-_MARKERS = "osD^vPX"
+#: Measures are gray, so that no bar of one is taken for a method.
+_GRAYS = ("#444444", "#bbbbbb")
+#: Curves that are nearer to each other than this are one to the eye.
+_ONE = 1.0
+#: Points by which a line is wider, and its marker larger, for each one that is drawn over it; for so many at most.
+_WIDER, _LARGER, _NESTED = 2.0, 3.0, 4
 
 
 def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw the mean score over the datasets seen so far after each stage, a line for each group.
 
-    A band goes one standard deviation to both sides where a group has several runs. A group that has but one stage where
-    others have several (a bound trained on everything at once) is a level line.
+    A curve that others are drawn over is wider than they, with larger markers, so that all are seen. A band goes one standard
+    deviation to both sides where a group has several runs. A group that has but one stage where others have several (a bound
+    trained on everything at once) is a level line.
 
     Raises:
         FcitError: no run was evaluated.
@@ -35,17 +38,26 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     if not curves:
         raise FcitError("There is nothing to draw: no run was evaluated.")
 
-    stages, top = max(len(curve) for _, _, curve in curves), 0.0
+    stages, top, looks = max(len(curve) for _, _, curve in curves), 0.0, _looks(comparison)
     figure, axes = new_figure(max(6.0, 2.5 + 0.6 * stages), 3.8)
     for i, label, curve in curves:
         at = [stage for stage, spread in enumerate(curve) if spread]
         mean, deviation = _means_and_deviations(curve)
-        color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
-        style = "-" if i < len(_COLORS) else "--"
+        color, over = looks[i].color, _hidden_by(curves, i)
         if len(curve) == 1 < stages:
             axes.axhline(mean[0], color=color, linestyle=":", linewidth=1.8, label=label)
             continue
-        axes.plot(at, mean, color=color, marker=marker, linestyle=style, markersize=5, linewidth=1.8, label=label)
+        axes.plot(
+            at,
+            mean,
+            color=color,
+            marker=looks[i].marker,
+            markerfacecolor=looks[i].face,
+            linestyle=looks[i].line,
+            markersize=5 + _LARGER * over,
+            linewidth=1.8 + _WIDER * over,
+            label=label,
+        )
         top = max(top, *(mean + deviation))
         if deviation.any():
             low, high = np.maximum(mean - deviation, 0), mean + deviation
@@ -74,6 +86,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
         raise FcitError("There is nothing to draw: no run was evaluated after its last stage.")
 
     places, top = np.arange(len(comparison.datasets)), 0.0
+    looks = dict(zip((group.label for group in comparison.groups), _looks(comparison), strict=True))
     width = 0.84 / len(bars)
     figure, axes = new_figure(max(6.0, 1.5 + len(places) * max(0.7, 0.12 * len(bars))), 3.8)
     for i, (label, finals) in enumerate(bars):
@@ -81,13 +94,14 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
         mean, deviation = _means_and_deviations(finals)
         top = max(top, *(mean + deviation))
         k = i - untuned
-        color = "#999999" if k < 0 else _COLORS[k % len(_COLORS)]
+        look = Style("#999999", "") if k < 0 else looks[label]
         axes.bar(
             places[at] + (i - (len(bars) - 1) / 2) * width,
             mean,
             0.88 * width,
-            color=color if k < len(_COLORS) else "white",
-            edgecolor=color,  # so that 0 is a line and not nothing
+            color=look.bar_face,
+            hatch=look.hatch,
+            edgecolor=look.color,  # so that 0 is a line and not nothing
             linewidth=1.0,
             label=label,
             yerr=np.where(deviation > 0, deviation, np.nan),
@@ -131,8 +145,8 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
             [place + (j - (len(found) - 1) / 2) * width for place in places],
             mean,
             0.88 * width,
-            color=_COLORS[j % len(_COLORS)],
-            edgecolor=_COLORS[j % len(_COLORS)],
+            color=_GRAYS[j % len(_GRAYS)],
+            edgecolor=_GRAYS[0],
             linewidth=1.0,
             label=name,
             yerr=np.where(deviation > 0, deviation, np.nan),
@@ -160,17 +174,17 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
     if not points:
         raise FcitError("There is nothing to draw: no run that sent anything was evaluated.")
     figure, axes = new_figure(6.0, 3.8)
-    top = 0.0
+    top, looks = 0.0, _looks(comparison)
     for i, label, megabytes, last in points:
         (y,), (deviation,) = _means_and_deviations([last])
-        color = _COLORS[i % len(_COLORS)]
+        color = looks[i].color
         axes.errorbar(
             megabytes,
             y,
             yerr=deviation or None,
             color=color,
-            marker=_MARKERS[i % len(_MARKERS)],
-            markerfacecolor=color if i < len(_COLORS) else "white",
+            marker=looks[i].marker,
+            markerfacecolor=looks[i].face,
             linestyle="none",
             markersize=7,
             capsize=2.5,
@@ -180,6 +194,24 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
     axes.set_xlim(0, 1.15 * max(megabytes for _, _, megabytes, _ in points))
     axes.set_xlabel("MB sent and received by clients in one run")
     _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
+
+
+def _looks(comparison: Comparison) -> list[Style]:
+    """How each group looks: by its method or bound, whatever else is in the picture."""
+    firsts = [group.reports[0] for group in comparison.groups]
+    return styles([report.reference or report.method for report in firsts])
+
+
+def _hidden_by(curves: Sequence[tuple[int, str, Sequence[Spread | None]]], i: int) -> int:
+    """How many of the curves that are drawn after a group's coincide with it."""
+    own = next(curve for j, _, curve in curves if j == i)
+    return min(sum(_coincide(own, curve) for j, _, curve in curves if j > i), _NESTED)
+
+
+def _coincide(one: Sequence[Spread | None], other: Sequence[Spread | None]) -> bool:
+    """Whether two curves are one to the eye at three quarters of their stages or more."""
+    gaps = [abs(a.mean - b.mean) for a, b in zip(one, other, strict=False) if a and b]
+    return bool(gaps) and sum(gap < _ONE for gap in gaps) >= 0.75 * len(gaps)
 
 
 def _megabytes(report: Report) -> float:

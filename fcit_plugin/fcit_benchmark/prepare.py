@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..files import whole_folder, write_json
+from ..files import write_json
+from ..folders import whole_folder
 from .check import CheckedFile, check_root, check_test, check_train
 from .images import check_images
 from .layout import DatasetLayout

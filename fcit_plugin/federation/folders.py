@@ -86,4 +86,4 @@ def read_update(folder: Path, most: int | None = None) -> tuple[dict[str, Any], 
         request = Message(RecordDict(), dst_node_id=config["client"], message_type=MessageType.TRAIN)
         return config, Message(content, reply_to=request)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # Flower's records refuse what is of no good type
-        raise FcitError(f"{folder} does not have the form of an update: {error}.") from error
+        raise FcitError(f"{described} does not have the form of an update, in its metrics or its config: {error}") from error

@@ -22,6 +22,7 @@ from .messages import CONFIG, ClientConfig
 KIND, HELLO, TEXT = "query.hello", "hello", "text"
 #: Version of what is said; another one is refused by both sides.
 VERSION = 1
+_ONE_VERSION = "server and sites need one version of fcit-plugin"
 #: Characters of the longest text, and answers of a dataset that a site tells at most.
 LONGEST, MOST_LABELS = 2**24, 10_000
 
@@ -34,6 +35,8 @@ class _Task(TypedDict):
 
 class _Answer(TypedDict):
     version: Count
+    plugin: Word
+    base: Word | None
     tasks: dict[Word, _Task]
     labels: Annotated[dict[Word, Annotated[list[str], Field(max_length=MOST_LABELS)] | None], Field(max_length=10_000)]
 
@@ -52,7 +55,7 @@ class Question:
 
     Attributes:
         keys: What decides the numbers (:func:`fcit_plugin.engine.fingerprint.deciding_keys`).
-        base: The base model's fingerprint; None for one without weights.
+        base: The base model's fingerprint; None where the server has not loaded it.
         dtype: The type of its numbers: fingerprints of two types are not comparable.
         plugin: The server's version of this plugin.
     """
@@ -85,10 +88,14 @@ class Answer:
     Attributes:
         tasks: By the name of each task that it takes part in.
         labels: By dataset its answers, where they are few and the site tells them; None for an open one.
+        base: Its base model's fingerprint.
+        plugin: Its version of this plugin.
     """
 
     tasks: Mapping[str, TaskOfSite]
     labels: Mapping[str, Sequence[str] | None]
+    base: str | None = None
+    plugin: str = __version__
 
 
 def hello(config: ClientConfig, question: Question) -> Message:
@@ -98,8 +105,7 @@ def hello(config: ClientConfig, question: Question) -> Message:
         config: Names run and client.
         question: What is to be run.
     """
-    text = json.dumps({"version": VERSION, **asdict(question)}, sort_keys=True)
-    content = RecordDict({CONFIG: config.to_record(), HELLO: ConfigRecord({TEXT: text})})
+    content = RecordDict({CONFIG: config.to_record(), HELLO: text_record(asdict(question))})
     return Message(content, dst_node_id=config.client, message_type=KIND)
 
 
@@ -120,8 +126,7 @@ def answer_records(answer: Answer) -> RecordDict:
         name: {"records": dict(task.records), "steps": task.steps, "idle": task.idle} for name, task in answer.tasks.items()
     }
     labels = {name: None if known is None else list(known) for name, known in answer.labels.items()}
-    text = json.dumps({"version": VERSION, "tasks": tasks, "labels": labels}, sort_keys=True)
-    return RecordDict({HELLO: ConfigRecord({TEXT: text})})
+    return RecordDict({HELLO: text_record({"tasks": tasks, "labels": labels, "base": answer.base, "plugin": answer.plugin})})
 
 
 def answer_in(content: RecordDict, site: str) -> Answer:
@@ -137,23 +142,37 @@ def answer_in(content: RecordDict, site: str) -> Answer:
     place = f"What site {site} tells of its data"
     value = checked(cast("Any", _Answer), _versioned(content, place), place, "update fcit-plugin at the site")
     tasks = {name: TaskOfSite(task["records"], task["steps"], task["idle"]) for name, task in value["tasks"].items()}
-    return Answer(tasks, value["labels"])
+    return Answer(tasks, value["labels"], value["base"], value["plugin"])
+
+
+def text_record(value: Mapping[str, Any]) -> ConfigRecord:
+    """What is said, as one JSON text with its version."""
+    return ConfigRecord({TEXT: json.dumps({"version": VERSION, **value}, sort_keys=True)})
+
+
+def text_in(record: ConfigRecord | None, place: str) -> Any:
+    """What a record's text says, an object of this version.
+
+    Args:
+        record: It; None where there is none.
+        place: What it is, for the sentence.
+
+    Raises:
+        FcitError: It is too long, no JSON, or of another version.
+    """
+    text = None if record is None else record.get(TEXT)
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise FcitError(f"{place} is no text of up to {LONGEST:,} characters; {_ONE_VERSION}.")
+    try:
+        value = parse_json(text)
+    except json.JSONDecodeError as error:
+        raise FcitError(f"{place} is no JSON; {_ONE_VERSION}.") from error
+    version = value.get("version") if isinstance(value, dict) else None
+    if version != VERSION:
+        raise FcitError(f"{place} is of version {str(version)[:20]}, not {VERSION}; {_ONE_VERSION}.")
+    return value
 
 
 def _versioned(content: RecordDict, place: str) -> Any:
     record = content.get(HELLO)
-    text = record.get(TEXT) if isinstance(record, ConfigRecord) else None
-    if not isinstance(text, str) or len(text) > LONGEST:
-        raise FcitError(
-            f"{place} is no text of up to {LONGEST:,} characters; the other side needs this version of fcit-plugin."
-        )
-    try:
-        value = parse_json(text)
-    except json.JSONDecodeError as error:
-        raise FcitError(f"{place} is no JSON; the other side needs this version of fcit-plugin.") from error
-    version = value.get("version") if isinstance(value, dict) else None
-    if version != VERSION:
-        raise FcitError(
-            f"{place} is of version {str(version)[:20]}, not {VERSION}; both sides need one version of fcit-plugin."
-        )
-    return value
+    return text_in(record if isinstance(record, ConfigRecord) else None, place)

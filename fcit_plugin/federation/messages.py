@@ -348,7 +348,7 @@ def mean_loss(replies: Collection[Message]) -> float:
     """Mean training loss of some clients, weighted by their examples."""
     replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
     total = sum(map(num_examples, replies))
-    return sum(_loss(reply) * num_examples(reply) for reply in replies) / total
+    return sum(train_loss(reply) * num_examples(reply) for reply in replies) / total
 
 
 def told_loss(reply: Message) -> float | None:
@@ -358,7 +358,8 @@ def told_loss(reply: Message) -> float | None:
     return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
 
 
-def _loss(reply: Message) -> float:
+def train_loss(reply: Message) -> float:
+    """The mean training loss that a client tells."""
     return float(_read(metrics_of(reply), LOSS, int, float))
 
 

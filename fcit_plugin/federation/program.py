@@ -22,6 +22,7 @@ from .messages import ClientConfig
 from .noise import Noise, noise_without_file
 from .privacy import UpdatePrivacy
 from .rules import RuleSet
+from .secure_sum.parts import SumsOfRun
 from .token_checks import Bounds
 
 #: Keys that tell one run from another, beside the seed.
@@ -42,6 +43,7 @@ class Program:
         seed: Seed of the run.
         blank: Any subspace of the model; gives keys and shapes.
         tasks_of: For each client the indices of the tasks that it takes part in; None: all of them.
+        sums: With secure sums, whose keys they are between; None: updates are seen.
     """
 
     args: FcitArguments
@@ -49,6 +51,7 @@ class Program:
     seed: int
     blank: Tensors
     tasks_of: Sequence[Collection[int]] | None = None
+    sums: SumsOfRun | None = None
 
     @cached_property
     def method(self) -> ContinualMethod:

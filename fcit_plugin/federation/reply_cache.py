@@ -20,7 +20,7 @@ from ..state.sealed import problems, seal
 from .arrays import digest_of
 from .client_states import FILE
 from .folders import WEIGHTS, read_update, write_update
-from .messages import TOKEN, config_of, config_record
+from .messages import CONFIG, TOKEN, config_of, config_record
 from .stored import records_bytes, stored_records
 
 #: What a kept reply holds beside the update folder's own files.
@@ -233,4 +233,7 @@ def request_digest(message: Message, run: str, state: RecordDict) -> str:
             digest.update(f"{name}/{key}/{array.dtype}/{array.shape}".encode())
             digest.update(digest_of(array))
     digest.update(json.dumps(dict(config_record(message)), sort_keys=True).encode())
+    for name, more in sorted(message.content.config_records.items()):
+        if name != CONFIG:  # such as the session of a secure sum
+            digest.update(json.dumps({name: dict(more)}, sort_keys=True).encode())
     return digest.hexdigest()

@@ -6,23 +6,27 @@ Nothing here depends on the order in which replies arrive.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
 from ..adapters.aggregation import Member, product_error
 from ..adapters.base_change import add_pairs
 from ..adapters.lora import BOTH, Tensors, select_factors
-from ..knowledge.identity_tokens import ClientToken
+from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.organizer import Assignment
 from ..knowledge.own_cosines import added, bounded
 from ..state.server_state import ServerState, alone_after
+from .arrays import numbers_of
 from .messages import (
     ARRAYS,
     BASE,
     CONFIG,
+    METRICS,
+    NUM_EXAMPLES,
     SHARED,
     ClientConfig,
     arrays_of,
@@ -38,6 +42,8 @@ from .messages import (
 from .privacy import UpdatePrivacy
 from .program import Program
 from .rules import RuleSet
+from .secure_messages import split_sum
+from .secure_sum.server import OpenedSum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Round:
         wants = tuple(sorted({*method.wants(state.stage, state.round), *rules.wants}))
         for k in sorted(set(assignment.subspace.values())):
             nodes = sorted(client for client, subspace in assignment.subspace.items() if subspace == k)
-            start = self._fresh if k in assignment.opened else state.subspaces[k]
+            start = self._start(k)
             trains, arrays = self._trains(k), to_record(start)
             of_trained = () if trains == BOTH else tuple(sorted(rules.wants))
             trained = to_record(select_factors(start, trains))
@@ -132,28 +138,78 @@ class Round:
         Args:
             replies: The replies, in any order, all good (:mod:`.validation`).
         """
-        program, state, assignment, method = self._program, self._state, self._assignment, self._program.method
         replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
         updates = {reply.metadata.src_node_id: self._clipped(reply) for reply in replies}
+        trained = self._by_subspace(updates)
+        return self._folded(
+            {k: [*own] for k, own in trained.items()},
+            lambda k: self._aggregate(k, ARRAYS, trained[k], _owner(k, self._trains(k))),
+            lambda: self._aggregate(RuleSet.SHARED, SHARED, updates, RuleSet.SHARED) if updates else self._state.shared,
+            lambda k: _members(self._start(k), trained[k].values()),
+            [*map(client_token, replies)],
+            [*map(extras_of, replies)],
+        )
+
+    def fold_sums(self, sums: Mapping[int | str, OpenedSum], tokens: Sequence[ClientToken | WithoutToken]) -> FoldResult:
+        """Fold opened sums into the state: each rule sees one reply, the mean of its clients'. To be called once.
+
+        Args:
+            sums: Those of subspaces, and that of all clients (:attr:`.rules.RuleSet.SHARED`) where it has opened.
+            tokens: What the clients of the subspaces' sums have told, by client, ascending.
+        """
+        trained = {k: [*each.clients] for k, each in sorted(sums.items(), key=str) if isinstance(k, int)}
+
+        def shared() -> Tensors:
+            if RuleSet.SHARED not in sums:
+                return self._state.shared
+            return self._rule_of(RuleSet.SHARED, [self._mean_of(sums[RuleSet.SHARED], SHARED)])
+
+        return self._folded(
+            trained,
+            lambda k: self._rule_of(_owner(k, self._trains(k)), [self._mean_of(sums[k], ARRAYS)]),
+            shared,
+            lambda k: [],
+            tokens,
+            [{} for _ in tokens],
+        )
+
+    def _folded(
+        self,
+        trained: Mapping[int, Sequence[int]],
+        averaged: Callable[[int], Tensors],
+        averaged_shared: Callable[[], Tensors],
+        members: Callable[[int], list[Member]],
+        replied: Sequence[ClientToken | WithoutToken],
+        measured: Sequence[Mapping[str, Tensors]],
+    ) -> FoldResult:
+        """The state with what became of each subspace.
+
+        Args:
+            trained: The clients of each subspace that the round has trained.
+            averaged: What a subspace's rule makes of their factors.
+            averaged_shared: What the rule of the shared trainables makes of theirs.
+            members: A subspace's clients with their factors, none where nobody sees them.
+            replied: What all clients have told.
+            measured: What each has sent beside its weights.
+        """
+        program, state, assignment, method = self._program, self._state, self._assignment, self._program.method
         subspaces = [*state.subspaces, *(self._fresh for _ in assignment.opened)]
         tasks = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
         rounds, base = Counter(state.rounds), state.base
         errors: dict[int, float | None] = {}
         begin = program.fresh_after_round(state) if program.aggregation.changes_base else self._fresh
-        trained = self._by_subspace(updates)
-        for k, own in trained.items():
-            start, members = subspaces[k], _members(subspaces[k], own.values())
-            averaged = {**start, **self._aggregate(k, ARRAYS, own, _owner(k, self._trains(k)))}
-            result = program.aggregation.combine(start, averaged, members, begin)
+        for k, clients in trained.items():
+            start, own = subspaces[k], members(k)
+            result = program.aggregation.combine(start, {**start, **averaged(k)}, own, begin)
             subspaces[k], base = result.subspace, add_pairs(base, result.base)
             rounds[k] += 1
-            if not self._hides and method.acts_as_product and not program.args.fcit_target_parameters:
-                errors[k] = product_error(result, members)
-            for client in own:
+            if own and not self._hides and method.acts_as_product and not program.args.fcit_target_parameters:
+                errors[k] = product_error(result, own)
+            for client in clients:
                 name = program.task_name(self._work[client])
                 tasks[k][name] = tasks[k].get(name, 0) + 1
-        shared = self._aggregate(RuleSet.SHARED, SHARED, updates, RuleSet.SHARED) if state.shared and updates else state.shared
-        organizer, replied = method.organizer_of(state.stage, state.round), [*map(client_token, replies)]
+        shared = averaged_shared() if state.shared else state.shared
+        organizer = method.organizer_of(state.stage, state.round)
         told = [token for token in replied if isinstance(token, ClientToken)]
         after = dataclasses.replace(
             state,
@@ -175,8 +231,21 @@ class Round:
                 ],
             ),
         )
-        remembered = method.remember(state, after, [*map(extras_of, replies)], [*map(num_examples, replies)])
+        remembered = method.remember(state, after, measured, [token.num_examples for token in replied])
         return FoldResult(dataclasses.replace(after, method_state=remembered), errors)
+
+    def _start(self, k: int) -> Tensors:
+        """What the clients of a subspace start from."""
+        return self._fresh if k in self._assignment.opened else self._state.subspaces[k]
+
+    def _mean_of(self, opened: OpenedSum, name: str) -> Message:
+        """One record of a sum as a reply: what was sent plus the mean change, with the weight of all its clients."""
+        request = self.requests[opened.clients[0]]
+        changes = split_sum(opened.mean, request, name)
+        sent = arrays_of(request, name)
+        mean = {key: Array((numbers_of(sent[key]) + change).astype(np.float32)) for key, change in changes.items()}
+        content = RecordDict({ARRAYS: record_of(mean), METRICS: MetricRecord({NUM_EXAMPLES: opened.weight})})
+        return Message(content, reply_to=request)
 
     def _trains(self, k: int) -> str:
         """The factors of a subspace that the round trains."""
@@ -200,7 +269,10 @@ class Round:
         if self._privacy is not None and self._hides:
             request = self.requests[next(iter(updates))]
             parts = [self._privacy.release(parts, request, name, state.stage, state.round, owner)]
-        return self._rules.aggregate(rule, state.round + 1, parts)
+        return self._rule_of(rule, parts)
+
+    def _rule_of(self, rule: int | str, parts: Sequence[Message]) -> Tensors:
+        return self._rules.aggregate(rule, self._state.round + 1, parts)
 
     def _projectors(self, shared: Tensors, trained: Iterable[int]) -> list[Tensors]:
         """For each subspace the shared trainables as they were when it was last trained."""

@@ -17,6 +17,8 @@ from ..state.server_state import ServerState
 from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens_record, with_token
 from .program import Program
 from .round import Round
+from .rules import RuleSet
+from .secure_round import SecureSession, fold_opened, groups_that_can
 from .stored import close_files
 from .token_checks import waiting
 from .validation import judge_tokens, judge_updates
@@ -111,14 +113,17 @@ def run_round(program: Program, state: ServerState, grid: Grid, observer: RunObs
         leave_out(dropped)
         tokens, dropped = _with_choices(program, state, work, tokens, send)
         leave_out(dropped)
-        done, dropped = train_round(program, state, work, tokens, lambda requests: send(requests.values()))
+        if program.sums is None:
+            done, dropped = train_round(program, state, work, tokens, lambda requests: send(requests.values()))
+        else:
+            done, dropped = sum_round(program, state, work, tokens, attempt, send)
         leave_out(dropped)
         if done is not None:
             break
     else:
         raise RoundFailed(too_few(program, state, reasons, f"in {attempts} attempts" if attempts > 1 else "in one attempt"))
     rows = rows_of(program, state, work, done.assignment)
-    observer.round_ended(done.state, rows, traffic, mean_loss(done.replies), done.product_error)
+    observer.round_ended(done.state, rows, traffic, done.loss, done.product_error)
     return done.state
 
 
@@ -185,12 +190,14 @@ class RoundResult:
     Attributes:
         state: The state after it, which already points at the next one.
         assignment: Who trained which subspace.
-        replies: The replies that were folded in.
+        loss: Their mean loss.
+        replies: The updates that were folded in, none where nobody sees them.
         product_error: See :class:`.round.FoldResult`.
     """
 
     state: ServerState
     assignment: Assignment
+    loss: float
     replies: Sequence[Message]
     product_error: Mapping[int, float | None]
 
@@ -218,17 +225,9 @@ def train_round(
     Returns:
         The round, or None if there were too few good replies; and why clients were left out.
     """
-    organizer = program.method.organizer_of(state.stage, state.round)
 
     def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
-        weighed = program.weighing.bounded(tokens[client] for client in clients)
-        assignment = organizer.assign([token for token in weighed if isinstance(token, ClientToken)], state.tokens)
-        few = [token for token in weighed if isinstance(token, WithoutToken)]
-        chosen = {token.client: token.subspace for token in few if token.subspace is not None}
-        if chosen:
-            together = sorted({**assignment.subspace, **chosen}.items())
-            cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}
-            assignment = replace(assignment, subspace=dict(together), cosine=cosine)
+        assignment, weighed = _assigned(program, state, [tokens[client] for client in clients])
         return assignment, Round(program, state, assignment, work), weighed
 
     fewest = program.fewest_replies(work)
@@ -247,7 +246,69 @@ def train_round(
     folded = round.fold(replies)
     close_files()
     folded.state.advance(program.args.fcit_num_rounds)
-    return RoundResult(folded.state, assignment, replies, folded.product_error), dropped
+    return RoundResult(folded.state, assignment, mean_loss(replies), replies, folded.product_error), dropped
+
+
+def sum_round(
+    program: Program,
+    state: ServerState,
+    work: Mapping[int, ClientConfig],
+    tokens: Mapping[int, ClientToken | WithoutToken],
+    attempt: int,
+    send: Callable[[Iterable[Message]], list[Message]],
+) -> tuple[RoundResult | None, dict[int, str]]:
+    """The same with secure sums: assign, train masked, open the sums, fold, advance.
+
+    Clients keep the subspaces that they were asked to train, whoever drops out: a sum cannot be divided anew. Those whose
+    subspace has too few clients in this round are left out before they train, and are no replies that are missing.
+
+    Args:
+        program: Scenario and method, and the keys of the sites.
+        state: The state before the round; it is not changed.
+        work: What the clients have to know, each with its task.
+        tokens: What those of them that take part have told, by client.
+        attempt: Number of the attempt at the round.
+        send: Asks clients.
+    """
+    assert program.sums is not None
+    fewest = program.fewest_replies(work)
+    if len(tokens) < fewest:
+        return None, {}
+    assignment, weighed = _assigned(program, state, [*tokens.values()])
+    assignment, dropped = groups_that_can(assignment, program.args.fcit_secure_min_clients)
+    least = min(fewest, len(assignment.subspace))
+    if not least:
+        return None, dropped
+
+    def begin(assignment: Assignment) -> Round:
+        return Round(program, state, assignment, work)
+
+    session = SecureSession(program.sums, program.args, begin(assignment).requests, attempt, send)
+    opened = session.run(lambda clients: len(clients) >= least)
+    dropped = dict(sorted((dropped | session.dropped).items()))
+    if not any(name != RuleSet.SHARED for name in opened):
+        return None, dropped
+    after, folded, loss = fold_opened(opened, assignment, begin, {token.client: token for token in weighed})
+    close_files()
+    folded.state.advance(program.args.fcit_num_rounds)
+    left = {client: why for client, why in dropped.items() if client not in after.subspace}
+    return RoundResult(folded.state, after, loss, (), folded.product_error), left
+
+
+def _assigned(
+    program: Program, state: ServerState, tokens: Sequence[ClientToken | WithoutToken]
+) -> tuple[Assignment, list[ClientToken | WithoutToken]]:
+    """Who trains which subspace, and what the clients have told as it weighs."""
+    weighed = program.weighing.bounded(tokens)
+    told = [token for token in weighed if isinstance(token, ClientToken)]
+    assignment = program.method.organizer_of(state.stage, state.round).assign(told, state.tokens)
+    few = [token for token in weighed if isinstance(token, WithoutToken)]
+    chosen = {token.client: token.subspace for token in few if token.subspace is not None}
+    if chosen:
+        together = sorted({**assignment.subspace, **chosen}.items())
+        cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}
+        assignment = replace(assignment, subspace=dict(together), cosine=cosine)
+    return assignment, weighed
 
 
 def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: str) -> str:

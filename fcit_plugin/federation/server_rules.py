@@ -88,18 +88,18 @@ _RULES = "fcit_plugin.federation.rules"
 _WHOLE = {"deepspeed": WHOLE_GRADIENTS, "fp16": WHOLE_GRADIENTS}
 
 SERVER_RULES: Mapping[str, ServerRule] = {
-    "fedavg": ServerRule(f"{_RULES}:fedavg", averages=True),
-    "fedprox": ServerRule(f"{_RULES}:fedprox", FedProxOptions, _WHOLE, averages=True),
+    "fedavg": ServerRule(f"{_RULES}:fedavg", averages=True, sees_mean_alone=True),
+    "fedprox": ServerRule(f"{_RULES}:fedprox", FedProxOptions, _WHOLE, averages=True, sees_mean_alone=True),
     "scaffold": ServerRule(
         f"{_RULES}:scaffold",
         cannot_go_with={**_WHOLE, "fcit_dp_clipping_norm": "has clients send more than their clipped update"},
         averages=True,
         remembers_numbers=True,
     ),
-    "fedavgm": ServerRule(f"{_RULES}:fedavgm", FedAvgMOptions),
-    "fedadam": ServerRule(f"{_RULES}:fedadam", MomentOptions),
-    "fedyogi": ServerRule(f"{_RULES}:fedyogi", MomentOptions),
-    "fedadagrad": ServerRule(f"{_RULES}:fedadagrad", AdaptiveOptions),
+    "fedavgm": ServerRule(f"{_RULES}:fedavgm", FedAvgMOptions, sees_mean_alone=True),
+    "fedadam": ServerRule(f"{_RULES}:fedadam", MomentOptions, sees_mean_alone=True),
+    "fedyogi": ServerRule(f"{_RULES}:fedyogi", MomentOptions, sees_mean_alone=True),
+    "fedadagrad": ServerRule(f"{_RULES}:fedadagrad", AdaptiveOptions, sees_mean_alone=True),
     "fedmedian": ServerRule(f"{_RULES}:fedmedian", robust_from=lambda options: 3),
     "trimmed_mean": ServerRule(f"{_RULES}:trimmed_mean", TrimmedMeanOptions, robust_from=_trims_one),
     "krum": ServerRule(f"{_RULES}:krum", KrumOptions, robust_from=_outvotes),

@@ -8,11 +8,14 @@ from flwr.app import Array, Context, Message, MessageType, RecordDict
 
 from ..errors import FcitError, one_line
 from .arrays import numbers_of
+from .audit import Audit
 from .client_states import ClientFolder
 from .hello import KIND as HELLO_KIND
 from .messages import ClientConfig, config_of, record_of
 from .reply_cache import ReplyCache
-from .site_policy import Audit, SitePolicy
+from .secure_messages import STEP_OF
+from .secure_site import SecureSite, refuse_sums
+from .site_policy import SitePolicy
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ class SiteApp:
         audit: Where each request is written down.
         folder: The site's own, for what it carries over from round to round.
         others: By type of message what answers it, beside queries and trainings: such as the hello.
+        sums: Where the site has secure sums alone; it sends no update in another way then.
     """
 
     def __init__(
@@ -35,8 +39,10 @@ class SiteApp:
         audit: Audit,
         folder: Path,
         others: Mapping[str, Callable[[Message], RecordDict]],
+        sums: SecureSite | None = None,
     ) -> None:
         self._app, self._policy, self._audit, self._folder, self._others = app, policy, audit, folder, others
+        self._sums = sums
 
     def __call__(self, kind: str, content: RecordDict) -> RecordDict:
         """The records of the reply.
@@ -69,9 +75,16 @@ class SiteApp:
     def _answer(self, kind: str, config: ClientConfig, content: RecordDict) -> RecordDict:
         if kind in self._others:
             return self._others[kind](Message(content, dst_node_id=config.client, message_type=HELLO_KIND))
-        if kind not in (MessageType.QUERY, MessageType.TRAIN):
+        if self._sums is None:
+            refuse_sums(content)
+        if kind not in (MessageType.QUERY, MessageType.TRAIN, *(STEP_OF if self._sums is not None else ())):
             raise FcitError(f"A site answers no messages of the type {kind[:50]}.")
         self._policy.check(kind, config)
+        if self._sums is not None and kind in STEP_OF:
+            return self._sums(kind, config, content, lambda plain: self._plain(kind, config, plain))
+        return self._plain(kind, config, content)
+
+    def _plain(self, kind: str, config: ClientConfig, content: RecordDict) -> RecordDict:
         request = Message(content, dst_node_id=config.client, message_type=kind)
         kept = ClientFolder(self._folder, config) if kind == MessageType.TRAIN else None
         state = RecordDict() if kept is None else kept.read()

@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from ..deployment.refusals import why_refused
 from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
+from ..files import opened
 from .envelope import nonce_of, open_request, sealed_failure, sealed_reply
 from .site_grid import LinkLost
 from .superlink import next_tasks, refused
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 Answers = Callable[[str, RecordDict], RecordDict]
 #: Seconds between two starts of a SuperNode: one that was killed counts as there for up to a minute, and is refused.
 PAUSE = 5.0
+#: Bytes of its log that are looked through when it has ended.
+_LONGEST_LOG = 1_000_000
 #: Starts a program that is killed with this process, however that ends (Linux): a SuperNode that is left alone keeps its
 #: port, and its heartbeats tell the server that the site is at work.
 _WITH_PARENT = (
@@ -42,6 +46,8 @@ _WITH_PARENT = (
 #: ID") fails while it cleans up, and then waits for its own threads for ever, without a heartbeat.
 _SUPERNODE = (
     "import os, sys, traceback\n"
+    "import flwr.common.constant\n"
+    "flwr.common.constant.HEARTBEAT_DEFAULT_INTERVAL = int(sys.argv.pop(1))\n"
     "from flwr.supernode.cli import flower_supernode\n"
     "try:\n"
     "    flower_supernode()\n"
@@ -72,7 +78,7 @@ class SiteIdentity:
         return public_key_to_bytes(self.key.public_key())
 
 
-def supernode_command(superlink: str, certificate: Path, key: Path, address: str) -> list[str]:
+def supernode_command(superlink: str, certificate: Path, key: Path, address: str, heartbeat: int = 30) -> list[str]:
     """How a site's SuperNode is started.
 
     Args:
@@ -80,9 +86,21 @@ def supernode_command(superlink: str, certificate: Path, key: Path, address: str
         certificate: The CA's certificate.
         key: The site's private key.
         address: Host and port at which it serves this process: an address of this machine.
+        heartbeat: Seconds between two signs of life; after two without one the SuperLink takes it for gone, and lets another
+            one with the same key in.
     """
     flags = ["--superlink", superlink, "--root-certificates", str(certificate), "--auth-supernode-private-key", str(key)]
-    return [sys.executable, "-c", _SUPERNODE, *flags, "--isolation", "process", "--clientappio-api-address", address]
+    return [
+        sys.executable,
+        "-c",
+        _SUPERNODE,
+        str(heartbeat),
+        *flags,
+        "--isolation",
+        "process",
+        "--clientappio-api-address",
+        address,
+    ]
 
 
 class SuperNode:
@@ -98,6 +116,8 @@ class SuperNode:
         self._command, self._log, self._pause = list(command), log, pause
         self._process: subprocess.Popen[bytes] | None = None
         self._started = float("-inf")
+        self._begins = 0  # where the log of the present one does
+        self._said = ""
 
     def __enter__(self) -> "SuperNode":
         self.look()
@@ -117,13 +137,23 @@ class SuperNode:
         if self._process is not None:
             if self._process.poll() is None or time.monotonic() - self._started < self._pause:
                 return
-            logger.warning(
-                f"The SuperNode has ended with status {self._process.returncode} and is started again; see {self._log}."
-            )
+            self._tell(self._process.returncode)
         self._started = time.monotonic()
+        self._log.touch(0o600)  # ids of messages stand in it, and who has one can fetch the message
+        self._begins = self._log.stat().st_size
         with self._log.open("ab") as log:
             command = [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), *self._command]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **QUIET})
+
+    def _tell(self, status: int) -> None:
+        """Say once why it has ended, as far as it knows."""
+        with opened(self._log) as file:
+            file.seek(self._begins)
+            log = file.read(_LONGEST_LOG).decode(errors="replace")
+        why = why_refused(log) or f"The SuperNode has ended with status {status}"
+        level = logging.DEBUG if why == self._said else logging.WARNING
+        logger.log(level, f"{why}. It is started again every {self._pause:g} s; see {self._log}.")
+        self._said = why
 
 
 def serve(

@@ -109,7 +109,7 @@ class SiteGrid(InProcessGrid):
     Args:
         link: The way to the nodes.
         signer: The server, whose signature sites look for.
-        sites: The sites; the place in the list is the client's number.
+        sites: The sites, by the client's number.
         cache: Has the replies of an attempt at the round that was interrupted, and keeps those that arrive.
         on_reply: Called with each request and each reply, in the order of the requests.
         patience: Seconds that a site may be away before its reply counts as missing.
@@ -123,7 +123,7 @@ class SiteGrid(InProcessGrid):
         self,
         link: Link,
         signer: ServerSigner,
-        sites: list[Site],
+        sites: Mapping[int, Site],
         cache: ReplyCache,
         on_reply: Callable[[Message, Message], None] = lambda request, reply: None,
         *,
@@ -133,11 +133,11 @@ class SiteGrid(InProcessGrid):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(None, range(len(sites)), on_reply, timeout=timeout, clock=clock)
-        encoded = [site.encoded for site in sites]
-        for number, site in enumerate(sites):
-            if site.encoded in encoded[:number]:
-                other = sites[encoded.index(site.encoded)].name
+        super().__init__(None, sites, on_reply, timeout=timeout, clock=clock)
+        names: dict[bytes, str] = {}
+        for site in sites.values():
+            other = names.setdefault(site.encoded, site.name)
+            if other != site.name:
                 raise FcitError(f"`fcit_sites` has one public key for {other} and {site.name}; each site makes its own key.")
         self._link, self._signer, self._sites, self._cache = link, signer, sites, cache
         self._patience, self._poll, self._sleep = patience, poll, sleep

@@ -1,19 +1,12 @@
 """What a site lets a server ask for: its own recipe says so, and no message of the server's can change it."""
 
-import json
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Required, cast
 
-from flwr.app import Message, MessageType, RecordDict
-from typing_extensions import TypedDict
+from flwr.app import MessageType
 
-from ..errors import FcitError, one_line
-from ..files import read_lines_as, writing
-from ..schema import Count, Whole, Word
-from .messages import ClientConfig, num_bytes
+from ..errors import FcitError
+from .messages import ClientConfig
 
 
 @dataclass
@@ -81,56 +74,3 @@ class SitePolicy:
         if self.max_rounds is not None and len(rounds) > self.max_rounds:
             raise FcitError(f"This site has taken part in {self.max_rounds} rounds (`fcit_site_max_rounds`), and no more.")
         self.trained = rounds
-
-
-class _Line(TypedDict, total=False):
-    time: Required[Word]
-    kind: Required[Word]
-    refused: Required[Word | None]
-    run: Word
-    stage: Whole
-    round: Whole
-    task: Word | None
-    subspace: Whole | None
-    bytes: Count
-
-
-class Audit:
-    """One line for each request of the server's and what was answered, as JSON.
-
-    Args:
-        path: The file; lines are added.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(
-        self, kind: str, config: ClientConfig | None, task: str | None, reply: RecordDict | None, refused: str | None
-    ) -> None:
-        """Add a line.
-
-        Args:
-            kind: Type of the message.
-            config: What it asked for, None where that could not be read.
-            task: Name of the task.
-            reply: What was answered; None where it was refused or failed.
-            refused: The sentence in that case.
-        """
-        line: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "kind": kind}
-        if config is not None:
-            line |= {"run": config.run, "stage": config.stage, "round": config.round, "task": task, "subspace": config.subspace}
-        if reply is not None:
-            line["bytes"] = num_bytes(Message(reply, dst_node_id=0, message_type=MessageType.TRAIN))
-        line["refused"] = None if refused is None else one_line(FcitError(refused))
-        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-
-    def rounds(self, run: str) -> set[tuple[int, int]]:
-        """The rounds of a run that the site has trained in, so that a bound holds over restarts of its process."""
-        if not self._path.exists():
-            return set()
-        lines = read_lines_as(cast("Any", _Line), self._path, "take the file away, or mend this line", most=None)
-        trained = (line for line in lines if line["kind"] == MessageType.TRAIN and line["refused"] is None)
-        return {(line["stage"], line["round"]) for line in trained if line.get("run") == run}

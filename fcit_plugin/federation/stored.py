@@ -20,8 +20,8 @@ from ..tensor_files import tensor_chunks
 from .arrays import LazyArray, numbers_of
 from .messages import record_of
 
-#: NumPy's names of what an update is made of (:mod:`.compression`), by those of safetensors.
-_DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8", "I64": "int64"}
+#: NumPy's names of what an update is made of (:mod:`.compression`, :mod:`.secure_messages`), by those of safetensors.
+_DTYPES = {"F32": "float32", "U16": "uint16", "I8": "int8", "I32": "int32", "I64": "int64"}
 
 
 class StoredArray(LazyArray):

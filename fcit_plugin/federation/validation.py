@@ -67,7 +67,7 @@ def judge_tokens(
         check_records(reply, {TOKEN, METRICS, CONFIG} | (rest & set(reply.content)))
         return read_token(reply, bounds, {NUM_EXAMPLES, TOKEN_COUNT} | (set() if is_query else {LOSS}))
 
-    good, dropped = _sort_out(requests, replies, judge)
+    good, dropped = sort_out(requests, replies, judge)
     norms = {client: float(np.linalg.norm(token.mean)) for client, token in good.items() if isinstance(token, ClientToken)}
     return _without_odd_ones(good, dropped, norms, bounds, "identity token")
 
@@ -113,7 +113,7 @@ def judge_updates(
             raise Unusable(f"its update has norm {norms[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
         return reply
 
-    good, dropped = _sort_out(requests, replies, judge)
+    good, dropped = sort_out(requests, replies, judge)
     return _without_odd_ones(good, dropped, norms, bounds, "update")
 
 
@@ -134,10 +134,16 @@ def _without_odd_ones(
     return good, dict(sorted(dropped.items()))
 
 
-def _sort_out(
+def sort_out(
     requests: Mapping[int, Message], replies: Iterable[Message], judge: Callable[[Message, Message], Value]
 ) -> tuple[dict[int, Value], dict[int, str]]:
-    """What ``judge`` makes of each good reply, and the reason for each client without one."""
+    """What ``judge`` makes of each good reply, and the reason for each client without one; both by client, ascending.
+
+    Args:
+        requests: What was sent, by client.
+        replies: What came back, in any order.
+        judge: Takes a request and its reply, and raises :class:`.reply_parts.Unusable` where that is not good.
+    """
     by_sender: dict[int, list[Message]] = {}
     for reply in replies:
         by_sender.setdefault(reply.metadata.src_node_id, []).append(reply)

@@ -228,13 +228,13 @@ class Router:
         """The first of tokens [w, D] that is as near to a subspace as any of them is."""
         if len(ways) == 1 or not self.used.any():
             return 0
-        return int(first_largest(self._cosines(ways)[:, self.used].max(axis=1)))
+        return int(first_largest(self.cosines(ways)[:, self.used].max(axis=1)))
 
     def _latest_near(self, turns: np.ndarray) -> int:
         """The latest turn that is near to a subspace; of tokens [t, D] that all are far, the one that is least so."""
         if len(turns) == 1 or not self.used.any():
             return len(turns) - 1
-        nearest = self._cosines(turns)[:, self.used].max(axis=1)
+        nearest = self.cosines(turns)[:, self.used].max(axis=1)
         near = np.flatnonzero(nearest >= self.nearness.turn - TIE)
         return int(near[-1] if len(near) else first_largest(nearest))
 
@@ -242,7 +242,7 @@ class Router:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
         if not self.used.any() and (self.tokens.counts > 0).any():
             return np.zeros((len(embedded), len(self.used)), np.float32)
-        cosines = self._cosines(embedded)
+        cosines = self.cosines(embedded)
         weights = weights_of_cosines(cosines, self.used, mode=self.mode, temperature=self.temperature)
         if self.fallback is not None:
             nearest = cosines[:, self.used].max(axis=1)
@@ -262,7 +262,7 @@ class Router:
         if not self.used.any():
             nothing = np.full(len(embedded), np.nan)
             return Distance(nothing, np.zeros(len(embedded), np.int64), nothing, nothing)
-        cosines = np.where(self.used, self._cosines(embedded), -np.inf)
+        cosines = np.where(self.used, self.cosines(embedded), -np.inf)
         nearest = first_largest(cosines)
         own = self._own[nearest]
         cut = self.nearness.far if self.fallback is None else self.fallback
@@ -283,7 +283,7 @@ class Router:
             )
         return float(np.fmin.reduce([self.nearness.far, *self._own[self.used]]))
 
-    def _cosines(self, embedded: np.ndarray) -> np.ndarray:
+    def cosines(self, embedded: np.ndarray) -> np.ndarray:
         """How near identity tokens [n, D] are to the subspaces, [n, K]."""
         kinds = self.tokens.kinds
         of_means = cosine_matrix(embedded, self.tokens.tokens) if kinds is None or self.nearness.mean_too else -np.inf

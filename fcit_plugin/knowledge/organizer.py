@@ -13,7 +13,7 @@ subspaces opened in that same round, which start there too, take them in.
 import copy
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -43,6 +43,18 @@ class Assignment:
     subspace: dict[int, int]
     cosine: dict[int, float]
     opened: tuple[int, ...]
+
+    def only(self, clients: Container[int]) -> "Assignment":
+        """The same for some of the clients; a new subspace that none of them trains is not opened, and leaves no number."""
+        left = {client: k for client, k in self.subspace.items() if client in clients}
+        opened = sorted({k for k in left.values() if k in self.opened})
+        first = self.opened[0] if self.opened else 0
+        number = {k: first + place for place, k in enumerate(opened)}
+        return Assignment(
+            {client: number.get(k, k) for client, k in left.items()},
+            {client: self.cosine[client] for client in left},
+            tuple(number.values()),
+        )
 
 
 def match(

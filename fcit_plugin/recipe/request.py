@@ -161,7 +161,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         sharing, said = processes_of_a_step({**keys, **ours}, stage)
         share_out(keys, args, sharing)
         keys = without_world(keys)
-    aside = set_aside(keys) if args.fcit_dry_run else {}
+    aside = set_aside(keys) if args.fcit_dry_run and stage == "fcit" else {}
     return keys, replace(
         request,
         args=counts,

@@ -68,7 +68,8 @@ def write_hard_cases(out: Path, seed: int = 0, train: int = 600, test: int = 100
     wanted = {name: (task, train, seed + shift, change) for name, (task, shift, change) in PAIRS.items()}
     wanted |= {f"hard_many_{task}": (task, many, seed + 3, lambda sample: sample) for task in MANY}
     splits: dict[str, Split] = {}
-    for name, (task, count, own_seed, change) in tqdm(wanted.items(), desc="Hard cases", unit="dataset", leave=False):
+    shown = tqdm(wanted.items(), desc="Hard cases", unit="dataset", leave=False, disable=None)
+    for name, (task, count, own_seed, change) in shown:
         samples = map(change, draw_samples(f"fcit_{task}", count + test, own_seed))
         examples = [_example(number, sample) for number, sample in enumerate(samples)]
         splits[name] = examples[:count], examples[count:]

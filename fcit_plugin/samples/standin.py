@@ -12,7 +12,8 @@ import numpy as np
 
 from ..fcit_benchmark.benchmarks import OTHERS
 from ..fcit_benchmark.layout import DatasetLayout
-from ..files import read_json, whole_folder, write_json
+from ..files import read_json, write_json
+from ..folders import whole_folder
 from .mini.build import draw_samples, write_dataset
 from .text import distinct_records
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..cache import cache_folder
-from ..files import whole_folder, write_json
+from ..files import write_json
+from ..folders import whole_folder
 from .mini.build import base_model_path
 
 

@@ -21,6 +21,7 @@ from fastapi import HTTPException
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ..data.instructions import KEYWORD, ROUTING, user_turns
+from ..serving.asking import ASK, check_subspace, taken_out
 
 
 def install(engine_module) -> None:
@@ -30,12 +31,14 @@ def install(engine_module) -> None:
 
     def process(wrapped, instance, args, kwargs):
         given = of_process.bind(*args, **kwargs).arguments
+        ask = taken_out(given.get("input_kwargs", {}))
+        check_subspace(given["model"], ask.subspace)
         if not hasattr(given["model"], ROUTING):
             return wrapped(*args, **kwargs)
         _refuse_without_text(given["messages"])
         turns = user_turns(given["messages"])
         generate_arguments, prompt_length = wrapped(*args, **kwargs)
-        generate_arguments[KEYWORD] = [turns]
+        generate_arguments |= {KEYWORD: [turns], ASK: ask}
         return generate_arguments, prompt_length
 
     def start_stream(wrapped, instance, args, kwargs):

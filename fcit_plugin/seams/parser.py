@@ -1,5 +1,6 @@
 """Seam: ``llamafactory.hparams.parser`` - take the ``fcit_*`` keys out, leave the rest as it was."""
 
+import contextlib
 import logging
 import sys
 
@@ -24,7 +25,8 @@ def install(parser_module) -> None:
     def train(wrapped, instance, args, kwargs):
         with all_reasons():  # LLaMA-Factory's own among them
             keys, request = read_train_request(parser_module.read_args(*args, **kwargs), parser_module._TRAIN_ARGS)
-            parsed = wrapped(keys)
+            with contextlib.nullcontext() if request is None or request.stage is None else _quiet():
+                parsed = wrapped(keys)
             attach_request(request, TrainArguments(*parsed))
         return parsed
 
@@ -44,3 +46,10 @@ def install(parser_module) -> None:
     wrapt.wrap_function_wrapper(parser_module, "get_ray_args", ray)
     wrapt.wrap_function_wrapper(parser_module, "get_train_args", train)
     wrapt.wrap_function_wrapper(parser_module, "get_infer_args", infer)
+
+
+def _quiet() -> contextlib.AbstractContextManager[None]:
+    """Other libraries only warn; see :mod:`..engine.quiet`."""
+    from ..engine.quiet import quiet_others  # only now: a run without us shall not pay for it
+
+    return quiet_others()

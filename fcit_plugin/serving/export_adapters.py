@@ -19,7 +19,7 @@ from ..data.catalogue import Catalogue
 from ..data.pipeline import records_of
 from ..data.pixels import PixelReader
 from ..errors import FcitError
-from ..files import check_empty, whole_folder
+from ..folders import check_empty, whole_folder
 from ..knowledge.activation import Router
 from ..knowledge.encoders import make_encoder
 from ..knowledge.identity_encoders import EMBEDDING, PROMPT

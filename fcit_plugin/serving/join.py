@@ -12,7 +12,7 @@ from ..adapters.lora import check_keys, check_shapes, weighted_mean
 from ..arguments import FcitArguments
 from ..continual.methods import make_method
 from ..errors import FcitError
-from ..files import check_empty, whole_folder
+from ..folders import check_empty, whole_folder
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.organizer import Organizer
 from ..knowledge.own_cosines import added

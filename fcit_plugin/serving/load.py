@@ -54,7 +54,8 @@ def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetunin
     peft_model, activation = trained.stacked(model)
     names = [f"{k} ({', '.join(tasks) or 'unused'})" for k, tasks in enumerate(trained.state.tasks)]
     trace = names.__getitem__ if fcit.fcit_trace_activation else None
-    Routing(peft_model, activation, router(), data_args.fcit_request.instructions, prompt_reader(tokenizer, template), trace)
+    parts = peft_model, activation, router(), data_args.fcit_request.instructions, prompt_reader(tokenizer, template)
+    Routing(*parts, [list(tasks) for tasks in trained.state.tasks], trace)
     logger.info_rank0(f"Loaded {len(names)} subspaces from {folder}; each request activates its own.")
     if alone := sorted(trained.state.alone):
         answers = "answer too" if fcit.fcit_route_unconfirmed else "do not answer"

@@ -14,7 +14,8 @@ import numpy as np
 from ..errors import FcitError
 from ..evaluation.card import is_hub_id, model_card
 from ..evaluation.report import CARD, REPORT_JSON, Report
-from ..files import check_empty, read_text, write_text
+from ..files import read_text, write_text
+from ..folders import check_empty
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.own_cosines import of_a_hundred
 from ..knowledge.prototypes import Prototypes

@@ -16,6 +16,7 @@ from ..errors import FcitError
 from ..knowledge.activation import Distance, Router
 from ..knowledge.images import Images, features_by_row, images_by_row
 from ..knowledge.turns import Turns
+from .asking import ASK, Ask, answered
 
 logger = logging.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Routing:
         router: Makes them.
         kept: The user's turns of prompts made by LLaMA-Factory's data pipeline.
         read: Reads the user's turns back from other token ids.
+        tasks: What each subspace was trained for.
         trace: Whether to log the weights of each prompt, with the turns that decided; a function that names a subspace, None
             for no.
     """
@@ -84,12 +86,14 @@ class Routing:
         router: Router,
         kept: Instructions,
         read: Callable[[Sequence[int]], Turns],
+        tasks: Sequence[Sequence[str]],
         trace: Callable[[int], str] | None = None,
     ) -> None:
         self.activation = activation
         self.router = router
         self.kept = kept
         self.read = read
+        self.tasks = tasks
         self.trace = trace
         self.model = model
         self._unknown = _Unknown()
@@ -103,11 +107,11 @@ class Routing:
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own ``generate``, with weights for each prompt; the chat engine names the user's turns."""
-        turns = kwargs.pop(KEYWORD, None)
+        turns, ask = kwargs.pop(KEYWORD, None), kwargs.pop(ASK, None)
         ids: Any = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
         if turns is None:
             turns = self.turns(ids, kwargs.get("attention_mask"))
-        self._set(turns, ids, kwargs, expands=True)
+        self._set(turns, ids, kwargs, expands=True, ask=ask)
         self._own.generating = True
         try:
             return self._generate(*args, **kwargs)
@@ -135,18 +139,37 @@ class Routing:
         found = [self.kept.recall(row) for row in rows]
         return [self.read(row) if turns is None else turns for row, turns in zip(rows, found, strict=True)]
 
-    def _set(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any], expands: bool = False) -> None:
-        weights, image_tokens = self._weights(turns, ids, inputs), features_by_row(ids, inputs, self.model.config)
+    @property
+    def valid_subspaces(self) -> list[int]:
+        """The subspaces that may answer."""
+        return np.flatnonzero(self.router.used).tolist()
+
+    def _set(
+        self,
+        turns: Sequence[Turns],
+        ids: torch.Tensor,
+        inputs: Mapping[str, Any],
+        expands: bool = False,
+        ask: Ask | None = None,
+    ) -> None:
+        weights, image_tokens = self._weights(turns, ids, inputs, ask or Ask()), features_by_row(ids, inputs, self.model.config)
         self.activation.set(weights, expands=expands, image_tokens=image_tokens)
 
-    def _weights(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def _weights(self, turns: Sequence[Turns], ids: torch.Tensor, inputs: Mapping[str, Any], ask: Ask) -> torch.Tensor:
         def pixels() -> list[Images | None]:
             mask = _plain(inputs.get("attention_mask"), ids)
             return images_by_row(ids, mask, Images.of(inputs), self.model.config)
 
         embedded, decided = self.router.listen(turns, pixels)
         weights = self.router.weights_of(embedded)
-        self._unknown.log(self.router.distance(embedded), weights)
+        distance = self.router.distance(embedded)
+        if ask.subspace is None:
+            self._unknown.log(distance, weights)
+        else:
+            weights = np.zeros_like(weights)
+            weights[:, ask.subspace] = 1
+        far = bool(distance.is_far[0])
+        ask.answered = answered(weights[0], self.router.cosines(embedded)[0], far, self.tasks, ask.subspace is not None)
         if (name_of := self.trace) is not None:
             for text, row in zip(map(" | ".join, decided), weights, strict=True):
                 parts = [f"{name_of(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]

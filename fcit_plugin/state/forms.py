@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..evaluation.rows import Absence, Asked, Assignment, ProductError, Share
+from ..evaluation.rows import Absence, Asked, Assignment, ProductError, Share, SiteScore
 from ..knowledge.own_cosines import BINS
 from ..schema import Count, Number, Sum, Whole, Word
 
@@ -144,6 +144,8 @@ class LogLine(TypedDict):
     current_steps: Count
     stage: Count
     loss: float | None
+    round: NotRequired[Count]
+    client: NotRequired[Count]
 
 
 class ProgressForm(TypedDict):
@@ -167,6 +169,8 @@ class ProgressForm(TypedDict):
     noise: NotRequired[NoiseForm | None]
     left_out: NotRequired[dict[Word, Count]]
     encoder_choice: NotRequired[Word | None]
+    sites: NotRequired[list[Word]]
+    site_scores: NotRequired[list[SiteScore]]
     likelihood: NotRequired[list[dict[Word, Number]]]
     likelihood_untuned: NotRequired[dict[Word, Number] | None]
 

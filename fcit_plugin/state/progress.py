@@ -45,6 +45,8 @@ class Progress:
         recipes: What decided the numbers, of this run and before it of those that it goes on from: "stage" (the first
             one), "arguments" and "data".
         noise: Where the noise comes from: "run", an id, and "source"; None without noise.
+        sites: Names of the clients, by their numbers, where they are sites.
+        site_scores: What sites told of their own test records: site, stage, dataset, metric, score, records.
         encoder_choice: Which identity encoder ``auto`` has become, and why; None for a recipe that names one.
     """
 
@@ -66,6 +68,8 @@ class Progress:
     recipes: list[dict[str, Any]] = field(default_factory=list)
     noise: NoiseForm | None = None
     encoder_choice: str | None = None
+    sites: list[str] = field(default_factory=list)
+    site_scores: list[dict[str, Any]] = field(default_factory=list)
     likelihood: list[dict[str, float]] = field(default_factory=list)
     likelihood_untuned: dict[str, float] | None = None
 
@@ -84,6 +88,10 @@ class Progress:
         for rows, row in beside:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
+
+    def add_site_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add what sites tell of their own test records."""
+        self.site_scores += map(dict, rows)
 
     def add_partition(self, table: Sequence[Mapping[str, Any]]) -> None:
         """Add how tasks are distributed; a task that comes back takes the place of itself."""

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, cast
 
 from ..evaluation.report import Report
-from ..evaluation.rows import Absence, Assignment, Engine, Privacy, ProductError, Share
+from ..evaluation.rows import Absence, Assignment, Engine, Privacy, ProductError, Share, SiteScore
 from .progress import Progress
 
 
@@ -91,6 +91,8 @@ def make_report(
         left_out=dict(progress.left_out) or None,
         engine=engine,
         encoder_choice=progress.encoder_choice,
+        sites=list(progress.sites) or None,
+        site_scores=[cast(SiteScore, dict(row)) for row in progress.site_scores] or None,
     )
 
 

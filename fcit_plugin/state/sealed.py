@@ -11,17 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import FcitError
-from ..files import (
-    DISCARDED,
-    LARGEST_JSON,
-    PARTIAL,
-    hidden,
-    inside,
-    opened,
-    read_as,
-    read_bytes,
-    whole_folder,
-)
+from ..files import LARGEST_JSON, inside, opened, read_as, read_bytes
+from ..folders import DISCARDED, PARTIAL, hidden, whole_folder
 from .forms import Sums
 
 CHECKSUMS = "checksums.json"

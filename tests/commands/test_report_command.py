@@ -43,7 +43,7 @@ def test_tables_are_shown_and_nothing_is_written(call, outputs, tmp_path):
 def test_out_gets_markdown_csv_and_pictures(call, outputs, tmp_path):
     call(*outputs[:2], "--out", tmp_path / "one_table")
     assert sorted(path.name for path in (tmp_path / "one_table").iterdir()) == [
-        *("curves.png", "final_scores.png", "table.csv", "table.md"),
+        *("curves.pdf", "curves.png", "final_scores.pdf", "final_scores.png", "table.csv", "table.md", "table.tex"),
     ]
     assert "| disco | 2 | 70.00 ± 14.14 |" in (tmp_path / "one_table" / "table.md").read_text()
     call(*outputs, "--out", tmp_path / "two_tables")
@@ -63,7 +63,7 @@ def test_reports_without_evaluation_have_no_pictures(call, outputs, tmp_path):
     report |= {"accuracy": [], **dict.fromkeys(("last", "avg", "forgetting", "bwt", "fwt"))}
     path.write_text(json.dumps(report))
     call(outputs[0], "--out", tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.csv", "table.md", "table.tex"]
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,35 @@ def test_a_report_whose_numbers_do_not_fit_together_is_refused(call, outputs, da
 def test_the_report_of_a_run_can_be_read(call, text_run):
     _, shown = call(text_run)
     assert "custom: 2 stages, 2 datasets." in shown
+
+
+def test_html_of_one_run_lies_beside_its_report(call, outputs):
+    for given in (outputs[0], outputs[0] / "fcit_report.json"):
+        _, shown = call(given, "--html")
+        page = outputs[0] / "fcit_report.html"
+        assert f"Open {page} in a browser." in shown and "60.0" in page.read_text()
+        page.unlink()
+
+
+def test_html_of_several_runs_lies_here_or_where_it_is_told_to(call, outputs, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    call(*outputs, "--html")
+    call(*outputs, "--html", "--out", tmp_path / "there")
+    here, there = ((tmp_path / name / "fcit_report.html").read_text() for name in ("here", "there"))
+    assert here == there and "3 runs side by side" in here and "70.00 \u00b1 14.14" in here
+    assert not (outputs[0] / "fcit_report.html").exists()
+
+
+def test_a_run_leaves_its_page_with_its_answers(call, text_run):
+    written = (text_run / "fcit_report.html").read_text()
+    assert "Answers side by side" in written and "Loss in stage 1" in written and "fcit-plugin 0." in written
+    call(text_run, "--html")
+    assert (text_run / "fcit_report.html").read_text() == written
+
+
+def test_damaged_answers_are_one_sentence_that_names_them(call, outputs):
+    (outputs[0] / "predictions").mkdir()
+    (outputs[0] / "predictions" / "stage-0.jsonl").write_text("{}")
+    code, _ = call(outputs[0], "--html")
+    assert "stage-0.jsonl, line 1 is not of its form" in code

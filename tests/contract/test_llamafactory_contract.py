@@ -297,6 +297,33 @@ class TestChat:
         )
         assert place < start < read
 
+    @pytest.mark.parametrize("name", ["create_chat_completion_response", "create_stream_chat_completion_response"])
+    def test_the_api_answers_in_two_functions_of_request_and_chat_model(self, name):
+        from llamafactory.api import app, chat
+
+        assert names(getattr(chat, name)) == ["request", "chat_model"]
+        assert isinstance(getattr(chat, name), wrapt.FunctionWrapper) and getattr(app, name) is getattr(chat, name)
+        assert f"{name}(request, chat_model)" in inspect.getsource(app.create_app)
+
+    def test_the_api_takes_requests_and_gives_replies_of_the_models_with_our_keys(self):
+        from llamafactory.api import app, chat, protocol
+
+        assert "fcit_subspace" in protocol.ChatCompletionRequest.model_fields
+        assert app.ChatCompletionRequest is protocol.ChatCompletionRequest
+        assert app.ChatCompletionResponse is chat.ChatCompletionResponse is protocol.ChatCompletionResponse
+        assert "fcit" in protocol.ChatCompletionResponse.model_fields
+        shown = protocol.ChatCompletionResponse.model_json_schema(mode="serialization")["properties"]
+        assert {"choices", "usage", "fcit"} <= set(shown), "what /docs shows"
+
+    def test_keyword_arguments_of_a_chat_reach_the_function_that_makes_token_ids(self):
+        from llamafactory.chat import chat_model, hf_engine
+
+        for call in ("achat", "astream_chat"):
+            assert "**input_kwargs" in inspect.getsource(getattr(chat_model.ChatModel, call)).split("await")[-1]
+        assert "input_kwargs" in names(hf_engine.HuggingfaceEngine._process_args)
+        assert "chat_model = ChatModel()" in inspect.getsource(chat_model.run_chat)
+        assert "chat_model.stream_chat(messages)" in inspect.getsource(chat_model.run_chat)
+
     def test_requests_run_in_threads_as_many_as_max_concurrent(self):
         from llamafactory.chat.hf_engine import HuggingfaceEngine
 

@@ -92,7 +92,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("read", "content", "said"), WRONG)
+@pytest.mark.parametrize(("read", "content", "said"), WRONG, ids=range(len(WRONG)))  # keys are drawn in each process
 def test_what_is_no_such_key_is_refused(read, content, said, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(content)

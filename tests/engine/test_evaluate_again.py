@@ -69,7 +69,9 @@ def test_the_recipe_says_how_subspaces_are_activated(again, monkeypatch):
 def test_nothing_is_written_beside_the_report_and_the_run_is_left_alone(again, text_run):
     before = {path: path.read_bytes() for path in text_run.rglob("*") if path.is_file()}
     out = again(fcit_zero_shot=False, fcit_eval_restricted=False)
-    assert sorted(path.name for path in out.iterdir()) == ["accuracy_matrix.csv", "accuracy_matrix.png", "fcit_report.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("accuracy_matrix.csv", "accuracy_matrix.png", "fcit_report.html", "fcit_report.json", "predictions"),
+    ]
     assert {path: path.read_bytes() for path in text_run.rglob("*") if path.is_file()} == before
     assert json.loads((out / "fcit_report.json").read_text())["seconds"]["train"] == 0
 

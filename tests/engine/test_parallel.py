@@ -14,6 +14,8 @@ import tiny
 from runs import report_of, run_recipe, weight_bytes
 from test_pool import free_port
 
+from fcit_plugin.state.predictions import read_predictions
+
 TIMES = ("elapsed_time", "remaining_time")
 
 
@@ -50,6 +52,7 @@ def same(one, other):
     assert log_of(one) == log_of(other)
     files = [{str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} for folder in (one, other)]
     assert files[0] == files[1]
+    assert read_predictions(one) == read_predictions(other) != {}
 
 
 def test_two_processes_train_their_own_clients_and_leave_what_one_leaves(text_keys, text_run, tmp_path):
@@ -59,7 +62,9 @@ def test_two_processes_train_their_own_clients_and_leave_what_one_leaves(text_ke
     for path in text_run.rglob("events.out.tfevents*"):  # of TensorBoard, which the other run did without
         path.unlink()
     same(text_run, two)
-    assert json.loads((two / "fcit_report.json").read_text())["engine"] == {"name": "parallel", "processes": 2, "threads": 1}
+    engine = json.loads((two / "fcit_report.json").read_text())["engine"]
+    assert {key: engine[key] for key in ("name", "processes", "threads")} == {"name": "parallel", "processes": 2, "threads": 1}
+    assert engine["machine"].endswith(" processors, cpu") and "torch " in engine["versions"]
     assert shown.count("Forgetting") == 1, "the table is printed once"
     assert shown.count("2 processes train clients in parallel") == 1
 

@@ -45,7 +45,8 @@ def killed(whole, keys, tmp_path):
         for commit in Checkpoints(whole).commits()[: number + 1]:
             shutil.copytree(commit, output_dir / "checkpoints" / commit.name)
         shutil.copytree(whole / "runs", output_dir / "runs")
-        shutil.copytree(whole / "updates", output_dir / "updates")
+        for name in ("updates", "predictions"):  # predictions with those of a stage that was not committed
+            shutil.copytree(whole / name, output_dir / name)
         shutil.copy(whole / "trainer_log.jsonl", output_dir)  # with lines of rounds that were not committed
         return keys | {"output_dir": str(output_dir)} | changes
 
@@ -302,6 +303,7 @@ def test_a_run_that_went_on_leaves_the_same_files_as_one_that_did_not_stop(text_
         shutil.copytree(commit, tmp_path / "killed" / "checkpoints" / commit.name)
     for update in (whole / "updates").glob("stage0*"):
         shutil.copytree(update, tmp_path / "killed" / "updates" / update.name)
+    shutil.copytree(whole / "predictions", tmp_path / "killed" / "predictions")
     went_on = run_recipe(keys | {"output_dir": str(tmp_path / "killed")})
     assert differences(outcome(went_on), outcome(whole)) == []
     for folder in (went_on, whole):

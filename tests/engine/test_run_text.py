@@ -138,6 +138,9 @@ def test_tensorboard_gets_scalars_of_evaluations_and_rounds(text_run):
     assert [event.value for event in reader.Scalars("eval/color")] == pytest.approx([row[0] for row in report["accuracy"]])
     assert reader.Scalars("train/bytes_up")[-1].value == report["bytes_up"]
     assert len({event.step for event in reader.Scalars("train/subspaces")}) == 4
+    for name in ("last", "avg", "forgetting"):
+        after_stages = [event.value for event in reader.Scalars(f"train/{name}")]
+        assert len(after_stages) == 2 and after_stages[-1] == pytest.approx(report[name])
 
 
 def test_kept_client_updates_are_update_folders_of_every_client_and_round(text_run):

@@ -63,7 +63,8 @@ def test_many_groups_with_long_names_differ_and_stay_inside_the_picture(tmp_path
         draw(comparison, tmp_path / name)
         image = imread(tmp_path / name)
         assert image[[0, -1]].min() == image[:, [0, -1]].min() == 1
-    looks = {(line.get_color(), line.get_linestyle()) for line in figures[0].axes[0].lines}
+    lines = figures[0].axes[0].lines
+    looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}  # as it was asked for
     assert len(looks) == 9
 
 

@@ -92,7 +92,7 @@ def requests(kind=MessageType.TRAIN):
 def grid_of(link, clock, folder, **changes):
     cache = ReplyCache(APP, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
     given = {"patience": 600.0, "poll": 1.0} | changes
-    return SiteGrid(link, SIGNER, SITES, cache, clock=clock, sleep=clock.sleep, **given)
+    return SiteGrid(link, SIGNER, dict(enumerate(SITES)), cache, clock=clock, sleep=clock.sleep, **given)
 
 
 def numbers(replies):
@@ -241,7 +241,7 @@ def test_a_server_that_starts_again_asks_only_those_whose_replies_it_has_not(tmp
 def test_two_sites_with_one_key_are_refused(tmp_path):
     twice = [SITES[0], Site("south", SITES[0].key, SITES[0].encoded)]
     with pytest.raises(FcitError, match=r"one public key for north and south"):
-        SiteGrid(SuperLink(Clock()), SIGNER, twice, None, patience=1.0)
+        SiteGrid(SuperLink(Clock()), SIGNER, dict(enumerate(twice)), None, patience=1.0)
 
 
 def test_values_that_compare_equal_are_signed_as_what_they_are():

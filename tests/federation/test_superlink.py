@@ -49,7 +49,7 @@ def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_
             with SuperLink(made.control, made.appio, ca.read_bytes()) as link:
                 for attempt in ("first", "again"):
                     cache = ReplyCache(APP, lambda s, r, at=attempt: tmp_path / at / f"{s}-{r}", "run", Journal())
-                    grid = SiteGrid(link, signer, sites, cache, patience=200.0, poll=0.5)
+                    grid = SiteGrid(link, signer, dict(enumerate(sites)), cache, patience=200.0, poll=0.5)
                     assert numbers(grid.send_and_receive(requests()[:2])) == UNDISTURBED[:2]
                     if attempt == "first":
                         made.kill()

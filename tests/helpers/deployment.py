@@ -1,23 +1,16 @@
 """A deployment on this machine: an operator's folder and sites' folders as `fcit-cli` makes them, and a real SuperLink."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from certified import free_ports
 
 from fcit_plugin.deployment import operator, site
 from fcit_plugin.deployment.texts import QUIET
 
 BIN = Path(sys.executable).parent
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Deployment:

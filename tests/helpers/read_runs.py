@@ -5,16 +5,19 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import RecordDict
 from reader import Reader
+from reports import two_stages
 from toy import own
 
 from fcit_plugin.engine.continuation import Earlier
 from fcit_plugin.engine.fingerprint import numbers
 from fcit_plugin.engine.resume import _start
+from fcit_plugin.evaluation.report import REPORT_JSON
 from fcit_plugin.federation.client_states import FOLDER as CLIENTS
 from fcit_plugin.federation.client_states import ClientStates
 from fcit_plugin.federation.messages import to_record
@@ -27,6 +30,8 @@ from fcit_plugin.state.checkpoints import PROGRESS, RECIPE, Checkpoints
 from fcit_plugin.state.folder import StateFolder
 from fcit_plugin.state.inspection import inspect
 from fcit_plugin.state.names import MANIFEST
+from fcit_plugin.state.pages import write_page
+from fcit_plugin.state.predictions import read_predictions, take_predictions, write_predictions
 from fcit_plugin.state.progress import Progress
 from fcit_plugin.state.sealed import CHECKSUMS, _files, _render, _sum, seal
 from fcit_plugin.state.server_state import ServerState, save_state
@@ -108,6 +113,37 @@ def write_run(folder: Path) -> None:
     (folder / RECIPE).write_text(
         json.dumps({"keys": keys, "data": {"base_model_fingerprint": None, "datasets.color.train": "3"}})
     )
+
+
+def _prediction(**changes: Any) -> dict[str, Any]:
+    row = {"prompt": "name red", "predict": "red", "label": "red", "dataset": "color", "record": 0, "restricted": False}
+    return {**row, "subspace": 0, "weights": [0.75, 0.25], "score": 100.0, **changes}
+
+
+def write_answers(folder: Path) -> None:
+    untuned = _prediction(subspace=None, weights=[], score=None)
+    for stage, rows in ((None, [untuned]), (0, [_prediction(), _prediction(restricted=True)]), (1, [_prediction()])):
+        write_predictions(folder, stage, rows)
+
+
+def _answers(folder: Path) -> Iterator[str]:
+    for rows in read_predictions(folder).values():
+        [(len(row["prompt"] + row["predict"] + row["label"]), sum(row["weights"]), row["score"]) for row in rows]
+    take_predictions(folder / "other", folder, 1)
+    return iter(())
+
+
+def _paged(folder: Path) -> None:
+    write_answers(folder)
+    (folder / REPORT_JSON).write_text(json.dumps(two_stages().to_dict()))
+    lines = [line | {"client": 1, "round": 0} for line in LINES]
+    (folder / LOG).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def _page_made(folder: Path) -> Iterator[str]:
+    written = write_page({"run": folder}, folder / "out").read_text()
+    assert written.count("<script") == 1 and "\x1b" not in written
+    return iter(())
 
 
 def _use(held: StateFolder) -> Iterator[str]:
@@ -196,6 +232,27 @@ def _joined(folder: Path) -> Iterator[str]:
 
 
 READERS = [
+    Reader(
+        "a run's page",
+        _paged,
+        _page_made,
+        share=1,
+        free=("*:arguments.*",),
+        optional=(LOG, "predictions/*"),
+        takes=((LOG, "empty"), *((f"predictions/{name}.jsonl", "empty") for name in ("untuned", "stage-0", "stage-1"))),
+    ),
+    Reader(
+        "the answers of a run",
+        write_answers,
+        _answers,
+        share=2,
+        optional=("*",),
+        takes=(
+            ("predictions/stage-0.jsonl", "empty"),
+            ("predictions/stage-1.jsonl", "empty"),
+            ("predictions/untuned.jsonl", "empty"),
+        ),
+    ),
     Reader("a run's folder", write_run, _earlier, optional=(LOG,), unread=(RECIPE,), takes=((LOG, "empty"),)),
     Reader(
         "a commit",

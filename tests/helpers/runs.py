@@ -91,6 +91,8 @@ def outcome(output_dir: Path) -> dict[str, Any]:
         elif path.name == "trainer_log.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             found[name] = [{k: v for k, v in line.items() if not k.endswith("_time")} for line in lines]
+        elif path.name == "fcit_report.html":
+            found[name] = "of the report, with its times"
         elif "tfevents" in path.name:
             reader = EventAccumulator(str(path))
             reader.Reload()

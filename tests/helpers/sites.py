@@ -4,11 +4,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fcit_plugin.deployment.certificates import host_of, new_ca, new_server, now
 from fcit_plugin.deployment.keys import new_key
+from fcit_plugin.federation.audit import Audit
 from fcit_plugin.federation.envelope import ServerSigner
 from fcit_plugin.federation.reply_cache import ReplyCache
 from fcit_plugin.federation.site_app import SiteApp
 from fcit_plugin.federation.site_executor import SiteIdentity
-from fcit_plugin.federation.site_policy import Audit, SitePolicy
+from fcit_plugin.federation.site_policy import SitePolicy
 
 _CA_KEY, _SERVER_KEY = new_key(), new_key()
 CA = new_ca(_CA_KEY, "a federation", now())
@@ -51,10 +52,10 @@ class Journal:
         pass
 
 
-def site_app(app, folder, others=None, **policy):
+def site_app(app, folder, others=None, sums=None, **policy):
     """A :class:`SiteApp` that keeps its replies in a folder."""
     cache = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
     folder.mkdir(parents=True, exist_ok=True)
     audit = Audit(folder / "audit.jsonl")
     rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.rounds("run"))
-    return SiteApp(cache, rules, audit, folder / "private", others or {})
+    return SiteApp(cache, rules, audit, folder / "private", others or {}, sums)

@@ -111,7 +111,7 @@ def test_kinds_and_the_mean_beside_them_where_the_encoder_says_so():
     )
     tokens = SubspaceTokens(np.array([[1, 0, 0, 0, 0, 1], LETTER], np.float32), np.array([2, 1]), kinds)
     text = on_grid(Words().encode(["sort numbers"]))
-    nearest = [router(Words(nearness), tokens=tokens)._cosines(text)[0, 0] for nearness in (PLAIN, WHITENED)]
+    nearest = [router(Words(nearness), tokens=tokens).cosines(text)[0, 0] for nearness in (PLAIN, WHITENED)]
     np.testing.assert_allclose(nearest, [np.sqrt(0.5), 1.0], atol=1e-3)
     assert router(Words(), tokens=tokens).listen([(POLITE,)])[1] == [("Sort the numbers.",)]
 

@@ -16,6 +16,7 @@ from llamafactory.chat import ChatModel
 from runs import infer_args
 
 from fcit_plugin.data.instructions import KEYWORD
+from fcit_plugin.serving.trained import TrainedRun
 
 openai = pytest.importorskip("openai", reason="extra [dev]")
 uvicorn = pytest.importorskip("uvicorn")
@@ -171,6 +172,76 @@ def test_the_latest_instruction_counts_not_the_system_prompt_nor_earlier_turns(c
     parts = client.chat.completions.create(model="any", messages=turns, stream=True)
     assert whole.choices[0].message.content.strip() == by_hand(letter)
     assert "".join(part.choices[0].delta.content or "" for part in parts).strip() == by_hand(letter)
+
+
+def told(client, text, **more):
+    """Which subspace answered, of a whole reply and of the last chunk of a stream, with the answer."""
+    whole = ask(client, text, **more)
+    chunks = list(ask(client, text, stream=True, **more))
+    assert [getattr(chunk, "fcit", None) for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].fcit == whole.fcit and chunks[-1].choices[0].finish_reason == "stop"
+    return whole.fcit, whole.choices[0].message.content
+
+
+def test_a_reply_tells_which_subspace_answered_and_how_near_it_was(client, text_run):
+    state = TrainedRun.read(text_run).state
+    found = [told(client, text)[0] for text in QUESTIONS]
+    for who, task in zip(found, ["color", "letter"] * len(tiny.COLORS), strict=True):
+        k = who["subspace"]
+        assert who["tasks"] == list(state.tasks[k]) and task in who["tasks"]
+        assert who["weight"] == max(who["weights"]) == who["weights"][k] > 0.5 and not who["asked"]
+        assert -1 <= who["cosine"] <= 1 and isinstance(who["far"], bool)
+    assert len({who["subspace"] for who in found}) == 2
+
+
+def test_a_request_can_ask_for_another_subspace(client, text_run, text_keys, settings):
+    chat = ChatModel(infer_args(text_keys, text_run, **GREEDY))
+    differing = 0
+    for text in QUESTIONS:
+        own, answered = told(client, text)
+        for k in range(2):
+            who, other = told(client, text, extra_body={"fcit_subspace": k})
+            assert (who["subspace"], who["weights"], who["asked"]) == (k, [float(i == k) for i in range(2)], True)
+            assert k != own["subspace"] or who["cosine"] == own["cosine"]
+            differing += other != answered
+            messages = [{"role": "user", "content": text}]
+            assert chat.chat(messages, QUESTIONS[0], fcit_subspace=k)[0].response_text == other
+    assert differing, "the test says nothing"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("number", [2, -1, 10**30])
+def test_a_subspace_that_is_not_there_is_the_clients_error(client, stream, number):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, QUESTIONS[0], stream=stream, extra_body={"fcit_subspace": number})
+    assert caught.value.response.json() == {"detail": f"`fcit_subspace` is {number}; the subspaces that can answer are 0, 1."}
+    with pytest.raises(openai.UnprocessableEntityError):
+        ask(client, QUESTIONS[0], stream=stream, extra_body={"fcit_subspace": "one"})
+    assert answer(client, QUESTIONS[0])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_plain_model_replies_as_without_us_and_has_no_subspace_to_ask_for(request, stream):
+    with asked(request, "plain_url") as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(client, QUESTIONS[0], stream=stream, extra_body={"fcit_subspace": 0})
+        assert "this model has none" in caught.value.response.text
+        assert "fcit" not in ask(client, QUESTIONS[0]).to_dict()
+        assert all("fcit" not in chunk.to_dict() for chunk in ask(client, QUESTIONS[0], stream=True))
+
+
+def test_the_chat_of_the_command_line_says_who_answered(text_run, text_keys, tmp_path, monkeypatch, capsys, settings):
+    from llamafactory.chat import chat_model
+
+    recipe = tiny.write_recipe(tmp_path / "chat.yaml", infer_args(text_keys, text_run, **GREEDY))
+    monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(recipe)])
+    typed = iter([QUESTIONS[0], "clear", QUESTIONS[1], "exit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    plain = chat_model.ChatModel
+    chat_model.run_chat()
+    shown = capsys.readouterr().out
+    assert shown.count("answered, weight") == 2 and "(color) answered" in shown and "(letter) answered" in shown
+    assert chat_model.ChatModel is plain
 
 
 def test_several_answers_to_one_request_are_returned(client):

@@ -205,7 +205,7 @@ def test_the_lines_in_the_docs_go_by_what_was_told_in_any_form(text_keys, tmp_pa
     for text, weights in zip(TEXTS, router.weights([(text,) for text in TEXTS]), strict=True):
         found, cosine = adapter_for(text)
         assert found == str(weights.argmax())
-        assert min(cosine / form.left, 1) == pytest.approx(router._cosines(router.listen([(text,)])[0]).max(), abs=5e-3)
+        assert min(cosine / form.left, 1) == pytest.approx(router.cosines(router.listen([(text,)])[0]).max(), abs=5e-3)
 
 
 def test_an_uncentered_table_gives_the_same_cosines(text_run, text_keys, tmp_path):

@@ -308,7 +308,7 @@ def test_the_routers_files(session, runs, text_model, tmp_path, monkeypatch, exp
         weights = expected[title, rule]
         assert name == str(weights.index(max(weights))), (title, rule)
         embedded, _ = router.listen([tuple(said)])
-        assert cosine == pytest.approx(router._cosines(embedded).max(), abs=2e-3), (title, rule)
+        assert cosine == pytest.approx(router.cosines(embedded).max(), abs=2e-3), (title, rule)
 
 
 def test_a_run_from_before_the_key_goes_by_the_first_turn_as_its_evaluation_did(runs, text_run, session, tmp_path):

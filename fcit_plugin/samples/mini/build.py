@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ...cache import cache_folder
 from ...fcit_benchmark.layout import LAYOUT, DatasetLayout
-from ...files import whole_folder, write_json
+from ...files import write_json
+from ...folders import whole_folder
 from .drawing import CANVAS
 from .tasks import TASKS, Sample
 
@@ -36,7 +37,7 @@ def build_mini(root: Path, train: int = 600, test: int = 100, seed: int = 0) -> 
     """
     root = Path(root)
     with whole_folder(root) as partial:
-        for layout in tqdm(LAYOUT.values(), desc="FCIT-mini", unit="dataset", leave=False):
+        for layout in tqdm(LAYOUT.values(), desc="FCIT-mini", unit="dataset", leave=False, disable=None):
             _build_dataset(partial, layout, train, test, seed)
     logger.info("FCIT-mini: %d datasets of %d + %d samples in %s", len(LAYOUT), train, test, root)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files import whole_folder
+from ...folders import whole_folder
 from .packages import package_file, require
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ not been taught to see yet: that is what the first instruction-tuning task does.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...files import whole_folder, write_text
+from ...files import write_text
+from ...folders import whole_folder
 from .packages import package_file, require
 from .smollm2 import TOKEN_IDS, load_text_model, text_config
 

@@ -71,7 +71,7 @@ REFUSED = {
         "south: {key: keys/north.pub, removed: true}\n" + NORTH,
         "The sites south and north have one key",
     ),
-    "a key that is not there": (NORTH + "east: keys/east.pub\n", "Site east has no key yet"),
+    "a key that is not there": (NORTH + "east: keys/east.pub\n", "names site east, whose key"),
     "something else for a key": (NORTH + "east: sites.yaml\n", "has several lines where site east has one public key"),
 }
 

@@ -5,7 +5,7 @@ import socket
 import time
 
 import pytest
-from certified import LATER, LONG_AGO, Authority, listening, tls_server
+from certified import LATER, LONG_AGO, Authority, free_ports, listening, tls_server
 from cryptography import x509
 
 from fcit_plugin.deployment.connection import check_connection, check_free, split_address
@@ -108,11 +108,6 @@ def test_a_web_server_of_the_same_ca_is_no_superlink(protocol, ca):
         assert "is no Flower SuperLink" in sentence(f"localhost:{port}", ca.file)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @contextlib.contextmanager
 def full():
     """A port whose queue is full, so that nothing is answered any more: as behind a firewall."""
@@ -127,7 +122,7 @@ def full():
 
 
 def test_where_nobody_answers_it_is_said_why(ca):
-    port = free_port()
+    (port,) = free_ports(1)
     assert sentence(f"127.0.0.1:{port}", ca.file) == (
         f"Nothing listens at 127.0.0.1:{port}; start superlink.sh there, or check the port."
     )

@@ -1,0 +1,173 @@
+"""A user's own files of records: how they are written is found out, and becomes a ``dataset_info.json``."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..data.catalogue import TEST
+from ..data.raw_records import FILE_KINDS, plain_records, read_raw
+from ..errors import FcitError, one_line
+
+#: Columns by what they are for, in the order in which they are looked for.
+_QUESTIONS = ("instruction", "prompt", "question", "query", "input", "text", "source")
+_ANSWERS = ("output", "response", "answer", "completion", "target", "label", "summary")
+_MESSAGES = ("conversations", "messages", "conversation", "dialogue")
+_IMAGES = ("images", "image")
+#: Columns that may say whose a record is.
+SITES = ("client", "client_id", "site", "site_id", "hospital", "owner", "institution")
+#: Tags of turns that name a role.
+_OPENAI = {
+    "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system",
+}  # fmt: skip
+#: More distinct answers than this part of the records are free text.
+_FREE = 0.2
+#: Records by which it is told how they are written.
+_LOOKED_AT = 100
+
+
+class OwnFile:
+    """A user's file, and how its records are written.
+
+    Args:
+        path: The file.
+        columns: What the user says of its columns: ``prompt``, ``response`` and the like by their names.
+
+    Raises:
+        FcitError: It cannot be read, or its columns say nothing; the sentence names the file.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str] | None = None) -> None:
+        if not path.is_file():
+            raise FcitError(f"There is no file {path} (--data).")
+        if path.suffix[1:] not in FILE_KINDS:
+            raise FcitError(f"{path} (--data) is none of the kinds of files that are read: {', '.join(FILE_KINDS)}.")
+        self.path = path
+        try:
+            rows = read_raw([path])
+        except Exception as error:  # the package datasets raises whatever its readers do
+            cause = error.__cause__ or error
+            raise FcitError(f"{path} (--data) cannot be read: {one_line(cause).rstrip('.')}; fix the file.") from error
+        self.count = len(rows)
+        if not self.count:
+            raise FcitError(f"{path} (--data) has no records.")
+        self.columns: list[str] = list(rows.column_names)
+        self._rows = rows
+        self._some = list(plain_records(rows.select(range(min(self.count, _LOOKED_AT)))))
+        self.entry: dict[str, Any] = self._entry_of(dict(columns or {}))
+        empty = next((number for number, answer in enumerate(self.answers) if not answer.strip()), None)
+        if empty is not None:
+            raise FcitError(f"{path} (--data), record {empty}: it has no answer; fix the record or take it out.")
+
+    @property
+    def name(self) -> str:
+        """What the dataset is called."""
+        return re.sub(r"\W+", "_", self.path.stem).strip("_").lower() or "own"
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its records have images."""
+        return "images" in self.entry["columns"]
+
+    @property
+    def local_stage(self) -> str:
+        """What trains a client on it."""
+        return "dpo" if self.entry.get("ranking") else "sft"
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """The answers of all records; of a pair the better one."""
+        columns = self.entry["columns"]
+        column = columns.get("response") or columns.get("chosen") or columns["messages"]
+        return [str(_last_text(record[column])) for record in plain_records(self._rows, [column])]
+
+    @property
+    def is_free_text(self) -> bool:
+        """Whether its answers are text of one's own rather than labels."""
+        return len(set(self.answers)) > max(_FREE * self.count, 10)
+
+    def values(self, column: str) -> list[Any]:
+        """The distinct values of a column.
+
+        Raises:
+            FcitError: There is no such column.
+        """
+        if column not in self.columns:
+            raise FcitError(f"{self.path} has no column {column!r}; it has {', '.join(self.columns)}.")
+        return list(dict.fromkeys(record[column] for record in plain_records(self._rows, [column])))
+
+    def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
+        for column in given.values():
+            if column not in self.columns:
+                raise FcitError(f"{self.path} has no column {column!r} (--columns); it has {', '.join(self.columns)}.")
+        entry: dict[str, Any] = {}
+        columns = dict(given)
+        messages = given.get("messages") or self._first(_MESSAGES, of_lists=True)
+        if messages is not None and "prompt" not in given:
+            entry["formatting"], columns["messages"] = "sharegpt", messages
+            turn: Mapping[str, Any] = next((record[messages][0] for record in self._some if record[messages]), {})
+            if "role" in turn:
+                entry["tags"] = _OPENAI
+        else:
+            columns.setdefault("prompt", self._first(_QUESTIONS) or "")
+            if columns["prompt"] == "instruction" and "input" in self.columns:
+                columns.setdefault("query", "input")
+        if {"chosen", "rejected"} <= set(self.columns) and "response" not in given:
+            entry["ranking"] = True
+            columns |= {"chosen": "chosen", "rejected": "rejected"}
+        elif "messages" not in columns:
+            taken = set(columns.values())
+            columns.setdefault("response", self._first(name for name in _ANSWERS if name not in taken) or "")
+        if "system" in self.columns:
+            columns.setdefault("system", "system")
+        if (images := self._first(_IMAGES)) is not None:
+            columns.setdefault("images", images)
+        if "" in columns.values():
+            raise FcitError(
+                f"{self.path} has the columns {', '.join(self.columns)}, none of which is known to hold the "
+                f"{'question' if not columns.get('prompt') else 'answer'}; say so with --columns prompt=NAME response=NAME."
+            )
+        return {**entry, "columns": columns}
+
+    def _first(self, names: Iterable[str], of_lists: bool = False) -> str | None:
+        kept = (name for name in names if name in self.columns)
+        return next((name for name in kept if not of_lists or isinstance(self._some[0][name], list)), None)
+
+
+def _last_text(value: Any) -> Any:
+    """The text of an answer that may be a turn, or the last of several."""
+    if isinstance(value, list):
+        return _last_text(value[-1]) if value else ""
+    if isinstance(value, dict):
+        return value.get("value", value.get("content", ""))
+    return "" if value is None else value
+
+
+def entries_of(files: Sequence[OwnFile], tests: Sequence[OwnFile], folder: Path) -> dict[str, dict[str, Any]]:
+    """The ``dataset_info.json`` of a user's files.
+
+    Args:
+        files: Those that are trained on.
+        tests: Their test records, one file for each; none where records are kept back.
+        folder: Where it will be.
+
+    Raises:
+        FcitError: Two files have one name, or there are not as many tests as files.
+    """
+    if tests and len(tests) != len(files):
+        raise FcitError(f"--test names {len(tests)} files and --data {len(files)}; give one for each, in the same order.")
+    found: dict[str, dict[str, Any]] = {}
+    for end, group in (("", files), (TEST, tests)):
+        for of, file in zip(files, group, strict=False):
+            name = of.name + end
+            if name in found:
+                raise FcitError(f"Two files of --data would be called {name}; rename one of them.")
+            metric = {"fcit_metric": "rouge_l"} if of.is_free_text else {}
+            found[name] = {"file_name": _relative(file.path, folder), **file.entry, **metric}
+    return found
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.resolve(), folder.resolve())

@@ -1,0 +1,100 @@
+"""Comparisons as LaTeX tables for a paper: booktabs, the best of each column in bold, mean and deviation."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from .plots import short_name
+from .side_by_side import DIFFERENCES, MEASURES, PAIRED, Comparison, Measure, Spread, difference_rows
+from .tables import Rows
+
+#: The measures whose best is bold, and which of two numbers is better; scores by dataset are of the first kind.
+_BEST = {**dict.fromkeys(("score", "Last", "Last in labels", "Avg", "BWT", "FWT"), max), "Forgetting": min, "NLL": min}
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """A text that LaTeX sets as it is, on one line."""
+    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def latex(comparisons: Sequence[Comparison], measures: Mapping[str, Measure] = MEASURES, paired: Sequence[str] = PAIRED) -> str:
+    """Return all tables of some comparisons: summaries, scores by dataset, paired differences.
+
+    Args:
+        comparisons: each with groups.
+        measures: the columns of the summaries.
+        paired: those whose differences are told.
+    """
+    blocks = [r"% needs \usepackage{booktabs}; with letters of other scripts XeLaTeX or LuaLaTeX"]
+    for comparison in comparisons:
+        blocks += [
+            f"% {_comment(comparison.title)}. Mean and standard deviation over the runs",
+            _summaries(comparison, measures),
+        ]
+        blocks += ["% score after the last stage", _finals(comparison)]
+        differences = difference_rows(comparison, {name: measures[name] for name in paired if name in measures})
+        if len(differences) > 1:
+            blocks += [f"% above {_comment(str(comparison.reference))}, {DIFFERENCES}", _plain(differences)]
+    return "\n".join(blocks) + "\n"
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _summaries(comparison: Comparison, measures: Mapping[str, Measure]) -> str:
+    names = [name for name, measure in measures.items() if any(group.spread(measure) for group in comparison.groups)]
+    columns = [[group.spread(measures[name]) for group in comparison.groups] for name in names]
+    best = [_best(column, name) for name, column in zip(names, columns, strict=True)]
+    rows = [[escaped(group.label), str(len(group.reports))] for group in comparison.groups]
+    for row, number in zip(rows, range(len(comparison.groups)), strict=True):
+        row += [_cell(column[number], number in winners) for column, winners in zip(columns, best, strict=True)]
+    return _tabular(["", "runs", *map(escaped, names)], rows)
+
+
+def _finals(comparison: Comparison) -> str:
+    columns = [[group.final_score(name) for group in comparison.groups] for name in comparison.datasets]
+    best = [_best(column, "score") for column in columns]
+    rows = [
+        [escaped(label), *(_cell(Spread(scores[name], None), False) for name in comparison.datasets)]
+        for label, scores in comparison.zero_shot.items()
+    ]
+    for number, group in enumerate(comparison.groups):
+        cells = [_cell(column[number], number in winners) for column, winners in zip(columns, best, strict=True)]
+        rows.append([escaped(group.label), *cells])
+    return _tabular(["", *(escaped(short_name(name)) for name in comparison.datasets)], rows)
+
+
+def _best(column: Sequence[Spread | None], name: str) -> set[int]:
+    """The numbers of the rows whose mean, as it is shown, is the best of a column with several."""
+    shown = {number: round(spread.mean, 2) for number, spread in enumerate(column) if spread is not None}
+    if len(shown) < 2 or name not in _BEST:
+        return set()
+    top = _BEST[name](shown.values())
+    return {number for number, value in shown.items() if value == top}
+
+
+def _cell(spread: Spread | None, best: bool) -> str:
+    if spread is None:
+        return "--"
+    mean = f"{spread.mean:.2f}"
+    mean = rf"\mathbf{{{mean}}}" if best else mean
+    return f"${mean}$" if spread.deviation is None else rf"${mean} \pm {spread.deviation:.2f}$"
+
+
+def _plain(rows: Rows) -> str:
+    """A table whose numbers are set as numbers, so that a minus is one."""
+    header, *lines = rows
+    cells = [[escaped(name), *(re.sub(r"[+-]?\d+(\.\d+)?", r"$\g<0>$", cell) if cell != "-" else "--" for cell in numbers)]
+             for name, *numbers in lines]  # fmt: skip
+    return _tabular([escaped(name) for name in header], cells)
+
+
+def _tabular(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", rf"{' & '.join(header)} \\", r"\midrule"]
+    lines += [rf"{' & '.join(row)} \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -1,0 +1,73 @@
+"""Folders that are written whole or not at all. No torch."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import FcitError
+from .files import flush_name
+
+#: How the name of a folder ends that is being written, or taken away; it begins with a dot.
+PARTIAL, DISCARDED = ".partial", ".discarded"
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) -> Iterator[Path]:
+    """Within the block a folder is filled under another name; it takes its own when the block has ended well.
+
+    Args:
+        folder: The folder to make, new or empty. An empty one stays the same one, for somebody may stand in it.
+        replace: Put it in the place of one that holds something; else what is in another one is never taken away.
+        flush: Force all of it to the disk before the folder gets its name, and the name after: whole also after a power cut.
+
+    Yields:
+        The folder to write into, a hidden sibling, empty.
+
+    Raises:
+        FcitError: The folder is there and not empty, and not to be replaced.
+        OSError: It cannot be written; what was there before still is.
+    """
+    folder = folder.resolve()  # `.` has no name of its own
+    if not replace:
+        check_empty(folder)
+    partial, aside = hidden(folder, PARTIAL), hidden(folder, DISCARDED)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if flush:
+            for path in [*partial.rglob("*"), partial]:
+                flush_name(path)
+        if folder.exists() and not replace:
+            check_empty(folder)  # still
+            for path in partial.iterdir():
+                path.rename(folder / path.name)
+        else:
+            if folder.exists():
+                folder.rename(aside)
+            partial.rename(folder)
+        if flush:
+            flush_name(folder.parent)
+    finally:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        for left in (partial, aside):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def hidden(folder: Path, end: str) -> Path:
+    """The hidden sibling of a folder for one of these ends; what an earlier writer has left there is taken away."""
+    path = folder.with_name(f".{folder.name}{end}")
+    if path.exists():
+        shutil.rmtree(path)
+    return path
+
+
+def check_empty(folder: Path) -> None:
+    """Check that a folder is new or empty.
+
+    Raises:
+        FcitError: It is neither.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FcitError(f"{folder} is not empty; name a new folder.")

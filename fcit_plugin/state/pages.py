@@ -1,0 +1,62 @@
+"""The page of a run, made of the files in its output folder."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..errors import FcitError
+from ..evaluation.page import PAGE_HTML, RunFiles, page
+from ..evaluation.report import Report
+from ..files import inside, read_lines_as, write_text
+from .forms import LogLine
+from .predictions import read_predictions
+
+#: LLaMA-Factory's name of a run's log.
+LOG = "trainer_log.jsonl"
+
+
+def run_files(path: str | os.PathLike[str]) -> RunFiles:
+    """What a run has left that a page is made of.
+
+    Args:
+        path: Its output folder, or its report file, beside which the others lie.
+
+    Raises:
+        FcitError: A file is missing or damaged; the sentence names it.
+    """
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    report = Report.read(path)
+    log = inside(folder, LOG)
+    lines = read_lines_as(LogLine, log) if os.path.lexists(log) else []
+    return RunFiles(report, lines, read_predictions(folder))
+
+
+def write_page(paths: Mapping[str, str | os.PathLike[str]], folder: str | os.PathLike[str]) -> Path:
+    """Write the page of one run or of several.
+
+    Args:
+        paths: Their output folders or report files, by the name to call them.
+        folder: Where it is written to.
+
+    Returns:
+        The page.
+
+    Raises:
+        FcitError: A file of a run is missing or damaged; the sentence names it.
+    """
+    target = Path(folder) / PAGE_HTML
+    write_text(target, page({name: run_files(path) for name, path in paths.items()}))
+    return target
+
+
+def write_own_page(folder: Path, warn: Callable[[str], None]) -> None:
+    """Write the page of a run into its output folder; where a file there is damaged, which ends no run, say so.
+
+    Args:
+        folder: The output folder, with the report in it.
+        warn: Says it.
+    """
+    try:
+        write_page({folder.name: folder}, folder)
+    except FcitError as error:
+        warn(f"{folder / PAGE_HTML} is not written: {error} `fcit-cli report {folder} --html` makes it.")

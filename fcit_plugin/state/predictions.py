@@ -1,0 +1,96 @@
+"""``predictions/``: what a run has answered to the same test records after each stage, a line of JSON for each answer.
+
+The names of prompt, predict and label are those of LLaMA-Factory's ``generated_predictions.jsonl``.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..evaluation.rows import Prediction
+from ..files import inside, read_lines_as, write_bytes
+
+FOLDER = "predictions"
+#: What is written before the first stage: the answers of the untuned model.
+UNTUNED = "untuned.jsonl"
+#: Bytes of the largest file, and letters of the longest text in it.
+MOST_BYTES, MOST_LETTERS = 2**24, 1_000_000
+_STAGE = re.compile(r"stage-(\d{1,6})\.jsonl")
+
+
+def write_predictions(output_dir: Path, stage: int | None, predictions: Sequence[Prediction]) -> int:
+    """Write what was answered after a stage in the place of what was there, so that nothing is doubled by a resume.
+
+    Each dataset has the same share of :data:`MOST_BYTES`; records that do not fit in are left out as a whole.
+
+    Args:
+        output_dir: The run's output folder.
+        stage: None for the untuned model.
+        predictions: The answers, in the order of the lines.
+
+    Returns:
+        How many were left out.
+    """
+    share = MOST_BYTES // max(len({row["dataset"] for row in predictions}), 1)
+    left = {row["dataset"]: share for row in predictions}
+    lines = []
+    for row in predictions:
+        line = f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="replace")
+        if len(line) <= left[row["dataset"]] and max(map(len, (row["prompt"], row["predict"], row["label"]))) <= MOST_LETTERS:
+            left[row["dataset"]] -= len(line)
+            lines.append(line)
+    write_bytes(output_dir / FOLDER / _name(stage), b"".join(lines))
+    return len(predictions) - len(lines)
+
+
+def read_predictions(output_dir: Path) -> dict[int | None, list[Prediction]]:
+    """What a run has answered, by stage; None, the first if it is there, for the untuned model.
+
+    Raises:
+        FcitError: A file is damaged, too large or leads out of the folder; the sentence names it.
+    """
+    return {
+        stage: read_lines_as(Prediction, inside(output_dir, f"{FOLDER}/{name}"), most=MOST_BYTES)
+        for stage, name in _files(output_dir)
+    }
+
+
+def forget_predictions(output_dir: Path, stage: int) -> None:
+    """Take away what was answered after a stage and later ones."""
+    for number, name in _files(output_dir):
+        if number is not None and number >= stage:
+            (output_dir / FOLDER / name).unlink()
+
+
+def take_predictions(output_dir: Path, earlier: Path, stage: int) -> None:
+    """Take over what a run answered before a stage, of another folder that this run goes on from; what is there stays.
+
+    Raises:
+        FcitError: A file there is damaged; the sentence names it.
+    """
+    if earlier.resolve() == output_dir.resolve():
+        return
+    there = {number for number, _ in _files(output_dir)}
+    for number, rows in read_predictions(earlier).items():
+        if number not in there and (number is None or number < stage):
+            write_predictions(output_dir, number, rows)
+
+
+def clear_predictions(output_dir: Path) -> None:
+    """Take all of it away."""
+    shutil.rmtree(output_dir / FOLDER, ignore_errors=True)
+
+
+def _name(stage: int | None) -> str:
+    return UNTUNED if stage is None else f"stage-{stage}.jsonl"
+
+
+def _files(output_dir: Path) -> Iterable[tuple[int | None, str]]:
+    """Stages with the names of their files, in order."""
+    folder = inside(output_dir, FOLDER)
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    stages = sorted((int(match[1]), name) for name in names if (match := _STAGE.fullmatch(name)))
+    return [*((None, name) for name in names if name == UNTUNED), *stages]
