@@ -50,9 +50,17 @@ class Fixed:
     def __init__(self, subspace: int, num_subspaces: int) -> None:
         self._weights = np.eye(num_subspaces, dtype=np.float32)[subspace]
 
-    def weights(self, conversations, pixels) -> np.ndarray:
+    def listen(self, conversations, pixels) -> tuple[np.ndarray, list]:
+        """As many empty tokens as there are conversations: nothing is looked at."""
+        return np.zeros((len(conversations), 0), np.float32), list(conversations)
+
+    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Float32 [n, K]."""
-        return np.tile(self._weights, (len(conversations), 1))
+        return np.tile(self._weights, (len(embedded), 1))
+
+    def far(self, embedded: np.ndarray) -> np.ndarray:
+        """No conversation is far, bool [n]."""
+        return np.zeros(len(embedded), bool)
 
 
 def main() -> None:

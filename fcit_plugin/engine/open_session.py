@@ -202,6 +202,8 @@ def _deciding(arguments: tuple[Any, ...], args: FcitArguments, world_size: int) 
 
 def _check_datasets(setup: Setup) -> None:
     catalogue, evaluates = setup.catalogue, setup.evaluates
+    if setup.request.stage == "fcit_aggregate":  # it knows datasets by name, and reads none
+        return
     setup.check_tasks_of_site()
     catalogue.check(setup.trained_datasets, evaluates, setup.args.fcit_local_stage)
     if evaluates and setup.data_elsewhere:

@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from runs import weight_bytes
 from safetensors.numpy import load_file
 
 from fcit_plugin.engine import stages
+from fcit_plugin.samples.text import write_text_tasks
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
+from fcit_plugin.shipped import shipped
 
 
 class Carrier:
@@ -258,3 +261,31 @@ def test_no_stage_overwrites_the_state_that_it_starts_from(text_recipe, run, tmp
     with pytest.raises(ValueError, match=r"already holds the results of a run .*; choose another folder"):
         carrier.stage("fcit_client", "other", fcit_state_dir=str(carrier.state), fcit_client=0)
     assert weight_bytes(carrier.state) == before == weight_bytes(other)
+
+
+def test_the_shipped_recipes_of_folders_make_a_round_and_the_server_has_no_records(run, tmp_path):
+    write_text_tasks(tmp_path / "text", train=32, test=4)
+
+    def keys(name, **changes):
+        recipe = yaml.safe_load((shipped("recipes") / "folders" / f"{name}.yaml").read_text())
+        return run({**recipe, **changes})
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    state = keys("server", dataset_dir=str(empty), output_dir=str(tmp_path / "state0"))
+    updates = [
+        keys(
+            "site",
+            fcit_state_dir=str(state),
+            fcit_client=client,
+            dataset_dir=str(tmp_path / "text"),
+            output_dir=str(tmp_path / f"site{client}"),
+            max_samples=16,
+        )
+        for client in range(2)
+    ]
+    folded = {"fcit_state_dir": str(state), "fcit_update_dirs": ",".join(map(str, updates))}
+    after = keys("server", dataset_dir=str(empty), output_dir=str(tmp_path / "state1"), **folded)
+    manifest = json.loads((after / "fcit_manifest.json").read_text())
+    assert (manifest["stage"], manifest["round"]) == (0, 1)
+    assert [row["tasks"] for row in manifest["subspaces"]] == [{"text_last": 2}]
