@@ -121,7 +121,7 @@ def _render(
     else:
         title, about = f"{count} runs side by side", "Means and deviations are over runs that differ in the seed alone."
         links = [(f"compared{i}", comparison["title"]) for i, comparison in enumerate(comparisons)]
-        links += [(f"run{i}", run.title) for i, run in enumerate(parts)]
+        links += [(f"scores{i}", run.title) for i, run in enumerate(parts)]  # what is inside opens what is closed
     style, script = _source("page.css"), _source("page.js")
     rendered = (
         _environment()

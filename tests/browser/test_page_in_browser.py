@@ -105,6 +105,13 @@ def test_with_the_keyboard_alone_stages_are_gone_through_and_answers_chosen(page
     assert complaints == []
 
 
+def test_a_link_opens_the_run_that_it_leads_to(pages, opened):
+    shown, _ = opened(pages / "two.html")
+    assert shown.locator("section[data-run] h3:visible").count() == 0
+    shown.locator("nav a").last.click()
+    assert shown.locator("#scores1 h3").is_visible() and not shown.locator("#scores0 h3").is_visible()
+
+
 def test_without_scripts_all_is_there_but_the_slider(pages, opened):
     shown, _ = opened(pages / "one.html", java_script_enabled=False)
     assert shown.locator("input").count() == 2 and shown.locator("input:visible").count() == 0
