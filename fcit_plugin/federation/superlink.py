@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +18,28 @@ from flwr.app import Context, Error, Message
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import fab_to_proto, run_from_proto
-from flwr.proto.appio_pb2 import ClaimTaskRequest, PullPendingTasksRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.proto.appio_pb2 import (
+    ClaimTaskRequest,
+    PullAppMessagesRequest,
+    PullPendingTasksRequest,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+)
 from flwr.proto.clientappio_pb2_grpc import ClientAppIoStub
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.control_pb2_grpc import ControlStub
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.serverappio_pb2_grpc import ServerAppIoStub
 from flwr.supercore.fab import Fab
 from flwr.supercore.grpc import create_channel
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_grpc
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectIdNotPreregisteredError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+)
 from flwr.supercore.interceptors import AppIoTokenClientInterceptor, RuntimeVersionClientInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.grid import GrpcGrid
@@ -75,6 +89,31 @@ def read_site(name: str, path: Path) -> Site:
     return Site(name, key, public_key_to_bytes(key))
 
 
+@dataclass
+class _Arriving:
+    """A reply whose arrays are on their way.
+
+    Attributes:
+        message_id: Its id.
+        parts: The ids of what it consists of.
+        contents: Those that have come.
+    """
+
+    message_id: str
+    parts: list[str]
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+    def is_whole(self, pull: Callable[[str], bytes]) -> bool:
+        """Whether all of it is there, after another look."""
+        for part in self.parts:
+            if part not in self.contents:
+                try:
+                    self.contents[part] = pull(part)
+                except (ObjectUnavailableError, ObjectIdNotPreregisteredError):  # the second where the run was ended meanwhile
+                    return False
+        return True
+
+
 class SuperLink:
     """The way from the server's process to the nodes of a SuperLink (:class:`.site_grid.Link`).
 
@@ -91,6 +130,7 @@ class SuperLink:
         self._stub = ControlStub(self._channel)
         self._grid: GrpcGrid | None = None
         self._heartbeat: HeartbeatSender | None = None
+        self._arriving: dict[str, _Arriving] = {}
 
     def __enter__(self) -> "SuperLink":
         return self
@@ -126,7 +166,37 @@ class SuperLink:
 
     def pull(self, ids: Iterable[str]) -> list[Message]:
         """The replies that have arrived."""
-        return self._asked(self._appio, lambda: list(self._run().pull_messages(ids)))
+        return self._asked(self._appio, lambda: self._pull(set(ids)))
+
+    def _pull(self, ids: set[str]) -> list[Message]:
+        """What of the replies is whole.
+
+        The grid's own method waits until all arrays of a reply have come, for up to two hours: those of a SuperNode that was
+        killed while it sent them never do. Here a reply that is not whole yet is looked at again the next time, and nobody
+        waits for it any more once its request has been sent again.
+        """
+        grid = self._run()
+        for message_id in set(self._arriving) - ids:
+            del self._arriving[message_id]
+        response = grid._stub.PullMessages(PullAppMessagesRequest(message_ids=sorted(ids - set(self._arriving))))
+        for head, tree in zip(response.messages_list, response.message_object_trees, strict=True):
+            parts = [part.object_id for part in iterate_object_tree(tree)]
+            self._arriving[head.metadata.reply_to_message_id] = _Arriving(head.metadata.message_id, parts)
+        pull = make_pull_object_fn_protobuf(grid._stub.PullObject, grid.node, grid.run.run_id)
+        found = []
+        for message_id, arriving in list(self._arriving.items()):
+            if not arriving.is_whole(pull):
+                continue
+            confirm = ConfirmMessageReceivedRequest(
+                node=grid.node, run_id=grid.run.run_id, message_object_id=arriving.message_id
+            )
+            grid._stub.ConfirmMessageReceived(confirm)
+            message = inflate_object_from_contents(arriving.message_id, arriving.contents)
+            assert isinstance(message, Message)  # its object is one
+            message.metadata.__dict__["_message_id"] = arriving.message_id
+            found.append(message)
+            del self._arriving[message_id]
+        return found
 
     def _asked(self, address: str, ask: Callable[[], T]) -> T:
         try:
@@ -168,6 +238,7 @@ class SuperLink:
     def _end(self, status: str, details: str) -> None:
         grid, heartbeat = self._grid, self._heartbeat
         self._grid = self._heartbeat = None
+        self._arriving.clear()
         if grid is None or heartbeat is None:
             return
         with contextlib.suppress(grpc.RpcError):  # then the SuperLink finds out by itself, in a minute
