@@ -62,7 +62,7 @@ PHASES = {
     "aggregation": ("fcit_plugin.federation.round", "Round.fold"),
     "evaluation": ("fcit_plugin.engine.evaluator", "Evaluator.evaluate"),
     "commit": ("fcit_plugin.state.checkpoints", "Checkpoints.commit"),
-    "writing the results": ("fcit_plugin.engine.run", "FederatedRun._write_results"),
+    "writing the results": ("fcit_plugin.engine.run", "write_results"),
 }
 ONCE = ("start and resume", "writing the results")
 #: The child kills itself: right before a file operation of a commit or of keeping a reply.

@@ -20,6 +20,10 @@ from ..files import write_bytes, writing
 logger = logging.get_logger(__name__)
 
 
+#: Seconds that are shown at most as what remains: a hundred years.
+_LONGEST = 3e9
+
+
 class Monitor:
     """Progress of a whole run, counted in optimizer steps over all clients.
 
@@ -117,7 +121,7 @@ class Monitor:
 
     def _entry(self, config: ClientConfig, logs: dict[str, Any], step: int) -> dict[str, Any]:
         elapsed = time.time() - self._start
-        remaining = elapsed / max(step, 1) * (self.total_steps - step)
+        remaining = min(elapsed / max(step, 1) * (self.total_steps - step), _LONGEST)
         return {
             "current_steps": step,
             "total_steps": self.total_steps,

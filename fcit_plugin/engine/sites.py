@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,12 +18,12 @@ from ..deployment.certificates import check_certificate, read_certificate
 from ..deployment.connection import check_connection
 from ..deployment.keys import read_pem_key
 from ..deployment.sites import read_sites
-from ..errors import FcitError
+from ..errors import FcitError, one_line
 from ..federation.envelope import ServerSigner
 from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
-from ..federation.shared_state import scores_in, state_message
+from ..federation.shared_state import scores_in, state_files, state_message
 from ..federation.site_grid import Link, Site, SiteGrid
 from ..federation.site_lists import clients_by_stage
 from ..federation.superlink import SuperLink, read_site
@@ -39,6 +39,8 @@ logger = logging.get_logger(__name__)
 
 #: The SuperLink's Control API, where the recipe does not say: on the server's own machine.
 CONTROL = "127.0.0.1:9093"
+#: What is taken over of a site's score.
+_TOLD: tuple[Literal["dataset", "metric", "score", "records"], ...] = ("dataset", "metric", "score", "records")
 
 
 class SiteWork:
@@ -126,18 +128,26 @@ class Sites:
         Returns:
             The scores of the sites that tell some: site, stage, dataset, metric, score, records.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=session.output_dir) as folder:
             session.save(state, Path(folder))
             last = session.args.fcit_num_rounds - 1
-            requests = [state_message(session.program.work_of(stage, last, n, 0), Path(folder)) for n in self.sites]
+            files = state_files(Path(folder))
+            requests = [state_message(session.program.work_of(stage, last, n, 0), files) for n in self.sites]
             replies = list(self.grid(_unkept()).send_and_receive(requests))
         rows: list[dict[str, Any]] = []
+        seen = set(session.scenario.seen_datasets(stage))
         for number, reply in zip(self.sites, replies, strict=True):
             name = self.names[number]
             if reply.has_error():
                 logger.warning_rank0(f"Site {name} does not have what stage {stage} gave: {reply.error.reason}.")
                 continue
-            rows += [{"site": name, "stage": stage, **score} for score in scores_in(reply.content, name)]
+            try:
+                scores = scores_in(reply.content, name)
+            except FcitError as error:  # what it tells is its own affair, and ends nobody's run
+                logger.warning_rank0(f"{one_line(error)} Nothing of it is kept.")
+                continue
+            kept = {score["dataset"]: score for score in scores if score["dataset"] in seen}
+            rows += [{"site": name, "stage": stage, **{key: score[key] for key in _TOLD}} for score in kept.values()]
         return rows
 
     def records(self, names: Iterable[str]) -> dict[str, int]:
@@ -263,7 +273,11 @@ def dry_run_of_sites(session: Session) -> None:
         if reply.has_error():
             print(f"{name}: {reply.error.reason}")
             continue
-        found = answer_in(reply.content, name)
+        try:
+            found = answer_in(reply.content, name)
+        except FcitError as error:
+            print(f"{name}: {one_line(error)}")
+            continue
         told = ", ".join(f"{sum(task.records.values()):,} records of {one}" for one, task in found.tasks.items())
         print(f"{name}: {told or 'no task of this run'}; fcit-plugin {found.plugin}, base model {found.base}")
 

@@ -129,6 +129,15 @@ class Tables:
             for name in numbers
         ]
         found.append(self._table("Clients that learned alone", ["client", "summary", "value"], alone))
+        own = [
+            (
+                *(row["site"], short_name(row["dataset"]), row["metric"]),
+                *(self._figure("site_scores", i, key) for key in ("stage", "score", "records")),
+            )
+            for i, row in enumerate(self.report.site_scores or [])
+        ]
+        header = ["site", "dataset", "metric", "after stage", "score", "records"]
+        found.append(self._table("Sites on their own test records", header, own))
         return [table for table in found if table.rows]
 
     def subspaces(self) -> list[Table]:
@@ -169,7 +178,7 @@ class Tables:
 
     def clients(self) -> list[Table]:
         """Return who has which records, and who was left out."""
-        shares = self.report.partition
+        shares, sites = self.report.partition, self.report.sites or []
         count = max((len(share["records"]) for share in shares), default=0)
         names = [
             name if name == task else f"{task}: {name}"
@@ -177,7 +186,7 @@ class Tables:
         ]
         dealt = (
             (
-                f"client {client}",
+                f"client {client}" if client >= len(sites) else sites[client],
                 *(
                     self._figure("partition", i, "records", client) if client < len(share["records"]) else None
                     for i, share in enumerate(shares[: self.limits.columns])

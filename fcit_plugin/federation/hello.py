@@ -27,9 +27,13 @@ _ONE_VERSION = "server and sites need one version of fcit-plugin"
 LONGEST, MOST_LABELS = 2**24, 10_000
 
 
+#: A number of records or steps: more than any site has, and few enough to be added up over all of them.
+_Few = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
 class _Task(TypedDict):
-    records: dict[Word, Count]
-    steps: Count
+    records: dict[Word, _Few]
+    steps: _Few
     idle: Word | None
 
 

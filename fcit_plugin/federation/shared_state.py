@@ -3,15 +3,16 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from ..errors import FcitError
 from ..files import read_bytes, write_bytes
-from ..schema import Count, Number, Word, checked
+from ..schema import Count, Word, checked
 from .arrays import numbers_of
 from .hello import text_in, text_record
 from .messages import CONFIG, ClientConfig
@@ -28,7 +29,7 @@ class SiteScore(TypedDict):
 
     dataset: Word
     metric: Word
-    score: Number
+    score: Annotated[float, Field(ge=0, le=100)]
     records: Count
 
 
@@ -37,19 +38,24 @@ class _Scores(TypedDict):
     scores: list[SiteScore]
 
 
-def state_message(config: ClientConfig, folder: Path) -> Message:
-    """The message with the files of a state.
-
-    Args:
-        config: Names run, stage and client.
-        folder: The state's.
-    """
+def state_files(folder: Path) -> ArrayRecord:
+    """The files of a state's folder, once for all sites."""
     files = {
         path.relative_to(folder).as_posix(): Array(np.frombuffer(read_bytes(path), np.uint8))
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    content = RecordDict({CONFIG: config.to_record(), FILES: ArrayRecord(files)})
+    return ArrayRecord(files)
+
+
+def state_message(config: ClientConfig, files: ArrayRecord) -> Message:
+    """The message with the files of a state.
+
+    Args:
+        config: Names run, stage and client.
+        files: Of :func:`state_files`.
+    """
+    content = RecordDict({CONFIG: config.to_record(), FILES: files})
     return Message(content, dst_node_id=config.client, message_type=KIND)
 
 

@@ -16,7 +16,7 @@ from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from typing_extensions import override
 
-from ..errors import FcitError
+from ..errors import FcitError, one_line
 from .client_states import ClientStates
 from .envelope import ServerSigner, open_reply, sealed_request
 from .in_process_grid import InProcessGrid
@@ -232,7 +232,10 @@ class SiteGrid(InProcessGrid):
             return self._failed(asked.request, failure)
         reply = Message(content, reply_to=asked.request)
         if asked.place is not None:
-            self._cache.keep(asked.place, asked.request, reply, RecordDict(), {"steps": 0, "log": []})
+            try:
+                self._cache.keep(asked.place, asked.request, reply, RecordDict(), {"steps": 0, "log": []})
+            except (AttributeError, FcitError, KeyError, TypeError, ValueError) as error:  # of no form that an update has
+                return self._failed(asked.request, f"its reply does not have the form of an update: {one_line(error)}")
         return reply
 
     def _lost(self, asked: _Asked, why: str) -> None:
@@ -262,7 +265,7 @@ class SiteGrid(InProcessGrid):
             if asked.away > self._patience:
                 why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`)"
                 gone[number] = self._failed(asked.request, why)
-            elif self._timeout is not None and elapsed > self._timeout:
+            elif self._timeout is not None and elapsed - asked.away > self._timeout:
                 why = f"site {name} took longer than {self._timeout:g} s (`fcit_client_timeout`)"
                 gone[number] = self._failed(asked.request, why)
         return gone

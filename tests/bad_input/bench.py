@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+import wrapt
 from forked import Ended, command
 
 
@@ -59,6 +60,15 @@ class Bench:
         return Path(shutil.copytree(source, self.folder / name))
 
 
+#: Printed by the command where it loads a model's weights.
+LOADING = "loading weights file"
+
+
+def _telling(load, instance, args, kwargs):
+    print(LOADING, flush=True)
+    return load(*args, **kwargs)
+
+
 @dataclass(frozen=True)
 class Case:
     """One kind of bad input.
@@ -93,4 +103,9 @@ class Case:
         tiny.write_recipe(bench.recipe, {key: value for key, value in keys.items() if value is not None})
         with bench.recipe.open("a") as file:
             file.write(self.extra)
-        return command(self.arguments(bench), bench.folder, self.env, lambda: self.setup(bench))
+
+        def setup() -> None:
+            wrapt.wrap_function_wrapper("transformers.modeling_utils", "PreTrainedModel._load_pretrained_model", _telling)
+            self.setup(bench)
+
+        return command(self.arguments(bench), bench.folder, self.env, setup)

@@ -55,7 +55,16 @@ def test_every_verb_of_llamafactory_is_in_a_group():
 
 def test_samples_of_the_projects_own_come_last_and_init_first():
     assert VERBS[0].name == "init"
-    builders = {"data mini", "data text", "data hard", "data real", "data reasoning", "model smollm2", "model smollm2-vl"}
+    builders = {
+        "data mini",
+        "data text",
+        "data hard",
+        "data standin",
+        "data real",
+        "data reasoning",
+        "model smollm2",
+        "model smollm2-vl",
+    }
     assert {verb.name for verb in GROUPS[-1].verbs} == builders
 
 

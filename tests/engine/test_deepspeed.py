@@ -76,6 +76,7 @@ def test_a_killed_run_with_zero_2_goes_on_to_the_same_bits(zero_2, tmp_path):
     for commit in Checkpoints(whole).commits()[:8]:  # seven rounds of nine
         shutil.copytree(commit, killed / "checkpoints" / commit.name)
     shutil.copy(whole / "trainer_log.jsonl", killed)
+    shutil.copytree(whole / "predictions", killed / "predictions")
     assert differences(outcome(train(recipe, 1, tmp_path)), outcome(whole)) == []
 
 

@@ -149,6 +149,7 @@ def test_a_run_goes_on_from_every_commit_to_the_same_bits(runs, name, tmp_path):
         output_dir = tmp_path / str(number)
         for commit in Checkpoints(whole).commits()[: number + 1]:
             shutil.copytree(commit, output_dir / "checkpoints" / commit.name)
+        shutil.copytree(whole / "predictions", output_dir / "predictions")
         run_recipe(keys | {"output_dir": str(output_dir), "report_to": "none"})
         found, expected = outcome(output_dir), outcome(whole)
         differing = [name for name in differences(found, expected) if " at step " not in name]

@@ -88,6 +88,8 @@ def everything(**changes) -> Report:
         "engine": {"name": "process", "processes": 1, "threads": 2, "machine": "Linux"},
         "earlier": [{"stage": 0, "arguments": {"learning_rate": 0.2}}],
         "reference": "local",
+        "sites": ["north", "south"],
+        "site_scores": [{"site": "north", "stage": 1, "dataset": "fcit_a", "metric": "acc", "score": 60.0, "records": 10}],
     }
     return dataclasses.replace(report, **{**more, **changes})
 

@@ -114,6 +114,10 @@ def whole_report() -> Report:
         "spread": {"last": 1.0, "zzq": 1.0},
         "clients": {"ZZQ": {"last": 1.0}},
         "encoder_choice": "ZZQ",
+        "sites": ["ZZQ"],
+        "site_scores": [
+            {"site": "ZZQ", "stage": 1, "dataset": "ZZQ", "metric": "ZZQ", "score": 1.0, "records": 2},
+        ],
         "likelihood": [[0.5, 0.25]],
         "likelihood_untuned": {"fcit_a": 1.5},
         "engine": {"name": "ZZQ", "processes": 2, "threads": 1, **more},
@@ -128,7 +132,7 @@ def test_of_every_key_of_the_report_it_is_known_whether_it_is_given_away():
     assert "ZZQ" in json.dumps(values) and "zzq" not in json.dumps(given).lower()
     assert values.keys() - given.keys() == {
         "seed", "assignments", "dropped", "idle", "product_errors", "partition", "left_out", "clients",
-        "encoder_choice", "engine",
+        "encoder_choice", "engine", "sites", "site_scores",
     }  # fmt: skip
     assert given["arguments"] == given["earlier"][0]["arguments"] == {"learning_rate": 0.1, "fcit_num_clients": 3}
     assert given["privacy"] == {"noise": "secret", "delta": 1e-5, "total": {"epsilon": 1.0, "epsilon_sampled": 0.5}}
@@ -194,7 +198,7 @@ def test_those_who_got_folders_join_them_and_give_that_away(published, tmp_path)
 
 
 def test_reports_of_both_kinds_stand_side_by_side(published, text_run, tmp_path, capsys):
-    REPORT_VERB.run(argparse.Namespace(runs=[str(published), str(text_run)], out=tmp_path))
+    REPORT_VERB.run(argparse.Namespace(runs=[str(published), str(text_run)], out=tmp_path, html=False))
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("disco")]
     name = StateFolder(text_run).manifest["base_model"]
     told = [["disco,", f"model_name_or_path={model}"] for model in (name, Path(name).name)]
