@@ -1,5 +1,6 @@
 """``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
 
+import hashlib
 import re
 import shutil
 import socket
@@ -23,7 +24,9 @@ from ..federation.client import make_client_app
 from ..federation.hello import KIND as HELLO
 from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
 from ..federation.messages import config_of, mean_loss
+from ..federation.noise import Noise
 from ..federation.reply_cache import ReplyCache
+from ..federation.run_secret import noise_of_site
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
@@ -32,15 +35,15 @@ from ..federation.site_policy import SitePolicy
 from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
-from ..state.names import MANIFEST
+from ..state.forms import NoiseForm
+from ..state.names import ADAPTER_CONFIG, MANIFEST, subspace_folder
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState
 from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
-from .folder_privacy import site_noise
 from .quiet import quiet_transformers
 from .rehearsal import rehearse
-from .session import Session
+from .session import Session, adapter_config
 from .site_sums import site_sums
 
 logger = logging.get_logger(__name__)
@@ -72,12 +75,26 @@ def run_site(session: Session) -> None:
         FcitError: The key is none, or others may read it; the model cannot answer; several processes were started.
     """
     identity = identity_of(session)
+    refuse_memory(session)
     rehearse(session, session.evaluator({}))
     site = SiteClient(session, identity.key)
     server, audit = session.args.fcit_superlink, session.output_dir / AUDIT
     logger.info_rank0(f"This site answers the server at {server} until it is stopped; {audit} says what.")
     with quiet_transformers():
         answer(session, identity, site.app)
+
+
+def refuse_memory(session: Session) -> None:
+    """Refuse a method whose clients train again on what they were asked for before: over a network no site knows that.
+
+    Raises:
+        FcitError: The recipe has such a method.
+    """
+    if session.program.method.num_remembered():
+        raise FcitError(
+            f"`fcit_method: {session.args.fcit_method}` trains on records of earlier tasks by the draws of all rounds, which "
+            "no site knows; take another method for a run over a network."
+        )
 
 
 def identity_of(session: Session) -> SiteIdentity:
@@ -135,6 +152,7 @@ class SiteClient:
             max_records=args.fcit_site_max_records,
             max_rounds=args.fcit_site_max_rounds,
             trained=audit.rounds(program.run_id),
+            client=audit.client(program.run_id),
         )
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
         self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
@@ -158,13 +176,13 @@ class SiteClient:
         with whole_folder(folder, replace=True) as made:
             write_files(message.content, made)
             state, manifest = session.state_in(made), StateFolder(made).manifest
-            for key in (
-                "identity_encoder",
-                "identity_source",
-                "method",
-            ):  # what it names is loaded later: as this recipe has it
-                if manifest.get(key) != (ours := session.state_keys()[key]):
-                    raise FcitError(f"The state has `fcit_{key}` {manifest.get(key)!r}, and this site's recipe {ours!r}.")
+            ours = {**session.state_keys(), "template": session.data_args.template}
+            del ours["num_clients"]  # which is the server's alone
+            for key, value in ours.items():  # it is gone by later, and has to be what this recipe says
+                if manifest.get(key) != value:
+                    raise FcitError(f"The state has {manifest.get(key)!r} for `{key}`, and this site's recipe {value!r}.")
+            for k in range(len(state.subspaces)):
+                write_json(made / subspace_folder(k) / ADAPTER_CONFIG, adapter_config(session.model))
             own = {**manifest, "base_model": session.base_model}
             write_json(made / MANIFEST, {**own, SIGNATURE: sign(own)})
         logger.info_rank0(f"What was learned up to stage {config.stage} is in {folder}, for chat, api and export.")
@@ -195,9 +213,16 @@ class SiteClient:
 
     def _client(self, client: int) -> LocalTrainer:
         if self._local is None:  # its noise, if there is some, is that of its number
-            noise = site_noise(self._session, client) if self._session.args.fcit_identity_noise is not None else None
+            noise = self._noise() if self._session.args.fcit_identity_noise is not None else None
             self._local = self._session.local(noise=noise)
         return self._local
+
+    def _noise(self) -> Noise:
+        """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
+        session = self._session
+        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}".encode()).hexdigest()[:32]
+        record = NoiseForm(run=own, source="file")
+        return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part=False)
 
     def _asked(self, message: Message, context: Context) -> Message:
         """What the client app answers, with a line in the log."""

@@ -32,7 +32,7 @@ from ..state.folder import StateFolder
 from ..state.server_state import ServerState
 from .fingerprint import digest_of
 from .session import Session
-from .site import comparable, dtype_of
+from .site import comparable, dtype_of, refuse_memory
 from .site_sums import server_sums
 
 logger = logging.get_logger(__name__)
@@ -197,6 +197,7 @@ def with_sites(session: Session) -> Iterator[Session]:
         FcitError: One cannot take part; the sentence names it and says why.
     """
     args = session.args
+    refuse_memory(session)
     signer = signer_of(session)
     certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
     names, there = sites_of(session)
@@ -219,11 +220,10 @@ def sites_before(session: Session, names: Sequence[str]) -> dict[int, int]:
     lists = [] if session.start is None else StateFolder(session.start.folder).progress().site_lists
     found = clients_by_stage(lists, names)
     if any(count != len(names) for count in found.values()):
-        args, method = session.args, session.program.method
+        args = session.args
         reasons = {
             "its noise covers a share of the sites (`fcit_dp_noise_multiplier`)": args.fcit_dp_noise_multiplier is not None,
             f"`fcit_server_rule: {args.fcit_server_rule}` counts them": args.fcit_server_rule == "scaffold",
-            f"`fcit_method: {args.fcit_method}` trains again on what a site was asked for": method.num_remembered() > 0,
         }
         for why, is_so in reasons.items():
             if is_so:

@@ -10,11 +10,13 @@ from typing_extensions import TypedDict
 
 from ..errors import FcitError, one_line
 from ..files import read_lines_as, writing
-from ..schema import Count, Whole, Word
+from ..schema import LARGEST, Count, Whole, Word
 from .messages import ClientConfig, num_bytes
 
 #: The file in a site's output folder.
 AUDIT = "audit.jsonl"
+#: Characters of a refusal that are written down.
+_LONGEST = 1000
 #: Types of message by which a site trains.
 _TRAINS = (MessageType.TRAIN,)
 
@@ -24,8 +26,9 @@ class _Line(TypedDict, total=False):
     kind: Required[Word]
     refused: Required[Word | None]
     run: Word
-    stage: Whole
-    round: Whole
+    client: Whole | None
+    stage: Whole | None
+    round: Whole | None
     task: Word | None
     subspace: Whole | None
     bytes: Count
@@ -57,14 +60,15 @@ class Audit:
         if config is not None:
             line |= {
                 "run": _short(config.run),
-                "stage": config.stage,
-                "round": config.round,
+                "client": _number(config.client),
+                "stage": _number(config.stage),
+                "round": _number(config.round),
                 "task": task,
-                "subspace": config.subspace,
+                "subspace": _number(config.subspace),
             }
         if reply is not None:
             line["bytes"] = num_bytes(Message(reply, dst_node_id=0, message_type=MessageType.TRAIN))
-        line["refused"] = None if refused is None else one_line(FcitError(refused))
+        line["refused"] = None if refused is None else one_line(FcitError(refused))[:_LONGEST]
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
@@ -73,6 +77,11 @@ class Audit:
         """The rounds of a run that the site has trained in, so that a bound holds over restarts of its process."""
         trained = [line for line in self._lines() if line["kind"] in _TRAINS and line["refused"] is None]
         return {(line["stage"], line["round"]) for line in trained if line.get("run") == run}
+
+    def client(self, run: str) -> int | None:
+        """The number that this site has in a run; None where nothing was answered in it yet."""
+        numbers = [line.get("client") for line in self._lines() if line.get("run") == run and line["refused"] is None]
+        return numbers[0] if numbers else None
 
     def status(self) -> list[str]:
         """What was asked and answered so far, in lines for people.
@@ -99,6 +108,11 @@ class Audit:
         if not self._path.exists():
             return []
         return read_lines_as(cast("Any", _Line), self._path, "take the file away, or mend this line", most=None)
+
+
+def _number(value: int | None) -> int | None:
+    """A number that can be read again; another one is not written down."""
+    return value if value is None or abs(value) <= LARGEST else None
 
 
 def _short(text: str) -> str:

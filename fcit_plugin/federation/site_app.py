@@ -73,6 +73,7 @@ class SiteApp:
             self._audit.write(kind, config, task, reply, refused)
 
     def _answer(self, kind: str, config: ClientConfig, content: RecordDict) -> RecordDict:
+        self._policy.check_number(config)
         if kind in self._others:
             return self._others[kind](Message(content, dst_node_id=config.client, message_type=HELLO_KIND))
         if self._sums is None:

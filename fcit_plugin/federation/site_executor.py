@@ -187,6 +187,8 @@ def serve(
 
 def answer_of(app: Answers, identity: SiteIdentity, message: Message) -> Message:
     """The signed reply to a message, or the signed sentence of what failed: at a site whatever fails costs it its reply."""
+    if message.has_error():
+        return refused(message, "it is an error, and no request")
     kind, key = message.metadata.message_type, identity.key
     try:
         nonce = nonce_of(message.content)

@@ -213,9 +213,9 @@ class SiteGrid(InProcessGrid):
         message_id = self._link.push(message)
         if message_id is None:
             self._tell(asked, "cannot be asked: the SuperLink did not take the message")
+            self._pause(asked)
             return
         asked.message_id, asked.nonce, asked.came_up = message_id, nonce, online[node]
-        asked.attempts += 1
 
     def _taken(self, asked: _Asked, message: Message) -> Message | None:
         """The site's reply as the server's loop knows it, None where the message was lost on its way."""
@@ -241,8 +241,12 @@ class SiteGrid(InProcessGrid):
     def _lost(self, asked: _Asked, why: str) -> None:
         """Ask again, after a pause that grows."""
         asked.message_id, asked.here = None, False
-        asked.not_before = self._clock() + min(LONGEST_PAUSE, self._poll * 2 ** min(asked.attempts, 16))
+        self._pause(asked)
         self._tell(asked, f"has not answered: {why}")
+
+    def _pause(self, asked: _Asked) -> None:
+        asked.attempts += 1
+        asked.not_before = self._clock() + min(LONGEST_PAUSE, self._poll * 2 ** min(asked.attempts - 1, 16))
 
     def _tell(self, asked: _Asked, what: str) -> None:
         """Say once what stands between the server and a site."""

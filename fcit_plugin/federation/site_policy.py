@@ -23,6 +23,7 @@ class SitePolicy:
         compression: What the recipe has for updates; the server cannot ask for another.
         max_records: The most records of a task that it trains on.
         max_rounds: The most rounds that it takes part in.
+        client: The number that the server has for this site; None before it has asked anything.
         trained: Stage and round of those that it has taken part in.
     """
 
@@ -36,6 +37,7 @@ class SitePolicy:
     max_records: int | None = None
     max_rounds: int | None = None
     trained: set[tuple[int, int]] = field(default_factory=set)
+    client: int | None = None
 
     def check(self, kind: str, config: ClientConfig) -> None:
         """Refuse what the site's recipe does not allow.
@@ -68,6 +70,20 @@ class SitePolicy:
             raise FcitError("It asks for updates in another form than `fcit_update_compression` of this site's recipe.")
         if kind == MessageType.TRAIN:
             self._count(config)
+
+    def check_number(self, config: ClientConfig) -> None:
+        """Refuse a question to another number than that of the first one, which decides the noise on the site's tokens.
+
+        Args:
+            config: What is asked for.
+
+        Raises:
+            FcitError: It is another one; the sentence names both.
+        """
+        if self.client is None and config.run == self.run:
+            self.client = config.client
+        if config.run == self.run and config.client != self.client:
+            raise FcitError(f"This site is number {self.client} of its run, and not {config.client}, which is asked for.")
 
     def _count(self, config: ClientConfig) -> None:
         rounds = self.trained | {(config.stage, config.round)}

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, Metadata
+from flwr.app.message import make_message
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import fab_to_proto, run_from_proto
@@ -30,6 +31,7 @@ from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartR
 from flwr.proto.control_pb2_grpc import ControlStub
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.serverappio_pb2_grpc import ServerAppIoStub
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.fab import Fab
 from flwr.supercore.grpc import create_channel
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_grpc
@@ -114,6 +116,21 @@ class _Arriving:
         return True
 
 
+def _message_of(arriving: _Arriving, reply_to: str, grid: GrpcGrid) -> Message:
+    """The message that has come; an error in its place where that is none: any node can send anything."""
+    try:
+        message = inflate_object_from_contents(arriving.message_id, arriving.contents)
+        if isinstance(message, Message):
+            message.metadata.__dict__["_message_id"] = arriving.message_id
+            return message
+        reason = f"a {type(message).__name__} came in place of a reply"
+    except Exception as error:  # protobuf's own among them
+        reason = f"what came in place of a reply cannot be read ({type(error).__name__})"
+    node = grid.node.node_id
+    metadata = Metadata(grid.run.run_id, "", node, node, reply_to, "", time.time(), 0.0, SYSTEM_MESSAGE_TYPE)
+    return make_message(metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, reason))
+
+
 class SuperLink:
     """The way from the server's process to the nodes of a SuperLink (:class:`.site_grid.Link`).
 
@@ -191,10 +208,7 @@ class SuperLink:
                 node=grid.node, run_id=grid.run.run_id, message_object_id=arriving.message_id
             )
             grid._stub.ConfirmMessageReceived(confirm)
-            message = inflate_object_from_contents(arriving.message_id, arriving.contents)
-            assert isinstance(message, Message)  # its object is one
-            message.metadata.__dict__["_message_id"] = arriving.message_id
-            found.append(message)
+            found.append(_message_of(arriving, message_id, grid))
             del self._arriving[message_id]
         return found
 
@@ -299,7 +313,12 @@ def _claimed(address: str, token: str) -> Iterator[Task]:
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_grpc(stub))
         heartbeat.start()
         try:
-            message, context, _, _ = pull_task_input(stub)  # the last one is code of the server, which stays unread
+            try:
+                message, context, _, _ = pull_task_input(stub)  # the last one is code of the server, which stays unread
+            except grpc.RpcError:
+                raise
+            except Exception as error:  # protobuf's own among them: whoever sends it ends no site
+                raise LinkLost(f"the SuperNode at {address} gave a message that cannot be read ({one_line(error)})") from error
 
             def answer(reply: Message) -> None:
                 with _supernode(address):

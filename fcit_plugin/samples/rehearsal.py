@@ -200,7 +200,9 @@ def rehearse(folder: Path, seed: int = 0) -> None:
     sites = [made.start_site(name) for name in SITES]
     with ending(superlink, *sites):
         print(f"Started a SuperLink for sites at {made.fleet}, and the sites; each prints into a file of its name.")
-        made.finished("server", made.start_server())
+        server = made.start_server()
+        with ending(server):
+            made.finished("server", server)
         print(f"The server has finished after {time.monotonic() - start:.0f} s: {made.folder / 'out' / 'server'}.")
     made.finished("in_process", made.start_in_process())
     if differing := made.differences():

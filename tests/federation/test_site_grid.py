@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from sites import CA, SIGNER, Journal
 from toy import BLANK, Local, noise
@@ -249,3 +249,42 @@ def test_values_that_compare_equal_are_signed_as_what_they_are():
     reply["c"] = ConfigRecord({"x": True})
     with pytest.raises(FcitError, match="signature"):
         open_reply(reply, "n", "train", KEYS[0].public_key())
+
+
+def spoiled(change):
+    """A reply that its site has signed, and that is no update."""
+
+    def fault(link, node, message):
+        content, nonce = opened(node, message)
+        request = Message(content, dst_node_id=node - 100, message_type="train")
+        reply = APP(request, Context(run_id=0, node_id=node - 100, node_config={}, state=RecordDict(), run_config={}))
+        return Message(sealed_reply(change(reply.content), nonce, "train", KEYS[node - 100]), reply_to=message)
+
+    return fault
+
+
+def without(name):
+    return lambda content: RecordDict({key: record for key, record in content.items() if key != name})
+
+
+def with_array(array):
+    return lambda content: RecordDict({**content, ARRAYS: ArrayRecord({"a": array})})
+
+
+SPOILED = {
+    "no metrics": without("metrics"),
+    "metrics of another kind": lambda content: RecordDict({**content, "metrics": ConfigRecord({"a": 1})}),
+    "nothing at all": lambda content: RecordDict(),
+    "an array of torch": with_array(Array(dtype="float32", shape=(1,), stype="torch", data=b"xxxx")),
+    "a type that there is not": with_array(Array(dtype="nonsense", shape=(1,), stype="numpy.ndarray", data=b"xxxx")),
+    "no numbers": with_array(Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"garbage")),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_reply_that_is_no_update_is_its_sites_failure_alone(name, tmp_path):
+    clock = Clock()
+    link = SuperLink(clock, [spoiled(SPOILED[name])])
+    replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()))
+    assert numbers(replies[1:]) == UNDISTURBED[1:]
+    assert "does not have the form of an update" in replies[0].error.reason

@@ -1,5 +1,6 @@
 """What a site refuses, whoever asks, and what it writes down."""
 
+import contextlib
 import json
 
 import pytest
@@ -87,3 +88,33 @@ def test_whatever_is_asked_is_one_line_that_can_be_read_again(name, tmp_path):
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2
     assert Audit(tmp_path / "audit.jsonl").rounds("run") == set()
     assert "1 refused" in Audit(tmp_path / "audit.jsonl").status()[0]
+
+
+def test_a_site_keeps_the_number_that_it_was_given_first_also_after_a_restart(tmp_path):
+    def ask(client):
+        config = ClientConfig("run", 0, 0, client, 0, 0).to_record()
+        return site_app(APP, tmp_path)("train", RecordDict({**requests()[0].content, CONFIG: config}))
+
+    ask(1)
+    ask(1)
+    with pytest.raises(FcitError, match="number 1 of its run, and not 2"):
+        ask(2)
+
+
+@pytest.mark.parametrize("changes", [{"stage": 2**62}, {"round": -(2**62)}, {"task": 2**62}, {"client": 2**62}])
+def test_numbers_that_nobody_could_read_again_are_not_written_down(changes, tmp_path):
+    content = RecordDict({**requests()[0].content, CONFIG: ClientConfig(**{**GOOD, "subspace": 0, **changes}).to_record()})
+    with contextlib.suppress(FcitError, KeyError):
+        site_app(APP, tmp_path)("train", content)
+    assert len(Audit(tmp_path / "audit.jsonl").status()) >= 1
+
+
+def test_a_long_refusal_is_cut_off(tmp_path):
+    content = RecordDict({**requests()[0].content, CONFIG: ClientConfig(**GOOD).to_record()})
+
+    def fails(message, context):
+        raise ValueError("x" * 100_000)
+
+    with pytest.raises(ValueError, match="xxx"):
+        site_app(fails, tmp_path)("train", content)
+    assert len(Audit(tmp_path / "audit.jsonl").status()[-1]) < 2000

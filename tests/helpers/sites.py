@@ -57,5 +57,5 @@ def site_app(app, folder, others=None, sums=None, **policy):
     cache = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
     folder.mkdir(parents=True, exist_ok=True)
     audit = Audit(folder / "audit.jsonl")
-    rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.rounds("run"))
+    rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.rounds("run"), client=audit.client("run"))
     return SiteApp(cache, rules, audit, folder / "private", others or {}, sums)
