@@ -32,7 +32,7 @@ from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.report import Report
-from fcit_plugin.knowledge.activation import Router, cosine_matrix
+from fcit_plugin.knowledge.activation import Distance, Router, Weighed, cosine_matrix
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged
 from fcit_plugin.knowledge.turns import learned_tokens
 from fcit_plugin.serving.trained import TrainedRun
@@ -54,13 +54,10 @@ class Fixed:
         """As many empty tokens as there are conversations: nothing is looked at."""
         return np.zeros((len(conversations), 0), np.float32), list(conversations)
 
-    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
-        """Float32 [n, K]."""
-        return np.tile(self._weights, (len(embedded), 1))
-
-    def far(self, embedded: np.ndarray) -> np.ndarray:
-        """No conversation is far, bool [n]."""
-        return np.zeros(len(embedded), bool)
+    def weigh(self, embedded: np.ndarray) -> Weighed:
+        """The same weights for each, and no conversation is far."""
+        weights, nothing = np.tile(self._weights, (len(embedded), 1)), np.full(len(embedded), np.nan)
+        return Weighed(weights, weights, Distance(nothing, np.zeros(len(embedded), np.int64), nothing, nothing))
 
 
 def main() -> None:

@@ -29,9 +29,9 @@ class FarQuestions:
             keys: Dataset and number of each record.
             embedded: Their identity tokens, [n, D].
         """
-        weights = router.weights_of(embedded)
-        self._found.update(zip(keys, zip(router.far(embedded).tolist(), weights, strict=True), strict=True))
-        return weights
+        weighed = router.weigh(embedded)
+        self._found.update(zip(keys, zip(weighed.distance.is_far.tolist(), weighed.weights, strict=True), strict=True))
+        return weighed.weights
 
     def log(self, gather: Callable[[Any], list[Any]], is_main: bool) -> Mapping[tuple[str, int], np.ndarray]:
         """Log in one line how many records of each dataset are far, if any are; all processes have to call it.

@@ -111,8 +111,8 @@ class _Apart(Router):
         self.rows = np.array([[0.75, 0.25], [0.25, 0.75]] if count == 2 else [[1.0]], np.float32)
 
     @override
-    def weights_of(self, embedded: np.ndarray) -> np.ndarray:
-        return self.rows[np.arange(len(embedded)) % len(self.rows)]
+    def _weights(self, cosines: np.ndarray) -> np.ndarray:
+        return self.rows[np.arange(len(cosines)) % len(self.rows)]
 
 
 def _sentence(batch: Sequence[Row], error: Exception) -> str:

@@ -134,6 +134,21 @@ class Distance:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """What questions are to a router.
+
+    Attributes:
+        cosines: How near each is to each subspace, [n, K].
+        weights: Of the subspaces for each, float32 [n, K].
+        distance: How far each is from what the run learned.
+    """
+
+    cosines: np.ndarray
+    weights: np.ndarray
+    distance: Distance
+
+
 class Router:
     """From conversations to activation weights: what evaluation and serving share.
 
@@ -238,11 +253,18 @@ class Router:
         near = np.flatnonzero(nearest >= self.nearness.turn - TIE)
         return int(near[-1] if len(near) else first_largest(nearest))
 
+    def weigh(self, embedded: np.ndarray) -> Weighed:
+        """All that a router says of identity tokens u [n, D], by cosines that are taken once."""
+        cosines = self.cosines(embedded)
+        return Weighed(cosines, self._weights(cosines), self._distance(cosines))
+
     def weights_of(self, embedded: np.ndarray) -> np.ndarray:
         """Weights of the subspaces for identity tokens u [n, D], float32 [n, K]."""
+        return self._weights(self.cosines(embedded))
+
+    def _weights(self, cosines: np.ndarray) -> np.ndarray:
         if not self.used.any() and (self.tokens.counts > 0).any():
-            return np.zeros((len(embedded), len(self.used)), np.float32)
-        cosines = self.cosines(embedded)
+            return np.zeros(cosines.shape, np.float32)
         weights = weights_of_cosines(cosines, self.used, mode=self.mode, temperature=self.temperature)
         if self.fallback is not None:
             nearest = cosines[:, self.used].max(axis=1)
@@ -259,10 +281,13 @@ class Router:
         A question is far that is farther from its nearest subspace than 99 % of the subspace's own instructions; where it is
         not known how far these are, by the encoder's own cosine if it has one. Below the threshold of a fallback every one is.
         """
+        return self._distance(self.cosines(embedded))
+
+    def _distance(self, cosines: np.ndarray) -> Distance:
         if not self.used.any():
-            nothing = np.full(len(embedded), np.nan)
-            return Distance(nothing, np.zeros(len(embedded), np.int64), nothing, nothing)
-        cosines = np.where(self.used, self.cosines(embedded), -np.inf)
+            nothing = np.full(len(cosines), np.nan)
+            return Distance(nothing, np.zeros(len(cosines), np.int64), nothing, nothing)
+        cosines = np.where(self.used, cosines, -np.inf)
         nearest = first_largest(cosines)
         own = self._own[nearest]
         cut = self.nearness.far if self.fallback is None else self.fallback

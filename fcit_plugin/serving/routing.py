@@ -161,15 +161,15 @@ class Routing:
             return images_by_row(ids, mask, Images.of(inputs), self.model.config)
 
         embedded, decided = self.router.listen(turns, pixels)
-        weights = self.router.weights_of(embedded)
-        distance = self.router.distance(embedded)
+        weighed = self.router.weigh(embedded)
+        weights, distance = weighed.weights, weighed.distance
         if ask.subspace is None:
             self._unknown.log(distance, weights)
         else:
             weights = np.zeros_like(weights)
             weights[:, ask.subspace] = 1
         far = bool(distance.is_far[0])
-        ask.answered = answered(weights[0], self.router.cosines(embedded)[0], far, self.tasks, ask.subspace is not None)
+        ask.answered = answered(weights[0], weighed.cosines[0], far, self.tasks, ask.subspace is not None)
         if (name_of := self.trace) is not None:
             for text, row in zip(map(" | ".join, decided), weights, strict=True):
                 parts = [f"{name_of(k)} {weight:.3f}" for k, weight in enumerate(row) if abs(weight) >= 5e-4]

@@ -11,17 +11,16 @@ from runs import run_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fcit_plugin.engine.far_questions import FarQuestions
+from fcit_plugin.knowledge.activation import Distance, Weighed
 from fcit_plugin.serving.trained import TrainedRun
 
 
 class Signs:
     """Far is what is negative."""
 
-    def far(self, embedded):
-        return embedded[:, 0] < 0
-
-    def weights_of(self, embedded):
-        return embedded + 1
+    def weigh(self, embedded):
+        limit = np.zeros(len(embedded))
+        return Weighed(embedded, embedded + 1, Distance(embedded[:, 0], np.zeros(len(embedded), np.int64), limit, limit))
 
 
 def test_counts_of_several_processes_are_of_records_and_one_speaks(logged):
