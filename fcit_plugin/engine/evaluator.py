@@ -238,10 +238,7 @@ class Evaluator:
         meanwhile: Callable[[], None] = lambda: None,
     ) -> list[float]:
         """How unlikely the answers are that the rows of one batch end with (:meth:`Row.answered`); see :meth:`answer`."""
-        if inputs is None:
-            inputs = self._inputs(batch)
-        self._activate(batch, inputs, router, activation)
-        meanwhile()
+        inputs = self._ready(batch, router, activation, inputs, meanwhile)
         return answer_losses(self.model, inputs, [row.feature[ANSWER_TOKENS] for row in batch])
 
     def _share(
@@ -286,11 +283,23 @@ class Evaluator:
             meanwhile: Called before the model answers, to begin with something that goes on in another thread.
             how: Further arguments of ``generate``.
         """
+        inputs = self._ready(batch, router, activation, inputs, meanwhile)
+        return self._generate_batch(batch, inputs, **how)
+
+    def _ready(
+        self,
+        batch: Sequence[Row],
+        router: Router,
+        activation: Activation | None,
+        inputs: dict[str, Any] | None,
+        meanwhile: Callable[[], None],
+    ) -> dict[str, Any]:
+        """The rows as the model takes them, with the subspaces weighed for them; see :meth:`answer`."""
         if inputs is None:
             inputs = self._inputs(batch)
         self._activate(batch, inputs, router, activation)
         meanwhile()
-        return self._generate_batch(batch, inputs, **how)
+        return inputs
 
     def _activate(self, batch: Sequence[Row], inputs: dict[str, Any], router: Router, activation: Activation | None) -> None:
         """Weigh the subspaces for the rows of a batch; nothing for the untuned model."""
