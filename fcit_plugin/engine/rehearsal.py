@@ -111,8 +111,12 @@ class _Apart(Router):
         self.rows = np.array([[0.75, 0.25], [0.25, 0.75]] if count == 2 else [[1.0]], np.float32)
 
     @override
+    def cosines(self, embedded: np.ndarray) -> np.ndarray:
+        return self.rows[np.arange(len(embedded)) % len(self.rows)]
+
+    @override
     def _weights(self, cosines: np.ndarray) -> np.ndarray:
-        return self.rows[np.arange(len(cosines)) % len(self.rows)]
+        return cosines
 
 
 def _sentence(batch: Sequence[Row], error: Exception) -> str:
