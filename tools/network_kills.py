@@ -18,8 +18,6 @@ from pathlib import Path
 
 from fcit_plugin.samples.rehearsal import SITES, Rehearsal, ending
 
-#: Seconds between two kills: long enough that all can be there again now and then.
-PAUSE = (6.0, 16.0)
 #: A site that was killed is let in again after two missed signs of life.
 SOON = {"fcit_site_heartbeat": 10}
 
@@ -40,13 +38,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or empty")
     parser.add_argument("--kills", type=int, default=6, help="most kills")
     parser.add_argument("--seed", type=int, default=1, help="of who is killed when")
+    parser.add_argument(
+        "--pause", type=float, nargs=2, default=(15.0, 35.0), help="seconds between two kills, drawn between these"
+    )
     given = parser.parse_args()
     draw, made, killed = random.Random(given.seed), Rehearsal(given.out), []
     superlink, sites = made.start_superlink(), {name: made.start_site(name, SOON) for name in SITES}
     server, start = made.start_server(), time.monotonic()
     try:
         while server.poll() is None or len(killed) == 0:
-            time.sleep(draw.uniform(*PAUSE))
+            time.sleep(draw.uniform(*given.pause))
             if server.poll() is not None or len(killed) == given.kills:
                 break
             kind, name = draw.choice(["server", "superlink", "supernode", "site"]), draw.choice(SITES)

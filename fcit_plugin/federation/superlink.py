@@ -257,7 +257,7 @@ class SuperLink:
             return
         with contextlib.suppress(grpc.RpcError):  # then the SuperLink finds out by itself, in a minute
             grid._stub.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
-        heartbeat.stop()
+        _stop(heartbeat)
         grid.close()
 
 
@@ -290,6 +290,11 @@ def next_tasks(address: str) -> Iterator[Task]:
             if token:
                 with _claimed(address, token) as claimed:
                     yield claimed
+
+
+def _stop(heartbeat: HeartbeatSender) -> None:
+    with contextlib.suppress(RuntimeError):  # it has stopped by itself, for whom it told of its life is gone
+        heartbeat.stop()
 
 
 def _words(error: grpc.RpcError) -> str:
@@ -326,7 +331,7 @@ def _claimed(address: str, token: str) -> Iterator[Task]:
 
             yield Task(message, answer)
         finally:
-            heartbeat.stop()
+            _stop(heartbeat)
 
 
 def _answer(stub: Any, reply: Message, context: Context) -> None:
