@@ -1,5 +1,6 @@
-"""The Markdown pages: links lead somewhere, the index has every page, every picture is shown."""
+"""The Markdown pages: links lead somewhere, index and site have every page, every picture is shown, quoted errors exist."""
 
+import ast
 import pydoc
 import re
 import runpy
@@ -82,6 +83,7 @@ def test_every_link_of_a_page_leads_somewhere(page):
     for target in links(page):
         there, anchor = place(page, target), target.partition("#")[2]
         assert there.exists() and there.is_relative_to(ROOT), target
+        assert not target.endswith("#"), f"{target} leads to no heading"
         assert not anchor or anchor in anchors(there), target
 
 
@@ -89,6 +91,24 @@ def test_the_index_has_every_page_once():
     index = DOCS / "index.md"
     listed = [re.fullmatch(r"- \[[^\]]+\]\((.+?)\): .+", line) for line in index.read_text().splitlines() if line[:1] == "-"]
     assert sorted(place(index, line[1]) for line in listed) == sorted(set(DOCS.rglob("*.md")) - {index})
+
+
+def test_the_site_has_every_page_once():
+    shown = re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_messages_that_the_page_of_troubles_quotes_are_said_by_the_package():
+    said = set()
+    for path in (ROOT / "fcit_plugin").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.add(node.value)
+    cells = re.findall(r"^\| (`.+?) \| ", (DOCS / "guide" / "trouble.md").read_text(), re.MULTILINE)
+    parts = [part.strip() for cell in cells for span in re.findall(r"`([^`]+)`", cell) for part in span.split("...")]
+    quoted = [part for part in parts if part]
+    assert len(quoted) > 25
+    assert [part for part in quoted if not any(part in text for text in said)] == []
 
 
 def test_every_picture_is_shown():
