@@ -52,7 +52,7 @@ class TiesMerging(ContinualMethod[TiesMergingOptions]):
         keys = sorted(origin)
         changes = [torch.cat([(weights[key] - origin[key]).float().flatten() for key in keys]) for weights in trained]
         tau = ties(changes, torch.ones(len(changes)), self.options.fcit_ties_density)
-        parts = (self.options.fcit_ties_lambda * tau).split([origin[key].numel() for key in keys])
+        parts = torch.split(self.options.fcit_ties_lambda * tau, [origin[key].numel() for key in keys])
         moved = {key: part.view_as(origin[key]) for key, part in zip(keys, parts, strict=True)}
         return [{key: (origin[key] + moved[key]).to(value.dtype) for key, value in after.subspaces[0].items()}]
 
