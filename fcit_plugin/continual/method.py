@@ -109,12 +109,20 @@ class ContinualMethod(Generic[OptionsT]):
         """The server's memory after a round.
 
         Args:
-            before: The state before the round.
+            before: The state before the round, with the subspaces that it has opened as they were drawn.
             after: The state with the round's updates folded in; it still names this stage and this round.
             measured: For each client what it sent beside its weights, in the clients' order.
             examples: n_c of each client.
         """
         return before.method_state
+
+    def merged(self, after: "ServerState") -> list[Tensors]:
+        """The subspaces as they answer and as the next round starts from them; by itself what the rules made of them.
+
+        Args:
+            after: As :meth:`remember` got it, with what that returned as its memory.
+        """
+        return after.subspaces
 
     def ends_stage(self, round: int) -> bool:
         """Whether a round is the last one of its stage."""

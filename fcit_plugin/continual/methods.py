@@ -11,6 +11,7 @@ from .lwf.options import LWF
 from .moe_lora.options import MOE_LORA
 from .o_lora.options import O_LORA
 from .replay.options import REPLAY
+from .ties_merging.options import TIES_MERGING
 
 if TYPE_CHECKING:
     from ..arguments import FcitArguments
@@ -25,6 +26,7 @@ METHODS: Mapping[str, Part] = {
     "o_lora": O_LORA,
     "moe_lora": MOE_LORA,
     "replay": REPLAY,
+    "ties_merging": TIES_MERGING,
 }
 
 

@@ -193,7 +193,8 @@ class Round:
             measured: What each has sent beside its weights.
         """
         program, state, assignment, method = self._program, self._state, self._assignment, self._program.method
-        subspaces = [*state.subspaces, *(self._fresh for _ in assignment.opened)]
+        before = dataclasses.replace(state, subspaces=[*state.subspaces, *(self._fresh for _ in assignment.opened)])
+        subspaces = [*before.subspaces]
         tasks = [*(dict(row) for row in state.tasks), *({} for _ in assignment.opened)]
         rounds, base = Counter(state.rounds), state.base
         errors: dict[int, float | None] = {}
@@ -231,8 +232,9 @@ class Round:
                 ],
             ),
         )
-        remembered = method.remember(state, after, measured, [token.num_examples for token in replied])
-        return FoldResult(dataclasses.replace(after, method_state=remembered), errors)
+        remembered = method.remember(before, after, measured, [token.num_examples for token in replied])
+        after = dataclasses.replace(after, method_state=remembered)
+        return FoldResult(dataclasses.replace(after, subspaces=method.merged(after)), errors)
 
     def _start(self, k: int) -> Tensors:
         """What the clients of a subspace start from."""

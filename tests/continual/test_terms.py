@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toy import PROJECTOR, D, Toy, noise
 
 from fcit_plugin.adapters.experts import Experts
 from fcit_plugin.arguments import FcitArguments
@@ -161,6 +162,65 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_summed_over_the
     assert torch.equal(record("anchor", state.method_state)[shared], state.shared[shared])
     state.round = 0
     assert method.remember(state, state, [{}], [1]) is state.method_state, "in the middle of a stage nothing changes"
+
+
+def trimmed(change, share):
+    """What the largest ``share`` of a list of numbers is, 0 for the others."""
+    largest = sorted(range(len(change)), key=lambda i: -abs(change[i]))[: int(share * len(change))]
+    return [value if i in largest else 0.0 for i, value in enumerate(change)]
+
+
+def elected(values):
+    """The mean of those that have the sign of their sum."""
+    same = [value for value in values if value * sum(values) > 0]
+    return sum(same) / len(same) if same else 0.0
+
+
+def test_stages_are_merged_as_single_numbers_say():
+    """Against the paper's algorithm 1 number by number; a stage's middle, and the first stage, are left as they are."""
+    args = FcitArguments(fcit_method="ties_merging", fcit_num_rounds=2, fcit_ties_density=0.6, fcit_ties_lambda=0.5)
+    method, shapes = make_method(args), {"l.lora_A.weight": (2, 5), "l.lora_B.weight": (4, 2)}
+
+    def drawn(seed):
+        return {key: random(*shape, seed=seed) for key, shape in shapes.items()}
+
+    origin, trained = drawn(20), []
+    state = ServerState(SubspaceTokens.empty(2), {}, [origin])
+    for stage in range(3):
+        for round in range(2):
+            weights = drawn(100 * stage + 10 * round)
+            after = dataclasses.replace(state, subspaces=[weights], stage=stage, round=round)
+            before = dataclasses.replace(after, subspaces=state.subspaces)
+            after.method_state = method.remember(before, after, [], [])
+            (found,) = method.merged(after)
+            trained += [weights] if round else []
+            if round == 0 or stage == 0:
+                assert found is weights
+            state = dataclasses.replace(after, subspaces=[found])
+        flattened = [[x for key in shapes for x in (w[key] - origin[key]).flatten().tolist()] for w in trained]
+        merged = [elected(values) for values in zip(*(trimmed(change, 0.6) for change in flattened), strict=True)]
+        moved = torch.cat([(found[key] - origin[key]).flatten() for key in shapes])
+        if stage:
+            torch.testing.assert_close(moved, 0.5 * torch.tensor(merged), rtol=1e-5, atol=1e-6)
+            assert 0 < sum(x == 0 for x in merged) < len(merged)
+    assert torch.equal(record("origin", state.method_state)["l.lora_A.weight"], origin["l.lora_A.weight"])
+
+
+def test_a_round_ends_with_the_merged_stages_and_the_next_starts_from_them():
+    keys = {"fcit_method": "ties_merging", "fcit_stages": [["a"], ["b"]], "fcit_num_rounds": 1}
+    toy = Toy(**keys)
+    state = ServerState(SubspaceTokens(np.zeros((0, D), np.float32), np.zeros(0, np.int64)), noise(50, PROJECTOR))
+    first = toy.round(state)
+    drawn = record("origin", first.method_state)
+    assert all(torch.equal(value, drawn[key]) for key, value in toy.program.fresh(0).items())
+    assert all(torch.equal(value, record("stage-0", first.method_state)[key]) for key, value in first.subspaces[0].items())
+    first = dataclasses.replace(first, stage=1, round=0)
+    second = toy.round(first)
+    trained = record("stage-1", second.method_state)
+    assert any(not torch.equal(value, trained[key]) for key, value in second.subspaces[0].items())
+    after = dataclasses.replace(second, subspaces=[trained], stage=1, round=0)
+    (expected,) = toy.program.method.merged(after)
+    assert all(torch.equal(value, expected[key]) for key, value in second.subspaces[0].items())
 
 
 def test_a_client_of_replay_keeps_records_of_the_tasks_that_it_was_asked_to_train():

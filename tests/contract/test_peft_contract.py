@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer, LoraModel
 from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.merge_utils import ties
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -40,6 +41,12 @@ def test_lora_parameters_are_named_factor_then_adapter_under_base_model_model(pe
     names = [name for name, _ in peft_model().named_parameters() if "lora_" in name]
     assert "base_model.model.model.layers.0.mlp.gate_proj.lora_A.default.weight" in names
     assert all(".lora_A.default.weight" in name or ".lora_B.default.weight" in name for name in names)
+
+
+def test_ties_trims_elects_signs_and_takes_means_of_those_that_have_them():
+    changes = [torch.tensor([4.0, 3.0, -5.0, 0.1]), torch.tensor([2.0, -6.0, 0.1, 3.0])]
+    merged = ties(changes, torch.ones(2), 0.75)
+    assert torch.equal(merged, torch.tensor([3.0, -6.0, -5.0, 3.0]))
 
 
 def test_other_parameters_keep_their_name_under_base_model_model(peft_model, text_model):

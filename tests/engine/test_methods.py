@@ -73,7 +73,7 @@ def test_ewc_moves_less_than_sequential_tuning_and_all_the_less_the_stronger_it_
 
 def test_the_first_stage_is_that_of_sequential_tuning(outputs):
     expected = subspace(outputs("fedavg") / "checkpoints/round-0002")
-    for method in ("ewc", "lwf", "o_lora", "replay"):
+    for method in ("ewc", "lwf", "o_lora", "replay", "ties_merging"):
         found = subspace(outputs(method) / "checkpoints/round-0002")
         assert all(torch.equal(found[key], value) for key, value in expected.items()), method
         last = len(STAGES) - 1 if method == "o_lora" else 0
