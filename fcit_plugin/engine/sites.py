@@ -24,7 +24,7 @@ from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
 from ..federation.shared_state import scores_in, state_files, state_message
-from ..federation.site_grid import Link, Site, SiteGrid
+from ..federation.site_grid import Late, Link, Site, SiteGrid
 from ..federation.site_lists import clients_by_stage
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
@@ -96,6 +96,7 @@ class Sites:
         timeout: Seconds after which an answer comes too late.
         poll: Seconds between two looks for replies.
         answers: What each has told; empty before they were asked.
+        late: Replies that nobody waits for any more.
     """
 
     link: Link
@@ -106,6 +107,7 @@ class Sites:
     timeout: float | None
     poll: float
     answers: Sequence[Answer] = ()
+    late: dict[str, Late] = dataclasses.field(default_factory=dict)
 
     def grid(self, cache: ReplyCache, on_reply: Callable[[Message, Message], None] = lambda request, reply: None) -> SiteGrid:
         """What carries requests to the sites.
@@ -115,7 +117,8 @@ class Sites:
             on_reply: Called with each request and its reply.
         """
         parts = (self.link, self.signer, self.sites, cache, on_reply)
-        return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
+        ways = {"patience": self.patience, "timeout": self.timeout, "poll": self.poll}
+        return SiteGrid(*parts, **ways, late=self.late, say=logger.info_rank0)
 
     def share(self, session: Session, state: ServerState, stage: int) -> list[dict[str, Any]]:
         """Give every site what was learned so far, and hear how well it answers their own test records.
