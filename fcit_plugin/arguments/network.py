@@ -1,11 +1,11 @@
 """Keys of federation over a network: the sites that a server asks, and what a site allows."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..deployment.addresses import split_address
 from ..errors import FcitError
 from ..files import parse_json
 from .option import check_at_least, check_positive, comma_separated, option
@@ -29,7 +29,6 @@ SITE_KEYS = (
 )
 #: Seconds that a site may take for an answer, where the recipe does not say.
 _LONGEST_ANSWER = 6 * 3600.0
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):\d{1,5}")
 
 
 @dataclass
@@ -110,8 +109,11 @@ def check_network(args: "FcitArguments") -> None:
     check_at_least(args, 1, "fcit_site_max_rounds", "fcit_site_max_records")
     for name in ("fcit_superlink", "fcit_superlink_appio"):
         address = getattr(args, name)
-        if address is not None and not _ADDRESS.fullmatch(address):
-            refuse(f"`{name}` is {address!r}; give a host and a port, such as fl.example.org:9092.")
+        if address is not None:
+            try:
+                split_address(address, name)
+            except FcitError as error:
+                refuse(str(error))
     tasks: Any = args.fcit_site_tasks
     if tasks is not None and not (isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)):
         refuse(f"`fcit_site_tasks` is {tasks!r}; list the datasets that this site trains on.")
@@ -133,6 +135,6 @@ def check_network(args: "FcitArguments") -> None:
         )
     if isinstance(sites, Mapping) and len(sites) != args.fcit_num_clients:
         refuse(
-            f"`fcit_sites` names {len(sites)} sites, but `fcit_num_clients` is {args.fcit_num_clients}; make them the same, at "
-            "every site, too."
+            f"`fcit_sites` names {len(sites)} sites, but `fcit_num_clients` is {args.fcit_num_clients}; make them the same "
+            "number."
         )

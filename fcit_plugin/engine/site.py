@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -16,6 +15,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
 from .. import __version__
+from ..deployment.addresses import free_ports
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
@@ -117,7 +117,7 @@ def answer(session: Session, identity: SiteIdentity, app: Answers, ended: Callab
         app: Gives the records of a reply.
         ended: Whether it is over.
     """
-    args, address = session.args, f"127.0.0.1:{_free_port()}"
+    args, address = session.args, f"127.0.0.1:{free_ports(1)[0]}"
     assert args.fcit_site_key is not None and args.fcit_certificate is not None and args.fcit_superlink is not None
     files = Path(args.fcit_certificate), Path(args.fcit_site_key)
     command = supernode_command(args.fcit_superlink, *files, address, args.fcit_site_heartbeat)
@@ -324,10 +324,3 @@ def _name(stage: int, round: int) -> str:
 def _round_of(path: Path) -> tuple[int, int] | None:
     found = re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})", path.name)
     return (int(found[1]), int(found[2])) if found else None
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
