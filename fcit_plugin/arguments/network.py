@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..deployment.addresses import split_address
@@ -118,8 +118,13 @@ def check_network(args: "FcitArguments") -> None:
     if tasks is not None and not (isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)):
         refuse(f"`fcit_site_tasks` is {tasks!r}; list the datasets that this site trains on.")
     if args.fcit_engine != FLOWER:
-        if args.fcit_sites is not None and not (args.fcit_secure_sum and args.fcit_site_key):
-            refuse(f"`fcit_sites` belongs to `fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}.")
+        of_sites = ("fcit_superlink", "fcit_certificate", *(["fcit_sites"] if args.fcit_secure_sum else []))
+        its_own = {*SITE_KEYS, *(of_sites if args.fcit_site_key else ())}
+        given = [item.name for item in fields(NetworkArguments) if getattr(args, item.name) != item.default]
+        if others := [f"`{name}`" for name in given if name not in its_own]:
+            belong, them = ("belongs", "it") if len(others) == 1 else ("belong", "them")
+            engine = f"`fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}"
+            refuse(f"{', '.join(others)} {belong} to {engine}; take {them} out.")
         return
     for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
         if getattr(args, name) is None:

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 TIME_TO_LIVE = 30 * 24 * 3600.0
 #: Seconds after which a site that is asked again in vain is asked the next time, at most.
 LONGEST_PAUSE = 60.0
+#: Code of the error of a site that has not answered, other than of one that has answered with a failure.
+AWAY = ErrorCode.NODE_UNAVAILABLE
 #: Seconds after which it is said who is awaited; later ones follow after twice as long, up to the second.
 FIRST_REMINDER, LONGEST_REMINDER = 60.0, 1800.0
 
@@ -336,7 +338,7 @@ class SiteGrid(InProcessGrid):
             config = config_of(asked.request)
             when = f"in stage {config.stage}, round {config.round}"
             self._late[asked.message_id] = Late(self._site(asked), metadata.message_type, asked.nonce, when)
-        return self._failed(asked.request, why)
+        return Message(Error(AWAY, why), reply_to=asked.request)
 
     def _site(self, asked: _Asked) -> Site:
         return self._sites[asked.request.metadata.dst_node_id]
