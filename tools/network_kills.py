@@ -6,8 +6,8 @@
 
 Each is killed with -9 and started again by the same command; the SuperLink's script and a site start their children again by
 themselves. With ``--cut`` nothing passes between sites and SuperLink for so long, from the first training on; with ``--away``
-the first site is stopped then, and started again after that time. Printed is who was killed when, what differs at the end (nothing should), and how many trainings each site made:
-four, and one more for each that was killed while it trained.
+the first site is stopped then, and started again after that time. Printed is who was killed when, what differs at the end
+(nothing should), and how many trainings each site made: four, and one more for each that was killed while it trained.
 """
 
 import argparse

@@ -312,7 +312,7 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
             continue
         known = before.of(name) if reply.error.code == AWAY else None
         if known is None:
-            problems.append(f"{name}: {reply.error.reason}")
+            problems.append(f"{name}: {reply.error.reason.rstrip('.')}.")
         else:
             found[name] = known
             logger.warning_rank0(f"Site {name} is away; it counts with what it told before, and is asked in its next round.")

@@ -94,6 +94,7 @@ class _Asked:
         not_before: When it is asked again.
         attempts: How often it has been lost.
         said: What has been logged of it.
+        why: What stood between it and the server last.
     """
 
     request: Message
@@ -106,6 +107,7 @@ class _Asked:
     not_before: float = 0.0
     attempts: int = 0
     said: set[str] = field(default_factory=set)
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,7 @@ class SiteGrid(InProcessGrid):
 
     def _tell(self, asked: _Asked, what: str) -> None:
         """Say once what stands between the server and a site."""
+        asked.why = what
         if what not in asked.said:
             asked.said.add(what)
             logger.warning(f"Site {self._site(asked).name} {what}; it is asked again for {self._patience:g} s.")
@@ -325,7 +328,8 @@ class SiteGrid(InProcessGrid):
         for number, asked in waiting.items():
             name = self._site(asked).name
             if asked.away > self._patience:
-                why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`)"
+                last = f"; at last it {asked.why}" if asked.why else ""
+                why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`){last}"
                 gone[number] = self._gone(asked, why)
             elif self._timeout is not None and elapsed - asked.away > self._timeout:
                 why = f"site {name} took longer than {self._timeout:g} s (`fcit_client_timeout`)"
