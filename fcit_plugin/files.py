@@ -187,6 +187,28 @@ def read_bytes(path: Path, remedy: str = SOUND_COPY, most: int | None = None) ->
             raise FcitError(f"{path} cannot be read ({error.strerror or error}); {remedy}.") from error
 
 
+def private_bytes(path: Path, what: str, most: int, remedy: str = SOUND_COPY) -> bytes:
+    """What a file holds that nobody else may read or write.
+
+    Args:
+        path: The file.
+        what: What is in it, such as "the secret", for the sentence.
+        most: Bytes that it may have.
+        remedy: What the sentence says to do.
+
+    Raises:
+        FcitError: It cannot be read, is too large, or others have rights to it; the sentence names the file.
+    """
+    with opened(path, most, remedy) as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & 0o077:
+            raise FcitError(
+                f"{path} has mode {mode:03o}, so that others may come by {what} in it; if nobody has, take their rights away "
+                f"with chmod 600 {path}, else make a new one."
+            )
+        return file.read()
+
+
 def read_text(path: Path, remedy: str = SOUND_COPY) -> str:
     """The content of a UTF-8 file.
 

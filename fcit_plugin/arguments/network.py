@@ -25,6 +25,8 @@ SITE_KEYS = (
     "fcit_site_max_records",
     "fcit_site_labels",
     "fcit_site_eval",
+    "fcit_site_clipping_norm",
+    "fcit_site_noise_multiplier",
     "fcit_site_heartbeat",
 )
 #: Seconds that a site may take for an answer, where the recipe does not say.
@@ -68,6 +70,14 @@ class NetworkArguments:
     fcit_site_eval: bool = option(
         False, "Whether this site answers its own test records after each stage and tells the server scores and counts."
     )
+    fcit_site_clipping_norm: float | None = option(
+        None, "Largest L2 norm of an update of this site: it shortens longer ones before they leave (default: no bound)."
+    )
+    fcit_site_noise_multiplier: float | None = option(
+        None,
+        "Standard deviation of the Gaussian noise that this site adds to each number of its updates before they leave, in "
+        "units of fcit_site_clipping_norm, from a secret of its own (default: no noise).",
+    )
     fcit_site_heartbeat: int = option(
         30,
         "Seconds between two signs of life of this site, 10 or more; after two of them without one the server takes it for "
@@ -104,7 +114,14 @@ def network_defaults(ours: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_network(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
-    check_positive(args, "fcit_site_patience", "fcit_site_poll")
+    check_positive(args, "fcit_site_patience", "fcit_site_poll", "fcit_site_clipping_norm", "fcit_site_noise_multiplier")
+    if args.fcit_site_noise_multiplier is not None and args.fcit_site_clipping_norm is None:
+        refuse("`fcit_site_noise_multiplier` needs `fcit_site_clipping_norm`, the norm that the noise has to hide.")
+    if args.fcit_site_clipping_norm is not None and args.fcit_update_compression != "none":
+        refuse(
+            "`fcit_site_clipping_norm` bounds updates in full; with `fcit_update_compression: "
+            f"{args.fcit_update_compression}` they leave in another form. Take one of the two out."
+        )
     check_at_least(args, 10, "fcit_site_heartbeat")
     check_at_least(args, 1, "fcit_site_max_rounds", "fcit_site_max_records")
     for name in ("fcit_superlink", "fcit_superlink_appio"):

@@ -117,9 +117,14 @@ class Sites:
             cache: Keeps their replies.
             on_reply: Called with each request and its reply.
         """
-        parts = (self.link, self.signer, self.sites, cache, on_reply)
-        ways = {"patience": self.patience, "timeout": self.timeout, "poll": self.poll}
-        return SiteGrid(*parts, **ways, late=self.late, say=logger.info_rank0)
+        return SiteGrid(
+            *(self.link, self.signer, self.sites, cache, on_reply),
+            patience=self.patience,
+            timeout=self.timeout,
+            poll=self.poll,
+            late=self.late,
+            say=logger.info_rank0,
+        )
 
     def share(self, session: Session, state: ServerState, stage: int) -> list[dict[str, Any]]:
         """Give every site what was learned so far, and hear how well it answers their own test records.
@@ -285,8 +290,7 @@ def dry_run_of_sites(session: Session) -> None:
         except FcitError as error:
             print(f"{name}: {one_line(error)}")
             continue
-        told = ", ".join(f"{sum(task.records.values()):,} records of {one}" for one, task in found.tasks.items())
-        print(f"{name}: {told or 'no task of this run'}; fcit-plugin {found.plugin}, base model {found.base}")
+        print(f"{name}: {_in_words(found)}; fcit-plugin {found.plugin}, base model {found.base}")
 
 
 def ask_all(session: Session, sites: Sites) -> list[Answer]:
@@ -312,7 +316,7 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
             continue
         known = before.of(name) if reply.error.code == AWAY else None
         if known is None:
-            problems.append(f"{name}: {reply.error.reason.rstrip('.')}.")
+            problems.append(f"{name}: {(reply.error.reason or 'it has failed').rstrip('.')}.")
         else:
             found[name] = known
             logger.warning_rank0(f"Site {name} is away; it counts with what it told before, and is asked in its next round.")
@@ -326,9 +330,13 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
             answers.append(Answer({}, {}))
             continue
         answers.append(found[name])
-        told = ", ".join(f"{sum(task.records.values())} records of {one}" for one, task in answers[-1].tasks.items())
-        logger.info_rank0(f"Site {name} is there, with {told or 'no task of this run'}.")
+        logger.info_rank0(f"Site {name} has {_in_words(found[name])}.")
     return answers
+
+
+def _in_words(answer: Answer) -> str:
+    tasks = [f"{sum(task.records.values()):,} records of {name}" for name, task in answer.tasks.items()]
+    return ", ".join(tasks) or "no task of this run"
 
 
 def check_tasks(scenario: Scenario, tasks: Sequence[frozenset[int]]) -> None:
