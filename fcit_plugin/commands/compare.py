@@ -26,7 +26,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="results files, such as results/mini.jsonl: the runs in them count as finished",
     )
-    parser.add_argument("--to", type=Path, metavar="FILE", help="put the finished runs into a results file, a line a run")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="put each run that has ended into a results file at once, a line a run; those in it by then count as finished",
+    )
     parser.add_argument("--overwrite", action="store_true", help="run cells again that were made from other keys")
     parser.add_argument("--paper", type=Path, metavar="DIR", help="write tables as CSV and LaTeX, pictures as PDF there")
     what = parser.add_mutually_exclusive_group()
@@ -36,18 +41,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from ..compare.document import write_document, write_for_paper
-    from ..compare.grid_file import GridFile, choose_cells
-    from ..compare.results import Results, read_runs, write_runs
+    from ..compare.grid_file import Cell, GridFile, choose_cells
+    from ..compare.results import Results, write_runs
     from ..compare.runner import run_cells
+    from ..evaluation.report import Report
 
     if args.jobs is not None and args.jobs < 1:
         raise FcitError(f"`--jobs {args.jobs}`: it takes at least one process.")
     if args.dry_run and (args.to or args.paper):
         raise FcitError("`--dry-run` writes nothing; leave out `--to` and `--paper`, or take `--report-only` in its place.")
     grid = GridFile(args.grid)
-    results = Results(grid, args.given)
-    if args.to and args.to.exists():
-        read_runs(grid, [args.to])  # what is wrong with it is better told before hours of runs than after them
+    results = Results(grid, args.given, args.to)
+
+    def keep(cell: Cell, report: Report) -> None:
+        if args.to:
+            write_runs(grid, {cell.name: report}, args.to)
+
     cells = choose_cells(grid.cells, args.only)
     if args.dry_run:
         width = max(len(cell.name) for cell in cells)
@@ -57,7 +66,7 @@ def _run(args: argparse.Namespace) -> int:
     failures = []
     if not args.report_only:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the processes end too
-        failures = run_cells(grid, cells, args.jobs, args.overwrite, results.state_of)
+        failures = run_cells(grid, cells, args.jobs, args.overwrite, results.state_of, keep)
     reports = results.reports()
     missing = write_document(grid, reports, results.test_records())
     print(f"{len(grid.cells) - len(missing)} of {len(grid.cells)} cells are in {grid.document}.")

@@ -57,17 +57,31 @@ class Results:
     Args:
         grid: whose runs.
         files: results files; together they hold each run once.
+        to: the results file that finished runs go into; if it is there, its runs count where neither `files` nor a folder has a
+            finished one, so that a grid goes on where its folders are gone.
 
     Raises:
         FcitError: a file cannot be used; one sentence that names it and the line.
     """
 
-    def __init__(self, grid: GridFile, files: Iterable[Path] = ()) -> None:
+    def __init__(self, grid: GridFile, files: Iterable[Path] = (), to: Path | None = None) -> None:
         self._grid = grid
-        runs = read_runs(grid, files)
-        differing = {cell.name: differing_keys(cell, runs[cell.name].recipe) for cell in grid.cells if cell.name in runs}
-        self._changed = {name: tuple(found.values()) for name, found in differing.items() if found.keys() - {TEST_RECORDS}}
-        self._runs = {name: runs[name] for name in differing if name not in self._changed}
+        self._changed: dict[str, tuple[str, ...]] = {}
+        kept = {} if to is None or not to.exists() else self._fitting(read_runs(grid, [to]))
+        self._runs = self._fitting(read_runs(grid, files))
+        self._runs |= {
+            cell.name: kept[cell.name]
+            for cell in grid.cells
+            if cell.name in kept.keys() - self._runs.keys() and state_of(cell).status is not CellStatus.FINISHED
+        }
+
+    def _fitting(self, runs: Mapping[str, Run]) -> dict[str, Run]:
+        """The runs that are the grid's cells; those of other keys are noted."""
+        cells = [cell for cell in self._grid.cells if cell.name in runs]
+        differing = {cell.name: differing_keys(cell, runs[cell.name].recipe) for cell in cells}
+        changed = {name: tuple(found.values()) for name, found in differing.items() if found.keys() - {TEST_RECORDS}}
+        self._changed |= changed
+        return {name: runs[name] for name in differing if name not in changed}
 
     def state_of(self, cell: Cell) -> CellState:
         """How far a cell has come; one that the files have from other keys may have been run again in its folder."""

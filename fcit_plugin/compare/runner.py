@@ -49,6 +49,7 @@ def run_cells(
     jobs: int | None = None,
     overwrite: bool = False,
     look: Callable[[Cell], CellState] = state_of,
+    keep: Callable[[Cell, Report], object] = lambda cell, report: None,
 ) -> list[Failure]:
     """Run what is not there yet of some cells.
 
@@ -58,6 +59,7 @@ def run_cells(
         jobs: processes at a time, before what the grid says.
         overwrite: run cells again that were made from other keys.
         look: how far a cell has come.
+        keep: is told each run as soon as it has ended well.
 
     Returns:
         The cells that are not there, each with the reason.
@@ -70,7 +72,7 @@ def run_cells(
     grid.output_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(grid.output_dir / ".lock", blocking=False):
-            return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look)(cells)
+            return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look, keep=keep)(cells)
     except Timeout:
         raise FcitError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
 
@@ -79,10 +81,11 @@ class Runner:
     """Runs cells in parallel processes of LLaMA-Factory's own command.
 
     Args:
-        jobs: processes at a time; each has its share of the cores as `OMP_NUM_THREADS`.
+        jobs: processes at a time; each has its share of the cores as `OMP_NUM_THREADS`, or what that says here, if it is less.
         overwrite: run cells again that were made from other keys.
         command: the program, None for LLaMA-Factory's own.
         look: how far a cell has come. What is evaluated again is looked for in its folder alone, for it needs the weights.
+        keep: is told each run as soon as it has ended well, before another one is started: work that is stopped loses none.
     """
 
     def __init__(
@@ -91,11 +94,13 @@ class Runner:
         overwrite: bool = False,
         command: Path | None = None,
         look: Callable[[Cell], CellState] = state_of,
+        keep: Callable[[Cell, Report], object] = lambda cell, report: None,
     ) -> None:
         self.jobs = jobs
         self.overwrite = overwrite
         self.command = command or llamafactory_cli()
         self._look = look
+        self._keep = keep
         self.failures: list[Failure] = []
         self._processes: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
@@ -171,7 +176,9 @@ class Runner:
     def _note_end(self, cell: Cell, code: int, seconds: float) -> str:
         if code == 0:
             try:
-                return f"{cell.name}: {_score_line(cell)} ({seconds:.0f} s)"
+                report = Report.read(cell.folder)
+                self._keep(cell, report)
+                return f"{cell.name}: {_score_line(report)} ({seconds:.0f} s)"
             except ValueError as error:
                 self.failures.append(Failure(cell, str(error)))
         elif code == NOT_STARTED and cell.evaluates is not None:
@@ -189,8 +196,7 @@ class Runner:
                 process.terminate()
 
 
-def _score_line(cell: Cell) -> str:
-    report = Report.read(cell.folder)
+def _score_line(report: Report) -> str:
     shown = {"Last": report.last, "Avg": report.avg}
     return "   ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
 
@@ -209,8 +215,10 @@ def llamafactory_cli() -> Path:
 
 
 def environment(jobs: int) -> dict[str, str]:
-    """The environment of a cell's process."""
-    own = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs))}
+    """The environment of a cell's process. Fewer threads can be asked for: with another number of them last digits differ."""
+    share = max(1, _cores() // jobs)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    own = {"OMP_NUM_THREADS": str(min(share, int(asked)) if asked.isdecimal() and int(asked) else share)}
     return {**{key: value for key, value in os.environ.items() if key != "TORCH_DEVICE_BACKEND_AUTOLOAD"}, **own}
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -111,11 +113,19 @@ def test_what_is_evaluated_waits_for_its_run_and_is_not_started_without_it(run):
     assert failures["of_bad"] == f"was not started, for there is no finished run in {folder}."
 
 
-def test_processes_run_side_by_side_with_their_share_of_the_cores(run):
+def test_processes_run_side_by_side_with_their_share_of_the_cores(run, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert run({name: {"company": 3} for name in "abc"}, jobs=3)[0] == {}
     cores = len(os.sched_getaffinity(0))
     assert environment(1)["OMP_NUM_THREADS"] == str(cores)
     assert environment(2 * cores)["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("2", 2), ("99", 4), ("0", 4), ("", 4), ("many", 4)])
+def test_fewer_threads_can_be_asked_for_never_more(asked, threads, monkeypatch):
+    monkeypatch.setattr("fcit_plugin.compare.runner._cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert environment(1)["OMP_NUM_THREADS"] == str(threads)
 
 
 def test_an_interrupted_grid_leaves_no_process_behind(tmp_path, stand_in):
@@ -137,6 +147,39 @@ def test_an_interrupted_grid_leaves_no_process_behind(tmp_path, stand_in):
     assert process.wait(timeout=30) == 143
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path / "out") not in found
+
+
+def test_a_grid_that_is_killed_keeps_each_run_that_ended_and_goes_on_without_their_folders(tmp_path, stand_in):
+    """SIGKILL in each cell in turn: the results file has all runs before it, and the same command makes the others alone."""
+    (tmp_path / "base.yaml").write_text("stage: fcit\nhow: works\n")
+    rows = {name: {} for name in "abc"}
+    for place, killed in enumerate(rows):
+        work = tmp_path / killed
+        work.mkdir()
+        stuck = {name: ({"sleep": 60} if name == killed else {}) for name in rows}
+        keys = {"base": "../base.yaml", "output_dir": str(work / "out"), "document": str(work / "unused.md"), "plots": []}
+        code = (
+            "import sys; from fcit_plugin import cli; from fcit_plugin.compare import runner;"
+            f"runner.llamafactory_cli = lambda: {str(stand_in)!r};"
+            f"sys.argv = ['fcit-cli', 'compare', {str(work / 'grid.yaml')!r}, '--jobs', '1', '--to', {str(work / 'r.jsonl')!r}];"
+            "cli.main()"
+        )
+        calls = work / "out" / "calls.txt"
+        (work / "grid.yaml").write_text(yaml.safe_dump({**keys, "rows": stuck}, sort_keys=False))
+        process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        for _ in range(600):
+            if calls.exists() and len(calls.read_text().splitlines()) == place + 1:
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kept = (work / "r.jsonl").read_text().splitlines() if place else []
+        assert [json.loads(line)["run"].split("/")[2] for line in kept] == list(rows)[:place]
+        shutil.rmtree(work / "out")
+        (work / "grid.yaml").write_text(yaml.safe_dump({**keys, "rows": rows}, sort_keys=False))
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert len(calls.read_text().splitlines()) == len(rows) - place
+        assert len((work / "r.jsonl").read_text().splitlines()) == len(rows)
 
 
 def test_one_grid_is_run_by_one_process_at_a_time(tmp_path):
