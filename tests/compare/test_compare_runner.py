@@ -161,7 +161,7 @@ def test_a_grid_that_is_killed_keeps_each_run_that_ended_and_goes_on_without_the
         code = (
             "import sys; from fcit_plugin import cli; from fcit_plugin.compare import runner;"
             f"runner.llamafactory_cli = lambda: {str(stand_in)!r};"
-            f"sys.argv = ['fcit-cli', 'compare', {str(work / 'grid.yaml')!r}, '--jobs', '1', '--to', {str(work / 'r.jsonl')!r}];"
+            f"sys.argv = {['fcit-cli', 'compare', str(work / 'grid.yaml'), '--jobs', '1', '--to', str(work / 'r.jsonl')]!r};"
             "cli.main()"
         )
         calls = work / "out" / "calls.txt"

@@ -1,0 +1,169 @@
+"""The tables of docs/research/better-than-disco.md, from results/*.jsonl: paired differences, and what the rules say of them.
+
+    python tools/better_than_disco.py            # prints them
+    python tools/better_than_disco.py --write    # puts them into the page
+
+So a page cannot say more than the runs: what has no run is named as such, and a rule is applied to the seeds that it is for or
+not at all.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from fcit_plugin.compare.grid_file import GridFile
+from fcit_plugin.compare.results import Results
+from fcit_plugin.evaluation.paired import Difference
+from fcit_plugin.evaluation.report import Report
+from fcit_plugin.evaluation.tables import markdown
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "research" / "better-than-disco.md"
+START, END = "<!-- tables: start -->", "<!-- tables: end -->"
+
+#: On which seeds a change is chosen, and on which it is then confirmed.
+CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
+#: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
+PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
+
+#: The grids, and the rows of each that are changes to DISCO; its other rows are rivals, bounds and controls.
+EXPERIMENTS = {
+    "base": ("disco_plus",),
+    "chance": (),
+    "ladder": (),
+    "server_step": ("disco_step", "disco_svd"),
+    "kinds_bound": (),
+}
+#: Rows of one seed that differ by chance alone.
+NUDGES = tuple(f"nudge_{number}" for number in range(1, 6))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What one row has above another one, seed by seed.
+
+    Attributes:
+        last: in Last, points; None without a seed that both have.
+        likelihood: in the negative log-likelihood of the right answers, nats a token: less is better.
+    """
+
+    last: Difference | None
+    likelihood: Difference | None
+
+    @classmethod
+    def of(cls, ours: Mapping[int, Report], theirs: Mapping[int, Report], among: Set[int] | None = None) -> "Pairs":
+        """Compare the runs of two rows by seed, `among` some seeds or by all that both have."""
+        seeds = ours.keys() & theirs.keys() & (ours.keys() if among is None else among)
+
+        def difference(measure) -> Difference | None:
+            found = [{seed: measure(runs[seed]) for seed in seeds} for runs in (ours, theirs)]
+            return Difference.of(*({seed: value for seed, value in one.items() if value is not None} for one in found))
+
+        return cls(difference(lambda report: report.last), difference(lambda report: report.final_likelihood))
+
+
+def verdict(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> str:
+    """What the rules say of a change: of seeds 11 to 18 whether the setting is won, else of 1 to 3 whether it is pursued.
+
+    Other seeds, or fewer than all of these, decide nothing.
+    """
+    seeds = ours.keys() & theirs.keys()
+    if not seeds:
+        return "not run"
+    if seeds & CONFIRMING:
+        if not seeds >= CONFIRMING:
+            return f"open: {len(seeds & CONFIRMING)} of {len(CONFIRMING)} confirming seeds"
+        last = Pairs.of(ours, theirs, CONFIRMING).last
+        assert last is not None and last.half is not None, "there are eight"
+        if last.mean - last.half > 0 and last.mean >= WON:
+            return "won"
+        return "not lost" if last.mean - last.half > NOT_LOST else "lost"
+    if not seeds >= CHOOSING:
+        return f"open: {len(seeds & CHOOSING)} of {len(CHOOSING)} choosing seeds"
+    pairs = Pairs.of(ours, theirs, CHOOSING)
+    better = pairs.likelihood is not None and pairs.likelihood.mean < 0
+    return "pursued" if better or (pairs.last is not None and pairs.last.mean >= PURSUED) else "dropped"
+
+
+def section(name: str, candidates: Sequence[str], root: Path = ROOT) -> str:
+    """Return the part of a grid: how much of it has been run, and a table for each setting in which there are runs.
+
+    Args:
+        name: of the grid and of its results file.
+        candidates: its rows that the rules apply to.
+        root: of the checkout.
+    """
+    grid = GridFile(root / "recipes" / "compare" / f"{name}.yaml")
+    file = root / "results" / f"{name}.jsonl"
+    command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/{name}.jsonl"
+    reports = Results(grid, [file]).reports() if file.exists() else {}
+    blocks = [f"### {grid.title}", f"`{command}`: {len(reports)} of {len(grid.cells)} runs."]
+    runs: dict[str, dict[str, dict[int, Report]]] = {}
+    for cell in grid.cells:
+        if cell.name in reports:
+            runs.setdefault(cell.setting, {}).setdefault(cell.row, {})[cell.seed] = reports[cell.name]
+    for setting, rows in runs.items():
+        blocks += [f"**{setting}**", markdown(_table(rows, str(grid.reference), candidates))]
+        if nudges := [report for row in NUDGES for report in rows.get(row, {}).values()]:
+            blocks.append(_chance(nudges))
+    if apart := {setting: rows["disco"] for setting, rows in runs.items() if "disco" in rows and name == "kinds_bound"}:
+        pairs = Pairs.of(apart.get("apart", {}), apart.get("cap_hom", {}))
+        blocks.append(f"`apart` above `cap_hom`, row disco: Last {_or_dash(pairs.last)}, NLL {_or_dash(pairs.likelihood)}.")
+    return "\n\n".join(blocks)
+
+
+def tables(root: Path = ROOT) -> str:
+    """Return all parts."""
+    return "\n\n".join(section(name, candidates, root) for name, candidates in EXPERIMENTS.items())
+
+
+def _table(rows: Mapping[str, Mapping[int, Report]], reference: str, candidates: Sequence[str]) -> list[list[str]]:
+    table = [["", "seeds", "Last", "NLL", f"Last above {reference}", f"NLL above {reference}", "by the rules"]]
+    for row, found in rows.items():
+        pairs = Pairs.of(found, rows.get(reference, {}))
+        known = [report.final_likelihood for report in found.values() if report.final_likelihood is not None]
+        cells = [
+            ", ".join(map(str, sorted(found))),
+            _spread([r.last for r in found.values() if r.last is not None]),
+            _spread(known),
+        ]
+        differences = ["", ""] if row == reference else [_or_dash(pairs.last), _or_dash(pairs.likelihood)]
+        table.append([row, *cells, *differences, verdict(found, rows.get(reference, {})) if row in candidates else ""])
+    return table
+
+
+def _chance(reports: Sequence[Report]) -> str:
+    last = [report.last for report in reports if report.last is not None]
+    if len(last) < 2:
+        return "One nudged run tells nothing of chance yet."
+    told = f"{len(last)} nudged runs: sample standard deviation of Last {stdev(last):.2f}"
+    return f"{told}, from {min(last):.2f} to {max(last):.2f}."
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _or_dash(difference: Difference | None) -> str:
+    return "-" if difference is None else str(difference)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables, or put them into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"put them into {PAGE.relative_to(ROOT)}")
+    made = tables()
+    if not parser.parse_args(arguments).write:
+        sys.stdout.write(f"{made}\n")
+        return
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    PAGE.write_text(f"{before}{START}\n\n{made}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
