@@ -55,8 +55,12 @@ class Pairs:
 
     @classmethod
     def of(cls, ours: Mapping[int, Report], theirs: Mapping[int, Report], among: Set[int] | None = None) -> "Pairs":
-        """Compare the runs of two rows by seed, `among` some seeds or by all that both have."""
-        seeds = ours.keys() & theirs.keys() & (ours.keys() if among is None else among)
+        """Compare the runs of two rows by seed, `among` some seeds or by all that both have.
+
+        Runs on another machine or with another number of threads are no pair: last digits alone move Last by points.
+        """
+        seeds = _paired(ours, theirs)
+        seeds &= ours.keys() if among is None else among
 
         def difference(measure) -> Difference | None:
             found = [{seed: measure(runs[seed]) for seed in seeds} for runs in (ours, theirs)]
@@ -65,12 +69,23 @@ class Pairs:
         return cls(difference(lambda report: report.last), difference(lambda report: report.final_likelihood))
 
 
+def _where(report: Report) -> tuple[object, object]:
+    """The machine and the number of threads that made a run."""
+    engine = report.engine or {}
+    return engine.get("machine"), engine.get("threads")
+
+
+def _paired(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> set[int]:
+    """The seeds that two rows have of one machine and number of threads."""
+    return {seed for seed in ours.keys() & theirs.keys() if _where(ours[seed]) == _where(theirs[seed])}
+
+
 def verdict(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> str:
     """What the rules say of a change: of seeds 11 to 18 whether the setting is won, else of 1 to 3 whether it is pursued.
 
     Other seeds, or fewer than all of these, decide nothing.
     """
-    seeds = ours.keys() & theirs.keys()
+    seeds = _paired(ours, theirs)
     if not seeds:
         return "not run"
     if seeds & CONFIRMING:
@@ -115,9 +130,29 @@ def section(name: str, candidates: Sequence[str], root: Path = ROOT) -> str:
     return "\n\n".join(blocks)
 
 
+def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
+    """Return a sentence: what a row of earlier runs has above another one, over all pairs of a setting and a seed.
+
+    Args:
+        name: of the grid and of its results file.
+        ours: row.
+        theirs: row.
+        root: of the checkout.
+    """
+    grid = GridFile(root / "recipes" / "compare" / f"{name}.yaml")
+    reports = Results(grid, [root / "results" / f"{name}.jsonl"]).reports()
+    pairs = [(cell.setting, cell.seed) for cell in grid.cells if cell.row == ours and cell.beta == 1.0 and cell.name in reports]
+    names = [[grid.cell(setting, 1.0, row, seed).name for setting, seed in pairs] for row in (ours, theirs)]
+    last = [{place: reports[cell].last for place, cell in enumerate(cells)} for cells in names]
+    gains = sum(a > b for a, b in zip(last[0].values(), last[1].values(), strict=True))
+    return f"results/{name}.jsonl: {Difference.of(*last)} in Last over {len(pairs)} pairs, above 0 in {gains} of them."
+
+
 def tables(root: Path = ROOT) -> str:
     """Return all parts."""
-    return "\n\n".join(section(name, candidates, root) for name, candidates in EXPERIMENTS.items())
+    parts = [section(name, candidates, root) for name, candidates in EXPERIMENTS.items()]
+    earlier = [f"- {pooled(name, 'disco_plus', 'disco', root)}" for name in ("mini", "real")]
+    return "\n\n".join([*parts, "### Earlier runs: `disco_plus` above `disco`", "\n".join(earlier)])
 
 
 def _table(rows: Mapping[str, Mapping[int, Report]], reference: str, candidates: Sequence[str]) -> list[list[str]]:

@@ -198,7 +198,9 @@ def test_a_dry_run_refuses_to_write(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "evidence"), [("mini", "mini"), ("ablations", "mini"), ("hard", "hard"), ("real", "real")], ids=lambda name: name
+    ("name", "evidence"),
+    [("mini", "mini"), ("ablations", "mini"), ("hard", "hard"), ("real", "real"), ("base", "base")],
+    ids=lambda name: name,
 )
 def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, evidence, call, tmp_path, monkeypatch):
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
@@ -209,10 +211,10 @@ def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, e
     document = GridFile(Path(grid)).document
     assert document.read_text() == (ROOT / document).read_text()
     pictures = sorted(path.relative_to(tmp_path) for path in (tmp_path / "docs").rglob("*.png"))
-    assert pictures == sorted(path.relative_to(ROOT) for path in (ROOT / document.parent / "images" / document.stem).iterdir())
+    assert pictures == sorted(path.relative_to(ROOT) for path in (ROOT / document.parent / "images" / document.stem).glob("*"))
 
 
-@pytest.mark.parametrize("name", ["mini", "hard", "real"])
+@pytest.mark.parametrize("name", ["mini", "hard", "real", "base"])
 def test_the_shipped_runs_are_as_they_would_be_written(name, call, tmp_path):
     """Each of them is there once, in its place, and spelled in one way."""
     file = ROOT / "results" / f"{name}.jsonl"

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,15 @@ def test_other_seeds_decide_nothing_however_large_the_gain(seeds):
 
 def test_what_was_not_run_is_told():
     assert TOOL.verdict(runs([50], [1]), {}) == TOOL.verdict(runs([50], [1]), runs([40], [2])) == "not run"
+
+
+def test_runs_with_another_number_of_threads_are_no_pair():
+    ours, theirs = runs([50, 60, 70], CHOOSING), runs([40, 40, 40], CHOOSING)
+    ours = {seed: replace(report, engine={"machine": "one", "threads": 1 + (seed + 1) % 2}) for seed, report in ours.items()}
+    theirs = {seed: replace(report, engine={"machine": "one", "threads": 1}) for seed, report in theirs.items()}
+    pairs = TOOL.Pairs.of(ours, theirs)
+    assert (pairs.last.mean, pairs.last.pairs) == (20.0, 2), "seeds 1 and 3"
+    assert TOOL.verdict(ours, theirs) == "open: 2 of 3 choosing seeds"
 
 
 def test_what_it_was_chosen_on_does_not_count_when_it_is_confirmed():
