@@ -1,7 +1,7 @@
-"""The tables of docs/research/better-than-disco.md, from results/*.jsonl: paired differences, and what the rules say of them.
+"""The tables of docs/research/better-than-disco.md and of README, from results/*.jsonl: paired differences, and what rules say.
 
     python tools/better_than_disco.py            # prints them
-    python tools/better_than_disco.py --write    # puts them into the page
+    python tools/better_than_disco.py --write    # puts them into the two pages
 
 So a page cannot say more than the runs: what has no run is named as such, and a rule is applied to the seeds that it is for or
 not at all.
@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "research" / "better-than-disco.md"
 START, END = "<!-- tables: start -->", "<!-- tables: end -->"
 
+README = ROOT / "README.md"
+
 #: On which seeds a change is chosen, and on which it is then confirmed.
 CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
 #: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
@@ -37,6 +39,17 @@ EXPERIMENTS = {
     "server_step": ("disco_step", "disco_svd"),
     "kinds_bound": (),
 }
+#: What README shows of the earlier runs, by row, and of the base.
+HEADLINE = {
+    "zero_shot": "untuned",
+    "fedavg": "fedavg",
+    "ewc": "ewc",
+    "o_lora": "o_lora",
+    "disco": "disco",
+    "disco_plus": "disco_plus",
+    "centralized": "centralized, 2.5 times as many passes",
+}
+EQUAL = "centralized_equal"
 #: Rows of one seed that differ by chance alone.
 NUDGES = tuple(f"nudge_{number}" for number in range(1, 6))
 
@@ -111,15 +124,10 @@ def section(name: str, candidates: Sequence[str], root: Path = ROOT) -> str:
         candidates: its rows that the rules apply to.
         root: of the checkout.
     """
-    grid = GridFile(root / "recipes" / "compare" / f"{name}.yaml")
-    file = root / "results" / f"{name}.jsonl"
+    grid, runs = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), _runs_of(name, root)
+    made = sum(len(seeds) for rows in runs.values() for seeds in rows.values())
     command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/{name}.jsonl"
-    reports = Results(grid, [file]).reports() if file.exists() else {}
-    blocks = [f"### {grid.title}", f"`{command}`: {len(reports)} of {len(grid.cells)} runs."]
-    runs: dict[str, dict[str, dict[int, Report]]] = {}
-    for cell in grid.cells:
-        if cell.name in reports:
-            runs.setdefault(cell.setting, {}).setdefault(cell.row, {})[cell.seed] = reports[cell.name]
+    blocks = [f"### {grid.title}", f"`{command}`: {made} of {len(grid.cells)} runs."]
     for setting, rows in runs.items():
         blocks += [f"**{setting}**", markdown(_table(rows, str(grid.reference), candidates))]
         if nudges := [report for row in NUDGES for report in rows.get(row, {}).values()]:
@@ -139,13 +147,10 @@ def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
         theirs: row.
         root: of the checkout.
     """
-    grid = GridFile(root / "recipes" / "compare" / f"{name}.yaml")
-    reports = Results(grid, [root / "results" / f"{name}.jsonl"]).reports()
-    pairs = [(cell.setting, cell.seed) for cell in grid.cells if cell.row == ours and cell.beta == 1.0 and cell.name in reports]
-    names = [[grid.cell(setting, 1.0, row, seed).name for setting, seed in pairs] for row in (ours, theirs)]
-    last = [{place: reports[cell].last for place, cell in enumerate(cells)} for cells in names]
+    places = [(rows[ours][seed], rows[theirs][seed]) for rows in _runs_of(name, root).values() for seed in rows.get(ours, ())]
+    last = [{place: pair[which].last or 0.0 for place, pair in enumerate(places)} for which in (0, 1)]
     gains = sum(a > b for a, b in zip(last[0].values(), last[1].values(), strict=True))
-    return f"results/{name}.jsonl: {Difference.of(*last)} in Last over {len(pairs)} pairs, above 0 in {gains} of them."
+    return f"results/{name}.jsonl: {Difference.of(*last)} in Last over {len(places)} pairs, above 0 in {gains} of them."
 
 
 def tables(root: Path = ROOT) -> str:
@@ -153,6 +158,43 @@ def tables(root: Path = ROOT) -> str:
     parts = [section(name, candidates, root) for name, candidates in EXPERIMENTS.items()]
     earlier = [f"- {pooled(name, 'disco_plus', 'disco', root)}" for name in ("mini", "real")]
     return "\n\n".join([*parts, "### Earlier runs: `disco_plus` above `disco`", "\n".join(earlier)])
+
+
+def headline(root: Path = ROOT) -> str:
+    """Return README's table: Last of the earlier runs by row and setting, and the bound at equal passes beside it."""
+    mini, base = (_runs_of(name, root) for name in ("mini", "base"))
+    settings = ["task_hom", "task_het", "cap_hom", "cap_het"]
+    lines = [["Last", *settings]]
+    for row, label in HEADLINE.items():
+        lines.append([label, *(_headline_cell(mini.get(setting, {}), row) for setting in settings)])
+    equal = [_headline_cell(base.get(setting, {}), EQUAL) for setting in settings]
+    if any(equal):
+        lines.append(["centralized, as many passes", *equal])
+    return markdown(lines)
+
+
+def _headline_cell(rows: Mapping[str, Mapping[int, Report]], row: str) -> str:
+    """The mean of a row and what it has above disco, with half of the 95 % interval from three pairs on."""
+    if not (last := [report.last for report in rows.get(row, {}).values() if report.last is not None]):
+        return ""
+    difference = Pairs.of(rows[row], rows.get("disco", {})).last
+    told = f"{fmean(last):.1f}"
+    if row in ("disco", "zero_shot") or difference is None:
+        return told
+    if difference.half is not None and difference.pairs >= len(CHOOSING):
+        return f"{told} ({difference.mean:+.1f} ± {difference.half:.1f})"
+    return f"{told} ({difference.mean:+.1f}, {difference.pairs} seed{'s' * (difference.pairs > 1)})"
+
+
+def _runs_of(name: str, root: Path) -> dict[str, dict[str, dict[int, Report]]]:
+    """The runs of a grid at beta 1 that are in its results file, by setting, row and seed."""
+    grid, file = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), root / "results" / f"{name}.jsonl"
+    reports = Results(grid, [file]).reports() if file.exists() else {}
+    runs: dict[str, dict[str, dict[int, Report]]] = {}
+    for cell in grid.cells:
+        if cell.beta == 1.0 and cell.name in reports:
+            runs.setdefault(cell.setting, {}).setdefault(cell.row, {})[cell.seed] = reports[cell.name]
+    return runs
 
 
 def _table(rows: Mapping[str, Mapping[int, Report]], reference: str, candidates: Sequence[str]) -> list[list[str]]:
@@ -189,15 +231,16 @@ def _or_dash(difference: Difference | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables, or put them into the page."""
+    """Print the tables, or put them into the two pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"put them into {PAGE.relative_to(ROOT)}")
-    made = tables()
-    if not parser.parse_args(arguments).write:
-        sys.stdout.write(f"{made}\n")
-        return
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    PAGE.write_text(f"{before}{START}\n\n{made}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    parser.add_argument("--write", action="store_true", help="put them into the two pages")
+    given = parser.parse_args(arguments)
+    for page, made in ((PAGE, tables()), (README, headline())):
+        if given.write:
+            before, _, rest = page.read_text(encoding="utf-8").partition(START)
+            page.write_text(f"{before}{START}\n\n{made}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        else:
+            sys.stdout.write(f"{made}\n\n")
 
 
 if __name__ == "__main__":
