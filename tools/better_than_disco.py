@@ -31,7 +31,7 @@ CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
 #: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
 PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
 
-#: The grids, and the rows of each that are changes to DISCO; its other rows are rivals, bounds and controls.
+#: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO; others are rivals, bounds and so on.
 EXPERIMENTS = {
     "base": ("disco_plus",),
     "chance": (),
@@ -120,13 +120,13 @@ def section(name: str, candidates: Sequence[str], root: Path = ROOT) -> str:
     """Return the part of a grid: how much of it has been run, and a table for each setting in which there are runs.
 
     Args:
-        name: of the grid and of its results file.
+        name: of the grid, whose runs are among the base's.
         candidates: its rows that the rules apply to.
         root: of the checkout.
     """
-    grid, runs = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), _runs_of(name, root)
+    grid, runs = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), _runs_of(name, "base", root)
     made = sum(len(seeds) for rows in runs.values() for seeds in rows.values())
-    command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/{name}.jsonl"
+    command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/base.jsonl"
     blocks = [f"### {grid.title}", f"`{command}`: {made} of {len(grid.cells)} runs."]
     for setting, rows in runs.items():
         blocks += [f"**{setting}**", markdown(_table(rows, str(grid.reference), candidates))]
@@ -147,7 +147,9 @@ def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
         theirs: row.
         root: of the checkout.
     """
-    places = [(rows[ours][seed], rows[theirs][seed]) for rows in _runs_of(name, root).values() for seed in rows.get(ours, ())]
+    places = [
+        (rows[ours][seed], rows[theirs][seed]) for rows in _runs_of(name, name, root).values() for seed in rows.get(ours, ())
+    ]
     last = [{place: pair[which].last or 0.0 for place, pair in enumerate(places)} for which in (0, 1)]
     gains = sum(a > b for a, b in zip(last[0].values(), last[1].values(), strict=True))
     return f"results/{name}.jsonl: {Difference.of(*last)} in Last over {len(places)} pairs, above 0 in {gains} of them."
@@ -162,7 +164,7 @@ def tables(root: Path = ROOT) -> str:
 
 def headline(root: Path = ROOT) -> str:
     """Return README's table: Last of the earlier runs by row and setting, and the bound at equal passes beside it."""
-    mini, base = (_runs_of(name, root) for name in ("mini", "base"))
+    mini, base = (_runs_of(name, name, root) for name in ("mini", "base"))
     settings = ["task_hom", "task_het", "cap_hom", "cap_het"]
     lines = [["Last", *settings]]
     for row, label in HEADLINE.items():
@@ -186,9 +188,9 @@ def _headline_cell(rows: Mapping[str, Mapping[int, Report]], row: str) -> str:
     return f"{told} ({difference.mean:+.1f}, {difference.pairs} seed{'s' * (difference.pairs > 1)})"
 
 
-def _runs_of(name: str, root: Path) -> dict[str, dict[str, dict[int, Report]]]:
-    """The runs of a grid at beta 1 that are in its results file, by setting, row and seed."""
-    grid, file = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), root / "results" / f"{name}.jsonl"
+def _runs_of(name: str, results: str, root: Path) -> dict[str, dict[str, dict[int, Report]]]:
+    """The runs of a grid at beta 1 that are in a results file, by setting, row and seed."""
+    grid, file = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), root / "results" / f"{results}.jsonl"
     reports = Results(grid, [file]).reports() if file.exists() else {}
     runs: dict[str, dict[str, dict[int, Report]]] = {}
     for cell in grid.cells:
