@@ -31,7 +31,7 @@ CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
 #: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
 PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
 
-#: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO; others are rivals, bounds and so on.
+#: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO, not rivals or bounds.
 EXPERIMENTS = {
     "base": ("disco_plus",),
     "chance": (),
@@ -128,12 +128,15 @@ def section(name: str, candidates: Sequence[str], root: Path = ROOT) -> str:
     made = sum(len(seeds) for rows in runs.values() for seeds in rows.values())
     command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/base.jsonl"
     blocks = [f"### {grid.title}", f"`{command}`: {made} of {len(grid.cells)} runs."]
+    shared = {} if name == "base" else _runs_of("base", "base", root)
     for setting, rows in runs.items():
+        if rows.keys() <= shared.get(setting, {}).keys():
+            continue  # they stand in the base's table
         blocks += [f"**{setting}**", markdown(_table(rows, str(grid.reference), candidates))]
         if nudges := [report for row in NUDGES for report in rows.get(row, {}).values()]:
             blocks.append(_chance(nudges))
-    if apart := {setting: rows["disco"] for setting, rows in runs.items() if "disco" in rows and name == "kinds_bound"}:
-        pairs = Pairs.of(apart.get("apart", {}), apart.get("cap_hom", {}))
+    if apart := runs.get("apart", {}).get("disco"):
+        pairs = Pairs.of(apart, runs.get("cap_hom", {}).get("disco", {}))
         blocks.append(f"`apart` above `cap_hom`, row disco: Last {_or_dash(pairs.last)}, NLL {_or_dash(pairs.likelihood)}.")
     return "\n\n".join(blocks)
 
