@@ -44,6 +44,21 @@ class TrainedModel(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """The records that a client has kept of earlier tasks, while it trains on another one."""
+
+    def gradient(self, count: int) -> Tensors:
+        """The gradient of the mean loss of some of them at the weights as they are; those in training stay as they are.
+
+        Args:
+            count: How many records at most; they are drawn anew at each call, by seed.
+
+        Returns:
+            By the weights' names, without those that have none.
+        """
+        ...
+
+
 #: The dataclass of a method's own keys; a method without any need not say.
 OptionsT = TypeVar("OptionsT", default=Any)
 
@@ -71,7 +86,8 @@ class ContinualMethod(Generic[OptionsT]):
     acts_as_product = True
     #: Whether clients tell their kinds of instructions beside the mean token, for activation by the nearest kind.
     reports_kinds = False
-
+    #: Whether clients train on the records that they keep of earlier tasks; if not, these are for :meth:`memory_terms`.
+    rehearses = True
     #: Whether each subspace keeps the projector that it was trained with last, to answer with it.
     keeps_projectors = False
 
@@ -153,6 +169,10 @@ class ContinualMethod(Generic[OptionsT]):
         """What is added to the loss of each batch."""
         return []
 
+    def memory_terms(self, memory: Memory) -> list[GradientTerm]:
+        """What is done to the gradient of each step of a client that has kept records, after :meth:`terms`."""
+        return []
+
     @classmethod
     def takes_logits(cls) -> bool:
         """Whether there are terms of the loss, which are given the model's logits in training."""
@@ -168,7 +188,7 @@ class ContinualMethod(Generic[OptionsT]):
         return {}
 
     def num_remembered(self) -> int:
-        """Records that a client keeps of each task it has worked on, to train on in later stages."""
+        """Records that a client keeps of each task it has worked on, for later stages; see :attr:`rehearses`."""
         return 0
 
 

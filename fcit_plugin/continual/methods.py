@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments.method import SEQUENTIAL
 from ..parts import Part
+from .a_gem.options import A_GEM
 from .disco.options import DISCO, DISCO_PLUS
 from .ewc.options import EWC
 from .lwf.options import LWF
@@ -26,6 +27,7 @@ METHODS: Mapping[str, Part] = {
     "o_lora": O_LORA,
     "moe_lora": MOE_LORA,
     "replay": REPLAY,
+    "a_gem": A_GEM,
     "ties_merging": TIES_MERGING,
 }
 

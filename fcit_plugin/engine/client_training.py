@@ -11,6 +11,7 @@ import numpy as np
 import transformers
 from datasets import Dataset
 from peft import PeftModel
+from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
@@ -55,7 +56,7 @@ from ..scenario.tasks import Scenario
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
 from .idle import why_idle
 from .processes import Deadline, Processes
-from .trainer_terms import AddTerms, SampleGradients
+from .trainer_terms import AddTerms, KeptRecords, SampleGradients
 from .trainers import LOCAL_STAGES
 
 
@@ -269,7 +270,11 @@ class LocalTrainer:
             trainer.add_callback(Deadline(timeout, self.processes, timeout_message(timeout), time.monotonic))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
         weights, trained = {**factors, **others}, {**select_factors(factors, config.trains), **others}
-        terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
+        terms = [
+            *self.method.terms(extras),
+            *self._memory_terms(config, trainer, weights),
+            *client_terms(config, start, extras),
+        ]
         if terms:
             trainer.add_callback(AddTerms(terms, weights))
         engine = trainer.is_deepspeed_enabled
@@ -296,13 +301,17 @@ class LocalTrainer:
         return self.pipeline.samples(self._parts(config))
 
     def _parts(self, config: ClientConfig) -> list[Part]:
-        """The client's records."""
-        return [(self.task(task), records) for task, records in self.trains_on(config).items()]
+        """The records that the client trains on: those of its own task, and what it rehearses of others."""
+        trained = self.reads(config) if self.method.rehearses else {config.task: self.records(config.client, config.task)}
+        return [(self.task(task), records) for task, records in trained.items()]
 
-    def trains_on(self, config: ClientConfig) -> dict[int, np.ndarray]:
-        """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
-        client, task = config.client, config.task
-        found = {task: self.records(client, task)}
+    def reads(self, config: ClientConfig) -> dict[int, np.ndarray]:
+        """By task the indices of the records that a client needs: all of its own task, and what it has kept of others."""
+        return {config.task: self.records(config.client, config.task)} | self._remembered(config)
+
+    def _remembered(self, config: ClientConfig) -> dict[int, np.ndarray]:
+        """By task the indices of the records that a client has kept of other tasks, which it has worked on before."""
+        client, task, found = config.client, config.task, {}
         if count := self.method.num_remembered():
             args, seed = self.args, self.pipeline.training_args.seed
             earlier = earlier_tasks(
@@ -318,6 +327,11 @@ class LocalTrainer:
                 if other != task:
                     found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
         return found
+
+    def _memory_terms(self, config: ClientConfig, trainer: Trainer, weights: Mapping[str, nn.Parameter]) -> list[GradientTerm]:
+        """The method's terms that look at what the client has kept."""
+        kept = [] if self.method.rehearses else [(self.task(task), rows) for task, rows in self._remembered(config).items()]
+        return self.method.memory_terms(KeptRecords(trainer, self.pipeline.samples(kept), weights)) if kept else []
 
     def _measured(self, config: ClientConfig, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, Tensors]:
         """The records that the request wants beside the weights."""

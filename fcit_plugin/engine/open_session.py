@@ -187,7 +187,7 @@ def read_setup(
     if earlier is not None:
         if make_method(args).num_remembered():
             raise FcitError(
-                f"`fcit_method: {args.fcit_method}` trains on records of earlier tasks, which a run that goes on from "
+                f"`fcit_method: {args.fcit_method}` goes back to records of earlier tasks, which a run that goes on from "
                 "another one does not have; take another method, or train all stages in one run."
             )
         earlier.check_recipe(setup.arguments, setup.keys, setup.evaluates)

@@ -10,6 +10,7 @@ from toy import PROJECTOR, D, Toy, noise
 
 from fcit_plugin.adapters.experts import Experts
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.continual.a_gem.method import Projection
 from fcit_plugin.continual.lwf.method import Distillation
 from fcit_plugin.continual.method import record
 from fcit_plugin.continual.methods import make_method
@@ -46,6 +47,34 @@ def by_autograd(loss, weights):
         key: torch.zeros_like(weight) if gradient is None else gradient
         for (key, weight), gradient in zip(weights.items(), gradients, strict=True)
     }
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_projection_is_the_nearest_gradient_that_does_not_go_against_the_reference(sign):
+    """By the multiplier of the quadratic program min |z - g|^2 with z . r >= 0, over the numbers of all weights together."""
+    ours, seen = weights(), []
+    drawn = {key: random(*weight.shape, seed=5) for key, weight in ours.items()}
+    against = sign * sum(value.sum().item() for value in drawn.values()) < 0  # g is 1 everywhere
+    reference = {key: sign * value for key, value in drawn.items()}
+
+    class Kept:
+        def gradient(self, count):
+            seen.append(count)
+            return reference
+
+    found = added(Projection(Kept(), 3), ours)
+    r = [x for key in ours for x in reference[key].flatten().tolist()]
+    multiplier = -sum(r) / sum(x * x for x in r) if against else 0.0
+    torch.testing.assert_close(torch.cat([found[key].flatten() for key in ours]), multiplier * torch.tensor(r))
+    left = sum((weight.grad * reference[key]).sum().item() for key, weight in ours.items())
+    assert left == pytest.approx(0 if against else sum(r), abs=1e-5) and seen == [3]
+    ours["l.lora_A.weight"].grad = None
+    added_to_one = dict(ours)
+    reference = {key: torch.zeros_like(value) for key, value in reference.items()}
+    before = ours["l.lora_B.weight"].grad.clone()
+    with torch.no_grad():
+        Projection(Kept(), 3).add(added_to_one)
+    assert torch.equal(before, ours["l.lora_B.weight"].grad), "without a reference, and with a weight that has no gradient"
 
 
 @pytest.mark.parametrize("stiff", [False, True])

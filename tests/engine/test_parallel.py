@@ -102,6 +102,7 @@ RECIPES = {
     "o_lora": {"fcit_method": "o_lora"},
     "ewc": {"fcit_method": "ewc"},
     "replay": {"fcit_method": "replay"},
+    "a_gem": {"fcit_method": "a_gem"},
     "scaffold": {"fcit_server_rule": "scaffold"},
     "int8": {"fcit_update_compression": "int8"},
     "exact": {"fcit_method": "sequential", "fcit_lora_aggregation": "exact"},
