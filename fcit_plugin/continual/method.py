@@ -1,6 +1,7 @@
 """What a continual method may change; by itself it is sequential federated tuning of one LoRA."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import torch
@@ -42,6 +43,21 @@ class TrainedModel(Protocol):
                 which the tokens of the answer are told, float32 [tokens, vocabulary]. None: the gradient of the loss.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What a client's model makes up records of earlier tasks with, before it trains.
+
+    Attributes:
+        weights: The subspace and the shared trainables that it does so with.
+        top_k: How many tokens each one of an instruction is drawn from, the most likely ones.
+        max_tokens: Tokens of an instruction at most.
+    """
+
+    weights: Tensors
+    top_k: int
+    max_tokens: int
 
 
 class Memory(Protocol):
@@ -186,6 +202,19 @@ class ContinualMethod(Generic[OptionsT]):
     def measure(self, model: TrainedModel) -> Extras:
         """What :meth:`wants` asks for, after training."""
         return {}
+
+    def num_recalled(self, stage: int, records: int) -> int:
+        """How many records of earlier tasks the model of a client that has so many of its own makes up, to train on too."""
+        return 0
+
+    def recall(self, sent: Extras) -> Recall | None:
+        """What they are made up with; None where there are none."""
+        return None
+
+    @classmethod
+    def makes_up_records(cls) -> bool:
+        """Whether models make up records: those are of text, without images."""
+        return cls.recall is not ContinualMethod.recall
 
     def num_remembered(self) -> int:
         """Records that a client keeps of each task it has worked on, for later stages; see :attr:`rehearses`."""

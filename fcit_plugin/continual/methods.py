@@ -8,6 +8,7 @@ from ..parts import Part
 from .a_gem.options import A_GEM
 from .disco.options import DISCO, DISCO_PLUS
 from .ewc.options import EWC
+from .lamol.options import LAMOL
 from .lwf.options import LWF
 from .moe_lora.options import MOE_LORA
 from .o_lora.options import O_LORA
@@ -28,6 +29,7 @@ METHODS: Mapping[str, Part] = {
     "moe_lora": MOE_LORA,
     "replay": REPLAY,
     "a_gem": A_GEM,
+    "lamol": LAMOL,
     "ties_merging": TIES_MERGING,
 }
 

@@ -1,7 +1,6 @@
 """Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
 
 import copy
-import gc
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ import transformers
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import (
@@ -53,8 +52,10 @@ from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
+from .client_trainer import hush, tear_down
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
 from .idle import why_idle
+from .made_up_records import Writer
 from .processes import Deadline, Processes
 from .trainer_terms import AddTerms, KeptRecords, SampleGradients
 from .trainers import LOCAL_STAGES
@@ -78,6 +79,7 @@ class LocalTrainer:
         make_callback: Makes the callback that reports a client's steps.
         callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
         noise: Where the noise on tokens comes from; None for those who make none.
+        writer: Makes up records of earlier tasks; None if the method wants none.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class LocalTrainer:
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         noise: Noise | None = None,
+        writer: Writer | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -111,6 +114,7 @@ class LocalTrainer:
         self.make_callback = make_callback
         self.callbacks = callbacks
         self.noise = noise
+        self.writer = writer
         self._tasks: dict[int, TaskData] = {}
         self._learned: dict[int, list[tuple[np.ndarray, Counts | None]]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
@@ -146,7 +150,7 @@ class LocalTrainer:
         """
         args = self.pipeline.training_args
         return optimizer_steps(
-            self.pipeline.num_samples(self._parts(config)),
+            self._num_samples(config),
             batch=args.per_device_train_batch_size,
             processes=processes or args.world_size,
             accumulation=args.gradient_accumulation_steps,
@@ -157,12 +161,17 @@ class LocalTrainer:
 
     def why_idle(self, config: ClientConfig, processes: int | None = None) -> str | None:
         """Why a client's local training cannot take a step, None where it can; the arguments are those of :meth:`num_steps`."""
-        records, steps = self.pipeline.num_samples(self._parts(config)), self.num_steps(config, processes)
+        records, steps = self._num_samples(config), self.num_steps(config, processes)
         args = self.pipeline.training_args
         key = (records if steps == 0 else None, steps, processes or args.world_size)
         if key not in self._idle:
             self._idle[key] = why_idle(args, records, *key[1:])
         return self._idle[key]
+
+    def _num_samples(self, config: ClientConfig) -> int:
+        """What the trainer takes, of the client's records and of those that its model makes up."""
+        made_up = self.method.num_recalled(config.stage, len(self.records(config.client, config.task)))
+        return self.pipeline.num_samples(self._parts(config)) + made_up
 
     def token(self, config: ClientConfig) -> ClientToken | WithoutToken:
         """Mean identity token over the client's samples, and their kinds if the method wants them; of too few samples none."""
@@ -246,6 +255,7 @@ class LocalTrainer:
         """
         if self.num_steps(config) == 0:
             raise FcitError(f"it {self.why_idle(config)}")
+        made_up = self._made_up(config, extras)
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
         if self.base_weights is not None:
@@ -256,13 +266,13 @@ class LocalTrainer:
             args=self._client_args(config),
             finetuning_args=self.finetuning_args,
             data_collator=self._collator,
-            train_dataset=self._features(config),
+            train_dataset=self._features(config, made_up),
             callbacks=list(self.callbacks),
             batch_terms=self.method.batch_terms(extras),
             projector_learning_rate=self.args.fcit_projector_learning_rate,
             **self.pipeline.tokenizer_module,
         )
-        _quiet(trainer)
+        hush(trainer)
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
@@ -291,14 +301,23 @@ class LocalTrainer:
                 final = masters(trained) if engine else {}
                 measured = self._measured(config, trainer, terms)
             finally:
-                _tear_down(trainer)
+                tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
         moved, moved_others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
         return TrainingResult(moved, moved_others, float(loss), measured)
 
-    def _features(self, config: ClientConfig) -> Dataset:
-        """What the trainer takes of the client's records."""
-        return self.pipeline.samples(self._parts(config))
+    def _features(self, config: ClientConfig, made_up: Sequence[Part] = ()) -> Dataset:
+        """What the trainer takes of the client's records, and of made-up ones."""
+        return self.pipeline.samples([*self._parts(config), *made_up])
+
+    def _made_up(self, config: ClientConfig, extras: Mapping[str, Tensors]) -> list[Part]:
+        """Records of earlier tasks as the model remembers them; the model has other weights then."""
+        recall = self.method.recall(extras)
+        count = self.method.num_recalled(config.stage, len(self.records(config.client, config.task)))
+        if recall is None or not count:
+            return []
+        assert self.writer is not None  # a session makes one for methods that want records
+        return self.writer.records(config, recall, count, like=self.task(config.task))
 
     def _parts(self, config: ClientConfig) -> list[Part]:
         """The records that the client trains on: those of its own task, and what it rehearses of others."""
@@ -364,31 +383,3 @@ def _mean(embedded: np.ndarray) -> np.ndarray:
     if not len(embedded):
         return np.full(embedded.shape[1], np.nan, np.float32)
     return on_grid(embedded.mean(axis=0, dtype=np.float64))
-
-
-def _quiet(trainer: Trainer) -> None:
-    """Drop the callbacks that would print, or save the processor, once per client."""
-    from llamafactory.train.callbacks import SaveProcessorCallback
-
-    for callback in (PrinterCallback, SaveProcessorCallback):
-        trainer.remove_callback(callback)
-
-
-def _tear_down(trainer: Trainer) -> None:
-    """Leave no engine, optimizer or hook behind, so that the next client starts clean."""
-    if trainer.is_deepspeed_enabled:
-        from accelerate.state import AcceleratorState
-
-        if trainer.deepspeed is not None:
-            trainer.deepspeed.destroy()
-        trainer.accelerator.free_memory()
-        # a second Accelerator refuses a deepspeed plugin while the first one's state stands
-        AcceleratorState._reset_state(reset_partial_state=False)
-    else:
-        trainer.accelerator.free_memory()
-    # mixed precision wraps the model's forward again for each Accelerator, and nothing takes it off again
-    for wrapper in ("forward", "_original_forward"):
-        vars(trainer.model).pop(wrapper, None)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.model_wrapped = None  # type: ignore[assignment]  # it is not used again
-    gc.collect()

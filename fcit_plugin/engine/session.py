@@ -38,6 +38,7 @@ from .callbacks import Callbacks
 from .client_training import LocalTrainer
 from .continuation import Earlier
 from .evaluator import Evaluator
+from .made_up_records import Writer
 from .pool import Pool
 from .pool_evaluator import PoolEvaluator
 from .processes import Processes
@@ -313,6 +314,7 @@ class Session(Setup):
             make_callback=make_callback,
             callbacks=self.callbacks.of_clients,
             noise=noise,
+            writer=Writer(self.evaluator({}), self.processes) if self.program.method.makes_up_records() else None,
         )
 
     def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:

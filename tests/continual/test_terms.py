@@ -1,6 +1,7 @@
 """Terms and measures of the continual methods, against autograd and loops over single numbers."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from toy import PROJECTOR, D, Toy, noise
 from fcit_plugin.adapters.experts import Experts
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.a_gem.method import Projection
+from fcit_plugin.continual.lamol.method import WholeRecords
 from fcit_plugin.continual.lwf.method import Distillation
 from fcit_plugin.continual.method import record
 from fcit_plugin.continual.methods import make_method
@@ -144,6 +146,21 @@ def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learned_to
     (gradient,) = torch.autograd.grad(itself, model.head)
     assert gradient.abs().max() < 1e-6
     assert torch.equal(model.head, before)
+
+
+def test_the_loss_of_whole_records_is_lambda_times_its_mean_over_all_tokens():
+    """With the divisor of the Trainer, the learned tokens, it is the paper's lambda L_LM; token by token."""
+    logits, ids = random(2, 6, 7), torch.tensor([[3, 1, 4, 1, 5, 0], [2, 6, 5, 0, 0, 0]])
+    labels = torch.tensor([[-100, -100, 4, 1, 5, -100], [-100, -100, 5, -100, -100, -100]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]])
+    inputs = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+    losses = []
+    for row, length in ((0, 5), (1, 3)):
+        for place in range(1, length):
+            told = logits[row, place - 1].tolist()
+            losses.append(math.log(sum(math.exp(x) for x in told)) - told[ids[row, place]])
+    found = WholeRecords(0.25).loss(nn.Identity(), {}, inputs, logits)
+    assert found.item() / 4 == pytest.approx(0.25 * sum(losses) / len(losses), rel=1e-5)
 
 
 def test_each_token_weighs_the_experts_by_its_own_router():

@@ -45,7 +45,7 @@ def refused(rule, aggregation, method):
         or (aggregation in ("svd", "stack") and method in ("ewc", "ties_merging"))
         or (aggregation in PRODUCTS and method == "moe_lora")
         # the base weights act in all subspaces, and in a teacher
-        or (aggregation in ("exact", "stack") and method in ("disco", "disco_plus", "o_lora", "lwf", "ties_merging"))
+        or (aggregation in ("exact", "stack") and method in ("disco", "disco_plus", "o_lora", "lwf", "lamol", "ties_merging"))
         # what belongs to the factors A cannot be learned where these are not trained
         or (aggregation == "ffa" and method in ("o_lora", "moe_lora"))
     )
