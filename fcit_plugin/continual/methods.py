@@ -28,9 +28,9 @@ METHODS: Mapping[str, Part] = {
     "o_lora": O_LORA,
     "moe_lora": MOE_LORA,
     "replay": REPLAY,
+    "ties_merging": TIES_MERGING,
     "a_gem": A_GEM,
     "lamol": LAMOL,
-    "ties_merging": TIES_MERGING,
 }
 
 

@@ -60,9 +60,10 @@ def _local_stage(keys: dict[str, Any], path: Path) -> str:
     stage, kind = keys.pop("stage", "sft"), keys.get("finetuning_type", "lora")
     if stage in FCIT_STAGES:
         raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `fcit-cli train {path}` runs it.")
-    (choices,) = (item.metadata["choices"] for item in fields(MethodArguments) if item.name == "fcit_local_stage")
-    if stage not in choices:
-        raise FcitError(f"{path} has `stage: {stage}`, which clients cannot be trained with; {nearest(str(stage), choices)}")
+    (told,) = (item.metadata for item in fields(MethodArguments) if item.name == "fcit_local_stage")
+    if stage not in told["choices"]:
+        why = told["unfit"].get(stage) or f"clients cannot be trained with; {nearest(str(stage), told['choices'])}"
+        raise FcitError(f"{path} has `stage: {stage}`, which {why}")
     if kind != "lora":
         raise FcitError(f"{path} has `finetuning_type: {kind}`; clients train LoRA adapters, set `finetuning_type: lora`.")
     if not keys.get("do_train", False):

@@ -15,7 +15,9 @@ from ..data.answers import ASSISTANT
 from ..data.instructions import opening_of, prompt_reader
 from ..data.pipeline import Part, Pipeline, Split, TaskData
 from ..errors import FcitError
+from ..evaluation.answers import Answer
 from ..federation.messages import ClientConfig
+from ..knowledge.turns import Turns
 from ..scenario.sampling import client_seed
 from .evaluator import Evaluator
 from .model_inputs import padding
@@ -126,8 +128,9 @@ class Writer:
     def _part(self, pairs: Sequence[tuple[str, str]], like: Dataset) -> Part:
         rows = _rows(pairs, like)
         features = self._pipeline.tokenized(rows, "sft", generate=False, packing=False, workers=False)
-        said, answers = [(text,) for text, _ in pairs], [answer for _, answer in pairs]
-        return TaskData((Split("", rows, features, said, [*answers], [ASSISTANT] * len(pairs)),)), np.arange(len(pairs))
+        said: list[Turns] = [(text,) for text, _ in pairs]
+        answers: list[Answer] = [answer for _, answer in pairs]
+        return TaskData((Split("", rows, features, said, answers, [ASSISTANT] * len(pairs)),)), np.arange(len(pairs))
 
 
 def _rows(pairs: Sequence[tuple[str, str]], like: Dataset) -> Dataset:
