@@ -1,6 +1,7 @@
 """Hosts and ports, as recipes and commands name them, and ports that are free."""
 
 import contextlib
+import re
 import socket
 
 from ..errors import FcitError
@@ -18,7 +19,8 @@ def split_address(address: str, key: str = "the address") -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    good = bare and (":" not in bare or bare != host) and port.isascii() and port.isdecimal()
+    good = bare and (":" not in bare or bare != host) and not re.search(r"[\s/@]", bare)
+    good = good and port.isascii() and port.isdecimal()
     if not good or not 0 < int(port) < 65536:
         raise FcitError(f"{address!r} ({key}) is not a host and its port; write it as fl.example.org:9092.")
     return bare, int(port)

@@ -26,12 +26,13 @@ from ..federation.hello import Answer, Question, TaskOfSite, answer_records, que
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
 from ..federation.reply_cache import ReplyCache
-from ..federation.run_secret import noise_of_site
+from ..federation.run_secret import noise_of_site, own_noise
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
 from ..federation.site_executor import Answers, SiteIdentity, SuperNode, serve, supernode_command
 from ..federation.site_policy import SitePolicy
+from ..federation.site_updates import SiteUpdates
 from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
@@ -138,7 +139,8 @@ class SiteClient:
         self._local: LocalTrainer | None = None
         program, args = session.program, session.args
         self._tasks = tasks_of_site(session)
-        run = digest_of({**numbers(session.keys, session.arguments), "data": session.data})
+        own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
+        run = digest_of({**numbers(session.keys, session.arguments), "data": session.data, **own})
         cache = ReplyCache(self._asked, self._kept, run, _NoJournal())
         audit = Audit(session.output_dir / AUDIT)
         policy = SitePolicy(
@@ -154,6 +156,7 @@ class SiteClient:
             trained=audit.rounds(program.run_id),
             client=audit.client(program.run_id),
         )
+        self._updates = self._own_updates()
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
         self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
 
@@ -220,9 +223,21 @@ class SiteClient:
     def _noise(self) -> Noise:
         """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
         session = self._session
-        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}".encode()).hexdigest()[:32]
-        record = NoiseForm(run=own, source="file")
+        record = self._record("")
         return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part=False)
+
+    def _record(self, purpose: str) -> NoiseForm:
+        session = self._session
+        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}{purpose}".encode()).hexdigest()[:32]
+        return NoiseForm(run=own, source="file")
+
+    def _own_updates(self) -> SiteUpdates | None:
+        """What this site does to its updates by itself; None if nothing."""
+        session, args = self._session, self._session.args
+        if args.fcit_site_clipping_norm is None:
+            return None
+        noise = own_noise(self._record(" updates"), session.output_dir)
+        return SiteUpdates(args.fcit_site_clipping_norm, args.fcit_site_noise_multiplier or 0.0, noise)
 
     def _asked(self, message: Message, context: Context) -> Message:
         """What the client app answers, with a line in the log."""
@@ -236,6 +251,7 @@ class SiteClient:
         logger.info_rank0(f"{where}: training subspace {config.subspace} on {task}, {steps} steps.")
         start = time.perf_counter()
         reply = app(message, context)
+        reply = reply if self._updates is None else self._updates(reply, message)
         loss, seconds = mean_loss([reply]), time.perf_counter() - start
         logger.info_rank0(f"{where}: trained in {seconds:.0f} s, mean loss {loss:.4f}; the update is on its way.")
         return reply

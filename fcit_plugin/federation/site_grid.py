@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 TIME_TO_LIVE = 30 * 24 * 3600.0
 #: Seconds after which a site that is asked again in vain is asked the next time, at most.
 LONGEST_PAUSE = 60.0
+#: Code of the error of a site that has not answered, other than of one that has answered with a failure.
+AWAY = ErrorCode.NODE_UNAVAILABLE
 #: Seconds after which it is said who is awaited; later ones follow after twice as long, up to the second.
 FIRST_REMINDER, LONGEST_REMINDER = 60.0, 1800.0
 
@@ -92,6 +94,7 @@ class _Asked:
         not_before: When it is asked again.
         attempts: How often it has been lost.
         said: What has been logged of it.
+        why: What stood between it and the server last.
     """
 
     request: Message
@@ -104,6 +107,7 @@ class _Asked:
     not_before: float = 0.0
     attempts: int = 0
     said: set[str] = field(default_factory=set)
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -306,6 +310,7 @@ class SiteGrid(InProcessGrid):
 
     def _tell(self, asked: _Asked, what: str) -> None:
         """Say once what stands between the server and a site."""
+        asked.why = what
         if what not in asked.said:
             asked.said.add(what)
             logger.warning(f"Site {self._site(asked).name} {what}; it is asked again for {self._patience:g} s.")
@@ -323,7 +328,8 @@ class SiteGrid(InProcessGrid):
         for number, asked in waiting.items():
             name = self._site(asked).name
             if asked.away > self._patience:
-                why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`)"
+                last = f"; at last it {asked.why}" if asked.why else ""
+                why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`){last}"
                 gone[number] = self._gone(asked, why)
             elif self._timeout is not None and elapsed - asked.away > self._timeout:
                 why = f"site {name} took longer than {self._timeout:g} s (`fcit_client_timeout`)"
@@ -336,7 +342,7 @@ class SiteGrid(InProcessGrid):
             config = config_of(asked.request)
             when = f"in stage {config.stage}, round {config.round}"
             self._late[asked.message_id] = Late(self._site(asked), metadata.message_type, asked.nonce, when)
-        return self._failed(asked.request, why)
+        return Message(Error(AWAY, why), reply_to=asked.request)
 
     def _site(self, asked: _Asked) -> Site:
         return self._sites[asked.request.metadata.dst_node_id]

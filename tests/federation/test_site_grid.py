@@ -189,7 +189,7 @@ def test_a_site_that_is_away_is_waited_for_and_named_once_patience_is_over(tmp_p
     del link.up[101]
     replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()))
     assert [reply.has_error() for reply in replies] == [False, True, False]
-    assert replies[1].error.reason == "site south was away for more than 600 s (`fcit_site_patience`)"
+    assert replies[1].error.reason == "site south was away for more than 600 s (`fcit_site_patience`); at last it is not there"
     assert replies[1].metadata.src_node_id == 1
     assert 600 < clock.now < 610
 
