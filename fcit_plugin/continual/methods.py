@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..arguments.method import SEQUENTIAL
 from ..parts import Part
 from .a_gem.options import A_GEM
+from .c_lora.options import C_LORA
 from .disco.options import DISCO, DISCO_PLUS
 from .ewc.options import EWC
 from .lamol.options import LAMOL
@@ -31,6 +32,7 @@ METHODS: Mapping[str, Part] = {
     "ties_merging": TIES_MERGING,
     "a_gem": A_GEM,
     "lamol": LAMOL,
+    "c_lora": C_LORA,
 }
 
 

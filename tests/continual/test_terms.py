@@ -12,6 +12,7 @@ from toy import PROJECTOR, D, Toy, noise
 from fcit_plugin.adapters.experts import Experts
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.continual.a_gem.method import Projection
+from fcit_plugin.continual.c_lora.method import SelfRegularization
 from fcit_plugin.continual.lamol.method import WholeRecords
 from fcit_plugin.continual.lwf.method import Distillation
 from fcit_plugin.continual.method import record
@@ -99,6 +100,22 @@ def test_orthogonality_is_the_gradient_of_the_absolute_products_with_each_earlie
     expected = by_autograd(0.3 * energy, ours)
     for key, gradient in added(Orthogonality(earlier, 0.3), ours).items():
         torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=1e-5)
+
+
+def test_self_regularization_is_the_gradient_of_what_both_the_earlier_and_the_new_product_change():
+    ours = weights()
+    earlier = [{key: random(*weight.shape, seed=seed) for key, weight in ours.items()} for seed in (11, 13)]
+    changed = sum(state["l.lora_B.weight"] @ state["l.lora_A.weight"] for state in earlier).abs()
+    overlap = 0.3 * ((changed * (ours["l.lora_B.weight"] @ ours["l.lora_A.weight"])) ** 2).sum()
+    expected = by_autograd(overlap, ours)
+    for key, gradient in added(SelfRegularization(earlier, 0.3), ours).items():
+        torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=1e-4)
+    ours["l.lora_A.weight"].grad = None  # not in training
+    before = ours["l.lora_B.weight"].grad.clone()
+    with torch.no_grad():
+        SelfRegularization(earlier, 0.3).add(ours)
+    torch.testing.assert_close(ours["l.lora_B.weight"].grad - before, expected["l.lora_B.weight"], rtol=1e-4, atol=1e-3)
+    assert ours["l.lora_A.weight"].grad is None
 
 
 def test_the_correction_is_added_and_the_mean_is_that_of_the_gradients_before():

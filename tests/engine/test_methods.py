@@ -73,15 +73,16 @@ def test_ewc_moves_less_than_sequential_tuning_and_all_the_less_the_stronger_it_
 
 def test_the_first_stage_is_that_of_sequential_tuning(outputs):
     expected = subspace(outputs("fedavg") / "checkpoints/round-0002")
-    for method in ("ewc", "lwf", "o_lora", "replay", "a_gem", "ties_merging"):
+    for method in ("ewc", "lwf", "o_lora", "c_lora", "replay", "a_gem", "ties_merging"):
         found = subspace(outputs(method) / "checkpoints/round-0002")
         assert all(torch.equal(found[key], value) for key, value in expected.items()), method
-        last = len(STAGES) - 1 if method == "o_lora" else 0
+        last = len(STAGES) - 1 if method in ("o_lora", "c_lora") else 0
         assert distance(subspace(outputs(method), last), subspace(outputs("fedavg"))) > 0, method
 
 
-def test_o_lora_freezes_the_subspace_of_each_stage_and_all_of_them_act(outputs, text_model):
-    output = outputs("o_lora")
+@pytest.mark.parametrize("method", ["o_lora", "c_lora"])
+def test_the_subspace_of_each_stage_is_frozen_and_all_of_them_act(method, outputs):
+    output = outputs(method)
     for k in range(3):
         commit = output / f"checkpoints/round-{2 * k + 2:04d}"
         kept, now = subspace(commit, k), subspace(output, k)
@@ -96,6 +97,18 @@ def test_o_lora_is_orthogonal_to_the_earlier_stages_if_it_is_told_strongly_enoug
         return sum((first[key] @ second[key].T).abs().sum().item() for key in first if ".lora_A." in key)
 
     assert overlap(outputs("o_lora", fcit_o_lora_lambda=50.0)) < 0.8 * overlap(outputs("o_lora", fcit_o_lora_lambda=1e-6))
+
+
+def test_c_lora_changes_less_of_what_the_earlier_stage_has_changed_the_more_strongly_it_is_told(outputs):
+    def overlap(output):
+        one, other = (
+            {key: state[key.replace("lora_A", "lora_B")] @ value for key, value in state.items() if ".lora_A." in key}
+            for state in (subspace(output, 0), subspace(output, 1))
+        )
+        return sum((one[key] * other[key]).square().sum().item() for key in one)
+
+    weak, strong = (overlap(outputs("c_lora", fcit_c_lora_lambda=strength)) for strength in (1e-6, 1e6))
+    assert 0 < strong < 0.5 * weak
 
 
 def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(text_recipe):

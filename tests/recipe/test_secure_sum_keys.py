@@ -38,6 +38,7 @@ GOES = {
         "sequential",
         "lwf",
         "o_lora",
+        "c_lora",
         "moe_lora",
         "replay",
         "a_gem",

@@ -1,5 +1,7 @@
 """A-GEM: no step may go against the gradient of records that a client keeps of earlier tasks."""
 
+from collections.abc import Sequence
+
 import torch
 from typing_extensions import override
 
@@ -50,9 +52,14 @@ class Projection(GradientTerm):
         there = [(gradient, value.to(gradient)) for gradient, value in pairs if gradient is not None]
         if not there:
             return
-        along = torch.stack([torch.sum(gradient * value, dtype=torch.float32) for gradient, value in there]).sum()
-        square = torch.stack([torch.sum(value * value, dtype=torch.float32) for _, value in there]).sum()
+        along, square = _dot(there), _dot([(value, value) for _, value in there])
         # no branch: to look at the sign would wait for the device in every step
         share = along.clamp(max=0) / square.clamp(min=torch.finfo(torch.float32).tiny)
         for gradient, value in there:
-            gradient.sub_(share * value)
+            gradient.sub_(share.to(gradient.device) * value)
+
+
+def _dot(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """The product of two vectors in parts, which may lie on several devices."""
+    device = pairs[0][0].device
+    return torch.stack([torch.sum(one * other, dtype=torch.float32).to(device) for one, other in pairs]).sum()
