@@ -24,6 +24,7 @@ from .folder import check_folder
 from .read import arguments_of, split, split_keys
 from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
+from .stages_of_state import with_stages
 from .theirs import refuse_keys, settable, without_effect
 from .values import check_template, check_values
 from .world import processes_of_a_step, without_world
@@ -136,7 +137,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         keys, stage, args = split(given)
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
-    keys = with_known_names(keys, known)
+    keys, ours = with_known_names(keys, known), with_stages(ours, stage)
     check_environment()
     ignored = without_effect(keys, known, stage, ours.get("fcit_local_stage", "sft"))
     refuse_keys(keys, known)
