@@ -17,7 +17,6 @@ HOSPITALS = ("north", "south", "east", "west")
 TRAIN, TEST = {"north": 100, "south": 80, "east": 60, "west": 40}, 40
 
 LETTERS = "ABCDEFGHKLMNPRST"
-COLORS = ("red", "orange", "yellow", "green", "blue")
 
 
 def ward(draw: random.Random) -> tuple[str, str]:
@@ -27,10 +26,10 @@ def ward(draw: random.Random) -> tuple[str, str]:
 
 
 def triage(draw: random.Random) -> tuple[str, str]:
-    """How urgent it is: the color that a nurse has put on the wrist."""
-    color = draw.choice(COLORS)
-    bed = f"{draw.randint(1, 9)} {draw.choice(LETTERS)} {draw.choice(LETTERS)}"
-    return f"In bed {bed} the wrist is marked {color}. Say the color.", color
+    """How urgent it is: the points that a nurse has noted, added up."""
+    breath, pulse = draw.randint(0, 3), draw.randint(0, 3)
+    sheet = " ".join(draw.sample(LETTERS, 2))
+    return f"Triage of {sheet}: breath {breath}, pulse {pulse}. Add up the points.", str(breath + pulse)
 
 
 def dose(draw: random.Random) -> tuple[str, str]:
