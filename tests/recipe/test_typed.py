@@ -4,10 +4,12 @@ import re
 from dataclasses import fields
 
 import pytest
+import tiny
 import yaml
 from llamafactory.hparams import parser
 
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.recipe.request import Request
 from fcit_plugin.recipe.typed import HIDDEN, as_typed, is_secret, without_secrets
 
 SECRET = "s3cr3t"
@@ -79,3 +81,16 @@ def test_what_is_no_text_of_keys_is_left_to_whoever_reads_it(data, tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_bytes(data)
     assert as_typed([str(recipe)]) is None
+
+
+def test_it_travels_with_the_arguments_and_changes_none_of_them(text_model, text_data, tmp_path, monkeypatch):
+    keys = tiny.recipe(text_model, text_data, tmp_path / "out")
+    path = tiny.write_recipe(tmp_path / "mine.yaml", keys)
+    monkeypatch.setattr("sys.argv", ["llamafactory-cli", str(path), "fcit_beta=0.5", f"hub_token={SECRET}"])
+    typed = parser.get_train_args(parser.read_args())
+    given = parser.get_train_args({**keys, "fcit_beta": 0.5, "hub_token": SECRET})
+    requests = [Request.of(found[3]) for found in (typed, given)]
+    behind = f"# on the command line:\n#   fcit_beta=0.5\n#   hub_token={HIDDEN}\n"
+    assert requests[0].typed == f"{path.read_text().rstrip()}\n\n{behind}"
+    assert (requests[1].typed, requests[0].given) == (None, requests[1].given)
+    assert typed[2].hub_token == SECRET
