@@ -4,8 +4,8 @@
     python examples/run.py examples/hospital/network --keep
 
 The README is the only place that has the commands: blocks of `bash` are run, one after the other in one shell, and a block
-without a language below one is what it prints. Numbers may differ (processors round differently), `...` stands for lines that are
-left out.
+without a language below one is what it prints. Numbers may differ (processors round differently), and `...` stands for
+lines left out.
 It runs in a copy of the folder, so nothing is left behind.
 """
 
