@@ -26,6 +26,7 @@ from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .stages_of_state import with_stages
 from .theirs import refuse_keys, settable, without_effect
+from .typed import TYPED
 from .values import check_template, check_values
 from .world import processes_of_a_step, without_world
 
@@ -95,6 +96,7 @@ class Request:
         sharing: How many processes share each optimizer step of a client.
         aside: What a dry run took out of LLaMA-Factory's keys, see :func:`.devices.set_aside`.
         notes: What is said of LLaMA-Factory's keys before the run begins.
+        typed: The recipe as it was typed, without its secrets; None where it was no file.
         data_args: LLaMA-Factory's data arguments, for the adapter, which is not handed them.
         generating_args: Its generating arguments, for the workflows that are not.
     """
@@ -109,6 +111,7 @@ class Request:
     sharing: int = 1
     aside: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    typed: str | None = None
     data_args: Any = None
     generating_args: Any = None
 
@@ -132,6 +135,7 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
     """
     _show_help(given, known)
+    given, typed = _take_typed(given)
     keys, stage, ours = split_keys(given)
     if stage is None or ours is None:
         keys, stage, args = split(given)
@@ -172,7 +176,15 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         sharing=sharing,
         aside=aside,
         notes=[*notes(stage, taken, ignored, args), *said],
+        typed=typed,
     )
+
+
+def _take_typed(given: Keys) -> tuple[Keys, str | None]:
+    """The keys without the recipe's text, and this; the caller's dictionary stays, for Ray reads it again."""
+    if not isinstance(given, dict) or TYPED not in given:
+        return given, None
+    return {key: value for key, value in given.items() if key != TYPED}, given[TYPED]
 
 
 def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:
