@@ -260,20 +260,26 @@ def require(values: Mapping[str, Any], keys: Iterable[str], path: Path, remedy: 
         raise FcitError(f"{path} lacks {', '.join(missing)}; {remedy}.")
 
 
-def read_json_lines(path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> dict[int, Any]:
+def read_json_lines(
+    path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON, grows: bool = False
+) -> dict[int, Any]:
     """The values of a file with a JSON value in each line, by the line's number from 1; empty lines have none.
 
-    Args and errors are those of :func:`read_json`; the sentence names the line, too.
+    Args and errors are those of :func:`read_json`; the sentence names the line, too. Of a file that ``grows`` while it is
+    read, the last line does not count before it has its end.
     """
-    lines = enumerate(read_bytes(path, remedy, most).splitlines(), 1)
+    data = read_bytes(path, remedy, most)
+    lines = enumerate((data[: data.rfind(b"\n") + 1] if grows else data).splitlines(), 1)
     return {number: _parsed(line, f"{path}, line {number}", remedy) for number, line in lines if line.strip()}
 
 
-def read_lines_as(form: type[T], path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON) -> list[T]:
+def read_lines_as(
+    form: type[T], path: Path, remedy: str = SOUND_COPY, most: int | None = LARGEST_JSON, grows: bool = False
+) -> list[T]:
     """The same where each line is of a form, as for :func:`read_as`."""
     from .schema import checked
 
-    lines = read_json_lines(path, remedy, most)
+    lines = read_json_lines(path, remedy, most, grows)
     return [checked(form, value, f"{path}, line {number}", remedy) for number, value in lines.items()]
 
 

@@ -1,0 +1,167 @@
+"""The tab's elements, and what happens when they are used."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import gradio as gr
+
+from .actions import Actions
+from .form import OTHERS, own_keys, widgets
+from .host import Host
+from .show import MATRIX_HEAD, add_stage, dataset_choices
+from .texts import locales
+from .widgets import AXES, Widget
+
+#: Seconds between two looks at a run.
+_EACH = 2.0
+
+
+def create_tab(host: Host) -> dict[str, Any]:
+    """Make the tab in the place where this is called.
+
+    Args:
+        host: LLaMA Board.
+
+    Returns:
+        Its elements by name; they are in the board's list, as ``fcit.<name>``, and follow its language.
+    """
+    host.texts.update(locales(widgets()))
+    elements = _form()
+    shown = _monitor()
+    with gr.Accordion(open=False) as report_tab:
+        page = gr.HTML()
+    with gr.Accordion(open=False) as chat_tab:
+        chat_status = gr.Textbox(show_label=False, interactive=False)
+        chatbot, messages, chat = host.chat_box()
+        unload = gr.Button()
+    more = {"fcit_report_tab": report_tab, "fcit_page": page, "fcit_chat_tab": chat_tab, "fcit_chat_status": chat_status}
+    elements |= shown | more | chat | {"unload_btn": unload}
+    host.elements.add_elems("fcit", elements)
+    _connect_form(elements)
+    _connect_run(elements, host, Actions(host, elements), (chatbot, messages))
+    return elements
+
+
+def _field(widget: Widget, **more: Any) -> Any:
+    """The element that fills in a key."""
+    if widget.kind == "choice":
+        return gr.Dropdown(choices=list(widget.choices), value=widget.value, **more)
+    if widget.kind == "number":
+        return gr.Number(value=widget.value, precision=0 if widget.whole else None, **more)
+    if widget.kind == "switch":
+        return gr.Checkbox(value=bool(widget.value), **more)
+    return gr.Textbox(value=widget.value or "", **more)
+
+
+def _row(*keys: str) -> dict[str, Any]:
+    with gr.Row():
+        return {key: _field(widgets()[key]) for key in keys}
+
+
+def _form() -> dict[str, Any]:
+    found: dict[str, Any] = {"fcit_intro": gr.Markdown()}
+    with gr.Row():
+        found["fcit_setting"] = _field(widgets()["fcit_setting"])
+        found["dataset_dir"] = gr.Textbox(value=OTHERS["dataset_dir"])
+        found["fcit_test"] = gr.Number(value=OTHERS["fcit_test"])
+        found["fcit_eval_samples"] = _field(widgets()["fcit_eval_samples"])
+        found["max_new_tokens"] = gr.Number(value=OTHERS["max_new_tokens"], precision=0)
+    with gr.Row() as stages:
+        found["fcit_pick"] = gr.Dropdown(multiselect=True, allow_custom_value=True, scale=3)
+        found["fcit_add_btn"] = gr.Button(scale=1)
+        found["fcit_stages"] = gr.Textbox(value=OTHERS["fcit_stages"], scale=4)
+    found["fcit_stages_row"] = stages
+    found |= _row("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
+    found |= _row("fcit_partition", "fcit_beta", "fcit_partition_column")
+    found |= _row("fcit_method", "fcit_server_rule", "fcit_lora_aggregation", "fcit_engine", "fcit_clients_per_device")
+    with gr.Row():
+        for key, widget in widgets().items():
+            if widget.owners:
+                found[key] = _field(widget, visible=_chosen_has(key), min_width=240)
+    with gr.Row():
+        found["fcit_extra_args"] = gr.Textbox(value=OTHERS["fcit_extra_args"], scale=2)
+        name = f"fcit_{datetime.now():%Y-%m-%d-%H-%M-%S}"
+        found["output_dir"] = gr.Textbox(value=name, scale=1)
+    return found
+
+
+def _chosen_has(key: str) -> bool:
+    """Whether the parts that are chosen at first have a key."""
+    chosen = [widget for widget in widgets().values() if widget.kind == "choice" and not widget.owners]
+    return any(widget.value in widgets()[key].owners for widget in chosen)
+
+
+def _monitor() -> dict[str, Any]:
+    with gr.Row():
+        found: dict[str, Any] = {name: gr.Button() for name in ("cmd_preview_btn",)}
+        found["start_btn"] = gr.Button(variant="primary")
+        found["stop_btn"] = gr.Button(variant="stop")
+        found["fcit_report_btn"] = gr.Button()
+        found["fcit_load_btn"] = gr.Button()
+    found["fcit_notes"] = gr.Markdown()
+    found["fcit_command"] = gr.Code(language="shell", interactive=False, visible=False, wrap_lines=True)
+    with gr.Row():
+        found["fcit_status"] = gr.Markdown()
+    found["fcit_progress"] = gr.Slider(visible=False, interactive=False, show_label=False)
+    with gr.Row():
+        found["fcit_matrix"] = gr.Dataframe(headers=MATRIX_HEAD, interactive=False, visible=False, wrap=True)
+        found["fcit_losses"] = gr.LinePlot(x="step", y="loss", color="stage", visible=False, height=260)
+    found["fcit_log"] = gr.Textbox(lines=8, max_lines=12, interactive=False, visible=False, autoscroll=True)
+    return found
+
+
+def _connect_form(elements: Mapping[str, Any]) -> None:
+    elements["fcit_setting"].change(
+        lambda setting: gr.Row(visible=setting == "custom"),
+        [elements["fcit_setting"]],
+        [elements["fcit_stages_row"]],
+        queue=False,
+    )
+    elements["fcit_pick"].focus(
+        lambda folder, stage: gr.Dropdown(choices=dataset_choices(folder, stage)),
+        [elements["dataset_dir"], elements["fcit_stages"]],
+        [elements["fcit_pick"]],
+        queue=False,
+    )
+    pick = [elements["fcit_stages"], elements["fcit_pick"]]
+    elements["fcit_add_btn"].click(add_stage, pick, pick, queue=False)
+    for kind in AXES:
+        _connect_axis(elements, kind)
+
+
+def _connect_axis(elements: Mapping[str, Any], kind: str) -> None:
+    """A part's own keys are seen, at its defaults, once it is chosen."""
+    from ..parts import KINDS
+
+    choice = str(KINDS[kind][0])
+    keys = list(own_keys(choice, ""))
+    if not keys:
+        return
+
+    def choose(chosen: str) -> list[Any]:
+        found = own_keys(choice, chosen)
+        return [
+            elements[key].__class__(visible=has, **({"value": default} if has else {})) for key, (has, default) in found.items()
+        ]
+
+    elements[choice].change(choose, [elements[choice]], [elements[key] for key in keys], queue=False)
+
+
+def _connect_run(elements: Mapping[str, Any], host: Host, actions: Actions, chat: tuple[Any, Any]) -> None:
+    said = [elements["fcit_notes"], elements["fcit_command"]]
+    elements["cmd_preview_btn"].click(actions.preview, actions.inputs, said, concurrency_limit=None)
+    elements["start_btn"].click(actions.start, actions.inputs, said)
+    elements["stop_btn"].click(actions.stop, queue=False)
+    seen = gr.State(None)
+    watched = [elements[name] for name in actions.WATCHED]
+    timer = gr.Timer(_EACH)
+    timer.tick(actions.watch, [*actions.where, seen], [*watched, seen], queue=False, show_progress="hidden")
+    report = [elements["fcit_page"], elements["fcit_report_tab"]]
+    elements["fcit_report_btn"].click(actions.report, actions.where, report, concurrency_limit=None)
+    box, status = elements["chat_box"], elements["fcit_chat_status"]
+    loaded = [status, elements["fcit_chat_tab"], box]
+    elements["fcit_load_btn"].click(actions.load_chat, actions.where, loaded).then(
+        lambda: ([], []), outputs=list(chat), queue=False
+    )
+    elements["unload_btn"].click(actions.unload_chat, [actions.where[0]], loaded)

@@ -1,0 +1,79 @@
+"""Seam: ``llamafactory.webui.components`` - LLaMA Board has a tab "FCIT", between its own and its foot.
+
+Two functions of it are wrapped where they are defined: ``interface``, which calls them, may be half imported when we come.
+"""
+
+from typing import Any
+
+import wrapt
+
+#: Engines whose tab Train was made and whose foot was not yet.
+_BEGUN: list[Any] = []
+
+
+def install(module) -> None:
+    """Wrap what makes the tab Train, which is handed the board's engine, or what makes the foot, which is not."""
+    if module.__name__.endswith(".train"):
+        wrapt.wrap_function_wrapper(module, "create_train_tab", _train)
+    else:
+        wrapt.wrap_function_wrapper(module, "create_footer", _footer)
+
+
+def _train(wrapped, instance, args, kwargs):
+    _BEGUN[:] = [*args, *kwargs.values()]
+    return wrapped(*args, **kwargs)
+
+
+def _footer(wrapped, instance, args, kwargs):
+    if _BEGUN:
+        import gradio as gr
+
+        with gr.Tab("FCIT"):
+            _create(_BEGUN.pop())
+    return wrapped(*args, **kwargs)
+
+
+def _create(engine: Any) -> None:
+    """Make our tab of a board with this engine."""
+    from gradio.components import FormComponent
+    from llamafactory.chat import ChatModel
+    from llamafactory.extras.misc import torch_gc
+    from llamafactory.webui import common
+    from llamafactory.webui.components import create_chat_box
+    from llamafactory.webui.locales import ALERTS, LOCALES
+
+    from ..board.host import Host
+    from ..board.tab import create_tab
+
+    manager, runner, chatter = engine.manager, engine.runner, engine.chatter
+
+    def unload() -> None:
+        chatter.engine = None
+        torch_gc()
+
+    def load(keys: dict[str, Any]) -> None:
+        unload()
+        ChatModel.__init__(chatter, keys)
+
+    ours = [*manager.get_elem_list()]
+    host = Host(
+        elements=manager,
+        inputs=[element for element in ours if isinstance(element, FormComponent) and _trains(manager.get_id_by_elem(element))],
+        texts=LOCALES,
+        alert=lambda name, lang: ALERTS[name][lang],
+        training_keys=lambda data: common._clean_cmd(runner._parse_train_args(data)),
+        save_dir=common.get_save_dir,
+        abort=common.abort_process,
+        is_busy=lambda: runner.running,
+        is_demo=engine.demo_mode,
+        chat_box=lambda: create_chat_box(engine, visible=False),
+        load_chat=load,
+        unload_chat=unload,
+        chats=lambda: chatter.loaded,
+    )
+    create_tab(host)
+
+
+def _trains(name: str) -> bool:
+    """Whether an element is of those that say how to train."""
+    return name.startswith(("top.", "train."))
