@@ -9,6 +9,7 @@ import gradio as gr
 
 from ..drafts.draft import Draft
 from ..errors import FcitError
+from ..evaluation.tables import escaped
 from ..recipe.ordinary import check_whole
 from ..state.output_folder import is_fcit_folder
 from .command import RECIPE, command
@@ -16,7 +17,7 @@ from .form import OTHERS, recipe_of, widgets
 from .host import Host
 from .progress import look, mark
 from .run import Run, Status, output_of
-from .show import chat_keys, loss_points, page_in_frame, status_line
+from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line
 from .texts import say
 
 _FIRST = "Federated continual instruction tuning, made in LLaMA Board."
@@ -33,7 +34,7 @@ class Actions:
     """
 
     #: What a look at the run fills in.
-    WATCHED: ClassVar = ("fcit_status", "fcit_progress", "fcit_matrix", "fcit_losses", "fcit_log")
+    WATCHED: ClassVar = ("fcit_status", "fcit_progress", "fcit_matrix_box", "fcit_losses_box", "fcit_log")
 
     def __init__(self, host: Host, elements: Mapping[str, Any]) -> None:
         self.run = Run(host.abort)
@@ -91,15 +92,15 @@ class Actions:
                 return [gr.skip()] * (len(self.WATCHED) + 1)
             found = look(folder)
         except FcitError as error:
-            return [str(error), *[gr.skip()] * (len(self.WATCHED) - 1), None]
+            return [escaped(str(error)), *[gr.skip()] * (len(self.WATCHED) - 1), None]
         code = self.run.exit_code if status is Status.FAILED else 0
-        heads, rows = found.table
+        curve = losses(found, lang)
         return [
             status_line(status, found, lang, code),
             gr.Slider(value=found.share, visible=found.last is not None),
-            gr.Dataframe(value={"headers": heads, "data": rows}, visible=bool(rows)),
-            gr.LinePlot(value=loss_points(found), visible=bool(found.losses)),
-            gr.Textbox(value=output, visible=bool(output)),
+            matrix(found, lang),
+            gr.Plot(value=curve, visible=curve is not None),
+            last_lines(output),
             now,
         ]
 
@@ -142,7 +143,8 @@ class Actions:
         ):
             if not given:
                 raise FcitError(self._host.alert(alert, lang))
-        folder = Path(self._host.save_dir(model, tuning, name))
+        folder = self._folder(model, tuning, name)
+        assert folder is not None
         values = {key: data[element] for key, element in self._filled_in.items()}
         draft = recipe_of(self._host.training_keys(data), values, str(folder))
         check_whole(draft.keys)
@@ -152,12 +154,12 @@ class Actions:
         """The output folder; None as long as it is not known."""
         if not name or (not model and os.path.sep not in name):
             return None
-        return Path(self._host.save_dir(model or "", tuning, name))
+        return Path(name if os.path.sep in name else self._host.save_dir(model, tuning, name))
 
     @staticmethod
     def _refused(error: BaseException) -> list[Any]:
         gr.Warning(str(error))
-        return [f"**{error}**", gr.Code(visible=False)]
+        return [f"**{escaped(str(error))}**", gr.Code(visible=False)]
 
 
 def _listed(draft: Draft) -> str:

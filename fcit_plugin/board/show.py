@@ -5,15 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from ..data.catalogue import TEST, own_datasets, users_datasets
+from ..evaluation.plots import short_name, training_loss
 from ..evaluation.report import REPORT_JSON, Report
+from ..evaluation.tables import markdown
 from ..files import read_text
 from ..state.folder import StateFolder
 from .progress import Look
 from .run import Status
-from .texts import say
+from .texts import say, title
 
-MATRIX_HEAD = [""]
 #: Of a run's recipe, what a chat with it needs, too.
 _OF_CHAT = ("default_system", "quantization_bit", "quantization_method", "rope_scaling", "image_max_pixels", "image_min_pixels")
 
@@ -51,7 +54,9 @@ def status_line(status: Status, seen: Look, lang: str, code: int = 0) -> str:
         status = Status.FINISHED if seen.finished else Status.RUNNING if seen.last else Status.NONE
     if status is Status.FAILED:
         return say("failed", lang, code=code)
-    where = _where(seen, lang) if not seen.finished else ""
+    if seen.finished:  # the process may take another moment to end
+        return say("finished", lang)
+    where = _where(seen, lang)
     if status is Status.RUNNING:
         return where or say("loading", lang)
     return f"{say(status.value, lang)} {where}".strip()
@@ -77,14 +82,23 @@ def _where(seen: Look, lang: str) -> str:
     )
 
 
-def loss_points(seen: Look) -> dict[str, Any]:
-    """The points of the curve of losses, as gradio's plots take them."""
-    return {
-        "columns": ["step", "loss", "stage"],
-        "data": [[step, loss, str(stage)] for step, loss, stage in seen.losses],
-        "datatypes": {"step": "quantitative", "loss": "quantitative", "stage": "nominal"},
-        "mark": "line",
-    }
+def matrix(seen: Look, lang: str) -> str:
+    """The accuracy matrix as a Markdown table, with its title."""
+    heads, rows = seen.table
+    return f"**{title('fcit_matrix', lang)}**\n\n{markdown([[short_name(head) for head in heads], *rows])}" if rows else ""
+
+
+def losses(seen: Look, lang: str) -> Figure | None:
+    """The curve of losses; None without a point."""
+    log = [{"step": step, "loss": loss, "stage": stage} for step, loss, stage in seen.losses]
+    return training_loss(log, title("fcit_losses", lang)) if log else None
+
+
+def last_lines(output: str) -> str:
+    """The end of a log as HTML, which is seen first, whatever it holds."""
+    style = "max-height:16rem;overflow:auto;display:flex;flex-direction:column-reverse"
+    inner = html.escape(output)
+    return f'<div role="log" tabindex="0" style="{style}"><pre style="font-size:0.8rem">{inner}</pre></div>' if output else ""
 
 
 def page_in_frame(page: Path) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from ..parts import KINDS
 from .actions import Actions
 from .form import OTHERS, own_keys, widgets
 from .host import Host
-from .show import MATRIX_HEAD, add_stage, dataset_choices
+from .show import add_stage, dataset_choices
 from .texts import locales
 from .widgets import AXES, Widget
 
@@ -36,10 +37,19 @@ def create_tab(host: Host) -> dict[str, Any]:
         chatbot, messages, chat = host.chat_box()
         unload = gr.Button()
     more = {"fcit_report_tab": report_tab, "fcit_page": page, "fcit_chat_tab": chat_tab, "fcit_chat_status": chat_status}
-    elements |= shown | more | chat | {"unload_btn": unload}
+    elements |= shown | more
+    for name, element in elements.items():
+        element.elem_id = f"fcit.{name}"  # as in the board's list, for those who write styles or tests
     host.elements.add_elems("fcit", elements)
+    host.elements.add_elems("fcit_chat", {**chat, "unload_btn": unload})  # some have names of ours
     _connect_form(elements)
-    _connect_run(elements, host, Actions(host, elements), (chatbot, messages))
+    actions = Actions(host, elements)
+    _connect_run(elements, actions)
+    loaded = [chat_status, chat_tab, chat["chat_box"]]
+    elements["fcit_load_btn"].click(actions.load_chat, actions.where, loaded).then(
+        lambda: ([], []), outputs=[chatbot, messages], queue=False
+    )
+    unload.click(actions.unload_chat, [actions.where[0]], loaded)
     return elements
 
 
@@ -74,11 +84,12 @@ def _form() -> dict[str, Any]:
     found["fcit_stages_row"] = stages
     found |= _row("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
     found |= _row("fcit_partition", "fcit_beta", "fcit_partition_column")
-    found |= _row("fcit_method", "fcit_server_rule", "fcit_lora_aggregation", "fcit_engine", "fcit_clients_per_device")
+    found |= _row("fcit_method", "fcit_server_rule", "fcit_lora_aggregation")
     with gr.Row():
         for key, widget in widgets().items():
             if widget.owners:
                 found[key] = _field(widget, visible=_chosen_has(key), min_width=240)
+    found |= _row("fcit_engine", "fcit_clients_per_device")
     with gr.Row():
         found["fcit_extra_args"] = gr.Textbox(value=OTHERS["fcit_extra_args"], scale=2)
         name = f"fcit_{datetime.now():%Y-%m-%d-%H-%M-%S}"
@@ -100,14 +111,13 @@ def _monitor() -> dict[str, Any]:
         found["fcit_report_btn"] = gr.Button()
         found["fcit_load_btn"] = gr.Button()
     found["fcit_notes"] = gr.Markdown()
-    found["fcit_command"] = gr.Code(language="shell", interactive=False, visible=False, wrap_lines=True)
+    found["fcit_command"] = gr.Code(language="shell", interactive=False, visible=False, wrap_lines=True, max_lines=18)
+    found["fcit_status"] = gr.Markdown()
+    found["fcit_progress"] = gr.Slider(visible=False, interactive=False, show_label=False, show_reset_button=False)
     with gr.Row():
-        found["fcit_status"] = gr.Markdown()
-    found["fcit_progress"] = gr.Slider(visible=False, interactive=False, show_label=False)
-    with gr.Row():
-        found["fcit_matrix"] = gr.Dataframe(headers=MATRIX_HEAD, interactive=False, visible=False, wrap=True)
-        found["fcit_losses"] = gr.LinePlot(x="step", y="loss", color="stage", visible=False, height=260)
-    found["fcit_log"] = gr.Textbox(lines=8, max_lines=12, interactive=False, visible=False, autoscroll=True)
+        found["fcit_matrix_box"] = gr.Markdown()
+        found["fcit_losses_box"] = gr.Plot(visible=False, show_label=False)
+    found["fcit_log"] = gr.HTML()
     return found
 
 
@@ -132,8 +142,6 @@ def _connect_form(elements: Mapping[str, Any]) -> None:
 
 def _connect_axis(elements: Mapping[str, Any], kind: str) -> None:
     """A part's own keys are seen, at its defaults, once it is chosen."""
-    from ..parts import KINDS
-
     choice = str(KINDS[kind][0])
     keys = list(own_keys(choice, ""))
     if not keys:
@@ -148,7 +156,7 @@ def _connect_axis(elements: Mapping[str, Any], kind: str) -> None:
     elements[choice].change(choose, [elements[choice]], [elements[key] for key in keys], queue=False)
 
 
-def _connect_run(elements: Mapping[str, Any], host: Host, actions: Actions, chat: tuple[Any, Any]) -> None:
+def _connect_run(elements: Mapping[str, Any], actions: Actions) -> None:
     said = [elements["fcit_notes"], elements["fcit_command"]]
     elements["cmd_preview_btn"].click(actions.preview, actions.inputs, said, concurrency_limit=None)
     elements["start_btn"].click(actions.start, actions.inputs, said)
@@ -159,9 +167,3 @@ def _connect_run(elements: Mapping[str, Any], host: Host, actions: Actions, chat
     timer.tick(actions.watch, [*actions.where, seen], [*watched, seen], queue=False, show_progress="hidden")
     report = [elements["fcit_page"], elements["fcit_report_tab"]]
     elements["fcit_report_btn"].click(actions.report, actions.where, report, concurrency_limit=None)
-    box, status = elements["chat_box"], elements["fcit_chat_status"]
-    loaded = [status, elements["fcit_chat_tab"], box]
-    elements["fcit_load_btn"].click(actions.load_chat, actions.where, loaded).then(
-        lambda: ([], []), outputs=list(chat), queue=False
-    )
-    elements["unload_btn"].click(actions.unload_chat, [actions.where[0]], loaded)

@@ -88,7 +88,6 @@ LABELS: Mapping[str, _Five] = {
         "各段階後のデータセット別スコア",
     ),
     "fcit_losses": ("Loss", "Потери", "损失", "손실", "損失"),
-    "fcit_log": ("Log", "Журнал", "日志", "로그", "ログ"),
     "fcit_report_tab": ("Report", "Отчёт", "报告", "보고서", "レポート"),
     "fcit_chat_tab": ("Chat", "Чат", "聊天", "채팅", "チャット"),
 }
@@ -346,6 +345,16 @@ def say(name: str, lang: str, **words: Any) -> str:
         words: What is filled in.
     """
     return SENTENCES[name][LANGUAGES.index(lang)].format(**words)
+
+
+def title(name: str, lang: str) -> str:
+    """The label of an element.
+
+    Args:
+        name: One of :data:`LABELS`.
+        lang: One of :data:`LANGUAGES`.
+    """
+    return LABELS[name][LANGUAGES.index(lang)]
 
 
 def locales(widgets: Mapping[str, Widget]) -> dict[str, dict[str, dict[str, str]]]:

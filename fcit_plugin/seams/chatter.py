@@ -5,6 +5,7 @@ from typing import Any
 
 import wrapt
 
+from ..evaluation.tables import code
 from ..serving.asking import ASK, Ask, routing_of, sentence
 
 
@@ -19,7 +20,7 @@ def install(chatter) -> None:
         for chatbot, messages in wrapped.__func__(_Asking(instance, ask), *args, **kwargs):
             yield chatbot, messages
         if ask.answered is not None:  # a message of the page alone: the history goes back to the model
-            yield [*chatbot, {"role": "assistant", "content": f"`{sentence(ask.answered)}`"}], messages
+            yield [*chatbot, {"role": "assistant", "content": code(sentence(ask.answered))}], messages
 
     wrapt.wrap_function_wrapper(chatter, "WebChatModel.stream", stream)
 
