@@ -123,15 +123,19 @@ class Actions:
             if folder is None or not is_fcit_folder(folder):
                 raise FcitError(say("no_run", lang, folder=folder or name))
             self._host.load_chat(chat_keys(folder))
+            said = self._host.alert("info_loaded", lang)
         except _REFUSALS as error:
             gr.Warning(str(error))
-            return [str(error), gr.Accordion(open=True), gr.Column(visible=self._host.chats())]
-        return [self._host.alert("info_loaded", lang), gr.Accordion(open=True), gr.Column(visible=True)]
+            said = str(error)
+        return [said, gr.Accordion(open=True), *self._chat()]
 
     def unload_chat(self, lang: str) -> list[Any]:
         """Drop the model."""
         self._host.unload_chat()
-        return [self._host.alert("info_unloaded", lang), gr.skip(), gr.Column(visible=False)]
+        return [self._host.alert("info_unloaded", lang), gr.skip(), *self._chat()]
+
+    def _chat(self) -> list[Any]:
+        return [gr.Column(visible=self._host.chats()), gr.Column(visible=self._host.sees())]
 
     def _draft(self, data: Mapping[Any, Any]) -> tuple[Draft, Path]:
         lang = data[self._top["lang"]]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
 from ..arguments import FcitArguments
@@ -44,7 +43,6 @@ _NOT_THE_USERS = ("plot_loss", "include_num_input_tokens_seen", "save_steps", "p
 _ALWAYS = ("fcit_setting", "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_partition")
 
 
-@cache
 def widgets() -> dict[str, Widget]:
     """All widgets of the form, by key: of the run, and of each axis the choice and its parts' keys."""
     choices = [str(KINDS[kind][0]) for kind in AXES]
@@ -59,8 +57,8 @@ def own_keys(choice: str, chosen: str) -> dict[str, tuple[bool, Any]]:
         choice: The key that chooses, as ``fcit_method``.
         chosen: Its value.
     """
-    kind = next(kind for kind in AXES if KINDS[kind][0] == choice)
-    return {widget.key: (chosen in widget.owners, widget.owners.get(chosen)) for widget in part_widgets(kind)}
+    of_axis = [widget for widget in widgets().values() if widget.choice == choice]
+    return {widget.key: (chosen in widget.owners, widget.owners.get(chosen)) for widget in of_axis}
 
 
 def recipe_of(training: Mapping[str, Any], values: Mapping[str, Any], output_dir: str) -> Draft:
@@ -118,14 +116,8 @@ def _put_keys(draft: Draft, values: Mapping[str, Any]) -> None:
         if not widget.owners:
             if value != defaults[key] or key in _ALWAYS:
                 draft.put(key, value)
-        elif (owner := _chosen(values, widget)) is not None and (key in draft.keys or value != widget.owners[owner]):
+        elif (chosen := values[widget.choice]) in widget.owners and (key in draft.keys or value != widget.owners[chosen]):
             draft.put(key, value, draft.comments.get(key, ""))
-
-
-def _chosen(values: Mapping[str, Any], widget: Widget) -> str | None:
-    """The chosen part that has a widget's key; None where none has."""
-    chosen = [values[str(KINDS[kind][0])] for kind in AXES if widget in part_widgets(kind)]
-    return next((name for name in chosen if name in widget.owners), None)
 
 
 def _extra(text: str | None) -> dict[str, Any]:

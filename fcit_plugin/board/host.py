@@ -35,6 +35,7 @@ class Host:
         load_chat: Loads a model to chat with, of these keys; the one before is dropped.
         unload_chat: Drops it.
         chats: Whether one is loaded.
+        sees: Whether it takes pictures.
     """
 
     elements: Elements
@@ -50,3 +51,4 @@ class Host:
     load_chat: Callable[[dict[str, Any]], None]
     unload_chat: Callable[[], None]
     chats: Callable[[], bool]
+    sees: Callable[[], bool]

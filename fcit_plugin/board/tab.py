@@ -18,17 +18,17 @@ from .widgets import AXES, Widget
 _EACH = 2.0
 
 
-def create_tab(host: Host) -> dict[str, Any]:
+def create_tab(host: Host) -> Actions:
     """Make the tab in the place where this is called.
+
+    Its elements are in the board's list, as ``fcit.<name>``, and follow its language.
 
     Args:
         host: LLaMA Board.
-
-    Returns:
-        Its elements by name; they are in the board's list, as ``fcit.<name>``, and follow its language.
     """
-    host.texts.update(locales(widgets()))
-    elements = _form()
+    made = widgets()
+    host.texts.update(locales(made))
+    elements = _form(made)
     shown = _monitor()
     with gr.Accordion(open=False) as report_tab:
         page = gr.HTML()
@@ -45,12 +45,12 @@ def create_tab(host: Host) -> dict[str, Any]:
     _connect_form(elements)
     actions = Actions(host, elements)
     _connect_run(elements, actions)
-    loaded = [chat_status, chat_tab, chat["chat_box"]]
+    loaded = [chat_status, chat_tab, chat["chat_box"], chat["mm_box"]]
     elements["fcit_load_btn"].click(actions.load_chat, actions.where, loaded).then(
         lambda: ([], []), outputs=[chatbot, messages], queue=False
     )
     unload.click(actions.unload_chat, [actions.where[0]], loaded)
-    return elements
+    return actions
 
 
 def _field(widget: Widget, **more: Any) -> Any:
@@ -64,43 +64,37 @@ def _field(widget: Widget, **more: Any) -> Any:
     return gr.Textbox(value=widget.value or "", **more)
 
 
-def _row(*keys: str) -> dict[str, Any]:
+def _row(made: Mapping[str, Widget], *keys: str) -> dict[str, Any]:
     with gr.Row():
-        return {key: _field(widgets()[key]) for key in keys}
+        return {key: _field(made[key]) for key in keys}
 
 
-def _form() -> dict[str, Any]:
+def _form(made: Mapping[str, Widget]) -> dict[str, Any]:
     found: dict[str, Any] = {"fcit_intro": gr.Markdown()}
     with gr.Row():
-        found["fcit_setting"] = _field(widgets()["fcit_setting"])
+        found["fcit_setting"] = _field(made["fcit_setting"])
         found["dataset_dir"] = gr.Textbox(value=OTHERS["dataset_dir"])
         found["fcit_test"] = gr.Number(value=OTHERS["fcit_test"])
-        found["fcit_eval_samples"] = _field(widgets()["fcit_eval_samples"])
+        found["fcit_eval_samples"] = _field(made["fcit_eval_samples"])
         found["max_new_tokens"] = gr.Number(value=OTHERS["max_new_tokens"], precision=0)
     with gr.Row() as stages:
         found["fcit_pick"] = gr.Dropdown(multiselect=True, allow_custom_value=True, scale=3)
         found["fcit_add_btn"] = gr.Button(scale=1)
         found["fcit_stages"] = gr.Textbox(value=OTHERS["fcit_stages"], scale=4)
     found["fcit_stages_row"] = stages
-    found |= _row("fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
-    found |= _row("fcit_partition", "fcit_beta", "fcit_partition_column")
-    found |= _row("fcit_method", "fcit_server_rule", "fcit_lora_aggregation")
+    found |= _row(made, "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_min_client_samples")
+    found |= _row(made, "fcit_partition", "fcit_beta", "fcit_partition_column")
+    found |= _row(made, "fcit_method", "fcit_server_rule", "fcit_lora_aggregation")
     with gr.Row():
-        for key, widget in widgets().items():
+        for key, widget in made.items():
             if widget.owners:
-                found[key] = _field(widget, visible=_chosen_has(key), min_width=240)
-    found |= _row("fcit_engine", "fcit_clients_per_device")
+                found[key] = _field(widget, visible=made[widget.choice].value in widget.owners, min_width=240)
+    found |= _row(made, "fcit_engine", "fcit_clients_per_device")
     with gr.Row():
         found["fcit_extra_args"] = gr.Textbox(value=OTHERS["fcit_extra_args"], scale=2)
         name = f"fcit_{datetime.now():%Y-%m-%d-%H-%M-%S}"
         found["output_dir"] = gr.Textbox(value=name, scale=1)
     return found
-
-
-def _chosen_has(key: str) -> bool:
-    """Whether the parts that are chosen at first have a key."""
-    chosen = [widget for widget in widgets().values() if widget.kind == "choice" and not widget.owners]
-    return any(widget.value in widgets()[key].owners for widget in chosen)
 
 
 def _monitor() -> dict[str, Any]:
@@ -137,12 +131,11 @@ def _connect_form(elements: Mapping[str, Any]) -> None:
     pick = [elements["fcit_stages"], elements["fcit_pick"]]
     elements["fcit_add_btn"].click(add_stage, pick, pick, queue=False)
     for kind in AXES:
-        _connect_axis(elements, kind)
+        _connect_axis(elements, str(KINDS[kind][0]))
 
 
-def _connect_axis(elements: Mapping[str, Any], kind: str) -> None:
+def _connect_axis(elements: Mapping[str, Any], choice: str) -> None:
     """A part's own keys are seen, at its defaults, once it is chosen."""
-    choice = str(KINDS[kind][0])
     keys = list(own_keys(choice, ""))
     if not keys:
         return

@@ -1,7 +1,7 @@
 """Which widget a key gets: made from its declaration, so that a plugin's key has one without a line here. No gradio."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -28,6 +28,7 @@ class Widget:
         choices: The values that can be chosen.
         whole: Whether a number is a whole one.
         owners: The parts that the key belongs to, each with its default; empty for a key of every run.
+        choice: The key that chooses one of them; empty for a key of every run.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Widget:
     choices: tuple[str, ...] = ()
     whole: bool = False
     owners: Mapping[str, Any] = field(default_factory=dict)
+    choice: str = ""
 
     def read(self, value: Any) -> Any:
         """What the recipe says for what was filled in; None where the key is left out.
@@ -62,7 +64,7 @@ def core_widget(key: str, value: Any = None) -> Widget:
     first = item.default if value is None else value
     kind = next((kind for kind, (choice, _) in KINDS.items() if choice == key), None)
     choices = tuple(registry(kind)) if kind else tuple(item.metadata.get("choices", ()))
-    return _widget(key, get_type_hints(FcitArguments)[key], first, item.metadata["help"], choices, {})
+    return _widget(key, get_type_hints(FcitArguments)[key], first, item.metadata["help"], choices)
 
 
 def part_widgets(kind: str) -> list[Widget]:
@@ -72,10 +74,11 @@ def part_widgets(kind: str) -> list[Widget]:
         kind: One of :data:`AXES`.
     """
     keys = [key for key in part_keys().values() if key.kind == kind]
-    return [_widget(key.name, key.hint, next(iter(key.owners.values())), key.help, (), key.owners) for key in keys]
+    made = [_widget(key.name, key.hint, next(iter(key.owners.values())), key.help) for key in keys]
+    return [replace(one, owners=key.owners, choice=str(KINDS[kind][0])) for one, key in zip(made, keys, strict=True)]
 
 
-def _widget(key: str, hint: Any, value: Any, help: str, choices: tuple[str, ...], owners: Mapping[str, Any]) -> Widget:
+def _widget(key: str, hint: Any, value: Any, help: str, choices: tuple[str, ...] = ()) -> Widget:
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
     kind: Kind = "text"
     if choices:
@@ -84,4 +87,4 @@ def _widget(key: str, hint: Any, value: Any, help: str, choices: tuple[str, ...]
         kind = "number"
     elif kinds == [bool]:
         kind = "switch"
-    return Widget(key, kind, value, " ".join(help.split()), choices, kinds == [int], dict(owners))
+    return Widget(key, kind, value, " ".join(help.split()), choices, kinds == [int])

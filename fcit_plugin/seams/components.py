@@ -70,8 +70,17 @@ def _create(engine: Any) -> None:
         load_chat=load,
         unload_chat=unload,
         chats=lambda: chatter.loaded,
+        sees=lambda: getattr(chatter.engine, "processor", None) is not None,
     )
-    create_tab(host)
+    run, initialize = create_tab(host).run, runner._initialize
+
+    def check(data: dict[Any, Any], do_train: bool, from_preview: bool) -> str:
+        """Its own tabs start nothing while ours trains."""
+        busy = run.running and not from_preview
+        lang = data[manager.get_elem_by_id("top.lang")]
+        return ALERTS["err_conflict"][lang] if busy else initialize(data, do_train, from_preview)
+
+    runner._initialize = check
 
 
 def _trains(name: str) -> bool:
