@@ -98,13 +98,13 @@ def _log(folder: Path) -> list[LogLine]:
     return read_lines_as(LogLine, inside(folder, LOG), grows=True) if os.path.lexists(folder / LOG) else []
 
 
-def _losses(lines: Sequence[LogLine]) -> list[tuple[int, float, int]]:
+def _losses(lines: Sequence[LogLine]) -> tuple[tuple[int, float, int], ...]:
     found = [
         (line["current_steps"], loss, line["stage"])
         for line in lines
         if (loss := line["loss"]) is not None and math.isfinite(loss)
     ]
-    return found[:: max(-(-len(found) // MOST_POINTS), 1)]
+    return tuple(found[:: max(-(-len(found) // MOST_POINTS), 1)])
 
 
 def _cell(value: float | None) -> str:

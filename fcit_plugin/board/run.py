@@ -36,11 +36,12 @@ class Run:
 
     Args:
         abort: Asks a process, by its id, to end after its step, as LLaMA Board's own button does.
+        program: LLaMA-Factory's command.
     """
 
-    def __init__(self, abort: Callable[[int], None]) -> None:
+    def __init__(self, abort: Callable[[int], None], program: str = "llamafactory-cli") -> None:
         self.folder: Path | None = None
-        self._abort = abort
+        self._abort, self._program = abort, program
         self._process: subprocess.Popen | None = None
         self._asked = False
         self._lock = threading.Lock()
@@ -77,9 +78,9 @@ class Run:
             FcitError: Another run is at work, or LLaMA-Factory's command is not installed.
         """
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        program = shutil.which("llamafactory-cli", path=scripts)
+        program = shutil.which(self._program, path=scripts)
         if program is None:
-            raise FcitError("The command llamafactory-cli is not installed; install LLaMA-Factory into this environment.")
+            raise FcitError(f"The command {self._program} is not installed; install LLaMA-Factory into this environment.")
         with self._lock:
             if self.running:
                 raise FcitError(f"The run in {self.folder} is at work; press Abort first, or wait for its end.")

@@ -1,11 +1,15 @@
 """How far a run is, from its folder: finished, in the middle, before its first line, damaged; and what is shown of it."""
 
 import json
+import os
 import shutil
+import signal
+import time
 
 import pytest
 from reports import matrix_of, two_stages
 
+from fcit_plugin.board.command import RECIPE
 from fcit_plugin.board.progress import MOST_POINTS, Look, look, mark
 from fcit_plugin.board.run import OUTPUT, Run, Status, output_of
 from fcit_plugin.board.show import add_stage, chat_keys, dataset_choices, last_lines, matrix, page_in_frame, status_line
@@ -39,7 +43,7 @@ def test_nothing_is_seen_where_nothing_is(tmp_path):
 def test_a_line_that_is_being_written_does_not_count_yet(tmp_path):
     write_log(tmp_path, {}, {"current_steps": 6}, end="")
     found = look(tmp_path)
-    assert found.losses == [(5, 1.5, 1)] and found.last["current_steps"] == 5 and found.share == 25.0
+    assert found.losses == ((5, 1.5, 1),) and found.last["current_steps"] == 5 and found.share == 25.0
     before = mark(tmp_path)
     write_log(tmp_path, {}, {"current_steps": 6})
     assert mark(tmp_path) != before and look(tmp_path).last["current_steps"] == 6
@@ -67,7 +71,7 @@ def test_a_run_in_the_middle_is_seen_by_its_newest_whole_commit(text_run, tmp_pa
     assert [*found.datasets] == [*done.datasets] == ["color", "letter"] and found.losses == done.losses
     (last, *_) = sorted((tmp_path / "checkpoints").iterdir(), reverse=True)
     (last / "progress.json").unlink()
-    assert [*look(tmp_path).rows] == [*done.rows][:1]
+    assert look(tmp_path).rows == [[done.rows[0][0]]]
 
 
 def test_a_finished_run_is_seen_by_its_report(text_run):
@@ -133,23 +137,73 @@ def test_a_log_is_shown_as_text_whatever_it_holds(tmp_path):
     assert "<b>" not in last_lines(found) and "&lt;b&gt;" in last_lines(found)
 
 
-def test_a_run_that_cannot_start_says_why_and_another_may_follow(tmp_path):
-    """A real process of LLaMA-Factory's, with a key that is misspelled; a second one is stopped while it loads."""
-    run, folder = Run(_kill), tmp_path / "a run"
+PROGRAM = """#!/bin/bash
+trap 'echo asked; exit 0' ABRT
+echo "$1 $2 $LLAMABOARD_ENABLED $LLAMABOARD_WORKDIR"
+case $(cat "$2") in
+  fails) echo wrong; exit 3;;
+  works) exit 0;;
+  deaf) trap '' ABRT;;
+esac
+echo ready
+while true; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The board's run, of a program that does what its recipe says."""
+    (tmp_path / "program").write_text(PROGRAM)
+    (tmp_path / "program").chmod(0o755)
+    made = Run(lambda pid: os.kill(pid, signal.SIGABRT), str(tmp_path / "program"))
+    yield made
+    while made.running:
+        made.stop()
+        made.exit_code  # noqa: B018 - waits
+
+
+def wait_for(text, folder):
+    until = time.monotonic() + 20
+    while text not in output_of(folder):
+        assert time.monotonic() < until, output_of(folder)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("recipe", "status"), [("fails", Status.FAILED), ("works", Status.FINISHED)])
+def test_a_run_is_started_and_its_end_is_told(run, tmp_path, recipe, status):
+    folder = tmp_path / "a run"
     assert run.status(folder) is Status.NONE and not run.running
-    run.start("stage: fcit\ndo_train: true\nmodel_name_or_path: fcit-mini-text\nfcit_metod: disco\n", folder)
-    assert run.status(folder) is Status.RUNNING and run.status(tmp_path) is Status.NONE
-    with pytest.raises(FcitError, match="a run is at work"):
-        run.start("", tmp_path)
-    assert run.exit_code != 0 and run.status(folder) is Status.FAILED
-    assert "fcit_method" in output_of(folder)
-    run.start("stage: fcit\n", folder)
+    run.start(recipe, folder)
+    assert run.exit_code == {"fails": 3, "works": 0}[recipe]
+    assert run.status(folder) is status and run.status(tmp_path) is Status.NONE
+    assert output_of(folder).splitlines()[0] == f"train {folder / RECIPE} 1 {folder}"
     run.stop()
-    assert run.exit_code != 0 and run.status(folder) is Status.STOPPED
+    assert run.status(folder) is status
+
+
+def test_a_run_is_asked_to_stop_and_may_be_started_again(run, tmp_path):
+    folder = tmp_path / "a run"
+    for _ in range(2):
+        run.start("waits", folder)
+        wait_for("ready", folder)
+        assert run.status(folder) is Status.RUNNING
+        with pytest.raises(FcitError, match=r"a run is at work; press Abort"):
+            run.start("works", tmp_path)
+        run.stop()
+        assert run.exit_code == 0 and run.status(folder) is Status.STOPPED
+        assert "asked" in output_of(folder)
+
+
+def test_a_run_that_does_not_listen_is_ended_when_asked_again(run, tmp_path):
+    run.start("deaf", tmp_path)
+    wait_for("ready", tmp_path)
     run.stop()
+    time.sleep(0.1)
+    assert run.status(tmp_path) is Status.STOPPING
+    run.stop()
+    assert run.exit_code == -signal.SIGKILL and run.status(tmp_path) is Status.STOPPED
 
 
-def _kill(pid):
-    from llamafactory.webui.common import abort_process
-
-    abort_process(pid)
+def test_a_missing_program_is_named(tmp_path):
+    with pytest.raises(FcitError, match="no-such-program is not installed"):
+        Run(lambda pid: None, "no-such-program").start("", tmp_path)
