@@ -10,10 +10,9 @@ import gradio as gr
 from ..drafts.draft import Draft
 from ..errors import FcitError
 from ..evaluation.tables import escaped
-from ..recipe.ordinary import check_whole
 from ..state.output_folder import is_fcit_folder
 from .command import RECIPE, command
-from .form import OTHERS, recipe_of, widgets
+from .form import OTHERS, check, recipe_of, widgets
 from .host import Host
 from .progress import look, mark
 from .run import Run, Status, output_of
@@ -34,7 +33,7 @@ class Actions:
     """
 
     #: What a look at the run fills in.
-    WATCHED: ClassVar = ("fcit_status", "fcit_progress", "fcit_matrix_box", "fcit_losses_box", "fcit_log")
+    WATCHED: ClassVar = ("fcit_status", "fcit_progress", "fcit_matrix", "fcit_losses", "fcit_log")
 
     def __init__(self, host: Host, elements: Mapping[str, Any]) -> None:
         self.run = Run(host.abort)
@@ -151,7 +150,7 @@ class Actions:
         assert folder is not None
         values = {key: data[element] for key, element in self._filled_in.items()}
         draft = recipe_of(self._host.training_keys(data), values, str(folder))
-        check_whole(draft.keys)
+        check(draft.keys)
         return draft, folder
 
     def _folder(self, model: str | None, tuning: str, name: str | None) -> Path | None:

@@ -6,12 +6,13 @@ from typing import Any
 
 from ..arguments import FcitArguments
 from ..drafts.draft import Draft
-from ..drafts.federation import CLIENTS, ROUNDS, TEST_SHARE, parse_stages
+from ..drafts.federation import CLIENTS, ROUNDS, TEST_SHARE, catalogue_of, parse_stages
 from ..drafts.from_llamafactory import of_training
 from ..drafts.methods import put_method
 from ..errors import FcitError
 from ..files import parse_json
 from ..parts import KINDS
+from ..recipe.ordinary import check_whole
 from .widgets import AXES, Widget, core_widget, part_widgets
 
 #: Keys of every run that have a widget, and what stands there at first where it is not the key's default.
@@ -91,6 +92,22 @@ def recipe_of(training: Mapping[str, Any], values: Mapping[str, Any], output_dir
         else:
             draft.put(key, value)
     return draft
+
+
+def check(keys: Mapping[str, Any]) -> None:
+    """Refuse a recipe that cannot begin, as far as that is seen before anything is loaded.
+
+    Args:
+        keys: The recipe.
+
+    Raises:
+        FcitError: One sentence that names the key or the dataset.
+        ValueError: The same of LLaMA-Factory's.
+    """
+    check_whole(keys)
+    names = [name for stage in keys.get("fcit_stages") or () for name in stage]
+    scored = keys.get("fcit_eval_every") != "never" and "eval_dataset" not in keys
+    catalogue_of(dict(keys)).check(names, with_test=scored, local_stage=keys["fcit_local_stage"])
 
 
 def _put_stages(draft: Draft, values: Mapping[str, Any]) -> None:

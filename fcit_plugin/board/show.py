@@ -85,13 +85,13 @@ def _where(seen: Look, lang: str) -> str:
 def matrix(seen: Look, lang: str) -> str:
     """The accuracy matrix as a Markdown table, with its title."""
     heads, rows = seen.table
-    return f"**{title('fcit_matrix', lang)}**\n\n{markdown([[short_name(head) for head in heads], *rows])}" if rows else ""
+    return f"**{title('matrix', lang)}**\n\n{markdown([[short_name(head) for head in heads], *rows])}" if rows else ""
 
 
 def losses(seen: Look, lang: str) -> Figure | None:
     """The curve of losses; None without a point."""
     log = [{"step": step, "loss": loss, "stage": stage} for step, loss, stage in seen.losses]
-    return training_loss(log, title("fcit_losses", lang)) if log else None
+    return training_loss(log, title("losses", lang)) if log else None
 
 
 def last_lines(output: str) -> str:

@@ -109,8 +109,8 @@ def _monitor() -> dict[str, Any]:
     found["fcit_status"] = gr.Markdown()
     found["fcit_progress"] = gr.Slider(visible=False, interactive=False, show_label=False, show_reset_button=False)
     with gr.Row():
-        found["fcit_matrix_box"] = gr.Markdown()
-        found["fcit_losses_box"] = gr.Plot(visible=False, show_label=False)
+        found["fcit_matrix"] = gr.Markdown()
+        found["fcit_losses"] = gr.Plot(visible=False, show_label=False)
     found["fcit_log"] = gr.HTML()
     return found
 

@@ -80,16 +80,20 @@ LABELS: Mapping[str, _Five] = {
     ),
     "fcit_extra_args": ("Further keys", "Другие ключи", "其他参数", "추가 키", "その他のキー"),
     "fcit_command": ("Command", "Команда", "命令", "명령", "コマンド"),
-    "fcit_matrix": (
+    "fcit_report_tab": ("Report", "Отчёт", "报告", "보고서", "レポート"),
+    "fcit_chat_tab": ("Chat", "Чат", "聊天", "채팅", "チャット"),
+}
+
+#: What stands above a table and a picture.
+TITLES: Mapping[str, _Five] = {
+    "matrix": (
         "Score of each dataset after each stage",
         "Оценка каждого набора после каждого этапа",
         "每阶段后各数据集的得分",
         "각 단계 후 데이터셋별 점수",
         "各段階後のデータセット別スコア",
     ),
-    "fcit_losses": ("Loss", "Потери", "损失", "손실", "損失"),
-    "fcit_report_tab": ("Report", "Отчёт", "报告", "보고서", "レポート"),
-    "fcit_chat_tab": ("Chat", "Чат", "聊天", "채팅", "チャット"),
+    "losses": ("Loss", "Потери", "损失", "손실", "損失"),
 }
 
 #: What buttons say.
@@ -348,13 +352,13 @@ def say(name: str, lang: str, **words: Any) -> str:
 
 
 def title(name: str, lang: str) -> str:
-    """The label of an element.
+    """What stands above a table or a picture.
 
     Args:
-        name: One of :data:`LABELS`.
+        name: One of :data:`TITLES`.
         lang: One of :data:`LANGUAGES`.
     """
-    return LABELS[name][LANGUAGES.index(lang)]
+    return TITLES[name][LANGUAGES.index(lang)]
 
 
 def locales(widgets: Mapping[str, Widget]) -> dict[str, dict[str, dict[str, str]]]:

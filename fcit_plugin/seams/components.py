@@ -3,6 +3,7 @@
 Two functions of it are wrapped where they are defined: ``interface``, which calls them, may be half imported when we come.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import wrapt
@@ -55,13 +56,20 @@ def _create(engine: Any) -> None:
         unload()
         ChatModel.__init__(chatter, keys)
 
+    def training_keys(data: Mapping[Any, Any]) -> dict[str, Any]:
+        """What its tab Train makes; which datasets are trained on, and where to, is ours to say."""
+        not_asked = {"train.dataset": [], "train.output_dir": "any"}
+        asked = {**data, **{manager.get_elem_by_id(name): value for name, value in not_asked.items()}}
+        found: dict[str, Any] = common._clean_cmd(runner._parse_train_args(asked))
+        return found
+
     ours = [*manager.get_elem_list()]
     host = Host(
         elements=manager,
         inputs=[element for element in ours if isinstance(element, FormComponent) and _trains(manager.get_id_by_elem(element))],
         texts=LOCALES,
         alert=lambda name, lang: ALERTS[name][lang],
-        training_keys=lambda data: common._clean_cmd(runner._parse_train_args(data)),
+        training_keys=training_keys,
         save_dir=common.get_save_dir,
         abort=common.abort_process,
         is_busy=lambda: runner.running,

@@ -13,7 +13,7 @@ from fcit_plugin.arguments.joined import part_keys
 from fcit_plugin.arguments.option import Options, option
 from fcit_plugin.board.command import RECIPE, command
 from fcit_plugin.board.form import CORE, OTHERS, own_keys, recipe_of, widgets
-from fcit_plugin.board.texts import BUTTONS, INFOS, KEY_INFOS, LABELS, LANGUAGES, SENTENCES, locales, say
+from fcit_plugin.board.texts import BUTTONS, INFOS, KEY_INFOS, LABELS, LANGUAGES, SENTENCES, TITLES, locales, say
 from fcit_plugin.board.widgets import AXES, Widget
 from fcit_plugin.errors import FcitError
 from fcit_plugin.hookspecs import hookimpl
@@ -202,7 +202,7 @@ def test_every_text_is_in_every_language_of_the_board():
     from llamafactory.webui.locales import LOCALES
 
     assert {*LOCALES["lang"]} == {*LANGUAGES}
-    for name, texts in {**LABELS, **BUTTONS, **INFOS, **SENTENCES}.items():
+    for name, texts in {**LABELS, **TITLES, **BUTTONS, **INFOS, **SENTENCES}.items():
         assert len(texts) == len(LANGUAGES) and all(texts), name
         assert len({*texts}) > 1, name
     places = {name: {text.count("{") for text in texts} for name, texts in SENTENCES.items()}
