@@ -125,7 +125,7 @@ class Actions:
             said = self._host.alert("info_loaded", lang)
         except _REFUSALS as error:
             gr.Warning(str(error))
-            said = str(error)
+            said = escaped(str(error))
         return [said, gr.Accordion(open=True), *self._chat()]
 
     def unload_chat(self, lang: str) -> list[Any]:

@@ -33,7 +33,7 @@ def create_tab(host: Host) -> Actions:
     with gr.Accordion(open=False) as report_tab:
         page = gr.HTML()
     with gr.Accordion(open=False) as chat_tab:
-        chat_status = gr.Textbox(show_label=False, interactive=False)
+        chat_status = gr.Markdown()
         chatbot, messages, chat = host.chat_box()
         unload = gr.Button()
     more = {"fcit_report_tab": report_tab, "fcit_page": page, "fcit_chat_tab": chat_tab, "fcit_chat_status": chat_status}

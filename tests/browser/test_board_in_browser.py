@@ -15,7 +15,7 @@ from certified import free_ports
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 #: Seconds to wait for a page or a run, on a machine that does other things too.
-PATIENCE = 120
+PATIENCE = 300
 
 
 @pytest.fixture
