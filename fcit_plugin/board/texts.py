@@ -72,7 +72,7 @@ LABELS: Mapping[str, _Five] = {
         "1デバイスのクライアント数",
     ),
     "fcit_eval_samples": (
-        "Test records of a dataset",
+        "Test records at most",
         "Тестовых записей набора",
         "每数据集测试记录数",
         "데이터셋당 테스트 레코드 수",
