@@ -42,6 +42,40 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
     write_chunks(path, (data,), mode)
 
 
+def append_lines(path: Path, lines: str) -> None:
+    """Add lines to a file, all of them or nothing; what is left of one that was not finished is taken away before.
+
+    Args:
+        path: The file, which is made where it is not there.
+        lines: Each with its end.
+
+    Raises:
+        OSError: It cannot be written; the error names the file.
+    """
+    with writing(path), open(path, "ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            end = _last_line(file.fileno(), end)
+            file.truncate(end)
+        data = memoryview(lines.encode())
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _last_line(file: int, end: int) -> int:
+    """Where the last line of a file begins."""
+    while end:
+        start = max(0, end - 65536)
+        if (found := os.pread(file, end - start, start).rfind(b"\n")) >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
     """Write a file of several pieces, see :func:`write_bytes`."""
     partial = path.with_name(path.name + ".partial")
@@ -151,6 +185,28 @@ def read_bytes(path: Path, remedy: str = SOUND_COPY, most: int | None = None) ->
             return file.read()
         except OSError as error:
             raise FcitError(f"{path} cannot be read ({error.strerror or error}); {remedy}.") from error
+
+
+def private_bytes(path: Path, what: str, most: int, remedy: str = SOUND_COPY) -> bytes:
+    """What a file holds that nobody else may read or write.
+
+    Args:
+        path: The file.
+        what: What is in it, such as "the secret", for the sentence.
+        most: Bytes that it may have.
+        remedy: What the sentence says to do.
+
+    Raises:
+        FcitError: It cannot be read, is too large, or others have rights to it; the sentence names the file.
+    """
+    with opened(path, most, remedy) as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & 0o077:
+            raise FcitError(
+                f"{path} has mode {mode:03o}, so that others may come by {what} in it; if nobody has, take their rights away "
+                f"with chmod 600 {path}, else make a new one."
+            )
+        return file.read()
 
 
 def read_text(path: Path, remedy: str = SOUND_COPY) -> str:
@@ -265,8 +321,8 @@ def read_json_lines(
 ) -> dict[int, Any]:
     """The values of a file with a JSON value in each line, by the line's number from 1; empty lines have none.
 
-    Args and errors are those of :func:`read_json`; the sentence names the line, too. Of a file that ``grows`` while it is
-    read, the last line does not count before it has its end.
+    Args and errors are those of :func:`read_json`; the sentence names the line, too. Of a file that ``grows``
+    (:func:`append_lines`) a last line without its end does not count: somebody writes it, or was stopped while it did.
     """
     data = read_bytes(path, remedy, most)
     lines = enumerate((data[: data.rfind(b"\n") + 1] if grows else data).splitlines(), 1)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crashes import in_a_child, limit_file_size
 from safetensors.numpy import save_file
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.files import (
+    append_lines,
     check_tensors,
     load_tensors,
     read_json,
@@ -165,3 +167,35 @@ def test_tensors_come_back_as_they_were_saved(tmp_path):
         assert {key: (value.tobytes(), value.dtype) for key, value in found.items()} == {
             key: (value.tobytes(), value.dtype) for key, value in saved.items()
         }
+
+
+@pytest.mark.parametrize("before", ["", "one\n", "one\n" + "x" * 200_000 + "\n"], ids=["nothing", "a line", "a long line"])
+@pytest.mark.parametrize("left", ["", "unfin", "y" * 150_000], ids=["whole", "unfinished", "long unfinished"])
+def test_lines_are_added_whole_after_the_last_whole_one(before, left, tmp_path):
+    path = tmp_path / "log"
+    path.write_text(before + left)
+    append_lines(path, "two\nthree\n")
+    append_lines(path, "four\n")
+    assert path.read_text() == before + "two\nthree\nfour\n"
+
+
+def test_of_lines_that_do_not_fit_on_the_disk_nothing_is_left(tmp_path):
+    path = tmp_path / "log"
+    append_lines(path, "one\n")
+
+    def full():
+        limit_file_size(100)
+        with pytest.raises(OSError, match="log"):
+            append_lines(path, "x" * 200 + "\n")
+        append_lines(path, "two\n")
+
+    assert in_a_child(full) == 0
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_line_that_is_being_written_does_not_count_where_a_file_grows(tmp_path):
+    path = tmp_path / "log"
+    path.write_text('{"a": 1}\n{"a":')
+    assert read_json_lines(path, grows=True) == {1: {"a": 1}}
+    with pytest.raises(FcitError, match="line 2"):
+        read_json_lines(path)

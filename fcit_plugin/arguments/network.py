@@ -1,11 +1,11 @@
 """Keys of federation over a network: the sites that a server asks, and what a site allows."""
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ..deployment.addresses import split_address
 from ..errors import FcitError
 from ..files import parse_json
 from .option import check_at_least, check_positive, comma_separated, option
@@ -25,11 +25,12 @@ SITE_KEYS = (
     "fcit_site_max_records",
     "fcit_site_labels",
     "fcit_site_eval",
+    "fcit_site_clipping_norm",
+    "fcit_site_noise_multiplier",
     "fcit_site_heartbeat",
 )
 #: Seconds that a site may take for an answer, where the recipe does not say.
 _LONGEST_ANSWER = 6 * 3600.0
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):\d{1,5}")
 
 
 @dataclass
@@ -69,6 +70,14 @@ class NetworkArguments:
     fcit_site_eval: bool = option(
         False, "Whether this site answers its own test records after each stage and tells the server scores and counts."
     )
+    fcit_site_clipping_norm: float | None = option(
+        None, "Largest L2 norm of an update of this site: it shortens longer ones before they leave (default: no bound)."
+    )
+    fcit_site_noise_multiplier: float | None = option(
+        None,
+        "Standard deviation of the Gaussian noise that this site adds to each number of its updates before they leave, in "
+        "units of fcit_site_clipping_norm, from a secret of its own (default: no noise).",
+    )
     fcit_site_heartbeat: int = option(
         30,
         "Seconds between two signs of life of this site, 10 or more; after two of them without one the server takes it for "
@@ -105,19 +114,34 @@ def network_defaults(ours: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_network(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
-    check_positive(args, "fcit_site_patience", "fcit_site_poll")
+    check_positive(args, "fcit_site_patience", "fcit_site_poll", "fcit_site_clipping_norm", "fcit_site_noise_multiplier")
+    if args.fcit_site_noise_multiplier is not None and args.fcit_site_clipping_norm is None:
+        refuse("`fcit_site_noise_multiplier` needs `fcit_site_clipping_norm`, the norm that the noise has to hide.")
+    if args.fcit_site_clipping_norm is not None and args.fcit_update_compression != "none":
+        refuse(
+            "`fcit_site_clipping_norm` bounds updates in full; with `fcit_update_compression: "
+            f"{args.fcit_update_compression}` they leave in another form. Take one of the two out."
+        )
     check_at_least(args, 10, "fcit_site_heartbeat")
     check_at_least(args, 1, "fcit_site_max_rounds", "fcit_site_max_records")
     for name in ("fcit_superlink", "fcit_superlink_appio"):
         address = getattr(args, name)
-        if address is not None and not _ADDRESS.fullmatch(address):
-            refuse(f"`{name}` is {address!r}; give a host and a port, such as fl.example.org:9092.")
+        if address is not None:
+            try:
+                split_address(address, name)
+            except FcitError as error:
+                refuse(str(error))
     tasks: Any = args.fcit_site_tasks
     if tasks is not None and not (isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)):
         refuse(f"`fcit_site_tasks` is {tasks!r}; list the datasets that this site trains on.")
     if args.fcit_engine != FLOWER:
-        if args.fcit_sites is not None and not (args.fcit_secure_sum and args.fcit_site_key):
-            refuse(f"`fcit_sites` belongs to `fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}.")
+        of_sites = ("fcit_superlink", "fcit_certificate", *(["fcit_sites"] if args.fcit_secure_sum else []))
+        its_own = {*SITE_KEYS, *(of_sites if args.fcit_site_key else ())}
+        given = [item.name for item in fields(NetworkArguments) if getattr(args, item.name) != item.default]
+        if others := [f"`{name}`" for name in given if name not in its_own]:
+            belong, them = ("belongs", "it") if len(others) == 1 else ("belong", "them")
+            engine = f"`fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}"
+            refuse(f"{', '.join(others)} {belong} to {engine}; take {them} out.")
         return
     for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
         if getattr(args, name) is None:
@@ -133,6 +157,6 @@ def check_network(args: "FcitArguments") -> None:
         )
     if isinstance(sites, Mapping) and len(sites) != args.fcit_num_clients:
         refuse(
-            f"`fcit_sites` names {len(sites)} sites, but `fcit_num_clients` is {args.fcit_num_clients}; make them the same, at "
-            "every site, too."
+            f"`fcit_sites` names {len(sites)} sites, but `fcit_num_clients` is {args.fcit_num_clients}; make them the same "
+            "number."
         )

@@ -10,30 +10,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import FcitError, one_line
+from .addresses import split_address
 from .certificates import check_certificate, hosts_of, issuer_of, now, parsed
 
 #: OpenSSL's numbers of what is wrong with a certificate (X509_V_ERR_*, openssl/x509_vfy.h).
 _NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
 #: What gRPC speaks (RFC 9113).
 _PROTOCOL = "h2"
-
-
-def split_address(address: str, key: str = "the address") -> tuple[str, int]:
-    """Host and port of ``host:port``, an IPv6 address in brackets.
-
-    Args:
-        address: Both.
-        key: Where it stands, for the sentence.
-
-    Raises:
-        FcitError: It is not of this form.
-    """
-    host, _, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    good = bare and (":" not in bare or bare != host) and port.isascii() and port.isdecimal()
-    if not good or not 0 < int(port) < 65536:
-        raise FcitError(f"{address!r} ({key}) is not a host and its port; write it as fl.example.org:9092.")
-    return bare, int(port)
 
 
 def check_free(address: str) -> None:

@@ -6,8 +6,6 @@ the operator's certificates are in PKCS #8's form.
 
 import base64
 import hashlib
-import os
-import stat
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ..errors import FcitError
-from ..files import opened, write_bytes
+from ..files import opened, private_bytes, write_bytes
 
 #: Bytes that the file of a key, or of a certificate, may have.
 LONGEST = 100_000
@@ -61,7 +59,7 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
             or is no private key.
     """
     remedy = "make a key with `fcit-cli site init`, or put the site's own back"
-    content = _private(path, remedy)
+    content = private_bytes(path, "the private key", LONGEST, remedy)
     try:
         key = load_ssh_private_key(content, None)
     except _NO_KEY as error:
@@ -72,7 +70,7 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def read_pem_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The private key of one of the operator's certificates; errors are those of :func:`read_private_key`."""
     remedy = "put the file back that `fcit-cli deploy init` has written, from a backup"
-    content = _private(path, remedy)
+    content = private_bytes(path, "the private key", LONGEST, remedy)
     try:
         key = load_pem_private_key(content, None)
     except _NO_KEY as error:
@@ -107,18 +105,6 @@ def read_public_key(path: Path, name: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise FcitError(f"{path}, the key of site {name}, is not on the curve P-384; let the site make a new one.")
     return key
-
-
-def _private(path: Path, remedy: str) -> bytes:
-    """What is in a file that nobody else may read."""
-    with opened(path, LONGEST, remedy) as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise FcitError(
-                f"{path} has mode {mode:03o}, so that others may come by the private key in it; if nobody has, take their "
-                f"rights away with chmod 600 {path}, else make a new one."
-            )
-        return file.read()
 
 
 def _why_no_ssh_key(content: bytes, error: Exception) -> str:

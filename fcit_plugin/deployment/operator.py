@@ -14,8 +14,9 @@ from ..errors import FcitError
 from ..files import read_text, write_bytes, write_text
 from ..folders import whole_folder
 from . import certificates, texts
+from .addresses import split_address
 from .certificates import check_certificate, host_of, hosts_of, new_ca, new_server, read_certificate
-from .connection import check_connection, check_free, split_address
+from .connection import check_connection, check_free
 from .keys import new_key, public_line, read_pem_key, read_public_key, write_private_key
 from .sites import ListedSite, check_keys, check_name, list_sites, write_sites
 

@@ -24,6 +24,15 @@ _MEANINGS = (
 )
 
 
+#: What Flower prints when it has tried in vain to connect, and when it has come through.
+TRIED, CAME_THROUGH = "Connection attempt failed", "Connection successful"
+
+
+def is_cut_off(log: str) -> bool:
+    """Whether the last that a SuperNode has printed of its connection is that it does not come through."""
+    return log.rfind(TRIED) > log.rfind(CAME_THROUGH)
+
+
 def why_refused(log: str) -> str | None:
     """What a SuperNode was told last before it ended, without the full stop.
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
 from ..federation.messages import ClientConfig
-from ..files import write_bytes, writing
+from ..files import append_lines, write_bytes
 
 logger = logging.get_logger(__name__)
 
@@ -170,9 +170,7 @@ class Monitor:
 
     def _append(self, entries: list[dict[str, Any]]) -> None:
         self.log += entries
-        path = Path(self.args.output_dir) / TRAINER_LOG
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(_lines(entries))
+        append_lines(Path(self.args.output_dir) / TRAINER_LOG, _lines(entries))
 
     def scalars(self, values: dict[str, float]) -> None:
         """Send scalars to the integrations of ``report_to``, at the current step."""

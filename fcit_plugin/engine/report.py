@@ -45,7 +45,7 @@ def engine_of(session: Session) -> Engine:
     """How a session computes."""
     pool, device = session.pool, session.training_args.device
     return Engine(
-        name="process" if pool is None else "parallel",
+        name="flower" if session.sites is not None else "process" if pool is None else "parallel",
         processes=session.training_args.world_size if pool is None else pool.count,
         threads=torch.get_num_threads(),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {_name_of(device)}",

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -16,6 +15,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from llamafactory.extras import logging
 
 from .. import __version__
+from ..deployment.addresses import free_ports
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
@@ -26,12 +26,13 @@ from ..federation.hello import Answer, Question, TaskOfSite, answer_records, que
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
 from ..federation.reply_cache import ReplyCache
-from ..federation.run_secret import noise_of_site
+from ..federation.run_secret import noise_of_site, own_noise
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
 from ..federation.site_executor import Answers, SiteIdentity, SuperNode, serve, supernode_command
 from ..federation.site_policy import SitePolicy
+from ..federation.site_updates import SiteUpdates
 from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
@@ -117,7 +118,7 @@ def answer(session: Session, identity: SiteIdentity, app: Answers, ended: Callab
         app: Gives the records of a reply.
         ended: Whether it is over.
     """
-    args, address = session.args, f"127.0.0.1:{_free_port()}"
+    args, address = session.args, f"127.0.0.1:{free_ports(1)[0]}"
     assert args.fcit_site_key is not None and args.fcit_certificate is not None and args.fcit_superlink is not None
     files = Path(args.fcit_certificate), Path(args.fcit_site_key)
     command = supernode_command(args.fcit_superlink, *files, address, args.fcit_site_heartbeat)
@@ -138,7 +139,8 @@ class SiteClient:
         self._local: LocalTrainer | None = None
         program, args = session.program, session.args
         self._tasks = tasks_of_site(session)
-        run = digest_of({**numbers(session.keys, session.arguments), "data": session.data})
+        own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
+        run = digest_of({**numbers(session.keys, session.arguments), "data": session.data, **own})
         cache = ReplyCache(self._asked, self._kept, run, _NoJournal())
         audit = Audit(session.output_dir / AUDIT)
         policy = SitePolicy(
@@ -154,6 +156,7 @@ class SiteClient:
             trained=audit.rounds(program.run_id),
             client=audit.client(program.run_id),
         )
+        self._updates = self._own_updates()
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
         self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
 
@@ -220,9 +223,21 @@ class SiteClient:
     def _noise(self) -> Noise:
         """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
         session = self._session
-        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}".encode()).hexdigest()[:32]
-        record = NoiseForm(run=own, source="file")
+        record = self._record("")
         return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part=False)
+
+    def _record(self, purpose: str) -> NoiseForm:
+        session = self._session
+        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}{purpose}".encode()).hexdigest()[:32]
+        return NoiseForm(run=own, source="file")
+
+    def _own_updates(self) -> SiteUpdates | None:
+        """What this site does to its updates by itself; None if nothing."""
+        session, args = self._session, self._session.args
+        if args.fcit_site_clipping_norm is None:
+            return None
+        noise = own_noise(self._record(" updates"), session.output_dir)
+        return SiteUpdates(args.fcit_site_clipping_norm, args.fcit_site_noise_multiplier or 0.0, noise)
 
     def _asked(self, message: Message, context: Context) -> Message:
         """What the client app answers, with a line in the log."""
@@ -236,6 +251,7 @@ class SiteClient:
         logger.info_rank0(f"{where}: training subspace {config.subspace} on {task}, {steps} steps.")
         start = time.perf_counter()
         reply = app(message, context)
+        reply = reply if self._updates is None else self._updates(reply, message)
         loss, seconds = mean_loss([reply]), time.perf_counter() - start
         logger.info_rank0(f"{where}: trained in {seconds:.0f} s, mean loss {loss:.4f}; the update is on its way.")
         return reply
@@ -324,10 +340,3 @@ def _name(stage: int, round: int) -> str:
 def _round_of(path: Path) -> tuple[int, int] | None:
     found = re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})", path.name)
     return (int(found[1]), int(found[2])) if found else None
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port

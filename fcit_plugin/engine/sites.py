@@ -24,7 +24,7 @@ from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import ReplyCache
 from ..federation.shared_state import scores_in, state_files, state_message
-from ..federation.site_grid import Link, Site, SiteGrid
+from ..federation.site_grid import AWAY, Late, Link, Site, SiteGrid
 from ..federation.site_lists import clients_by_stage
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
@@ -33,6 +33,7 @@ from ..state.server_state import ServerState
 from .fingerprint import digest_of
 from .session import Session
 from .site import comparable, dtype_of, refuse_memory
+from .site_answers import SiteAnswers
 from .site_sums import server_sums
 
 logger = logging.get_logger(__name__)
@@ -96,6 +97,7 @@ class Sites:
         timeout: Seconds after which an answer comes too late.
         poll: Seconds between two looks for replies.
         answers: What each has told; empty before they were asked.
+        late: Replies that nobody waits for any more.
     """
 
     link: Link
@@ -106,6 +108,7 @@ class Sites:
     timeout: float | None
     poll: float
     answers: Sequence[Answer] = ()
+    late: dict[str, Late] = dataclasses.field(default_factory=dict)
 
     def grid(self, cache: ReplyCache, on_reply: Callable[[Message, Message], None] = lambda request, reply: None) -> SiteGrid:
         """What carries requests to the sites.
@@ -114,8 +117,14 @@ class Sites:
             cache: Keeps their replies.
             on_reply: Called with each request and its reply.
         """
-        parts = (self.link, self.signer, self.sites, cache, on_reply)
-        return SiteGrid(*parts, patience=self.patience, timeout=self.timeout, poll=self.poll)
+        return SiteGrid(
+            *(self.link, self.signer, self.sites, cache, on_reply),
+            patience=self.patience,
+            timeout=self.timeout,
+            poll=self.poll,
+            late=self.late,
+            say=logger.info_rank0,
+        )
 
     def share(self, session: Session, state: ServerState, stage: int) -> list[dict[str, Any]]:
         """Give every site what was learned so far, and hear how well it answers their own test records.
@@ -212,12 +221,15 @@ def with_sites(session: Session) -> Iterator[Session]:
 
 
 def sites_before(session: Session, names: Sequence[str]) -> dict[int, int]:
-    """How many sites there were in stages that the run has begun.
+    """How many sites there were in stages that the run, or the one that it goes on from, has begun.
 
     Raises:
         FcitError: The list is another one, or has grown in a run where that cannot be.
     """
-    lists = [] if session.start is None else StateFolder(session.start.folder).progress().site_lists
+    if session.start is not None:
+        lists = StateFolder(session.start.folder).progress().site_lists
+    else:
+        lists = [] if session.earlier is None else session.earlier.progress.site_lists
     found = clients_by_stage(lists, names)
     if any(count != len(names) for count in found.values()):
         args = session.args
@@ -278,12 +290,13 @@ def dry_run_of_sites(session: Session) -> None:
         except FcitError as error:
             print(f"{name}: {one_line(error)}")
             continue
-        told = ", ".join(f"{sum(task.records.values()):,} records of {one}" for one, task in found.tasks.items())
-        print(f"{name}: {told or 'no task of this run'}; fcit-plugin {found.plugin}, base model {found.base}")
+        print(f"{name}: {_in_words(found)}; fcit-plugin {found.plugin}, base model {found.base}")
 
 
 def ask_all(session: Session, sites: Sites) -> list[Answer]:
     """What each site has, after each has found that it means the same run.
+
+    A site that is away, but has told the same run before, has what it told then: it is asked again in its next round.
 
     Raises:
         FcitError: The sentence names every site that cannot take part, and says why.
@@ -293,19 +306,37 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
     requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in sites.sites]
     logger.info_rank0(f"Waiting for the sites {', '.join(site.name for site in sites.sites.values())}.")
     replies = dict(zip(sites.sites, sites.grid(_unkept()).send_and_receive(requests), strict=True))
-    problems = [f"{sites.names[number]}: {reply.error.reason}" for number, reply in replies.items() if reply.has_error()]
+    told = {sites.names[number]: reply.content for number, reply in replies.items() if not reply.has_error()}
+    found = {name: answer_in(content, name) for name, content in told.items()}
+    before = SiteAnswers(session.output_dir, digest_of(dataclasses.asdict(question)))
+    problems = []
+    for number, reply in replies.items():
+        name = sites.names[number]
+        if name in found:
+            continue
+        known = before.of(name) if reply.error.code == AWAY else None
+        if known is None:
+            problems.append(f"{name}: {(reply.error.reason or 'it has failed').rstrip('.')}.")
+        else:
+            found[name] = known
+            logger.warning_rank0(f"Site {name} is away; it counts with what it told before, and is asked in its next round.")
     if problems:
         raise FcitError(f"The run does not start, for not all sites can take part. {' '.join(problems)}")
+    before.keep(told)
     answers = []
     for number, name in enumerate(sites.names):
         if number not in replies:
             logger.info_rank0(f"Site {name} has been removed.")
             answers.append(Answer({}, {}))
             continue
-        answers.append(answer_in(replies[number].content, name))
-        told = ", ".join(f"{sum(task.records.values())} records of {one}" for one, task in answers[-1].tasks.items())
-        logger.info_rank0(f"Site {name} is there, with {told or 'no task of this run'}.")
+        answers.append(found[name])
+        logger.info_rank0(f"Site {name} has {_in_words(found[name])}.")
     return answers
+
+
+def _in_words(answer: Answer) -> str:
+    tasks = [f"{sum(task.records.values()):,} records of {name}" for name, task in answer.tasks.items()]
+    return ", ".join(tasks) or "no task of this run"
 
 
 def check_tasks(scenario: Scenario, tasks: Sequence[frozenset[int]]) -> None:

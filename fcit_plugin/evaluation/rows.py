@@ -68,7 +68,8 @@ class Engine(TypedDict):
     """How a run was computed.
 
     Attributes:
-        name: Whether each process trained clients of its own (parallel) or all shared each step (process).
+        name: Whether each process trained clients of its own (parallel), all shared each step (process), or sites trained
+            (flower).
         processes: How many took part.
         threads: Of each.
         machine: System, processors and device.

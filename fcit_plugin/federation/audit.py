@@ -9,7 +9,7 @@ from flwr.app import Message, MessageType, RecordDict
 from typing_extensions import TypedDict
 
 from ..errors import FcitError, one_line
-from ..files import read_lines_as, writing
+from ..files import append_lines, read_lines_as
 from ..schema import LARGEST, Count, Whole, Word
 from .messages import ClientConfig, num_bytes
 
@@ -69,9 +69,7 @@ class Audit:
         if reply is not None:
             line["bytes"] = num_bytes(Message(reply, dst_node_id=0, message_type=MessageType.TRAIN))
         line["refused"] = None if refused is None else one_line(FcitError(refused))[:_LONGEST]
-        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
+        append_lines(self._path, json.dumps(line, ensure_ascii=False) + "\n")
 
     def rounds(self, run: str) -> set[tuple[int, int]]:
         """The rounds of a run that the site has trained in, so that a bound holds over restarts of its process."""
@@ -107,7 +105,7 @@ class Audit:
     def _lines(self) -> list[Any]:
         if not self._path.exists():
             return []
-        return read_lines_as(cast("Any", _Line), self._path, "take the file away, or mend this line", most=None)
+        return read_lines_as(cast("Any", _Line), self._path, "take the file away, or mend this line", None, grows=True)
 
 
 def _number(value: int | None) -> int | None:

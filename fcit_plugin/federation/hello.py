@@ -3,28 +3,23 @@
 Both are one JSON text in a record of configuration: typed, bounded, and covered by the reply's signature.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from .. import __version__
-from ..errors import FcitError
-from ..files import parse_json
-from ..schema import Count, Word, checked
+from ..schema import Count, Word
 from .messages import CONFIG, ClientConfig
+from .versioned import read, written
 
 #: Type of the message, name of its record, and the key of the text in it.
 KIND, HELLO, TEXT = "query.hello", "hello", "text"
-#: Version of what is said; another one is refused by both sides.
-VERSION = 1
-_ONE_VERSION = "server and sites need one version of fcit-plugin"
-#: Characters of the longest text, and answers of a dataset that a site tells at most.
-LONGEST, MOST_LABELS = 2**24, 10_000
+#: Answers of a dataset that a site tells at most.
+MOST_LABELS = 10_000
 
 
 #: A number of records or steps: more than any site has, and few enough to be added up over all of them.
@@ -109,7 +104,7 @@ def hello(config: ClientConfig, question: Question) -> Message:
         config: Names run and client.
         question: What is to be run.
     """
-    content = RecordDict({CONFIG: config.to_record(), HELLO: text_record(asdict(question))})
+    content = RecordDict({CONFIG: config.to_record(), HELLO: ConfigRecord({TEXT: written(asdict(question))})})
     return Message(content, dst_node_id=config.client, message_type=KIND)
 
 
@@ -119,8 +114,7 @@ def question_in(content: RecordDict) -> Question:
     Raises:
         FcitError: It is not of this version or of its form.
     """
-    form = cast("Any", _Question)
-    value = checked(form, _versioned(content, "The server's hello"), "The server's hello", "the server needs this version")
+    value = read(_Question, _text(content), "The server's hello")
     return Question(value["keys"], value["base"], value["dtype"], value["plugin"])
 
 
@@ -130,7 +124,18 @@ def answer_records(answer: Answer) -> RecordDict:
         name: {"records": dict(task.records), "steps": task.steps, "idle": task.idle} for name, task in answer.tasks.items()
     }
     labels = {name: None if known is None else list(known) for name, known in answer.labels.items()}
-    return RecordDict({HELLO: text_record({"tasks": tasks, "labels": labels, "base": answer.base, "plugin": answer.plugin})})
+    told = {"tasks": tasks, "labels": labels, "base": answer.base, "plugin": answer.plugin}
+    return told_records(written(told))
+
+
+def told_records(text: str) -> RecordDict:
+    """The records of a text (:func:`told_text`)."""
+    return RecordDict({HELLO: ConfigRecord({TEXT: text})})
+
+
+def told_text(content: RecordDict) -> str:
+    """The text of an answer that :func:`answer_in` takes."""
+    return str(_text(content))
 
 
 def answer_in(content: RecordDict, site: str) -> Answer:
@@ -143,40 +148,11 @@ def answer_in(content: RecordDict, site: str) -> Answer:
     Raises:
         FcitError: It is not of this version or of its form; the sentence names the site.
     """
-    place = f"What site {site} tells of its data"
-    value = checked(cast("Any", _Answer), _versioned(content, place), place, "update fcit-plugin at the site")
+    value = read(_Answer, _text(content), f"What site {site} tells of its data")
     tasks = {name: TaskOfSite(task["records"], task["steps"], task["idle"]) for name, task in value["tasks"].items()}
     return Answer(tasks, value["labels"], value["base"], value["plugin"])
 
 
-def text_record(value: Mapping[str, Any]) -> ConfigRecord:
-    """What is said, as one JSON text with its version."""
-    return ConfigRecord({TEXT: json.dumps({"version": VERSION, **value}, sort_keys=True)})
-
-
-def text_in(record: ConfigRecord | None, place: str) -> Any:
-    """What a record's text says, an object of this version.
-
-    Args:
-        record: It; None where there is none.
-        place: What it is, for the sentence.
-
-    Raises:
-        FcitError: It is too long, no JSON, or of another version.
-    """
-    text = None if record is None else record.get(TEXT)
-    if not isinstance(text, str) or len(text) > LONGEST:
-        raise FcitError(f"{place} is no text of up to {LONGEST:,} characters; {_ONE_VERSION}.")
-    try:
-        value = parse_json(text)
-    except json.JSONDecodeError as error:
-        raise FcitError(f"{place} is no JSON; {_ONE_VERSION}.") from error
-    version = value.get("version") if isinstance(value, dict) else None
-    if version != VERSION:
-        raise FcitError(f"{place} is of version {str(version)[:20]}, not {VERSION}; {_ONE_VERSION}.")
-    return value
-
-
-def _versioned(content: RecordDict, place: str) -> Any:
+def _text(content: RecordDict) -> object:
     record = content.get(HELLO)
-    return text_in(record if isinstance(record, ConfigRecord) else None, place)
+    return record.get(TEXT) if isinstance(record, ConfigRecord) else None

@@ -96,6 +96,20 @@ def noise_of_site(args: FcitArguments, seed: int, record: NoiseForm | None, fold
             f"`fcit_dp_secret: auto` keeps a secret under the run's id, which {folder} does not name; let the server begin "
             "with this recipe, with its `fcit_dp_*` and `fcit_identity_noise`."
         )
+    return own_noise(record, folder, took_part)
+
+
+def own_noise(record: NoiseForm, folder: Path, took_part: bool = False) -> SecretNoise:
+    """Noise from a secret that this machine alone has.
+
+    Args:
+        record: Names the secret.
+        folder: What it belongs to, for a sentence.
+        took_part: Whether it was used before, and has to be there.
+
+    Raises:
+        FcitError: The secret can be neither read nor written; the sentence names the file.
+    """
     if not took_part:
         _keep(_name(record), new_secret(2 * _HALF))
     return _read(record, folder)

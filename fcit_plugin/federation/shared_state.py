@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -12,10 +12,11 @@ from typing_extensions import TypedDict
 
 from ..errors import FcitError
 from ..files import read_bytes, write_bytes
-from ..schema import Count, Word, checked
+from ..schema import Count, Word
 from .arrays import numbers_of
-from .hello import text_in, text_record
+from .hello import TEXT
 from .messages import CONFIG, ClientConfig
+from .versioned import read, written
 
 #: Type of the message, and names of its records: the files, and what a site tells of its own test records.
 KIND, FILES, SCORES = "evaluate.state", "state-files", "scores"
@@ -79,7 +80,7 @@ def write_files(content: RecordDict, folder: Path) -> None:
 
 def scores_records(scores: Sequence[SiteScore]) -> RecordDict:
     """A site's scores as they travel."""
-    return RecordDict({SCORES: text_record({"scores": list(scores)})})
+    return RecordDict({SCORES: ConfigRecord({TEXT: written({"scores": list(scores)})})})
 
 
 def scores_in(content: RecordDict, site: str) -> list[SiteScore]:
@@ -88,8 +89,6 @@ def scores_in(content: RecordDict, site: str) -> list[SiteScore]:
     Raises:
         FcitError: They are not of their form; the sentence names the site.
     """
-    place = f"What site {site} tells of its own test records"
     record = content.get(SCORES)
-    value = text_in(record if isinstance(record, ConfigRecord) else None, place)
-    found: Any = checked(cast("Any", _Scores), value, place, "update fcit-plugin at the site")
-    return cast("list[SiteScore]", found["scores"])
+    text = record.get(TEXT) if isinstance(record, ConfigRecord) else None
+    return read(_Scores, text, f"What site {site} tells of its own test records")["scores"]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from ..deployment.refusals import why_refused
+from ..deployment.refusals import is_cut_off, why_refused
 from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
 from ..files import opened
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 Answers = Callable[[str, RecordDict], RecordDict]
 #: Seconds between two starts of a SuperNode: one that was killed counts as there for up to a minute, and is refused.
 PAUSE = 5.0
-#: Bytes of its log that are looked through when it has ended.
-_LONGEST_LOG = 1_000_000
+#: Bytes of its log that are looked through, and after which it begins with nothing.
+_LOOKED_THROUGH, _LONGEST_LOG = 1_000_000, 20_000_000
 #: Starts a program that is killed with this process, however that ends (Linux): a SuperNode that is left alone keeps its
 #: port, and its heartbeats tell the server that the site is at work.
 _WITH_PARENT = (
@@ -117,7 +117,9 @@ class SuperNode:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = float("-inf")
         self._begins = 0  # where the log of the present one does
+        self._heard = 0  # how long the log was when it was read
         self._said = ""
+        self._cut_off = False
 
     def __enter__(self) -> "SuperNode":
         self.look()
@@ -135,7 +137,10 @@ class SuperNode:
     def look(self) -> None:
         """Start it where it does not run, at the earliest a pause after the last start."""
         if self._process is not None:
-            if self._process.poll() is None or time.monotonic() - self._started < self._pause:
+            if self._process.poll() is None:
+                self._listen()
+                return
+            if time.monotonic() - self._started < self._pause:
                 return
             self._tell(self._process.returncode)
         self._started = time.monotonic()
@@ -145,12 +150,31 @@ class SuperNode:
             command = [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), *self._command]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **QUIET})
 
+    def _listen(self) -> None:
+        """Say it when the server cannot be reached, and when it can be again."""
+        if (size := self._log.stat().st_size) == self._heard:
+            return
+        cut_off, self._heard = is_cut_off(self._printed()), size
+        if cut_off and not self._cut_off:
+            logger.warning(
+                f"The server cannot be reached; it is tried again and again. `fcit-cli site check` says more, see {self._log}."
+            )
+        elif self._cut_off and not cut_off:
+            logger.warning("The server is reached again.")
+        self._cut_off = cut_off
+        if size > _LONGEST_LOG:
+            os.truncate(self._log, 0)
+            self._begins = self._heard = 0
+
+    def _printed(self) -> str:
+        """The last that the present one has printed."""
+        with opened(self._log) as file:
+            file.seek(max(self._begins, self._log.stat().st_size - _LOOKED_THROUGH))
+            return file.read(_LOOKED_THROUGH).decode(errors="replace")
+
     def _tell(self, status: int) -> None:
         """Say once why it has ended, as far as it knows."""
-        with opened(self._log) as file:
-            file.seek(self._begins)
-            log = file.read(_LONGEST_LOG).decode(errors="replace")
-        why = why_refused(log) or f"The SuperNode has ended with status {status}"
+        why = why_refused(self._printed()) or f"The SuperNode has ended with status {status}"
         level = logging.DEBUG if why == self._said else logging.WARNING
         logger.log(level, f"{why}. It is started again every {self._pause:g} s; see {self._log}.")
         self._said = why

@@ -5,6 +5,7 @@ kept. So whatever goes wrong between server and site has one remedy: wait until 
 the site's key has signed is an answer; everything else is a message that was lost.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 TIME_TO_LIVE = 30 * 24 * 3600.0
 #: Seconds after which a site that is asked again in vain is asked the next time, at most.
 LONGEST_PAUSE = 60.0
+#: Code of the error of a site that has not answered, other than of one that has answered with a failure.
+AWAY = ErrorCode.NODE_UNAVAILABLE
+#: Seconds after which it is said who is awaited; later ones follow after twice as long, up to the second.
+FIRST_REMINDER, LONGEST_REMINDER = 60.0, 1800.0
 
 
 class LinkLost(Exception):
@@ -55,7 +60,7 @@ class Link(Protocol):
         ...
 
     def pull(self, ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that have arrived."""
+        """The replies that have arrived, one after the other: one is fetched when the reader has done with that before it."""
         ...
 
 
@@ -87,8 +92,9 @@ class _Asked:
         here: Whether the site is there and has the message.
         away: Seconds for which that was not so.
         not_before: When it is asked again.
-        attempts: How often it has been sent.
+        attempts: How often it has been lost.
         said: What has been logged of it.
+        why: What stood between it and the server last.
     """
 
     request: Message
@@ -101,6 +107,24 @@ class _Asked:
     not_before: float = 0.0
     attempts: int = 0
     said: set[str] = field(default_factory=set)
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Late:
+    """A reply that nobody waits for any more, as its site was given up.
+
+    Attributes:
+        site: Who gives it.
+        kind: The request's type.
+        nonce: The request's.
+        when: The round, in words.
+    """
+
+    site: Site
+    kind: str
+    nonce: str
+    when: str
 
 
 class SiteGrid(InProcessGrid):
@@ -115,6 +139,8 @@ class SiteGrid(InProcessGrid):
         patience: Seconds that a site may be away before its reply counts as missing.
         timeout: Seconds after which an answer comes too late, None for no limit.
         poll: Seconds between two looks for replies.
+        late: By Flower's ids of their requests the replies that nobody waits for; other grids of the run have the same.
+        say: Takes a line on who has answered and who is awaited.
         clock: Tells the time in seconds.
         sleep: Waits for some seconds.
     """
@@ -130,6 +156,8 @@ class SiteGrid(InProcessGrid):
         patience: float,
         timeout: float | None = None,
         poll: float = 1.0,
+        late: dict[str, Late] | None = None,
+        say: Callable[[str], None] = logger.info,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -141,6 +169,7 @@ class SiteGrid(InProcessGrid):
                 raise FcitError(f"`fcit_sites` has one public key for {other} and {site.name}; each site makes its own key.")
         self._link, self._signer, self._sites, self._cache = link, signer, sites, cache
         self._patience, self._poll, self._sleep = patience, poll, sleep
+        self._late, self._say = {} if late is None else late, say
 
     @override
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -159,9 +188,10 @@ class SiteGrid(InProcessGrid):
             else:
                 waiting[number] = _Asked(request, place)
         begin = last = self._clock()
+        reminder = begin + FIRST_REMINDER
         while waiting:
             try:
-                replies |= self._look(waiting)
+                self._look(waiting, replies)
             except LinkLost as error:
                 self._link_lost(waiting, error)
             now = self._clock()
@@ -170,7 +200,10 @@ class SiteGrid(InProcessGrid):
             last = now
             replies = self._given_up(waiting, now - begin) | replies
             for number in replies.keys() & waiting.keys():
-                del waiting[number]
+                self._leaves(waiting.pop(number), waiting)
+            if waiting and now >= reminder:
+                self._say(f"After {_minutes(now - begin)} {self._awaited(waiting)}.")
+                reminder = now + min(LONGEST_REMINDER, 2 * (reminder - begin))
             if waiting:
                 self._sleep(self._poll)
         for number, request in enumerate(requests):
@@ -179,8 +212,8 @@ class SiteGrid(InProcessGrid):
             self._on_reply(request, replies[number])
         return [replies[number] for number in range(len(requests))]
 
-    def _look(self, waiting: dict[int, _Asked]) -> dict[int, Message]:
-        """Send what has to be sent, and take in what has arrived."""
+    def _look(self, waiting: dict[int, _Asked], replies: dict[int, Message]) -> None:
+        """Send what has to be sent, and add what has arrived to the replies."""
         online = self._link.online()
         for asked in waiting.values():
             node = self._link.node_of(self._site(asked).encoded)
@@ -190,12 +223,39 @@ class SiteGrid(InProcessGrid):
                 self._send(asked, node, online)
             asked.here = asked.message_id is not None and node in online
         by_id = {asked.message_id: number for number, asked in waiting.items() if asked.message_id is not None}
-        arrived: dict[int, Message] = {}
-        for message in self._link.pull(list(by_id)) if by_id else ():
-            number = by_id.get(message.metadata.reply_to_message_id)  # an error names the SuperLink as its sender
-            if number is not None and (reply := self._taken(waiting[number], message)) is not None:
-                arrived[number] = reply
-        return arrived
+        for message in self._link.pull([*by_id, *self._late]) if by_id else ():
+            request = message.metadata.reply_to_message_id  # an error names the SuperLink as its sender
+            number = by_id.get(request)
+            if number is None:
+                self._came_late(self._late.pop(request, None), message)
+            elif (reply := self._taken(waiting[number], message)) is not None:
+                replies[number] = reply
+
+    def _came_late(self, late: Late | None, message: Message) -> None:
+        """Name who has answered after it was given up; the reply is dropped."""
+        if late is None or message.has_error():
+            return
+        with contextlib.suppress(FcitError):  # then it is not the site's
+            open_reply(message.content, late.nonce, late.kind, late.site.key)
+            logger.warning(f"The reply of site {late.site.name} {late.when} has come after its time and is dropped.")
+
+    def _leaves(self, asked: _Asked, waiting: dict[int, _Asked]) -> None:
+        """Say that a site is not waited for any more, and for whom the round waits."""
+        if waiting and asked.request.metadata.message_type == MessageType.TRAIN:
+            names = ", ".join(self._site(other).name for other in waiting.values())
+            self._say(f"Site {self._site(asked).name} is done; awaited: {names}.")
+
+    def _awaited(self, waiting: dict[int, _Asked]) -> str:
+        """Who is awaited, and how long each has been away or at work."""
+        at_work, away = [], []
+        for asked in waiting.values():
+            name = self._site(asked).name
+            if asked.here:
+                at_work.append(name)
+            else:
+                away.append(f"{name} (away for {_minutes(asked.away)} of {_minutes(self._patience)})")
+        parts = [f"{', '.join(at_work)} at work"] if at_work else []
+        return "awaited: " + "; ".join([*parts, *away])
 
     def _send(self, asked: _Asked, node: int, online: Mapping[int, str]) -> None:
         if node not in online:
@@ -250,6 +310,7 @@ class SiteGrid(InProcessGrid):
 
     def _tell(self, asked: _Asked, what: str) -> None:
         """Say once what stands between the server and a site."""
+        asked.why = what
         if what not in asked.said:
             asked.said.add(what)
             logger.warning(f"Site {self._site(asked).name} {what}; it is asked again for {self._patience:g} s.")
@@ -267,12 +328,21 @@ class SiteGrid(InProcessGrid):
         for number, asked in waiting.items():
             name = self._site(asked).name
             if asked.away > self._patience:
-                why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`)"
-                gone[number] = self._failed(asked.request, why)
+                last = f"; at last it {asked.why}" if asked.why else ""
+                why = f"site {name} was away for more than {self._patience:g} s (`fcit_site_patience`){last}"
+                gone[number] = self._gone(asked, why)
             elif self._timeout is not None and elapsed - asked.away > self._timeout:
                 why = f"site {name} took longer than {self._timeout:g} s (`fcit_client_timeout`)"
-                gone[number] = self._failed(asked.request, why)
+                gone[number] = self._gone(asked, why)
         return gone
+
+    def _gone(self, asked: _Asked, why: str) -> Message:
+        metadata = asked.request.metadata
+        if asked.message_id is not None:
+            config = config_of(asked.request)
+            when = f"in stage {config.stage}, round {config.round}"
+            self._late[asked.message_id] = Late(self._site(asked), metadata.message_type, asked.nonce, when)
+        return Message(Error(AWAY, why), reply_to=asked.request)
 
     def _site(self, asked: _Asked) -> Site:
         return self._sites[asked.request.metadata.dst_node_id]
@@ -280,3 +350,7 @@ class SiteGrid(InProcessGrid):
     @staticmethod
     def _failed(request: Message, reason: str) -> Message:
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=request)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

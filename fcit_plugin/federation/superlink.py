@@ -6,6 +6,7 @@ same way and never loads that bundle. ``tests/federation/test_superlink.py`` run
 """
 
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -106,8 +107,11 @@ class _Arriving:
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def is_whole(self, pull: Callable[[str], bytes]) -> bool:
-        """Whether all of it is there, after another look."""
-        for part in self.parts:
+        """Whether all of it is there, after another look.
+
+        The last ones come last: as long as they are missing, nothing of a large reply is fetched, nor kept in memory.
+        """
+        for part in reversed(self.parts):
             if part not in self.contents:
                 try:
                     self.contents[part] = pull(part)
@@ -181,17 +185,22 @@ class SuperLink:
         ids = self._asked(self._appio, lambda: list(self._run().push_messages([message])))
         return ids[0] or None if ids else None
 
-    def pull(self, ids: Iterable[str]) -> list[Message]:
-        """The replies that have arrived."""
-        return self._asked(self._appio, lambda: self._pull(set(ids)))
-
-    def _pull(self, ids: set[str]) -> list[Message]:
-        """What of the replies is whole.
+    def pull(self, ids: Iterable[str]) -> Iterator[Message]:
+        """The replies that have arrived, one after the other: one is fetched when the reader has done with that before it.
 
         The grid's own method waits until all arrays of a reply have come, for up to two hours: those of a SuperNode that was
         killed while it sent them never do. Here a reply that is not whole yet is looked at again the next time, and nobody
         waits for it any more once its request has been sent again.
         """
+        asked = set(ids)
+        self._asked(self._appio, lambda: self._announce(asked))
+        for message_id in list(self._arriving):
+            message = self._asked(self._appio, functools.partial(self._arrived, message_id))
+            if message is not None:
+                yield message
+
+    def _announce(self, ids: set[str]) -> None:
+        """Hear of replies that are on their way."""
         grid = self._run()
         for message_id in set(self._arriving) - ids:
             del self._arriving[message_id]
@@ -199,18 +208,16 @@ class SuperLink:
         for head, tree in zip(response.messages_list, response.message_object_trees, strict=True):
             parts = [part.object_id for part in iterate_object_tree(tree)]
             self._arriving[head.metadata.reply_to_message_id] = _Arriving(head.metadata.message_id, parts)
-        pull = make_pull_object_fn_protobuf(grid._stub.PullObject, grid.node, grid.run.run_id)
-        found = []
-        for message_id, arriving in list(self._arriving.items()):
-            if not arriving.is_whole(pull):
-                continue
-            confirm = ConfirmMessageReceivedRequest(
-                node=grid.node, run_id=grid.run.run_id, message_object_id=arriving.message_id
-            )
-            grid._stub.ConfirmMessageReceived(confirm)
-            found.append(_message_of(arriving, message_id, grid))
-            del self._arriving[message_id]
-        return found
+
+    def _arrived(self, message_id: str) -> Message | None:
+        """The reply to a message, None where it is not whole yet."""
+        grid, arriving = self._run(), self._arriving[message_id]
+        if not arriving.is_whole(make_pull_object_fn_protobuf(grid._stub.PullObject, grid.node, grid.run.run_id)):
+            return None
+        confirm = ConfirmMessageReceivedRequest(node=grid.node, run_id=grid.run.run_id, message_object_id=arriving.message_id)
+        grid._stub.ConfirmMessageReceived(confirm)
+        del self._arriving[message_id]
+        return _message_of(arriving, message_id, grid)
 
     def _asked(self, address: str, ask: Callable[[], T]) -> T:
         try:
@@ -234,8 +241,7 @@ class SuperLink:
         grid._retry_invoker.max_tries = 1  # whoever asks does so again, and says it
         grid._retry_invoker.should_giveup = lambda error: True  # Flower's own interrupts this process if its token is unknown
         grid.set_run(run_from_proto(grid._stub.PullTaskInput(PullTaskInputRequest()).run))
-        self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_grpc(grid._stub))
-        self._heartbeat.start()
+        self._heartbeat = _beating(grid._stub)
         self._grid = grid
         return grid
 
@@ -257,7 +263,7 @@ class SuperLink:
             return
         with contextlib.suppress(grpc.RpcError):  # then the SuperLink finds out by itself, in a minute
             grid._stub.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
-        _stop(heartbeat)
+        heartbeat.stop()
         grid.close()
 
 
@@ -292,9 +298,19 @@ def next_tasks(address: str) -> Iterator[Task]:
                     yield claimed
 
 
-def _stop(heartbeat: HeartbeatSender) -> None:
-    with contextlib.suppress(RuntimeError):  # it has stopped by itself, for whom it told of its life is gone
-        heartbeat.stop()
+def _beating(stub: Any) -> HeartbeatSender:
+    """Signs of life, until they are stopped."""
+    beat = make_task_heartbeat_fn_grpc(stub)
+
+    def is_heard() -> bool:
+        try:
+            return beat()
+        except grpc.RpcError:  # by itself it would end the thread with a traceback: whom it tells has started again, say
+            return False
+
+    sender = HeartbeatSender(is_heard)
+    sender.start()
+    return sender
 
 
 def _words(error: grpc.RpcError) -> str:
@@ -315,8 +331,7 @@ def _claimed(address: str, token: str) -> Iterator[Task]:
     interceptors = RuntimeVersionClientInterceptor(component_name="flwr-clientapp"), AppIoTokenClientInterceptor(token)
     with _channel(address, *interceptors) as channel:
         stub: Any = ClientAppIoStub(channel)
-        heartbeat = HeartbeatSender(make_task_heartbeat_fn_grpc(stub))
-        heartbeat.start()
+        heartbeat = _beating(stub)
         try:
             try:
                 message, context, _, _ = pull_task_input(stub)  # the last one is code of the server, which stays unread
@@ -331,7 +346,7 @@ def _claimed(address: str, token: str) -> Iterator[Task]:
 
             yield Task(message, answer)
         finally:
-            _stop(heartbeat)
+            heartbeat.stop()
 
 
 def _answer(stub: Any, reply: Message, context: Context) -> None:

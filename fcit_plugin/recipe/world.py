@@ -7,7 +7,6 @@ before anything asks: LLaMA-Factory looks at the devices while it is imported. S
 """
 
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from ..arguments.network import FLOWER, SITE_STAGE
 from ..arguments.reasons import refuse
+from ..deployment.addresses import free_ports
 from ..errors import ECHOES
 from .devices import num_processes
 from .engine import keys_on, why_shared
@@ -173,8 +173,5 @@ def _take_device(local_rank: int, clients: Any) -> str | None:
 
 
 def _world_of_one() -> dict[str, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     one = {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
-    return {**one, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {**one, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}

@@ -6,7 +6,6 @@ whether what comes out is the same, bit by bit.
 
 import contextlib
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..deployment import operator, site
+from ..deployment.addresses import free_ports
 from ..deployment.operator import programs
 from ..errors import FcitError
 from ..files import open_tensors, read_bytes, read_json, read_object, write_json
@@ -42,7 +42,7 @@ class Rehearsal:
     def __init__(self, folder: Path, seed: int = 0) -> None:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
-        fleet, control, appio = _free_ports(3)
+        fleet, control, appio = free_ports(3)
         self.fleet, self.control, self.appio = (f"127.0.0.1:{port}" for port in (fleet, control, appio))
         operator.init(self.folder / "deploy", ["127.0.0.1"], SITES, fleet, control, appio)
         for name in SITES:
@@ -223,8 +223,3 @@ def _same(one: Path, other: Path) -> bool:
         return set(keys) == set(ours.keys()) and all(
             np.array_equal(ours.get_tensor(key), theirs.get_tensor(key), equal_nan=True) for key in keys
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]

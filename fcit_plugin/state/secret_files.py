@@ -3,12 +3,11 @@
 import contextlib
 import os
 import secrets
-import stat
 import tempfile
 from pathlib import Path
 
 from ..errors import FcitError
-from ..files import opened, to_disk, writing
+from ..files import private_bytes, to_disk, writing
 
 
 def secrets_folder() -> Path:
@@ -73,14 +72,7 @@ def read_secret(name: str, length: int, remedy: str) -> bytes:
         FcitError: It is missing, not of this length, or others may read or write it; the sentence names the file.
     """
     path = secret_file(name)
-    with opened(path, length, remedy) as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise FcitError(
-                f"{path} has mode {mode:03o}, so that others may come by the secret in it; if nobody has, take their rights "
-                f"away with chmod 600 {path}."
-            )
-        content = file.read()
+    content = private_bytes(path, "the secret", length, remedy)
     if len(content) != length:
         raise FcitError(f"{path} has {len(content)} bytes, not {length}; {remedy}.")
     return content

@@ -1,11 +1,12 @@
 """``fcit-cli deploy ...`` and ``fcit-cli site ...``: each verb, as an operator and two hospitals type them."""
 
 import pytest
-from certified import free_ports, tls_server
+from certified import tls_server
 
 from fcit_plugin import cli
 from fcit_plugin.commands import deploy, site
 from fcit_plugin.commands.command import Command
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.sites import read_sites
 
 

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 import yaml
-from certified import Authority, free_ports, listening, tls_server
+from certified import Authority, listening, tls_server
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from fcit_plugin.deployment import operator
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.certificates import check_certificate, hosts_of, now, read_certificate
 from fcit_plugin.deployment.keys import new_key, public_line, write_private_key
 from fcit_plugin.deployment.sites import read_sites

@@ -5,10 +5,11 @@ import socket
 import time
 
 import pytest
-from certified import LATER, LONG_AGO, Authority, free_ports, listening, tls_server
+from certified import LATER, LONG_AGO, Authority, listening, tls_server
 from cryptography import x509
 
-from fcit_plugin.deployment.connection import check_connection, check_free, split_address
+from fcit_plugin.deployment.addresses import free_ports, split_address
+from fcit_plugin.deployment.connection import check_connection, check_free
 from fcit_plugin.errors import FcitError
 
 

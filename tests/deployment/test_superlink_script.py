@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from certified import free_ports
 from cryptography import x509
 
 from fcit_plugin.deployment import operator, site
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.certificates import read_certificate
 from fcit_plugin.deployment.texts import QUIET
 from fcit_plugin.errors import FcitError

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import tiny
 from runs import report_of, run_recipe, weight_bytes
-from test_pool import free_port
 
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.state.predictions import read_predictions
 
 TIMES = ("elapsed_time", "remaining_time")
@@ -134,7 +134,7 @@ def test_zero_2_with_one_process_a_client(text_keys, tmp_path):
 def test_two_machines_meet_as_llamafactory_lets_them(text_keys, text_run, tmp_path):
     """Two of torchrun's agents on this machine, each of which takes itself for a machine of its own."""
     keys = text_keys | {"output_dir": str(tmp_path / "two"), "report_to": "none"}
-    told = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    told = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
     runs = [torchrun(keys, tmp_path, 1, {**told, "NODE_RANK": str(rank)}) for rank in range(2)]
     for run in runs:
         finished(run)

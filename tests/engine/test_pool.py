@@ -2,24 +2,18 @@
 
 import multiprocessing
 import os
-import socket
 import time
 
 import pytest
 
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.engine.pool import Pool, ProcessGone
 from fcit_plugin.recipe.world import World
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def run_all(count, work, local_ranks=None):
     """What ``work`` gives in each of several processes that meet in a pool, by rank."""
-    port, fork = free_port(), multiprocessing.get_context("fork")
+    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
     results = fork.Queue()
 
     def one(rank):
@@ -93,7 +87,7 @@ def test_a_process_that_is_gone_is_named_at_once_on_both_sides():
             return time.monotonic() - start
         return 0.0
 
-    port, fork = free_port(), multiprocessing.get_context("fork")
+    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
     answers = fork.Queue()
 
     def one(rank):

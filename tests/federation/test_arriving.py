@@ -1,7 +1,10 @@
 """A reply counts once all of it has come: one whose SuperNode was killed while it sent it holds nothing up."""
 
+import itertools
+import threading
 from types import SimpleNamespace
 
+import grpc
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
@@ -11,7 +14,7 @@ from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
-from fcit_plugin.federation.superlink import SuperLink
+from fcit_plugin.federation.superlink import SuperLink, _beating
 
 
 class Store:
@@ -79,3 +82,41 @@ def test_a_reply_that_never_comes_whole_is_forgotten_once_its_site_is_asked_agai
     store.send("again", np.arange(3.0))
     assert values(link.pull(["again"])) == {"again": [0.0, 1.0, 2.0]}
     assert link._arriving == {}
+
+
+def test_one_reply_is_in_memory_at_a_time_and_nothing_of_one_whose_last_part_is_missing():
+    store = Store()
+    for name in ("first", "second"):
+        store.send(name, np.full(3, len(name), np.float32))
+    store.send("third", np.arange(50.0))
+    *_, last = store.heads[-1][1].children  # a message's records are sent after the arrays in them
+    late = {last.object_id: store.parts.pop(last.object_id)}
+    link = link_to(store)
+    arriving = link.pull(["first", "second", "third"])
+    assert next(arriving).metadata.reply_to_message_id == "first"
+    assert len(store.confirmed) == 1  # the second one is not fetched before the first one is done with
+    assert [message.metadata.reply_to_message_id for message in arriving] == ["second"]
+    assert sum(map(len, link._arriving["third"].contents.values())) < 200 < 50 * 8
+    store.parts.update(late)
+    assert values(link.pull(["third"])) == {"third": [*map(float, range(50))]}
+
+
+def test_a_heartbeat_goes_on_whatever_the_other_side_says(monkeypatch):
+    class Refused(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.UNAUTHENTICATED
+
+    heard = threading.Semaphore(0)
+
+    class Stub:
+        def SendTaskHeartbeat(self, request):  # Flower's name
+            heard.release()
+            raise Refused
+
+    monkeypatch.setattr("flwr.supercore.heartbeat.exponential", lambda max_delay: itertools.repeat(0.01))
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    sender = _beating(Stub())
+    assert all(heard.acquire(timeout=10) for _ in range(3))
+    sender.stop()
+    assert not raised

@@ -55,6 +55,7 @@ WRONG = {
     "a reason with a line": changed({**TOLD, "tasks": {"a": {"records": {}, "steps": 0, "idle": "a\nb"}}}),
     "too many labels": changed({**TOLD, "labels": {"x": ["a"] * 10_001}}),
     "nested too deeply": RecordDict({HELLO: ConfigRecord({TEXT: "[" * 100_000})}),
+    "a key that nobody knows": changed({**TOLD, "more": 1}),
     "a longer text than any": RecordDict({HELLO: ConfigRecord({TEXT: " " * (2**24 + 1)})}),
 }
 

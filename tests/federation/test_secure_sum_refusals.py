@@ -17,7 +17,8 @@ from fcit_plugin.federation.secure_sum.shares import combined, split
 from fcit_plugin.federation.secure_sum.site import SiteSums
 from fcit_plugin.federation.secure_sum.statements import keys_statement, signed
 from fcit_plugin.federation.secure_sum.store import FileStore
-from fcit_plugin.federation.secure_sum.texts import REQUESTS, SHARED, STEPS, read
+from fcit_plugin.federation.secure_sum.texts import REQUESTS, SHARED, STEPS
+from fcit_plugin.federation.versioned import read
 
 FIVE = {"0": [0, 1, 2, 3, 4]}
 

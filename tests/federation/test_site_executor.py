@@ -1,5 +1,6 @@
 """A site's side: what it answers to whom, and its SuperNode, which lives and dies with it."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -8,16 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from certified import Authority
+from crashes import in_a_child, limit_file_size
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from sites import SIGNER, identity_of, signer_by, site_app
 from test_site_grid import APP, UNDISTURBED, numbers, requests
 
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.certificates import new_ca, now
-from fcit_plugin.deployment.keys import new_key
+from fcit_plugin.deployment.keys import new_key, write_private_key
+from fcit_plugin.deployment.refusals import CAME_THROUGH
 from fcit_plugin.federation.envelope import ENVELOPE, open_reply, sealed_request
 from fcit_plugin.federation.messages import CONFIG
-from fcit_plugin.federation.site_executor import SuperNode, answer_of
+from fcit_plugin.federation.site_executor import SuperNode, answer_of, supernode_command
 
 SITE = identity_of(ec.generate_private_key(ec.SECP384R1()))
 
@@ -149,3 +154,57 @@ def test_a_site_answers_nobody_but_its_server(name, tmp_path):
     _, failure = open_reply(answered.content, nonce or message.content[ENVELOPE]["nonce"], "train", SITE.key.public_key())
     assert STRANGERS[name][1] in failure
     assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_a_site_says_that_its_server_cannot_be_reached_and_when_it_is_again(tmp_path, caplog):
+    """A real SuperNode, at a port where nobody listens; then its log as Flower goes on with it."""
+    key = tmp_path / "site.key"
+    write_private_key(key, new_key())
+    nobody, own = free_ports(2)
+    ca = Authority(tmp_path / "ca").file
+    command = supernode_command(f"127.0.0.1:{nobody}", ca, key, f"127.0.0.1:{own}")
+    log = tmp_path / "supernode.log"
+    with caplog.at_level(logging.WARNING), SuperNode(command, log) as supernode:
+
+        def said():
+            supernode.look()
+            return [record.message.split(";")[0] for record in caplog.records]
+
+        wait_until(said, 60.0)
+        assert said() == ["The server cannot be reached"]
+        with log.open("a") as file:
+            file.write(f"INFO: {CAME_THROUGH} after 3.00 seconds and 2 tries.\n")
+        assert said()[1:] == ["The server is reached again."]
+
+
+def test_the_log_of_a_supernode_does_not_grow_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcit_plugin.federation.site_executor._LONGEST_LOG", 10_000)
+    chatty = [sys.executable, "-u", "-c", "import time\nwhile True: print('x' * 999); time.sleep(0.001)"]
+    log, largest = tmp_path / "log", 0
+    with SuperNode(chatty, log) as supernode:
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            supernode.look()
+            largest = max(largest, log.stat().st_size)
+            time.sleep(0.005)
+    assert 5_000 < largest < 200_000
+
+
+def test_a_full_disk_at_a_site_is_named_and_nothing_is_left_half_written(tmp_path):
+    message, nonce = sent(requests()[1])
+
+    def answered():
+        content = answer_of(site_app(APP, tmp_path / "site"), SITE, message).content
+        return open_reply(content, nonce, "train", SITE.key.public_key())
+
+    def with_a_full_disk():
+        limit_file_size(300)
+        (tmp_path / "said").write_text(answered()[1])
+
+    (tmp_path / "site").mkdir()
+    assert in_a_child(with_a_full_disk) == 0
+    said = (tmp_path / "said").read_text()
+    assert "too large" in said and str(tmp_path / "site") in said, said
+    content, failure = answered()  # with room again the same request is answered
+    assert failure is None
+    assert numbers([Message(content, dst_node_id=0, message_type="train")]) == UNDISTURBED[1:2]

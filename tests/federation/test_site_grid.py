@@ -189,7 +189,7 @@ def test_a_site_that_is_away_is_waited_for_and_named_once_patience_is_over(tmp_p
     del link.up[101]
     replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()))
     assert [reply.has_error() for reply in replies] == [False, True, False]
-    assert replies[1].error.reason == "site south was away for more than 600 s (`fcit_site_patience`)"
+    assert replies[1].error.reason == "site south was away for more than 600 s (`fcit_site_patience`); at last it is not there"
     assert replies[1].metadata.src_node_id == 1
     assert 600 < clock.now < 610
 
@@ -215,6 +215,42 @@ def test_a_site_that_takes_too_long_is_named(tmp_path):
     link = SuperLink(clock, [lambda *given: None])
     (reply,) = grid_of(link, clock, tmp_path, timeout=50.0).send_and_receive(requests()[:1])
     assert reply.error.reason == "site north took longer than 50 s (`fcit_client_timeout`)"
+
+
+@pytest.mark.parametrize("forged", [False, True], ids=["its own", "another node's"])
+def test_a_reply_after_its_time_is_dropped_and_named_if_it_is_the_sites(forged, tmp_path, caplog):
+    clock, late, held = Clock(), {}, []
+    link = SuperLink(clock, [lambda link, node, message: held.append((node, message))])
+    grid_of(link, clock, tmp_path, timeout=50.0, late=late).send_and_receive(requests()[:1])
+    ((node, message),) = held
+    link.inbox[message.metadata.message_id] = (another_sites_key if forged else SuperLink.answer)(link, node, message)
+    with caplog.at_level(logging.WARNING):
+        replies = grid_of(link, clock, tmp_path / "later", late=late).send_and_receive(requests()[1:])
+    assert numbers(replies) == UNDISTURBED[1:]
+    said = "The reply of site north in stage 0, round 1 has come after its time and is dropped."
+    assert [record.message for record in caplog.records] == ([] if forged else [said])
+    assert not late  # it is said once
+
+
+def test_it_is_said_who_has_answered_who_is_awaited_and_since_when(tmp_path):
+    clock, said = Clock(), []
+    link = SuperLink(clock)
+    del link.up[102]
+    usual = link.pull
+    ready = {0: 10, 1: 400}
+
+    def pull(ids):
+        return [] if clock.now < ready[0] else usual(ids if clock.now >= ready[1] else [name for name in ids if name == "m0"])
+
+    link.pull = pull
+    grid_of(link, clock, tmp_path, say=lambda line: said.append((clock.now, line))).send_and_receive(requests())
+    assert said == [
+        (10.0, "Site north is done; awaited: south, west."),
+        (60.0, "After 60 s awaited: south at work; west (away for 60 s of 10 min)."),
+        (180.0, "After 3 min awaited: south at work; west (away for 3 min of 10 min)."),
+        (400.0, "Site south is done; awaited: west."),
+        (540.0, "After 9 min awaited: west (away for 9 min of 10 min)."),
+    ]
 
 
 def test_a_signed_failure_is_the_sites_answer(tmp_path):

@@ -5,10 +5,11 @@ import threading
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from deployment import Deployment, free_ports
+from deployment import Deployment
 from sites import Journal, site_app
 from test_site_grid import APP, UNDISTURBED, numbers, requests
 
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.certificates import read_certificate
 from fcit_plugin.deployment.keys import read_pem_key, read_private_key
 from fcit_plugin.errors import FcitError

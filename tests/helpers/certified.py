@@ -47,15 +47,6 @@ class Authority:
         return certificate, private
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nothing listens at."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @contextlib.contextmanager
 def listening(handle: Callable[[socket.socket], None]) -> Iterator[int]:
     """Within the block a server on 127.0.0.1 hands each connection over; its port."""

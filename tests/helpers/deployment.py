@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from certified import free_ports
-
 from fcit_plugin.deployment import operator, site
+from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.texts import QUIET
 
 BIN = Path(sys.executable).parent

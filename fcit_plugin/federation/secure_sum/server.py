@@ -12,6 +12,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ...errors import FcitError
+from ..versioned import read, written
 from .fixed import LARGEST_LOSS, Fixed
 from .masks import agreed_key, apply_mask, derived, pair_info, public_of, self_info
 from .parts import HEAD, SumBounds, in_words
@@ -29,9 +30,7 @@ from .texts import (
     PublicKeys,
     SharesReply,
     UnmaskReply,
-    read,
     texts,
-    written,
 )
 
 

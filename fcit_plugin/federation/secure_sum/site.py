@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ...errors import FcitError
+from ..versioned import read, written
 from . import once
 from .fixed import LARGEST_LOSS, Fixed
 from .masks import agreed_key, apply_mask, derived, digest, new_private, pair_info, public_of, self_info
@@ -35,9 +36,7 @@ from .texts import (
     UnmaskRequest,
     is_ordered,
     numbers,
-    read,
     texts,
-    written,
 )
 
 #: Bytes of a share of a self mask and one of a private key.

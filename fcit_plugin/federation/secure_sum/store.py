@@ -16,7 +16,8 @@ from ...errors import FcitError
 from ...files import read_as, read_bytes, writing
 from ...schema import Count, Sum, Word
 from ...state.secret_files import write_private
-from .texts import LONGEST, ClientNumber, Clients, Name, PublicKeys, written
+from ..versioned import LONGEST, written
+from .texts import ClientNumber, Clients, Name, PublicKeys
 
 _SESSION, _OPENED, _SINCE, _LOCK = "session.json", "opened", "since.json", ".lock"
 _REMEDY = "stop the site and take its folder of secure sums away; it sits out until the next round"

@@ -1,24 +1,21 @@
 """The messages of the protocol: JSON of a version, typed and bounded; a client is its number, bytes are hexadecimal digits."""
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ...errors import FcitError
-from ...files import parse_json
-from ...schema import Count, Number, Sum, checked
+from ...schema import Count, Number, Sum
 
-#: Version of all of it; another one is refused by both sides.
-VERSION = 1
+T = TypeVar("T")
+
 #: The steps, in their order.
 KEYS, SHARES, TRAIN, AGREE, UNMASK = STEPS = ("keys", "shares", "train", "agree", "unmask")
 #: Name of the sum over all clients; that of a subspace is its number.
 SHARED = "shared"
-#: Characters of the longest message, clients of a round at most, and bytes of the longest signature.
-LONGEST, _MOST_CLIENTS, _SIGNATURE = 2**24, 1000, 200
+#: Clients of a round at most, and bytes of the longest signature.
+_MOST_CLIENTS, _SIGNATURE = 1000, 200
 #: Bytes of a sealed text: nonce, tag, and two shares of 32 bytes for each of two sums.
 _SEALED = 12 + 16 + 2 * 2 * 32
 
@@ -118,47 +115,13 @@ REQUESTS: Mapping[str, type] = {
 }
 REPLIES: Mapping[str, type] = {KEYS: KeysReply, SHARES: SharesReply, AGREE: AgreeReply, UNMASK: UnmaskReply}
 
-FormT = TypeVar("FormT")
 
-
-def written(values: Mapping[str, Any]) -> str:
-    """A message as text, the same for the same values."""
-    return json.dumps({"version": VERSION, **values}, sort_keys=True)
-
-
-def read(form: type[FormT], text: Any, what: str) -> FormT:
-    """A message of a form, from text that may be anything.
-
-    Args:
-        form: One of the above.
-        text: The text.
-        what: Of what it is, for the sentence.
-
-    Raises:
-        FcitError: It is no message of this form and version.
-    """
-    both = "both sides need one version of fcit-plugin"
-    if not isinstance(text, str) or len(text) > LONGEST:
-        raise FcitError(f"{what} is no text of up to {LONGEST:,} characters; {both}.")
-    try:
-        value = parse_json(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise FcitError(f"{what} is no JSON; {both}.") from error
-    version = value.get("version") if isinstance(value, dict) else None
-    if version != VERSION:
-        raise FcitError(f"{what} is of version {str(version)[:20]}, not {VERSION}; {both}.")
-    unknown = value.keys() - cast("Any", form).__annotations__.keys() - {"version", "launch", "attempt"}
-    if unknown:
-        raise FcitError(f"{what} has {str(sorted(unknown))[:100]}, which nobody knows; {both}.")
-    return checked(form, value, what, both)
-
-
-def numbers(clients: Mapping[str, FormT]) -> dict[int, FormT]:
+def numbers(clients: Mapping[str, T]) -> dict[int, T]:
     """Values by client, ascending."""
     return dict(sorted((int(client), value) for client, value in clients.items()))
 
 
-def texts(values: Mapping[int, FormT]) -> dict[str, FormT]:
+def texts(values: Mapping[int, T]) -> dict[str, T]:
     """The same as JSON has it."""
     return {str(client): value for client, value in sorted(values.items())}
 
