@@ -58,8 +58,8 @@ class Actions:
         """Start the run."""
         lang = data[self._top["lang"]]
         try:
-            if self._host.is_demo or self._host.is_busy():
-                raise FcitError(self._host.alert("err_demo" if self._host.is_demo else "err_conflict", lang))
+            if self._host.is_busy():
+                raise FcitError(self._host.alert("err_conflict", lang))
             draft, folder = self._draft(data)
             self.run.start(draft.text(_FIRST), folder)
         except _REFUSALS as error:

@@ -30,7 +30,6 @@ class Host:
         save_dir: The output folder, by model, kind of tuning and name.
         abort: Asks a process, by its id, to end.
         is_busy: Whether its own tabs train or evaluate.
-        is_demo: Whether nothing may be started.
         chat_box: Makes a chat in the place where it is called; gives the chat's messages, their history, and the elements.
         load_chat: Loads a model to chat with, of these keys; the one before is dropped.
         unload_chat: Drops it.
@@ -46,7 +45,6 @@ class Host:
     save_dir: Callable[..., Any]
     abort: Callable[[int], None]
     is_busy: Callable[[], bool]
-    is_demo: bool
     chat_box: Callable[[], tuple[Any, Any, dict[str, Any]]]
     load_chat: Callable[[dict[str, Any]], None]
     unload_chat: Callable[[], None]

@@ -3,10 +3,13 @@
 Two functions of it are wrapped where they are defined: ``interface``, which calls them, may be half imported when we come.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import wrapt
+
+logger = logging.getLogger(__name__)
 
 #: Engines whose tab Train was made and whose foot was not yet.
 _BEGUN: list[Any] = []
@@ -26,11 +29,15 @@ def _train(wrapped, instance, args, kwargs):
 
 
 def _footer(wrapped, instance, args, kwargs):
-    if _BEGUN:
+    engine = _BEGUN.pop() if _BEGUN else None
+    if engine is not None and not engine.demo_mode:  # where strangers come, nothing is trained, and no folder read
         import gradio as gr
 
-        with gr.Tab("FCIT"):
-            _create(_BEGUN.pop())
+        try:
+            with gr.Tab("FCIT"):
+                _create(engine)
+        except Exception as error:  # as with a seam: the board is there for others, too
+            logger.warning("LLaMA Board has no working tab FCIT: %s: %s", type(error).__name__, error)
     return wrapped(*args, **kwargs)
 
 
@@ -73,7 +80,6 @@ def _create(engine: Any) -> None:
         save_dir=common.get_save_dir,
         abort=common.abort_process,
         is_busy=lambda: runner.running,
-        is_demo=engine.demo_mode,
         chat_box=lambda: create_chat_box(engine, visible=False),
         load_chat=load,
         unload_chat=unload,

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,29 @@ def recipe_in(shown: str) -> dict:
 
 def test_it_stands_behind_the_boards_own_tabs(board):
     page, engine, _ = board
-    tabs = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab) and block.parent.parent is page]
-    assert tabs == ["Train", "Evaluate & Predict", "Chat", "Export", "FCIT"]
+    assert labels_of_tabs(page) == ["Train", "Evaluate & Predict", "Chat", "Export", "FCIT"]
     assert {*widgets()} <= {name.partition(".")[2] for name in engine.manager._id_to_elem if name.startswith("fcit.")}
     assert components._BEGUN == []
+
+
+def labels_of_tabs(page):
+    return [block.label for block in page.blocks.values() if isinstance(block, gr.Tab) and block.parent.parent is page]
+
+
+def test_it_is_not_there_where_strangers_come(board):
+    from llamafactory.webui import interface
+
+    assert labels_of_tabs(interface.create_ui(demo_mode=True)) == ["Train", "Evaluate & Predict", "Chat"]
+
+
+def test_the_board_is_there_without_it(board, monkeypatch, caplog):
+    """As with a version of gradio that does not take what the tab asks for."""
+    from llamafactory.webui import interface
+
+    monkeypatch.setattr(logging.getLogger("fcit_plugin"), "parent", logging.getLogger())
+    monkeypatch.setattr("fcit_plugin.board.tab.create_tab", lambda host: gr.Textbox(no_such=True))
+    assert labels_of_tabs(interface.create_ui())[:4] == ["Train", "Evaluate & Predict", "Chat", "Export"]
+    assert "no working tab FCIT: TypeError" in caplog.text
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
