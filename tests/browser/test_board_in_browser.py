@@ -142,7 +142,7 @@ def test_a_run_from_the_first_click_to_a_chat(board, text_model, text_data, tmp_
     heads, *rows = board.element("fcit_matrix").locator("tr").all_inner_texts()
     assert heads.split() == ["color", "letter"] and [row.split()[0] for row in rows] == ["0", "1"]
     board.element("fcit_losses").locator("img").wait_for(state="visible")
-    assert "Subspaces, report and pictures are in" in board.element("fcit_log").inner_text()
+    board.wait("fcit_log", "Subspaces, report and pictures are in")  # said after the report is there
 
     board.press("fcit_report_btn")
     report = page.frame_locator('iframe[title="fcit_report.html"]')
