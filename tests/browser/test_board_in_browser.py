@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from certified import free_ports
+
+from fcit_plugin.deployment.addresses import free_ports
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
