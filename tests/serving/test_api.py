@@ -356,7 +356,8 @@ def test_web_chat_answers_as_chat_does(text_run, text_keys, tmp_path, monkeypatc
     for text in QUESTIONS[:2]:
         chatbot, messages, _ = chatter.append([], [], "user", text, escape_html=False)
         *_, (chatbot, _) = chatter.stream(chatbot, messages, "en", "", "", None, None, None, 4, 1.0, 0.0, True, False, True)
-        assert chatbot[-1]["content"].strip() == answer(client, text).strip()
+        assert chatbot[-2]["content"].strip() == answer(client, text).strip()
+        assert "answered, weight" in chatbot[-1]["content"]
 
 
 def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypatch, client):
@@ -375,6 +376,7 @@ def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypat
             chatbot, _ = user.predict([], "user", text, True, api_name="/append")
             answered = user.predict(chatbot, "en", "", "", None, None, None, 8, 0.7, 0.95, True, True, True, api_name="/stream")
             expected = answer(client, text).strip()  # of 4 tokens; the page gives 8 at least
-            assert expected and answered[-1]["content"].strip().startswith(expected)
+            assert expected and answered[-2]["content"].strip().startswith(expected)
+            assert "answered, weight" in answered[-1]["content"]
     finally:
         page.close()
