@@ -32,7 +32,10 @@ SEAMS = {
     "llamafactory.chat.chat_model": "fcit_plugin.seams.chat_model",
     "llamafactory.api.protocol": "fcit_plugin.seams.protocol",
     "llamafactory.api.chat": "fcit_plugin.seams.chat",
-    "llamafactory.webui.control": "fcit_plugin.seams.board",
+    "llamafactory.webui.control": "fcit_plugin.seams.control",
+    "llamafactory.webui.chatter": "fcit_plugin.seams.chatter",
+    "llamafactory.webui.components.train": "fcit_plugin.seams.components",
+    "llamafactory.webui.components.footer": "fcit_plugin.seams.components",
 }
 
 #: Seams that could not be put in: LLaMA-Factory module -> what went wrong. An fcit recipe is refused then.

@@ -132,7 +132,8 @@ class FcitArguments(
     def _check_choices(self) -> None:
         for item in fields(self):
             kind = _REGISTERED.get(item.name)
-            check_choice(item.name, getattr(self, item.name), sorted(registry(kind)) if kind else item.metadata.get("choices"))
+            choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
+            check_choice(item.name, getattr(self, item.name), choices, item.metadata.get("unfit", {}))
 
     def _settle_parts(self) -> None:
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""

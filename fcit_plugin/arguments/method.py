@@ -25,6 +25,11 @@ class MethodArguments:
         "sft",
         "LLaMA-Factory's stage that trains a client: sft, or dpo and kto on preference data.",
         choices=["sft", "dpo", "kto"],
+        unfit={
+            "pt": "has no answers to score and no instructions to tell tasks by; write each text as a record, its first words "
+            "as the instruction and the rest as the output, and train with sft and `train_on_prompt: true` "
+            "(docs/guide/recipes.md, Texts without instructions)."
+        },
     )
     fcit_projector_learning_rate: float | None = option(
         None, "Learning rate of the shared trainables (multimodal projector), default: learning_rate."

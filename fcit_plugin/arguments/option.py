@@ -4,9 +4,9 @@ import contextlib
 import enum
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import FcitError, nearest
@@ -25,6 +25,7 @@ def option(
     help: str,
     *,
     choices: Sequence[str] | None = None,
+    unfit: Mapping[str, str] | None = None,
     least: float | None = None,
     above: float | None = None,
     below: float | None = None,
@@ -36,6 +37,7 @@ def option(
         default: Its value where a recipe does not name it.
         help: What it is for, in a sentence.
         choices: The only valid values.
+        unfit: Values that one may expect beside them, and why they are none, as the end of a sentence.
         least: The least valid number.
         above: The number that a valid one is greater than.
         below: The number that a valid one is less than.
@@ -45,6 +47,8 @@ def option(
     metadata: dict[str, Any] = {"help": help}
     if choices is not None:
         metadata["choices"] = list(choices)
+    if unfit is not None:
+        metadata["unfit"] = dict(unfit)
     if any(limit is not None for limit in limits.values()):
         metadata[_LIMITS] = limits
     return field(default=default, metadata=metadata, repr=shown)
@@ -123,21 +127,22 @@ def check_limits(keys: Any) -> None:
         choices = item.metadata.get("choices")
         if value is None:
             continue
-        check_choice(item.name, value, choices)
+        check_choice(item.name, value, choices, item.metadata.get("unfit", {}))
         if limits.get("above") == 0 and limits.get("below") is None:
             check_positive(keys, item.name)
         elif limits and not _within(value, **limits):
             refuse(f"`{item.name}` must be {_limits_in_words(**limits)}, got {value}.")
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
+def check_choice(name: str, value: Any, choices: Sequence[str] | None, unfit: Mapping[str, str] = MappingProxyType({})) -> None:
     """Refuse a value that is none of a key's choices, where it has any; None is not looked at.
 
     Raises:
-        FcitError: The sentence names the key and the nearest choice.
+        FcitError: The sentence names the key, and why the value is none or the nearest choice.
     """
     if choices and value is not None and value not in choices:
-        refuse(f"`{name}` is {value!r}; {nearest(str(value), choices)}")
+        why = f", which {unfit[value]}" if value in unfit else f"; {nearest(str(value), choices)}"
+        refuse(f"`{name}` is {value!r}{why}")
 
 
 def _within(value: float, least: float | None, above: float | None, below: float | None) -> bool:

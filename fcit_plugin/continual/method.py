@@ -1,6 +1,7 @@
 """What a continual method may change; by itself it is sequential federated tuning of one LoRA."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import torch
@@ -44,6 +45,36 @@ class TrainedModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Recall:
+    """What a client's model makes up records of earlier tasks with, before it trains.
+
+    Attributes:
+        weights: The subspace and the shared trainables that it does so with.
+        top_k: How many tokens each one of an instruction is drawn from, the most likely ones.
+        max_tokens: Tokens of an instruction at most.
+    """
+
+    weights: Tensors
+    top_k: int
+    max_tokens: int
+
+
+class Memory(Protocol):
+    """The records that a client has kept of earlier tasks, while it trains on another one."""
+
+    def gradient(self, count: int) -> Tensors:
+        """The gradient of the mean loss of some of them at the weights as they are; those in training stay as they are.
+
+        Args:
+            count: How many records at most; they are drawn anew at each call, by seed.
+
+        Returns:
+            By the weights' names, without those that have none.
+        """
+        ...
+
+
 #: The dataclass of a method's own keys; a method without any need not say.
 OptionsT = TypeVar("OptionsT", default=Any)
 
@@ -71,7 +102,8 @@ class ContinualMethod(Generic[OptionsT]):
     acts_as_product = True
     #: Whether clients tell their kinds of instructions beside the mean token, for activation by the nearest kind.
     reports_kinds = False
-
+    #: Whether clients train on the records that they keep of earlier tasks; if not, these are for :meth:`memory_terms`.
+    rehearses = True
     #: Whether each subspace keeps the projector that it was trained with last, to answer with it.
     keeps_projectors = False
 
@@ -153,6 +185,10 @@ class ContinualMethod(Generic[OptionsT]):
         """What is added to the loss of each batch."""
         return []
 
+    def memory_terms(self, memory: Memory) -> list[GradientTerm]:
+        """What is done to the gradient of each step of a client that has kept records, after :meth:`terms`."""
+        return []
+
     @classmethod
     def takes_logits(cls) -> bool:
         """Whether there are terms of the loss, which are given the model's logits in training."""
@@ -167,8 +203,21 @@ class ContinualMethod(Generic[OptionsT]):
         """What :meth:`wants` asks for, after training."""
         return {}
 
+    def num_recalled(self, stage: int, records: int) -> int:
+        """How many records of earlier tasks the model of a client that has so many of its own makes up, to train on too."""
+        return 0
+
+    def recall(self, sent: Extras) -> Recall | None:
+        """What they are made up with; None where there are none."""
+        return None
+
+    @classmethod
+    def makes_up_records(cls) -> bool:
+        """Whether models make up records: those are of text, without images."""
+        return cls.recall is not ContinualMethod.recall
+
     def num_remembered(self) -> int:
-        """Records that a client keeps of each task it has worked on, to train on in later stages."""
+        """Records that a client keeps of each task it has worked on, for later stages; see :attr:`rehearses`."""
         return 0
 
 

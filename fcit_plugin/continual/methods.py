@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments.method import SEQUENTIAL
 from ..parts import Part
+from .a_gem.options import A_GEM
+from .c_lora.options import C_LORA
 from .disco.options import DISCO, DISCO_PLUS
 from .ewc.options import EWC
+from .lamol.options import LAMOL
 from .lwf.options import LWF
 from .moe_lora.options import MOE_LORA
 from .o_lora.options import O_LORA
@@ -27,6 +30,9 @@ METHODS: Mapping[str, Part] = {
     "moe_lora": MOE_LORA,
     "replay": REPLAY,
     "ties_merging": TIES_MERGING,
+    "a_gem": A_GEM,
+    "lamol": LAMOL,
+    "c_lora": C_LORA,
 }
 
 

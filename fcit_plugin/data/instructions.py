@@ -109,6 +109,19 @@ def prompt_reader(tokenizer, template) -> Callable[[Sequence[int]], Turns]:
     return read
 
 
+def opening_of(tokenizer, template) -> list[int]:
+    """The token ids before a user's first words: what prompts that have no word in common begin with.
+
+    Args:
+        tokenizer: The tokenizer, as the template has fixed it.
+        template: LLaMA-Factory's template.
+    """
+    turns = ([{"role": "user", "content": said}, {"role": "assistant", "content": ""}] for said in ("a", "1"))
+    first, second = (template.encode_oneturn(tokenizer, turn)[0] for turn in turns)
+    differ = (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    return first[: next(differ, len(first))]
+
+
 def _around(slots: Sequence[str | dict[str, str] | set[str]], tokenizer) -> tuple[str, str]:
     """The text before and after the content in a template's turn."""
 

@@ -221,7 +221,7 @@ class Pipeline:
             diagnosed_rows(name, self.catalogue, rows, kept_rows, tokenize),
             self.training_args.main_process_first(desc="pre-process dataset"),
         ):
-            features = self._tokenized(rows, processing, generate, packing=False)
+            features = self.tokenized(rows, processing, generate, packing=False)
         if len(features) != len(rows):
             raise FcitError(
                 f"LLaMA-Factory dropped {len(rows) - len(features)} records of the dataset {name} as invalid "
@@ -233,7 +233,16 @@ class Pipeline:
         roles = [message["role"] for message in messages]
         return Split(name, aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
 
-    def _tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
+    def tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
+        """Records in LLaMA-Factory's standard form, tokenized.
+
+        Args:
+            rows: The records.
+            processing: LLaMA-Factory's name for its form of them.
+            generate: Whether they are prompts to answer.
+            packing: Whether several come into one sequence.
+            workers: Whether further processes may be started for it.
+        """
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
         data_args.packing = packing
         if not workers:
@@ -257,7 +266,7 @@ class Pipeline:
             return _concatenated([task.features.select(records) for task, records in parts])
         rows = _concatenated([task.rows.select(records) for task, records in parts])
         with self.training_args.main_process_first(desc="pre-process dataset"):
-            return self._tokenized(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
+            return self.tokenized(rows, self.processing, generate=False, packing=self.data_args.packing, workers=False)
 
     def num_samples(self, parts: Sequence["Part"]) -> int:
         """How many :meth:`samples` there are."""

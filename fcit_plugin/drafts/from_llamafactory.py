@@ -31,38 +31,53 @@ def from_llamafactory(keys: Mapping[str, Any], path: Path) -> tuple[Draft, list[
     Raises:
         FcitError: It is no recipe for a LoRA tuning; the sentence says what it is.
     """
-    draft = Draft({key: value for key, value in keys.items() if value is not None})
-    stage = _local_stage(draft.keys, path)
+    draft = of_training(keys, path)
     datasets = draft.keys.pop("dataset", None)
     if not datasets:
         raise FcitError(f"{path} names no `dataset`, which a federation would share out; name one, or give --data FILE.")
     names = comma_separated(datasets) if isinstance(datasets, str) else [str(name) for name in datasets]
+    draft.keys["output_dir"] = f"{str(draft.keys.get('output_dir', 'saves/tuned')).rstrip('/')}_fcit"
+    draft.say(f"`output_dir` is {draft.keys['output_dir']}, so that what is in yours stays.")
+    return draft, names
+
+
+def of_training(keys: Mapping[str, Any], where: Path | str) -> Draft:
+    """Have a client train as LLaMA-Factory's keys say, and take out what a federation has no use for.
+
+    Args:
+        keys: Theirs.
+        where: Where they stand, for messages.
+
+    Raises:
+        FcitError: They are no recipe for a LoRA tuning; the sentence says what they are.
+    """
+    draft = Draft({key: value for key, value in keys.items() if value is not None})
+    stage = _local_stage(draft.keys, where)
     draft.put("stage", "fcit")
     draft.put("fcit_local_stage", stage, "what trains a client")
     draft.put("finetuning_type", "lora")
     draft.put("do_train", True)
     draft.say(f"`stage: {stage}` is now `fcit_local_stage: {stage}` of `stage: fcit`: each client is trained in this way.")
     _take_evaluation(draft)
-    _take_deepspeed(draft, path)
+    _take_deepspeed(draft, where)
     for reason, gone in _by_reason(left_out(draft.keys, stage)).items():
         for key in gone:
             draft.keys.pop(key)
         draft.say(f"Left out: {', '.join(f'`{key}`' for key in gone)} ({reason}).")
     if draft.keys.pop("resume_from_checkpoint", None):
         draft.say("Left out: `resume_from_checkpoint` (a run that is started again goes on by itself).")
-    draft.keys["output_dir"] = f"{str(draft.keys.get('output_dir', 'saves/tuned')).rstrip('/')}_fcit"
-    draft.say(f"`output_dir` is {draft.keys['output_dir']}, so that what is in yours stays.")
-    return draft, names
+    return draft
 
 
-def _local_stage(keys: dict[str, Any], path: Path) -> str:
+def _local_stage(keys: dict[str, Any], path: Path | str) -> str:
     """Take the stage of the local training out; refuse a recipe that is for something else."""
     stage, kind = keys.pop("stage", "sft"), keys.get("finetuning_type", "lora")
     if stage in FCIT_STAGES:
         raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `fcit-cli train {path}` runs it.")
-    (choices,) = (item.metadata["choices"] for item in fields(MethodArguments) if item.name == "fcit_local_stage")
-    if stage not in choices:
-        raise FcitError(f"{path} has `stage: {stage}`, which clients cannot be trained with; {nearest(str(stage), choices)}")
+    (told,) = (item.metadata for item in fields(MethodArguments) if item.name == "fcit_local_stage")
+    if stage not in told["choices"]:
+        why = told["unfit"].get(stage) or f"clients cannot be trained with; {nearest(str(stage), told['choices'])}"
+        raise FcitError(f"{path} has `stage: {stage}`, which {why}")
     if kind != "lora":
         raise FcitError(f"{path} has `finetuning_type: {kind}`; clients train LoRA adapters, set `finetuning_type: lora`.")
     if not keys.get("do_train", False):
@@ -84,7 +99,7 @@ def _take_evaluation(draft: Draft) -> None:
         draft.say(f"`fcit_eval_every: stage` takes the place of {shown}: all datasets seen are scored after each stage.")
 
 
-def _take_deepspeed(draft: Draft, path: Path) -> None:
+def _take_deepspeed(draft: Draft, path: Path | str) -> None:
     """Find the file of DeepSpeed, which their recipes name relative to LLaMA-Factory's own checkout."""
     given = draft.keys.get("deepspeed")
     if not isinstance(given, str) or Path(given).is_file():

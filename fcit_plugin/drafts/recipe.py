@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import FcitError
 from ..files import write_json
+from ..plugins import registry
 from ..recipe.embedded import EMBEDDED_MODELS
 from ..recipe.ordinary import template_of
 from ..recipe.read import read_recipe, read_yaml
@@ -76,7 +77,17 @@ def draft_recipe(given: Given, out: Path, ask: Ask) -> Draft:
     if given.theirs is not None:
         share_out_training(draft, given.wishes.rounds or ROUNDS)
     put_method(draft, given.method or _DEFAULT_METHOD)
+    if given.method is not None and given.theirs is None and (datasets is None or "media_dir" in draft.keys):
+        _refuse_images(given.method)
     return draft
+
+
+def _refuse_images(method: str) -> None:
+    if registry("methods")[method].load().makes_up_records():
+        raise FcitError(
+            f"`fcit_method: {method}` has the model make up records of earlier tasks, which are of text alone, and these have "
+            "images; give --data FILE with text, or another --method."
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

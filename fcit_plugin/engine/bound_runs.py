@@ -87,7 +87,7 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
     if session.is_main:
         report = mean_report(session, runs)
         report.write(session.output_dir)
-        write_own_page(session.output_dir, logger.warning_rank0)
+        write_own_page(session.output_dir, session.request.typed, logger.warning_rank0)
         print(table(report))
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
 

@@ -1,7 +1,6 @@
 """Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
 
 import copy
-import gc
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,8 @@ import numpy as np
 import transformers
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from torch import nn
+from transformers import Trainer, TrainerCallback
 
 from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import (
@@ -52,10 +52,12 @@ from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
+from .client_trainer import hush, tear_down
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
 from .idle import why_idle
+from .made_up_records import Writer
 from .processes import Deadline, Processes
-from .trainer_terms import AddTerms, SampleGradients
+from .trainer_terms import AddTerms, KeptRecords, SampleGradients
 from .trainers import LOCAL_STAGES
 
 
@@ -77,6 +79,7 @@ class LocalTrainer:
         make_callback: Makes the callback that reports a client's steps.
         callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
         noise: Where the noise on tokens comes from; None for those who make none.
+        writer: Makes up records of earlier tasks; None if the method wants none.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class LocalTrainer:
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         noise: Noise | None = None,
+        writer: Writer | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -110,6 +114,7 @@ class LocalTrainer:
         self.make_callback = make_callback
         self.callbacks = callbacks
         self.noise = noise
+        self.writer = writer
         self._tasks: dict[int, TaskData] = {}
         self._learned: dict[int, list[tuple[np.ndarray, Counts | None]]] = {}
         self._tokens: dict[tuple[int, int], ClientToken] = {}
@@ -145,7 +150,7 @@ class LocalTrainer:
         """
         args = self.pipeline.training_args
         return optimizer_steps(
-            self.pipeline.num_samples(self._parts(config)),
+            self._num_samples(config),
             batch=args.per_device_train_batch_size,
             processes=processes or args.world_size,
             accumulation=args.gradient_accumulation_steps,
@@ -156,12 +161,17 @@ class LocalTrainer:
 
     def why_idle(self, config: ClientConfig, processes: int | None = None) -> str | None:
         """Why a client's local training cannot take a step, None where it can; the arguments are those of :meth:`num_steps`."""
-        records, steps = self.pipeline.num_samples(self._parts(config)), self.num_steps(config, processes)
+        records, steps = self._num_samples(config), self.num_steps(config, processes)
         args = self.pipeline.training_args
         key = (records if steps == 0 else None, steps, processes or args.world_size)
         if key not in self._idle:
             self._idle[key] = why_idle(args, records, *key[1:])
         return self._idle[key]
+
+    def _num_samples(self, config: ClientConfig) -> int:
+        """What the trainer takes, of the client's records and of those that its model makes up."""
+        made_up = self.method.num_recalled(config.stage, len(self.records(config.client, config.task)))
+        return self.pipeline.num_samples(self._parts(config)) + made_up
 
     def token(self, config: ClientConfig) -> ClientToken | WithoutToken:
         """Mean identity token over the client's samples, and their kinds if the method wants them; of too few samples none."""
@@ -245,6 +255,7 @@ class LocalTrainer:
         """
         if self.num_steps(config) == 0:
             raise FcitError(f"it {self.why_idle(config)}")
+        made_up = self._made_up(config, extras)
         write_subspace(self.model, subspace)
         write_shared(self.model, shared)
         if self.base_weights is not None:
@@ -255,13 +266,13 @@ class LocalTrainer:
             args=self._client_args(config),
             finetuning_args=self.finetuning_args,
             data_collator=self._collator,
-            train_dataset=self._features(config),
+            train_dataset=self._features(config, made_up),
             callbacks=list(self.callbacks),
             batch_terms=self.method.batch_terms(extras),
             projector_learning_rate=self.args.fcit_projector_learning_rate,
             **self.pipeline.tokenizer_module,
         )
-        _quiet(trainer)
+        hush(trainer)
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
@@ -269,7 +280,11 @@ class LocalTrainer:
             trainer.add_callback(Deadline(timeout, self.processes, timeout_message(timeout), time.monotonic))
         factors, others = lora_parameters(self.model), shared_parameters(self.model)
         weights, trained = {**factors, **others}, {**select_factors(factors, config.trains), **others}
-        terms = [*self.method.terms(extras), *client_terms(config, start, extras)]
+        terms = [
+            *self.method.terms(extras),
+            *self._memory_terms(config, trainer, weights),
+            *client_terms(config, start, extras),
+        ]
         if terms:
             trainer.add_callback(AddTerms(terms, weights))
         engine = trainer.is_deepspeed_enabled
@@ -286,23 +301,36 @@ class LocalTrainer:
                 final = masters(trained) if engine else {}
                 measured = self._measured(config, trainer, terms)
             finally:
-                _tear_down(trainer)
+                tear_down(trainer)
         final = final or {**read_subspace(self.model), **read_shared(self.model)}
         moved, moved_others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
         return TrainingResult(moved, moved_others, float(loss), measured)
 
-    def _features(self, config: ClientConfig) -> Dataset:
-        """What the trainer takes of the client's records."""
-        return self.pipeline.samples(self._parts(config))
+    def _features(self, config: ClientConfig, made_up: Sequence[Part] = ()) -> Dataset:
+        """What the trainer takes of the client's records, and of made-up ones."""
+        return self.pipeline.samples([*self._parts(config), *made_up])
+
+    def _made_up(self, config: ClientConfig, extras: Mapping[str, Tensors]) -> list[Part]:
+        """Records of earlier tasks as the model remembers them; the model has other weights then."""
+        recall = self.method.recall(extras)
+        count = self.method.num_recalled(config.stage, len(self.records(config.client, config.task)))
+        if recall is None or not count:
+            return []
+        assert self.writer is not None  # a session makes one for methods that want records
+        return self.writer.records(config, recall, count, like=self.task(config.task))
 
     def _parts(self, config: ClientConfig) -> list[Part]:
-        """The client's records."""
-        return [(self.task(task), records) for task, records in self.trains_on(config).items()]
+        """The records that the client trains on: those of its own task, and what it rehearses of others."""
+        trained = self.reads(config) if self.method.rehearses else {config.task: self.records(config.client, config.task)}
+        return [(self.task(task), records) for task, records in trained.items()]
 
-    def trains_on(self, config: ClientConfig) -> dict[int, np.ndarray]:
-        """By task the indices of the records that a client trains on: all of its own task, and what it has kept of others."""
-        client, task = config.client, config.task
-        found = {task: self.records(client, task)}
+    def reads(self, config: ClientConfig) -> dict[int, np.ndarray]:
+        """By task the indices of the records that a client needs: all of its own task, and what it has kept of others."""
+        return {config.task: self.records(config.client, config.task)} | self._remembered(config)
+
+    def _remembered(self, config: ClientConfig) -> dict[int, np.ndarray]:
+        """By task the indices of the records that a client has kept of other tasks, which it has worked on before."""
+        client, task, found = config.client, config.task, {}
         if count := self.method.num_remembered():
             args, seed = self.args, self.pipeline.training_args.seed
             earlier = earlier_tasks(
@@ -318,6 +346,11 @@ class LocalTrainer:
                 if other != task:
                     found[other] = kept_records(self.records(client, other), count, seed=seed, client=client, task=other)
         return found
+
+    def _memory_terms(self, config: ClientConfig, trainer: Trainer, weights: Mapping[str, nn.Parameter]) -> list[GradientTerm]:
+        """The method's terms that look at what the client has kept."""
+        kept = [] if self.method.rehearses else [(self.task(task), rows) for task, rows in self._remembered(config).items()]
+        return self.method.memory_terms(KeptRecords(trainer, self.pipeline.samples(kept), weights)) if kept else []
 
     def _measured(self, config: ClientConfig, trainer: Trainer, terms: Sequence[GradientTerm]) -> dict[str, Tensors]:
         """The records that the request wants beside the weights."""
@@ -350,31 +383,3 @@ def _mean(embedded: np.ndarray) -> np.ndarray:
     if not len(embedded):
         return np.full(embedded.shape[1], np.nan, np.float32)
     return on_grid(embedded.mean(axis=0, dtype=np.float64))
-
-
-def _quiet(trainer: Trainer) -> None:
-    """Drop the callbacks that would print, or save the processor, once per client."""
-    from llamafactory.train.callbacks import SaveProcessorCallback
-
-    for callback in (PrinterCallback, SaveProcessorCallback):
-        trainer.remove_callback(callback)
-
-
-def _tear_down(trainer: Trainer) -> None:
-    """Leave no engine, optimizer or hook behind, so that the next client starts clean."""
-    if trainer.is_deepspeed_enabled:
-        from accelerate.state import AcceleratorState
-
-        if trainer.deepspeed is not None:
-            trainer.deepspeed.destroy()
-        trainer.accelerator.free_memory()
-        # a second Accelerator refuses a deepspeed plugin while the first one's state stands
-        AcceleratorState._reset_state(reset_partial_state=False)
-    else:
-        trainer.accelerator.free_memory()
-    # mixed precision wraps the model's forward again for each Accelerator, and nothing takes it off again
-    for wrapper in ("forward", "_original_forward"):
-        vars(trainer.model).pop(wrapper, None)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.model_wrapped = None  # type: ignore[assignment]  # it is not used again
-    gc.collect()

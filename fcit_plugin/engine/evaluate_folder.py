@@ -54,12 +54,13 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     scores = evaluator.evaluate(trained.state, every, args.fcit_eval_restricted != "false")
     progress.add_scores(scenario.num_stages - 1, scores.free, scores.restricted, scores.other, scores.likelihood)
     progress.seconds = dict.fromkeys(("total", "evaluate"), time.perf_counter() - begin)
-    report = dataclasses.replace(report_of(session, progress), avg=None, forgetting=None, bwt=None, fwt=None)
+    found = report_of(session, progress, tokens=trained.state.tokens)
+    report = dataclasses.replace(found, avg=None, forgetting=None, bwt=None, fwt=None)
     if session.is_main:
         if args.fcit_save_predictions:
             keep_answers(session.output_dir, scenario.num_stages - 1, scores.predictions, logger.warning_rank0)
         report.write(session.output_dir)
-        write_own_page(session.output_dir, logger.warning_rank0)
+        write_own_page(session.output_dir, session.request.typed, logger.warning_rank0)
         print(table(report))
         logger.info_rank0(f"{folder} is evaluated; the report is in {session.output_dir}.")
     return report

@@ -281,10 +281,16 @@ class Evaluator:
             activation: Takes the weights; None for the untuned model.
             inputs: The rows as the model takes them, if they are made already.
             meanwhile: Called before the model answers, to begin with something that goes on in another thread.
-            how: Further arguments of ``generate``.
+            how: Further arguments of ``generate``, which count more than those of greedy decoding.
         """
         inputs = self._ready(batch, router, activation, inputs, meanwhile)
         return self._generate_batch(batch, inputs, **how)
+
+    def write(self, features: Sequence[dict[str, Any]], **how: Any) -> list[list[int]]:
+        """The token ids that the model as it is, whatever its adapter holds, writes after each prompt; see :meth:`answer`."""
+        rows = [Row("", number, feature, ()) for number, feature in enumerate(features)]
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        return [ids for batch in batches for ids in self._generate_batch(batch, self._inputs(batch), **how)]
 
     def _ready(
         self,
@@ -339,8 +345,7 @@ class Evaluator:
         greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
             **inputs,
-            **greedy,
-            **{"max_new_tokens": self.max_new_tokens, **how},
+            **{**greedy, "max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,

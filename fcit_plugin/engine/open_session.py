@@ -39,6 +39,7 @@ from ..state.names import MANIFEST
 from ..state.predictions import clear_predictions
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
+from .made_up_records import refuse_what_is_not_made_up
 from .oracle import TaskEncoder, TaskPipeline
 from .pool import Pool
 from .processes import Processes
@@ -187,7 +188,7 @@ def read_setup(
     if earlier is not None:
         if make_method(args).num_remembered():
             raise FcitError(
-                f"`fcit_method: {args.fcit_method}` trains on records of earlier tasks, which a run that goes on from "
+                f"`fcit_method: {args.fcit_method}` goes back to records of earlier tasks, which a run that goes on from "
                 "another one does not have; take another method, or train all stages in one run."
             )
         earlier.check_recipe(setup.arguments, setup.keys, setup.evaluates)
@@ -321,6 +322,8 @@ def read_records(setup: Setup, pipeline: Pipeline) -> None:
         for name in setup.trained_datasets:
             split = pipeline.train(name)
             refuse_without_image(name, split.images, setup.args.fcit_identity_source, split.kept)
+    if setup.args.part("methods").load().makes_up_records():
+        refuse_what_is_not_made_up(pipeline, setup.trained_datasets, setup.args)
 
 
 def place(model: PeftModel, device: torch.device) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from ..evaluation.report import Report
 from ..evaluation.rows import Engine
+from ..knowledge.identity_tokens import SubspaceTokens
 from ..state.progress import Progress
 from ..state.report import make_report
 from .fingerprint import names
@@ -19,13 +20,19 @@ from .session import Session
 _PACKAGES = ("fcit-plugin", "llamafactory", "torch", "transformers", "peft")
 
 
-def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] | None = None) -> Report:
+def report_of(
+    session: Session,
+    progress: Progress,
+    privacy: Mapping[str, Any] | None = None,
+    tokens: SubspaceTokens | None = None,
+) -> Report:
     """Return the report of what a session has measured.
 
     Args:
         session: of the recipe.
         progress: what was measured.
         privacy: what it has spent, from `federation.accounting`; None without noise.
+        tokens: the subspaces' at its end; None where there are none to tell of.
     """
     given, scenario = session.request.given, session.scenario
     return make_report(
@@ -38,6 +45,7 @@ def report_of(session: Session, progress: Progress, privacy: Mapping[str, Any] |
         arguments=named_arguments(session),
         privacy=privacy,
         engine=engine_of(session),
+        tokens=tokens,
     )
 
 

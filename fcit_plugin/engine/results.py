@@ -35,7 +35,7 @@ def write_results(session: Session, progress: Progress, state: ServerState, moni
         [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in monitor.log], output_dir / LOSS_PNG
     )
     privacy = spent(session.args, progress.assignments, progress.asked, session.scenario.num_stages)
-    report = report_of(session, progress, privacy)
+    report = report_of(session, progress, privacy, state.tokens)
     report.write(output_dir)
     card = model_card(
         report,
@@ -47,7 +47,7 @@ def write_results(session: Session, progress: Progress, state: ServerState, moni
     )
     write_text(output_dir / CARD, card)
     write_json(output_dir / PROGRESS, progress.to_dict())
-    write_own_page(output_dir, monitor.warn)
+    write_own_page(output_dir, session.request.typed, monitor.warn)
     session.save(state, output_dir)
     print(table(report))
     logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")

@@ -207,7 +207,7 @@ class FederatedRun:
         self.narration.round_begins(*self._round, asked, self.monitor.step)
         for row in asked:
             work = program.work_of(row["stage"], 0, row["client"], tasks.index(row["task"]))
-            for task, records in self.local.trains_on(work).items():
+            for task, records in self.local.reads(work).items():
                 assert isinstance(self.local, LocalTrainer)  # of sites no records are read here
                 self._read(self.local.task(task).splits, records)
         if self.args.fcit_identity_noise is not None:  # what their tokens spend

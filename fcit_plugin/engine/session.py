@@ -33,11 +33,13 @@ from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.own import SIGNATURE, sign
+from ..state.pages import TYPED_YAML
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
 from .client_training import LocalTrainer
 from .continuation import Earlier
 from .evaluator import Evaluator
+from .made_up_records import Writer
 from .pool import Pool
 from .pool_evaluator import PoolEvaluator
 from .processes import Processes
@@ -67,6 +69,7 @@ WRITTEN = (
     LOSS_PNG,
     CARD,
     PAGE_HTML,
+    TYPED_YAML,
 )
 
 logger = logging.get_logger(__name__)
@@ -313,6 +316,7 @@ class Session(Setup):
             make_callback=make_callback,
             callbacks=self.callbacks.of_clients,
             noise=noise,
+            writer=Writer(self.evaluator({}), self.processes) if self.program.method.makes_up_records() else None,
         )
 
     def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:

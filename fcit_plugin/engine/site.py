@@ -93,8 +93,8 @@ def refuse_memory(session: Session) -> None:
     """
     if session.program.method.num_remembered():
         raise FcitError(
-            f"`fcit_method: {session.args.fcit_method}` trains on records of earlier tasks by the draws of all rounds, which "
-            "no site knows; take another method for a run over a network."
+            f"`fcit_method: {session.args.fcit_method}` goes back to records of earlier tasks by the draws of all rounds, "
+            "which no site knows; take another method for a run over a network."
         )
 
 

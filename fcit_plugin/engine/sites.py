@@ -63,7 +63,7 @@ class SiteWork:
         """Why a site's local training cannot take a step, None where it can."""
         return self._answers[config.client].tasks[self._scenario.tasks[config.task].name].idle
 
-    def trains_on(self, config: ClientConfig) -> dict[int, np.ndarray]:
+    def reads(self, config: ClientConfig) -> dict[int, np.ndarray]:
         """By task the indices of records that this process reads for a client: none."""
         return {}
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from datasets import Dataset
 from llamafactory.extras.constants import IGNORE_INDEX
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..adapters.lora import lora_parameters, shared_parameters
+from ..adapters.lora import Tensors, lora_parameters, shared_parameters
 from ..continual.terms import GradientTerm
 
 
@@ -28,6 +29,42 @@ class AddTerms(TrainerCallback):
         with torch.no_grad():
             for term in self.terms:
                 term.add(self.weights)
+
+
+class KeptRecords:
+    """Implements :class:`fcit_plugin.continual.method.Memory` with a client's Trainer.
+
+    Args:
+        trainer: The Trainer.
+        features: What the records are to it.
+        weights: What is trained.
+    """
+
+    def __init__(self, trainer, features: Dataset, weights: Mapping[str, nn.Parameter]) -> None:
+        self._trainer = trainer
+        self._features = features
+        self._weights = weights
+        self._generator = torch.Generator().manual_seed(trainer.args.seed)
+
+    def gradient(self, count: int) -> Tensors:
+        """See :class:`fcit_plugin.continual.method.Memory`."""
+        trainer, features = self._trainer, self._features
+        chosen = torch.randperm(len(features), generator=self._generator)[:count].tolist()
+        batch = trainer._prepare_inputs(trainer.data_collator([features[index] for index in chosen]))
+        # not torch.autograd.grad, which cannot go through layers that are computed again (reentrant checkpointing)
+        own = {key: weight.grad for key, weight in self._weights.items()}
+        try:
+            for weight in self._weights.values():
+                weight.grad = None
+            with torch.enable_grad():
+                trainer.compute_loss(trainer.model, batch).backward()
+            found = {key: weight.grad for key, weight in self._weights.items() if weight.grad is not None}
+        finally:
+            for key, weight in self._weights.items():
+                weight.grad = own[key]
+        # processes that share a step must take the same one: dropout, and a device's order of sums, make theirs differ
+        reduced: Tensors = trainer.accelerator.reduce(found, reduction="mean")
+        return reduced
 
 
 class SampleGradients:

@@ -29,6 +29,8 @@ from .tables import Rows
 PAGE_HTML = "fcit_report.html"
 #: Bytes of the largest page, and of the answers on it at most.
 MOST_BYTES, MOST_ANSWERS = 5_000_000, 2_500_000
+#: Letters of a recipe as it was typed.
+MOST_TYPED = 20_000
 #: Runs of which more than the comparison is shown, bars that the slider chooses from, and letters of a name.
 MOST_RUNS, MOST_BARS, MOST_LETTERS = 12, 2_000, 300
 #: How much of long tables is shown; the next ones where the page would be too large.
@@ -43,11 +45,13 @@ class RunFiles:
         report: Its report.
         log: The lines of its trainer's log; empty where there is none.
         predictions: What it has answered, by stage; empty where nothing was kept.
+        typed: Its recipe as it was typed; empty where it was no file.
     """
 
     report: Report
     log: Sequence[Mapping[str, Any]] = ()
     predictions: Mapping[int | None, Sequence[Prediction]] = field(default_factory=dict)
+    typed: str = ""
 
 
 _Compared = Mapping[str, Rows]
@@ -71,7 +75,7 @@ class _Run:
     stages: Sequence[_Stage]
     curves: Sequence[Chart]
     losses: Sequence[Chart]
-    sections: Sequence[tuple[str, str, Sequence[Table], str]]
+    sections: Sequence[tuple[str, str, Sequence[Table], str, str]]
     answers: Sequence[Dataset]
 
 
@@ -146,13 +150,16 @@ def _render(
 def _run(drawn: _Drawn, limits: Limits, budget: int) -> _Run:
     report, tables = drawn.run.report, Tables(drawn.run.report, limits)
     chosen = f"Identity tokens are made by {report.encoder_choice}." if report.encoder_choice else ""
+    typed = drawn.run.typed
+    if len(typed) > MOST_TYPED:
+        typed = f"{typed[:MOST_TYPED]}\n… the rest stands in the output folder"
     sections = [
-        ("subspaces", "Subspaces", tables.subspaces(), ""),
-        ("clients", "Clients and their data", tables.clients(), ""),
-        ("cost", "Bytes and time", tables.cost(), ""),
-        ("privacy", "Privacy", tables.privacy(), f"{privacy_statement(report.privacy)}." if report.privacy else ""),
-        ("recipe", "Recipe", tables.recipe(), chosen),
-        ("machine", "Machine", tables.machine(), ""),
+        ("subspaces", "Subspaces", tables.subspaces(), "", ""),
+        ("clients", "Clients and their data", tables.clients(), "", ""),
+        ("cost", "Bytes and time", tables.cost(), "", ""),
+        ("privacy", "Privacy", tables.privacy(), f"{privacy_statement(report.privacy)}." if report.privacy else "", ""),
+        ("recipe", "Recipe", tables.recipe(), chosen, typed),
+        ("machine", "Machine", tables.machine(), "", ""),
     ]
     return _Run(
         drawn.name,
@@ -161,7 +168,7 @@ def _run(drawn: _Drawn, limits: Limits, budget: int) -> _Run:
         _stages(report, tables),
         drawn.curves[: limits.rows],
         drawn.losses[: limits.rows],
-        [section for section in sections if section[2]],
+        [section for section in sections if section[2] or section[4]],
         answers(drawn.run.predictions, budget) if budget else [],
     )
 

@@ -159,6 +159,7 @@ class Tables:
         )
         found = [
             self._table("Who went to which subspace", ["", *(f"stage {stage}" for stage in stages)], overview),
+            self._between(),
             self._table(
                 "Each training, and how near the client's identity token was to the subspace",
                 ["task", *header],
@@ -175,6 +176,14 @@ class Tables:
             ),
         ]
         return [table for table in found if table.rows]
+
+    def _between(self) -> Table:
+        """How near subspaces are to each other."""
+        count = len(self.report.subspace_cosines or [])
+        names = [f"subspace {k}" for k in range(count)]
+        rows = [(name, *(self._figure("subspace_cosines", k, i) for i in range(count))) for k, name in enumerate(names)]
+        about = "Cosines between identity tokens: from fcit_similarity_threshold on a client trains a subspace that is there."
+        return self._table("How near the subspaces are to each other", ["", *names], rows, about=about)
 
     def clients(self) -> list[Table]:
         """Return who has which records, and who was left out."""
@@ -275,7 +284,7 @@ class Tables:
 
 
 def _brief(key: str, value: float) -> str:
-    few = key.startswith(("likelihood", "assignments", "product_errors"))
+    few = key.startswith(("likelihood", "assignments", "product_errors", "subspace_cosines"))
     return f"{value:.4g}" if few else f"{value:.2f}"
 
 

@@ -151,12 +151,16 @@ def _partition_names(partition: Sequence[Mapping[str, Any]]) -> list[str]:
     return [dataset if task == dataset else f"{task}: {dataset}" for task, dataset in names]
 
 
-def plot_training_loss(log: Sequence[Mapping[str, Any]], path: str | PathLike[str], title: str = "Training loss") -> None:
+def plot_training_loss(log: Sequence[Mapping[str, Any]], path: str | PathLike[str]) -> None:
+    """Write the picture of :func:`training_loss` to a PNG file."""
+    save_figure(training_loss(log), path)
+
+
+def training_loss(log: Sequence[Mapping[str, Any]], title: str = "Training loss") -> Figure:
     """Draw the loss over the global step: measured faint, a running mean strong, a line where a stage begins.
 
     Args:
         log: entries with the keys step, loss and stage; entries whose loss is not finite leave a gap.
-        path: of the PNG file.
         title: of the picture.
     """
     figure, axes = new_figure(9, 4)
@@ -164,8 +168,7 @@ def plot_training_loss(log: Sequence[Mapping[str, Any]], path: str | PathLike[st
     if not log:  # a short run may end before its first log entry; that is no reason to lose its report
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no loss was logged", ha="center", color=INK)
-        save_figure(figure, path)
-        return
+        return figure
 
     log = sorted(log, key=lambda entry: entry["step"])
     step = np.array([entry["step"] for entry in log], np.float64)
@@ -192,7 +195,7 @@ def plot_training_loss(log: Sequence[Mapping[str, Any]], path: str | PathLike[st
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:2], labels[:2], frameon=False, loc="lower right", bbox_to_anchor=(1, 1.08), ncols=2)
-    save_figure(figure, path)
+    return figure
 
 
 def short_name(dataset: str) -> str:

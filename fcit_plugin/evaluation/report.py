@@ -29,7 +29,7 @@ SIMULATED = "simulated"
 #: Keys that only some runs have: those with idle clients, with records left out or with `auto`, and the mean of several runs.
 _OF_SOME = (
     *("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood", "likelihood_untuned"),
-    *("sites", "site_scores"),
+    *("sites", "site_scores", "subspace_cosines"),
 )
 
 
@@ -74,6 +74,8 @@ class Report:
         encoder_choice: what `fcit_identity_encoder: auto` has become, and why; None for a recipe that names an encoder.
         sites: names of the clients, by their numbers, where they are sites.
         site_scores: what sites told of their own test records; None where none told any.
+        subspace_cosines: cosines between the subspaces' identity tokens [K][K], as they are compared where a client is
+            matched; None of a subspace without one. None with fewer than two, or more than a hundred.
         engine: how the run was computed; with the same number of threads none of it changes a number.
     """
 
@@ -112,6 +114,7 @@ class Report:
     sites: list[Word] | None = None
     site_scores: list[SiteScore] | None = None
     engine: Engine | None = None
+    subspace_cosines: list[Row] | None = None
 
     @property
     def title(self) -> str:
@@ -181,6 +184,9 @@ class Report:
             except FcitError as error:
                 reason = str(error).rstrip(".")
                 raise FcitError(f"{place} is not of its form, at `{key}`: {reason}; {remedy}.") from error
+        cosines = report.subspace_cosines or []
+        if any(len(row) != len(cosines) for row in cosines):
+            raise FcitError(f"{place} is not of its form, at `subspace_cosines`: it has not as many columns as rows; {remedy}.")
         return report
 
     @classmethod

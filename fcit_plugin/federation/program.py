@@ -84,6 +84,8 @@ class Program:
         """What every request and reply of a run names; runs of one recipe, at whatever sites, have the same."""
         args = self.args.to_dict()
         identity = {"seed": self.seed, **{key: args[key] for key in _IDENTITY}}
+        if identity["fcit_schedule"] == [[number] for number in range(len(identity["fcit_stages"] or ()))]:
+            identity["fcit_schedule"] = None  # which says the same
         if self.args.over_network:  # where their number may grow
             del identity["fcit_num_clients"]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -24,7 +24,9 @@ from .folder import check_folder
 from .read import arguments_of, split, split_keys
 from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
+from .stages_of_state import with_stages
 from .theirs import refuse_keys, settable, without_effect
+from .typed import TYPED
 from .values import check_template, check_values
 from .world import processes_of_a_step, without_world
 
@@ -94,6 +96,7 @@ class Request:
         sharing: How many processes share each optimizer step of a client.
         aside: What a dry run took out of LLaMA-Factory's keys, see :func:`.devices.set_aside`.
         notes: What is said of LLaMA-Factory's keys before the run begins.
+        typed: The recipe as it was typed, without its secrets; None where it was no file.
         data_args: LLaMA-Factory's data arguments, for the adapter, which is not handed them.
         generating_args: Its generating arguments, for the workflows that are not.
     """
@@ -108,6 +111,7 @@ class Request:
     sharing: int = 1
     aside: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    typed: str | None = None
     data_args: Any = None
     generating_args: Any = None
 
@@ -131,12 +135,13 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
     """
     _show_help(given, known)
+    given, typed = _take_typed(given)
     keys, stage, ours = split_keys(given)
     if stage is None or ours is None:
         keys, stage, args = split(given)
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
-    keys = with_known_names(keys, known)
+    keys, ours = with_known_names(keys, known), with_stages(ours, stage)
     check_environment()
     ignored = without_effect(keys, known, stage, ours.get("fcit_local_stage", "sft"))
     refuse_keys(keys, known)
@@ -171,7 +176,15 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         sharing=sharing,
         aside=aside,
         notes=[*notes(stage, taken, ignored, args), *said],
+        typed=typed,
     )
+
+
+def _take_typed(given: Keys) -> tuple[Keys, str | None]:
+    """The keys without the recipe's text, and this; the caller's dictionary stays, for Ray reads it again."""
+    if not isinstance(given, dict) or TYPED not in given:
+        return given, None
+    return {key: value for key, value in given.items() if key != TYPED}, given[TYPED]
 
 
 def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:

@@ -10,6 +10,7 @@ from ..arguments.reasons import all_reasons
 from ..recipe.environment import check_environment
 from ..recipe.read import read_recipe, split_keys
 from ..recipe.request import InferArguments, TrainArguments, attach_request, read_infer_request, read_train_request
+from ..recipe.typed import TYPED, as_typed
 from ..recipe.watch import watch
 
 
@@ -20,7 +21,12 @@ def install(parser_module) -> None:
     def reader(wrapped, instance, args, kwargs):
         given = args[0] if args else kwargs.get("args")
         ours = watch(sys.argv[1:] if given is None else given)
-        return read_recipe(wrapped, sys.argv[1:]) if ours and given is None else wrapped(*args, **kwargs)
+        if not ours or given is not None:
+            return wrapped(*args, **kwargs)
+        found = read_recipe(wrapped, sys.argv[1:])
+        if isinstance(found, dict) and split_keys(found)[1] is not None:
+            found[TYPED] = as_typed(sys.argv[1:])
+        return found
 
     def train(wrapped, instance, args, kwargs):
         with all_reasons():  # LLaMA-Factory's own among them

@@ -43,7 +43,8 @@ _ARGUMENTS = (
     "fcit_dp_noise_multiplier", "fcit_identity_noise", "fcit_dp_delta", "fcit_eval_every", "fcit_eval_samples",
     "fcit_eval_likelihood", "fcit_eval_restricted", "fcit_zero_shot",
     "fcit_ewc_lambda", "fcit_lwf_alpha", "fcit_lwf_temperature", "fcit_o_lora_lambda", "fcit_num_experts", "fcit_proximal_mu",
-    "fcit_ties_density", "fcit_ties_lambda",
+    "fcit_ties_density", "fcit_ties_lambda", "fcit_lamol_gamma", "fcit_lamol_lambda", "fcit_lamol_top_k",
+    "fcit_lamol_max_tokens", "fcit_c_lora_lambda",
     "fcit_server_learning_rate", "fcit_server_momentum", "fcit_server_tau", "fcit_server_beta1", "fcit_server_beta2",
     "fcit_trim_fraction", "fcit_num_malicious", "fcit_clip_quantile",
 )  # fmt: skip

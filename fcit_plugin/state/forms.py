@@ -146,6 +146,10 @@ class LogLine(TypedDict):
     loss: float | None
     round: NotRequired[Count]
     client: NotRequired[Count]
+    total_steps: NotRequired[Count]
+    percentage: NotRequired[Number]
+    elapsed_time: NotRequired[Word]
+    remaining_time: NotRequired[Word]
 
 
 class ProgressForm(TypedDict):

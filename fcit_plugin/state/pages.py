@@ -7,12 +7,14 @@ from pathlib import Path
 from ..errors import FcitError
 from ..evaluation.page import PAGE_HTML, RunFiles, page
 from ..evaluation.report import Report
-from ..files import inside, read_lines_as, write_text
+from ..files import inside, read_lines_as, read_text, write_text
 from .forms import LogLine
 from .predictions import read_predictions
 
 #: LLaMA-Factory's name of a run's log.
 LOG = "trainer_log.jsonl"
+#: The recipe as it was typed, without its secrets.
+TYPED_YAML = "fcit_recipe.yaml"
 
 
 def run_files(path: str | os.PathLike[str]) -> RunFiles:
@@ -26,9 +28,10 @@ def run_files(path: str | os.PathLike[str]) -> RunFiles:
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     report = Report.read(path)
-    log = inside(folder, LOG)
+    log, typed = inside(folder, LOG), inside(folder, TYPED_YAML)
     lines = read_lines_as(LogLine, log) if os.path.lexists(log) else []
-    return RunFiles(report, lines, read_predictions(folder))
+    text = read_text(typed) if os.path.lexists(typed) else ""
+    return RunFiles(report, lines, read_predictions(folder), text)
 
 
 def write_page(paths: Mapping[str, str | os.PathLike[str]], folder: str | os.PathLike[str]) -> Path:
@@ -49,13 +52,16 @@ def write_page(paths: Mapping[str, str | os.PathLike[str]], folder: str | os.Pat
     return target
 
 
-def write_own_page(folder: Path, warn: Callable[[str], None]) -> None:
+def write_own_page(folder: Path, typed: str | None, warn: Callable[[str], None]) -> None:
     """Write the page of a run into its output folder; where a file there is damaged, which ends no run, say so.
 
     Args:
         folder: The output folder, with the report in it.
+        typed: The recipe as it was typed, without its secrets, which is kept beside it; None where it was no file.
         warn: Says it.
     """
+    if typed is not None:
+        write_text(folder / TYPED_YAML, typed)
     try:
         write_page({folder.name: folder}, folder)
     except FcitError as error:

@@ -5,9 +5,15 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, cast
 
+from ..evaluation.matrix import Row
 from ..evaluation.report import Report
 from ..evaluation.rows import Absence, Assignment, Engine, Privacy, ProductError, Share, SiteScore
+from ..knowledge.activation import cosine_matrix
+from ..knowledge.identity_tokens import SubspaceTokens
 from .progress import Progress
+
+#: More would make the report large, and nobody would read them.
+_MOST_SUBSPACES = 100
 
 
 def make_report(
@@ -21,6 +27,7 @@ def make_report(
     arguments: Mapping[str, Any],
     privacy: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
+    tokens: SubspaceTokens | None = None,
 ) -> Report:
     """Collect everything about a run that is worth keeping, as plain JSON values in a fixed order.
 
@@ -35,6 +42,7 @@ def make_report(
         arguments: what decides the run's numbers.
         privacy: None without noise.
         engine: None where it is not known.
+        tokens: of the subspaces at the end of the run; None where they are not known.
     """
     matrix, zero_shot = progress.matrix, progress.zero_shot or {}
     datasets = list(dict.fromkeys([*matrix.datasets, *(name for stage in stages for name in stage)]))
@@ -93,7 +101,20 @@ def make_report(
         encoder_choice=progress.encoder_choice,
         sites=list(progress.sites) or None,
         site_scores=[cast(SiteScore, dict(row)) for row in progress.site_scores] or None,
+        subspace_cosines=None if tokens is None else _cosines(tokens),
     )
+
+
+def _cosines(tokens: SubspaceTokens) -> list[Row] | None:
+    """How near the subspaces are to each other, to four digits; a token of zeros has no direction."""
+    if not 1 < tokens.num_subspaces <= _MOST_SUBSPACES:
+        return None
+    rows = tokens.tokens
+    cosines, known = cosine_matrix(rows, rows).round(4) + 0.0, rows.any(axis=1)
+    return [
+        [float(cosine) if here and there else None for cosine, there in zip(row, known, strict=True)]
+        for row, here in zip(cosines, known, strict=True)
+    ]
 
 
 def _finite(value: float | None) -> float | None:

@@ -60,7 +60,7 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Records of two tasks with pictures, which every method can be trained on."""
+    """Records of two tasks with pictures, which every method but those for text can be trained on."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, question in (("color", "Name the color."), ("letter", "Which letter belongs to it?")):
         rows = []
@@ -71,9 +71,19 @@ def pictures(tmp_path_factory):
     return folder
 
 
+def of_text(name):
+    return registry("methods")[name].load().makes_up_records()
+
+
 @pytest.mark.parametrize("name", registry("methods"))
 def test_a_recipe_of_every_method_has_its_own_keys_with_their_help_and_is_taken_by_a_dry_run(name, pictures, here):
-    keys = init("--method", name, "--data", pictures / "color.json", pictures / "letter.json", "--clients", 2)
+    files = [Path(f"{task}.json") if of_text(name) else pictures / f"{task}.json" for task in ("color", "letter")]
+    if of_text(name):
+        with pytest.raises(FcitError, match=rf"`fcit_method: {name}` .* are of text alone"):
+            init("--method", name, "--data", pictures / "color.json")
+        for path in files:
+            write(path, [{"prompt": f"Name color {i}.", "response": "red"} for i in range(40)])
+    keys = init("--method", name, "--data", *files, "--clients", 2)
     text, options = Path("fcit.yaml").read_text(), registry("methods")[name].options
     assert keys["fcit_method"] == name
     for item in fields(options) if options is not None else ():
@@ -85,6 +95,10 @@ def test_a_recipe_of_every_method_has_its_own_keys_with_their_help_and_is_taken_
 
 @pytest.mark.parametrize("name", registry("methods"))
 def test_without_data_it_is_the_embedded_benchmark(name, here):
+    if of_text(name):
+        with pytest.raises(FcitError, match="give --data FILE with text"):
+            init("--method", name)
+        return
     keys = init("--method", name, "--rounds", 2)
     assert (keys["model_name_or_path"], keys["fcit_setting"], keys["fcit_num_rounds"]) == ("fcit-mini", "task_hom", 2)
 
@@ -142,6 +156,7 @@ def test_every_example_of_llamafactory_is_converted_or_refused(example, more, te
         ({"finetuning_type": "full"}, "`finetuning_type: full`; clients train LoRA adapters"),
         ({"finetuning_type": "freeze"}, "`finetuning_type: freeze`"),
         ({"stage": "ppo"}, "`stage: ppo`, which clients cannot be trained with"),
+        ({"stage": "pt"}, "`stage: pt`, which has no answers to score"),
         ({"stage": "fcit"}, "is a recipe of this plugin already"),
         ({"do_train": False}, "trains nothing"),
         ({"do_train": "absent"}, "trains nothing"),

@@ -1,6 +1,7 @@
 """Terms and measures of the continual methods, against autograd and loops over single numbers."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from toy import PROJECTOR, D, Toy, noise
 
 from fcit_plugin.adapters.experts import Experts
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.continual.a_gem.method import Projection
+from fcit_plugin.continual.c_lora.method import SelfRegularization
+from fcit_plugin.continual.lamol.method import WholeRecords
 from fcit_plugin.continual.lwf.method import Distillation
 from fcit_plugin.continual.method import record
 from fcit_plugin.continual.methods import make_method
@@ -48,6 +52,34 @@ def by_autograd(loss, weights):
     }
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_projection_is_the_nearest_gradient_that_does_not_go_against_the_reference(sign):
+    """By the multiplier of the quadratic program min |z - g|^2 with z . r >= 0, over the numbers of all weights together."""
+    ours, seen = weights(), []
+    drawn = {key: random(*weight.shape, seed=5) for key, weight in ours.items()}
+    against = sign * sum(value.sum().item() for value in drawn.values()) < 0  # g is 1 everywhere
+    reference = {key: sign * value for key, value in drawn.items()}
+
+    class Kept:
+        def gradient(self, count):
+            seen.append(count)
+            return reference
+
+    found = added(Projection(Kept(), 3), ours)
+    r = [x for key in ours for x in reference[key].flatten().tolist()]
+    multiplier = -sum(r) / sum(x * x for x in r) if against else 0.0
+    torch.testing.assert_close(torch.cat([found[key].flatten() for key in ours]), multiplier * torch.tensor(r))
+    left = sum((weight.grad * reference[key]).sum().item() for key, weight in ours.items())
+    assert left == pytest.approx(0 if against else sum(r), abs=1e-5) and seen == [3]
+    ours["l.lora_A.weight"].grad = None
+    added_to_one = dict(ours)
+    reference = {key: torch.zeros_like(value) for key, value in reference.items()}
+    before = ours["l.lora_B.weight"].grad.clone()
+    with torch.no_grad():
+        Projection(Kept(), 3).add(added_to_one)
+    assert torch.equal(before, ours["l.lora_B.weight"].grad), "without a reference, and with a weight that has no gradient"
+
+
 @pytest.mark.parametrize("stiff", [False, True])
 def test_the_pull_is_the_gradient_of_its_spring(stiff):
     ours = weights()
@@ -68,6 +100,22 @@ def test_orthogonality_is_the_gradient_of_the_absolute_products_with_each_earlie
     expected = by_autograd(0.3 * energy, ours)
     for key, gradient in added(Orthogonality(earlier, 0.3), ours).items():
         torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=1e-5)
+
+
+def test_self_regularization_is_the_gradient_of_what_both_the_earlier_and_the_new_product_change():
+    ours = weights()
+    earlier = [{key: random(*weight.shape, seed=seed) for key, weight in ours.items()} for seed in (11, 13)]
+    changed = sum(state["l.lora_B.weight"] @ state["l.lora_A.weight"] for state in earlier).abs()
+    overlap = 0.3 * ((changed * (ours["l.lora_B.weight"] @ ours["l.lora_A.weight"])) ** 2).sum()
+    expected = by_autograd(overlap, ours)
+    for key, gradient in added(SelfRegularization(earlier, 0.3), ours).items():
+        torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=1e-4)
+    ours["l.lora_A.weight"].grad = None  # not in training
+    before = ours["l.lora_B.weight"].grad.clone()
+    with torch.no_grad():
+        SelfRegularization(earlier, 0.3).add(ours)
+    torch.testing.assert_close(ours["l.lora_B.weight"].grad - before, expected["l.lora_B.weight"], rtol=1e-4, atol=1e-3)
+    assert ours["l.lora_A.weight"].grad is None
 
 
 def test_the_correction_is_added_and_the_mean_is_that_of_the_gradients_before():
@@ -115,6 +163,21 @@ def test_the_distillation_is_the_divergence_from_the_teacher_over_the_learned_to
     (gradient,) = torch.autograd.grad(itself, model.head)
     assert gradient.abs().max() < 1e-6
     assert torch.equal(model.head, before)
+
+
+def test_the_loss_of_whole_records_is_lambda_times_its_mean_over_all_tokens():
+    """With the divisor of the Trainer, the learned tokens, it is the paper's lambda L_LM; token by token."""
+    logits, ids = random(2, 6, 7), torch.tensor([[3, 1, 4, 1, 5, 0], [2, 6, 5, 0, 0, 0]])
+    labels = torch.tensor([[-100, -100, 4, 1, 5, -100], [-100, -100, 5, -100, -100, -100]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]])
+    inputs = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+    losses = []
+    for row, length in ((0, 5), (1, 3)):
+        for place in range(1, length):
+            told = logits[row, place - 1].tolist()
+            losses.append(math.log(sum(math.exp(x) for x in told)) - told[ids[row, place]])
+    found = WholeRecords(0.25).loss(nn.Identity(), {}, inputs, logits)
+    assert found.item() / 4 == pytest.approx(0.25 * sum(losses) / len(losses), rel=1e-5)
 
 
 def test_each_token_weighs_the_experts_by_its_own_router():

@@ -324,6 +324,14 @@ class TestChat:
         assert "chat_model = ChatModel()" in inspect.getsource(chat_model.run_chat)
         assert "chat_model.stream_chat(messages)" in inspect.getsource(chat_model.run_chat)
 
+    def test_the_chat_of_the_command_line_reads_lines_by_a_name_that_its_module_can_have(self):
+        from llamafactory.chat import chat_model
+
+        code = chat_model.run_chat.__wrapped__.__code__
+        assert "input" in code.co_names and "input" not in vars(chat_model)
+        source = inspect.getsource(chat_model.run_chat)
+        assert source.count("input(") == 1 and source.index("ChatModel()") < source.index("input(")
+
     def test_requests_run_in_threads_as_many_as_max_concurrent(self):
         from llamafactory.chat.hf_engine import HuggingfaceEngine
 

@@ -239,3 +239,23 @@ class TestRecords:
         attributes = DatasetAttr("file", dataset_name="x")
         found = get_dataset_converter("alpaca", attributes, data_args)({"instruction": "a", "input": "", "output": "b"})
         assert [turn["content"] for turn in found["_prompt"] + found["_response"]] == ["a", "b"]
+
+    def test_a_text_in_two_parts_is_learned_as_in_pretraining_with_the_empty_template(self):
+        """What the guide says in place of `fcit_local_stage: pt`."""
+        from llamafactory.data.processor import PretrainDatasetProcessor, SupervisedDatasetProcessor
+        from llamafactory.data.template import TEMPLATES
+        from llamafactory.hparams import DataArguments
+        from tokens import byte_tokenizer
+
+        template, told = TEMPLATES["empty"], DataArguments(template="empty", train_on_prompt=True, cutoff_len=200)
+        tokenizer = byte_tokenizer(template)
+        record = {key: [None] for key in ("_images", "_videos", "_audios")} | {"_system": [""], "_tools": [""]}
+
+        def features(kind, prompt, response):
+            turns = {"_prompt": [[{"role": "user", "content": prompt}]], "_response": [response]}
+            return kind(template, tokenizer, None, told).preprocess_dataset(record | turns)
+
+        whole = features(PretrainDatasetProcessor, "the first words and the rest", [])["input_ids"][0]
+        parts = features(SupervisedDatasetProcessor, "the first words", [{"role": "assistant", "content": " and the rest"}])
+        assert parts["input_ids"][0] == parts["labels"][0] == whole[:-1]
+        assert whole[-1] == tokenizer.eos_token_id

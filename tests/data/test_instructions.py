@@ -12,7 +12,7 @@ from llamafactory.data.template import TEMPLATES, Llama2Template
 from llamafactory.hparams import get_train_args
 from tokens import byte_tokenizer
 
-from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, prompt_reader, user_turns
+from fcit_plugin.data.instructions import KEYWORD, ROUTING, Instructions, opening_of, prompt_reader, user_turns
 from fcit_plugin.recipe.request import DataRequest
 
 #: Templates that have nothing in front of a user's message.
@@ -55,6 +55,20 @@ def test_one_turn_with_the_templates_own_system_prompt_is_read_back(name):
     tokenizer = byte_tokenizer(template)
     prompt, _ = template.encode_oneturn(tokenizer, messages_of(TURNS[2:]))
     assert prompt_reader(tokenizer, template)(prompt) == (LATEST,)
+
+
+@pytest.mark.parametrize("name", sorted({*TEMPLATES} - UNMARKED))
+def test_what_is_written_after_the_opening_of_a_turn_is_read_back_up_to_its_end(name):
+    """The end as the template writes it: a stop, or what the assistant's turn begins with."""
+    template = TEMPLATES[name]
+    tokenizer = byte_tokenizer(template)
+    opening = opening_of(tokenizer, template)
+    prompt, answer = template.encode_oneturn(tokenizer, messages_of([("user", LATEST), ("assistant", "a word")]))
+    assert opening and prompt[: len(opening)] == opening
+    assert prompt_reader(tokenizer, template)([*opening, *prompt[len(opening) :], *answer]) == (LATEST,)
+    written = [*opening, *tokenizer.encode(LATEST, add_special_tokens=False)]
+    assert prompt_reader(tokenizer, template)(written) == (LATEST,), "it has come to no end"
+    assert tokenizer.decode(prompt[len(opening) :]).lstrip().startswith(LATEST)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,11 @@ def refused(rule, aggregation, method):
         # nor does a method that holds single numbers of the factors, or whose LoRA is more than a product
         or (aggregation in ("svd", "stack") and method in ("ewc", "ties_merging"))
         or (aggregation in PRODUCTS and method == "moe_lora")
-        # the base weights act in all subspaces, and in a teacher
-        or (aggregation in ("exact", "stack") and method in ("disco", "disco_plus", "o_lora", "lwf", "ties_merging"))
+        # the base weights act in all subspaces, and in a model that is asked as it was
+        or (
+            aggregation in ("exact", "stack")
+            and method in ("disco", "disco_plus", "o_lora", "c_lora", "lwf", "lamol", "ties_merging")
+        )
         # what belongs to the factors A cannot be learned where these are not trained
         or (aggregation == "ffa" and method in ("o_lora", "moe_lora"))
     )

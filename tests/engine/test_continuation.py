@@ -273,6 +273,7 @@ REFUSED = {
     "an unfinished run": ({"adapter_name_or_path": "{killed}"}, ["has not finished", "round-0004"]),
     "no progress": ({"adapter_name_or_path": "{bare}"}, ["progress.json cannot be read"]),
     "replay": ({"fcit_method": "replay"}, ["`fcit_method: replay`", "train all stages in one run"]),
+    "records that were kept": ({"fcit_method": "a_gem"}, ["`fcit_method: a_gem`", "train all stages in one run"]),
     "a bound": ({"fcit_bound": "local"}, ["`fcit_bound`", "take `adapter_name_or_path` out"]),
     "by folders": (
         {"stage": "fcit_aggregate"},

@@ -162,7 +162,8 @@ def test_a_client_of_every_method_trains_and_measures_where_the_model_is(place, 
         loss = Step(llava, method.batch_terms(sent)).compute_loss(llava, inputs)
         assert loss.device == inputs["labels"].device and loss.isfinite().device == loss.device
         fake_gradients(weights)
-        terms = [*method.terms(sent), *client_terms(config, start, {CORRECTION: real(start, 1)})]
+        kept = SimpleNamespace(gradient=lambda count: {key: weight.grad.clone() for key, weight in weights.items()})
+        terms = [*method.terms(sent), *method.memory_terms(kept), *client_terms(config, start, {CORRECTION: real(start, 1)})]
         with torch.no_grad():
             for _ in range(2):
                 for term in terms:

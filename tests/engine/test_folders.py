@@ -28,7 +28,10 @@ class Carrier:
         return self.run({**self.keys, "stage": stage, "output_dir": str(self.root / name), **changes})
 
     def update(self, client, name):
-        return self.stage("fcit_client", name, fcit_state_dir=str(self.state), fcit_client=client)
+        """A site's recipe names no stages: the state does."""
+        known = {key: value for key, value in self.keys.items() if key not in ("fcit_setting", "fcit_stages", "fcit_schedule")}
+        at = {"stage": "fcit_client", "output_dir": str(self.root / name), "fcit_state_dir": str(self.state)}
+        return self.run({**known, **at, "fcit_client": client})
 
     def round(self, number, stage, round):
         clients = sample_clients(3, 2, seed=42, stage=stage, round=round)

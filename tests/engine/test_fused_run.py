@@ -60,7 +60,7 @@ def test_it_is_exported_and_asked(walk, step):
     getattr(walk, step)()
 
 
-@pytest.mark.parametrize("method", ["sequential", "disco_plus", "ewc", "lwf", "replay"])
+@pytest.mark.parametrize("method", ["sequential", "disco_plus", "ewc", "lwf", "replay", "a_gem"])
 @pytest.mark.slow
 def test_every_other_method_that_is_not_refused_trains_them(text_data, tmp_path, method):
     changes = {"fcit_target_parameters": BOTH, "fcit_method": method, "learning_rate": 0.05}
@@ -76,6 +76,7 @@ def test_every_other_method_that_is_not_refused_trains_them(text_data, tmp_path,
     [
         ({"lora_dropout": 0.1}, "`lora_dropout` cannot be used with `fcit_target_parameters"),
         ({"quantization_bit": 4}, "`quantization_bit` cannot be used with `fcit_target_parameters"),
+        ({"fcit_method": "c_lora"}, "`fcit_target_parameters` cannot be used with `fcit_method: c_lora`"),
         ({"fcit_method": "o_lora"}, "`fcit_target_parameters` cannot be used with `fcit_method: o_lora`"),
         ({"fcit_method": "moe_lora"}, "`fcit_target_parameters` cannot be used with `fcit_method: moe_lora`"),
         *(

@@ -73,15 +73,16 @@ def test_ewc_moves_less_than_sequential_tuning_and_all_the_less_the_stronger_it_
 
 def test_the_first_stage_is_that_of_sequential_tuning(outputs):
     expected = subspace(outputs("fedavg") / "checkpoints/round-0002")
-    for method in ("ewc", "lwf", "o_lora", "replay", "ties_merging"):
+    for method in ("ewc", "lwf", "o_lora", "c_lora", "replay", "a_gem", "ties_merging"):
         found = subspace(outputs(method) / "checkpoints/round-0002")
         assert all(torch.equal(found[key], value) for key, value in expected.items()), method
-        last = len(STAGES) - 1 if method == "o_lora" else 0
+        last = len(STAGES) - 1 if method in ("o_lora", "c_lora") else 0
         assert distance(subspace(outputs(method), last), subspace(outputs("fedavg"))) > 0, method
 
 
-def test_o_lora_freezes_the_subspace_of_each_stage_and_all_of_them_act(outputs, text_model):
-    output = outputs("o_lora")
+@pytest.mark.parametrize("method", ["o_lora", "c_lora"])
+def test_the_subspace_of_each_stage_is_frozen_and_all_of_them_act(method, outputs):
+    output = outputs(method)
     for k in range(3):
         commit = output / f"checkpoints/round-{2 * k + 2:04d}"
         kept, now = subspace(commit, k), subspace(output, k)
@@ -96,6 +97,18 @@ def test_o_lora_is_orthogonal_to_the_earlier_stages_if_it_is_told_strongly_enoug
         return sum((first[key] @ second[key].T).abs().sum().item() for key in first if ".lora_A." in key)
 
     assert overlap(outputs("o_lora", fcit_o_lora_lambda=50.0)) < 0.8 * overlap(outputs("o_lora", fcit_o_lora_lambda=1e-6))
+
+
+def test_c_lora_changes_less_of_what_the_earlier_stage_has_changed_the_more_strongly_it_is_told(outputs):
+    def overlap(output):
+        one, other = (
+            {key: state[key.replace("lora_A", "lora_B")] @ value for key, value in state.items() if ".lora_A." in key}
+            for state in (subspace(output, 0), subspace(output, 1))
+        )
+        return sum((one[key] * other[key]).square().sum().item() for key in one)
+
+    weak, strong = (overlap(outputs("c_lora", fcit_c_lora_lambda=strength)) for strength in (1e-6, 1e6))
+    assert 0 < strong < 0.5 * weak
 
 
 def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(text_recipe):
@@ -122,7 +135,7 @@ def test_frozen_subspaces_act_beside_the_one_in_training_and_keep_their_bits(tex
     assert list(model.peft_config) == ["default"]
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", [name for name in sorted(METHODS) if not METHODS[name].load().makes_up_records()])
 def test_every_method_trains_the_projector_in_every_stage(method, llava_recipe):
     keys = {"fcit_method": method, "freeze_multi_modal_projector": False, "fcit_num_rounds": 1, "save_total_limit": 0}
     output = run_recipe(llava_recipe(**keys, **MORE.get(method, {}), fcit_eval_every="never"))
@@ -272,6 +285,52 @@ def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
             )
             remembered = 2 * sum(client in clients for clients in sampled)
             assert len(local._features(config)) == own + remembered
+
+
+def test_a_step_of_a_gem_is_the_projected_one_and_the_records_that_were_kept_are_not_trained_on(text_recipe):
+    """One step of plain gradient descent against gradients by autograd, record by record; at the sum's sign either way."""
+    rate, projected = 0.5, []
+    keys = text_recipe(
+        **(PLAIN | {"learning_rate": rate, "per_device_train_batch_size": 100, "num_train_epochs": 1.0}),
+        fcit_eval_every="never",
+        fcit_method="a_gem",
+        fcit_a_gem_samples=3,
+        fcit_a_gem_batch_size=100,
+        fcit_stages=STAGES,
+    )
+    session = open_session(*get_train_args(keys))
+    local, generator = session.local(), torch.Generator().manual_seed(1)
+    start = {
+        key: value + 0.1 * torch.randn(value.shape, generator=generator) for key, value in session.program.fresh(0).items()
+    }
+    parameters = lora_parameters(session.model)
+
+    def gradient(parts):
+        losses = []
+        for task, index in parts:
+            feature = local.task(task).features[int(index)]
+            ids, labels = torch.tensor([feature["input_ids"]]), torch.tensor(feature["labels"])[1:]
+            told = labels != -100
+            losses.append(cross_entropy(session.model(ids).logits[0, :-1][told], labels[told], reduction="none"))
+        return dict(zip(parameters, torch.autograd.grad(torch.cat(losses).mean(), [*parameters.values()]), strict=True))
+
+    for client, stage in [(client, stage) for client in range(3) for stage in (1, 2)]:
+        config = ClientConfig("run", stage, 0, client, stage)
+        trained = local.train(config, start, {}, {})
+        session.model.eval()
+        with torch.no_grad():
+            for key, parameter in parameters.items():
+                parameter.copy_(start[key])
+        own = gradient([(stage, index) for index in local.records(client, stage)])
+        kept = [(task, index) for task, rows in local.reads(config).items() if task != stage for index in rows]
+        if kept:
+            reference = gradient(kept)
+            along, square = (sum((reference[k] * other[k]).sum() for k in own) for other in (own, reference))
+            projected.append(bool(along < 0))
+            own = {k: g - min(along, torch.tensor(0.0)) / square * reference[k] for k, g in own.items()}
+        for key, value in trained.subspace.items():
+            torch.testing.assert_close((start[key] - value) / rate, own[key], rtol=1e-3, atol=1e-6)
+    assert set(projected) == {True, False}, "both sides of the condition were tried"
 
 
 def test_experts_answer_from_the_output_folder_as_in_the_run_and_cannot_be_merged(outputs, text_model, tmp_path):

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import tiny
 from runs import report_of, run_recipe, weight_bytes
+from safetensors.torch import load_file
 
 from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.state.predictions import read_predictions
@@ -102,11 +103,30 @@ RECIPES = {
     "o_lora": {"fcit_method": "o_lora"},
     "ewc": {"fcit_method": "ewc"},
     "replay": {"fcit_method": "replay"},
+    "a_gem": {"fcit_method": "a_gem"},
     "scaffold": {"fcit_server_rule": "scaffold"},
     "int8": {"fcit_update_compression": "int8"},
     "exact": {"fcit_method": "sequential", "fcit_lora_aggregation": "exact"},
     "noise": {"fcit_dp_clipping_norm": 0.5, "fcit_dp_noise_multiplier": 0.1, "fcit_identity_noise": 0.01},
 }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["a_gem", "lamol"])
+def test_methods_that_look_at_more_than_a_clients_records_go_with_every_engine(text_keys, tmp_path, method):
+    """Clients in parallel to the bit; processes that share each step nearly so, for they sum in another order."""
+    keys = text_keys | {"fcit_method": method, "report_to": "none", "fcit_eval_every": "never"}
+    runs = {"one": run_recipe(keys | {"output_dir": str(tmp_path / "one")})}
+    for name, count, more in (
+        ("two", 2, {}),
+        ("shared", 2, {"fcit_engine": "process", "ddp_backend": "gloo", "per_device_train_batch_size": 2}),
+    ):
+        runs[name] = tmp_path / name
+        finished(torchrun(keys | {"output_dir": str(runs[name])} | more, tmp_path, count))
+    assert weight_bytes(runs["one"]) == weight_bytes(runs["two"])
+    one, shared = (load_file(runs[name] / "subspaces" / "0" / "adapter_model.safetensors") for name in ("one", "shared"))
+    apart = sum((shared[key] - value).square().sum() for key, value in one.items()) ** 0.5
+    assert apart < 0.2 * sum(value.square().sum() for key, value in one.items() if ".lora_B." in key) ** 0.5
 
 
 @pytest.mark.slow

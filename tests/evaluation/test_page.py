@@ -1,8 +1,10 @@
 """The page of a run: its numbers are the report's, its texts are only ever texts, and it stays small."""
 
 import dataclasses
+import html
 import json
 import math
+import re
 import time
 from html.parser import HTMLParser
 from itertools import product
@@ -10,7 +12,8 @@ from itertools import product
 import pytest
 from reports import matrix_of, report_with, two_stages, unmeasured
 
-from fcit_plugin.evaluation.page import MOST_BYTES, RunFiles, page
+from fcit_plugin.errors import FcitError
+from fcit_plugin.evaluation.page import MOST_BYTES, MOST_TYPED, RunFiles, page
 from fcit_plugin.evaluation.report import Report
 from fcit_plugin.evaluation.rows import Prediction
 from fcit_plugin.evaluation.side_by_side import compare, final_rows, summary_rows
@@ -89,6 +92,7 @@ def everything(**changes) -> Report:
         "earlier": [{"stage": 0, "arguments": {"learning_rate": 0.2}}],
         "reference": "local",
         "sites": ["north", "south"],
+        "subspace_cosines": [[1.0, -0.25, None], [-0.25, 1.0, None], [None, None, None]],
         "site_scores": [{"site": "north", "stage": 1, "dataset": "fcit_a", "metric": "acc", "score": 60.0, "records": 10}],
     }
     return dataclasses.replace(report, **{**more, **changes})
@@ -286,3 +290,20 @@ def test_a_page_asks_for_nothing_and_allows_one_script():
         value for tag, name, value in found.attributes if (tag, name) == ("meta", "content") and "default-src" in value
     ]
     assert policy.startswith("default-src 'none'; script-src 'sha256-") and "unsafe" not in policy
+
+
+def test_the_recipe_is_shown_as_it_was_typed_and_a_very_long_one_is_cut():
+    text = "# <script>alert(1)</script>\nstage:   fcit\n\nfcit_beta: 0.5 # \u202e\n"
+    made = page({"run": dataclasses.replace(run(), typed=text)})
+    (shown,) = re.findall(r'aria-label="The recipe as it was typed">(.*?)</pre>', made, re.DOTALL)
+    assert html.unescape(shown) == text.replace("\u202e", r"\u202e")
+    assert "<script>alert" not in made
+    long = page({"run": dataclasses.replace(run(), typed="a: 1\n" * 1_000_000)})
+    assert len(long) < len(made) + MOST_TYPED + 100 and "the rest stands in the output folder" in long
+    assert "As it was typed" not in page({"run": run()})
+
+
+def test_cosines_that_are_no_square_are_refused():
+    values = everything(subspace_cosines=[[1.0, 0.5]]).to_dict()
+    with pytest.raises(FcitError, match="`subspace_cosines`: it has not as many columns as rows"):
+        Report.from_dict(values)

@@ -65,7 +65,11 @@ EXAMPLES = [
         ("save_only_model", "resume_from_checkpoint"),
         "kto",
     ),
-    Example(("train_lora/qwen3_lora_pretrain",), stage="pt", refused=("`fcit_local_stage` is 'pt'",)),
+    Example(
+        ("train_lora/qwen3_lora_pretrain",),
+        stage="pt",
+        refused=("`fcit_local_stage` is 'pt', which has no answers", "first words"),
+    ),
     Example(("train_lora/qwen3_lora_reward",), stage="rm", refused=("`fcit_local_stage` is 'rm'",)),
     Example(
         ("train_lora/qwen3_lora_sft_ds3",), {"deepspeed": "ds_z3_config.json", "gradient_accumulation_steps": 2}

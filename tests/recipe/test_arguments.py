@@ -91,6 +91,8 @@ REFUSED = [
     ({"fcit_lwf_alpha": 1.0}, ["`fcit_lwf_alpha`", "`fcit_method` lwf", "the method is disco"]),
     ({"fcit_method": "ewc", "fcit_ewc_lambda": 0.0}, ["`fcit_ewc_lambda`", "greater than 0"]),
     ({"fcit_method": "replay", "fcit_replay_samples": 0}, ["`fcit_replay_samples`", "at least 1"]),
+    ({"fcit_method": "a_gem", "fcit_a_gem_batch_size": 0}, ["`fcit_a_gem_batch_size`", "at least 1"]),
+    ({"fcit_method": "a_gem", "fp16": True}, ["`fp16`", "`fcit_method: a_gem`"]),
     ({"fcit_method": "moe_lora", "fcit_num_experts": 1}, ["`fcit_num_experts`", "at least 2"]),
     ({"fcit_method": "moe_lora", "lora_rank": 12}, ["`lora_rank: 12`", "8 experts", "`fcit_num_experts`"]),
     ({"fcit_method": "o_lora", "fcit_activation": "softmax"}, ["`fcit_activation`", "`fcit_method: o_lora`", "concat"]),

@@ -32,7 +32,19 @@ SITE = {
 #: A new part belongs into one of the two lists of its kind, and a new rule or method says which by itself.
 GOES = {
     "fcit_server_rule": {"fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad"},
-    "fcit_method": {"disco", "disco_plus", "sequential", "lwf", "o_lora", "moe_lora", "replay", "ties_merging"},
+    "fcit_method": {
+        "disco",
+        "disco_plus",
+        "sequential",
+        "lwf",
+        "o_lora",
+        "c_lora",
+        "moe_lora",
+        "replay",
+        "a_gem",
+        "lamol",
+        "ties_merging",
+    },
     "fcit_lora_aggregation": {"factors", "ffa", "rotate"},
     "fcit_update_compression": {"none"},
 }

@@ -1,4 +1,7 @@
-"""LLaMA Board (``llamafactory-cli webui``) on what a run left: its list of checkpoints, chat, export and training."""
+"""LLaMA Board (``llamafactory-cli webui``) on what a run left: its list of checkpoints, chat, export and training.
+
+Its tab FCIT is in test_board_tab.py.
+"""
 
 import json
 

@@ -1,6 +1,7 @@
 """LLaMA-Factory's OpenAI-style API and its web chat on an FCIT output folder, as their users reach them."""
 
 import base64
+import re
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from runs import infer_args
 
 from fcit_plugin.data.instructions import KEYWORD
 from fcit_plugin.serving.trained import TrainedRun
+from fcit_plugin.serving.typed import Typed
 
 openai = pytest.importorskip("openai", reason="extra [dev]")
 uvicorn = pytest.importorskip("uvicorn")
@@ -62,9 +64,14 @@ def settings():
 
 
 @pytest.fixture(scope="module")
-def url(settings, text_run, text_keys):
-    with serving(ChatModel(infer_args(text_keys, text_run, **GREEDY))) as url:
+def url(text_chat):
+    with serving(text_chat) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def text_chat(settings, text_run, text_keys):
+    return ChatModel(infer_args(text_keys, text_run, **GREEDY))
 
 
 @pytest.fixture(scope="module")
@@ -230,18 +237,84 @@ def test_a_plain_model_replies_as_without_us_and_has_no_subspace_to_ask_for(requ
         assert all("fcit" not in chunk.to_dict() for chunk in ask(client, QUESTIONS[0], stream=True))
 
 
-def test_the_chat_of_the_command_line_says_who_answered(text_run, text_keys, tmp_path, monkeypatch, capsys, settings):
+def talked(typed, keys, tmp_path, monkeypatch, capsys):
+    """What `llamafactory-cli chat` prints while these lines are typed."""
     from llamafactory.chat import chat_model
 
-    recipe = tiny.write_recipe(tmp_path / "chat.yaml", infer_args(text_keys, text_run, **GREEDY))
+    recipe = tiny.write_recipe(tmp_path / "chat.yaml", keys)
     monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(recipe)])
-    typed = iter([QUESTIONS[0], "clear", QUESTIONS[1], "exit"])
-    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    lines = iter([*typed, "exit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     plain = chat_model.ChatModel
     chat_model.run_chat()
-    shown = capsys.readouterr().out
+    assert chat_model.ChatModel is plain and "input" not in vars(chat_model)
+    assert next(lines, None) is None
+    return capsys.readouterr().out
+
+
+def test_the_chat_of_the_command_line_says_who_answered(text_run, text_keys, tmp_path, monkeypatch, capsys, settings):
+    keys = infer_args(text_keys, text_run, **GREEDY)
+    shown = talked([QUESTIONS[0], "clear", QUESTIONS[1]], keys, tmp_path, monkeypatch, capsys)
     assert shown.count("answered, weight") == 2 and "(color) answered" in shown and "(letter) answered" in shown
-    assert chat_model.ChatModel is plain
+
+
+def test_who_types_chooses_the_subspace_that_answers(text_run, text_keys, tmp_path, monkeypatch, capsys, settings):
+    keys = infer_args(text_keys, text_run, **GREEDY)
+    tasks = TrainedRun.read(text_run).state.tasks
+    color, letter = QUESTIONS[:2]
+    typed = [
+        "/subspace 0",
+        color,
+        "clear",
+        letter,
+        "clear",
+        "/subspace 1",
+        color,
+        "clear",
+        "/subspace auto",
+        color,
+        "clear",
+        letter,
+    ]
+    shown = talked(typed, keys, tmp_path, monkeypatch, capsys)
+    answered = re.findall(r"\[subspace (\d) ", shown)
+    by_themselves = [next(k for k, of in enumerate(tasks) if task in of) for task in ("color", "letter")]
+    assert answered == [*"001", *map(str, by_themselves)]
+    chat = ChatModel(keys)
+    replies = re.findall(r"Assistant: (.*)\n\[", shown)
+    asked = [(color, 0), (letter, 0), (color, 1), (color, None), (letter, None)]
+    said = ["".join(chat.stream_chat([{"role": "user", "content": text}], fcit_subspace=k)) for text, k in asked]
+    assert [reply.strip() for reply in replies] == [text.strip() for text in said]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/subspace", "those that can answer: 0 ("),
+        ("/subspace one", "those that can answer: 0 ("),
+        ("/subspace -1", "those that can answer: 0 ("),
+        ("/subspace 1 2", "those that can answer: 0 ("),
+        (f"/subspace {'9' * 5000}", "those that can answer: 0 ("),
+        ("/subspace 2", "`fcit_subspace` is 2; the subspaces that can answer are 0, 1."),
+        ("  /subspace   1  ", "Subspace 1 ("),
+        ("/subspace auto", "Each message activates its own subspaces."),
+        ("/subspaces are what?", None),
+        ("what is /subspace 1", None),
+    ],
+)
+def test_a_line_that_chooses_is_told_and_any_other_is_a_message(line, told, text_chat):
+    typed = Typed()
+    typed.subspace = 0
+    found = typed.take(line, text_chat.engine.model)
+    assert found is None if told is None else told in found
+    assert typed.subspace == (1 if line.split() == ["/subspace", "1"] else None if "auto" in line else 0)
+
+
+def test_to_a_plain_model_every_line_is_a_message(text_keys, tmp_path, monkeypatch, capsys, settings):
+    keys = infer_args(text_keys, None, **GREEDY)
+    del keys["adapter_name_or_path"]
+    shown = talked(["/subspace 1"], keys, tmp_path, monkeypatch, capsys)
+    assert shown.count("Assistant: ") == 1 and "ubspace" not in shown
 
 
 def test_several_answers_to_one_request_are_returned(client):
@@ -283,7 +356,8 @@ def test_web_chat_answers_as_chat_does(text_run, text_keys, tmp_path, monkeypatc
     for text in QUESTIONS[:2]:
         chatbot, messages, _ = chatter.append([], [], "user", text, escape_html=False)
         *_, (chatbot, _) = chatter.stream(chatbot, messages, "en", "", "", None, None, None, 4, 1.0, 0.0, True, False, True)
-        assert chatbot[-1]["content"].strip() == answer(client, text).strip()
+        assert chatbot[-2]["content"].strip() == answer(client, text).strip()
+        assert "answered, weight" in chatbot[-1]["content"]
 
 
 def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypatch, client):
@@ -302,6 +376,7 @@ def test_the_web_page_answers_over_http(text_run, text_keys, tmp_path, monkeypat
             chatbot, _ = user.predict([], "user", text, True, api_name="/append")
             answered = user.predict(chatbot, "en", "", "", None, None, None, 8, 0.7, 0.95, True, True, True, api_name="/stream")
             expected = answer(client, text).strip()  # of 4 tokens; the page gives 8 at least
-            assert expected and answered[-1]["content"].strip().startswith(expected)
+            assert expected and answered[-2]["content"].strip().startswith(expected)
+            assert "answered, weight" in answered[-1]["content"]
     finally:
         page.close()

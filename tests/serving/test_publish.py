@@ -119,6 +119,7 @@ def whole_report() -> Report:
             {"site": "ZZQ", "stage": 1, "dataset": "ZZQ", "metric": "ZZQ", "score": 1.0, "records": 2},
         ],
         "likelihood": [[0.5, 0.25]],
+        "subspace_cosines": [[1.0, 0.5], [0.5, 1.0]],
         "likelihood_untuned": {"fcit_a": 1.5},
         "engine": {"name": "ZZQ", "processes": 2, "threads": 1, **more},
     }
@@ -132,7 +133,7 @@ def test_of_every_key_of_the_report_it_is_known_whether_it_is_given_away():
     assert "ZZQ" in json.dumps(values) and "zzq" not in json.dumps(given).lower()
     assert values.keys() - given.keys() == {
         "seed", "assignments", "dropped", "idle", "product_errors", "partition", "left_out", "clients",
-        "encoder_choice", "engine", "sites", "site_scores",
+        "encoder_choice", "engine", "sites", "site_scores", "subspace_cosines",
     }  # fmt: skip
     assert given["arguments"] == given["earlier"][0]["arguments"] == {"learning_rate": 0.1, "fcit_num_clients": 3}
     assert given["privacy"] == {"noise": "secret", "delta": 1e-5, "total": {"epsilon": 1.0, "epsilon_sampled": 0.5}}

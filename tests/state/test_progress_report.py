@@ -2,7 +2,12 @@
 
 import json
 
+import numpy as np
 from reports import two_stages, unmeasured
+
+from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.state.progress import Progress
+from fcit_plugin.state.report import make_report
 
 LEFT_OUT = {"stage": 1, "round": 0, "client": 7, "reason": "it gave no reply"}
 ERROR = {"error": float("nan"), "subspace": 1, "round": 2, "stage": 0}
@@ -76,3 +81,19 @@ def test_data_sets_of_stages_that_were_not_reached_are_empty_columns():
     assert report.datasets == ["fcit_a", "fcit_b", "fcit_c"]
     assert report.accuracy == [[90.0, None, None], [70.0, 80.0, None]]
     assert report.last is None
+
+
+def test_cosines_between_subspaces_are_those_of_their_tokens():
+    sums = np.array([[3, 0], [0, 5], [4, 4], [0, 0]], np.float32)
+    counts = np.array([1, 5, 2, 0], np.int64)
+
+    def cosines(count):
+        tokens = SubspaceTokens(sums[:count], counts[:count])
+        return make_report(
+            Progress(), method="disco", setting="s", seed=1, stages=[], arguments={}, tokens=tokens
+        ).subspace_cosines
+
+    near = round(2**-0.5, 4)
+    assert cosines(4) == [[1, 0, near, None], [0, 1, near, None], [near, near, 1, None], [None] * 4]
+    assert (cosines(0), cosines(1), unmeasured().subspace_cosines) == (None, None, None)
+    assert "subspace_cosines" not in unmeasured().to_dict()

@@ -1,28 +1,22 @@
 """O-LoRA: a LoRA for each stage, orthogonal to those of earlier stages."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from typing_extensions import override
 
 from ...adapters.lora import Tensors
-from ...knowledge.identity_tokens import ClientToken, SubspaceTokens
-from ...knowledge.organizer import Assignment, Organizer
-from ..method import ContinualMethod, Extras
+from ..method import Extras
+from ..stage_loras import StageLoras
 from ..terms import GradientTerm, Weights
 from .options import OLoraOptions
 
 if TYPE_CHECKING:
     from ...adapters.aggregation import LoraAggregation
-    from ...state.server_state import ServerState
-
-_EARLIER = "earlier"
 
 
-class OLora(ContinualMethod[OLoraOptions]):
+class OLora(StageLoras[OLoraOptions]):
     """O-LoRA (Wang et al. 2023, arXiv 2310.14152): orthogonal subspace learning.
 
     Each stage t trains a LoRA of its own; those of earlier stages are frozen and act beside it, at inference all act with
@@ -30,21 +24,6 @@ class OLora(ContinualMethod[OLoraOptions]):
 
         lambda_1 sum_{i<t} sum |A_i A_t^T|          (equations 6 and 7; summed in absolute value as in its code).
     """
-
-    activation = "concat"
-    joinable = False
-
-    @override
-    def organizer(self, stage: int) -> Organizer:
-        return StageOrganizer(stage)
-
-    @override
-    def sends(self, state: "ServerState") -> Extras:
-        return {f"{_EARLIER}-{k}": state.subspaces[k] for k in range(min(state.stage, len(state.subspaces)))}
-
-    @override
-    def frozen_subspaces(self, sent: Extras) -> list[Tensors]:
-        return [sent[f"{_EARLIER}-{k}"] for k in range(len(sent)) if f"{_EARLIER}-{k}" in sent]
 
     @override
     def refuses(self, aggregation: "LoraAggregation") -> str | None:
@@ -77,30 +56,3 @@ class Orthogonality(GradientTerm):
             if weight.grad is not None:
                 rows = self._rows[key] = rows.to(weight)
                 weight.grad.add_(torch.sign(weight.detach() @ rows.T) @ rows, alpha=self.strength)
-
-
-class StageOrganizer(Organizer):
-    """Everyone trains the subspace of the stage.
-
-    Args:
-        stage: t, which is the number of its subspace.
-    """
-
-    def __init__(self, stage: int) -> None:
-        super().__init__(threshold=1.0, max_subspaces=None)
-        self.stage = stage
-
-    @override
-    def own_subspace(self, mean: np.ndarray, tokens: SubspaceTokens) -> int | None:
-        return self.stage if tokens.num_subspaces > self.stage else None
-
-    @override
-    def assign(self, clients: Sequence[ClientToken], tokens: SubspaceTokens) -> Assignment:
-        """Assign all clients to the stage's subspace, opened in its first round. Cosines play no part, they are NaN."""
-        numbers = sorted(client.client for client in clients)
-        opens = tokens.num_subspaces <= self.stage
-        return Assignment(
-            subspace=dict.fromkeys(numbers, self.stage),
-            cosine=dict.fromkeys(numbers, math.nan),
-            opened=(self.stage,) if opens else (),
-        )

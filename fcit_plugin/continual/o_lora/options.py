@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...arguments.option import Options, option
 from ...parts import Part
-from ..limits import WHOLE_GRADIENTS
+from ..limits import SINGLE_LAYERS, WHOLE_GRADIENTS
 
 
 @dataclass
@@ -22,7 +22,7 @@ O_LORA = Part(
     {
         "deepspeed": WHOLE_GRADIENTS,
         "fp16": WHOLE_GRADIENTS,
-        "fcit_target_parameters": "keeps the rows of A apart, which in fused experts are of many layers",
+        "fcit_target_parameters": SINGLE_LAYERS,
         "fcit_local_stage": "keeps earlier subspaces acting, which the reference model lacks",
     },
 )

@@ -1,0 +1,169 @@
+"""What the tab's buttons do."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gradio as gr
+
+from ..drafts.draft import Draft
+from ..errors import FcitError
+from ..evaluation.tables import escaped
+from ..state.output_folder import is_fcit_folder
+from .command import RECIPE, command
+from .form import OTHERS, check, recipe_of, widgets
+from .host import Host
+from .progress import look, mark
+from .run import Run, Status, output_of
+from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line
+from .texts import say
+
+_FIRST = "Federated continual instruction tuning, made in LLaMA Board."
+#: What LLaMA-Factory and we raise over keys that cannot be.
+_REFUSALS = (FcitError, ValueError, ImportError, OSError)
+
+
+class Actions:
+    """The tab's buttons.
+
+    Args:
+        host: LLaMA Board.
+        elements: The tab's elements, by name.
+    """
+
+    #: What a look at the run fills in.
+    WATCHED: ClassVar = ("fcit_status", "fcit_progress", "fcit_matrix", "fcit_losses", "fcit_log")
+
+    def __init__(self, host: Host, elements: Mapping[str, Any]) -> None:
+        self.run = Run(host.abort)
+        self._host, self._elements = host, elements
+        named = host.elements.get_elem_by_id
+        self._top = {name: named(f"top.{name}") for name in ("lang", "model_name", "model_path", "finetuning_type")}
+        self._filled_in = {name: elements[name] for name in [*widgets(), *OTHERS]}
+        #: What tells where a run is, and in which language to say so.
+        self.where = [self._top[name] for name in ("lang", "model_name", "finetuning_type")] + [elements["output_dir"]]
+        #: All that a recipe is made of.
+        self.inputs = {*host.inputs, *self.where, *self._filled_in.values()}
+
+    def preview(self, data: Mapping[Any, Any]) -> list[Any]:
+        """Show the command."""
+        try:
+            draft, folder = self._draft(data)
+        except _REFUSALS as error:
+            return self._refused(error)
+        return [_listed(draft), gr.Code(value=command(draft.text(_FIRST), folder / RECIPE), visible=True)]
+
+    def start(self, data: Mapping[Any, Any]) -> list[Any]:
+        """Start the run."""
+        lang = data[self._top["lang"]]
+        try:
+            if self._host.is_busy():
+                raise FcitError(self._host.alert("err_conflict", lang))
+            draft, folder = self._draft(data)
+            self.run.start(draft.text(_FIRST), folder)
+        except _REFUSALS as error:
+            return self._refused(error)
+        return [_listed(draft), gr.Code(visible=False)]
+
+    def stop(self) -> None:
+        """Stop the run."""
+        self.run.stop()
+
+    def watch(self, lang: str, model: str | None, tuning: str, name: str, seen: Any) -> list[Any]:
+        """Look at the run; where nothing is new, nothing is sent.
+
+        Args:
+            lang: The board's language.
+            model: The model's name.
+            tuning: The kind of tuning.
+            name: The output folder's name.
+            seen: What the last look returned behind its elements.
+        """
+        folder = self._folder(model, tuning, name)
+        if lang is None or folder is None:
+            return [gr.skip()] * (len(self.WATCHED) + 1)
+        status = self.run.status(folder)
+        try:
+            output = output_of(folder)
+            now = [lang, status.value, len(output), output[-200:], *map(str, mark(folder))]
+            if now == seen:
+                return [gr.skip()] * (len(self.WATCHED) + 1)
+            found = look(folder)
+        except FcitError as error:
+            return [escaped(str(error)), *[gr.skip()] * (len(self.WATCHED) - 1), None]
+        code = self.run.exit_code if status is Status.FAILED else 0
+        curve = losses(found, lang)
+        return [
+            status_line(status, found, lang, code),
+            gr.Slider(value=found.share, visible=found.last is not None),
+            matrix(found, lang),
+            gr.Plot(value=curve, visible=curve is not None),
+            last_lines(output),
+            now,
+        ]
+
+    def report(self, lang: str, model: str | None, tuning: str, name: str) -> list[Any]:
+        """Open the page that a run has left."""
+        folder = self._folder(model, tuning, name)
+        try:
+            page = None if folder is None else look(folder).page
+            if page is None:
+                raise FcitError(say("no_report", lang, folder=folder or name))
+            return [page_in_frame(page), gr.Accordion(open=True)]
+        except FcitError as error:
+            gr.Warning(str(error))
+            return ["", gr.skip()]
+
+    def load_chat(self, lang: str, model: str | None, tuning: str, name: str) -> list[Any]:
+        """Load a finished run to chat with."""
+        folder = self._folder(model, tuning, name)
+        try:
+            if folder is None or not is_fcit_folder(folder):
+                raise FcitError(say("no_run", lang, folder=folder or name))
+            self._host.load_chat(chat_keys(folder))
+            said = self._host.alert("info_loaded", lang)
+        except _REFUSALS as error:
+            gr.Warning(str(error))
+            said = escaped(str(error))
+        return [said, gr.Accordion(open=True), *self._chat()]
+
+    def unload_chat(self, lang: str) -> list[Any]:
+        """Drop the model."""
+        self._host.unload_chat()
+        return [self._host.alert("info_unloaded", lang), gr.skip(), *self._chat()]
+
+    def _chat(self) -> list[Any]:
+        return [gr.Column(visible=self._host.chats()), gr.Column(visible=self._host.sees())]
+
+    def _draft(self, data: Mapping[Any, Any]) -> tuple[Draft, Path]:
+        lang = data[self._top["lang"]]
+        model, tuning, name = (data[element] for element in self.where[1:])
+        for alert, given in (
+            ("err_no_model", model),
+            ("err_no_path", data[self._top["model_path"]]),
+            ("err_no_output_dir", name),
+        ):
+            if not given:
+                raise FcitError(self._host.alert(alert, lang))
+        folder = self._folder(model, tuning, name)
+        assert folder is not None
+        values = {key: data[element] for key, element in self._filled_in.items()}
+        draft = recipe_of(self._host.training_keys(data), values, str(folder))
+        check(draft.keys)
+        return draft, folder
+
+    def _folder(self, model: str | None, tuning: str, name: str | None) -> Path | None:
+        """The output folder; None as long as it is not known."""
+        if not name or (not model and os.path.sep not in name):
+            return None
+        return Path(name if os.path.sep in name else self._host.save_dir(model, tuning, name))
+
+    @staticmethod
+    def _refused(error: BaseException) -> list[Any]:
+        gr.Warning(str(error))
+        return [f"**{escaped(str(error))}**", gr.Code(visible=False)]
+
+
+def _listed(draft: Draft) -> str:
+    return "\n".join(f"- {sentence}" for sentence in draft.said)

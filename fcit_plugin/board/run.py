@@ -1,0 +1,117 @@
+"""The run that the board has started: a process of its own, so that the board stays when it ends and it can be stopped."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+from ..errors import FcitError
+from ..files import inside, opened, write_text, writing
+from .command import RECIPE
+
+#: What the process says, in the run's output folder.
+OUTPUT = "fcit_output.txt"
+#: Bytes and lines of it that are shown, from its end.
+_SHOWN_BYTES, _SHOWN_LINES = 20_000, 40
+
+
+class Status(Enum):
+    """What has become of the process; its value is the sentence that says so."""
+
+    NONE = "nothing"
+    RUNNING = "training"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Run:
+    """One run at a time, for all who look at the board.
+
+    Args:
+        abort: Asks a process, by its id, to end after its step, as LLaMA Board's own button does.
+        program: LLaMA-Factory's command.
+    """
+
+    def __init__(self, abort: Callable[[int], None], program: str = "llamafactory-cli") -> None:
+        self.folder: Path | None = None
+        self._abort, self._program = abort, program
+        self._process: subprocess.Popen | None = None
+        self._asked = False
+        self._lock = threading.Lock()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is at work."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int:
+        """With what the process has ended."""
+        assert self._process is not None
+        return int(self._process.wait())
+
+    def status(self, folder: Path) -> Status:
+        """What has become of the run in a folder; nothing is known of one that others have started."""
+        if self._process is None or folder != self.folder:
+            return Status.NONE
+        if self.running:
+            return Status.STOPPING if self._asked else Status.RUNNING
+        if self._asked:
+            return Status.STOPPED
+        return Status.FINISHED if self.exit_code == 0 else Status.FAILED
+
+    def start(self, recipe: str, folder: Path) -> None:
+        """Write the recipe into its output folder and start it, as the previewed command does.
+
+        Args:
+            recipe: As YAML.
+            folder: The output folder.
+
+        Raises:
+            FcitError: Another run is at work, or LLaMA-Factory's command is not installed.
+        """
+        scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        program = shutil.which(self._program, path=scripts)
+        if program is None:
+            raise FcitError(f"The command {self._program} is not installed; install LLaMA-Factory into this environment.")
+        with self._lock:
+            if self.running:
+                raise FcitError(f"The run in {self.folder} is at work; press Abort first, or wait for its end.")
+            write_text(folder / RECIPE, recipe)
+            env = {**os.environ, "PATH": scripts, "LLAMABOARD_ENABLED": "1", "LLAMABOARD_WORKDIR": str(folder)}
+            with writing(folder / OUTPUT), open(folder / OUTPUT, "wb") as output:
+                command = [program, "train", str(folder / RECIPE)]
+                self._process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
+            self.folder, self._asked = folder, False
+
+    def stop(self) -> None:
+        """Ask the run to end after its step; asked again, it is ended at once, and goes on from its last commit then."""
+        with self._lock:
+            if not self.running:
+                return
+            assert self._process is not None
+            if self._asked:
+                self._process.kill()
+            self._asked = True
+            self._abort(self._process.pid)
+
+
+def output_of(folder: Path) -> str:
+    """The end of what the process in a folder has said; nothing where there is none.
+
+    Raises:
+        FcitError: It cannot be read.
+    """
+    if not os.path.lexists(folder / OUTPUT):
+        return ""
+    with opened(inside(folder, OUTPUT)) as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - _SHOWN_BYTES, 0))
+        text = file.read().decode(errors="replace")
+    return "\n".join(deque(text.splitlines(), _SHOWN_LINES))

@@ -1,0 +1,162 @@
+"""LLaMA Board's tab FCIT as a user sees it: `llamafactory-cli webui` in a process of its own, and a browser."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fcit_plugin.deployment.addresses import free_ports
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+#: Seconds to wait for a page or a run, on a machine that does other things too.
+PATIENCE = 300
+
+
+@pytest.fixture
+def board(chromium, tmp_path):
+    """The page of a board that runs in `tmp_path`."""
+    pytest.importorskip("gradio", exc_type=ImportError)
+    (port,) = free_ports(1)
+    scripts = Path(sys.executable).parent
+    env = {
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+    }
+    env |= {"BROWSER": "true", "GRADIO_ANALYTICS_ENABLED": "False"}
+    with (tmp_path / "board.txt").open("w") as output:
+        process = subprocess.Popen(
+            [str(scripts / "llamafactory-cli"), "webui"], cwd=tmp_path, env={**os.environ, **env}, stdout=output, stderr=output
+        )
+    context = chromium.new_context(viewport={"width": 1440, "height": 1600})
+    try:
+        until = time.monotonic() + PATIENCE
+        while "Running on local URL" not in (tmp_path / "board.txt").read_text():
+            assert process.poll() is None and time.monotonic() < until, (tmp_path / "board.txt").read_text()
+            time.sleep(0.2)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
+        yield Board(page)
+    finally:
+        context.close()
+        process.terminate()
+        process.wait()
+
+
+class Board:
+    """The page, by the names of the tab's elements."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def element(self, name):
+        return self.page.locator(f'[id="fcit.{name}"]')
+
+    def put(self, name, value):
+        """Type a value."""
+        box = self.element(name).locator("input, textarea").first
+        box.fill(str(value))
+        box.blur()
+
+    def pick(self, name, value):
+        """Choose a value."""
+        box = self.element(name).locator("input").first
+        self._choose(box, value)
+
+    def pick_by_label(self, label, value):
+        self._choose(self.page.get_by_label(label, exact=True).locator("visible=true").first, value)
+
+    def _choose(self, box, value):
+        box.click()
+        box.fill(value)
+        self.page.get_by_role("option", name=value, exact=True).first.click()
+
+    def press(self, name):
+        self.element(name).click()
+
+    def wait(self, name, pattern):
+        """Wait until an element's text is like this; gives it."""
+        until, text = time.monotonic() + PATIENCE, ""
+        while not re.search(pattern, text):
+            assert time.monotonic() < until, f"{name} says {text!r}, not {pattern!r}"
+            time.sleep(0.1)
+            text = self.element(name).inner_text() if self.element(name).is_visible() else ""
+        return text
+
+
+def test_a_run_from_the_first_click_to_a_chat(board, text_model, text_data, tmp_path):
+    page, folder = board.page, tmp_path / "saves/Custom/lora"
+    board.pick_by_label("Model name", "Custom")
+    page.get_by_label("Model path").fill(str(text_model))
+    board.pick_by_label("Chat template", "vicuna")
+    board.pick_by_label("Compute type", "fp32")
+    page.get_by_role("tab", name="FCIT").click()
+
+    board.put("dataset_dir", text_data)
+    for stage in ("color", "letter"):
+        board.pick("fcit_pick", stage)
+        page.keyboard.press("Escape")
+        board.press("fcit_add_btn")
+        page.wait_for_function(
+            "stage => document.getElementById('fcit.fcit_stages').querySelector('textarea, input').value.endsWith(stage)",
+            arg=stage,
+        )
+    for name, value in {
+        "fcit_num_clients": 3,
+        "fcit_clients_per_round": 2,
+        "fcit_num_rounds": 100,
+        "fcit_min_client_samples": 4,
+    }.items():
+        board.put(name, value)
+    assert not board.element("fcit_ewc_lambda").is_visible()
+    board.pick("fcit_method", "ewc")
+    board.element("fcit_ewc_lambda").wait_for(state="visible")
+    board.pick("fcit_method", "disco")
+    board.element("fcit_ewc_lambda").wait_for(state="hidden")
+    more = {"default_system": "", "fcit_identity_min_records": 1, "logging_steps": 1, "gradient_accumulation_steps": 1}
+    board.put("fcit_extra_args", json.dumps({**more, "learning_rate": 0.01, "num_train_epochs": 1}))
+    board.put("output_dir", "stopped")
+
+    board.press("cmd_preview_btn")
+    assert "cat > saves/Custom/lora/stopped/fcit_recipe.yaml" in board.wait("fcit_command", "mkdir")
+    board.press("start_btn")
+    board.wait("fcit_status", r"Stage [01] of 2, round \d, client \d: step \d+ of \d+")
+    board.press("stop_btn")
+    board.wait("fcit_status", r"Stopped\.")
+    recipe = yaml.safe_load((folder / "stopped/fcit_recipe.yaml").read_text())
+    assert (recipe["fcit_stages"], recipe["fcit_num_rounds"]) == ([["color"], ["letter"]], 100)
+    assert not (folder / "stopped/fcit_report.json").exists()
+
+    board.put("fcit_num_rounds", 2)
+    board.put("output_dir", "finished")
+    board.press("start_btn")
+    board.wait("fcit_status", r"Finished\.")
+    assert json.loads((folder / "finished/fcit_report.json").read_text())["stages"] == [["color"], ["letter"]]
+    heads, *rows = board.element("fcit_matrix").locator("tr").all_inner_texts()
+    assert heads.split() == ["color", "letter"] and [row.split()[0] for row in rows] == ["0", "1"]
+    board.element("fcit_losses").locator("img").wait_for(state="visible")
+    board.wait("fcit_log", "Subspaces, report and pictures are in")  # said after the report is there
+
+    board.press("fcit_report_btn")
+    report = page.frame_locator('iframe[title="fcit_report.html"]')
+    report.locator("h1").first.wait_for()
+    assert "disco" in report.locator("h1").first.inner_text()
+    report.locator("input[type=range]").first.press("ArrowLeft")  # its own script runs
+
+    board.press("fcit_load_btn")
+    page.get_by_text("Model loaded, now you can chat").wait_for()
+    page.locator("textarea:visible").last.fill("which letter belongs to it red")
+    page.get_by_role("button", name="Submit").locator("visible=true").click()
+    page.get_by_text(re.compile(r"subspace \d \(\w+\) answered, weight")).wait_for()
+
+    board.pick_by_label("Language", "ja")
+    board.element("fcit_num_clients").get_by_text("クライアントの総数。").wait_for()
+    board.wait("fcit_status", "完了しました")

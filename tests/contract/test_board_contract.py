@@ -1,0 +1,125 @@
+"""What LLaMA Board's tab FCIT relies on in ``llamafactory.webui``, and in gradio."""
+
+import inspect
+from types import GeneratorType, SimpleNamespace
+
+import pytest
+import wrapt
+
+gr = pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases do not go with huggingface_hub 1
+
+from llamafactory.webui import chatter, common, components, engine, interface, locales, manager, runner  # noqa: E402
+
+
+def names(function):
+    return [*inspect.signature(function).parameters]
+
+
+def test_the_tab_train_is_made_with_the_engine_before_the_foot_which_is_in_no_tab():
+    source = inspect.getsource(interface.create_ui)
+    train, foot = source.index("create_train_tab(engine)"), source.index('        engine.manager.add_elems("footer"')
+    assert train < foot and source.index('gr.Tab("Export")') < foot
+    assert source[foot:].startswith(" " * 8 + "engine") and "\n" + " " * 9 not in source[foot : foot + 60]
+    for name in ("create_train_tab", "create_footer"):
+        assert isinstance(getattr(interface, name), wrapt.FunctionWrapper)
+        assert getattr(interface, name) is getattr(components, name)
+
+
+def test_the_functions_that_are_called_take_what_we_hand_them():
+    assert names(components.create_chat_box) == ["engine", "visible"]
+    assert names(common.get_save_dir) == ["paths"] and names(common.abort_process) == ["pid"]
+    assert names(common._clean_cmd) == ["args"] and names(runner.Runner._parse_train_args) == ["self", "data"]
+    assert names(runner.Runner._initialize) == ["self", "data", "do_train", "from_preview"]
+    assert names(manager.Manager.add_elems) == ["self", "tab_name", "elem_dict"]
+    for method in ("get_elem_by_id", "get_id_by_elem", "get_elem_list"):
+        assert hasattr(manager.Manager, method)
+    assert common._clean_cmd({"a": None, "b": False, "c": "", "d": 0, "packing": False}) == {"d": 0, "packing": False}
+
+
+def test_save_dirs_are_made_of_names_and_paths_are_taken_as_they_are():
+    assert common.get_save_dir("A model", "lora", "x") == "saves/Amodel/lora/x"
+    assert common.get_save_dir("any", "lora", "a/b") == "a/b"
+
+
+def test_the_board_has_the_parts_that_the_tab_is_handed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = engine.Engine()
+    assert (made.runner.running, made.demo_mode, made.chatter.loaded) == (False, False, False)
+    made.chatter.engine = SimpleNamespace()
+    assert made.chatter.loaded
+    made.chatter.engine = None
+
+
+def test_texts_are_found_by_an_elements_name_in_one_dictionary():
+    assert engine.LOCALES is locales.LOCALES
+    assert "LOCALES[elem_name][lang]" in inspect.getsource(engine.Engine.change_lang)
+    assert not [name for name in locales.LOCALES if name.startswith("fcit_") and name not in _OURS()]
+    for name in (
+        "err_no_model",
+        "err_no_path",
+        "err_no_output_dir",
+        "err_demo",
+        "err_conflict",
+        "info_loaded",
+        "info_unloaded",
+    ):
+        assert {*locales.ALERTS[name]} >= {"en", "ru", "zh", "ko", "ja"}
+    for name in ("cmd_preview_btn", "start_btn", "stop_btn", "unload_btn", "output_dir", "dataset_dir", "max_new_tokens"):
+        assert name in locales.LOCALES
+
+
+def _OURS():  # they are there once a board was made
+    from fcit_plugin.board.form import widgets
+    from fcit_plugin.board.texts import locales as ours
+
+    return ours(widgets())
+
+
+def test_a_model_is_chosen_by_these_elements():
+    made = manager.Manager()
+    with gr.Blocks():
+        made.add_elems("top", components.create_top())
+    for name in ("lang", "model_name", "model_path", "finetuning_type"):
+        made.get_elem_by_id(f"top.{name}")
+    forms = [element for element in made.get_elem_list() if isinstance(element, gr.components.FormComponent)]
+    assert {*made.get_base_elems()} <= {*forms}
+
+
+def test_replies_are_streamed_by_a_generator_that_asks_its_own_stream_chat():
+    asked = []
+
+    class Chat:
+        engine = SimpleNamespace(template=SimpleNamespace(enable_thinking=None, thought_words=("<t>", "</t>")))
+
+        def stream_chat(self, *args, **kwargs):
+            asked.append(kwargs)
+            yield "one"
+
+    found = chatter.WebChatModel.stream.__wrapped__(
+        Chat(), [], [], "en", "", "", None, None, None, 4, 1.0, 1.0, True, True, True
+    )
+    assert isinstance(found, GeneratorType)
+    ((chatbot, messages),) = found
+    assert chatbot == [{"role": "assistant", "content": "one"}] and messages[-1]["content"] == "one" and len(asked) == 1
+
+
+def test_the_engine_of_a_chat_has_its_processor():
+    from llamafactory.chat.hf_engine import HuggingfaceEngine
+
+    assert "self.processor =" in inspect.getsource(HuggingfaceEngine.__init__)
+
+
+def test_tabs_that_follow_each_other_are_one_row_of_tabs():
+    with gr.Blocks() as page:
+        with gr.Tab("a"):
+            gr.Textbox()
+        with gr.Tab("b"):
+            gr.Textbox()
+        gr.Textbox()
+    first, second = (block for block in page.blocks.values() if isinstance(block, gr.Tab))
+    assert first.parent is second.parent and isinstance(first.parent, gr.Tabs)
+
+
+def test_an_update_changes_what_it_names_alone():
+    update = gr.Number(visible=False)
+    assert update.constructor_args == {"visible": False}
