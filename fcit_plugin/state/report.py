@@ -110,9 +110,9 @@ def _cosines(tokens: SubspaceTokens) -> list[Row] | None:
     if not 1 < tokens.num_subspaces <= _MOST_SUBSPACES:
         return None
     rows = tokens.tokens
-    cosines, known = cosine_matrix(rows, rows).round(4) + 0.0, rows.any(axis=1)
+    cosines, known = cosine_matrix(rows, rows).round(4).tolist(), [bool(row.any()) for row in rows]
     return [
-        [float(cosine) if here and there else None for cosine, there in zip(row, known, strict=True)]
+        [cosine + 0.0 if here and there else None for cosine, there in zip(row, known, strict=True)]
         for row, here in zip(cosines, known, strict=True)
     ]
 
