@@ -127,6 +127,8 @@ class LocalTrainer:
         """The training records of a task."""
         if index not in self._tasks:
             names = self.own_datasets or self.scenario.tasks[index].datasets
+            if self.writer is not None:
+                self.writer.check(names)
             self._tasks[index] = TaskData(tuple(self.pipeline.train(name) for name in names))
         return self._tasks[index]
 

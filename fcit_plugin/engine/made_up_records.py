@@ -72,6 +72,10 @@ class Writer:
         self._processes = processes
         self._kept: dict[tuple[str, int, int, int], list[Part]] = {}
 
+    def check(self, names: Iterable[str]) -> None:
+        """See :func:`refuse_what_is_not_made_up`; a client that is on its own has read no dataset before."""
+        refuse_what_is_not_made_up(self._pipeline, names, self._evaluator.args)
+
     def records(self, config: ClientConfig, recall: Recall, count: int, like: TaskData) -> list[Part]:
         """The records of a client in a stage, the same ones in each of its rounds; the model has other weights afterwards.
 

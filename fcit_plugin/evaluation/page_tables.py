@@ -182,7 +182,7 @@ class Tables:
         count = len(self.report.subspace_cosines or [])
         names = [f"subspace {k}" for k in range(count)]
         rows = [(name, *(self._figure("subspace_cosines", k, i) for i in range(count))) for k, name in enumerate(names)]
-        about = "Cosines between identity tokens: from fcit_similarity_threshold on a client trains a subspace that is there."
+        about = "Cosines between their identity tokens: a client joins from fcit_similarity_threshold on."
         return self._table("How near the subspaces are to each other", ["", *names], rows, about=about)
 
     def clients(self) -> list[Table]:

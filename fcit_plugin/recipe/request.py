@@ -26,7 +26,7 @@ from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .stages_of_state import with_stages
 from .theirs import refuse_keys, settable, without_effect
-from .typed import TYPED
+from .typed import TypedKeys
 from .values import check_template, check_values
 from .world import processes_of_a_step, without_world
 
@@ -135,7 +135,6 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
     """
     _show_help(given, known)
-    given, typed = _take_typed(given)
     keys, stage, ours = split_keys(given)
     if stage is None or ours is None:
         keys, stage, args = split(given)
@@ -176,15 +175,8 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         sharing=sharing,
         aside=aside,
         notes=[*notes(stage, taken, ignored, args), *said],
-        typed=typed,
+        typed=given.typed if isinstance(given, TypedKeys) else None,
     )
-
-
-def _take_typed(given: Keys) -> tuple[Keys, str | None]:
-    """The keys without the recipe's text, and this; the caller's dictionary stays, for Ray reads it again."""
-    if not isinstance(given, dict) or TYPED not in given:
-        return given, None
-    return {key: value for key, value in given.items() if key != TYPED}, given[TYPED]
 
 
 def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Request | None]:

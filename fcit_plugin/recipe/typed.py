@@ -12,14 +12,23 @@ from ..arguments import FcitArguments
 from ..errors import FcitError
 from ..files import read_text
 
-#: Key under which the text travels from where a recipe is read to where its keys are parsed.
-TYPED = "fcit_as_typed"
+#: What stands in place of a secret.
 HIDDEN = "(not shown)"
 _RECIPES = (".yaml", ".yml")
 _SECRET = re.compile(r"(?:^|[_.])(?:token|secret|password|passphrase|api_key|webhook_url)$")
 #: Keys of ours whose value is one.
 _OURS = frozenset(item.name for item in fields(FcitArguments.joined()) if not item.repr)
 _IN_A_COMMENT = re.compile(r"(#.*?\b(\w+)\b[\"']?\s*[:=]\s*)([^#\n]*[^#\s])")
+
+
+class TypedKeys(dict[str, Any]):
+    """A recipe's keys, which LLaMA-Factory hands on as they are from where it reads them to where it parses them.
+
+    Attributes:
+        typed: The recipe's text, from :func:`as_typed`.
+    """
+
+    typed: str | None = None
 
 
 def as_typed(argv: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from ..arguments.reasons import all_reasons
 from ..recipe.environment import check_environment
 from ..recipe.read import read_recipe, split_keys
 from ..recipe.request import InferArguments, TrainArguments, attach_request, read_infer_request, read_train_request
-from ..recipe.typed import TYPED, as_typed
+from ..recipe.typed import TypedKeys, as_typed
 from ..recipe.watch import watch
 
 
@@ -25,7 +25,8 @@ def install(parser_module) -> None:
             return wrapped(*args, **kwargs)
         found = read_recipe(wrapped, sys.argv[1:])
         if isinstance(found, dict) and split_keys(found)[1] is not None:
-            found[TYPED] = as_typed(sys.argv[1:])
+            found = TypedKeys(found)
+            found.typed = as_typed(sys.argv[1:])
         return found
 
     def train(wrapped, instance, args, kwargs):

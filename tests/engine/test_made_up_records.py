@@ -95,9 +95,15 @@ def test_the_weights_that_write_are_not_those_that_train(opened):
     assert all(torch.equal(value, start[key]) for key, value in read_subspace(session.model).items())
 
 
-def test_records_that_no_model_makes_up_are_refused_by_a_sentence(llava_recipe, text_recipe):
-    with pytest.raises(FcitError, match=r"`fcit_method: lamol` .* of text alone, and the dataset `color` has images"):
+def test_records_that_no_model_makes_up_are_refused_by_a_sentence(llava_recipe, text_recipe, monkeypatch):
+    of_text = r"`fcit_method: lamol` .* of text alone, and the dataset `color` has images"
+    with pytest.raises(FcitError, match=of_text):
         run_recipe(llava_recipe(**KEYS))
+    with monkeypatch.context() as patched:
+        patched.setattr("fcit_plugin.engine.open_session.read_records", lambda *_: None)  # as a client on its own
+        local = open_session(*get_train_args(llava_recipe(**KEYS))).local()
+        with pytest.raises(FcitError, match=of_text):
+            local.task(0)
     with pytest.raises(FcitError, match="from the beginning of a user's turn, and `template: empty` does not mark it"):
         run_recipe(text_recipe(**KEYS, template="empty"))
     with pytest.raises(FcitError, match="`packing` cannot be used with `fcit_method: lamol`"):

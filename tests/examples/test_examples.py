@@ -41,7 +41,7 @@ def test_every_verb_of_a_readme_is_one_and_takes_its_flags(readme, monkeypatch, 
     parser, verbs = make_parser(COMMANDS), {theirs.name for theirs in THEIRS}
     checked = 0
     for line in commands(readme):
-        for call in re.findall(r"fcit-cli (.*?)(?= > | 2>&1| #|$)", line):
+        for call in re.findall(r"fcit-cli (.*?)(?= > | 2>&1| #|;|$)", line):
             words = shlex.split(re.sub(r"\S*\{\S*\}\S*", "file", call).replace("$", ""))
             if words[0] in verbs:
                 recipe = readme.parent / words[1]
