@@ -133,7 +133,7 @@ class FcitArguments(
         for item in fields(self):
             kind = _REGISTERED.get(item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            check_choice(item.name, getattr(self, item.name), choices, item.metadata.get("unfit", {}))
+            check_choice(item.name, getattr(self, item.name), choices)
 
     def _settle_parts(self) -> None:
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""

@@ -46,15 +46,26 @@ def option(
     limits = {"least": least, "above": above, "below": below}
     metadata: dict[str, Any] = {"help": help}
     if choices is not None:
-        metadata["choices"] = list(choices)
-    if unfit is not None:
-        metadata["unfit"] = dict(unfit)
+        metadata["choices"] = Choices(choices, unfit or {})
     if any(limit is not None for limit in limits.values()):
         metadata[_LIMITS] = limits
     return field(default=default, metadata=metadata, repr=shown)
 
 
 _LIMITS = "limits"
+
+
+class Choices(list[str]):
+    """The valid values of a key; of a key's metadata the parser of the command line takes whatever there is.
+
+    Args:
+        values: The values.
+        unfit: See :func:`option`.
+    """
+
+    def __init__(self, values: Sequence[str], unfit: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(values)
+        self.unfit = dict(unfit)
 
 
 class Options:
@@ -127,20 +138,21 @@ def check_limits(keys: Any) -> None:
         choices = item.metadata.get("choices")
         if value is None:
             continue
-        check_choice(item.name, value, choices, item.metadata.get("unfit", {}))
+        check_choice(item.name, value, choices)
         if limits.get("above") == 0 and limits.get("below") is None:
             check_positive(keys, item.name)
         elif limits and not _within(value, **limits):
             refuse(f"`{item.name}` must be {_limits_in_words(**limits)}, got {value}.")
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str] | None, unfit: Mapping[str, str] = MappingProxyType({})) -> None:
+def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
     """Refuse a value that is none of a key's choices, where it has any; None is not looked at.
 
     Raises:
         FcitError: The sentence names the key, and why the value is none or the nearest choice.
     """
     if choices and value is not None and value not in choices:
+        unfit = choices.unfit if isinstance(choices, Choices) else {}
         why = f", which {unfit[value]}" if value in unfit else f"; {nearest(str(value), choices)}"
         refuse(f"`{name}` is {value!r}{why}")
 

@@ -76,7 +76,7 @@ def _local_stage(keys: dict[str, Any], path: Path | str) -> str:
         raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `fcit-cli train {path}` runs it.")
     (told,) = (item.metadata for item in fields(MethodArguments) if item.name == "fcit_local_stage")
     if stage not in told["choices"]:
-        why = told["unfit"].get(stage) or f"clients cannot be trained with; {nearest(str(stage), told['choices'])}"
+        why = told["choices"].unfit.get(stage) or f"clients cannot be trained with; {nearest(str(stage), told['choices'])}"
         raise FcitError(f"{path} has `stage: {stage}`, which {why}")
     if kind != "lora":
         raise FcitError(f"{path} has `finetuning_type: {kind}`; clients train LoRA adapters, set `finetuning_type: lora`.")

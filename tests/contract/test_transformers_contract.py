@@ -116,8 +116,8 @@ def test_the_number_of_steps_is_what_we_count_in_advance(tmp_path, rows, accumul
     one.args.num_train_epochs = epochs
     one.train_dataset = ROWS[:rows]
     one.train()
-    pipeline = SimpleNamespace(training_args=one.args, num_samples=len)
-    ours = SimpleNamespace(pipeline=pipeline, _parts=lambda config: range(rows))
+    pipeline = SimpleNamespace(training_args=one.args)
+    ours = SimpleNamespace(pipeline=pipeline, _num_samples=lambda config: rows)
     assert LocalTrainer.num_steps(ours, {}) == one.state.global_step
 
 

@@ -64,7 +64,7 @@ def test_every_method_trains_without_logits_or_is_refused_by_name(liger, text_re
 
 
 def test_it_is_known_which_methods_take_logits():
-    assert [method for method in METHODS if METHODS[method].load().takes_logits()] == ["lwf"]
+    assert [method for method in METHODS if METHODS[method].load().takes_logits()] == ["lwf", "lamol"]
 
 
 class Stranger(ContinualMethod):
