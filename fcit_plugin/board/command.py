@@ -4,8 +4,9 @@ import re
 import shlex
 from pathlib import Path
 
-#: The recipe's name in the output folder of a run that the board starts.
-RECIPE = "fcit_recipe.yaml"
+#: The name of the recipe in the output folder of a run that the board starts; a run writes and clears away a file of its own,
+#: `fcit_recipe.yaml`, so this must be another one.
+RECIPE = "board_recipe.yaml"
 
 
 def command(recipe: str, path: Path) -> str:

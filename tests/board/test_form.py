@@ -15,6 +15,7 @@ from fcit_plugin.board.form import CORE, OTHERS, own_keys, recipe_of, widgets
 from fcit_plugin.board.key_texts import KEY_INFOS
 from fcit_plugin.board.texts import BUTTONS, INFOS, LABELS, LANGUAGES, SENTENCES, TITLES, locales, say
 from fcit_plugin.board.widgets import AXES, Widget
+from fcit_plugin.engine.session import WRITTEN
 from fcit_plugin.errors import FcitError
 from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.parts import KINDS
@@ -226,3 +227,7 @@ def test_sentences_hold_what_they_are_given(lang):
     words = {"stage": 1, "stages": 2, "round": 3, "client": 4, "step": 5, "steps": 6, "elapsed": "7:00", "remaining": "8:00"}
     assert all(str(word) in say("training", lang, **words) for word in words.values())
     assert str(Path("a/b")) in say("no_report", lang, folder=Path("a/b"))
+
+
+def test_no_run_takes_the_boards_recipe_away():
+    assert RECIPE not in WRITTEN

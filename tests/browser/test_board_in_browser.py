@@ -126,12 +126,12 @@ def test_a_run_from_the_first_click_to_a_chat(board, text_model, text_data, tmp_
     board.put("output_dir", "stopped")
 
     board.press("cmd_preview_btn")
-    assert "cat > saves/Custom/lora/stopped/fcit_recipe.yaml" in board.wait("fcit_command", "mkdir")
+    assert "cat > saves/Custom/lora/stopped/board_recipe.yaml" in board.wait("fcit_command", "mkdir")
     board.press("start_btn")
     board.wait("fcit_status", r"Stage [01] of 2, round \d, client \d: step \d+ of \d+")
     board.press("stop_btn")
     board.wait("fcit_status", r"Stopped\.")
-    recipe = yaml.safe_load((folder / "stopped/fcit_recipe.yaml").read_text())
+    recipe = yaml.safe_load((folder / "stopped/board_recipe.yaml").read_text())
     assert (recipe["fcit_stages"], recipe["fcit_num_rounds"]) == ([["color"], ["letter"]], 100)
     assert not (folder / "stopped/fcit_report.json").exists()
 
