@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...arguments.option import Options, option
 from ...parts import Part
-from ..limits import SINGLE_LAYERS, WHOLE_GRADIENTS
+from ..limits import STAGE_LORAS
 
 
 @dataclass
@@ -16,13 +16,4 @@ class CLoraOptions(Options):
     )
 
 
-C_LORA = Part(
-    "fcit_plugin.continual.c_lora.method:CLora",
-    CLoraOptions,
-    {
-        "deepspeed": WHOLE_GRADIENTS,
-        "fp16": WHOLE_GRADIENTS,
-        "fcit_target_parameters": SINGLE_LAYERS,
-        "fcit_local_stage": "keeps earlier subspaces acting, which the reference model lacks",
-    },
-)
+C_LORA = Part("fcit_plugin.continual.c_lora.method:CLora", CLoraOptions, STAGE_LORAS)

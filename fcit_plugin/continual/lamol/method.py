@@ -1,27 +1,22 @@
 """LAMOL: the model makes up records of earlier tasks before it trains on a new one."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
-from ...adapters.lora import Tensors
-from ..method import ContinualMethod, Extras, Recall, flat, record
+from ..method import Extras, Recall
+from ..stage_start import StageStart
 from ..terms import BatchTerm, Weights
 from .options import LamolOptions
-
-if TYPE_CHECKING:
-    from ...adapters.aggregation import LoraAggregation
-    from ...state.server_state import ServerState
 
 WRITER = "writer"
 _IGNORED = -100
 
 
-class Lamol(ContinualMethod[LamolOptions]):
+class Lamol(StageStart[LamolOptions]):
     """Language modeling for lifelong language learning (Sun et al. 2020, https://arxiv.org/abs/1909.03329), for a federation.
 
     The model is trained to write whole records, not their answers alone,
@@ -38,22 +33,7 @@ class Lamol(ContinualMethod[LamolOptions]):
     draws the answers' tokens too.
     """
 
-    @override
-    def sends(self, state: "ServerState") -> Extras:
-        return {WRITER: record(WRITER, state.method_state)} if state.method_state else {}
-
-    @override
-    def remember(
-        self, before: "ServerState", after: "ServerState", measured: Sequence[Extras], examples: Sequence[int]
-    ) -> Tensors:
-        ends = self.ends_stage(before.round)
-        return flat(WRITER, {**after.subspaces[0], **after.shared}) if ends else before.method_state
-
-    @override
-    def refuses(self, aggregation: "LoraAggregation") -> str | None:
-        if aggregation.changes_base:
-            return "asks the model of the stage's start, of which it keeps the LoRA and not the base weights"
-        return super().refuses(aggregation)
+    kept_as = WRITER
 
     @override
     def num_recalled(self, stage: int, records: int) -> int:

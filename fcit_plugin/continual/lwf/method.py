@@ -1,7 +1,6 @@
 """LwF: on the new task's records the model shall go on answering as it did before the stage."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -10,19 +9,16 @@ from torch.nn.functional import kl_div, log_softmax
 from typing_extensions import override
 
 from ...adapters.lora import Tensors
-from ..method import ContinualMethod, Extras, flat, record
+from ..method import Extras
+from ..stage_start import StageStart
 from ..terms import BatchTerm, Weights
 from .options import LwfOptions
-
-if TYPE_CHECKING:
-    from ...adapters.aggregation import LoraAggregation
-    from ...state.server_state import ServerState
 
 TEACHER = "teacher"
 _IGNORED = -100
 
 
-class Lwf(ContinualMethod[LwfOptions]):
+class Lwf(StageStart[LwfOptions]):
     """Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282): distilled from the model of the stage's start.
 
     The server keeps the weights with which a stage begins, and sends them along. A client adds to its loss
@@ -33,22 +29,7 @@ class Lwf(ContinualMethod[LwfOptions]):
     1503.02531, that keeps the size of the gradient).
     """
 
-    @override
-    def sends(self, state: "ServerState") -> Extras:
-        return {TEACHER: record(TEACHER, state.method_state)} if state.method_state else {}
-
-    @override
-    def remember(
-        self, before: "ServerState", after: "ServerState", measured: Sequence[Extras], examples: Sequence[int]
-    ) -> Tensors:
-        ends = self.ends_stage(before.round)
-        return flat(TEACHER, {**after.subspaces[0], **after.shared}) if ends else before.method_state
-
-    @override
-    def refuses(self, aggregation: "LoraAggregation") -> str | None:
-        if aggregation.changes_base:
-            return "asks the model of the stage's start, of which it keeps the LoRA and not the base weights"
-        return super().refuses(aggregation)
+    kept_as = TEACHER
 
     @override
     def batch_terms(self, sent: Extras) -> list[BatchTerm]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...arguments.option import Options, option
 from ...parts import Part
-from ..limits import SINGLE_LAYERS, WHOLE_GRADIENTS
+from ..limits import STAGE_LORAS
 
 
 @dataclass
@@ -16,13 +16,4 @@ class OLoraOptions(Options):
     )
 
 
-O_LORA = Part(
-    "fcit_plugin.continual.o_lora.method:OLora",
-    OLoraOptions,
-    {
-        "deepspeed": WHOLE_GRADIENTS,
-        "fp16": WHOLE_GRADIENTS,
-        "fcit_target_parameters": SINGLE_LAYERS,
-        "fcit_local_stage": "keeps earlier subspaces acting, which the reference model lacks",
-    },
-)
+O_LORA = Part("fcit_plugin.continual.o_lora.method:OLora", OLoraOptions, STAGE_LORAS)
