@@ -9,7 +9,7 @@ from ..deployment.addresses import split_address
 from ..errors import FcitError
 from ..files import parse_json
 from .option import check_at_least, check_positive, comma_separated, option
-from .reasons import refuse
+from .reasons import going_on, refuse
 from .scenario import ScenarioArguments
 
 if TYPE_CHECKING:
@@ -127,10 +127,8 @@ def check_network(args: "FcitArguments") -> None:
     for name in ("fcit_superlink", "fcit_superlink_appio"):
         address = getattr(args, name)
         if address is not None:
-            try:
+            with going_on():
                 split_address(address, name)
-            except FcitError as error:
-                refuse(str(error))
     tasks: Any = args.fcit_site_tasks
     if tasks is not None and not (isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)):
         refuse(f"`fcit_site_tasks` is {tasks!r}; list the datasets that this site trains on.")
