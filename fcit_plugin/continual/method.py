@@ -67,7 +67,7 @@ class Memory(Protocol):
         """The gradient of the mean loss of some of them at the weights as they are; those in training stay as they are.
 
         Args:
-            count: How many records at most; they are drawn anew at each call, by seed.
+            count: How many records at most; they are drawn again at each call, by seed.
 
         Returns:
             By the weights' names, without those that have none.

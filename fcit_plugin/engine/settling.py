@@ -1,8 +1,8 @@
 """What a recipe leaves to the base model: the identity encoder, and the cosine that belongs to it (``auto``).
 
-A state that is gone on from says what it was made with: a commit, an earlier run's folder, the state that a site trains on. So
-whoever takes part later, and whoever averages without a model, need not look. Only a run that begins asks the base model, and
-its first process decides for all.
+A state from which a run goes on says what it was made with: a commit, an earlier run's folder, the state that a site trains
+on. So whoever takes part later, and whoever averages without a model, need not look. Only a run that begins asks the base
+model, and its first process decides for all.
 """
 
 from collections.abc import Mapping

@@ -13,6 +13,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Context, Message, MessageType, RecordDict
 from llamafactory.extras import logging
+from typing_extensions import override
 
 from .. import __version__
 from ..deployment.addresses import free_ports
@@ -25,7 +26,7 @@ from ..federation.hello import KIND as HELLO
 from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
-from ..federation.reply_cache import ReplyCache
+from ..federation.reply_cache import NoJournal, ReplyCache
 from ..federation.run_secret import noise_of_site, own_noise
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
@@ -141,7 +142,7 @@ class SiteClient:
         self._tasks = tasks_of_site(session)
         own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
         run = digest_of({**numbers(session.keys, session.arguments), "data": session.data, **own})
-        cache = ReplyCache(self._asked, self._kept, run, _NoJournal())
+        cache = ReplyCache(self._asked, self._kept, run, _OwnLog())
         audit = Audit(session.output_dir / AUDIT)
         policy = SitePolicy(
             run=program.run_id,
@@ -318,18 +319,11 @@ def dtype_of(session: Session) -> str:
     return str(found).removeprefix("torch.")
 
 
-class _NoJournal:
+class _OwnLog(NoJournal):
     """A site's log lines are its own, and nobody has missed them."""
 
-    def mark(self) -> None:
-        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
-
-    def since(self, mark: None) -> dict[str, Any]:
-        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
-        return {"steps": 0, "log": []}
-
+    @override
     def replay(self, entries: dict[str, Any]) -> None:
-        """See :class:`fcit_plugin.federation.reply_cache.Journal`."""
         logger.info_rank0("The reply to this request was kept: nothing is trained again.")
 
 

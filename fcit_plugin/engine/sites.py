@@ -22,7 +22,7 @@ from ..errors import FcitError, one_line
 from ..federation.envelope import ServerSigner
 from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
-from ..federation.reply_cache import ReplyCache
+from ..federation.reply_cache import NoJournal, ReplyCache
 from ..federation.shared_state import scores_in, state_files, state_message
 from ..federation.site_grid import AWAY, Late, Link, Site, SiteGrid
 from ..federation.site_lists import clients_by_stage
@@ -279,9 +279,9 @@ def dry_run_of_sites(session: Session) -> None:
     print(f"Recipe {digest_of(question.keys)}: {session.scenario.num_stages} stages of {args.fcit_num_rounds} rounds.")
     with SuperLink(control, args.fcit_superlink_appio, read_certificate(ca).public_bytes(Encoding.PEM)) as link:
         asked = Sites(link, signer_of(session), names, sites, _PATIENCE_OF_DRY_RUN, _PATIENCE_OF_DRY_RUN, args.fcit_site_poll)
-        requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in sites]
-        replies = list(asked.grid(_unkept()).send_and_receive(requests))
-    for name, reply in zip((site.name for site in sites.values()), replies, strict=True):
+        replies = _greeted(session, asked, question)
+    for number, reply in replies.items():
+        name = sites[number].name
         if reply.has_error():
             print(f"{name}: {reply.error.reason}")
             continue
@@ -303,9 +303,8 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
     """
     keys = comparable(session.keys, session.arguments)
     question = Question(keys, session.base_fingerprint, dtype_of(session))
-    requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in sites.sites]
     logger.info_rank0(f"Waiting for the sites {', '.join(site.name for site in sites.sites.values())}.")
-    replies = dict(zip(sites.sites, sites.grid(_unkept()).send_and_receive(requests), strict=True))
+    replies = _greeted(session, sites, question)
     told = {sites.names[number]: reply.content for number, reply in replies.items() if not reply.has_error()}
     found = {name: answer_in(content, name) for name, content in told.items()}
     before = SiteAnswers(session.output_dir, digest_of(dataclasses.asdict(question)))
@@ -334,6 +333,12 @@ def ask_all(session: Session, sites: Sites) -> list[Answer]:
     return answers
 
 
+def _greeted(session: Session, sites: Sites, question: Question) -> dict[int, Message]:
+    """What sites reply to the question, by the client's number."""
+    requests = [hello(session.program.work_of(0, 0, number, 0), question) for number in sites.sites]
+    return dict(zip(sites.sites, sites.grid(_unkept()).send_and_receive(requests), strict=True))
+
+
 def _in_words(answer: Answer) -> str:
     tasks = [f"{sum(task.records.values()):,} records of {name}" for name, task in answer.tasks.items()]
     return ", ".join(tasks) or "no task of this run"
@@ -357,16 +362,7 @@ def nobody(message: Message, context: Any) -> Message:
 
 def _unkept() -> ReplyCache:
     """A cache for requests whose replies are not kept."""
-
-    class Silent:
-        def mark(self) -> None: ...
-
-        def since(self, mark: None) -> dict[str, Any]:
-            return {}
-
-        def replay(self, entries: dict[str, Any]) -> None: ...
-
-    return ReplyCache(nobody, lambda stage, round: Path(), "", Silent())
+    return ReplyCache(nobody, lambda stage, round: Path(), "", NoJournal())
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def model_card(
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a model can be a repository of the Hub, and is no folder: the Hub refuses a card that names one."""
+    """Whether a model can be a repository of the Hub, and not a folder: the Hub refuses a card that names one."""
     try:
         validate_repo_id(name)
     except HFValidationError:

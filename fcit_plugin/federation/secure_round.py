@@ -235,7 +235,7 @@ def fold_opened(
 
     Args:
         opened: The sums, at least one of a subspace.
-        assignment: Who was asked to train what. Who was asked keeps it: an opened sum cannot be divided anew.
+        assignment: Who was asked to train what. Who was asked keeps it: an opened sum cannot be divided again.
         begin: The round of an assignment.
         tokens: What clients have told, by client.
 

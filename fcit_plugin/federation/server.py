@@ -259,7 +259,7 @@ def sum_round(
 ) -> tuple[RoundResult | None, dict[int, str]]:
     """The same with secure sums: assign, train masked, open the sums, fold, advance.
 
-    Clients keep the subspaces that they were asked to train, whoever drops out: a sum cannot be divided anew. Those whose
+    Clients keep the subspaces that they were asked to train, whoever drops out: a sum cannot be divided again. Those whose
     subspace has too few clients in this round are left out before they train, and are no replies that are missing.
 
     Args:

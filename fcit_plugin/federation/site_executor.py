@@ -1,6 +1,6 @@
 """A site's side: the process that holds the model takes the messages of its SuperNode, its child.
 
-The code that the server's run brings along is never loaded. What is kept is answered again without training, signed anew.
+The code that the server's run brings along is never loaded. What is kept is answered again without training, signed again.
 """
 
 import logging

@@ -7,14 +7,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
-from sites import CA, SIGNER, Journal
+from sites import CA, SIGNER
 from toy import BLANK, Local, noise
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.client import make_client_app
 from fcit_plugin.federation.envelope import ENVELOPE, nonce_of, open_reply, open_request, sealed_failure, sealed_reply
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, ClientConfig, to_record
-from fcit_plugin.federation.reply_cache import ReplyCache
+from fcit_plugin.federation.reply_cache import NoJournal, ReplyCache
 from fcit_plugin.federation.site_grid import LinkLost, Site, SiteGrid
 
 KEYS = [ec.generate_private_key(ec.SECP384R1()) for _ in range(3)]
@@ -90,7 +90,7 @@ def requests(kind=MessageType.TRAIN):
 
 
 def grid_of(link, clock, folder, **changes):
-    cache = ReplyCache(APP, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
+    cache = ReplyCache(APP, lambda stage, round: folder / f"{stage}-{round}", "run", NoJournal())
     given = {"patience": 600.0, "poll": 1.0} | changes
     return SiteGrid(link, SIGNER, dict(enumerate(SITES)), cache, clock=clock, sleep=clock.sleep, **given)
 

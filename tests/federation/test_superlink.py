@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from deployment import Deployment
-from sites import Journal, site_app
+from sites import site_app
 from test_site_grid import APP, UNDISTURBED, numbers, requests
 
 from fcit_plugin.deployment.addresses import free_ports
@@ -14,7 +14,7 @@ from fcit_plugin.deployment.certificates import read_certificate
 from fcit_plugin.deployment.keys import read_pem_key, read_private_key
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.envelope import ServerSigner
-from fcit_plugin.federation.reply_cache import ReplyCache
+from fcit_plugin.federation.reply_cache import NoJournal, ReplyCache
 from fcit_plugin.federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
 from fcit_plugin.federation.site_grid import SiteGrid
 from fcit_plugin.federation.superlink import SuperLink, read_site
@@ -49,7 +49,7 @@ def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_
                 thread.start()
             with SuperLink(made.control, made.appio, ca.read_bytes()) as link:
                 for attempt in ("first", "again"):
-                    cache = ReplyCache(APP, lambda s, r, at=attempt: tmp_path / at / f"{s}-{r}", "run", Journal())
+                    cache = ReplyCache(APP, lambda s, r, at=attempt: tmp_path / at / f"{s}-{r}", "run", NoJournal())
                     grid = SiteGrid(link, signer, dict(enumerate(sites)), cache, patience=200.0, poll=0.5)
                     assert numbers(grid.send_and_receive(requests()[:2])) == UNDISTURBED[:2]
                     if attempt == "first":

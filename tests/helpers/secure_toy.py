@@ -5,12 +5,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message
-from sites import SIGNER, Journal, identity_of, site_app
+from sites import SIGNER, identity_of, site_app
 from sums import KEYS
 from toy import TOKENS, Local, Toy
 
 from fcit_plugin.federation.client import make_client_app
-from fcit_plugin.federation.reply_cache import ReplyCache
+from fcit_plugin.federation.reply_cache import NoJournal, ReplyCache
 from fcit_plugin.federation.secure_messages import STEP_OF
 from fcit_plugin.federation.secure_round import bounds_of
 from fcit_plugin.federation.secure_site import SecureSite
@@ -120,7 +120,7 @@ class SecureToy(Toy):
     def start_server(self):
         """The server's process, begun again: it has its folder, and nothing else of before."""
         folder = self.folder / "server"
-        cache = ReplyCache(None, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
+        cache = ReplyCache(None, lambda stage, round: folder / f"{stage}-{round}", "run", NoJournal())
         clock = Clock()
         self.grid = SiteGrid(
             self.link,

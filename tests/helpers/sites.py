@@ -6,7 +6,7 @@ from fcit_plugin.deployment.certificates import host_of, new_ca, new_server, now
 from fcit_plugin.deployment.keys import new_key
 from fcit_plugin.federation.audit import Audit
 from fcit_plugin.federation.envelope import ServerSigner
-from fcit_plugin.federation.reply_cache import ReplyCache
+from fcit_plugin.federation.reply_cache import NoJournal, ReplyCache
 from fcit_plugin.federation.site_app import SiteApp
 from fcit_plugin.federation.site_executor import SiteIdentity
 from fcit_plugin.federation.site_policy import SitePolicy
@@ -39,22 +39,9 @@ ALLOWED = {
 }
 
 
-class Journal:
-    """Keeps nothing."""
-
-    def mark(self):
-        return None
-
-    def since(self, mark):
-        return {"steps": 0, "log": []}
-
-    def replay(self, entries):
-        pass
-
-
 def site_app(app, folder, others=None, sums=None, **policy):
     """A :class:`SiteApp` that keeps its replies in a folder."""
-    cache = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", Journal())
+    cache = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", NoJournal())
     folder.mkdir(parents=True, exist_ok=True)
     audit = Audit(folder / "audit.jsonl")
     rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.rounds("run"), client=audit.client("run"))

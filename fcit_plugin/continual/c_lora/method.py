@@ -39,7 +39,7 @@ class SelfRegularization(GradientTerm):
 
     def __init__(self, earlier: Sequence[Tensors], strength: float) -> None:
         self.strength = strength
-        # side by side the factors give the sum; D itself is as large as the layer, and is made anew in each step
+        # side by side the factors give the sum; D itself is as large as the layer, and is made again in each step
         self._factors = {
             key: (torch.cat([state[key] for state in earlier]), torch.cat([state[_other(key)] for state in earlier], dim=1))
             for key in earlier[0]

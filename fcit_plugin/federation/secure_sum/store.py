@@ -1,7 +1,7 @@
 """What a site keeps: the session that is going on, and for ever which there were and of which updates a sum was opened.
 
 It lies in a folder of the site's own, with mode 600, and is no part of any backup: with an older one the site would answer
-anew.
+again.
 """
 
 from collections.abc import Iterable
