@@ -16,6 +16,7 @@ from llamafactory.extras import logging
 from typing_extensions import override
 
 from .. import __version__
+from ..arguments.option import AUTO
 from ..deployment.addresses import free_ports
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
@@ -55,7 +56,7 @@ OWN_KEYS = (
     # the precision of the base, and what fits the site's devices
     "bf16", "fp16", "pure_bf16", "tf32", "upcast_*", "quantization_*", "double_quantization", "flash_attn", "deepspeed",
     "disable_gradient_checkpointing", "use_reentrant_gc", "low_cpu_mem_usage", "enable_liger_kernel", "use_unsloth*",
-    NUM_PROCESSES,
+    NUM_PROCESSES, "use_cpu",
     # records, which are its own, and how the server evaluates
     "dataset", "eval_dataset", "val_size", "max_samples", "max_new_tokens", "do_sample",
     "fcit_partition*", "fcit_beta", "fcit_min_client_samples", "fcit_eval_*", "fcit_zero_shot", "fcit_caption_metric",
@@ -288,7 +289,10 @@ def check_question(question: Question, session: Session) -> None:
     """
     ours, parts = comparable(session.keys, session.arguments), session.arguments
     theirs = dict(question.keys)
-    found = differing(theirs, ours, parts, theirs.keys() | ours.keys(), "{0} is {1!r} at the server and {2!r} at this site")
+    # a dry run has no weights, and so has not asked the base model what `auto` becomes
+    open_yet = {key for key, value in theirs.items() if value == AUTO} if question.base is None else set()
+    compared = (theirs.keys() | ours.keys()) - open_yet
+    found = differing(theirs, ours, parts, compared, "{0} is {1!r} at the server and {2!r} at this site")
     if question.plugin != __version__:
         found.append(f"fcit-plugin is of version {question.plugin} at the server and {__version__} at this site")
     dtype = dtype_of(session)

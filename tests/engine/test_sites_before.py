@@ -7,9 +7,10 @@ import torch
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
+from fcit_plugin.engine.site import check_question, comparable
 from fcit_plugin.engine.sites import ask_all, sites_before
 from fcit_plugin.errors import FcitError
-from fcit_plugin.federation.hello import Answer, TaskOfSite, answer_records
+from fcit_plugin.federation.hello import Answer, Question, TaskOfSite, answer_records
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.site_grid import AWAY
 from fcit_plugin.state.progress import Progress
@@ -80,3 +81,13 @@ def test_the_list_of_sites_goes_on_from_that_of_the_run_before(way, tmp_path, mo
     args.fcit_server_rule = "scaffold"
     with pytest.raises(FcitError, match="grown to 3 sites"):
         sites_before(session, ["north", "south", "west"])
+
+
+def test_a_dry_run_is_another_recipe_where_it_differs_and_not_where_nothing_is_settled_yet(tmp_path):
+    site = session_in(tmp_path, fcit_similarity_threshold=0.9, use_cpu=False, lora_rank=4)
+    server = comparable({"fcit_similarity_threshold": "auto", "use_cpu": True, "lora_rank": 4}, ())
+    check_question(Question(server, None, ""), site)
+    with pytest.raises(FcitError, match="`lora_rank` is 8 at the server and 4 at this site"):
+        check_question(Question({**server, "lora_rank": 8}, None, ""), site)
+    with pytest.raises(FcitError, match=r"`fcit_similarity_threshold` is .auto. at the server and 0\.9 at this site"):
+        check_question(Question(server, "abc", "float32"), site)
