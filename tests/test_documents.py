@@ -87,6 +87,15 @@ def test_every_link_of_a_page_leads_somewhere(page):
         assert not anchor or anchor in anchors(there), target
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(page):
+    width = 0
+    for line in prose(page.read_text(encoding="utf-8")).splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line.strip().strip("|"))) + 1 if line.startswith("|") else 0
+        assert not (cells and width) or cells == width, line
+        width = cells
+
+
 def test_the_index_has_every_page_once():
     index = DOCS / "index.md"
     listed = [re.fullmatch(r"- \[[^\]]+\]\((.+?)\): .+", line) for line in index.read_text().splitlines() if line[:1] == "-"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..errors import closest
 from ..parts import KINDS, Part, ServerRule
@@ -17,7 +17,7 @@ from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
 from .network import FLOWER, SITE_KEYS, SITE_STAGE, NetworkArguments, check_network, parse_network
-from .option import check_choice, check_types
+from .option import check_choice, check_text, check_types
 from .privacy import PrivacyArguments, check_privacy, parse_privacy
 from .reasons import all_reasons, going_on, refuse
 from .replies import ReplyArguments, check_replies
@@ -130,10 +130,13 @@ class FcitArguments(
                         options.check(self)
 
     def _check_choices(self) -> None:
+        hints = get_type_hints(type(self))
         for item in fields(self):
-            kind = _REGISTERED.get(item.name)
+            kind, value = _REGISTERED.get(item.name), getattr(self, item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            check_choice(item.name, getattr(self, item.name), choices)
+            check_choice(item.name, value, choices)
+            if not choices and item.repr:  # of a secret nothing is shown
+                check_text(item.name, value, hints[item.name])
 
     def _settle_parts(self) -> None:
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""

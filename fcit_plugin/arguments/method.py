@@ -1,5 +1,6 @@
 """Keys of the method: continual learning, identity tokens, activation."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,8 @@ class MethodArguments:
 
 def parse_method(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
-    args.fcit_identity_encoder = str(args.fcit_identity_encoder)
+    if isinstance(args.fcit_identity_encoder, os.PathLike):
+        args.fcit_identity_encoder = os.fspath(args.fcit_identity_encoder)
     args.fcit_similarity_threshold = number_or_auto(args.fcit_similarity_threshold)
     if isinstance(args.fcit_target_parameters, str):
         args.fcit_target_parameters = comma_separated(args.fcit_target_parameters)  # type: ignore[assignment]  # the command line has text alone

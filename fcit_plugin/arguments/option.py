@@ -157,6 +157,18 @@ def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
         refuse(f"`{name}` is {value!r}{why}")
 
 
+def check_text(name: str, value: Any, hint: Any) -> None:
+    """Refuse a number or a truth value for a key that takes nothing but texts, such as names and folders.
+
+    What YAML has for a list or a mapping is the key's own business: it may take one.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    if {*(get_args(hint) or (hint,))} - {NoneType} == {str} and isinstance(value, (int, float)):
+        refuse(f"`{name}` takes a text, got {value!r}; put it in quotes if that is one.")
+
+
 def _within(value: float, least: float | None, above: float | None, below: float | None) -> bool:
     return (
         math.isfinite(value)
@@ -211,8 +223,9 @@ def check_at_least(args: Any, least: int, *names: str) -> None:
     for name in names:
         value = getattr(args, name)
         if value is not None and value < least:
-            optional = getattr(type(args), name) is None
-            refuse(f"`{name}` must be at least {least}{', or left out for no limit' if optional else ''}, got {value}.")
+            optional = ", or left out" if getattr(type(args), name) is None else ""
+            optional += " for no limit" if optional and "_max_" in name else ""
+            refuse(f"`{name}` must be at least {least}{optional}, got {value}.")
 
 
 def check_positive(args: Any, *names: str) -> None:

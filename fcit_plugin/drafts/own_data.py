@@ -9,19 +9,26 @@ from typing import Any
 
 from ..data.catalogue import TEST
 from ..data.raw_records import FILE_KINDS, plain_records, read_raw
-from ..errors import FcitError, one_line
+from ..errors import FcitError, nearest, one_line
 
 #: Columns by what they are for, in the order in which they are looked for.
 _QUESTIONS = ("instruction", "prompt", "question", "query", "input", "text", "source")
 _ANSWERS = ("output", "response", "answer", "completion", "target", "label", "summary")
 _MESSAGES = ("conversations", "messages", "conversation", "dialogue")
 _IMAGES = ("images", "image")
+#: What columns may be for, as LLaMA-Factory calls it.
+_WHAT = (
+    *("prompt", "query", "response", "history", "messages", "system", "tools", "images", "videos", "audios"),
+    *("chosen", "rejected", "kto_tag"),
+)
 #: Columns that may say whose a record is.
 SITES = ("client", "client_id", "site", "site_id", "hospital", "owner", "institution")
 #: Tags of turns that name a role.
 _OPENAI = {
     "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system",
 }  # fmt: skip
+#: Those of turns that call tools, which LLaMA-Factory's converter `openai` alone reads.
+_TOOLS = {"observation_tag": "tool", "function_tag": "function"}
 #: More distinct answers than this part of the records are free text.
 _FREE = 0.2
 #: Records by which it is told how they are written.
@@ -74,7 +81,7 @@ class OwnFile:
     @property
     def local_stage(self) -> str:
         """What trains a client on it."""
-        return "dpo" if self.entry.get("ranking") else "sft"
+        return "dpo" if self.entry.get("ranking") else "kto" if "kto_tag" in self.entry["columns"] else "sft"
 
     @cached_property
     def answers(self) -> list[str]:
@@ -84,44 +91,50 @@ class OwnFile:
         return [str(_last_text(record[column])) for record in plain_records(self._rows, [column])]
 
     @property
+    def unused(self) -> list[str]:
+        """The columns that no part of its records is made of, but for those that may say whose a record is."""
+        return [name for name in self.columns if name not in {*self.entry["columns"].values(), *SITES}]
+
+    @property
     def is_free_text(self) -> bool:
         """Whether its answers are text of one's own rather than labels."""
         return len(set(self.answers)) > max(_FREE * self.count, 10)
 
-    def values(self, column: str) -> list[Any]:
-        """The distinct values of a column.
-
-        Raises:
-            FcitError: There is no such column.
-        """
-        if column not in self.columns:
-            raise FcitError(f"{self.path} has no column {column!r}; it has {', '.join(self.columns)}.")
-        return list(dict.fromkeys(record[column] for record in plain_records(self._rows, [column])))
-
     def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
-        for column in given.values():
+        for what, column in given.items():
+            if what not in _WHAT:
+                raise FcitError(f"--columns {what}={column}: no column is for that; {nearest(what, _WHAT)}")
             if column not in self.columns:
                 raise FcitError(f"{self.path} has no column {column!r} (--columns); it has {', '.join(self.columns)}.")
         entry: dict[str, Any] = {}
         columns = dict(given)
-        messages = given.get("messages") or self._first(_MESSAGES, of_lists=True)
+        messages = given.get("messages") or next((name for name in _MESSAGES if self._turns(name)), None)
         if messages is not None and "prompt" not in given:
+            turns = self._turns(messages)
+            if not turns:
+                raise FcitError(f"The column {messages!r} of {self.path} (--columns) holds no lists of turns.")
             entry["formatting"], columns["messages"] = "sharegpt", messages
-            turn: Mapping[str, Any] = next((record[messages][0] for record in self._some if record[messages]), {})
-            if "role" in turn:
+            if any("role" in turn for turn in turns):
                 entry["tags"] = _OPENAI
+                if any(turn.get("tool_calls") or turn.get("role") == "tool" for turn in turns):
+                    entry["formatting"], entry["tags"] = "openai", {**_OPENAI, **_TOOLS}
         else:
             columns.setdefault("prompt", self._first(_QUESTIONS) or "")
             if columns["prompt"] == "instruction" and "input" in self.columns:
                 columns.setdefault("query", "input")
-        if {"chosen", "rejected"} <= set(self.columns) and "response" not in given:
+            if "history" in self.columns:
+                columns.setdefault("history", "history")
+        pair = {what: given.get(what, what) for what in ("chosen", "rejected")}
+        if {*pair.values()} <= {*self.columns} and "response" not in given:
             entry["ranking"] = True
-            columns |= {"chosen": "chosen", "rejected": "rejected"}
+            columns |= pair
         elif "messages" not in columns:
             taken = set(columns.values())
             columns.setdefault("response", self._first(name for name in _ANSWERS if name not in taken) or "")
-        if "system" in self.columns:
-            columns.setdefault("system", "system")
+        read = (str, list) if entry.get("formatting") == "openai" else str
+        for name in ("system", "tools"):
+            if any(isinstance(record.get(name), read) for record in self._some):
+                columns.setdefault(name, name)
         if (images := self._first(_IMAGES)) is not None:
             columns.setdefault("images", images)
         if "" in columns.values():
@@ -131,17 +144,22 @@ class OwnFile:
             )
         return {**entry, "columns": columns}
 
-    def _first(self, names: Iterable[str], of_lists: bool = False) -> str | None:
-        kept = (name for name in names if name in self.columns)
-        return next((name for name in kept if not of_lists or isinstance(self._some[0][name], list)), None)
+    def _first(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in self.columns), None)
+
+    def _turns(self, name: str) -> list[Mapping[str, Any]]:
+        """The turns in a column of conversations; none if it is no such column."""
+        lists = [record.get(name) for record in self._some]
+        turns = [turn for row in lists if isinstance(row, list) for turn in row]
+        return turns if all(isinstance(turn, dict) for turn in turns) else []
 
 
 def _last_text(value: Any) -> Any:
-    """The text of an answer that may be a turn, or the last of several."""
+    """The text of an answer that may be a turn, or the last of several; a call of a tool is one, too."""
     if isinstance(value, list):
         return _last_text(value[-1]) if value else ""
     if isinstance(value, dict):
-        return value.get("value", value.get("content", ""))
+        return _last_text(next((value[key] for key in ("value", "content", "tool_calls") if value.get(key)), None))
     return "" if value is None else value
 
 
