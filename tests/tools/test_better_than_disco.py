@@ -139,8 +139,6 @@ def test_a_page_without_a_place_for_the_tables_stays_as_it_is(tmp_path, monkeypa
 
 
 def test_permuted_answers_are_those_of_the_dataset_and_all_else_is_as_it_was(tmp_path, monkeypatch):
-    import json
-
     from fcit_plugin.samples.mini.build import mini_root
 
     tool, out = ROOT / "tools" / "permute_answers.py", tmp_path / "out"
