@@ -11,7 +11,7 @@ from .aliases import current_keys, use_current_values
 from .compression import CompressionArguments, check_compression
 from .engine import EngineArguments, check_engine
 from .evaluation import EvaluationArguments, check_evaluation, parse_evaluation
-from .folders import FolderArguments, parse_folders
+from .folders import FolderArguments, check_folders, parse_folders
 from .inference import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, InferenceArguments, check_inference, parse_inference
 from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
@@ -60,6 +60,7 @@ _CHECKS = (
     check_network,
     check_secure_sum,
     check_inference,
+    check_folders,
 )
 
 #: Keys whose values are registered names, and of which kind; an encoder may be a folder or a name on a hub instead. Not in
@@ -67,6 +68,15 @@ _CHECKS = (
 _REGISTERED = {choice: kind for kind, (choice, _) in KINDS.items() if choice and kind != "identity_encoders"} | {
     "fcit_caption_metric": "metrics"
 }
+
+
+#: Keys of texts that take several: as a list or a mapping in YAML, as a text on the command line.
+_OF_SEVERAL = frozenset(
+    {
+        *("fcit_stages", "fcit_schedule", "fcit_task_order", "fcit_target_parameters", "fcit_update_dirs", "fcit_sites"),
+        *("fcit_site_tasks", "fcit_export_weights"),
+    }
+)
 
 
 @dataclass
@@ -136,7 +146,7 @@ class FcitArguments(
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
             check_choice(item.name, value, choices)
             if not choices and item.repr:  # of a secret nothing is shown
-                check_text(item.name, value, hints[item.name])
+                check_text(item.name, value, hints[item.name], item.name in _OF_SEVERAL)
 
     def _settle_parts(self) -> None:
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..plugins import registry
-from .option import AUTO, check_at_least, check_positive, comma_separated, number_or_auto, option
+from .option import AUTO, check_at_least, check_positive, check_texts, comma_separated, number_or_auto, option
 from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
@@ -121,7 +121,8 @@ def check_method(args: "FcitArguments") -> None:
             f"alike; take it out, or set it to {of_method}."
         )
     args.fcit_activation = args.fcit_activation or of_method or "softmax"
-    for name in args.fcit_target_parameters or ():
+    check_texts(args, "fcit_target_parameters")
+    for name in filter(lambda name: isinstance(name, str), args.fcit_target_parameters or ()):
         if "." not in name:
             refuse(f"`fcit_target_parameters`: {name!r} does not say of which module; give it as `experts.{name}`.")
     about_text = {"fcit_identity_encoder": AUTO, "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}

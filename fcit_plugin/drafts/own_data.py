@@ -2,14 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.catalogue import TEST
-from ..data.raw_records import FILE_KINDS, plain_records, read_raw
-from ..errors import FcitError, nearest, one_line
+from ..data.diagnosis import defect_of_file
+from ..data.forms import USES, Form, Verdict, judge
+from ..data.instructions import without_media
+from ..data.raw_records import FILE_KINDS, kind_of, plain_records, read_raw
+from ..errors import FcitError, nearest
+from ..fcit_benchmark.records import Defect
 
 #: Columns by what they are for, in the order in which they are looked for.
 _QUESTIONS = ("instruction", "prompt", "question", "query", "input", "text", "source")
@@ -31,6 +34,8 @@ _OPENAI = {
 _TOOLS = {"observation_tag": "tool", "function_tag": "function"}
 #: More distinct answers than this part of the records are free text.
 _FREE = 0.2
+#: Of records of which it is not known yet how they are written.
+_NO_FORM = Form("", False, {}, {})
 #: Records by which it is told how they are written.
 _LOOKED_AT = 100
 
@@ -49,14 +54,13 @@ class OwnFile:
     def __init__(self, path: Path, columns: Mapping[str, str] | None = None) -> None:
         if not path.is_file():
             raise FcitError(f"There is no file {path} (--data).")
-        if path.suffix[1:] not in FILE_KINDS:
+        if kind_of(path) is None:
             raise FcitError(f"{path} (--data) is none of the kinds of files that are read: {', '.join(FILE_KINDS)}.")
         self.path = path
         try:
             rows = read_raw([path])
         except Exception as error:  # the package datasets raises whatever its readers do
-            cause = error.__cause__ or error
-            raise FcitError(f"{path} (--data) cannot be read: {one_line(cause).rstrip('.')}; fix the file.") from error
+            raise FcitError(str(defect_of_file(path, f"{path} (--data)", _NO_FORM, "sft", error))) from error
         self.count = len(rows)
         if not self.count:
             raise FcitError(f"{path} (--data) has no records.")
@@ -64,9 +68,11 @@ class OwnFile:
         self._rows = rows
         self._some = list(plain_records(rows.select(range(min(self.count, _LOOKED_AT)))))
         self.entry: dict[str, Any] = self._entry_of(dict(columns or {}))
-        empty = next((number for number, answer in enumerate(self.answers) if not answer.strip()), None)
-        if empty is not None:
-            raise FcitError(f"{path} (--data), record {empty}: it has no answer; fix the record or take it out.")
+        self.left_out: dict[int, str] = {}
+        #: The answers of the records that are not left out; of a pair the better one.
+        self.answers = [self._answer(*each) for each in enumerate(self._verdicts()) if each[1].left_out is None]
+        if not self.answers:
+            raise self._defect(0, f"{self.left_out[0]}, and none of the {self.count} records can be used")
 
     @property
     def name(self) -> str:
@@ -83,13 +89,6 @@ class OwnFile:
         """What trains a client on it."""
         return "dpo" if self.entry.get("ranking") else "kto" if "kto_tag" in self.entry["columns"] else "sft"
 
-    @cached_property
-    def answers(self) -> list[str]:
-        """The answers of all records; of a pair the better one."""
-        columns = self.entry["columns"]
-        column = columns.get("response") or columns.get("chosen") or columns["messages"]
-        return [str(_last_text(record[column])) for record in plain_records(self._rows, [column])]
-
     @property
     def unused(self) -> list[str]:
         """The columns that no part of its records is made of, but for those that may say whose a record is."""
@@ -99,6 +98,26 @@ class OwnFile:
     def is_free_text(self) -> bool:
         """Whether its answers are text of one's own rather than labels."""
         return len(set(self.answers)) > max(_FREE * self.count, 10)
+
+    def _verdicts(self) -> Iterator[Verdict]:
+        """What LLaMA-Factory makes of each record; those that it leaves out are noted."""
+        form, use = Form.of(self.entry), USES[self.local_stage]
+        for number, record in enumerate(plain_records(self._rows)):
+            verdict = judge(record, form, use)
+            if verdict.broken is not None:
+                raise self._defect(number, verdict.broken)
+            if verdict.left_out is not None:
+                self.left_out[number] = verdict.left_out
+            yield verdict
+
+    def _answer(self, number: int, verdict: Verdict) -> str:
+        for what, text in (("instruction", without_media(verdict.asked or "")), ("answer", (verdict.answer or "").strip())):
+            if not text:
+                raise self._defect(number, f"it has no {what}")
+        return verdict.answer or ""
+
+    def _defect(self, number: int, problem: str) -> FcitError:
+        return FcitError(str(Defect("record", f"{self.path} (--data)", number, problem)))
 
     def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
         for what, column in given.items():
@@ -152,15 +171,6 @@ class OwnFile:
         lists = [record.get(name) for record in self._some]
         turns = [turn for row in lists if isinstance(row, list) for turn in row]
         return turns if all(isinstance(turn, dict) for turn in turns) else []
-
-
-def _last_text(value: Any) -> Any:
-    """The text of an answer that may be a turn, or the last of several; a call of a tool is one, too."""
-    if isinstance(value, list):
-        return _last_text(value[-1]) if value else ""
-    if isinstance(value, dict):
-        return _last_text(next((value[key] for key in ("value", "content", "tool_calls") if value.get(key)), None))
-    return "" if value is None else value
 
 
 def entries_of(files: Sequence[OwnFile], tests: Sequence[OwnFile], folder: Path) -> dict[str, dict[str, Any]]:

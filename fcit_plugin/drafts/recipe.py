@@ -99,7 +99,7 @@ def draft_recipe(given: Given, out: Path, ask: Ask) -> Draft:
         _put_mini(draft, given.wishes)
     if given.theirs is not None:
         share_out_training(draft, given.wishes.rounds or ROUNDS)
-    put_method(draft, given.method or _DEFAULT_METHOD)
+    put_method(draft, _DEFAULT_METHOD if given.method is None else given.method)
     if given.method is not None and given.theirs is None and (datasets is None or "media_dir" in draft.keys):
         _refuse_images(given.method)
     return draft
@@ -145,6 +145,13 @@ def _put_data(draft: Draft, given: Given, out: Path) -> list[str]:
         shown = ", ".join(f"{column} ({what})" for what, column in file.entry["columns"].items())
         how = "compared by ROUGE-L" if file.is_free_text else "right when they are equal"
         draft.say(f"{file.path} has {file.count} records with the columns {shown}; answers are {how} (`fcit_metric`).")
+        if file.left_out:
+            number, why = next(iter(file.left_out.items()))
+            draft.say(
+                f"Of {file.path} {len(file.left_out)} of {file.count} records are left out, as LLaMA-Factory leaves them out; "
+                f"the first, record {number}: {why}."
+                + (" In a CSV file NA, None, null and the like are read as empty." if file.path.suffix == ".csv" else "")
+            )
         if file.unused:
             draft.say(f"Of {file.path} no model is shown {', '.join(file.unused)}; --columns says what a column is for.")
     if given.theirs is None:
