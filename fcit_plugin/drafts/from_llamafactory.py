@@ -38,7 +38,9 @@ def from_llamafactory(keys: Mapping[str, Any], path: Path, with_data: bool = Fal
     datasets = draft.keys.pop("dataset", None) or []
     if not datasets and not with_data:
         raise FcitError(f"{path} names no `dataset`, which a federation would share out; name one, or give --data FILE.")
-    names = [str(name) for name in datasets] if isinstance(datasets, list) else comma_separated(str(datasets))
+    if not isinstance(datasets, str | list):
+        raise FcitError(f"{path}: `dataset` is {datasets!r}, which names no datasets; list them, or separate them by commas.")
+    names = [str(name) for name in datasets] if isinstance(datasets, list) else comma_separated(datasets)
     draft.keys["output_dir"] = f"{str(draft.keys.get('output_dir', 'saves/tuned')).rstrip('/')}_fcit"
     draft.say(f"`output_dir` is {draft.keys['output_dir']}, so that what is in yours stays.")
     return draft, names

@@ -422,7 +422,7 @@ def test_values_of_another_type_are_named(changes, text_model, their_data, here)
 
 @pytest.mark.parametrize("dataset", [5, {"color": 1}])
 def test_a_dataset_that_is_no_name_is_named(dataset, text_model, their_data, here):
-    with pytest.raises(FcitError, match="Unknown dataset"):
+    with pytest.raises(FcitError, match="`dataset`"):
         init("--from", theirs(text_model, their_data, dataset=dataset))
 
 
