@@ -35,6 +35,9 @@ _OF_SEVERAL = frozenset(
     }
 )
 
+#: Keys of texts that transformers takes truth values for, too.
+_ALSO_TRUTH = frozenset({"resume_from_checkpoint", "fsdp", "debug"})
+
 
 def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
     """Refuse values of a type, a choice or a size that cannot work.
@@ -52,7 +55,8 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
         for name, hint in get_type_hints(part).items():
             if given.get(name) is not None:
                 check_type(name, given[name], hint)
-                check_text(name, given[name], hint, several=name in _OF_SEVERAL)
+                if name not in _ALSO_TRUTH:
+                    check_text(name, given[name], hint, several=name in _OF_SEVERAL)
     for name, least in _LEAST.items():
         value = given.get(name)
         if _is_number(value) and not least <= value < math.inf:

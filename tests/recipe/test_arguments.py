@@ -322,8 +322,8 @@ TEXTS = [name for name, kinds in KINDS.items() if kinds - {NoneType} == {str}]
 @pytest.mark.parametrize("given", [5, 2.5, True])
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_key_of_texts_takes_no_number(name, given):
-    if name == "fcit_export_weights" and given != 2.5:
-        assert FcitArguments(**{name: given}).fcit_export_weights == str(given), "a subspace has a number"
+    if name == "fcit_export_weights" or (name, given) == ("fcit_eval_restricted", True):
+        assert getattr(FcitArguments(**{name: given}), name).lower() == str(given).lower(), "it is taken for its text"
         return
     with pytest.raises(FcitError, match=f"`{name}`") as caught:
         FcitArguments(**{name: given})
@@ -334,6 +334,38 @@ def test_keys_that_must_have_a_value_are_no_text_of_nothing():
     for name in [name for name, kinds in KINDS.items() if NoneType not in kinds]:
         with pytest.raises(FcitError, match=f"`{name}` has no value"):
             FcitArguments(**{name: None})
+
+
+@pytest.mark.parametrize("given", [[], [5], ["a", 5], [[1]], {}, {"a": 1}])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_list_or_a_mapping_is_taken_or_refused_in_a_sentence(name, given):
+    try:
+        FcitArguments(**{name: given})
+    except FcitError as error:
+        assert "\n" not in str(error)
+
+
+OTHERS = [
+    "model_name_or_path",
+    "output_dir",
+    "template",
+    "add_tokens",
+    "adapter_name_or_path",
+    "accelerator_config",
+    "run_name",
+]
+
+
+@pytest.mark.parametrize("given", [True, 5, 2.5])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_key_of_llamafactorys_texts_takes_no_number(text_recipe, name, given):
+    with pytest.raises(FcitError, match=f"`{name}` takes a text"):
+        get_train_args({**text_recipe(), name: given})
+
+
+def test_what_llamafactory_takes_beside_texts_stays(text_recipe):
+    keys = text_recipe(resume_from_checkpoint=False, lora_target=["q_proj", "v_proj"], report_to=["none"], run_name="5")
+    assert get_train_args(keys)[3].lora_target == ["q_proj", "v_proj"]
 
 
 @pytest.mark.parametrize("given", [-98765, 98765.25])
