@@ -17,8 +17,9 @@ from ..deployment import operator, site
 from ..deployment.addresses import free_ports
 from ..deployment.operator import programs
 from ..errors import FcitError
-from ..files import open_tensors, read_bytes, read_json, read_object, write_json
+from ..files import read_bytes, read_json, read_object, write_json
 from ..shipped import shipped
+from ..tensor_files import open_tensors
 from .text import write_text_tasks
 
 #: The sites, and the datasets of the two stages.
