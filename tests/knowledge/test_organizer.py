@@ -1,4 +1,4 @@
-"""The rules of the organizer by hand, in the plane: a token at `degrees` has cosine cos(a - b) to another, 0.9 is 25.8 degrees."""
+"""The rules of the organizer by hand, in the plane. Tokens at `degrees` a and b have cosine cos(a - b); 0.9 is 26 degrees."""
 
 import logging
 import math
