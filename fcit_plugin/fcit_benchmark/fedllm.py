@@ -69,17 +69,24 @@ def _of_pair(record: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a dataset's records are written there, and what dataset_info.json says of ours."""
+    """How a dataset's file and its records are written there, and what dataset_info.json says of ours."""
 
     form: Any
     row: Callable[[Any], dict[str, Any]]
     entry: Mapping[str, Any]
 
 
-_SINGLE = _Kind(_Single, _of_single, {})
-_SEVERAL = _Kind(_Several, _of_several, {"formatting": "sharegpt", "columns": {"messages": "conversations"}})
+_SOME = Field(min_length=1)
+_SINGLE = _Kind(Annotated[dict[Word, Annotated[list[_Single], _SOME]], _SOME], _of_single, {})
+_SEVERAL = _Kind(
+    Annotated[dict[Word, Annotated[list[_Several], _SOME]], _SOME],
+    _of_several,
+    {"formatting": "sharegpt", "columns": {"messages": "conversations"}},
+)
 _PAIRS = _Kind(
-    _Pair, _of_pair, {"ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}}
+    Annotated[dict[Word, Annotated[list[_Pair], _SOME]], _SOME],
+    _of_pair,
+    {"ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}},
 )
 
 
@@ -126,7 +133,7 @@ def convert(source: Path, out: Path, names: str | None = None) -> Conversion:
     datasets = pick(names, FEDLLM, "FedLLM-Bench")
     require_root(source, "FedLLM-Bench with its data/")
     with whole_folder(out) as partial:
-        read = ((name, _clients(source / one.file, one.kind.form), _questions(source, one)) for name, one in datasets.items())
+        read = ((name, read_form(one.kind.form, source / one.file), _questions(source, one)) for name, one in datasets.items())
         done = write(partial, read)
     done.keys = {"dataset_dir": str(out.absolute()), "fcit_partition": "natural", "fcit_partition_column": CLIENT}
     for name, dataset in datasets.items():
@@ -158,16 +165,10 @@ def write(out: Path, datasets: Iterable[tuple[str, Mapping[str, list[Any]], list
     return done
 
 
-def _clients(path: Path, form: Any) -> Mapping[str, list[Any]]:
-    records = Annotated[list[form], Field(min_length=1)]
-    found: Mapping[str, list[Any]] = read_form(Annotated[dict[Word, records], Field(min_length=1)], path)
-    return found
-
-
 def _questions(source: Path, dataset: FedDataset) -> list[Any]:
     if not dataset.tests:
         return []
-    by_language = read_form(dict[Word, list[_Question]], source / TESTS)
+    by_language: dict[str, list[_Question]] = read_form(dict[Word, list[_Question]], source / TESTS)
     found = [question for questions in by_language.values() for question in questions]
     if not found:
         raise FcitError(f"{source / TESTS} has no questions; {REMEDY}.")

@@ -96,9 +96,17 @@ def _verified(folder: Path) -> Iterable[str]:
 _TEXT15 = "text15_yelp,text15_copa,text15_mnli"
 
 
+def _o_lora(folder: Path) -> None:
+    clones.o_lora(folder / "clone")
+
+
 def _o_lora_read(folder: Path) -> Iterator[str]:
     text15.convert(folder / "clone", folder / "out", _TEXT15)
     return iter(())
+
+
+def _fedllm(folder: Path) -> None:
+    clones.fedllm(folder / "clone", {"ann": 2, "ben": 1})
 
 
 def _fedllm_read(folder: Path) -> Iterator[str]:
@@ -119,7 +127,7 @@ READERS = [
     ),
     Reader(
         "a clone of O-LoRA",
-        lambda folder: str(clones.o_lora(folder / "clone")),
+        _o_lora,
         _o_lora_read,
         spoil=("clone/*/yelp/*", "clone/*/COPA/*", "clone/*/MNLI/*", "clone/configs/*"),
         own=("*",),
@@ -127,7 +135,7 @@ READERS = [
     ),
     Reader(
         "a clone of FedLLM-Bench",
-        lambda folder: str(clones.fedllm(folder / "clone", {"ann": 2, "ben": 1})),
+        _fedllm,
         _fedllm_read,
         own=("*",),
     ),
