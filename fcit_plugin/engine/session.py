@@ -31,9 +31,8 @@ from ..scenario.partition import Partition
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
-from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
+from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS, TYPED_YAML
 from ..state.own import SIGNATURE, sign
-from ..state.pages import TYPED_YAML
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
 from .client_training import LocalTrainer

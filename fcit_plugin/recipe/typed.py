@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from ..arguments import FcitArguments
 from ..errors import FcitError
 from ..files import read_text
+from ..state.names import TYPED_YAML
+from .read import read_recipe, read_yaml
 
 #: What stands in place of a secret.
 HIDDEN = "(not shown)"
 _RECIPES = (".yaml", ".yml")
+#: Above, and before each of, the words that followed a recipe on the command line.
+_BEHIND, _WORD = "\n# on the command line:\n", "#   "
 _SECRET = re.compile(r"(?:^|[_.])(?:token|secret|password|passphrase|api_key|webhook_url)$")
 #: Keys of ours whose value is one.
 _OURS = frozenset(item.name for item in fields(FcitArguments.joined()) if not item.repr)
@@ -49,8 +54,33 @@ def as_typed(argv: Sequence[str]) -> str | None:
         return None  # whoever reads its keys says what is wrong
     if len(argv) == 1:
         return text
-    typed = "\n".join(f"#   {_override(word)}" for word in argv[1:])
-    return f"{text.rstrip()}\n\n# on the command line:\n{typed}\n"
+    typed = "\n".join(f"{_WORD}{_override(word)}" for word in argv[1:])
+    return f"{text.rstrip()}\n{_BEHIND}{typed}\n"
+
+
+def keys_as_typed(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The keys of a recipe's file; those of a text from :func:`as_typed` with what had followed them on the command line.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The keys, and the words that had followed.
+
+    Raises:
+        FcitError: It cannot be read, or holds no keys; the sentence names it.
+    """
+    _, behind, after = read_text(path, "check its name").rpartition(_BEHIND)
+    words = [line.removeprefix(_WORD) for line in after.splitlines()] if behind and path.name == TYPED_YAML else []
+
+    def read() -> Any:
+        keys = read_yaml(path)
+        return OmegaConf.to_container(OmegaConf.merge(keys, OmegaConf.from_dotlist(words))) if words else keys
+
+    keys = read_recipe(read, [str(path)])
+    if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys):
+        raise FcitError(f"The recipe {path} has to be keys and values.")
+    return keys, words
 
 
 def is_secret(key: str) -> bool:

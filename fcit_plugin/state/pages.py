@@ -9,12 +9,11 @@ from ..evaluation.page import PAGE_HTML, RunFiles, page
 from ..evaluation.report import Report
 from ..files import inside, read_lines_as, read_text, write_text
 from .forms import LogLine
+from .names import TYPED_YAML
 from .predictions import read_predictions
 
 #: LLaMA-Factory's name of a run's log.
 LOG = "trainer_log.jsonl"
-#: The recipe as it was typed, without its secrets.
-TYPED_YAML = "fcit_recipe.yaml"
 
 
 def run_files(path: str | os.PathLike[str]) -> RunFiles:
