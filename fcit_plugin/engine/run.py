@@ -28,7 +28,7 @@ from ..files import write_json
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
-from ..state.predictions import forget_predictions, take_predictions
+from ..state.predictions import commit_predictions, restore_predictions, take_predictions
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
 from .client_training import LocalTrainer
@@ -193,8 +193,7 @@ class FederatedRun:
             return
         if not finished:
             session.clear_results()
-            forget_predictions(session.output_dir, self.state.stage)  # a stop between their writing and the commit leaves some
-        take_predictions(session.output_dir, start.folder.parent.parent, self.state.stage)
+        restore_predictions(session.output_dir, start.folder, self.state.stage)
         if start.is_in(session.checkpoints):
             session.checkpoints.go_back_to(start.number)
         else:
@@ -347,6 +346,7 @@ class FederatedRun:
             self.session.save(state, folder)
             self.clients.write(folder)
             self.media.write(folder)
+            commit_predictions(self.session.output_dir, folder, state.stage)
 
         number = self._number(state.stage, state.round)
         self.session.checkpoints.commit(number, write)
