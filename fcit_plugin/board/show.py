@@ -69,13 +69,14 @@ def _where(seen: Look, lang: str) -> str:
         return ""
     unknown: Mapping[str, Any] = {"round": "-", "client": "-", "total_steps": "-", "elapsed_time": "-", "remaining_time": "-"}
     words = {**unknown, **line}
+    client = words["client"]
     return say(
         "training",
         lang,
         stage=line["stage"],
         stages="?" if seen.stages is None else seen.stages,
         round=words["round"],
-        client=words["client"],
+        client=seen.names[client] if isinstance(client, int) and client < len(seen.names) else client,
         step=line["current_steps"],
         steps=words["total_steps"],
         elapsed=words["elapsed_time"],

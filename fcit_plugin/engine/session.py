@@ -31,7 +31,7 @@ from ..scenario.partition import Partition
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
-from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS, TYPED_YAML
+from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
@@ -68,7 +68,6 @@ WRITTEN = (
     LOSS_PNG,
     CARD,
     PAGE_HTML,
-    TYPED_YAML,
 )
 
 logger = logging.get_logger(__name__)

@@ -1,7 +1,7 @@
 """A recipe as it was typed: the text of its file, and what stood behind it on the command line. No secret goes along."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ def as_typed(argv: Sequence[str]) -> str | None:
         text = without_secrets(read_text(Path(argv[0])))
     except (FcitError, yaml.YAMLError, RecursionError):
         return None  # whoever reads its keys says what is wrong
+    if Path(argv[0]).name == TYPED_YAML:  # what stands there followed it in another run
+        text, _ = _apart(text)
     if len(argv) == 1:
         return text
     typed = "\n".join(f"{_WORD}{_override(word)}" for word in argv[1:])
@@ -70,8 +72,7 @@ def keys_as_typed(path: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         FcitError: It cannot be read, or holds no keys; the sentence names it.
     """
-    _, behind, after = read_text(path, "check its name").rpartition(_BEHIND)
-    words = [line.removeprefix(_WORD) for line in after.splitlines()] if behind and path.name == TYPED_YAML else []
+    words = _apart(read_text(path, "check its name"))[1] if path.name == TYPED_YAML else []
 
     def read() -> Any:
         keys = read_yaml(path)
@@ -81,6 +82,41 @@ def keys_as_typed(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys):
         raise FcitError(f"The recipe {path} has to be keys and values.")
     return keys, words
+
+
+def check_typed(argv: Sequence[str], keys: Mapping[str, Any]) -> list[str]:
+    """Look whether a recipe is a text from :func:`as_typed`, as a run has left it.
+
+    Args:
+        argv: The command line: the recipe comes first, overrides follow.
+        keys: The keys of both.
+
+    Returns:
+        What had followed the recipe on the command line then, and does not now.
+
+    Raises:
+        FcitError: A secret of it is missing, or would be lost as the run writes the file again; the sentence names it.
+    """
+    for key, value in keys.items():
+        if value == HIDDEN:
+            raise FcitError(f"`{key}` is {HIDDEN} in {argv[0]}, which holds no secrets; put {key}=VALUE behind it.")
+    path = Path(argv[0]) if argv else Path()
+    if path.name != TYPED_YAML:
+        return []
+    text, words = _apart(read_text(path))
+    own = path.resolve() == (Path(str(keys.get("output_dir", ""))) / TYPED_YAML).resolve()
+    if own and without_secrets(text) != text:
+        raise FcitError(
+            f"The recipe {path} has a secret in it, and the run writes that very file again without any; take a copy of it "
+            "under another name."
+        )
+    return [word for word in words if word not in argv]
+
+
+def _apart(text: str) -> tuple[str, list[str]]:
+    """The text of a recipe, and the words that had followed it on the command line."""
+    before, behind, after = text.rpartition(_BEHIND)
+    return (f"{before}\n", [line.removeprefix(_WORD) for line in after.splitlines()]) if behind else (text, [])
 
 
 def is_secret(key: str) -> bool:
