@@ -1,4 +1,4 @@
-"""Clients of one subspace one after the other: against trainings done by hand, and against what the server makes of one client."""
+"""Clients of one subspace one after the other: against trainings done by hand, and what the server makes of one client."""
 
 import dataclasses
 
@@ -91,9 +91,8 @@ def test_two_clients_of_one_subspace_are_one_training_after_the_other():
 def test_chains_go_on_beside_each_other_and_weigh_by_the_examples_of_all_their_links():
     toy = Toy(**some(0, 1, 2), local=Halves(), **RELAY)
     after, before = toy.round(), start()
-    (first, shared), (second, other) = (
-        by_hand(order_of(c, toy), before.subspaces[k], before.shared) for k, c in ((0, [0, 1]), (1, [2]))
-    )
+    first, shared = by_hand(order_of([0, 1], toy), before.subspaces[0], before.shared)
+    second, other = by_hand([2], before.subspaces[1], before.shared)
     assert equal(after.subspaces[0], first) and equal(after.subspaces[1], second)
     expected = ((20 + 21) * shared["projector.weight"].double() + 22 * other["projector.weight"].double()) / (20 + 21 + 22)
     torch.testing.assert_close(after.shared["projector.weight"].double(), expected, rtol=1e-6, atol=1e-6)
@@ -108,11 +107,8 @@ def test_all_but_the_weights_is_as_in_parallel(clients):
     for key in mine.keys() - weights:
         assert mine[key] == theirs[key], key
     assert all(mine[key] != theirs[key] for key in weights)
-    assert (relay.heard.rows, relay.heard.loss, vars(relay.traffic)) == (
-        parallel.heard.rows,
-        parallel.heard.loss,
-        vars(parallel.traffic),
-    )
+    heard = [(toy.heard.rows, toy.heard.loss, vars(toy.traffic)) for toy in (relay, parallel)]
+    assert heard[0] == heard[1]
 
 
 class OneClient(Halves):
@@ -146,21 +142,14 @@ PARTS = [
 @pytest.mark.parametrize("keys", PARTS, ids=lambda keys: "-".join(keys.values()))
 def test_to_the_server_a_chain_is_one_client_with_all_examples(keys):
     """Every rule, aggregation and method, over three rounds with what they remember."""
-    relay = Toy(**some(0, 1, 6) if "fcit_method" in keys else some(0, 1), local=Halves(), **RELAY, **keys)
-    chain = [0, 1, 6] if keys.get("fcit_method", "disco") not in ("disco", "disco_plus") else [0, 1]
-    others = [] if len(chain) == 3 or "fcit_method" not in keys else [6]
-    one = Toy(**some(0, *others), local=OneClient(chain, lambda chain, round: order_of(chain, relay, round)), **keys)
-    one.local.token = lambda config, token=one.local.token: (
-        token(config) if config.client == 0 else Halves.token(one.local, config)
-    )
-    whole = one.local.train
-    one.local.train = lambda config, *rest: whole(config, *rest) if config.client == 0 else Halves().train(config, *rest)
-    states = [(start() if chain == [0, 1] else empty()) for _ in range(2)]
+    relay = Toy(**some(0, 1), local=Halves(), **RELAY, **keys)
+    one = Toy(**some(0), local=OneClient([0, 1], lambda chain, round: order_of(chain, relay, round)), **keys)
+    measured = registry("methods")[keys.get("fcit_method", "disco")].load().wants_more()
+    states = [empty(), empty()]
     for _ in range(3):
         states = [toy.round(state) for toy, state in zip((relay, one), states, strict=True)]
         mine, theirs = map(bits, states)
-        measured = {"method state"} if registry("methods")[keys.get("fcit_method", "disco")].load().wants_more() else set()
-        for key in mine.keys() - {"tokens", "tasks", "own cosines", *measured}:
+        for key in mine.keys() - {"tokens", "tasks", "own cosines"} - ({"method state"} if measured else set()):
             assert mine[key] == theirs[key], key
 
 
@@ -264,11 +253,8 @@ def test_compressed_changes_are_to_what_the_client_was_sent(name):
     for round in range(2):
         state = toy.round(state)
         for client in order_of([0, 1], toy, round):
-            trained = {
-                **dict.fromkeys(weights),
-                **by_hand([client], select(weights, BLANK), select(weights, PROJECTOR), round)[0],
-            }
-            trained |= by_hand([client], select(weights, BLANK), select(weights, PROJECTOR), round)[1]
+            subspace, shared = ({key: weights[key] for key in like} for like in (BLANK, PROJECTOR))
+            trained = {key: value for part in by_hand([client], subspace, shared, round) for key, value in part.items()}
             for key, value in trained.items():
                 change = value.numpy() - weights[key].numpy() + residuals.get((client, key), np.float32(0))
                 decoded = compression.decode(*compression.encode(change))
@@ -278,10 +264,6 @@ def test_compressed_changes_are_to_what_the_client_was_sent(name):
         for key, value in weights.items():
             found = {**state.subspaces[0], **state.shared}[key]
             torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
-
-
-def select(weights, like):
-    return {key: weights[key] for key in like}
 
 
 class Killed(BaseException):
