@@ -8,9 +8,13 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..arguments.joined import PARTS_WITH_KEYS
 from ..arguments.reasons import going_on, refuse
+from ..arguments.round_order import OF_CHAIN
 from ..errors import FcitError, closest
 from ..parts import KINDS
-from .devices import zero_stage
+from .devices import deepspeed_config, zero_stage
+
+#: Schedules that go by what a training comes to, and not by the number of the step.
+_BY_METRIC = ("reduce_lr_on_plateau", "greedy")
 
 _NOT_ON_EXPERTS = {
     "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
@@ -47,6 +51,7 @@ def check_combination(
     """
     _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
+    _check_schedule(training_args, fcit, aside or {})
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         refuse("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_bound:
@@ -154,6 +159,19 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
             f"`per_device_train_batch_size` is {batch}; `neat_packing` with `flash_attn: fa2` needs 1, and "
             "`gradient_accumulation_steps` for the rest."
         )
+
+
+def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
+    """Refuse a schedule of which a client cannot take a piece."""
+    if fcit.fcit_relay_schedule != OF_CHAIN:
+        return
+    ours = f"fcit_relay_schedule: {OF_CHAIN}"
+    for kind in _BY_METRIC:
+        if training_args.lr_scheduler_type == kind:
+            why = "has clients take pieces of a schedule that goes by the number of the step"
+            _refuse(f"lr_scheduler_type: {kind}", ours, why)
+    if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
+        _refuse("deepspeed", ours, "has clients take pieces of the Trainer's schedule, and here is a `scheduler` of its own")
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:
