@@ -27,7 +27,7 @@ from ..federation.hello import KIND as HELLO
 from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
-from ..federation.reply_cache import NoJournal, ReplyCache
+from ..federation.reply_cache import ClientApp, NoJournal, ReplyCache
 from ..federation.run_secret import noise_of_site, own_noise
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
@@ -143,7 +143,6 @@ class SiteClient:
         self._tasks = tasks_of_site(session)
         own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
         run = digest_of({**numbers(session.keys, session.arguments), "data": session.data, **own})
-        cache = ReplyCache(self._asked, self._kept, run, _OwnLog())
         audit = Audit(session.output_dir / AUDIT)
         policy = SitePolicy(
             run=program.run_id,
@@ -155,12 +154,16 @@ class SiteClient:
             compression=None if args.fcit_update_compression == "none" else args.fcit_update_compression,
             max_records=args.fcit_site_max_records,
             max_rounds=args.fcit_site_max_rounds,
-            trained=audit.rounds(program.run_id),
+            trained=audit.trainings(program.run_id),
             client=audit.client(program.run_id),
         )
         self._updates = self._own_updates()
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
-        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
+
+        def keeping(app: ClientApp) -> ReplyCache:
+            return ReplyCache(app, self._kept, run, _OwnLog())
+
+        self.app = SiteApp(self._asked, keeping, policy, audit, session.output_dir / PRIVATE, others, sums)
 
     @property
     def records(self) -> dict[str, int]:
