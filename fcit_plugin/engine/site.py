@@ -1,7 +1,6 @@
 """``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
 
 import hashlib
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -39,7 +38,7 @@ from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
 from ..state.forms import NoiseForm
-from ..state.names import ADAPTER_CONFIG, MANIFEST, subspace_folder
+from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspace_folder
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState
 from .client_training import LocalTrainer
@@ -264,10 +263,10 @@ class SiteClient:
     def _kept(self, stage: int, round: int) -> Path:
         """The folder of a round's kept reply; of earlier rounds the one before stays, which a server may go back to."""
         folder = self._session.output_dir / KEPT
-        earlier = sorted(found for path in folder.glob("*") if (found := _round_of(path)) and found < (stage, round))
+        earlier = sorted(found for path in folder.glob("*") if (found := round_in(path.name)) and found < (stage, round))
         for where in earlier[:-1]:
-            shutil.rmtree(folder / _name(*where))
-        return folder / _name(stage, round)
+            shutil.rmtree(folder / round_name(*where))
+        return folder / round_name(stage, round)
 
 
 def tasks_of_site(session: Session) -> dict[int, dict[str, int]]:
@@ -332,12 +331,3 @@ class _OwnLog(NoJournal):
     @override
     def replay(self, entries: dict[str, Any]) -> None:
         logger.info_rank0("The reply to this request was kept: nothing is trained again.")
-
-
-def _name(stage: int, round: int) -> str:
-    return f"stage-{stage}_round-{round}"
-
-
-def _round_of(path: Path) -> tuple[int, int] | None:
-    found = re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})", path.name)
-    return (int(found[1]), int(found[2])) if found else None

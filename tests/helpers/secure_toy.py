@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message
+from secure_keys import secure
 from sites import SIGNER, identity_of, site_app
 from sums import KEYS
 from toy import TOKENS, Local, Toy
@@ -21,16 +22,7 @@ from fcit_plugin.federation.secure_sum.texts import STEPS
 from fcit_plugin.federation.site_executor import answer_of
 from fcit_plugin.federation.site_grid import Site, SiteGrid
 
-SECURE = {
-    "fcit_engine": "flower",
-    "fcit_sites": "sites.yaml",
-    "fcit_certificate": "ca.crt",
-    "fcit_server_certificate": "server.crt",
-    "fcit_server_key": "server.key",
-    "fcit_secure_sum": True,
-    "fcit_max_update_norm": 32.0,
-    "fcit_max_client_samples": 64,
-}
+SECURE = secure(norm=32.0, samples=64)
 CLIENTS = list(TOKENS)
 PUBLIC = {client: KEYS[client].public_key() for client in CLIENTS}
 
