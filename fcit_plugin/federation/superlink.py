@@ -210,6 +210,7 @@ class SuperLink:
             message = self._asked(self._appio, functools.partial(self._arrived, message_id))
             if message is not None:
                 yield message
+            del message  # before the arrays of the next one are fetched
 
     def _announce(self, ids: set[str]) -> None:
         """Hear of replies that are on their way."""
