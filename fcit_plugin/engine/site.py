@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
 from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .session import Session, adapter_config
+from .site_processes import SiteProcesses, TrainsTogether
 from .site_sums import site_sums
 
 logger = logging.get_logger(__name__)
@@ -74,16 +76,21 @@ def run_site(session: Session) -> None:
         session: Of the site.
 
     Raises:
-        FcitError: The key is none, or others may read it; the model cannot answer; several processes were started.
+        FcitError: The key is none, or others may read it; the model cannot answer.
     """
     identity = identity_of(session)
     refuse_memory(session)
     rehearse(session, session.evaluator({}))
-    site = SiteClient(session, identity.key)
+    processes = SiteProcesses(session)
+    if not session.is_main:
+        processes.follow()
+        return
+    site = SiteClient(session, identity.key, processes)
     server, audit = session.args.fcit_superlink, session.output_dir / AUDIT
     logger.info_rank0(f"This site answers the server at {server} until it is stopped; {audit} says what.")
     with quiet_transformers():
         answer(session, identity, site.app)
+    processes.end()
 
 
 def refuse_memory(session: Session) -> None:
@@ -133,11 +140,11 @@ class SiteClient:
     Args:
         session: Of the site.
         key: Its private key.
+        processes: Those of the site, of which this is the first.
     """
 
-    def __init__(self, session: Session, key: ec.EllipticCurvePrivateKey) -> None:
-        self._session = session
-        self._local: LocalTrainer | None = None
+    def __init__(self, session: Session, key: ec.EllipticCurvePrivateKey, processes: SiteProcesses) -> None:
+        self._session, self._processes = session, processes
         program, args = session.program, session.args
         self._tasks = tasks_of_site(session)
         own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
@@ -198,7 +205,7 @@ class SiteClient:
     def _scores(self, state: ServerState, stage: int) -> list[SiteScore]:
         session = self._session
         names = [name for name in session.scenario.seen_datasets(stage) if name in session.tested_datasets]
-        scores = session.evaluator(dict.fromkeys(names)).evaluate(state, names, restricted=False).free
+        scores = self._processes.scores(state, names).free
         found = []
         for name in names:
             metric, records = session.catalogue.metrics(name).main, len(session.pipeline.test(name))
@@ -209,7 +216,7 @@ class SiteClient:
         return found
 
     def _answer(self, client: int) -> Answer:
-        session, program, local = self._session, self._session.program, self._client(client)
+        session, program, local = self._session, self._session.program, self._client()
         tasks = {}
         for number, records in self._tasks.items():
             stage = next(stage for stage, row in enumerate(session.scenario.schedule) if number in row)
@@ -218,12 +225,11 @@ class SiteClient:
         told = session.trained_datasets if session.args.fcit_site_labels else []
         return Answer(tasks, session.pipeline.label_sets(told, {}), session.base_fingerprint)
 
-    def _client(self, client: int) -> LocalTrainer:
-        if self._local is None:  # its noise, if there is some, is that of its number
-            noise = self._noise() if self._session.args.fcit_identity_noise is not None else None
-            self._local = self._session.local(noise=noise)
-        return self._local
+    def _client(self) -> LocalTrainer:
+        noise = self._session.args.fcit_identity_noise is not None
+        return self._processes.local(self._noise if noise else None)
 
+    @cached_property
     def _noise(self) -> Noise:
         """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
         session = self._session
@@ -246,12 +252,12 @@ class SiteClient:
     def _asked(self, message: Message, context: Context) -> Message:
         """What the client app answers, with a line in the log."""
         config, session = config_of(message), self._session
-        app = make_client_app(self._client(config.client), session.program.form.key)
+        app = make_client_app(TrainsTogether(self._client(), self._processes), session.program.form.key)
         if message.metadata.message_type != MessageType.TRAIN:
             return app(message, context)
         where = f"Stage {config.stage} round {config.round}"
         task = session.program.task_name(config)
-        steps = self._client(config.client).num_steps(config)
+        steps = self._client().num_steps(config)
         logger.info_rank0(f"{where}: training subspace {config.subspace} on {task}, {steps} steps.")
         start = time.perf_counter()
         reply = app(message, context)
