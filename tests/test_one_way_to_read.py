@@ -32,7 +32,7 @@ ELSEWHERE = {
     ("compare/runner.py", "open"): "appends to a log",
     ("board/run.py", "open"): "writes what a process says",
     ("federation/site_executor.py", "self._log.open"): "appends to a log",
-    ("samples/rehearsal.py", "open"): "appends to a log",
+    ("samples/deployed.py", "open"): "appends to a log",
     ("data/answers.py", "json.loads"): "of the model's answer, which stays text where it is no JSON",
     ("data/pipeline.py", "json.loads"): "of what the converter has dumped",
     ("engine/fingerprint.py", "json.loads"): "of what was dumped in the same line",
