@@ -89,7 +89,7 @@ def attacked(attacker: Attacker | None) -> Iterator[None]:
         honest = token(self, config)
         if attacker is None or config.client != ATTACKER:
             return honest
-        tasks = [self._mean_of(0, task) for task in range(2)]
+        tasks = [self._learned_by(0, task)[0] for task in range(2)]
         moved = attacker.token(honest.mean, tasks, config.stage, config.round)
         count = attacker.count or honest.count
         return replace(
@@ -111,8 +111,12 @@ def attacked(attacker: Attacker | None) -> Iterator[None]:
         LocalTrainer.token, LocalTrainer.train = token, train
 
 
+#: Beside the others with ``--tiny``.
+TINY = {"fcit_num_rounds": 1, "max_samples": 100, "fcit_eval_samples": 2, "max_steps": 1}
+
+
 def run(data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, seed: int) -> dict[str, Any]:
-    """One run; what is kept of it."""
+    """One run, of a cell and what else its recipe has; what is kept of it."""
     from llamafactory.train.tuner import run_exp
 
     with tempfile.TemporaryDirectory() as folder, attacked(ATTACKS[attack] if attack else None):
@@ -192,7 +196,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder that `fcit-cli data text --out` has written")
     parser.add_argument("--document", action="store_true", help="run nothing, write the tables")
+    parser.add_argument("--tiny", action="store_true", help="a few steps of two attacks, which are not kept")
     args = parser.parse_args()
+    if args.tiny:
+        from fcit_plugin.samples.text import write_text_tasks
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_text_tasks(Path(folder), train=100, test=2)
+            for attack in ("domination", "squatting"):
+                print(attack, run(Path(folder), attack, {**BOUNDS["length 1, count ratio 3"], **TINY}, 1.0, 1), flush=True)
+        return
     done = known()
     if not args.document:
         if args.data is None:
