@@ -45,10 +45,8 @@ BOUNDS: dict[str, dict[str, Any]] = {
 LIKELY = (
     "none (keys of 0.1)",
     "length 1",
-    "length 1, count ratio 10, norm ratio 2",
     "length 1, count ratio 10, norm ratio 5",
-    "length 1, count ratio 3, norm ratio 2",
-    "length 1, count ratio 3, trimmed_mean",
+    "length 1, count ratio 3, norm ratio 5",
 )
 
 
