@@ -62,7 +62,11 @@ class NetworkArguments:
     fcit_site_tasks: str | None = option(
         None, "Datasets that this site trains on, a list or comma-separated; others it refuses (default: all of the stages)."
     )
-    fcit_site_max_rounds: int | None = option(None, "Most rounds that this site takes part in (default: no bound).")
+    fcit_site_max_rounds: int | None = option(
+        None,
+        "Most trainings of this site in a run: one for each of its rounds, one more for each that is asked for again with "
+        "other weights (default: no bound).",
+    )
     fcit_site_max_records: int | None = option(
         None, "Most records of a task that this site trains on at a time; a task of more it refuses (default: no bound)."
     )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fcit_plugin.evaluation.report import Report
-from fcit_plugin.samples.rehearsal import SITES, Rehearsal, ending
+from fcit_plugin.samples.deployed import ending
+from fcit_plugin.samples.rehearsal import SITES, Rehearsal
 
 
 def asked(rehearsal, name):

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import clones
 from PIL import Image
 from reader import Reader
 from tables import Table
 
 from fcit_plugin.data.catalogue import Catalogue
+from fcit_plugin.fcit_benchmark import fedllm, text15
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.fcit_benchmark.verify import verify
 from fcit_plugin.scenario.partition import Partition, PartitionOptions
@@ -91,6 +93,27 @@ def _verified(folder: Path) -> Iterable[str]:
     return [str(defect) for defect in report.defects]
 
 
+_TEXT15 = "text15_yelp,text15_copa,text15_mnli"
+
+
+def _o_lora(folder: Path) -> None:
+    clones.o_lora(folder / "clone")
+
+
+def _o_lora_read(folder: Path) -> Iterator[str]:
+    text15.convert(folder / "clone", folder / "out", _TEXT15)
+    return iter(())
+
+
+def _fedllm(folder: Path) -> None:
+    clones.fedllm(folder / "clone", {"ann": 2, "ben": 1})
+
+
+def _fedllm_read(folder: Path) -> Iterator[str]:
+    fedllm.convert(folder / "clone", folder / "out")
+    return iter(())
+
+
 Image.init()  # what it imports when it meets something that is no image
 
 READERS = [
@@ -101,6 +124,20 @@ READERS = [
         _released_read,
         own=("*",),
         names={f"*client_{i}.json": f"client {i}" for i in range(_N)},
+    ),
+    Reader(
+        "a clone of O-LoRA",
+        _o_lora,
+        _o_lora_read,
+        spoil=("clone/*/yelp/*", "clone/*/COPA/*", "clone/*/MNLI/*", "clone/configs/*"),
+        own=("*",),
+        free=("*.instruction", "*train.json:*.sentence", "*test.json:*.sentence"),
+    ),
+    Reader(
+        "a clone of FedLLM-Bench",
+        _fedllm,
+        _fedllm_read,
+        own=("*",),
     ),
     Reader(
         "the benchmark",
