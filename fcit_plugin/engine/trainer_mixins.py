@@ -68,9 +68,10 @@ class ScheduleOfChainMixin(_Trainer):
 
 def _begin_at(scheduler: torch.optim.lr_scheduler.LambdaLR, step: int) -> None:
     """Have a schedule that has not begun yet begin with a later step of it."""
-    scheduler.lr_lambdas = [lambda at, factor=factor: factor(step + at) for factor in scheduler.lr_lambdas]
-    for group, rate, factor in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
-        group["lr"] = rate * factor(0)
+    rates = [rate * factor(step) for rate, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": step, "_last_lr": rates})
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 class BatchTermsMixin(_Trainer):

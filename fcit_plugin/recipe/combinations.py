@@ -13,9 +13,6 @@ from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import deepspeed_config, zero_stage
 
-#: Schedules that go by what a training comes to, and not by the number of the step.
-_BY_METRIC = ("reduce_lr_on_plateau", "greedy")
-
 _NOT_ON_EXPERTS = {
     "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
     "enable_liger_kernel": "adds the LoRA to the experts' weights, and these kernels compute experts in a way of their own",
@@ -165,13 +162,9 @@ def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]
     """Refuse a schedule of which a client cannot take a piece."""
     if fcit.fcit_relay_schedule != OF_CHAIN:
         return
-    ours = f"fcit_relay_schedule: {OF_CHAIN}"
-    for kind in _BY_METRIC:
-        if training_args.lr_scheduler_type == kind:
-            why = "has clients take pieces of a schedule that goes by the number of the step"
-            _refuse(f"lr_scheduler_type: {kind}", ours, why)
     if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
-        _refuse("deepspeed", ours, "has clients take pieces of the Trainer's schedule, and here is a `scheduler` of its own")
+        why = "has clients take pieces of the Trainer's schedule, and this configuration has a `scheduler` of its own"
+        _refuse("deepspeed", f"fcit_relay_schedule: {OF_CHAIN}", why)
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:

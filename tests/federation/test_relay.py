@@ -21,6 +21,7 @@ from fcit_plugin.federation.server import RoundFailed
 from fcit_plugin.federation.site_executor import answer_of
 from fcit_plugin.federation.site_grid import SiteGrid
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
+from fcit_plugin.knowledge.prototypes import Prototypes
 from fcit_plugin.plugins import registry
 from fcit_plugin.state.server_state import ServerState
 
@@ -36,8 +37,16 @@ class Halves(Local):
         bad: By client what it does in place of training.
     """
 
+    #: Whether clients tell their kinds of instructions, of which each has one.
+    kinds = False
+
     def __init__(self, bad=None):
         self.trained, self.links, self.bad = [], {}, bad or {}
+
+    def token(self, config):
+        token = super().token(config)
+        kinds = Prototypes(token.mean[None].astype(np.float32), np.array([token.count])) if self.kinds else None
+        return dataclasses.replace(token, kinds=kinds)
 
     def train(self, config, subspace, shared, extras):
         self.trained.append(config.client)
@@ -144,12 +153,13 @@ def test_to_the_server_a_chain_is_one_client_with_all_examples(keys):
     """Every rule, aggregation and method, over three rounds with what they remember."""
     relay = Toy(**some(0, 1), local=Halves(), **RELAY, **keys)
     one = Toy(**some(0), local=OneClient([0, 1], lambda chain, round: order_of(chain, relay, round)), **keys)
-    measured = registry("methods")[keys.get("fcit_method", "disco")].load().wants_more()
+    relay.local.kinds = one.local.kinds = relay.program.method.reports_kinds
+    measured = {"method state"} if relay.program.method.wants_more() else set()
     states = [empty(), empty()]
     for _ in range(3):
         states = [toy.round(state) for toy, state in zip((relay, one), states, strict=True)]
         mine, theirs = map(bits, states)
-        for key in mine.keys() - {"tokens", "tasks", "own cosines"} - ({"method state"} if measured else set()):
+        for key in mine.keys() - {"tokens", "tasks", "own cosines"} - measured:
             assert mine[key] == theirs[key], key
 
 
@@ -281,7 +291,13 @@ def keeping(folder, **keys):
     return {"wrap": wrap, "on_reply": lambda request, reply: caches[0].arrived(request, reply), "local": Halves(), **keys}
 
 
-@pytest.mark.parametrize("keys", [ONE_CHAIN, RELAY, RELAY | {"fcit_update_compression": "int8"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ONE_CHAIN,
+        *(pytest.param(RELAY | more, marks=pytest.mark.thorough) for more in ({}, {"fcit_update_compression": "int8"})),
+    ],
+)
 @pytest.mark.parametrize("die_at", range(7))
 def test_killed_at_any_link_the_others_do_not_train_again_and_the_end_is_the_same(tmp_path, die_at, keys):
     whole = Toy(**keeping(tmp_path / "whole", **keys))
@@ -319,6 +335,7 @@ class OverNetwork(Toy):
         network = {key: value for key, value in SECURE.items() if not key.startswith(("fcit_secure", "fcit_max"))}
         super().__init__(**network | changes)
         policy = {"run": self.program.run_id, "schedule": [[0]], "num_stages": 1, "records": {0: 40}, "names": ["a"]}
+        policy["compression"] = changes.get("fcit_update_compression")
         app = make_client_app(self.local)
         self.apps = {client: site_app(app, folder / f"site-{client}", **policy) for client in CLIENTS}
         self.link, clock = Link(self), Clock()
