@@ -4,7 +4,7 @@ Source: rui-ye/FedLLM-Bench 2455679: utils/benchmark_dataset.py (clients), utils
 training_scripts/ (files, clients). Its pairs go into TRL's ``DPOTrainer`` as they are, so their columns are TRL's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -117,6 +117,10 @@ FEDLLM: dict[str, FedDataset] = {
 """By the name that it gets in ``dataset_info.json``."""
 
 
+Read = tuple[str, Mapping[str, list[Any]], list[Any]]
+"""A dataset's name, the records of each client as they are written there, and its questions."""
+
+
 def convert(source: Path, out: Path, names: str | None = None) -> Conversion:
     """Write datasets with a column :data:`CLIENT`, and the ``dataset_info.json`` that lists them; all or nothing.
 
@@ -133,8 +137,7 @@ def convert(source: Path, out: Path, names: str | None = None) -> Conversion:
     datasets = pick(names, FEDLLM, "FedLLM-Bench")
     require_root(source, "FedLLM-Bench with its data/")
     with whole_folder(out) as partial:
-        read = ((name, read_form(one.kind.form, source / one.file), _questions(source, one)) for name, one in datasets.items())
-        done = write(partial, read)
+        done = write(partial, read(source, datasets))
     done.keys = {"dataset_dir": str(out.absolute()), "fcit_partition": "natural", "fcit_partition_column": CLIENT}
     for name, dataset in datasets.items():
         if not dataset.tests:
@@ -144,12 +147,23 @@ def convert(source: Path, out: Path, names: str | None = None) -> Conversion:
     return done
 
 
-def write(out: Path, datasets: Iterable[tuple[str, Mapping[str, list[Any]], list[Any]]]) -> Conversion:
+def read(source: Path, datasets: Iterable[str]) -> Iterator[Read]:
+    """Datasets of :data:`FEDLLM` as they are written there; errors are those of :func:`convert`.
+
+    Args:
+        source: The clone.
+        datasets: Their names.
+    """
+    for name in datasets:
+        yield name, read_form(FEDLLM[name].kind.form, source / FEDLLM[name].file), _questions(source, FEDLLM[name])
+
+
+def write(out: Path, datasets: Iterable[Read]) -> Conversion:
     """Write datasets of :data:`FEDLLM`.
 
     Args:
         out: Folder.
-        datasets: Of each its name, the records of each client as they are written there, and its questions.
+        datasets: What each of them holds.
     """
     done, entries = Conversion(), dict[str, Any]()
     for name, clients, questions in datasets:

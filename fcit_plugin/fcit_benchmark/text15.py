@@ -4,6 +4,7 @@ Source: cmnfriend/O-LoRA 07117e1: src/uie_dataset_lora.py, src/uie_collator.py, 
 are read from the user's own clone.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -68,16 +69,27 @@ def convert(source: Path, out: Path, names: str | None = None) -> Conversion:
     """
     layouts = pick(names, _NAMES, "Text-15")
     require_root(source, "O-LoRA")
-    instructions = _instructions(source)
     done = Conversion(keys={"fcit_data_dir": str(out.absolute())})
     with whole_folder(out) as partial:
-        for layout in layouts.values():
-            head = _head(source, layout, instructions)
-            for file, path in (("train.json", layout.train_path), ("test.json", layout.test_path)):
-                rows = _rows(source / _place(layout, file), head, file == "test.json", done)
-                write_json(partial / path, rows)
-                done.written[path] = len(rows)
+        for path, rows in read(source, layouts.values(), done.notes):
+            write_json(partial / path, rows)
+            done.written[path] = len(rows)
     return done
+
+
+def read(source: Path, layouts: Iterable[DatasetLayout], notes: list[str]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """The files that a conversion writes, each with its records; errors are those of :func:`convert`.
+
+    Args:
+        source: The clone of O-LoRA.
+        layouts: The datasets.
+        notes: Gets a sentence on what is not as one would think.
+    """
+    instructions = _instructions(source)
+    for layout in layouts:
+        head = _head(source, layout, instructions)
+        yield layout.train_path, _rows(source / _place(layout, "train.json"), head, False, notes)
+        yield layout.test_path, _rows(source / _place(layout, "test.json"), head, True, notes)
 
 
 def _place(layout: DatasetLayout, file: str) -> str:
@@ -111,7 +123,7 @@ def _head(source: Path, layout: DatasetLayout, instructions: dict[str, list[_Ins
     return _Head(f"{names}{asked[0]}Option: {', '.join(labels)} \n", labels, file)
 
 
-def _rows(path: Path, head: _Head, is_test: bool, done: Conversion) -> list[dict[str, str]]:
+def _rows(path: Path, head: _Head, is_test: bool, notes: list[str]) -> list[dict[str, str]]:
     records: list[_Record] = read_form(_Records, path)
     undecided = 0
     for number, record in enumerate(records):
@@ -125,7 +137,7 @@ def _rows(path: Path, head: _Head, is_test: bool, done: Conversion) -> list[dict
                 f"{path}, record {number}: its `label` {label!r} is none of those in {head.labels_file} ({known}); {REMEDY}."
             )
     if undecided:
-        done.notes.append(
+        notes.append(
             f"{path}: {undecided:,} of {len(records):,} records have the label `{NO_AGREEMENT}`, for people did not agree; "
             "they stay, as the benchmark counts them."
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tables import Table
 
 from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.fcit_benchmark import fedllm, text15
+from fcit_plugin.fcit_benchmark.benchmarks import choose
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.fcit_benchmark.verify import verify
 from fcit_plugin.scenario.partition import Partition, PartitionOptions
@@ -93,7 +95,7 @@ def _verified(folder: Path) -> Iterable[str]:
     return [str(defect) for defect in report.defects]
 
 
-_TEXT15 = "text15_yelp,text15_copa,text15_mnli"
+_TEXT15 = choose("text15_yelp,text15_copa,text15_mnli", "text15")
 
 
 def _o_lora(folder: Path) -> None:
@@ -101,7 +103,8 @@ def _o_lora(folder: Path) -> None:
 
 
 def _o_lora_read(folder: Path) -> Iterator[str]:
-    text15.convert(folder / "clone", folder / "out", _TEXT15)
+    for _ in text15.read(folder / "clone", _TEXT15, []):
+        pass
     return iter(())
 
 
@@ -110,7 +113,9 @@ def _fedllm(folder: Path) -> None:
 
 
 def _fedllm_read(folder: Path) -> Iterator[str]:
-    fedllm.convert(folder / "clone", folder / "out")
+    for name, clients, _ in fedllm.read(folder / "clone", fedllm.FEDLLM):
+        for record in chain(*clients.values()):
+            fedllm.FEDLLM[name].kind.row(record)
     return iter(())
 
 

@@ -79,7 +79,7 @@ def trained(keys, clients=1):
 def of_clients(qwen3_model, tmp_path):
     """The keys of the recipe of FedLLM-Bench, in the same way."""
     keys = yaml.safe_load((ROOT / "recipes" / "fcit_fedllm_qwen3.yaml").read_text())
-    write_clients_standin(tmp_path / "data", each=2, test=3)
+    write_clients_standin(tmp_path / "data", test=3)
     return keys | {
         "dataset_dir": str(tmp_path / "data"),
         "output_dir": str(tmp_path / "out"),
