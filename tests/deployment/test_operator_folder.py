@@ -97,7 +97,7 @@ def test_a_folder_that_holds_something_is_never_written_over(folder):
     before = all_files(folder)
     with pytest.raises(FcitError, match="is not empty"):
         operator.init(folder, ["fl.example.org"])
-    with pytest.raises(FcitError, match="is not empty"):
+    with pytest.raises(FcitError, match="is there already"):
         operator.write_kit(folder, "north")
     assert all_files(folder) == before
 
