@@ -128,7 +128,7 @@ SLIPS = [
     ("site renew --use", "site has no new key"),
     ("site check nowhere.yaml", "nowhere.yaml cannot be read"),
     ("site check site", "site is a folder; name the site.yaml"),
-    ("site check site/site.key", "site/site.key is not"),
+    ("site check site/site.key", "site/site.key does not hold names and values"),
     ("site check deploy/recipe.yaml", "is not a site's recipe (`stage: fcit_site`), but has `stage: fcit`"),
     ("site status nowhere", "nowhere is no folder; name the `output_dir`"),
     ("site status site/site.yaml", "site/site.yaml is no folder"),
