@@ -143,7 +143,10 @@ def check_network(args: "FcitArguments") -> None:
         if others := [f"`{name}`" for name in given if name not in its_own]:
             belong, them = ("belongs", "it") if len(others) == 1 else ("belong", "them")
             engine = f"`fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}"
-            refuse(f"{', '.join(others)} {belong} to {engine}; take {them} out.")
+            or_site = (
+                "" if args.fcit_site_key or not set(given) & {*of_sites} else ", or name `fcit_site_key` if this is a site"
+            )
+            refuse(f"{', '.join(others)} {belong} to {engine}; take {them} out{or_site}.")
         return
     for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
         if getattr(args, name) is None:

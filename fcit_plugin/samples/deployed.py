@@ -10,6 +10,7 @@ from ..deployment import operator, site
 from ..deployment.addresses import free_ports
 from ..errors import FcitError
 from ..files import read_bytes
+from ..folders import check_empty
 
 #: Seconds after which a program that has not come to its end is given up.
 _LONGEST = 600.0
@@ -23,9 +24,13 @@ class Deployment:
     Args:
         folder: New or empty.
         names: The sites, in the order of their numbers; all of them are enrolled.
+
+    Raises:
+        FcitError: The folder is neither.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        check_empty(folder)
         self.folder, self.deploy = folder.resolve(), folder.resolve() / "deploy"
         self.folder.mkdir(parents=True, exist_ok=True)
         fleet, control, appio = free_ports(3)

@@ -39,7 +39,7 @@ def test_a_site_that_joins_between_two_stages_trains_gets_the_model_and_ends_as_
         rows = read_json(path)
         own = [row for row in rows if row["site"] in SITES] if path.name == "text_last.json" else rows
         write_json(first / path.name, own)
-    stage = {"fcit_stages": "'[[text_last]]'", "dataset_dir": first, "output_dir": made.folder / "out" / "first"}
+    stage = {"fcit_stages": "[[text_last]]", "dataset_dir": first, "output_dir": made.folder / "out" / "first"}
     earlier = made.start_in_process(SEED | stage)
     sites, superlink = {name: made.start_site(name, SOON) for name in SITES}, made.start_superlink()
     with ending(superlink, earlier, *sites.values()):
@@ -52,7 +52,7 @@ def test_a_site_that_joins_between_two_stages_trains_gets_the_model_and_ends_as_
         with ending(made.start_site("west", SOON)):
             made.finished("server", made.start_server(SEED | {"fcit_num_clients": 3}))
         made.finished("in_process", earlier)
-    goes_on = {"fcit_stages": "'[[text_sum]]'", "fcit_num_clients": 3, "adapter_name_or_path": made.folder / "out" / "first"}
+    goes_on = {"fcit_stages": "[[text_sum]]", "fcit_num_clients": 3, "adapter_name_or_path": made.folder / "out" / "first"}
     made.finished("in_process", made.start_in_process(SEED | goes_on))
     assert made.differences(but=["partition"]) == []  # the table has the sites of its time
 
@@ -71,7 +71,7 @@ def test_a_site_that_joins_between_two_stages_trains_gets_the_model_and_ends_as_
 @pytest.mark.slow
 def test_a_site_that_is_removed_is_not_drawn_again_and_is_told_why(tmp_path):
     made = Rehearsal(tmp_path / "rehearsal", sites=THREE)
-    changes = SEED | {"fcit_num_clients": 3, "fcit_stages": "'[[text_sum]]'", "fcit_num_rounds": 3}
+    changes = SEED | {"fcit_num_clients": 3, "fcit_stages": "[[text_sum]]", "fcit_num_rounds": 3}
     sites, superlink = [made.start_site(name, SOON | changes) for name in THREE], made.start_superlink()
     with ending(superlink, *sites):
         server = made.start_server(changes)
