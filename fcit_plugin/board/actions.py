@@ -12,13 +12,14 @@ from ..errors import FcitError
 from ..evaluation.tables import escaped
 from ..state.output_folder import is_fcit_folder
 from .command import RECIPE, command
-from .form import OTHERS, check, own_keys, recipe_of, widgets
+from .form import OTHERS, check, recipe_of, widgets
 from .host import Host
 from .load import as_json, defaults, form_of, further, load, output_dir_of
 from .progress import look, mark
 from .run import Run, Status, output_of
 from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line, told
 from .texts import say
+from .widgets import Widget
 
 _FIRST = "Federated continual instruction tuning, made in LLaMA Board."
 #: Instead of a subspace: those that each message activates.
@@ -76,7 +77,10 @@ class Actions:
         if folder is not None and folder.is_dir():
             notes.append(self._host.alert("warn_output_dir_exists", lang))
         found: dict[Any, Any] = {**theirs, where: output_dir}
-        found |= {elements[key]: elements[key].__class__(value=value, **_seen(key, form)) for key, value in form.items()}
+        made_of = widgets()
+        found |= {
+            elements[key]: elements[key].__class__(value=value, **_seen(made_of.get(key), form)) for key, value in form.items()
+        }
         found[elements["fcit_stages_row"]] = gr.Row(visible=form["fcit_setting"] == "custom")
         found[elements["fcit_notes"]] = "\n".join(f"- {sentence}" for sentence in notes)
         return {**found, elements["fcit_command"]: gr.Code(visible=False)}
@@ -213,10 +217,9 @@ class Actions:
         return [f"**{escaped(str(error))}**", gr.Code(visible=False)]
 
 
-def _seen(key: str, form: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the element of a key is seen, where that depends on the part that is chosen."""
-    widget = widgets().get(key)
-    return {} if widget is None or not widget.owners else {"visible": own_keys(widget.choice, form[widget.choice])[key][0]}
+def _seen(widget: Widget | None, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a key's element is seen, where that depends on the part that is chosen."""
+    return {} if widget is None or not widget.owners else {"visible": form[widget.choice] in widget.owners}
 
 
 def _listed(draft: Draft) -> str:

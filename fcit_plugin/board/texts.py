@@ -268,7 +268,7 @@ SENTENCES: Mapping[str, _Five] = {
 }
 
 
-def say(name: str, lang: str, **words: Any) -> str:
+def say(name: str, lang: str, /, **words: Any) -> str:
     """A sentence.
 
     Args:

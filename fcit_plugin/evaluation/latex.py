@@ -14,7 +14,7 @@ _BEST = {**dict.fromkeys(("score", "Last", "Last in labels", "Avg", "BWT", "FWT"
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "`": r"\textasciigrave{}", '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}", '"': r"\textquotedblright{}",
 }  # fmt: skip
 #: Of two of these in a row LaTeX would make one sign.
 _LIGATURES = re.compile(r"(?<=[-,'])(?=[-,'])")

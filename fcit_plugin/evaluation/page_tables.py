@@ -37,6 +37,8 @@ class Figure(NamedTuple):
 
 
 Cell = str | Figure | None
+#: Letters of names in a cell; the clients are counted where they have more.
+_LISTED = 80
 
 
 @dataclass(frozen=True)
@@ -182,14 +184,14 @@ class Tables:
         return [table for table in found if table.rows]
 
     def _who(self, tasks: Mapping[str, Sequence[int]]) -> str:
-        return "; ".join(
-            f"{task}: {len(clients)} clients" if len(clients) > 8 else f"{task}: {self._list(clients)}"
-            for task, clients in tasks.items()
-        )
+        return "; ".join(f"{task}: {self._list(clients)}" for task, clients in tasks.items())
 
     def _list(self, clients: Sequence[int]) -> str:
+        named = ", ".join(map(self.report.client, sorted(clients)))
+        if len(clients) > 8 or (self.report.names and len(named) > _LISTED):
+            return f"{len(clients)} client{'s' * (len(clients) > 1)}"
         if self.report.names:
-            return ", ".join(map(self.report.client, sorted(clients)))
+            return named
         return f"client{'s' * (len(clients) > 1)} {', '.join(map(str, sorted(clients)))}"
 
     def _named(self) -> tuple[list[str], Callable[[int], list[str]]]:

@@ -3,6 +3,7 @@
 Whoever asks makes a recipe of the fields again and sees what is missing, so nothing here has to be complete.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,8 +87,18 @@ def _held(element: Any, value: Any) -> Any:
     if isinstance(element, gr.Slider):
         return value if number and element.minimum <= value <= element.maximum else first
     if isinstance(element, gr.Dropdown):
+        if element.multiselect:
+            return value if isinstance(value, list) else []
         known = [choice for _, choice in element.choices]
-        return value if element.multiselect or value in known or (element.allow_custom_value and value is not None) else first
+        return value if value in known or (element.allow_custom_value and isinstance(value, str)) else first
     if value is None:  # nothing said, which not every text box may hold
         return first or ""
-    return str(value) if number or isinstance(value, str) else first
+    return str(value) if number or (isinstance(value, str) and not _is_number(first)) or _is_number(value) else first
+
+
+def _is_number(text: Any) -> bool:
+    """Whether a text is one that LLaMA Board makes a number of."""
+    try:
+        return isinstance(text, str) and math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -160,10 +160,10 @@ def test_only_these_fields_change_when_others_are_filled_in(page):
                 outputs = {inputs[one._id] for one in function.outputs if one._id in inputs}
                 found.setdefault(inputs[source], set()).update(outputs)
     assert {name: fields for name, fields in found.items() if fields} == {
-        "top.model_name": {"top.model_path", "top.template", "top.checkpoint_path", "train.output_dir"},
-        "top.finetuning_type": {"top.quantization_bit", "top.checkpoint_path", "train.output_dir"},
+        "top.model_name": {"top.model_path", "top.template", "train.output_dir"},
+        "top.finetuning_type": {"top.quantization_bit", "train.output_dir"},
         "top.quantization_method": {"top.quantization_bit"},
-        "top.hub_name": {"top.model_path", "top.template", "top.checkpoint_path"},
+        "train.resume_btn": {"train.progress_bar"},
         "train.training_stage": {"train.dataset", "train.packing"},
         "train.output_dir": {"train.output_dir"},
         "train.config_path": {"train.config_path"},

@@ -45,7 +45,7 @@ def form(board, monkeypatch):
         return found[element("fcit.fcit_notes")]
 
     def shown():
-        held = {engine.manager.get_id_by_elem(one): value for one, value in values.items()}
+        held = {engine.manager.get_id_by_elem(one): values[one] for one in actions.inputs}
         return held | {"fcit.fcit_extra_args": json.loads(held["fcit.fcit_extra_args"] or "{}")}
 
     def preview():
