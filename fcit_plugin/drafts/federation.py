@@ -8,7 +8,7 @@ from ..data.catalogue import ELSEWHERE, TEST, Catalogue
 from ..data.forms import USES
 from ..data.raw_files import TrainFiles
 from ..errors import FcitError, nearest
-from ..scenario.partitioners import clients_named
+from ..scenario.task_records import clients_named
 from .draft import Draft
 from .own_data import SITES
 

@@ -13,9 +13,6 @@ in ``tests/scenario/test_flwr_datasets.py``):
 All of them give out datasets, while a client here is a list of indices into records that are tokenized once.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import numpy as np
 
 from ..errors import FcitError
@@ -73,7 +70,7 @@ def natural(records: Records, options: PartitionOptions, generator: np.random.Ge
         FcitError: a record names nobody, or the setting does not have N names.
     """
     assert options.column is not None, "`arguments` asks for fcit_partition_column"
-    key, names = options.column, clients_named(options.column, records.column_everywhere(options.column))
+    key, names = options.column, records.clients_named(options.column)
     if len(names) != options.num_clients:
         raise FcitError(
             f"fcit_partition: natural: the column {key!r} (fcit_partition_column) names {len(names)} clients in the data"
@@ -82,30 +79,6 @@ def natural(records: Records, options: PartitionOptions, generator: np.random.Ge
     number = {name: client for client, name in enumerate(names)}
     owner = np.array([number[name] for name in records.column(key)], dtype=np.int64)
     return [np.flatnonzero(owner == client) for client in range(options.num_clients)]
-
-
-def clients_named(key: str, values_of: Mapping[str, Iterable[Any]]) -> list[Any]:
-    """The names of the clients that a column names, in their order.
-
-    Args:
-        key: The column.
-        values_of: What each record has in it, by dataset.
-
-    Raises:
-        FcitError: A record names nobody, or some names are numbers and others texts.
-    """
-    names = set[Any]()
-    for dataset, values in values_of.items():
-        for index, value in enumerate(values):
-            if not isinstance(value, (str, int)):
-                raise FcitError(
-                    f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
-                    f" {key!r} (fcit_partition_column), it has {value!r}; fix the file."
-                )
-            names.add(value)
-    if len({type(name) for name in names}) > 1:
-        raise FcitError(f"The column {key!r} (fcit_partition_column) has numbers and texts; make them all one.")
-    return sorted(names)
 
 
 PARTITIONERS = {
