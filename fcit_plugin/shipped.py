@@ -1,4 +1,4 @@
-"""Finds the folders that come with the plugin for people to read: ``recipes`` and ``dataset_info``."""
+"""Finds what comes with the plugin for people to read: the folders ``recipes`` and ``dataset_info``."""
 
 from pathlib import Path
 
@@ -13,3 +13,13 @@ def shipped(folder: str) -> Path:
     """
     built = PACKAGE / folder
     return built if built.is_dir() else PACKAGE.parent / folder
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the plugin, by name: without ``.yaml``, with the folder that they are in."""
+    root = shipped("recipes")
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"), key=_order)}
+
+
+def _order(path: Path) -> tuple[int, str]:
+    return len(path.parts), path.name

@@ -42,6 +42,7 @@ ELSEWHERE = {
     ("engine/pool.py", "pickle.loads"): "of a process of the same run, which has proved with a secret that it is one",
     ("evaluation/card.py", "yaml.safe_load"): "of a word that it has itself, to see how YAML takes it",
     ("state/secret_files.py", "os.fdopen"): "writes",
+    ("tensor_files.py", "safe_open"): "what files.check_regular has let pass, by safetensors' own reader",
     ("fcit_benchmark/images.py", "Image.open"): "of what files.opened has opened, in named formats",
     ("fcit_benchmark/hub.py", "snapshot_download"): "the dataset of one name; its files are opened by files.opened",
     ("fcit_benchmark/hub.py", "zipfile.ZipFile"): "an archive of that dataset",

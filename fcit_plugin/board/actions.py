@@ -14,12 +14,16 @@ from ..state.output_folder import is_fcit_folder
 from .command import RECIPE, command
 from .form import OTHERS, check, recipe_of, widgets
 from .host import Host
+from .load import as_json, defaults, form_of, further, load, output_dir_of
 from .progress import look, mark
 from .run import Run, Status, output_of
-from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line
+from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line, told
 from .texts import say
+from .widgets import Widget
 
 _FIRST = "Federated continual instruction tuning, made in LLaMA Board."
+#: Instead of a subspace: those that each message activates.
+ROUTED = "routed"
 #: What LLaMA-Factory and we raise over keys that cannot be.
 _REFUSALS = (FcitError, ValueError, ImportError, OSError)
 
@@ -45,6 +49,41 @@ class Actions:
         self.where = [self._top[name] for name in ("lang", "model_name", "finetuning_type")] + [elements["output_dir"]]
         #: All that a recipe is made of.
         self.inputs = {*host.inputs, *self.where, *self._filled_in.values()}
+        #: And which one is to be loaded.
+        self.inputs_of_load = {*self.inputs, elements["fcit_recipe"]}
+        #: What a loaded recipe fills in, and what is said of it.
+        self.loaded = [*self.inputs, *(elements[name] for name in ("fcit_stages_row", "fcit_notes", "fcit_command"))]
+
+    def load(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Fill a recipe in; where it is none, what is filled in stays."""
+        elements, lang = self._elements, data[self._top["lang"]]
+        try:
+            name = data[elements["fcit_recipe"]]
+            recipe = load(name)
+            theirs, unsure = self._host.fields(
+                {**recipe.keys, "stage": recipe.keys.get("fcit_local_stage", "sft")}, defaults(recipe.keys), data
+            )
+            form = form_of(recipe.keys)
+            made = recipe_of(self._host.training_keys({**data, **theirs}), form, str(recipe.keys.get("output_dir", "")))
+            more = further(made.keys, recipe.keys, unsure)
+        except _REFUSALS as error:
+            said, shown = self._refused(error)
+            return {elements["fcit_notes"]: said, elements["fcit_command"]: shown}
+        form["fcit_extra_args"] = as_json(more)
+        where = elements["output_dir"]
+        output_dir = output_dir_of(recipe.keys, data[where])
+        notes = told(recipe, str(name), more, lang)
+        folder = self._folder(data[self._top["model_name"]], "lora", output_dir)
+        if folder is not None and folder.is_dir():
+            notes.append(self._host.alert("warn_output_dir_exists", lang))
+        found: dict[Any, Any] = {**theirs, where: output_dir}
+        made_of = widgets()
+        found |= {
+            elements[key]: elements[key].__class__(value=value, **_seen(made_of.get(key), form)) for key, value in form.items()
+        }
+        found[elements["fcit_stages_row"]] = gr.Row(visible=form["fcit_setting"] == "custom")
+        found[elements["fcit_notes"]] = "\n".join(f"- {sentence}" for sentence in notes)
+        return {**found, elements["fcit_command"]: gr.Code(visible=False)}
 
     def preview(self, data: Mapping[Any, Any]) -> list[Any]:
         """Show the command."""
@@ -126,27 +165,40 @@ class Actions:
         except _REFUSALS as error:
             gr.Warning(str(error))
             said = escaped(str(error))
-        return [said, gr.Accordion(open=True), *self._chat()]
+        return [said, gr.Accordion(open=True), *self._chat(lang)]
+
+    def choose(self, subspace: str, request: gr.Request) -> None:
+        """Have a subspace answer alone, or each message activate its own.
+
+        Args:
+            subspace: What was chosen.
+            request: Whose browser.
+        """
+        if self._host.chats():
+            self._host.choose(str(request.session_hash), None if subspace == ROUTED else int(subspace))
 
     def unload_chat(self, lang: str) -> list[Any]:
         """Drop the model."""
         self._host.unload_chat()
-        return [self._host.alert("info_unloaded", lang), gr.skip(), *self._chat()]
+        return [self._host.alert("info_unloaded", lang), gr.skip(), *self._chat(lang)]
 
-    def _chat(self) -> list[Any]:
-        return [gr.Column(visible=self._host.chats()), gr.Column(visible=self._host.sees())]
+    def _chat(self, lang: str) -> list[Any]:
+        found = self._host.subspaces() if self._host.chats() else {}
+        choices = [(say(ROUTED, lang), ROUTED), *((name, str(k)) for k, name in found.items())]
+        who = gr.Dropdown(choices=choices, value=ROUTED, visible=bool(found))
+        return [gr.Column(visible=self._host.chats()), gr.Column(visible=self._host.sees()), who]
 
     def _draft(self, data: Mapping[Any, Any]) -> tuple[Draft, Path]:
         lang = data[self._top["lang"]]
         model, tuning, name = (data[element] for element in self.where[1:])
+        folder = self._folder(model, tuning, name)
         for alert, given in (
-            ("err_no_model", model),
-            ("err_no_path", data[self._top["model_path"]]),
             ("err_no_output_dir", name),
+            ("err_no_model", folder),  # without a path of its own, an output folder lies in that of the model
+            ("err_no_path", data[self._top["model_path"]]),
         ):
             if not given:
                 raise FcitError(self._host.alert(alert, lang))
-        folder = self._folder(model, tuning, name)
         assert folder is not None
         values = {key: data[element] for key, element in self._filled_in.items()}
         draft = recipe_of(self._host.training_keys(data), values, str(folder))
@@ -163,6 +215,11 @@ class Actions:
     def _refused(error: BaseException) -> list[Any]:
         gr.Warning(str(error))
         return [f"**{escaped(str(error))}**", gr.Code(visible=False)]
+
+
+def _seen(widget: Widget | None, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a key's element is seen, where that depends on the part that is chosen."""
+    return {} if widget is None or not widget.owners else {"visible": form[widget.choice] in widget.owners}
 
 
 def _listed(draft: Draft) -> str:

@@ -27,6 +27,8 @@ class Host:
         texts: Its texts by name, language and property; ours are put in.
         alert: One of its own sentences, by name and language.
         training_keys: The recipe that its tab Train makes, of the values of its inputs.
+        fields: What stands in these inputs for a recipe, by its keys, their defaults and the inputs' values now; and the keys
+            that are not safe there.
         save_dir: The output folder, by model, kind of tuning and name.
         abort: Asks a process, by its id, to end.
         is_busy: Whether its own tabs train or evaluate.
@@ -35,6 +37,8 @@ class Host:
         unload_chat: Drops it.
         chats: Whether one is loaded.
         sees: Whether it takes pictures.
+        subspaces: Those of its model that can answer, by number what each is called.
+        choose: Has one of them answer alone in a browser's session; None for those that each message activates.
     """
 
     elements: Elements
@@ -42,6 +46,7 @@ class Host:
     texts: dict[str, dict[str, dict[str, Any]]]
     alert: Callable[[str, str], str]
     training_keys: Callable[[Mapping[Any, Any]], dict[str, Any]]
+    fields: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[Any, Any]], tuple[dict[Any, Any], Iterable[str]]]
     save_dir: Callable[..., Any]
     abort: Callable[[int], None]
     is_busy: Callable[[], bool]
@@ -50,3 +55,5 @@ class Host:
     unload_chat: Callable[[], None]
     chats: Callable[[], bool]
     sees: Callable[[], bool]
+    subspaces: Callable[[], Mapping[int, str]]
+    choose: Callable[[str, int | None], None]

@@ -33,6 +33,7 @@ class Look:
         rows: Scores after each stage so far, from 0 to 100; None where a dataset was not evaluated.
         losses: Step, loss and stage of the log's lines.
         finished: Whether the run has left its report.
+        names: What the clients are called, by their numbers; none where they have numbers alone.
         page: Its page for the browser, None as long as there is none.
     """
 
@@ -44,6 +45,7 @@ class Look:
     losses: Sequence[tuple[int, float, int]] = ()
     finished: bool = False
     page: Path | None = None
+    names: Sequence[str] = ()
 
     @property
     def share(self) -> float:
@@ -71,12 +73,13 @@ def look(folder: Path) -> Look:
     if (folder / REPORT_JSON).is_file():
         report, page = Report.read(folder), folder / PAGE_HTML
         matrix, stages = (report.datasets, report.accuracy), len(report.stages)
-        return Look(last, stages, (), *matrix, losses, True, page if page.is_file() else None)
+        return Look(last, stages, (), *matrix, losses, True, page if page.is_file() else None, report.names)
     for commit in reversed(Checkpoints(folder).commits()):
         with contextlib.suppress(FcitError, OSError):  # it may be in the middle of being removed
             state = StateFolder(commit)
-            manifest, seen = state.manifest, state.progress().matrix
-            return Look(last, len(manifest["stages"]), manifest["rounds"], seen.datasets, seen.rows, losses)
+            manifest, progress = state.manifest, state.progress()
+            seen, names = progress.matrix, progress.names
+            return Look(last, len(manifest["stages"]), manifest["rounds"], seen.datasets, seen.rows, losses, names=names)
     return Look(last, losses=losses)
 
 

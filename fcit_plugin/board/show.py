@@ -1,7 +1,7 @@
 """What a run looks like in the tab: plain values for its elements. No gradio."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from ..data.catalogue import TEST, own_datasets, users_datasets
 from ..evaluation.plots import short_name, training_loss
 from ..evaluation.report import REPORT_JSON, Report
-from ..evaluation.tables import markdown
+from ..evaluation.tables import code, escaped, markdown
 from ..files import read_text
 from ..state.folder import StateFolder
+from .load import Loaded
 from .progress import Look
 from .run import Status
 from .texts import say, title
@@ -68,13 +69,14 @@ def _where(seen: Look, lang: str) -> str:
         return ""
     unknown: Mapping[str, Any] = {"round": "-", "client": "-", "total_steps": "-", "elapsed_time": "-", "remaining_time": "-"}
     words = {**unknown, **line}
+    client = words["client"]
     return say(
         "training",
         lang,
         stage=line["stage"],
         stages="?" if seen.stages is None else seen.stages,
         round=words["round"],
-        client=words["client"],
+        client=seen.names[client] if isinstance(client, int) and client < len(seen.names) else client,
         step=line["current_steps"],
         steps=words["total_steps"],
         elapsed=words["elapsed_time"],
@@ -127,3 +129,31 @@ def chat_keys(folder: Path) -> dict[str, Any]:
         "infer_backend": "huggingface",
     }
     return keys | {key: ran[key] for key in _OF_CHAT if ran.get(key) is not None}
+
+
+def told(recipe: Loaded, name: str, further: Mapping[str, Any], lang: str) -> list[str]:
+    """Sentences about a loaded recipe, as Markdown.
+
+    Args:
+        recipe: The recipe.
+        name: As the user named it.
+        further: What stands under *Further keys*.
+        lang: The board's language.
+    """
+    kept = [key for key, value in further.items() if value is not None]
+    gone = [key for key, value in further.items() if value is None]
+    found = [say("loaded", lang, name=escaped(name.strip()))]
+    for sentence, words in (
+        ("loaded_further", kept),
+        ("loaded_gone", gone),
+        ("loaded_hidden", recipe.hidden),
+        ("loaded_empty", recipe.empty),
+        ("loaded_behind", recipe.behind),
+    ):
+        if words:
+            found.append(say(sentence, lang, words=_listed(words)))
+    return found
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(map(code, words))

@@ -7,9 +7,10 @@ from typing import Any
 import gradio as gr
 
 from ..parts import KINDS
-from .actions import Actions
+from .actions import ROUTED, Actions
 from .form import OTHERS, own_keys, widgets
 from .host import Host
+from .load import choices
 from .show import add_stage, dataset_choices
 from .texts import locales
 from .widgets import AXES, Widget
@@ -34,9 +35,11 @@ def create_tab(host: Host) -> Actions:
         page = gr.HTML()
     with gr.Accordion(open=False) as chat_tab:
         chat_status = gr.Markdown()
+        subspace = gr.Dropdown(choices=[(ROUTED, ROUTED)], value=ROUTED, visible=False)
         chatbot, messages, chat = host.chat_box()
         unload = gr.Button()
     more = {"fcit_report_tab": report_tab, "fcit_page": page, "fcit_chat_tab": chat_tab, "fcit_chat_status": chat_status}
+    more["fcit_subspace"] = subspace
     elements |= shown | more
     for name, element in elements.items():
         element.elem_id = f"fcit.{name}"  # as in the board's list, for those who write styles or tests
@@ -45,7 +48,8 @@ def create_tab(host: Host) -> Actions:
     _connect_form(elements)
     actions = Actions(host, elements)
     _connect_run(elements, actions)
-    loaded = [chat_status, chat_tab, chat["chat_box"], chat["mm_box"]]
+    loaded = [chat_status, chat_tab, chat["chat_box"], chat["mm_box"], subspace]
+    subspace.change(actions.choose, [subspace], queue=False)
     elements["fcit_load_btn"].click(actions.load_chat, actions.where, loaded).then(
         lambda: ([], []), outputs=[chatbot, messages], queue=False
     )
@@ -71,6 +75,9 @@ def _row(made: Mapping[str, Widget], *keys: str) -> dict[str, Any]:
 
 def _form(made: Mapping[str, Widget]) -> dict[str, Any]:
     found: dict[str, Any] = {"fcit_intro": gr.Markdown()}
+    with gr.Row():
+        found["fcit_recipe"] = gr.Dropdown(allow_custom_value=True, scale=4)
+        found["fcit_recipe_btn"] = gr.Button(scale=1)
     with gr.Row():
         found["fcit_setting"] = _field(made["fcit_setting"])
         found["dataset_dir"] = gr.Textbox(value=OTHERS["dataset_dir"])
@@ -116,7 +123,9 @@ def _monitor() -> dict[str, Any]:
 
 
 def _connect_form(elements: Mapping[str, Any]) -> None:
-    elements["fcit_setting"].change(
+    elements["fcit_recipe"].focus(lambda: gr.Dropdown(choices=choices()), None, [elements["fcit_recipe"]], queue=False)
+    # by hand alone: what a loaded recipe fills in shall stay
+    elements["fcit_setting"].input(
         lambda setting: gr.Row(visible=setting == "custom"),
         [elements["fcit_setting"]],
         [elements["fcit_stages_row"]],
@@ -146,11 +155,12 @@ def _connect_axis(elements: Mapping[str, Any], choice: str) -> None:
             elements[key].__class__(visible=has, **({"value": default} if has else {})) for key, (has, default) in found.items()
         ]
 
-    elements[choice].change(choose, [elements[choice]], [elements[key] for key in keys], queue=False)
+    elements[choice].input(choose, [elements[choice]], [elements[key] for key in keys], queue=False)
 
 
 def _connect_run(elements: Mapping[str, Any], actions: Actions) -> None:
     said = [elements["fcit_notes"], elements["fcit_command"]]
+    elements["fcit_recipe_btn"].click(actions.load, actions.inputs_of_load, actions.loaded)
     elements["cmd_preview_btn"].click(actions.preview, actions.inputs, said, concurrency_limit=None)
     elements["start_btn"].click(actions.start, actions.inputs, said)
     elements["stop_btn"].click(actions.stop, queue=False)

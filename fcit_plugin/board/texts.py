@@ -13,6 +13,7 @@ _Five = tuple[str, str, str, str, str]
 
 #: Labels of widgets, by the key that they fill in or by their own name.
 LABELS: Mapping[str, _Five] = {
+    "fcit_recipe": ("Recipe", "Рецепт", "配方", "레시피", "レシピ"),
     "fcit_setting": ("Setting", "Сценарий", "设置", "설정", "設定"),
     "fcit_pick": (
         "Datasets of the next stage",
@@ -81,6 +82,7 @@ LABELS: Mapping[str, _Five] = {
     "fcit_extra_args": ("Further keys", "Другие ключи", "其他参数", "추가 키", "その他のキー"),
     "fcit_command": ("Command", "Команда", "命令", "명령", "コマンド"),
     "fcit_report_tab": ("Report", "Отчёт", "报告", "보고서", "レポート"),
+    "fcit_subspace": ("Who answers", "Кто отвечает", "由谁回答", "누가 답하는지", "誰が答えるか"),
     "fcit_chat_tab": ("Chat", "Чат", "聊天", "채팅", "チャット"),
 }
 
@@ -98,6 +100,7 @@ TITLES: Mapping[str, _Five] = {
 
 #: What buttons say.
 BUTTONS: Mapping[str, _Five] = {
+    "fcit_recipe_btn": ("Load recipe", "Загрузить рецепт", "加载配方", "레시피 불러오기", "レシピを読み込む"),
     "fcit_add_btn": ("Add stage", "Добавить этап", "添加阶段", "단계 추가", "段階を追加"),
     "fcit_report_btn": ("Open report", "Открыть отчёт", "打开报告", "보고서 열기", "レポートを開く"),
     "fcit_load_btn": (
@@ -111,6 +114,20 @@ BUTTONS: Mapping[str, _Five] = {
 
 #: The same for what is no key.
 INFOS: Mapping[str, _Five] = {
+    "fcit_recipe": (
+        "One of the plugin's own, a file, or the output folder of a run; it fills in this tab, the tab Train and the model.",
+        "Один из рецептов плагина, файл или папка результатов запуска; заполняет эту вкладку, вкладку Train и модель.",
+        "插件自带的配方、文件，或某次运行的输出文件夹；用于填写本页、训练页和模型。",
+        "플러그인의 레시피, 파일 또는 실행의 출력 폴더. 이 탭, 학습 탭, 모델을 채웁니다.",
+        "付属のレシピ、ファイル、または実行の出力フォルダー。このタブ、学習タブ、モデルに入力されます。",
+    ),
+    "fcit_subspace": (
+        "One subspace alone, or routed: each message activates its own.",
+        "Одно подпространство или по маршруту: каждое сообщение выбирает свои.",
+        "仅由一个子空间回答，或自动路由：每条消息激活各自的子空间。",
+        "한 부분공간만 답하거나, 라우팅: 메시지마다 알맞은 부분공간을 씁니다.",
+        "1つの部分空間だけ、またはルーティング：メッセージごとに選ばれます。",
+    ),
     "fcit_pick": (
         "Those in one stage arrive together.",
         "Наборы одного этапа поступают вместе.",
@@ -205,10 +222,53 @@ SENTENCES: Mapping[str, _Five] = {
         "{folder}에 완료된 실행이 없습니다.",
         "{folder} に完了した実行がありません。",
     ),
+    "routed": ("routed", "по маршруту", "自动路由", "라우팅", "ルーティング"),
+    "loaded": (
+        "{name} is loaded.",
+        "Рецепт {name} загружен.",
+        "已加载 {name}。",
+        "{name}을(를) 불러왔습니다.",
+        "{name} を読み込みました。",
+    ),
+    "loaded_further": (
+        "Under Further keys, which come before all fields, stands what has no field that can hold it: {words}.",
+        "В поле «Другие ключи», которое важнее всех полей, стоит то, для чего нет подходящего поля: {words}.",
+        "没有合适输入框的参数列在“其他参数”中，它们优先于所有输入框：{words}。",
+        "담을 칸이 없는 키는 모든 칸보다 우선하는 '추가 키'에 있습니다: {words}.",
+        "入れる欄のないキーは、すべての欄より優先される「その他のキー」にあります：{words}。",
+    ),
+    "loaded_gone": (
+        "There, too, with null, stands what the recipe does not have and the tab Train would add: {words}.",
+        "Там же с null стоит то, чего в рецепте нет, а вкладка Train добавила бы: {words}.",
+        "配方中没有、而训练页会加入的参数也列在那里，值为 null：{words}。",
+        "레시피에 없지만 학습 탭이 더할 키도 그곳에 null로 있습니다: {words}.",
+        "レシピになく学習タブが加えるキーも、そこに null として入っています：{words}。",
+    ),
+    "loaded_hidden": (
+        "The file does not show the values of {words}; put them under Further keys.",
+        "Файл не показывает значения {words}; впишите их в «Другие ключи».",
+        "文件未显示 {words} 的值，请填入“其他参数”。",
+        "파일에 {words}의 값이 나오지 않습니다. '추가 키'에 넣으십시오.",
+        "ファイルには {words} の値がありません。「その他のキー」に入れてください。",
+    ),
+    "loaded_empty": (
+        "Left at their defaults, for the recipe gives them no value: {words}.",
+        "Оставлены по умолчанию, так как в рецепте нет значения: {words}.",
+        "配方未给出值，保持默认：{words}。",
+        "레시피에 값이 없어 기본값으로 둔 키: {words}.",
+        "レシピに値がないため既定値のままのキー：{words}。",
+    ),
+    "loaded_behind": (
+        "Taken along is what had followed the recipe on the command line: {words}.",
+        "Учтено то, что стояло за рецептом в командной строке: {words}.",
+        "已包含命令行中跟在配方之后的内容：{words}。",
+        "명령줄에서 레시피 뒤에 있던 것도 포함했습니다: {words}.",
+        "コマンドラインでレシピの後にあったものも含めました：{words}。",
+    ),
 }
 
 
-def say(name: str, lang: str, **words: Any) -> str:
+def say(name: str, lang: str, /, **words: Any) -> str:
     """A sentence.
 
     Args:

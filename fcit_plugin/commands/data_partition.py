@@ -35,10 +35,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     partition = partition_of(_read_keys(args.recipe))
     table = partition.table(partition.scenario.tasks_to_train())
-    _print(partition, table)
+    names = partition.client_names()
+    _print(partition, table, names)
     for path, write in ((args.plot, _draw), (args.csv, _write_csv)):
         if path:
-            write(table, path)
+            write(table, path, names)
             print(f"Written to {path}.")
 
 
@@ -97,9 +98,10 @@ def _read_keys(given: Sequence[str]) -> dict[str, Any]:
     return keys
 
 
-def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
+def _print(partition: "Partition", table: Sequence[dict[str, Any]], names: Sequence[str] | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from ..evaluation.plots import short_name
@@ -125,20 +127,24 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]]) -> None:
     for row in table:
         dataset = short_name(row["dataset"])
         listed.add_column(dataset if dataset == row["task"] else f"{row['task']}\n{dataset}", justify="right")
-    for client in range(options.num_clients):
-        listed.add_row(str(client), *(f"{row['records'][client]:,}" for row in table))
+    for client, name in enumerate(names or map(str, range(options.num_clients))):
+        listed.add_row(escape(name), *(f"{row['records'][client]:,}" for row in table))
     console.print(listed)
 
 
-def _draw(table: Sequence[dict[str, Any]], path: Path) -> None:
+def _draw(table: Sequence[dict[str, Any]], path: Path, names: Sequence[str] | None) -> None:
     from ..evaluation.plots import plot_partition
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    plot_partition(table, path)
+    plot_partition(table, path, clients=names or ())
 
 
-def _write_csv(table: Sequence[dict[str, Any]], path: Path) -> None:
-    rows = [[client, row["task"], row["dataset"], n] for row in table for client, n in enumerate(row["records"])]
+def _write_csv(table: Sequence[dict[str, Any]], path: Path, names: Sequence[str] | None) -> None:
+    rows = [
+        [client if names is None else names[client], row["task"], row["dataset"], n]
+        for row in table
+        for client, n in enumerate(row["records"])
+    ]
     write_rows(path, [["client", "task", "dataset", "records"], *rows])
 
 

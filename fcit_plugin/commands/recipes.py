@@ -4,18 +4,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import FcitError, nearest
-from ..shipped import shipped
+from ..shipped import shipped, shipped_recipes
 from .command import Command
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the plugin, by name: without ``.yaml``, with the folder that they are in."""
-    root = shipped("recipes")
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"), key=_order)}
-
-
-def _order(path: Path) -> tuple[int, str]:
-    return len(path.parts), path.name
 
 
 def first_comment(path: Path) -> str:

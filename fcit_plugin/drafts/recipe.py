@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..errors import FcitError
 from ..files import write_json
 from ..plugins import registry
 from ..recipe.embedded import EMBEDDED_MODELS
 from ..recipe.ordinary import template_of
-from ..recipe.read import read_recipe, read_yaml
+from ..recipe.typed_recipe import keys_as_typed
 from ..shipped import shipped
 from .draft import Draft
 from .federation import ROUNDS, Ask, Wishes, hint_of_sites, put_federation
@@ -63,9 +62,9 @@ def draft_recipe(given: Given, out: Path, ask: Ask) -> Draft:
     """
     datasets: list[str] | None = None
     if given.theirs is not None:
-        draft, datasets = from_llamafactory(_read(given.theirs), given.theirs)
+        draft, datasets = from_llamafactory(keys_as_typed(given.theirs)[0], given.theirs)
     else:
-        draft = Draft(_read(shipped("recipes") / (_TEXT if given.data else _MINI)))
+        draft = Draft(keys_as_typed(shipped("recipes") / (_TEXT if given.data else _MINI))[0])
         draft.keys["output_dir"] = f"saves/{out.stem}"
     if given.data:
         datasets = _put_data(draft, given, out)
@@ -88,13 +87,6 @@ def _refuse_images(method: str) -> None:
             f"`fcit_method: {method}` has the model make up records of earlier tasks, which are of text alone, and these have "
             "images; give --data FILE with text, or another --method."
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    keys = read_recipe(lambda: read_yaml(path), [str(path)])
-    if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys):
-        raise FcitError(f"The recipe {path} has to be keys and values.")
-    return keys
 
 
 def _put_data(draft: Draft, given: Given, out: Path) -> list[str]:

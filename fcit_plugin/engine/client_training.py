@@ -143,6 +143,10 @@ class LocalTrainer:
         assert self.partition is not None  # a run deals the records out, a site of its own does not
         return self.partition.table(self.partition.dealt())
 
+    def client_names(self) -> list[str] | None:
+        """What the records call the clients, by their numbers; None where they have numbers alone."""
+        return None if self.partition is None else self.partition.client_names()
+
     def num_steps(self, config: ClientConfig, processes: int | None = None) -> int:
         """Optimizer steps of a client's local training.
 
@@ -272,6 +276,7 @@ class LocalTrainer:
             callbacks=list(self.callbacks),
             batch_terms=self.method.batch_terms(extras),
             projector_learning_rate=self.args.fcit_projector_learning_rate,
+            link=config.link,
             **self.pipeline.tokenizer_module,
         )
         hush(trainer)

@@ -20,13 +20,16 @@ class Narration:
     Args:
         rounds: The number of rounds of each stage, those of earlier runs among them.
         say: Logs a line.
-        sites: The names of the clients, where they are sites.
+        names: The names of the clients, where they have some.
+        one: What one of them is.
     """
 
-    def __init__(self, rounds: Sequence[int], say: Callable[[str], None], sites: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, rounds: Sequence[int], say: Callable[[str], None], names: Sequence[str] | None = None, one: str = "client"
+    ) -> None:
         self._rounds = rounds
         self._say = say
-        self._sites = sites
+        self._names, self._one = names, one
         self._began = time.perf_counter()
         self._steps = 0
         self._left_out: dict[int, str] = {}
@@ -69,9 +72,9 @@ class Narration:
         self._say(f"Stage {stage} round {round} (round {number} of {count} in all) begins{again}: {who}.")
 
     def called(self, clients: Iterable[int]) -> str:
-        """Some clients in words: by number, or sites by name."""
-        numbers, one = sorted(clients), "client" if self._sites is None else "site"
-        named = [str(number) if self._sites is None else self._sites[number] for number in numbers[:_NAMED]]
+        """Some clients in words: by name, or by number."""
+        numbers, one = sorted(clients), self._one
+        named = [str(number) if self._names is None else self._names[number] for number in numbers[:_NAMED]]
         if len(numbers) > _NAMED:
             return f"{one}s {', '.join(named)} and {len(numbers) - _NAMED} more"
         if len(numbers) == 1:

@@ -185,6 +185,12 @@ def read_setup(
         config = check_model(model_args)
         if args.fcit_identity_source != "text":
             check_family(config, args.fcit_identity_source)
+    if setup.own_datasets and make_method(args).num_remembered():
+        raise FcitError(
+            f"`fcit_method: {args.fcit_method}` has a client go back to records of its earlier tasks, and `dataset` names "
+            "those of the present one alone, which would be taken for them; leave `dataset` out where the stages' own datasets "
+            "are the client's, or take another method."
+        )
     if earlier is not None:
         if make_method(args).num_remembered():
             raise FcitError(

@@ -28,7 +28,8 @@ from ..files import write_json
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
-from ..state.predictions import forget_predictions, take_predictions
+from ..state.pages import write_typed
+from ..state.predictions import commit_predictions, restore_predictions, take_predictions
 from ..state.progress import Progress, Traffic
 from ..state.server_state import ServerState, newly_alone, newly_shared
 from .client_training import LocalTrainer
@@ -99,11 +100,14 @@ class FederatedRun:
             log,
             session.callbacks.of_run,
         )
-        names = None if session.sites is None else session.sites.names
-        self.narration, self.outlook = Narration(session.rounds, self.monitor.write, names), Outlook(session)
+        sites = None if session.sites is None else session.sites.names
+        names = self.local.client_names() if isinstance(self.local, LocalTrainer) else sites
+        called = (names, "client" if sites is None else "site")
+        self.narration, self.outlook = Narration(session.rounds, self.monitor.write, *called), Outlook(session)
         self._round = (self.state.stage, self.state.round)
         self.progress.add_partition(self.local.partition_table())
-        self.progress.sites = list(names or ())
+        self.progress.sites = list(sites or ())
+        self.progress.name_clients(() if sites is not None else names or (), going_on=session.start is not None)
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""
@@ -119,6 +123,8 @@ class FederatedRun:
         trained, whole = count_parameters(session.model)
         architecture = type(session.model.get_base_model()).__name__
         self.narration.run_begins(session.base_model, architecture, trained, whole - trained, self.outlook.records())
+        if session.is_main:  # a run that is killed has its recipe, too
+            write_typed(session.output_dir, session.request.typed)
         if session.start is None:
             self._begin()
         else:
@@ -193,8 +199,7 @@ class FederatedRun:
             return
         if not finished:
             session.clear_results()
-            forget_predictions(session.output_dir, self.state.stage)  # a stop between their writing and the commit leaves some
-        take_predictions(session.output_dir, start.folder.parent.parent, self.state.stage)
+        restore_predictions(session.output_dir, start.folder, self.state.stage)
         if start.is_in(session.checkpoints):
             session.checkpoints.go_back_to(start.number)
         else:
@@ -347,6 +352,7 @@ class FederatedRun:
             self.session.save(state, folder)
             self.clients.write(folder)
             self.media.write(folder)
+            commit_predictions(self.session.output_dir, folder, state.stage)
 
         number = self._number(state.stage, state.round)
         self.session.checkpoints.commit(number, write)

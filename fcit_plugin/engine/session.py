@@ -33,7 +33,6 @@ from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.own import SIGNATURE, sign
-from ..state.pages import TYPED_YAML
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
 from .client_training import LocalTrainer
@@ -69,7 +68,6 @@ WRITTEN = (
     LOSS_PNG,
     CARD,
     PAGE_HTML,
-    TYPED_YAML,
 )
 
 logger = logging.get_logger(__name__)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from ..errors import printable
 from .plots import short_name
 from .side_by_side import DIFFERENCES, MEASURES, PAIRED, Comparison, Measure, Spread, difference_rows
 from .tables import Rows
@@ -13,12 +14,17 @@ _BEST = {**dict.fromkeys(("score", "Last", "Last in labels", "Avg", "BWT", "FWT"
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "`": r"\textasciigrave{}", '"': r"\textquotedblright{}",
 }  # fmt: skip
+#: Of two of these in a row LaTeX would make one sign.
+_LIGATURES = re.compile(r"(?<=[-,'])(?=[-,'])")
 
 
 def escaped(text: str) -> str:
-    """A text that LaTeX sets as it is, on one line."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    """A text that LaTeX sets as it is, on one line, wherever it stands in a table."""
+    line = " ".join(printable(text).split())
+    found = "".join(_SPECIAL.get(letter, letter) for letter in _LIGATURES.sub("\0", line)).replace("\0", "{}")
+    return f"{{}}{found}" if found.startswith(("[", "*")) else found  # \\ and \midrule take what follows for their own
 
 
 def latex(comparisons: Sequence[Comparison], measures: Mapping[str, Measure] = MEASURES, paired: Sequence[str] = PAIRED) -> str:

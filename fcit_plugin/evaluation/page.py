@@ -85,7 +85,7 @@ class _Drawn:
     def __init__(self, name: str, run: RunFiles) -> None:
         self.name, self.run = name, run
         self.curves = [made for made in (summary_curves(run.report), dataset_curves(run.report)) if made is not None]
-        self.losses = loss_curves(run.log)
+        self.losses = loss_curves(run.log, run.report.client)
 
 
 def page(runs: Mapping[str, RunFiles]) -> str:

@@ -1,7 +1,7 @@
 """Curves as inline SVG: where their points, ticks and labels lie; the template draws them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -144,22 +144,24 @@ def dataset_curves(report: Report) -> Chart | None:
     return chart("Score of each dataset", "stage", series, low=0, high=100)  # type: ignore[arg-type]  # None is left out
 
 
-def loss_curves(log: Sequence[Mapping[str, object]]) -> list[Chart]:
+def loss_curves(log: Sequence[Mapping[str, object]], called: Callable[[int], str] = "client {}".format) -> list[Chart]:
     """Return the training loss of each client, a chart for each stage.
 
     Args:
         log: lines of the trainer's log.
+        called: what a client is called, by its number.
     """
-    stages: dict[int, dict[str, list[Point]]] = {}
+    stages: dict[int, dict[int, list[Point]]] = {}
     for line in log:
-        if isinstance(line.get("loss"), float) and isinstance(line.get("client"), int):
-            points = stages.setdefault(int(line["stage"]), {}).setdefault(f"client {line['client']}", [])  # type: ignore[call-overload]
+        client = line.get("client")
+        if isinstance(line.get("loss"), float) and isinstance(client, int):
+            points = stages.setdefault(int(line["stage"]), {}).setdefault(client, [])  # type: ignore[call-overload]
             points.append((len(points), line["loss"]))  # type: ignore[arg-type]
     charts = []
-    every = sorted({name for clients in stages.values() for name in clients}, key=_number)
-    colors = {name: number for number, name in enumerate(every)}
+    every = sorted({client for clients in stages.values() for client in clients})
+    colors = {called(client): number for number, client in enumerate(every)}
     for stage, clients in sorted(stages.items()):
-        by_number = dict(sorted(clients.items(), key=lambda item: _number(item[0])))
+        by_number = {called(client): points for client, points in sorted(clients.items())}
         made = chart(f"Loss in stage {stage}", "logged step of the client", by_number, low=0, colors=colors)
         charts += [] if made is None else [made]
     return charts
@@ -172,10 +174,6 @@ def comparison_curves(comparison: Comparison) -> Chart | None:
         for group in comparison.groups
     }
     return chart("Mean score over the datasets seen", "stage", series, low=0, high=100)
-
-
-def _number(client: str) -> int:
-    return int(client.split()[1])
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

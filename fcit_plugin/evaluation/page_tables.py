@@ -1,7 +1,7 @@
 """The tables of a report's page: every number is that of the report, with the place that it has there."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ class Figure(NamedTuple):
 
 
 Cell = str | Figure | None
+#: Letters of names in a cell; the clients are counted where they have more.
+_LISTED = 80
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Tables:
         ]
         found.append(self._table("Scores by further metrics", ["after", "dataset", "metric", "score"], others))
         alone = [
-            (f"client {client}", name, self._figure("clients", client, name))
+            (self.report.client(int(client)), name, self._figure("clients", client, name))
             for client, numbers in (self.report.clients or {}).items()
             for name in numbers
         ]
@@ -150,9 +152,13 @@ class Tables:
             if row["client"] not in clients:
                 clients.append(row["client"])
         stages = sorted({row["stage"] for row in rows})
-        overview = [(f"subspace {k}", *(_who(met[k].get(stage, {})) for stage in stages)) for k in sorted(met)]
+        overview = [(f"subspace {k}", *(self._who(met[k].get(stage, {})) for stage in stages)) for k in sorted(met)]
+        name, named = self._named()
         header = ["stage", "round", "client", "subspace", "cosine"]
-        each = ((row["task"], *(self._figure("assignments", i, key) for key in header)) for i, row in enumerate(rows))
+        each = (
+            (row["task"], *named(row["client"]), *(self._figure("assignments", i, key) for key in header))
+            for i, row in enumerate(rows)
+        )
         errors = (
             tuple(self._figure("product_errors", i, key) for key in ("stage", "round", "subspace", "error"))
             for i in range(len(self.report.product_errors))
@@ -162,7 +168,7 @@ class Tables:
             self._between(),
             self._table(
                 "Each training, and how near the client's identity token was to the subspace",
-                ["task", *header],
+                ["task", *name, *header],
                 each,
                 len(rows),
                 "A cosine that is not there: the method needs none, the client told none, or the subspace was new.",
@@ -177,6 +183,21 @@ class Tables:
         ]
         return [table for table in found if table.rows]
 
+    def _who(self, tasks: Mapping[str, Sequence[int]]) -> str:
+        return "; ".join(f"{task}: {self._list(clients)}" for task, clients in tasks.items())
+
+    def _list(self, clients: Sequence[int]) -> str:
+        named = ", ".join(map(self.report.client, sorted(clients)))
+        if len(clients) > 8 or (self.report.names and len(named) > _LISTED):
+            return f"{len(clients)} client{'s' * (len(clients) > 1)}"
+        if self.report.names:
+            return named
+        return f"client{'s' * (len(clients) > 1)} {', '.join(map(str, sorted(clients)))}"
+
+    def _named(self) -> tuple[list[str], Callable[[int], list[str]]]:
+        """The head of a column with the clients' names and what stands in it; none where they have numbers alone."""
+        return (["name"], lambda client: [self.report.client(client)]) if self.report.names else ([], lambda client: [])
+
     def _between(self) -> Table:
         """How near subspaces are to each other."""
         count = len(self.report.subspace_cosines or [])
@@ -187,7 +208,7 @@ class Tables:
 
     def clients(self) -> list[Table]:
         """Return who has which records, and who was left out."""
-        shares, sites = self.report.partition, self.report.sites or []
+        shares = self.report.partition
         count = max((len(share["records"]) for share in shares), default=0)
         names = [
             name if name == task else f"{task}: {name}"
@@ -195,7 +216,7 @@ class Tables:
         ]
         dealt = (
             (
-                f"client {client}" if client >= len(sites) else sites[client],
+                self.report.client(client),
                 *(
                     self._figure("partition", i, "records", client) if client < len(share["records"]) else None
                     for i, share in enumerate(shares[: self.limits.columns])
@@ -203,14 +224,15 @@ class Tables:
             )
             for client in range(count)
         )
+        name, named = self._named()
         found = [self._table("Records of each client", ["", *map(short_name, names)], dealt, count)]
         for key, caption in (("dropped", "Left out of a round"), ("idle", "Took part and could not take a step")):
             those = self.values.get(key) or []
             absent = (
-                (row["reason"], *(self._figure(key, i, part) for part in ("stage", "round", "client")))
+                (*named(row["client"]), row["reason"], *(self._figure(key, i, part) for part in ("stage", "round", "client")))
                 for i, row in enumerate(those)
             )
-            found.append(self._table(caption, ["reason", "stage", "round", "client"], absent, len(those)))
+            found.append(self._table(caption, [*name, "reason", "stage", "round", "client"], absent, len(those)))
         unused = [(short_name(name), self._figure("left_out", name)) for name in self.report.left_out or {}]
         found.append(self._table("Records not used, as LLaMA-Factory does not use them", ["dataset", "records"], unused))
         return [table for table in found if table.rows]
@@ -286,17 +308,6 @@ class Tables:
 def _brief(key: str, value: float) -> str:
     few = key.startswith(("likelihood", "assignments", "product_errors", "subspace_cosines"))
     return f"{value:.4g}" if few else f"{value:.2f}"
-
-
-def _who(tasks: Mapping[str, Sequence[int]]) -> str:
-    return "; ".join(
-        f"{task}: {len(clients)} clients" if len(clients) > 8 else f"{task}: client{'s' * (len(clients) > 1)} {_list(clients)}"
-        for task, clients in tasks.items()
-    )
-
-
-def _list(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(numbers)))
 
 
 def _leaves(value: Any, way: tuple[str | int, ...] = ()) -> Iterable[tuple[tuple[str | int, ...], Any]]:

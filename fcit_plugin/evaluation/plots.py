@@ -107,7 +107,8 @@ def plot_partition(
     partition: Sequence[Mapping[str, Any]],
     path: str | PathLike[str],
     title: str = "Records of each client, task by task",
-    clients: Sequence[str] | None = None,
+    clients: Sequence[str] = (),
+    one: str = "client",
 ) -> None:
     """Draw how many records each client (down) has of each dataset of each task (across), 0 as blank.
 
@@ -118,7 +119,8 @@ def plot_partition(
         partition: entries with the keys task, dataset and records (one number per client).
         path: of the PNG file.
         title: of the picture.
-        clients: their names, where they have some.
+        clients: their names, where they have some; of those without, the number.
+        one: what one of them is.
 
     Raises:
         FcitError: there is no entry, or no client.
@@ -129,7 +131,7 @@ def plot_partition(
     many = len(cells) > 100
     figure, axes = heat_map(
         np.where(cells > 0, cells, np.nan),
-        clients or [str(client) for client in range(len(cells))],
+        [short_name(clients[k]) if k < len(clients) else str(k) for k in range(len(cells))],
         _partition_names(partition),
         limits=(0, cells.max(initial=1)),
         form="" if many else "{:.0f}",
@@ -138,7 +140,7 @@ def plot_partition(
         row_height=12 / len(cells) if many else 0.24,
         power=0.5,
     )
-    axes.set_ylabel("client" if clients is None else "site")
+    axes.set_ylabel(one)
     if many:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
         axes.grid(visible=False, which="minor")

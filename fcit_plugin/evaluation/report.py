@@ -29,7 +29,7 @@ SIMULATED = "simulated"
 #: Keys that only some runs have: those with idle clients, with records left out or with `auto`, and the mean of several runs.
 _OF_SOME = (
     *("idle", "left_out", "spread", "clients", "encoder_choice", "engine", "likelihood", "likelihood_untuned"),
-    *("sites", "site_scores", "subspace_cosines"),
+    *("sites", "client_names", "site_scores", "subspace_cosines"),
 )
 
 
@@ -73,6 +73,7 @@ class Report:
         clients: of a mean of several runs: the summaries of each, by its client.
         encoder_choice: what `fcit_identity_encoder: auto` has become, and why; None for a recipe that names an encoder.
         sites: names of the clients, by their numbers, where they are sites.
+        client_names: names of the clients, by their numbers, where a column of the records names them.
         site_scores: what sites told of their own test records; None where none told any.
         subspace_cosines: cosines between the subspaces' identity tokens [K][K], as they are compared where a client is
             matched; None of a subspace without one. None with fewer than two, or more than a hundred.
@@ -112,6 +113,7 @@ class Report:
     clients: dict[Word, dict[Word, Number]] | None = None
     encoder_choice: Word | None = None
     sites: list[Word] | None = None
+    client_names: list[Word] | None = None
     site_scores: list[SiteScore] | None = None
     engine: Engine | None = None
     subspace_cosines: list[Row] | None = None
@@ -121,6 +123,15 @@ class Report:
         """What the run is called in tables, pictures and its model card."""
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"FCIT: {self.method}, {self.setting}{seed}"
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the clients, or sites, by their numbers; fewer than there are, or none, where numbers are all there is."""
+        return self.sites or self.client_names or []
+
+    def client(self, number: int) -> str:
+        """What a client is called."""
+        return self.names[number] if number < len(self.names) else f"client {number}"
 
     @property
     def matrix(self) -> AccuracyMatrix:
@@ -220,7 +231,7 @@ class Report:
         if self.assignments:
             plot_subspaces(self.assignments, folder / SUBSPACES_PNG)
         if self.partition:
-            plot_partition(self.partition, folder / PARTITION_PNG, clients=self.sites)
+            plot_partition(self.partition, folder / PARTITION_PNG, clients=self.names, one="site" if self.sites else "client")
         values = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished

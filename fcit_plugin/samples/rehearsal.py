@@ -13,8 +13,9 @@ import numpy as np
 
 from ..deployment.operator import programs
 from ..errors import FcitError
-from ..files import open_tensors, read_json, read_object, write_json
+from ..files import read_json, read_object, write_json
 from ..shipped import shipped
+from ..tensor_files import open_tensors
 from .deployed import Deployment, ending
 from .text import write_text_tasks
 

@@ -129,6 +129,14 @@ class Partition:
             self._parts[task] = deal(self.records(task), self.options, [self.seed, task])
         return self._parts[task]
 
+    def client_names(self) -> list[str] | None:
+        """What the records call the clients, by their numbers; None where these are all that there is to call them."""
+        if self.options.method != "natural":
+            return None
+        assert self.options.column is not None, "`arguments` asks for fcit_partition_column"
+        tasks = self.scenario.tasks_to_train()
+        return list(map(str, self.records(tasks[0]).clients_named(self.options.column))) if tasks else None
+
     def dealt(self) -> list[int]:
         """The tasks that were asked for so far: in a run those that some client works on."""
         return sorted(self._parts)

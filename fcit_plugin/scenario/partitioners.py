@@ -13,8 +13,6 @@ in ``tests/scenario/test_flwr_datasets.py``):
 All of them give out datasets, while a client here is a list of indices into records that are tokenized once.
 """
 
-from typing import Any
-
 import numpy as np
 
 from ..errors import FcitError
@@ -72,23 +70,13 @@ def natural(records: Records, options: PartitionOptions, generator: np.random.Ge
         FcitError: a record names nobody, or the setting does not have N names.
     """
     assert options.column is not None, "`arguments` asks for fcit_partition_column"
-    key, names = options.column, set[Any]()
-    for dataset, values in records.column_everywhere(key).items():
-        for index, value in enumerate(values):
-            if not isinstance(value, (str, int)):
-                raise FcitError(
-                    f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
-                    f" {key!r} (fcit_partition_column), it has {value!r}; fix the file."
-                )
-        names.update(values)
+    key, names = options.column, records.clients_named(options.column)
     if len(names) != options.num_clients:
         raise FcitError(
             f"fcit_partition: natural: the column {key!r} (fcit_partition_column) names {len(names)} clients in the data"
             f" sets of the setting; set fcit_num_clients: {len(names)} instead of {options.num_clients}."
         )
-    if len({type(name) for name in names}) > 1:
-        raise FcitError(f"The column {key!r} (fcit_partition_column) has numbers and texts; make them all one.")
-    number = {name: client for client, name in enumerate(sorted(names))}
+    number = {name: client for client, name in enumerate(names)}
     owner = np.array([number[name] for name in records.column(key)], dtype=np.int64)
     return [np.flatnonzero(owner == client) for client in range(options.num_clients)]
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import FcitError
 from .tasks import Scenario
 
 
@@ -70,3 +71,22 @@ class Records:
     def column_everywhere(self, name: str) -> dict[str, Sequence[Any]]:
         """The same column of all datasets to be trained, by dataset: who is a client does not depend on the task."""
         return {dataset: self.source.column(dataset, name) for dataset in self.scenario.datasets_to_train()}
+
+    def clients_named(self, column: str) -> list[Any]:
+        """The clients that a column names over the whole setting, by their numbers: in the order of their names.
+
+        Raises:
+            FcitError: A record names nobody, or some names are numbers and others are not.
+        """
+        names = set[Any]()
+        for dataset, values in self.column_everywhere(column).items():
+            for index, value in enumerate(values):
+                if not isinstance(value, (str, int)):
+                    raise FcitError(
+                        f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
+                        f" {column!r} (fcit_partition_column), it has {value!r}; fix the file."
+                    )
+            names.update(values)
+        if len({type(name) for name in names}) > 1:
+            raise FcitError(f"The column {column!r} (fcit_partition_column) has numbers and texts; make them all one.")
+        return sorted(names)

@@ -52,6 +52,8 @@ def _create(engine: Any) -> None:
 
     from ..board.host import Host
     from ..board.tab import create_tab
+    from .board_fields import fields_of
+    from .chatter import choose, subspaces
 
     manager, runner, chatter = engine.manager, engine.runner, engine.chatter
 
@@ -65,18 +67,21 @@ def _create(engine: Any) -> None:
 
     def training_keys(data: Mapping[Any, Any]) -> dict[str, Any]:
         """What its tab Train makes; which datasets are trained on, and where to, is ours to say."""
-        not_asked = {"train.dataset": [], "train.output_dir": "any"}
+        not_asked = {"train.dataset": [], "train.output_dir": "any", "top.model_name": data[name_of_model] or "Custom"}
         asked = {**data, **{manager.get_elem_by_id(name): value for name, value in not_asked.items()}}
         found: dict[str, Any] = common._clean_cmd(runner._parse_train_args(asked))
         return found
 
-    ours = [*manager.get_elem_list()]
+    name_of_model = manager.get_elem_by_id("top.model_name")
+    theirs = {manager.get_id_by_elem(element): element for element in manager.get_elem_list()}
+    inputs = {name: element for name, element in theirs.items() if isinstance(element, FormComponent) and _trains(name)}
     host = Host(
         elements=manager,
-        inputs=[element for element in ours if isinstance(element, FormComponent) and _trains(manager.get_id_by_elem(element))],
+        inputs=inputs.values(),
         texts=LOCALES,
         alert=lambda name, lang: ALERTS[name][lang],
         training_keys=training_keys,
+        fields=lambda keys, defaults, now: fields_of(inputs, keys, defaults, now),
         save_dir=common.get_save_dir,
         abort=common.abort_process,
         is_busy=lambda: runner.running,
@@ -85,6 +90,8 @@ def _create(engine: Any) -> None:
         unload_chat=unload,
         chats=lambda: chatter.loaded,
         sees=lambda: getattr(chatter.engine, "processor", None) is not None,
+        subspaces=lambda: subspaces(chatter),
+        choose=lambda session, subspace: choose(chatter, session, subspace),
     )
     run, initialize = create_tab(host).run, runner._initialize
 

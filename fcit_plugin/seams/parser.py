@@ -10,8 +10,10 @@ from ..arguments.reasons import all_reasons
 from ..recipe.environment import check_environment
 from ..recipe.read import read_recipe, split_keys
 from ..recipe.request import InferArguments, TrainArguments, attach_request, read_infer_request, read_train_request
-from ..recipe.typed import TypedKeys, as_typed
+from ..recipe.typed_recipe import TypedKeys, as_typed, check_typed
 from ..recipe.watch import watch
+
+logger = logging.getLogger(__name__)
 
 
 def install(parser_module) -> None:
@@ -26,6 +28,11 @@ def install(parser_module) -> None:
         found = read_recipe(wrapped, sys.argv[1:])
         if isinstance(found, dict) and split_keys(found)[1] is not None:
             found = TypedKeys(found)
+            if missing := check_typed(sys.argv[1:], found):
+                logger.warning(
+                    f"The run that has left {sys.argv[1]} had {' '.join(missing)} behind it on the command line, which counts "
+                    "no longer."
+                )
             found.typed = as_typed(sys.argv[1:])
         return found
 

@@ -176,6 +176,7 @@ class ProgressForm(TypedDict):
     sites: NotRequired[list[Word]]
     site_lists: NotRequired[list[list[Word]]]
     site_scores: NotRequired[list[SiteScore]]
+    client_names: NotRequired[list[list[Word]]]
     likelihood: NotRequired[list[dict[Word, Number]]]
     likelihood_untuned: NotRequired[dict[Word, Number] | None]
 

@@ -58,9 +58,10 @@ def inspect(output_dir: Path) -> Inspection:
         found.lines += [*_progress(number_of(good), manifest, progress), ""]
         found.lines += [*align(_stage_rows(manifest, progress)), ""]
     if manifest:
-        found.lines += [*align(_subspace_rows(manifest)), ""]
+        found.lines += [*align(_subspace_rows(manifest, progress.names)), ""]
     for entry in progress.dropped:
-        found.lines.append("left out: stage {stage} round {round} client {client}: {reason}".format(**entry))
+        who = _called(entry["client"], progress.names, "client ")
+        found.lines.append("left out: stage {stage} round {round} {who}: {reason}".format(**entry, who=who))
 
     found.lines.append("commits:" if commits else "no commits")
     for folder, wrong in commits.items():
@@ -113,7 +114,9 @@ def _stage_rows(manifest: Mapping[str, Any], progress: Progress) -> list[list[st
         entries = [entry for entry in progress.assignments if entry["stage"] == stage]
         done = len({entry["round"] for entry in entries})
         trained = {k: sorted({e["client"] for e in entries if e["subspace"] == k}) for k in _subspaces_of(entries)}
-        who = "; ".join(f"{', '.join(map(str, clients))} on {k}" for k, clients in trained.items())
+        who = "; ".join(
+            f"{', '.join(_called(client, progress.names) for client in clients)} on {k}" for k, clients in trained.items()
+        )
         scores = progress.matrix.rows[stage : stage + 1]
         score = f"{fmean(value for value in scores[0] if value is not None):.2f}" if scores and any(
             value is not None for value in scores[0]
@@ -122,34 +125,39 @@ def _stage_rows(manifest: Mapping[str, Any], progress: Progress) -> list[list[st
     return rows
 
 
+def _called(client: int, names: Sequence[str], before: str = "") -> str:
+    """A client's name, or its number with a word before it."""
+    return names[client] if client < len(names) else f"{before}{client}"
+
+
 def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
     return sorted({entry["subspace"] for entry in entries})
 
 
-def _subspace_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
+def _subspace_rows(manifest: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
     if PUBLISHED in manifest:
         return [
             ["subspace", "tasks", "trained by", "own cosines"],
             *(
-                [str(entry["id"]), ", ".join(entry["tasks"]), _trained_by(entry), _own_cosines(entry)]
+                [str(entry["id"]), ", ".join(entry["tasks"]), _trained_by(entry, names), _own_cosines(entry)]
                 for entry in manifest["subspaces"]
             ),
         ]
     rows = [["subspace", "token count", "assignments by task", "trained by", "own cosines"]]
     for entry in manifest["subspaces"]:
         tasks = ", ".join(f"{task} {count}" for task, count in entry["tasks"].items())
-        rows.append([str(entry["id"]), str(entry["count"]), tasks, _trained_by(entry), _own_cosines(entry)])
+        rows.append([str(entry["id"]), str(entry["count"]), tasks, _trained_by(entry, names), _own_cosines(entry)])
     return rows
 
 
-def _trained_by(entry: Mapping[str, Any]) -> str:
+def _trained_by(entry: Mapping[str, Any], names: Sequence[str]) -> str:
     """How many clients have trained a subspace, as far as the manifest says it."""
     if "confirmed" not in entry:
         return "?"
     if entry["confirmed"]:
         return "several clients"
     client = entry.get("only_client")
-    return "unconfirmed: one client alone" if client is None else f"unconfirmed: client {client} alone"
+    return "unconfirmed: one client alone" if client is None else f"unconfirmed: {_called(client, names, 'client ')} alone"
 
 
 def _own_cosines(entry: Mapping[str, Any]) -> str:

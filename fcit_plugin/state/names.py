@@ -1,4 +1,4 @@
-"""Names of the files in a state folder, and of what is kept by round."""
+"""Names of the files in a state folder, in an output folder, and of what is kept by round."""
 
 import re
 
@@ -8,6 +8,8 @@ SHARED = "shared.safetensors"
 BASE_CHANGE = "base_change.safetensors"
 RULES = "server_rules.safetensors"
 METHOD_STATE = "method_state.safetensors"
+#: The recipe as it was typed, without its secrets.
+TYPED_YAML = "fcit_recipe.yaml"
 #: Of the folder of each subspace, as PEFT calls them.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 #: Rises when the folder's form changes. Only this one is read.

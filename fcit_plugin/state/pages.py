@@ -9,12 +9,11 @@ from ..evaluation.page import PAGE_HTML, RunFiles, page
 from ..evaluation.report import Report
 from ..files import inside, read_lines_as, read_text, write_text
 from .forms import LogLine
+from .names import TYPED_YAML
 from .predictions import read_predictions
 
 #: LLaMA-Factory's name of a run's log.
 LOG = "trainer_log.jsonl"
-#: The recipe as it was typed, without its secrets.
-TYPED_YAML = "fcit_recipe.yaml"
 
 
 def run_files(path: str | os.PathLike[str]) -> RunFiles:
@@ -52,6 +51,19 @@ def write_page(paths: Mapping[str, str | os.PathLike[str]], folder: str | os.Pat
     return target
 
 
+def write_typed(folder: Path, typed: str | None) -> None:
+    """Keep the recipe as it was typed in an output folder, in the place of an earlier one; also of the very file that it was.
+
+    Args:
+        folder: The output folder.
+        typed: The recipe without its secrets; None where it was no file, and none is kept.
+    """
+    if typed is not None:
+        write_text(folder / TYPED_YAML, typed)
+    else:
+        (folder / TYPED_YAML).unlink(missing_ok=True)
+
+
 def write_own_page(folder: Path, typed: str | None, warn: Callable[[str], None]) -> None:
     """Write the page of a run into its output folder; where a file there is damaged, which ends no run, say so.
 
@@ -60,8 +72,7 @@ def write_own_page(folder: Path, typed: str | None, warn: Callable[[str], None])
         typed: The recipe as it was typed, without its secrets, which is kept beside it; None where it was no file.
         warn: Says it.
     """
-    if typed is not None:
-        write_text(folder / TYPED_YAML, typed)
+    write_typed(folder, typed)
     try:
         write_page({folder.name: folder}, folder)
     except FcitError as error:

@@ -7,11 +7,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..evaluation.rows import Prediction
-from ..files import inside, read_lines_as, write_bytes
+from ..files import inside, read_bytes, read_lines_as, write_bytes
 
 FOLDER = "predictions"
 #: What is written before the first stage: the answers of the untuned model.
@@ -79,6 +79,38 @@ def take_predictions(output_dir: Path, earlier: Path, stage: int) -> None:
             write_predictions(output_dir, number, rows)
 
 
+def commit_predictions(output_dir: Path, commit: Path, stage: int) -> None:
+    """Put into a commit what was answered before a stage, so that it is complete wherever the commit is taken.
+
+    Copies, for a file of two names would be changed in both by whoever opens it.
+
+    Raises:
+        FcitError: A file is too large or leads out of the folder; the sentence names it.
+    """
+    for number, name in _files(output_dir):
+        if number is None or number < stage:
+            write_bytes(commit / FOLDER / name, read_bytes(inside(output_dir, f"{FOLDER}/{name}"), most=MOST_BYTES))
+
+
+def restore_predictions(output_dir: Path, commit: Path, stage: int) -> None:
+    """Leave what a commit holds, whatever later answers there are; of one that holds none, what its run has left beside it.
+
+    Args:
+        output_dir: The output folder of the run that goes on.
+        commit: What it goes on from.
+        stage: The stage that comes next.
+
+    Raises:
+        FcitError: A file is damaged; the sentence names it.
+    """
+    if _files(commit):
+        clear_predictions(output_dir)
+        take_predictions(output_dir, commit, stage)
+    else:  # nothing is kept, or it is one of a version that kept answers beside the commits alone
+        forget_predictions(output_dir, stage)
+        take_predictions(output_dir, commit.parent.parent, stage)
+
+
 def clear_predictions(output_dir: Path) -> None:
     """Take all of it away."""
     shutil.rmtree(output_dir / FOLDER, ignore_errors=True)
@@ -88,7 +120,7 @@ def _name(stage: int | None) -> str:
     return UNTUNED if stage is None else f"stage-{stage}.jsonl"
 
 
-def _files(output_dir: Path) -> Iterable[tuple[int | None, str]]:
+def _files(output_dir: Path) -> Sequence[tuple[int | None, str]]:
     """Stages with the names of their files, in order."""
     folder = inside(output_dir, FOLDER)
     names = sorted(os.listdir(folder)) if folder.is_dir() else []

@@ -46,6 +46,8 @@ class Progress:
             one), "arguments" and "data".
         noise: Where the noise comes from: "run", an id, and "source"; None without noise.
         sites: Names of the clients, by their numbers, where they are sites.
+        client_names: What records called the clients, by their numbers: a list for each of `recipes`, empty where there were
+            no names.
         site_lists: For each stage that was begun, their names then.
         site_scores: What sites told of their own test records: site, stage, dataset, metric, score, records.
         encoder_choice: Which identity encoder ``auto`` has become, and why; None for a recipe that names one.
@@ -72,6 +74,7 @@ class Progress:
     sites: list[str] = field(default_factory=list)
     site_lists: list[list[str]] = field(default_factory=list)
     site_scores: list[dict[str, Any]] = field(default_factory=list)
+    client_names: list[list[str]] = field(default_factory=list)
     likelihood: list[dict[str, float]] = field(default_factory=list)
     likelihood_untuned: dict[str, float] | None = None
 
@@ -90,6 +93,29 @@ class Progress:
         for rows, row in beside:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
+
+    def name_clients(self, names: Sequence[str], going_on: bool) -> None:
+        """Note what the clients of a run are called.
+
+        Args:
+            names: By number; none where they have numbers alone.
+            going_on: Whether the run has begun before, so that the last of `recipes` is its own.
+        """
+        before = len(self.recipes) - going_on
+        earlier = self.client_names[:before]
+        self.client_names = [*earlier, *[[] for _ in range(before - len(earlier))], list(names)]
+        if not any(self.client_names):
+            self.client_names = []
+
+    @property
+    def names(self) -> list[str]:
+        """What to call the clients, by their numbers; who was called otherwise in an earlier run has both names.
+
+        Shorter than there are clients where those of an earlier run had none, and empty where none has any.
+        """
+        lists = [self.sites] if self.sites else self.client_names
+        count = max(map(len, lists), default=0)
+        return [" / ".join(dict.fromkeys(names[k] for names in lists if k < len(names))) for k in range(count)]
 
     def list_sites(self, stage: int) -> None:
         """Note who is there as a stage begins, where clients are sites; those that come later wait for the next."""

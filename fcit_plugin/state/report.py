@@ -100,6 +100,7 @@ def make_report(
         engine=engine,
         encoder_choice=progress.encoder_choice,
         sites=list(progress.sites) or None,
+        client_names=None if progress.sites else progress.names or None,
         site_scores=[cast(SiteScore, dict(row)) for row in progress.site_scores] or None,
         subspace_cosines=None if tokens is None else _cosines(tokens),
     )

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from fcit_plugin.deployment.addresses import free_ports
+from fcit_plugin.shipped import shipped_recipes
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -78,6 +79,17 @@ class Board:
         box.click()
         box.fill(value)
         self.page.get_by_role("option", name=value, exact=True).first.click()
+
+    def value(self, name):
+        """What stands in a field."""
+        return self.element(name).locator("input, textarea").first.input_value()
+
+    def type(self, name, value):
+        """Type what need not be among the choices."""
+        box = self.element(name).locator("input").first
+        box.fill(value)
+        box.press("Enter")
+        self.page.keyboard.press("Tab")
 
     def press(self, name):
         self.element(name).click()
@@ -157,6 +169,45 @@ def test_a_run_from_the_first_click_to_a_chat(board, text_model, text_data, tmp_
     page.get_by_role("button", name="Submit").locator("visible=true").click()
     page.get_by_text(re.compile(r"subspace \d \(\w+\) answered, weight")).wait_for()
 
+    board.pick("fcit_subspace", "1 (letter)")
+    page.wait_for_timeout(1000)  # until it has arrived
+    page.locator("textarea:visible").last.fill("name the color of this square please red")
+    page.get_by_role("button", name="Submit").locator("visible=true").click()
+    page.get_by_text(re.compile(r"subspace 1 \(letter\) answered, weight 1\.00")).wait_for()
+
     board.pick_by_label("Language", "ja")
     board.element("fcit_num_clients").get_by_text("クライアントの総数。").wait_for()
     board.wait("fcit_status", "完了しました")
+
+
+def test_a_recipe_is_loaded_and_nothing_of_the_board_takes_it_back(board, tmp_path):
+    """The board has fields change each other: a method shows its keys at their defaults, a stage sets packing."""
+    page = board.page
+    recipe = yaml.safe_load(shipped_recipes()["fcit_dpo_tiny"].read_text())
+    recipe |= {"fcit_method": "ewc", "fcit_ewc_lambda": 7.5, "fcit_ewc_samples": 3, "packing": True, "weight_decay": 0.25}
+    recipe |= {"fcit_server_rule": "fedadam", "fcit_server_learning_rate": 0.5}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    page.get_by_role("tab", name="FCIT").click()
+    board.press("fcit_recipe_btn")
+    board.wait("fcit_notes", "No recipe is named")
+    board.type("fcit_recipe", "mine.yaml")
+    board.press("fcit_recipe_btn")
+    assert "weight_decay" in board.wait("fcit_notes", r"mine\.yaml is loaded")
+    page.wait_for_timeout(3000)  # what the fields set off has come to an end
+    assert board.value("fcit_ewc_lambda") == "7.5" and board.value("fcit_ewc_samples") == "3"
+    assert board.value("fcit_server_learning_rate") == "0.5" and board.value("fcit_method") == "ewc"
+    assert board.value("fcit_stages") == "text_last_pairs text_sum_pairs text_order_pairs"
+    assert page.get_by_label("Model path").input_value() == recipe["model_name_or_path"]
+    assert json.loads(board.value("fcit_extra_args"))["packing"] is True
+    page.get_by_role("tab", name="Train").first.click()
+    assert page.get_by_label("Learning rate").first.input_value() == "0.002"
+
+    page.get_by_role("tab", name="FCIT").click()
+    board.pick("fcit_recipe", "fcit_mini_het_disco")
+    board.press("fcit_recipe_btn")
+    board.wait("fcit_notes", "fcit_mini_het_disco is loaded")
+    assert board.value("fcit_setting") == "task_het" and not board.element("fcit_stages").is_visible()
+    board.element("fcit_ewc_lambda").wait_for(state="hidden")
+    board.press("cmd_preview_btn")
+    shown = board.wait("fcit_command", "llamafactory-cli train saves/fcit_mini/het_disco/board_recipe.yaml")
+    assert "fcit_setting: task_het" in shown and "learning_rate: 0.005" in shown

@@ -123,3 +123,60 @@ def test_tabs_that_follow_each_other_are_one_row_of_tabs():
 def test_an_update_changes_what_it_names_alone():
     update = gr.Number(visible=False)
     assert update.constructor_args == {"visible": False}
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The board's page and its elements."""
+    monkeypatch.chdir(tmp_path)
+    with gr.Blocks() as blocks:
+        made = engine.Engine()
+        made.manager.add_elems("top", components.create_top())
+        made.manager.add_elems("train", components.create_train_tab(made))
+    return blocks, made.manager
+
+
+def test_the_fields_that_a_recipe_fills_in_are_there(page):
+    from fcit_plugin.seams import board_fields
+
+    _, held = page
+    named = {*board_fields._KEYS, *board_fields._STAY, *board_fields._EMPTY, *board_fields._choices({}), board_fields._STAGE}
+    assert [name for name in named if name not in held._id_to_elem] == []
+    assert held.get_elem_by_id("train.extra_args").value == '{"optim": "adamw_torch"}'
+    kinds = {type(held.get_elem_by_id(name)) for name in held._id_to_elem if name.startswith("top.")}
+    assert kinds <= {gr.Dropdown, gr.Textbox}
+
+
+def test_only_these_fields_change_when_others_are_filled_in(page):
+    """What a recipe fills in shall stay: of these some stay as they are, the packing is said under Further keys."""
+    blocks, held = page
+    inputs = {
+        element._id: name for name, element in held._id_to_elem.items() if isinstance(element, gr.components.FormComponent)
+    }
+    found = {}
+    for function in blocks.fns.values():
+        for source, event in function.targets:
+            if event == "change" and source in inputs:
+                outputs = {inputs[one._id] for one in function.outputs if one._id in inputs}
+                found.setdefault(inputs[source], set()).update(outputs)
+    assert {name: fields for name, fields in found.items() if fields} == {
+        "top.model_name": {"top.model_path", "top.template", "train.output_dir"},
+        "top.finetuning_type": {"top.quantization_bit", "train.output_dir"},
+        "top.quantization_method": {"top.quantization_bit"},
+        "train.resume_btn": {"train.progress_bar"},
+        "train.training_stage": {"train.dataset", "train.packing"},
+        "train.output_dir": {"train.output_dir"},
+        "train.config_path": {"train.config_path"},
+    }
+
+
+def test_a_reply_knows_whose_browser_asks():
+    from gradio.context import LocalContext
+    from gradio.utils import get_function_with_locals
+
+    def reply():
+        yield LocalContext.request.get().session_hash
+
+    asked = SimpleNamespace(session_hash="one")
+    assert [*get_function_with_locals(reply, None, "event", True, asked, None)()] == ["one"]
+    assert LocalContext.request.get() is None

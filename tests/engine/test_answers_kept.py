@@ -5,9 +5,11 @@ import shutil
 from statistics import fmean
 
 import pytest
+from crashes import die, in_a_child
 from runs import run_recipe
 from transformers import AutoTokenizer
 
+from fcit_plugin.evaluation.page_answers import answers
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.predictions import read_predictions
 
@@ -77,3 +79,37 @@ def test_the_key_says_how_many_and_beginning_anew_leaves_none_of_the_old(run, te
     assert {(row["dataset"], row["record"]) for row in found[1]} == {(n, i) for n in ("color", "letter") for i in (0, 1)}
     run_recipe(keys | {"fcit_save_predictions": 0})
     assert read_predictions(few) == {} and not (few / "predictions").exists()
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["there", "where its commits alone were copied to"])
+@pytest.mark.parametrize("number", [2, 4])  # the ends of the stages
+def test_a_run_that_is_killed_between_answers_and_commit_ends_with_all_of_them(
+    run, text_keys, tmp_path, monkeypatch, number, alone
+):
+    killed = tmp_path / "killed"
+    keys = text_keys | {"output_dir": str(killed), "save_total_limit": 0}
+    commit = Checkpoints.commit
+
+    def dying(self, at, write):
+        if at == number:
+            die()
+        commit(self, at, write)
+
+    def work():
+        Checkpoints.commit = dying  # in the child
+        run_recipe(keys)
+
+    assert in_a_child(work) is None
+    assert list(read_predictions(killed)) == [None, *range(number // 2)], "the stage's answers were written"
+    assert [path.name for path in Checkpoints(killed).commits()][-1] == f"round-000{number - 1}"
+    if alone:
+        elsewhere = tmp_path / "elsewhere"
+        shutil.copytree(killed / "checkpoints", elsewhere / "checkpoints")
+        keys["output_dir"] = str(elsewhere)
+    goes_on = run_recipe(keys)
+    found = read_predictions(goes_on)
+    assert found == read_predictions(run)
+    shown = {
+        data.name: {tuple(reply.after for reply in record.replies) for record in data.records} for data in answers(found, 10**6)
+    }
+    assert shown == {"color": {("untuned", "stage 0", "stage 1")}, "letter": {("untuned", "stage 1")}}

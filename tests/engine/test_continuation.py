@@ -17,6 +17,7 @@ from fcit_plugin.errors import FcitError
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.serving.join import join_folders
 from fcit_plugin.state.checkpoints import Checkpoints
+from fcit_plugin.state.predictions import read_predictions
 
 THREE = [["color"], ["letter"], ["number"]]
 #: A rule with memory, so that what it remembers has to be carried over.
@@ -91,6 +92,13 @@ def test_two_runs_end_in_the_same_bits_as_one(whole, second):
     assert [name for name in expected if found[name] != expected[name]] == []
     for name in ("accuracy_matrix.csv", "accuracy_matrix.png", "subspaces.png", "partition.png", "training_loss.png"):
         assert (second / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_the_answers_are_those_of_one_run_also_of_one_that_went_on_from_a_copied_commit(whole, first, second, keys, tmp_path):
+    assert list(read_predictions(second)) == [None, 0, 1, 2] and read_predictions(second) == read_predictions(whole)
+    commit = shutil.copytree(Checkpoints(first).commits()[-1], tmp_path / "commit")
+    third = run_recipe(keys | {"adapter_name_or_path": str(commit), "output_dir": str(tmp_path / "third")})
+    assert read_predictions(third) == read_predictions(whole)
 
 
 def test_every_round_of_the_second_run_is_that_of_the_whole_one(whole, second):

@@ -9,7 +9,11 @@ import yaml
 from runs import weight_bytes
 from safetensors.numpy import load_file
 
+from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.continual.methods import make_method
 from fcit_plugin.engine import stages
+from fcit_plugin.errors import FcitError
+from fcit_plugin.plugins import registry
 from fcit_plugin.samples.text import write_text_tasks
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.scenario.settings import get_scenario
@@ -292,3 +296,18 @@ def test_the_shipped_recipes_of_folders_make_a_round_and_the_server_has_no_recor
     manifest = json.loads((after / "fcit_manifest.json").read_text())
     assert (manifest["stage"], manifest["round"]) == (0, 1)
     assert [row["tasks"] for row in manifest["subspaces"]] == [{"text_last": 2}]
+
+
+@pytest.mark.parametrize("method", registry("methods"))
+def test_a_client_with_a_dataset_of_its_own_takes_it_for_no_earlier_task(text_recipe, run, tmp_path, method):
+    """Methods whose clients go back to earlier tasks' records are refused; of others nothing of the kind is asked."""
+    changes = {"fcit_method": method, "fcit_num_rounds": 1, "fcit_eval_every": "never"}
+    args = FcitArguments(fcit_method=method)
+    if not make_method(args).num_remembered():
+        return
+    keys = text_recipe(**changes)
+    carrier = Carrier(run, keys, tmp_path)
+    carrier.round(0, 0, 0)
+    with pytest.raises(FcitError, match=rf"`fcit_method: {method}` .* `dataset` names those of the present one"):
+        carrier.stage("fcit_client", "own", fcit_state_dir=str(carrier.state), fcit_client=0, dataset="letter")
+    assert not (tmp_path / "own" / "fcit_update.json").exists()

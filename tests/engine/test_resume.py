@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import tiny
-from crashes import in_a_child, limit_file_size
+from crashes import die, in_a_child, limit_file_size
 from datasets import Dataset, Features, List, Value
 from forked import command
 from llamafactory.hparams import get_train_args
+from llamafactory.train.tuner import run_exp
 from runs import ROOT, differences, outcome, run_recipe, weight_bytes
 
 from fcit_plugin.data.pipeline import Split
@@ -357,3 +358,31 @@ def test_two_processes_go_on_from_one_commit(keys, tmp_path, process):
     shown = process(["llamafactory-cli", "train", str(tmp_path / "r.yaml")], env, timeout=400).stdout
     assert "Resuming from" in shown
     assert differences(outcome(tmp_path / "two"), expected) == []
+
+
+def test_the_recipe_in_the_output_folder_outlives_the_run_that_it_starts(keys, whole, tmp_path, monkeypatch):
+    """`llamafactory-cli train saves/x/fcit_recipe.yaml`: killed in the middle and started once more, also of a finished run."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    recipe = {**keys, "output_dir": str(folder), "disable_tqdm": True}
+    file = tiny.write_recipe(folder / "fcit_recipe.yaml", recipe)
+    text = file.read_text()
+    monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(file)])
+    commit = Checkpoints.commit
+
+    def dying(self, number, write):
+        die() if number == 3 else commit(self, number, write)
+
+    def killed():
+        Checkpoints.commit = dying
+        run_exp()
+
+    assert in_a_child(killed) is None and file.read_text() == text
+    for _ in range(2):
+        run_exp()
+        assert file.read_text() == text
+        found, expected = outcome(folder), outcome(whole)
+        assert differences({**found, "fcit_recipe.yaml": None}, {**expected, "fcit_recipe.yaml": None}) == []
+        assert "learning_rate" in (folder / "fcit_report.html").read_text()
+    run_recipe(recipe | {"overwrite_output_dir": True, "fcit_num_rounds": 1})
+    assert not file.exists(), "it is another run's, which was no file"

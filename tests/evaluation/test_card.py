@@ -109,7 +109,8 @@ def planted(text: str) -> Report:
         "privacy": spent, "partition": [{"task": text, "dataset": text, "records": [5]}], "left_out": {text: 3},
         "spread": {"last": 1.0, text: 1.0}, "clients": {text: {text: 1.0}},
         "engine": {"name": text, "processes": 1, "threads": 1}, "encoder_choice": text, "likelihood": [[0.5, None]],
-        "likelihood_untuned": {names["fcit_a"]: 2.0}, "sites": [text, text], "subspace_cosines": [[1.0]],
+        "likelihood_untuned": {names["fcit_a"]: 2.0}, "sites": [text, text], "client_names": [text],
+        "subspace_cosines": [[1.0]],
         "site_scores": [{"site": text, "stage": 1, "dataset": text, "metric": text, "score": 1.0, "records": 2}],
     }  # fmt: skip
     return Report(**values)  # a file with control characters in it is not read at all

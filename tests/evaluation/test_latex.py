@@ -1,11 +1,14 @@
 """LaTeX tables: the numbers are those of the runs, the best is bold, every name is set as it is."""
 
 import re
+import shutil
 import subprocess
 
 import pytest
+from reports import matrix_of, report_with
 from test_side_by_side import report, runs
 
+from fcit_plugin.errors import printable
 from fcit_plugin.evaluation.latex import escaped, latex
 from fcit_plugin.evaluation.side_by_side import MEASURES, compare, difference_rows, side_by_side
 
@@ -53,11 +56,19 @@ def test_differences_are_those_of_the_other_forms():
     assert re.findall(r"[+-]\d+\.\d\d", cell) == re.findall(r"[+-]\d+\.\d\d", wanted[1][2]) and len(rows) == 1
 
 
-@pytest.mark.parametrize("name", ["a_b", "50%", "{x}", "$1", "a&b", "#1", "~", "^", "\\input{x}", "a\nb", "日本語", "<a|b>"])
+#: Whatever TeX has a meaning for, alone and where a row or a cell begins.
+NAMES = [
+    *("a_b", "50%", "{x}", "$1", "a&b", "#1", "~", "^", "^^M", "\\input{x}", "\\end{tabular}", "<a|b>", "a--b---c", "''q''"),
+    *("[1ex] first", "[", "*", "*[2]", "-3.25", "+1", '"q"', "`q`", "?`", "a\tb", "a\x1b[31mb", "%", "\\", "\\\\"),
+]
+OTHER_SCRIPTS = ["北京协和医院", "東京大学", "서울", "Москва", "Zürich", "Łódź"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *OTHER_SCRIPTS, "a\nb"])
 def test_names_are_set_as_they_are(name):
     made = escaped(name)
     assert "\n" not in made
-    plain = re.sub(r"\\text\w+\{\}|\\[{}$&#%_]", "", made)
+    plain = re.sub(r"\\text\w+\{\}|\\[{}$&#%_]|\{\}", "", made)
     assert not re.search(r"[\\{}$&#%_~^]", plain)
     assert len(tables(latex([side_by_side("custom", {name: [report()]})]))[0]) == 2
 
@@ -68,10 +79,59 @@ def test_braces_and_dollars_are_balanced():
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}")
 
 
-@pytest.mark.skipif(subprocess.run(["which", "pdflatex"], capture_output=True).returncode != 0, reason="there is no LaTeX here")
-def test_latex_takes_it(tmp_path):
-    body = latex(compare(runs()))
-    (tmp_path / "t.tex").write_text(
-        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{body}\\end{{document}}"
+#: What TeX sets in place of signs of a keyboard.
+_PLAIN = str.maketrans(
+    {
+        "\N{MINUS SIGN}": "-",
+        "\N{SMALL TILDE}": "~",
+        "\N{MODIFIER LETTER CIRCUMFLEX ACCENT}": "^",
+        "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    }
+)
+
+
+def compiled(engine, body, folder, preamble=""):
+    """What a document of some tables says, by `pdftotext`."""
+    for program, package in ((engine, "texlive-latex-extra"), ("pdftotext", "poppler-utils")):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program} here (apt-get install {package})")
+    head = f"\\documentclass{{article}}\\usepackage{{booktabs}}{preamble}\\begin{{document}}\\small"
+    (folder / "t.tex").write_text(f"{head}\n{body}\n\\end{{document}}\n")
+    done = subprocess.run(
+        [engine, "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=folder, capture_output=True, text=True, timeout=120
     )
-    subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    text = subprocess.run(["pdftotext", "-layout", "t.pdf", "-"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    return [" ".join(line.split()) for line in text.translate(_PLAIN).splitlines() if line.strip()]
+
+
+def test_latex_sets_all_names_as_they_are(tmp_path):
+    groups = {name: [report(seed=s) for s in (1, 2)] for name in NAMES}
+    lines = compiled("pdflatex", latex([side_by_side("custom", groups)]), tmp_path)
+    for name in NAMES:
+        wanted = "".join(printable(name).split()).replace("_", "")  # which is drawn, and is no letter of these fonts
+        assert sum(line.replace(" ", "").startswith(wanted) for line in lines) >= 2, (name, lines)
+
+
+def test_latex_takes_datasets_and_settings_of_any_name(tmp_path):
+    """As heads of columns, and in comments, where a line must not end early."""
+    made = report_with(matrix_of(dict.fromkeys(NAMES, -1.5)), [NAMES], setting=" ".join(NAMES) + "\nnext \u2028 one")
+    body = latex([side_by_side(made.setting, {"a": [made], "b": [made]}, "a")])
+    assert all(line.startswith("%") for line in body.splitlines() if "next" in line) and "-1.50" in body
+    compiled("pdflatex", body, tmp_path)
+
+
+def test_numbers_are_those_of_the_table_and_minus_is_one(tmp_path):
+    one = {"a": [report("disco", seed=s) for s in (1, 2)], "b": [report("ewc", a=(90, 20 + s), seed=s) for s in (1, 2)]}
+    comparison = side_by_side("custom", one, "a")
+    text = "\n".join(compiled("pdflatex", latex([comparison]), tmp_path))
+    wanted = difference_rows(comparison, {"Last": MEASURES["Last"]})[1][2]
+    assert all(number in text for number in re.findall(r"[+-]\d+\.\d\d", wanted)) and "-" in wanted
+
+
+def test_a_document_with_fonts_for_them_sets_other_scripts(tmp_path):
+    groups = {name: [report()] for name in OTHER_SCRIPTS}
+    preamble = r"\usepackage{fontspec}\setmainfont{Noto Sans CJK SC}"
+    lines = compiled("xelatex", latex([side_by_side("custom", groups)]), tmp_path, preamble)
+    assert all(any(line.startswith(name) for line in lines) for name in OTHER_SCRIPTS)

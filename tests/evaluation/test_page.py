@@ -92,6 +92,7 @@ def everything(**changes) -> Report:
         "earlier": [{"stage": 0, "arguments": {"learning_rate": 0.2}}],
         "reference": "local",
         "sites": ["north", "south"],
+        "client_names": ["here", "there"],
         "subspace_cosines": [[1.0, -0.25, None], [-0.25, 1.0, None], [None, None, None]],
         "site_scores": [{"site": "north", "stage": 1, "dataset": "fcit_a", "metric": "acc", "score": 60.0, "records": 10}],
     }

@@ -1,9 +1,9 @@
 """The tab FCIT of LLaMA Board: made by the board's own function, used through the functions that its buttons call."""
 
-import gc
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -12,48 +12,11 @@ from runs import report_of, run_recipe
 
 gr = pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases do not go with huggingface_hub 1
 
-from fcit_plugin.board.actions import Actions  # noqa: E402
 from fcit_plugin.board.form import own_keys, widgets  # noqa: E402
 from fcit_plugin.board.run import Status  # noqa: E402
 from fcit_plugin.board.texts import LANGUAGES, locales  # noqa: E402
 from fcit_plugin.recipe.read import read_yaml  # noqa: E402
 from fcit_plugin.seams import components  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The board as `llamafactory-cli webui` makes it: its page, its engine, what our tab's buttons do."""
-    from llamafactory.webui import interface
-
-    engines, found = [], []
-    patch = pytest.MonkeyPatch()
-    patch.chdir(tmp_path_factory.mktemp("board"))
-    patch.setattr(interface, "Engine", lambda **given: engines.append(_engine(**given)) or engines[-1])
-    patch.setattr(Actions, "__init__", _remembering(found, Actions.__init__))
-    page = interface.create_ui()
-    yield page, engines[0], found[0]
-    patch.undo()
-    gc.collect()
-
-
-def _engine(**given):
-    from llamafactory.webui.engine import Engine
-
-    return Engine(**given)
-
-
-def _remembering(found, wrapped):
-    def init(self, *args):
-        found.append(self)
-        wrapped(self, *args)
-
-    return init
-
-
-@pytest.fixture
-def board(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return made
 
 
 @pytest.fixture
@@ -180,7 +143,7 @@ def test_what_cannot_run_is_refused_where_it_is_typed(board, filled_in, given, n
 def test_a_chosen_part_shows_its_own_keys(board, choice):
     page, engine, _ = board
     element = engine.manager.get_elem_by_id(f"fcit.{choice}")
-    (change,) = [fn for fn in page.fns.values() if (element._id, "change") in fn.targets]
+    (change,) = [fn for fn in page.fns.values() if (element._id, "input") in fn.targets]
     for name in widgets()[choice].choices:
         shown = {one.elem_id: value for one, value in zip(change.outputs, change.fn(name), strict=True)}
         expected = own_keys(choice, name)
@@ -212,22 +175,53 @@ def test_a_report_is_opened_in_a_frame(board, text_run, tmp_path):
     assert actions.report("en", None, "lora", f"{tmp_path}/none")[0] == ""
 
 
+def answer(engine, task, session="one"):
+    """What the page shows below the reply to a question of a task, in one browser's session."""
+    from gradio.context import LocalContext
+
+    chatbot, messages, _ = engine.chatter.append([], [], "user", f"{tiny.TASKS[task][0]} red", True)
+    token = LocalContext.request.set(SimpleNamespace(session_hash=session))
+    try:
+        args = ("en", "", "", None, None, None, 4, 1.0, 0.01, True, True, True)
+        *_, (chatbot, messages) = engine.chatter.stream(chatbot, messages, *args)
+    finally:
+        LocalContext.request.reset(token)
+    assert [message["role"] for message in messages] == ["user", "assistant"] and "answered" not in messages[-1]["content"]
+    assert chatbot[-1]["role"] == "assistant"
+    return chatbot[-1]["content"]
+
+
 def test_a_chat_with_a_run_shows_who_answered(board, text_run, tmp_path):
     _, engine, actions = board
     where = ("en", None, "lora")
-    said, *_, box, pictures = actions.load_chat(*where, f"{tmp_path}/none")
-    assert "no finished run" in said and not box.visible
-    said, *_, box, pictures = actions.load_chat(*where, str(text_run))
+    said, *_, box, pictures, who = actions.load_chat(*where, f"{tmp_path}/none")
+    assert "no finished run" in said and not box.visible and not who.visible
+    said, *_, box, pictures, who = actions.load_chat(*where, str(text_run))
     assert said == "Model loaded, now you can chat with your model!" and box.visible and not pictures.visible
     for task in ("color", "letter"):
-        question = f"{tiny.TASKS[task][0]} red"
-        chatbot, messages, _ = engine.chatter.append([], [], "user", question, True)
-        args = ("en", "", "", None, None, None, 4, 1.0, 0.01, True, True, True)
-        *_, (chatbot, messages) = engine.chatter.stream(chatbot, messages, *args)
-        assert chatbot[-1]["role"] == "assistant" and f"({task}) answered, weight" in chatbot[-1]["content"]
-        assert [message["role"] for message in messages] == ["user", "assistant"] and "answered" not in messages[-1]["content"]
-    *_, box, _ = actions.unload_chat("en")
-    assert not box.visible and not engine.chatter.loaded
+        assert f"({task}) answered, weight" in answer(engine, task)
+    *_, box, _, who = actions.unload_chat("en")
+    assert not box.visible and not engine.chatter.loaded and not who.visible
+
+
+def test_a_subspace_is_asked_for_in_one_browser_and_as_long_as_the_model_is_there(board, text_run):
+    _, engine, actions = board
+    *_, who = actions.load_chat("ru", None, "lora", str(text_run))
+    choices = dict(who.choices)
+    assert [*choices] == ["по маршруту", "0 (color)", "1 (letter)"] and who.value == choices["по маршруту"] and who.visible
+    actions.choose(choices["1 (letter)"], SimpleNamespace(session_hash="one"))
+    assert "subspace 1 (letter) answered, weight 1.00, cosine" in answer(engine, "color")
+    assert "subspace 0 (color) answered" in answer(engine, "color", session="another")
+    actions.choose(choices["0 (color)"], SimpleNamespace(session_hash="one"))
+    assert "subspace 0 (color) answered, weight 1.00" in answer(engine, "letter")
+    actions.choose(who.value, SimpleNamespace(session_hash="one"))
+    assert "(letter) answered" in answer(engine, "letter")
+    actions.choose(choices["0 (color)"], SimpleNamespace(session_hash="one"))
+    actions.unload_chat("en")
+    actions.load_chat("en", None, "lora", str(text_run))
+    assert "(letter) answered" in answer(engine, "letter")
+    actions.unload_chat("en")
+    actions.choose(choices["0 (color)"], SimpleNamespace(session_hash="one"))  # of a page that still shows the choice
 
 
 def test_the_boards_own_tabs_and_ours_do_not_train_at_once(board, filled_in, monkeypatch):

@@ -115,6 +115,7 @@ def whole_report() -> Report:
         "clients": {"ZZQ": {"last": 1.0}},
         "encoder_choice": "ZZQ",
         "sites": ["ZZQ"],
+        "client_names": ["ZZQ"],
         "site_scores": [
             {"site": "ZZQ", "stage": 1, "dataset": "ZZQ", "metric": "ZZQ", "score": 1.0, "records": 2},
         ],
@@ -133,7 +134,7 @@ def test_of_every_key_of_the_report_it_is_known_whether_it_is_given_away():
     assert "ZZQ" in json.dumps(values) and "zzq" not in json.dumps(given).lower()
     assert values.keys() - given.keys() == {
         "seed", "assignments", "dropped", "idle", "product_errors", "partition", "left_out", "clients",
-        "encoder_choice", "engine", "sites", "site_scores", "subspace_cosines",
+        "encoder_choice", "engine", "sites", "client_names", "site_scores", "subspace_cosines",
     }  # fmt: skip
     assert given["arguments"] == given["earlier"][0]["arguments"] == {"learning_rate": 0.1, "fcit_num_clients": 3}
     assert given["privacy"] == {"noise": "secret", "delta": 1e-5, "total": {"epsilon": 1.0, "epsilon_sampled": 0.5}}

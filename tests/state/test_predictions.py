@@ -9,8 +9,10 @@ from fcit_plugin.evaluation.rows import Prediction
 from fcit_plugin.state import predictions
 from fcit_plugin.state.predictions import (
     clear_predictions,
+    commit_predictions,
     forget_predictions,
     read_predictions,
+    restore_predictions,
     take_predictions,
     write_predictions,
 )
@@ -76,3 +78,27 @@ def test_stages_are_read_in_order_forgotten_and_taken_over(tmp_path):
     assert list(read_predictions(one)) == [None, 0]
     clear_predictions(one)
     assert read_predictions(one) == {} == read_predictions(tmp_path / "nowhere")
+
+
+def test_a_commit_holds_what_was_answered_before_its_stage_and_gives_it_back(tmp_path):
+    run, commit = tmp_path / "run", tmp_path / "run" / "checkpoints" / "round-0004"
+    for stage in (None, 0, 1, 2):
+        write_predictions(run, stage, [prediction(record=stage or 0)])
+    commit_predictions(run, commit, 2)
+    kept = read_predictions(commit)
+    assert list(kept) == [None, 0, 1]
+    write_predictions(run, 1, [prediction(predict="changed")])
+    assert read_predictions(commit) == kept, "a file of the run's is none of the commit's"
+    for folder in (run, tmp_path / "elsewhere"):
+        restore_predictions(folder, commit, 2)
+        assert read_predictions(folder) == kept
+
+
+def test_a_commit_without_answers_is_one_of_a_run_that_keeps_them_beside_it(tmp_path):
+    commit = tmp_path / "run" / "checkpoints" / "round-0004"
+    commit.mkdir(parents=True)
+    for stage in (None, 0, 1, 2):
+        write_predictions(tmp_path / "run", stage, [prediction(record=stage or 0)])
+    restore_predictions(tmp_path / "elsewhere", commit, 2)
+    restore_predictions(tmp_path / "run", commit, 2)
+    assert list(read_predictions(tmp_path / "run")) == list(read_predictions(tmp_path / "elsewhere")) == [None, 0, 1]

@@ -9,8 +9,9 @@ import yaml
 from llamafactory.hparams import parser
 
 from fcit_plugin.arguments import FcitArguments
+from fcit_plugin.errors import FcitError
 from fcit_plugin.recipe.request import Request
-from fcit_plugin.recipe.typed import HIDDEN, as_typed, is_secret, without_secrets
+from fcit_plugin.recipe.typed_recipe import HIDDEN, as_typed, check_typed, is_secret, keys_as_typed, without_secrets
 
 SECRET = "s3cr3t"
 #: Every key of theirs and ours that means to hand a secret over.
@@ -94,3 +95,40 @@ def test_it_travels_with_the_arguments_and_changes_none_of_them(text_model, text
     assert requests[0].typed == f"{path.read_text().rstrip()}\n\n{behind}"
     assert (requests[1].typed, requests[0].given) == (None, requests[1].given)
     assert typed[2].hub_token == SECRET
+
+
+def own(folder, text):
+    """The recipe that a run has left in its output folder."""
+    folder.mkdir()
+    (folder / "fcit_recipe.yaml").write_text(f"stage: fcit\noutput_dir: {folder}\n{text}")
+    return folder / "fcit_recipe.yaml"
+
+
+def test_a_runs_own_recipe_has_what_stood_behind_it_and_is_typed_again_without(tmp_path):
+    text = as_typed([str(own(tmp_path / "first", "a: 1\n").rename(tmp_path / "mine.yaml")), "a=2", "b.c=[1, 2]", "--dry-run"])
+    path = own(tmp_path / "run", "")
+    path.write_text(text)
+    keys, words = keys_as_typed(path)
+    assert (keys["a"], keys["b"], keys["--dry-run"]) == (2, {"c": [1, 2]}, None) and words == ["a=2", "b.c=[1, 2]", "--dry-run"]
+    assert as_typed([str(path)]) == text.partition("\n# on the")[0] + "\n"
+    assert as_typed([str(path), "a=3"]).count("# on the command line:") == 1
+    assert check_typed([str(path), "a=2"], keys) == ["b.c=[1, 2]", "--dry-run"]
+    other = tmp_path / "other.yaml"
+    other.write_text(text)
+    assert keys_as_typed(other)[0]["a"] == 1 and check_typed([str(other)], keys) == [], "a user's own comment is a comment"
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+def test_a_secret_that_a_run_has_left_out_is_asked_for(tmp_path, key):
+    path = own(tmp_path / "run", f"{key}: {HIDDEN}\n")
+    keys, _ = keys_as_typed(path)
+    with pytest.raises(FcitError, match=f"`{key}` is .*put {key}=VALUE behind it"):
+        check_typed([str(path)], keys)
+    assert check_typed([str(path), f"{key}={SECRET}"], {**keys, key: SECRET}) == []
+
+
+def test_a_secret_that_the_run_would_write_over_is_not_lost(tmp_path):
+    path = own(tmp_path / "run", f"hub_token: {SECRET}\n")
+    with pytest.raises(FcitError, match="take a copy of it under another name"):
+        check_typed([str(path)], keys_as_typed(path)[0])
+    assert check_typed([str(path)], {**keys_as_typed(path)[0], "output_dir": str(tmp_path / "elsewhere")}) == []
