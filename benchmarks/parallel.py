@@ -56,6 +56,7 @@ def main() -> None:
     """Print the seconds and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind")
+    parser.add_argument("--only", nargs="+", default=[], metavar="KIND", help="kinds by the beginnings of their names")
     parser.add_argument("keys", nargs="*", help="further keys of the recipe, such as num_train_epochs=1")
     args = parser.parse_args()
     kinds = {
@@ -68,6 +69,9 @@ def main() -> None:
         "one thread, beside it": (1, 1, {}, busy_process),
         "two processes, beside it": (2, 1, {}, busy_process),
     }
+    kinds = {name: kind for name, kind in kinds.items() if not args.only or name.startswith(tuple(args.only))}
+    if not kinds:
+        sys.exit(f"No kind begins with {' or '.join(args.only)}.")
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     shares: dict[str, list[float]] = {name: [] for name in kinds}
     print(f"{psutil.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -89,8 +93,9 @@ def main() -> None:
         ("one thread, beside it", "one process, two threads", ""),
         ("two processes, beside it", "one process, two threads", ""),
     ):
-        found = median(mine / theirs for mine, theirs in zip(seconds[one], seconds[other], strict=True))
-        print(f"{found:7.2f}  {one} : {other}  {goal}")
+        if one in kinds and other in kinds:
+            found = median(mine / theirs for mine, theirs in zip(seconds[one], seconds[other], strict=True))
+            print(f"{found:7.2f}  {one} : {other}  {goal}")
 
 
 if __name__ == "__main__":

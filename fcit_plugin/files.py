@@ -11,17 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from safetensors import SafetensorError, safe_open
-
-from .errors import FcitError, one_line
+from .errors import FcitError
 
 #: What to do about a file that a program has written and that is not as it was.
 SOUND_COPY = "restore it from a backup or copy it again"
 #: Bytes of the largest JSON file that is read, but for a user's own records.
 LARGEST_JSON = 2**28
-#: What the tensors of a state may be of, by what they become.
-_DTYPES = {"np": {"F64", "F32", "F16", "I64", "I32", "I8", "U8", "BOOL"}}
-_DTYPES["pt"] = {*_DTYPES["np"], "BF16"}
 #: Digits of the longest whole number in JSON: those of 64 bits, with a sign.
 _DIGITS = 20
 
@@ -139,6 +134,21 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def check_regular(path: Path, most: int | None = None, remedy: str = SOUND_COPY) -> None:
+    """Refuse what is no regular file, or is too large, without opening it: to open a device may do something.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have; None for any number.
+        remedy: What the sentence says to do.
+
+    Raises:
+        FcitError: The sentence names it.
+        OSError: It is not there.
+    """
+    _check(os.stat(path), path, most, remedy)
+
+
 def _check(status: os.stat_result, path: Path, most: int | None, remedy: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise FcitError(f"{path} cannot be read (it is no regular file); {remedy}.")
@@ -159,7 +169,7 @@ def opened(path: Path, most: int | None = None, remedy: str = SOUND_COPY) -> Ite
         FcitError: It cannot be opened, is no regular file, or is too large.
     """
     try:
-        _check(os.stat(path), path, most, remedy)  # to open a device may do something
+        check_regular(path, most, remedy)
         # a pipe without a writer would hold an open that waits
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
@@ -344,54 +354,3 @@ def _parsed(data: bytes, place: str, remedy: str) -> Any:
         return parse_json(data)
     except ValueError as error:
         raise FcitError(f"{place} is not valid JSON ({error}); {remedy}.") from error
-
-
-def open_tensors(path: Path, framework: str = "np", most: int | None = None) -> Any:
-    """A safetensors file, opened: its head is read, its tensors are when they are asked for.
-
-    Args:
-        path: The file.
-        framework: What its tensors become: "np" arrays of NumPy, "pt" tensors of PyTorch.
-        most: Bytes that it may have; None for any number.
-
-    Returns:
-        A :class:`safetensors.safe_open`, which can be a context.
-
-    Raises:
-        FcitError: The file is missing, cut off or not a safetensors file; the sentence names it.
-    """
-    try:
-        _check(os.stat(path), path, most, SOUND_COPY)
-        return safe_open(path, framework=framework)
-    except (OSError, SafetensorError) as error:
-        raise FcitError(f"{path} is missing or corrupt: {one_line(error)[:300]}; {SOUND_COPY}.") from error
-
-
-def check_tensors(path: Path, most: int | None = None) -> None:
-    """Refuse a safetensors file that is missing, cut off or none, by its head.
-
-    Args:
-        path: The file.
-        most: Bytes that it may have; None for any number.
-
-    Raises:
-        FcitError: The sentence names it.
-    """
-    with open_tensors(path, most=most):
-        pass
-
-
-def load_tensors(path: Path, framework: str = "pt") -> dict[str, Any]:
-    """All tensors of a safetensors file by name, in the arrays of a framework as for :func:`open_tensors`.
-
-    Raises:
-        FcitError: The file is missing or corrupt, or has numbers that one cannot reckon with; the sentence names it.
-    """
-    found = {}
-    with open_tensors(path, framework) as file:
-        for name in file.keys():  # noqa: SIM118  # it is no dictionary
-            dtype = file.get_slice(name).get_dtype()
-            if dtype not in _DTYPES[framework]:
-                raise FcitError(f"{path} has {name[:200]} of dtype {dtype}, which is none of a state's; {SOUND_COPY}.")
-            found[name] = file.get_tensor(name)
-    return found

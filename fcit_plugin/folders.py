@@ -67,7 +67,9 @@ def check_empty(folder: Path) -> None:
     """Check that a folder is new or empty.
 
     Raises:
-        FcitError: It is neither.
+        FcitError: It is neither, or a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FcitError(f"{folder} is a file; name a new folder.")
     if folder.exists() and any(folder.iterdir()):
         raise FcitError(f"{folder} is not empty; name a new folder.")

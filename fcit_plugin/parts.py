@@ -57,7 +57,7 @@ class ServerRule(Part):
         robust_from: Fewest replies with which it withstands what its options (or None) set it up for; None for a rule that
             promises nothing.
         sees_mean_alone: Its result is the same if the replies are one whose weights are their mean, weighted by examples, and
-            it sends and wants no more than weights: so it goes with `fcit_secure_sum`.
+            it sends and wants no more than weights: so it goes with `fcit_secure_sum` and with `fcit_round_order: relay`.
     """
 
     averages: bool = False

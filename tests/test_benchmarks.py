@@ -28,6 +28,8 @@ RUNS = {
     "aggregation": r"replies +stream, MiB[\s\S]*\n +6 +[\d.-]+ +[\d.-]+ +",
     "memory": r"ratio to client 5\n[\s\S]*\n +10 +[\d.]+ +[\d.]+",
     "foreign": r"\| area [\s\S]*\| prompt \| 0\.\d{3} [\s\S]*prompt \| keeps 95 % \| 0",
+    "network": r"SuperLink, MiB[\s\S]*\n +2 +[\d.]+ +[\d.]+ ",
+    "poisoning": r"domination \{'score': [\s\S]*squatting \{'score': [\d.]+, 'subspaces': \d",
     "organizer": r"clients +subspaces[\s\S]*\n +200 +\d+ ",
     "routing": r"% right[\s\S]*\| prompt \| \d+\.\d \(\d+-\d+\)[\s\S]*embedding - prompt \| [+-]\d+\.\d \(",
     "scale": r"s a record, ratio\n[\s\S]*dry run of the 7B's recipe +3,200 +[\d.]+ ",
@@ -41,7 +43,9 @@ RUNS = {
 #: What scripts share.
 HELPERS = ("timing.py", "measure.py", "instructions.py", "routed.py")
 #: Those that train clients or start processes, which takes half a minute and more.
-SLOW = ("imports", "local_training", "memory", "parallel", "peers", "round_overhead", "scale", "traffic")
+SLOW = ("imports", "local_training", "memory", "network", "parallel", "peers", "round_overhead", "scale", "traffic")
+#: Those without a tiny form that models in this repository would do for.
+NOT_RUN = ("token_privacy",)
 
 
 def all_of(names):
@@ -71,6 +75,11 @@ def test_the_script_of_whole_runs_prints_its_figures(name, monkeypatch, capsys):
         logging.disable(logging.NOTSET)
     shown = capsys.readouterr().out
     assert re.search(RUNS[name], shown), shown
+
+
+def test_every_script_is_run():
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {name.removesuffix(".py") for name in HELPERS}
+    assert scripts == {*TINY, *RUNS, *NOT_RUN}
 
 
 def test_the_documents_name_every_script():

@@ -87,6 +87,35 @@ def test_every_link_of_a_page_leads_somewhere(page):
         assert not anchor or anchor in anchors(there), target
 
 
+def tables(text: str) -> Iterator[list[str]]:
+    """The rows of each table of a page; one whose rows do not begin with a bar is none here."""
+    rows: list[str] = []
+    for line in [*prose(text).splitlines(), ""]:
+        if line.lstrip().startswith("|"):
+            rows.append(line.strip())
+        elif rows:
+            yield rows
+            rows = []
+
+
+def cells(row: str) -> list[str]:
+    """The cells of a row; a bar with a backslash parts none, one in a span of code does."""
+    return re.split(r"(?<!\\)\|", row.removeprefix("|").removesuffix("|"))
+
+
+def test_tables_and_their_cells_are_found():
+    text = "| a | b |\n|---|---|\n| `c \\| d` | |\n\n```\n| no |\n```\n- x\n  | e |\n  |---|\n"
+    assert [[len(cells(row)) for row in rows] for rows in tables(text)] == [[2, 2, 2], [1, 1]]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_table_of_a_page_has_the_same_number_of_cells_in_each_row(page):
+    for rows in tables(page.read_text(encoding="utf-8")):
+        assert len(rows) > 1 and all(re.fullmatch(r" *:?-+:? *", cell) for cell in cells(rows[1])), rows[0]
+        for row in rows:
+            assert len(cells(row)) == len(cells(rows[0])) and row.endswith("|"), row
+
+
 def test_the_index_has_every_page_once():
     index = DOCS / "index.md"
     listed = [re.fullmatch(r"- \[[^\]]+\]\((.+?)\): .+", line) for line in index.read_text().splitlines() if line[:1] == "-"]

@@ -13,8 +13,6 @@ from safetensors.numpy import save_file
 from fcit_plugin.errors import FcitError
 from fcit_plugin.files import (
     append_lines,
-    check_tensors,
-    load_tensors,
     read_json,
     read_json_lines,
     read_object,
@@ -23,6 +21,7 @@ from fcit_plugin.files import (
     write_rows,
 )
 from fcit_plugin.folders import whole_folder
+from fcit_plugin.tensor_files import check_tensors, load_tensors
 
 
 def test_a_folder_appears_when_its_block_ends_even_where_an_empty_one_stands(tmp_path):

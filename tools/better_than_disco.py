@@ -37,6 +37,7 @@ EXPERIMENTS = {
     "chance": (),
     "ladder": (),
     "server_step": ("disco_step", "disco_svd"),
+    "relay": ("disco_relay", "disco_relay_chain"),
     "kinds_bound": (),
 }
 #: What README shows of the earlier runs, by row, and of the base.

@@ -12,17 +12,18 @@ the first site is stopped then, and started again after that time. Printed is wh
 
 import argparse
 import contextlib
-import os
 import random
-import signal
 import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from fcit_plugin.deployment.addresses import split_address
-from fcit_plugin.samples.rehearsal import SITES, Rehearsal, ending
+from fcit_plugin.samples.deployed import ending
+from fcit_plugin.samples.rehearsal import SITES, Rehearsal
 
 #: A site that was killed is let in again after two missed signs of life.
 SOON = {"fcit_site_heartbeat": 10}
@@ -75,16 +76,6 @@ def wait_for_training(made: Rehearsal, server: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    """The process's children."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == process.pid:
-                found.append(int(folder.name))
-    return found
-
-
 def main() -> None:
     """Kill until the run is over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -124,8 +115,8 @@ def main() -> None:
                 kill(sites[name])
                 sites[name] = made.start_site(name, site)
             else:
-                for child in children(superlink if kind == "superlink" else sites[name]):
-                    os.kill(child, signal.SIGKILL)
+                for child in psutil.Process((superlink if kind == "superlink" else sites[name]).pid).children():
+                    child.kill()
             killed.append(kind)
             print(
                 f"{time.monotonic() - start:6.1f} s: {kind}{f' of {name}' if kind in ('site', 'supernode') else ''}", flush=True

@@ -21,6 +21,7 @@ from .option import check_choice, check_types
 from .privacy import PrivacyArguments, check_privacy, parse_privacy
 from .reasons import all_reasons, going_on, refuse
 from .replies import ReplyArguments, check_replies
+from .round_order import RoundOrderArguments, check_round_order
 from .run import RunArguments, check_run
 from .scenario import ScenarioArguments, check_scenario, parse_scenario
 from .secure_sum import SecureSumArguments, check_secure_sum
@@ -50,6 +51,7 @@ _CHECKS = (
     check_scenario,
     check_method,
     check_server_rule,
+    check_round_order,
     check_replies,
     check_privacy,
     check_lora_aggregation,
@@ -82,6 +84,7 @@ class FcitArguments(
     LoraAggregationArguments,
     PrivacyArguments,
     ReplyArguments,
+    RoundOrderArguments,
     ServerRuleArguments,
     MethodArguments,
     ScenarioArguments,
@@ -235,6 +238,8 @@ _ONLY_IN = {
         ("fcit", SITE_STAGE),
     ),
     **dict.fromkeys(SITE_KEYS, (SITE_STAGE,)),
+    # folders have no way from one client to the next within a round
+    **dict.fromkeys(("fcit_round_order", "fcit_relay_schedule"), ("fcit", SITE_STAGE)),
     "fcit_engine": ("fcit", "fcit_client", "fcit_aggregate"),
     "fcit_dry_run": ("fcit", SITE_STAGE),
     "fcit_bound": ("fcit",),

@@ -62,7 +62,11 @@ class NetworkArguments:
     fcit_site_tasks: str | None = option(
         None, "Datasets that this site trains on, a list or comma-separated; others it refuses (default: all of the stages)."
     )
-    fcit_site_max_rounds: int | None = option(None, "Most rounds that this site takes part in (default: no bound).")
+    fcit_site_max_rounds: int | None = option(
+        None,
+        "Most trainings of this site in a run: one for each of its rounds, one more for each that is asked for again with "
+        "other weights (default: no bound).",
+    )
     fcit_site_max_records: int | None = option(
         None, "Most records of a task that this site trains on at a time; a task of more it refuses (default: no bound)."
     )
@@ -139,7 +143,10 @@ def check_network(args: "FcitArguments") -> None:
         if others := [f"`{name}`" for name in given if name not in its_own]:
             belong, them = ("belongs", "it") if len(others) == 1 else ("belong", "them")
             engine = f"`fcit_engine: {FLOWER}`, but the engine is {args.fcit_engine}"
-            refuse(f"{', '.join(others)} {belong} to {engine}; take {them} out.")
+            or_site = (
+                "" if args.fcit_site_key or not set(given) & {*of_sites} else ", or name `fcit_site_key` if this is a site"
+            )
+            refuse(f"{', '.join(others)} {belong} to {engine}; take {them} out{or_site}.")
         return
     for name in ("fcit_certificate", "fcit_server_certificate", "fcit_server_key"):
         if getattr(args, name) is None:

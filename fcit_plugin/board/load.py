@@ -19,7 +19,7 @@ from ..errors import FcitError, nearest
 from ..files import read_text
 from ..parts import KINDS
 from ..recipe.ordinary import classes
-from ..recipe.typed import HIDDEN, keys_as_typed
+from ..recipe.typed_recipe import HIDDEN, keys_as_typed
 from ..shipped import shipped_recipes
 from ..state.names import TYPED_YAML
 from .command import RECIPE

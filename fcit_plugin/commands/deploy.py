@@ -94,8 +94,8 @@ def _remove(args: argparse.Namespace) -> None:
 
     number = remove(args.folder, args.name)
     print(
-        f"Site {number}, {args.name}, is never asked again; its number and its name stay taken. End flower-superlink, which "
-        "superlink.sh starts again: then it does not let its key in any more, either."
+        f"Site {number}, {args.name}, is never asked again; its number and its name stay taken. The next start of the run "
+        "shuts its key out of the SuperLink; to do that at once, end flower-superlink, which superlink.sh starts again."
     )
 
 

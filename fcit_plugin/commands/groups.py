@@ -3,6 +3,7 @@
 from . import (
     compare,
     completion,
+    data_convert,
     data_download,
     data_partition,
     data_prepare,
@@ -64,7 +65,10 @@ GROUPS: tuple[Group, ...] = (
             site.SITE_RENEW,
         ),
     ),
-    Group("The FCIT benchmark", (data_download.DATA_DOWNLOAD, data_verify.DATA_VERIFY, data_prepare.DATA_PREPARE)),
+    Group(
+        "The FCIT benchmark, and others",
+        (data_download.DATA_DOWNLOAD, data_verify.DATA_VERIFY, data_prepare.DATA_PREPARE, data_convert.DATA_CONVERT),
+    ),
     Group(
         "This installation",
         (

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from .command import Command
+from .data_convert import FEDLLM
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +40,17 @@ def _make_hard(args: argparse.Namespace) -> None:
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     from ..fcit_benchmark.benchmarks import OTHERS
 
-    parser.add_argument("--benchmark", choices=OTHERS, required=True, help="for which benchmark")
+    parser.add_argument("--benchmark", choices=[*OTHERS, FEDLLM], required=True, help="for which benchmark")
     _add_out_and_seed(parser)
 
 
 def _make_standin(args: argparse.Namespace) -> None:
-    from ..samples.standin import write_standin
+    from ..samples.standin import write_clients_standin, write_standin
 
-    write_standin(args.out, args.benchmark, seed=args.seed)
+    if args.benchmark == FEDLLM:
+        write_clients_standin(args.out, seed=args.seed)
+    else:
+        write_standin(args.out, args.benchmark, seed=args.seed)
     _say_written(args)
 
 

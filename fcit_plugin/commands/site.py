@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ..errors import FcitError
 from .command import Command
 
 
@@ -52,7 +53,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     from ..deployment.operator import programs
+    from ..deployment.site import check_recipe
 
+    check_recipe(args.recipe)
     command = str(programs() / "llamafactory-cli")
     os.execv(command, [command, "train", str(args.recipe), "fcit_dry_run=true"])
 
@@ -64,6 +67,8 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
 def _status(args: argparse.Namespace) -> None:
     from ..federation.audit import AUDIT, Audit
 
+    if not args.folder.is_dir():
+        raise FcitError(f"{args.folder} is no folder; name the `output_dir` of the site's recipe.")
     for line in Audit(args.folder / AUDIT).status():
         print(line)
 

@@ -14,8 +14,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from ..errors import FcitError
-from ..files import load_tensors, opened, write_bytes
+from ..files import opened, write_bytes
 from ..scenario.streams import Stream, generator
+from ..tensor_files import load_tensors
 from .pipeline import Split
 
 #: Of the record in a commit.

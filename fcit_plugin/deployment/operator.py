@@ -1,6 +1,5 @@
 """The operator's folder: made once, then kept up to date while sites come, go and renew their keys."""
 
-import getpass
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -18,6 +17,7 @@ from .addresses import split_address
 from .certificates import check_certificate, host_of, hosts_of, new_ca, new_server, read_certificate
 from .connection import check_connection, check_free
 from .keys import new_key, public_line, read_pem_key, read_public_key, write_private_key
+from .places import owner, place_of
 from .sites import ListedSite, check_keys, check_name, list_sites, write_sites
 
 CA, CA_KEY, SERVER, SERVER_KEY = "ca.crt", "ca.key", "server.crt", "server.key"
@@ -57,7 +57,7 @@ def init(
     Raises:
         FcitError: A name or a port cannot be, or the folder is not empty.
     """
-    known = [host_of(host) for host in hosts]
+    folder, known = place_of(out), [host_of(host) for host in hosts]
     address = f"[{known[0]}]:{port}" if ":" in str(known[0]) else f"{known[0]}:{port}"
     fleet, control, appio = f"0.0.0.0:{port}", f"127.0.0.1:{control_port}", f"127.0.0.1:{appio_port}"  # gRPC's: IPv6, too
     for each in (address, control, appio):
@@ -66,7 +66,7 @@ def init(
         raise FcitError("The SuperLink needs three ports that differ; choose others.")
     if len({name.casefold() for name in map(check_name, sites)}) < len(sites):
         raise FcitError("Two sites have one name, or names that differ in capital letters alone; name each once.")
-    folder, at = out.resolve(), certificates.now()
+    at = certificates.now()
     with whole_folder(out, flush=True) as made:
         ca_key, server_key = new_key(), new_key()
         ca = new_ca(ca_key, f"FCIT federation at {known[0]}"[:64], at)
@@ -77,7 +77,7 @@ def init(
             write_bytes(made / name, certificate.public_bytes(Encoding.PEM))
         write_text(made / ADDRESS, f"{address}\n")
         write_bytes(made / SCRIPT, texts.superlink_script(programs(), fleet, control, appio).encode(), mode=0o777)
-        write_text(made / UNIT, texts.superlink_unit(folder, getpass.getuser()))
+        write_text(made / UNIT, texts.superlink_unit(folder, owner()))
         write_text(made / RECIPE, texts.operator_recipe(folder, control, appio))
         write_sites(made / SITES, [ListedSite(name, made / KEYS / f"{name}.pub", False) for name in sites])
         for name in sites:
@@ -92,16 +92,29 @@ def write_kit(folder: Path, name: str) -> Path:
         name: The site's name.
 
     Raises:
-        FcitError: The name cannot be, the kit is there already, or the operator's folder is none.
+        FcitError: The name cannot be, the site has been removed, the kit is there already, or the operator's folder is none.
     """
-    ca, address = read_certificate(folder / CA), address_of(folder)
-    kit = folder / KITS / check_name(name)
+    check_folder(folder)
+    _place_of(list_sites(SITES, folder), check_name(name))
+    ca, address, kit = read_certificate(folder / CA), address_of(folder), folder / KITS / name
+    if kit.exists():
+        raise FcitError(f"{kit} is there already; send that, or take it away first.")
     with whole_folder(kit) as made:
         write_bytes(made / CA, ca.public_bytes(Encoding.PEM))
         write_text(made / ADDRESS, f"{address}\n")
         write_text(made / SITE_RECIPE, texts.site_recipe(name, address))
         write_text(made / INSTRUCTIONS, texts.instructions(name, address, certificates.fingerprint(ca)))
     return kit
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is an operator's.
+
+    Raises:
+        FcitError: It has neither a list of sites nor an address.
+    """
+    if not (folder / SITES).exists() and not (folder / ADDRESS).exists():
+        raise FcitError(f"{folder} is no operator's folder; name with --in the one that `fcit-cli deploy init` has made.")
 
 
 def address_of(folder: Path) -> str:
@@ -124,6 +137,7 @@ def renew(folder: Path, hosts: Sequence[str] = ()) -> datetime:
     Raises:
         FcitError: The CA's key or certificate is not there or wrong, or a name cannot be.
     """
+    check_folder(folder)
     ca = check_certificate(folder / CA)
     ca_key = read_pem_key(folder / CA_KEY)
     if ca_key.public_key() != ca.public_key():
@@ -151,16 +165,13 @@ def enroll(folder: Path, name: str, public_key: Path, *, replace: bool = False) 
     Raises:
         FcitError: The name or the file is wrong, the site has been removed or has another key, or another site has this one.
     """
+    check_folder(folder)
     key = read_public_key(public_key, check_name(name))
     listed = list_sites(SITES, folder)
-    place = next((i for i, site in enumerate(listed) if site.name.casefold() == name.casefold()), len(listed))
+    place = _place_of(listed, name)
     if place == len(listed):
         listed.append(ListedSite(name, folder / KEYS / f"{name}.pub", False))
     site = listed[place]
-    if site.name != name:
-        raise FcitError(f"There is a site {site.name} already; give {name} a name that differs in more than capital letters.")
-    if site.removed:
-        raise FcitError(f"Site {name} has been removed, and its number is never used again; enroll it under another name.")
     if site.key.exists() and not replace and read_public_key(site.key, name) != key:
         raise FcitError(f"Site {name} has another key, {site.key}; to take the new one in its place, add --replace.")
     for other in listed:
@@ -169,6 +180,21 @@ def enroll(folder: Path, name: str, public_key: Path, *, replace: bool = False) 
     write_bytes(site.key, public_line(key, name))
     write_sites(folder / SITES, listed)
     return place, key
+
+
+def _place_of(listed: Sequence[ListedSite], name: str) -> int:
+    """The number of a site that is there, or of one that comes.
+
+    Raises:
+        FcitError: It has been removed, or another one has nearly the same name.
+    """
+    place = next((i for i, site in enumerate(listed) if site.name.casefold() == name.casefold()), len(listed))
+    site = listed[place] if place < len(listed) else None
+    if site is not None and site.name != name:
+        raise FcitError(f"There is a site {site.name} already; give {name} a name that differs in more than capital letters.")
+    if site is not None and site.removed:
+        raise FcitError(f"Site {name} has been removed, and its number is never used again; enroll it under another name.")
+    return place
 
 
 def remove(folder: Path, name: str) -> int:
@@ -181,6 +207,7 @@ def remove(folder: Path, name: str) -> int:
     Raises:
         FcitError: There is no such site, or it has been removed already.
     """
+    check_folder(folder)
     listed = list_sites(SITES, folder)
     for i, site in enumerate(listed):
         if site.name == name:
@@ -204,6 +231,7 @@ def check(folder: Path, free: Sequence[str] = (), at: datetime | None = None) ->
     Raises:
         FcitError: Something is wrong that the operator has to mend.
     """
+    check_folder(folder)
     server = check_server(folder, at)
     days = (server.not_valid_after_utc - (at or certificates.now())).days
     names = ", ".join(map(str, hosts_of(server)))

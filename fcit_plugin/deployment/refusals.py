@@ -8,7 +8,7 @@ _MEANINGS = (
     (
         "No SuperNode found with the given public key",
         "The server does not know this site's key: hand over site.pub, and wait until the operator has enrolled it and started "
-        "the run",
+        "the run, or ask whether this site has been removed",
     ),
     (
         "could not be activated",

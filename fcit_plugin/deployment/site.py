@@ -1,6 +1,5 @@
 """A site's folder: its key pair, its recipe and its systemd unit; and how its key is renewed."""
 
-import getpass
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from .certificates import check_certificate
 from .keys import new_key, public_line, read_private_key, write_private_key
 from .mappings import read_mapping
 from .operator import CA, SITE_RECIPE, programs
+from .places import owner, place_of
 
 KEY, PUBLIC, UNIT = "site.key", "site.pub", "fcit-site.service"
 #: A key that is to come, while the operator has the old one.
@@ -33,9 +33,9 @@ def init(out: Path, kit: Path | None = None) -> ec.EllipticCurvePublicKey:
         The public key that was made.
 
     Raises:
-        FcitError: The folder is not empty, or the kit is none.
+        FcitError: The folder is not empty, or cannot be named in a recipe, or the kit is none.
     """
-    folder, key = out.resolve(), new_key()
+    folder, key = place_of(out), new_key()
     recipe = texts.site_recipe() if kit is None else _recipe_of(kit / SITE_RECIPE)
     ca = None if kit is None else check_certificate(kit / CA)
     with whole_folder(out, flush=True) as made:
@@ -43,8 +43,22 @@ def init(out: Path, kit: Path | None = None) -> ec.EllipticCurvePublicKey:
         if ca is not None:
             write_bytes(made / CA, ca.public_bytes(Encoding.PEM))
         write_text(made / SITE_RECIPE, recipe + texts.own_part(folder))
-        write_text(made / UNIT, texts.site_unit(folder, programs(), getpass.getuser()))
+        write_text(made / UNIT, texts.site_unit(folder, programs(), owner()))
     return key.public_key()
+
+
+def check_recipe(path: Path) -> None:
+    """Check that a file is a site's recipe, before a program is started that would take another one for its own.
+
+    Raises:
+        FcitError: It cannot be read, or is of another stage; the sentence says what to name.
+    """
+    remedy = f"name the {SITE_RECIPE} that `fcit-cli site init` has written, and that you have filled in"
+    if path.is_dir():
+        raise FcitError(f"{path} is a folder; {remedy}.")
+    stage = read_mapping(path, remedy).get("stage")
+    if stage != "fcit_site":
+        raise FcitError(f"{path} is not a site's recipe (`stage: fcit_site`), but has `stage: {str(stage)[:100]}`; {remedy}.")
 
 
 def _recipe_of(path: Path) -> str:

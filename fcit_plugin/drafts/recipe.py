@@ -9,7 +9,7 @@ from ..files import write_json
 from ..plugins import registry
 from ..recipe.embedded import EMBEDDED_MODELS
 from ..recipe.ordinary import template_of
-from ..recipe.typed import keys_as_typed
+from ..recipe.typed_recipe import keys_as_typed
 from ..shipped import shipped
 from .draft import Draft
 from .federation import ROUNDS, Ask, Wishes, hint_of_sites, put_federation

@@ -12,6 +12,7 @@ from .fingerprint import digest_of
 from .rehearsal import rehearse
 from .session import Session
 from .site import SiteClient, answer, comparable, identity_of
+from .site_processes import SiteProcesses
 
 #: Seconds to wait for the server's question.
 WAIT = 45.0
@@ -28,7 +29,11 @@ def check_site(session: Session, wait: float = WAIT) -> None:
         FcitError: Something is wrong; the sentence says what.
     """
     args, identity = session.args, identity_of(session)
-    site = SiteClient(session, identity.key)
+    processes = SiteProcesses(session)
+    if not session.is_main:
+        rehearse(session, session.evaluator({}))
+        return
+    site = SiteClient(session, identity.key, processes)
     print(f"Base model {session.base_model}, fingerprint {session.base_fingerprint}.")
     for task, records in site.records.items():
         print(f"Task {task}: {records:,} records.")

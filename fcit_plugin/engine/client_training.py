@@ -276,6 +276,7 @@ class LocalTrainer:
             callbacks=list(self.callbacks),
             batch_terms=self.method.batch_terms(extras),
             projector_learning_rate=self.args.fcit_projector_learning_rate,
+            link=config.link,
             **self.pipeline.tokenizer_module,
         )
         hush(trainer)

@@ -3,12 +3,12 @@
 from llamafactory.train.dpo.trainer import CustomDPOTrainer
 from llamafactory.train.kto.trainer import CustomKTOTrainer
 
-from .trainer_mixins import NoReferenceModelMixin, ProjectorLearningRateMixin
+from .trainer_mixins import NoReferenceModelMixin, ProjectorLearningRateMixin, ScheduleOfChainMixin
 
 
-class ClientDpoTrainer(ProjectorLearningRateMixin, NoReferenceModelMixin, CustomDPOTrainer):
+class ClientDpoTrainer(ScheduleOfChainMixin, ProjectorLearningRateMixin, NoReferenceModelMixin, CustomDPOTrainer):
     """Trains a client on pairs of a better and a worse answer."""
 
 
-class ClientKtoTrainer(ProjectorLearningRateMixin, NoReferenceModelMixin, CustomKTOTrainer):
+class ClientKtoTrainer(ScheduleOfChainMixin, ProjectorLearningRateMixin, NoReferenceModelMixin, CustomKTOTrainer):
     """Trains a client on answers that are called good or bad."""

@@ -1,11 +1,11 @@
 """``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
 
 import hashlib
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ..federation.hello import KIND as HELLO
 from ..federation.hello import Answer, Question, TaskOfSite, answer_records, question_in
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
-from ..federation.reply_cache import NoJournal, ReplyCache
+from ..federation.reply_cache import ClientApp, NoJournal, ReplyCache
 from ..federation.run_secret import noise_of_site, own_noise
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
@@ -39,7 +39,7 @@ from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
 from ..state.forms import NoiseForm
-from ..state.names import ADAPTER_CONFIG, MANIFEST, subspace_folder
+from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspace_folder
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState
 from .client_training import LocalTrainer
@@ -47,6 +47,7 @@ from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
 from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .session import Session, adapter_config
+from .site_processes import SiteProcesses, TrainsTogether
 from .site_sums import site_sums
 
 logger = logging.get_logger(__name__)
@@ -75,16 +76,21 @@ def run_site(session: Session) -> None:
         session: Of the site.
 
     Raises:
-        FcitError: The key is none, or others may read it; the model cannot answer; several processes were started.
+        FcitError: The key is none, or others may read it; the model cannot answer.
     """
     identity = identity_of(session)
     refuse_memory(session)
     rehearse(session, session.evaluator({}))
-    site = SiteClient(session, identity.key)
+    processes = SiteProcesses(session)
+    if not session.is_main:
+        processes.follow()
+        return
+    site = SiteClient(session, identity.key, processes)
     server, audit = session.args.fcit_superlink, session.output_dir / AUDIT
     logger.info_rank0(f"This site answers the server at {server} until it is stopped; {audit} says what.")
     with quiet_transformers():
         answer(session, identity, site.app)
+    processes.end()
 
 
 def refuse_memory(session: Session) -> None:
@@ -134,16 +140,15 @@ class SiteClient:
     Args:
         session: Of the site.
         key: Its private key.
+        processes: Those of the site, of which this is the first.
     """
 
-    def __init__(self, session: Session, key: ec.EllipticCurvePrivateKey) -> None:
-        self._session = session
-        self._local: LocalTrainer | None = None
+    def __init__(self, session: Session, key: ec.EllipticCurvePrivateKey, processes: SiteProcesses) -> None:
+        self._session, self._processes = session, processes
         program, args = session.program, session.args
         self._tasks = tasks_of_site(session)
         own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
         run = digest_of({**numbers(session.keys, session.arguments), "data": session.data, **own})
-        cache = ReplyCache(self._asked, self._kept, run, _OwnLog())
         audit = Audit(session.output_dir / AUDIT)
         policy = SitePolicy(
             run=program.run_id,
@@ -155,12 +160,16 @@ class SiteClient:
             compression=None if args.fcit_update_compression == "none" else args.fcit_update_compression,
             max_records=args.fcit_site_max_records,
             max_rounds=args.fcit_site_max_rounds,
-            trained=audit.rounds(program.run_id),
+            trained=audit.trainings(program.run_id),
             client=audit.client(program.run_id),
         )
         self._updates = self._own_updates()
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
-        self.app = SiteApp(cache, policy, audit, session.output_dir / PRIVATE, others, sums)
+
+        def keeping(app: ClientApp) -> ReplyCache:
+            return ReplyCache(app, self._kept, run, _OwnLog())
+
+        self.app = SiteApp(self._asked, keeping, policy, audit, session.output_dir / PRIVATE, others, sums)
 
     @property
     def records(self) -> dict[str, int]:
@@ -196,7 +205,7 @@ class SiteClient:
     def _scores(self, state: ServerState, stage: int) -> list[SiteScore]:
         session = self._session
         names = [name for name in session.scenario.seen_datasets(stage) if name in session.tested_datasets]
-        scores = session.evaluator(dict.fromkeys(names)).evaluate(state, names, restricted=False).free
+        scores = self._processes.scores(state, names).free
         found = []
         for name in names:
             metric, records = session.catalogue.metrics(name).main, len(session.pipeline.test(name))
@@ -207,7 +216,7 @@ class SiteClient:
         return found
 
     def _answer(self, client: int) -> Answer:
-        session, program, local = self._session, self._session.program, self._client(client)
+        session, program, local = self._session, self._session.program, self._client()
         tasks = {}
         for number, records in self._tasks.items():
             stage = next(stage for stage, row in enumerate(session.scenario.schedule) if number in row)
@@ -216,12 +225,11 @@ class SiteClient:
         told = session.trained_datasets if session.args.fcit_site_labels else []
         return Answer(tasks, session.pipeline.label_sets(told, {}), session.base_fingerprint)
 
-    def _client(self, client: int) -> LocalTrainer:
-        if self._local is None:  # its noise, if there is some, is that of its number
-            noise = self._noise() if self._session.args.fcit_identity_noise is not None else None
-            self._local = self._session.local(noise=noise)
-        return self._local
+    def _client(self) -> LocalTrainer:
+        noise = self._session.args.fcit_identity_noise is not None
+        return self._processes.local(self._noise if noise else None)
 
+    @cached_property
     def _noise(self) -> Noise:
         """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
         session = self._session
@@ -244,12 +252,12 @@ class SiteClient:
     def _asked(self, message: Message, context: Context) -> Message:
         """What the client app answers, with a line in the log."""
         config, session = config_of(message), self._session
-        app = make_client_app(self._client(config.client), session.program.form.key)
+        app = make_client_app(TrainsTogether(self._client(), self._processes), session.program.form.key)
         if message.metadata.message_type != MessageType.TRAIN:
             return app(message, context)
         where = f"Stage {config.stage} round {config.round}"
         task = session.program.task_name(config)
-        steps = self._client(config.client).num_steps(config)
+        steps = self._client().num_steps(config)
         logger.info_rank0(f"{where}: training subspace {config.subspace} on {task}, {steps} steps.")
         start = time.perf_counter()
         reply = app(message, context)
@@ -261,10 +269,10 @@ class SiteClient:
     def _kept(self, stage: int, round: int) -> Path:
         """The folder of a round's kept reply; of earlier rounds the one before stays, which a server may go back to."""
         folder = self._session.output_dir / KEPT
-        earlier = sorted(found for path in folder.glob("*") if (found := _round_of(path)) and found < (stage, round))
+        earlier = sorted(found for path in folder.glob("*") if (found := round_in(path.name)) and found < (stage, round))
         for where in earlier[:-1]:
-            shutil.rmtree(folder / _name(*where))
-        return folder / _name(stage, round)
+            shutil.rmtree(folder / round_name(*where))
+        return folder / round_name(stage, round)
 
 
 def tasks_of_site(session: Session) -> dict[int, dict[str, int]]:
@@ -329,12 +337,3 @@ class _OwnLog(NoJournal):
     @override
     def replay(self, entries: dict[str, Any]) -> None:
         logger.info_rank0("The reply to this request was kept: nothing is trained again.")
-
-
-def _name(stage: int, round: int) -> str:
-    return f"stage-{stage}_round-{round}"
-
-
-def _round_of(path: Path) -> tuple[int, int] | None:
-    found = re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})", path.name)
-    return (int(found[1]), int(found[2])) if found else None

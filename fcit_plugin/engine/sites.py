@@ -24,7 +24,7 @@ from ..federation.hello import Answer, Question, answer_in, hello
 from ..federation.messages import ClientConfig
 from ..federation.reply_cache import NoJournal, ReplyCache
 from ..federation.shared_state import scores_in, state_files, state_message
-from ..federation.site_grid import AWAY, Late, Link, Site, SiteGrid
+from ..federation.site_grid import AWAY, Late, Link, LinkLost, Site, SiteGrid
 from ..federation.site_lists import clients_by_stage
 from ..federation.superlink import SuperLink, read_site
 from ..scenario.tasks import Scenario
@@ -181,8 +181,8 @@ class Sites:
         return found
 
 
-def sites_of(session: Session) -> tuple[list[str], dict[int, Site]]:
-    """The names of the sites that the recipe lists, and those of them that take part, by the client's number.
+def sites_of(session: Session) -> tuple[list[str], dict[int, Site], list[Site]]:
+    """The names of the sites that the recipe lists, those of them that take part, by the client's number, and the removed.
 
     Raises:
         FcitError: A key is none, or there are more or fewer sites than clients.
@@ -192,7 +192,8 @@ def sites_of(session: Session) -> tuple[list[str], dict[int, Site]]:
     if len(listed) != session.args.fcit_num_clients:
         raise FcitError(f"`fcit_sites` names {len(listed)} sites, and `fcit_num_clients` is {session.args.fcit_num_clients}.")
     there = {number: read_site(site.name, site.key) for number, site in enumerate(listed) if not site.removed}
-    return [site.name for site in listed], there
+    removed = [read_site(site.name, site.key) for site in listed if site.removed and site.key.exists()]
+    return [site.name for site in listed], there, removed
 
 
 @contextlib.contextmanager
@@ -209,9 +210,14 @@ def with_sites(session: Session) -> Iterator[Session]:
     refuse_memory(session)
     signer = signer_of(session)
     certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
-    names, there = sites_of(session)
+    names, there, removed = sites_of(session)
     before = sites_before(session, names)
     with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate) as link:
+        for site in removed:
+            try:
+                link.forget(site.encoded)
+            except LinkLost as error:
+                logger.warning_rank0(f"Site {site.name}, which has been removed, was not shut out of the SuperLink: {error}.")
         found = Sites(link, signer, names, there, args.fcit_site_patience, args.fcit_client_timeout, args.fcit_site_poll)
         found = dataclasses.replace(found, answers=ask_all(session, found))
         work = SiteWork(session.scenario, found.answers)
@@ -272,7 +278,7 @@ def dry_run_of_sites(session: Session) -> None:
     Raises:
         FcitError: The SuperLink is not there, or a file of the deployment is wrong.
     """
-    args, (names, sites) = session.args, sites_of(session)
+    args, (names, sites, _) = session.args, sites_of(session)
     control, ca = args.fcit_superlink or CONTROL, Path(args.fcit_certificate or "")
     check_connection(control, ca)
     question = Question(comparable(session.keys, session.arguments), None, "")

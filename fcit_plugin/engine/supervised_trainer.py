@@ -2,8 +2,8 @@
 
 from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 
-from .trainer_mixins import BatchTermsMixin, ProjectorLearningRateMixin
+from .trainer_mixins import BatchTermsMixin, ProjectorLearningRateMixin, ScheduleOfChainMixin
 
 
-class ClientSupervisedTrainer(ProjectorLearningRateMixin, BatchTermsMixin, CustomSeq2SeqTrainer):
+class ClientSupervisedTrainer(ScheduleOfChainMixin, ProjectorLearningRateMixin, BatchTermsMixin, CustomSeq2SeqTrainer):
     """Trains a client on answers."""

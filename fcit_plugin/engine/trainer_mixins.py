@@ -41,6 +41,39 @@ def _split_groups(optimizer: torch.optim.Optimizer, chosen: set[torch.nn.Paramet
             optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
+class ScheduleOfChainMixin(_Trainer):
+    """A piece of a learning rate's schedule that several clients pass through, one after the other.
+
+    Client i of n, from 0, takes as many steps of a schedule n times as long as its own training, from the i-th of n pieces on.
+    So pieces meet whoever has how many steps, and the rate warms up and decays once in a chain.
+
+    Args:
+        link: i and n; None for a schedule of the client's own.
+        kwargs: Keywords of LLaMA-Factory's trainer.
+    """
+
+    def __init__(self, *, link: tuple[int, int] | None, **kwargs: Any) -> None:
+        self._link = link
+        super().__init__(**kwargs)
+
+    def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> torch.optim.lr_scheduler.LRScheduler:
+        """The trainer's schedule, or the client's piece of the chain's."""
+        if self._link is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, *args, **kwargs)
+        place, links = self._link
+        scheduler = super().create_scheduler(links * num_training_steps, *args, **kwargs)
+        _begin_at(scheduler, place * num_training_steps)
+        return scheduler
+
+
+def _begin_at(scheduler: torch.optim.lr_scheduler.LambdaLR, step: int) -> None:
+    """Have a schedule that has not begun yet begin with a later step of it."""
+    rates = [rate * factor(step) for rate, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": step, "_last_lr": rates})
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 class BatchTermsMixin(_Trainer):
     """Terms in the loss of the supervised trainer.
 

@@ -37,7 +37,7 @@ class LocalStage:
 
     @cached_property
     def trainer(self) -> Callable[..., Any]:
-        """Takes the keywords of LLaMA-Factory's trainer, ``batch_terms`` and ``projector_learning_rate``."""
+        """Takes the keywords of LLaMA-Factory's trainer, ``batch_terms``, ``projector_learning_rate`` and ``link``."""
         module, name = self.trained_by
         made: Callable[..., Any] = getattr(import_module(module, __package__), name)
         return made

@@ -8,7 +8,7 @@ from ..plugins import registry
 from .answers import Answer, comparable, texts
 from .boxes import iou
 from .captions import COCO, rouge_l
-from .others import code_similarity, contains, option_letter
+from .others import code_similarity, contains, normalized_match, option_letter
 from .questions import anls, vqa
 
 Metric = Callable[[Sequence[str], Sequence[Answer]], float]
@@ -57,6 +57,7 @@ METRICS: dict[str, Metric] = {
     "anls": mean_of(best_of(anls)),
     "option_letter": mean_of(best_of(option_letter)),
     "contains": mean_of(best_of(contains)),
+    "normalized_match": mean_of(best_of(normalized_match)),
     "code_similarity": mean_of(best_of(code_similarity)),
     **COCO,
 }

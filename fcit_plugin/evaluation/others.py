@@ -1,11 +1,13 @@
-"""Scores of other benchmarks' answers: the letter of an option, an answer within a sentence, a line of code."""
+"""Scores of other benchmarks' answers: the letter of an option, an answer within a sentence, words alone, a line of code."""
 
 import re
+import string
 
 from .answers import comparable
 from .subsequence import in_common
 
 _LETTER = re.compile(r"\b[A-Za-z]\b")
+_WITHOUT_MARKS = str.maketrans("", "", string.punctuation)
 _LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
 
 
@@ -26,6 +28,15 @@ def contains(prediction: str, answer: str) -> float:
     """
     right = comparable(answer).upper()
     return float(bool(right) and right in comparable(prediction).upper())
+
+
+def normalized_match(prediction: str, answer: str) -> float:
+    """Return 1 if both texts are equal in lower case, without ASCII's marks and with single spaces, else 0.
+
+    The rule for the sequence of 15 text tasks (cmnfriend/O-LoRA 07117e1, src/compute_metrics.py).
+    """
+    one, other = (" ".join(comparable(text).lower().translate(_WITHOUT_MARKS).split()) for text in (prediction, answer))
+    return float(one == other)
 
 
 def code_similarity(prediction: str, answer: str) -> float:

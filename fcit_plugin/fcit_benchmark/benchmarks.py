@@ -5,7 +5,7 @@ from itertools import chain
 
 from ..errors import FcitError
 from .layout import LAYOUT, DatasetLayout
-from .others import COIN, MLLM_DCL, TRACE, UCIT
+from .others import COIN, MLLM_DCL, TEXT15, TRACE, UCIT
 
 NOT_VERIFIED = "not verified against the data"
 """What is said of a benchmark whose layout was read from its code alone."""
@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("trace", "TRACE", "https://github.com/BeyonderXX/TRACE", "462e39f", TRACE),
         Benchmark("coin", "CoIN", "https://github.com/zackschen/CoIN", "4122465", COIN),
         Benchmark("mllm_dcl", "MLLM-DCL", "https://github.com/bjzhb666/MLLM-CL", "80bf389", MLLM_DCL),
+        Benchmark("text15", "Text-15", "https://github.com/cmnfriend/O-LoRA", "07117e1", TEXT15),
     )
 }
 """By name."""

@@ -75,9 +75,9 @@ def _check_train(root: Path, file: str, layout: DatasetLayout | None) -> Checked
         checked.records = read_records(root, file)
     except BrokenFile as error:
         checked.defects.append(error.defect(_remedy(root, file, layout)))
-    faults = faults_of_text if layout and layout.is_text else faults_of_train
     for i, record in enumerate(checked.records):
-        checked.defects += [Defect(kind, file, i, problem) for kind, problem in _meant(faults(record), layout)]
+        faults = faults_of_text(record, layout.columns) if layout and layout.is_text else faults_of_train(record)
+        checked.defects += [Defect(kind, file, i, problem) for kind, problem in _meant(faults, layout)]
     checked.references = [None] * len(checked.records)
     return checked
 
@@ -105,10 +105,13 @@ def check_test(root: Path, layout: DatasetLayout) -> CheckedFile:
         checked.defects.append(error.defect(_remedy(root, error.file, layout)))
         return checked
     for i, record in enumerate(checked.records):
-        faults = faults_of_text(record) if layout.is_text else faults_of_test(record, with_answer=not layout.references)
+        if layout.is_text:
+            faults = faults_of_text(record, layout.columns)
+        else:
+            faults = faults_of_test(record, with_answer=not layout.references)
         checked.defects += [Defect(kind, checked.file, i, problem) for kind, problem in _meant(faults, layout)]
     checked.defects += _duplicates(checked.records, checked.file)
-    for column in ("question_id", "answer", layout.box_column):
+    for column in ("question_id", layout.columns[1], layout.box_column):
         checked.defects += _mixed_types(checked.records, checked.file, column)
     checked.references = [None] * len(checked.records)
     if layout.references:

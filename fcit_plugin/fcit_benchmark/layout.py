@@ -31,8 +31,7 @@ class DatasetLayout:
         folder: Folder below ``instructions``.
         train_file: Train file in that folder.
         test_file: Test file in that folder.
-        image_folder: Folder of the train images below ``images``; empty for a dataset of text, whose records are
-            {"prompt", "answer"}.
+        image_folder: Folder of the train images below ``images``; empty for a dataset of text.
         images_from: Where the images are available.
         test_image_folder: Folder of the test images; the train folder unless given.
         metric: How answers are scored: ``exact_match``, ``caption`` or ``iou``.
@@ -43,6 +42,7 @@ class DatasetLayout:
         images: Folder below the root that the paths of images are relative to.
         some_without_image: Not every record has an image.
         records_from: Where the records are available, if not by ``fcit-cli data download``.
+        columns: The two columns of a dataset of text: what is asked, and the answer.
     """
 
     key: str
@@ -60,6 +60,7 @@ class DatasetLayout:
     images: str = IMAGES
     some_without_image: bool = False
     records_from: str = ""
+    columns: tuple[str, str] = ("prompt", "answer")
 
     def __post_init__(self) -> None:
         if not self.test_image_folder:
@@ -92,7 +93,7 @@ class DatasetLayout:
         """Its two entries in ``dataset_info.json``."""
         scoring: dict[str, Any] = {"fcit_metric": self.metric} | ({"fcit_also": list(self.also)} if self.also else {})
         if self.is_text:
-            form: dict[str, Any] = {"columns": {"prompt": "prompt", "response": "answer"}, **scoring}
+            form: dict[str, Any] = {"columns": dict(zip(("prompt", "response"), self.columns, strict=True)), **scoring}
             return {
                 self.key: {"file_name": self.train_path, **form},
                 f"{self.key}_test": {"file_name": self.test_path, **form},

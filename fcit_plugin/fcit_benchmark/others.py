@@ -120,3 +120,26 @@ MLLM_DCL = (
     _mllm_dcl("Sci", "exact_match"),
     _mllm_dcl("Fin", "exact_match"),
 )
+
+#: cmnfriend/O-LoRA 07117e1: CL_Benchmark (folders), scripts/long.sh (order), src/compute_metrics.py (score). Its own files have
+#: sentences and labels; these are what `text15` makes of them.
+_TEXT15_FROM = "https://github.com/cmnfriend/O-LoRA, by `fcit-cli data convert --benchmark text15`"
+
+
+def _text15(folder: str) -> DatasetLayout:
+    return DatasetLayout(
+        *(f"text15_{folder.lower().replace('-', '')}", folder, "train.json", "test.json", "", ""),
+        metric="normalized_match",
+        instructions="",
+        records_from=_TEXT15_FROM,
+        columns=("instruction", "output"),
+    )
+
+
+TEXT15 = tuple(
+    _text15(folder)
+    for folder in (
+        *("yelp", "amazon", "MNLI", "CB", "COPA", "QQP", "RTE", "IMDB", "SST-2"),
+        *("dbpedia", "agnews", "yahoo", "MultiRC", "BoolQA", "WiC"),
+    )
+)

@@ -111,12 +111,17 @@ Fault = tuple[str, str]
 """Kind and problem of a defect in a record."""
 
 
-def faults_of_text(record: Any) -> Iterator[Fault]:
-    """What is wrong with a record of text: {"prompt", "answer"}, for training and for the test."""
+def faults_of_text(record: Any, columns: tuple[str, str] = ("prompt", "answer")) -> Iterator[Fault]:
+    """What is wrong with a record of text, for training and for the test.
+
+    Args:
+        record: The record.
+        columns: Those of what is asked and of the answer.
+    """
     if not isinstance(record, dict):
         yield "no record", f"it is a JSON {json_kind(record)} and no record"
         return
-    for column, kind in (("prompt", "no text"), ("answer", "no answer")):
+    for column, kind in zip(columns, ("no text", "no answer"), strict=True):
         if not isinstance(record.get(column), str) or not record[column].strip():
             yield kind, f"it has no `{column}`"
 

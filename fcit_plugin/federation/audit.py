@@ -32,6 +32,7 @@ class _Line(TypedDict, total=False):
     task: Word | None
     subspace: Whole | None
     bytes: Count
+    trained: bool
 
 
 class Audit:
@@ -45,7 +46,14 @@ class Audit:
         self._path = path
 
     def write(
-        self, kind: str, config: ClientConfig | None, task: str | None, reply: RecordDict | None, refused: str | None
+        self,
+        kind: str,
+        config: ClientConfig | None,
+        task: str | None,
+        reply: RecordDict | None,
+        refused: str | None,
+        *,
+        trained: bool = False,
     ) -> None:
         """Add a line.
 
@@ -55,6 +63,7 @@ class Audit:
             task: Name of the task.
             reply: What was answered; None where it was refused or failed.
             refused: The sentence in that case.
+            trained: Whether the site has trained for it, and not answered what it had kept.
         """
         line: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "kind": _short(kind)}
         if config is not None:
@@ -68,13 +77,15 @@ class Audit:
             }
         if reply is not None:
             line["bytes"] = num_bytes(Message(reply, dst_node_id=0, message_type=MessageType.TRAIN))
+        if trained:
+            line["trained"] = True
         line["refused"] = None if refused is None else one_line(FcitError(refused))[:_LONGEST]
         append_lines(self._path, json.dumps(line, ensure_ascii=False) + "\n")
 
-    def rounds(self, run: str) -> set[tuple[int, int]]:
-        """The rounds of a run that the site has trained in, so that a bound holds over restarts of its process."""
-        trained = [line for line in self._lines() if line["kind"] in _TRAINS and line["refused"] is None]
-        return {(line["stage"], line["round"]) for line in trained if line.get("run") == run}
+    def trainings(self, run: str) -> int:
+        """How often the site has trained in a run, so that a bound holds over restarts of its process."""
+        lines = [line for line in self._lines() if line["kind"] in _TRAINS and line.get("run") == run]
+        return sum(line.get("trained", False) for line in lines)
 
     def client(self, run: str) -> int | None:
         """The number that this site has in a run; None where nothing was answered in it yet."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from ..files import inside, write_bytes
+from ..state.names import round_in, round_name
 from .messages import ClientConfig
 from .stored import records_bytes, stored_records
 
@@ -80,8 +81,7 @@ class ClientFolder:
 
     def _rounds(self) -> list[tuple[int, int]]:
         """Stage and round of each state that is there."""
-        names = [re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})\.safetensors", path.name) for path in self._folder.glob("*")]
-        return [(int(name[1]), int(name[2])) for name in names if name]
+        return [round for path in self._folder.glob("*.safetensors") if (round := round_in(path.stem)) is not None]
 
     def _path(self, round: tuple[int, int]) -> Path:
-        return inside(self._folder, "stage-{}_round-{}.safetensors".format(*round))
+        return inside(self._folder, f"{round_name(*round)}.safetensors")

@@ -8,8 +8,9 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from typing_extensions import TypedDict
 
 from ..errors import FcitError
-from ..files import check_tensors, inside, read_as, write_chunks, write_json
+from ..files import inside, read_as, write_chunks, write_json
 from ..schema import Count, Whole, Word
+from ..tensor_files import check_tensors
 from .messages import CONFIG, METRICS, metrics_of, work_of
 from .reply_parts import one_line
 from .stored import records_chunks, stored_records

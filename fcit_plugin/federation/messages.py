@@ -42,6 +42,8 @@ TRAINS, OF_TRAINED = "trains", "wants-of-trained"
 #: How the weights in a reply are compressed (:mod:`.compression`), nothing if they are not; and beside it, whether the
 #: client's update may open its subspace: then the number that the request has for that is not settled yet.
 COMPRESSION, OPENS = "compression", "opens"
+#: Key of the configuration with the client's place in its chain, from 0, and how many links that has (:mod:`.relay`).
+LINK = "link"
 #: What tells one client's work in one round from any other; a reply repeats it.
 WORK_KEYS = ("run", "stage", "round", "client", "task")
 
@@ -65,6 +67,7 @@ class ClientConfig:
         of_trained: Those of them that hold the trained factors alone.
         compression: How to compress the weights in the reply, None: not at all.
         opens: Whether the update may open its subspace, whose number is not settled then.
+        link: Where the learning rate's schedule is that of a chain of clients, its link, from 0, and how many there are.
         of_rule: What the server rule tells its clients, by its own keys.
     """
 
@@ -79,6 +82,7 @@ class ClientConfig:
     of_trained: tuple[str, ...] = ()
     compression: str | None = None
     opens: bool = False
+    link: tuple[int, int] | None = None
     of_rule: ConfigRecord = field(default_factory=ConfigRecord)
 
     def to_record(self) -> ConfigRecord:
@@ -90,6 +94,7 @@ class ClientConfig:
             TRAINS: None if self.trains == BOTH else self.trains,
             OF_TRAINED: list(self.of_trained) or None,
             OPENS: self.opens or None,
+            LINK: None if self.link is None else list(self.link),
         }
         more = {key: value for key, value in optional.items() if value is not None}
         return ConfigRecord({**self.of_rule, **{key: getattr(self, key) for key in WORK_KEYS}, **more})
@@ -102,7 +107,7 @@ class ClientConfig:
             KeyError: A key is missing.
             TypeError: A value is of another type; the sentence names the key.
         """
-        known = (*WORK_KEYS, SUBSPACE, TRAINS, WANTS, OF_TRAINED, COMPRESSION, OPENS)
+        known = (*WORK_KEYS, SUBSPACE, TRAINS, WANTS, OF_TRAINED, COMPRESSION, OPENS, LINK)
         return cls(
             run=_read(record, "run", str),
             stage=_read(record, "stage", int),
@@ -115,8 +120,16 @@ class ClientConfig:
             of_trained=tuple(_read(record, OF_TRAINED, list)) if OF_TRAINED in record else (),
             compression=_read(record, COMPRESSION, str) if COMPRESSION in record else None,
             opens=_read(record, OPENS, bool) if OPENS in record else False,
+            link=_link(record) if LINK in record else None,
             of_rule=ConfigRecord({key: value for key, value in record.items() if key not in known}),
         )
+
+
+def _link(record: ConfigRecord) -> tuple[int, int]:
+    link = _read(record, LINK, list)
+    if len(link) != 2 or not all(isinstance(number, int) for number in link) or not 0 <= link[0] < link[1]:
+        raise TypeError(f"`{LINK}` is {link}, not a place and a larger number of links")
+    return link[0], link[1]
 
 
 def _read(record: ConfigRecord | MetricRecord, key: str, *kinds: type[Value]) -> Value:

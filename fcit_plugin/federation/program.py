@@ -9,12 +9,13 @@ from functools import cached_property
 from ..adapters.aggregation import LoraAggregation
 from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
+from ..arguments.round_order import RELAY
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
 from ..knowledge.prototypes import MAX_KINDS
 from ..knowledge.token_forms import FORMS, TokenForm
 from ..knowledge.weighing import Weighing
-from ..scenario.sampling import sample_clients, seated
+from ..scenario.sampling import sample_clients, seated, turn
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
 from ..state.server_state import ServerState
@@ -86,6 +87,8 @@ class Program:
         identity = {"seed": self.seed, **{key: args[key] for key in _IDENTITY}}
         if identity["fcit_schedule"] == [[number] for number in range(len(identity["fcit_stages"] or ()))]:
             identity["fcit_schedule"] = None  # which says the same
+        if self.relays:
+            identity["fcit_round_order"] = self.args.fcit_round_order
         if self.args.over_network:  # where their number may grow
             del identity["fcit_num_clients"]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -109,6 +112,15 @@ class Program:
             order = (*clients, *(c for c in sample_clients(num_clients, num_clients, **where) if c not in clients))
             clients, tasks = seated(order, tasks, self.tasks_of)
         return {client: self.work_of(stage, round, client, task) for client, task in zip(clients, tasks, strict=True)}
+
+    @property
+    def relays(self) -> bool:
+        """Whether the clients of a subspace train one after the other (:mod:`.relay`)."""
+        return bool(self.args.fcit_round_order == RELAY)
+
+    def turn(self, stage: int, round: int, client: int) -> tuple[int, int]:
+        """What the clients of a subspace are sorted by where they train one after the other."""
+        return turn(self.seed, stage, round, client)
 
     def fewest_replies(self, work: Sized) -> int:
         """The fewest good replies with which a round goes on: no more than there are clients for its places."""

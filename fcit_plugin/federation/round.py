@@ -41,6 +41,7 @@ from .messages import (
 )
 from .privacy import UpdatePrivacy
 from .program import Program
+from .relay import of_chain
 from .rules import RuleSet
 from .secure_messages import split_sum
 from .secure_sum.server import OpenedSum
@@ -140,11 +141,13 @@ class Round:
         """
         replies = sorted(replies, key=lambda reply: reply.metadata.src_node_id)
         updates = {reply.metadata.src_node_id: self._clipped(reply) for reply in replies}
-        trained = self._by_subspace(updates)
+        clients = self._by_subspace(updates)
+        trained = {k: self._counted(own) for k, own in clients.items()}
+        counted = dict(sorted((client, update) for own in trained.values() for client, update in own.items()))
         return self._folded(
-            {k: [*own] for k, own in trained.items()},
+            {k: [*own] for k, own in clients.items()},
             lambda k: self._aggregate(k, ARRAYS, trained[k], _owner(k, self._trains(k))),
-            lambda: self._aggregate(RuleSet.SHARED, SHARED, updates, RuleSet.SHARED) if updates else self._state.shared,
+            lambda: self._aggregate(RuleSet.SHARED, SHARED, counted, RuleSet.SHARED) if counted else self._state.shared,
             lambda k: _members(self._start(k), trained[k].values()),
             [*map(client_token, replies)],
             [*map(extras_of, replies)],
@@ -263,6 +266,13 @@ class Round:
         for client, update in updates.items():
             found.setdefault(self._assignment.subspace[client], {})[client] = update
         return found
+
+    def _counted(self, updates: dict[int, Message]) -> dict[int, Message]:
+        """The updates of a subspace's clients as its rule counts them: in a relay they are one."""
+        state, program = self._state, self._program
+        if not program.relays:
+            return updates
+        return of_chain(updates, lambda client: program.turn(state.stage, state.round, client))
 
     def _aggregate(self, owner: int | str, name: str, updates: Mapping[int, Message], rule: int | str) -> Tensors:
         """What a server rule makes of one record of its clients' updates; the noise is drawn for the record's owner."""

@@ -1,7 +1,7 @@
 """The server loop over stages and rounds."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from ..state.progress import Traffic
 from ..state.server_state import ServerState
 from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens_record, with_token
 from .program import Program
+from .relay import chains_of, train_in_turn
 from .round import Round
 from .rules import RuleSet
 from .secure_round import SecureSession, fold_opened, groups_that_can
@@ -213,32 +214,44 @@ def train_round(
 
     Clients whose update cannot be used leave no trace: the others are assigned and folded as if those had never been
     asked. That is possible after training because a client's start depends on its own token alone
-    (:mod:`..knowledge.organizer`).
+    (:mod:`..knowledge.organizer`). In a relay (:mod:`.relay`) it depends on the clients before it, too: there all keep the
+    subspaces that they were asked to train.
 
     Args:
         program: Scenario and method.
         state: The state before the round; it is not changed.
         work: What the clients have to know, each with its task.
         tokens: The identity tokens of those of them that take part, or the subspaces that those without one have picked.
-        train: Gives the clients' replies to the requests, which it takes by client.
+        train: Gives the clients' replies to requests, which it takes by client; in a relay it is called for each wave.
 
     Returns:
         The round, or None if there were too few good replies; and why clients were left out.
     """
 
-    def prepare(clients: Iterable[int]) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
-        assignment, weighed = _assigned(program, state, [tokens[client] for client in clients])
+    def prepare(
+        clients: Collection[int], asked: Assignment | None = None
+    ) -> tuple[Assignment, Round, list[ClientToken | WithoutToken]]:
+        weighed = program.weighing.bounded(tokens[client] for client in clients)
+        assignment = _assigned(program, state, weighed) if asked is None else asked.only(clients)
         return assignment, Round(program, state, assignment, work), weighed
 
-    fewest = program.fewest_replies(work)
+    def judge(requests: Mapping[int, Message], replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
+        return judge_updates(requests, replies, tokens, program.bounds(state), norms)
+
+    fewest, norms = program.fewest_replies(work), dict[int, float]()
     if len(tokens) < fewest:
         return None, {}
     assignment, round, weighed = prepare(tokens)
-    good, dropped = judge_updates(round.requests, train(round.requests), tokens, program.bounds(state))
+    if program.relays:
+        chains = chains_of(program, state.stage, state.round, assignment)
+        schedule = program.args.fcit_relay_schedule
+        good, dropped = train_in_turn(round.requests, chains, schedule, train, judge, fewest)
+    else:
+        good, dropped = judge(round.requests, train(round.requests))
     if len(good) < fewest:
         return None, dropped
     if dropped:
-        assignment, round, weighed = prepare(good)
+        assignment, round, weighed = prepare(good, assignment if program.relays else None)
     replies = [
         good[c.client] if c is tokens[c.client] else with_token(good[c.client], round.requests[c.client], c, program.form.key)
         for c in weighed
@@ -274,7 +287,8 @@ def sum_round(
     fewest = program.fewest_replies(work)
     if len(tokens) < fewest:
         return None, {}
-    assignment, weighed = _assigned(program, state, [*tokens.values()])
+    weighed = program.weighing.bounded(tokens.values())
+    assignment = _assigned(program, state, weighed)
     assignment, dropped = groups_that_can(assignment, program.args.fcit_secure_min_clients)
     least = min(fewest, len(assignment.subspace))
     if not least:
@@ -295,11 +309,8 @@ def sum_round(
     return RoundResult(folded.state, after, loss, (), folded.product_error), left
 
 
-def _assigned(
-    program: Program, state: ServerState, tokens: Sequence[ClientToken | WithoutToken]
-) -> tuple[Assignment, list[ClientToken | WithoutToken]]:
-    """Who trains which subspace, and what the clients have told as it weighs."""
-    weighed = program.weighing.bounded(tokens)
+def _assigned(program: Program, state: ServerState, weighed: Sequence[ClientToken | WithoutToken]) -> Assignment:
+    """Who trains which subspace, by what the clients have told as it weighs."""
     told = [token for token in weighed if isinstance(token, ClientToken)]
     assignment = program.method.organizer_of(state.stage, state.round).assign(told, state.tokens)
     few = [token for token in weighed if isinstance(token, WithoutToken)]
@@ -308,7 +319,7 @@ def _assigned(
         together = sorted({**assignment.subspace, **chosen}.items())
         cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}
         assignment = replace(assignment, subspace=dict(together), cosine=cosine)
-    return assignment, weighed
+    return assignment
 
 
 def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: str) -> str:

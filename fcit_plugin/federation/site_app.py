@@ -12,7 +12,7 @@ from .audit import Audit
 from .client_states import ClientFolder
 from .hello import KIND as HELLO_KIND
 from .messages import ClientConfig, config_of, record_of
-from .reply_cache import ReplyCache
+from .reply_cache import ClientApp, ReplyCache
 from .secure_messages import STEP_OF
 from .secure_site import SecureSite, refuse_sums
 from .site_policy import SitePolicy
@@ -24,7 +24,8 @@ class SiteApp:
     """Answers requests whose envelope is off already.
 
     Args:
-        app: The site's client app with its kept replies.
+        app: The site's client app.
+        keeping: Makes of it one that answers with the replies that the site has kept.
         policy: What the site allows.
         audit: Where each request is written down.
         folder: The site's own, for what it carries over from round to round.
@@ -34,14 +35,16 @@ class SiteApp:
 
     def __init__(
         self,
-        app: ReplyCache,
+        app: ClientApp,
+        keeping: Callable[[ClientApp], ReplyCache],
         policy: SitePolicy,
         audit: Audit,
         folder: Path,
         others: Mapping[str, Callable[[Message], RecordDict]],
         sums: SecureSite | None = None,
     ) -> None:
-        self._app, self._policy, self._audit, self._folder, self._others = app, policy, audit, folder, others
+        self._client, self._app = app, keeping(self._counted)
+        self._policy, self._audit, self._folder, self._others = policy, audit, folder, others
         self._sums = sums
 
     def __call__(self, kind: str, content: RecordDict) -> RecordDict:
@@ -54,7 +57,7 @@ class SiteApp:
         Raises:
             FcitError: The site does not allow what is asked for, or has failed.
         """
-        config, task, reply, refused = None, None, None, None
+        config, task, reply, refused, before = None, None, None, None, self._policy.trained
         try:
             try:
                 config = config_of(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
@@ -70,7 +73,7 @@ class SiteApp:
             refused = one_line(error)
             raise
         finally:
-            self._audit.write(kind, config, task, reply, refused)
+            self._audit.write(kind, config, task, reply, refused, trained=self._policy.trained > before)
 
     def _answer(self, kind: str, config: ClientConfig, content: RecordDict) -> RecordDict:
         self._policy.check_number(config)
@@ -80,10 +83,16 @@ class SiteApp:
             refuse_sums(content)
         if kind not in (MessageType.QUERY, MessageType.TRAIN, *(STEP_OF if self._sums is not None else ())):
             raise FcitError(f"A site answers no messages of the type {kind[:50]}.")
-        self._policy.check(kind, config)
+        self._policy.check(config)
         if self._sums is not None and kind in STEP_OF:
             return self._sums(kind, config, content, lambda plain: self._plain(kind, config, plain))
         return self._plain(kind, config, content)
+
+    def _counted(self, message: Message, context: Context) -> Message:
+        """What the client app answers where no kept reply does."""
+        if message.metadata.message_type == MessageType.TRAIN:
+            self._policy.count_training()
+        return self._client(message, context)
 
     def _plain(self, kind: str, config: ClientConfig, content: RecordDict) -> RecordDict:
         request = Message(content, dst_node_id=config.client, message_type=kind)

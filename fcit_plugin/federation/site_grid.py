@@ -230,6 +230,7 @@ class SiteGrid(InProcessGrid):
                 self._came_late(self._late.pop(request, None), message)
             elif (reply := self._taken(waiting[number], message)) is not None:
                 replies[number] = reply
+            del message  # whose arrays are on the disk now; the next one's are fetched as the loop goes on
 
     def _came_late(self, late: Late | None, message: Message) -> None:
         """Name who has answered after it was given up; the reply is dropped."""

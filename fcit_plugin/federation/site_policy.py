@@ -1,9 +1,7 @@
 """What a site lets a server ask for: its own recipe says so, and no message of the server's can change it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-
-from flwr.app import MessageType
+from dataclasses import dataclass
 
 from ..errors import FcitError
 from .messages import ClientConfig
@@ -22,9 +20,9 @@ class SitePolicy:
         names: The names of all tasks.
         compression: What the recipe has for updates; the server cannot ask for another.
         max_records: The most records of a task that it trains on.
-        max_rounds: The most rounds that it takes part in.
+        max_rounds: The most trainings of a run, one for each round where the server asks once in each.
         client: The number that the server has for this site; None before it has asked anything.
-        trained: Stage and round of those that it has taken part in.
+        trained: How many trainings of the run there were.
     """
 
     run: str
@@ -36,15 +34,14 @@ class SitePolicy:
     compression: str | None = None
     max_records: int | None = None
     max_rounds: int | None = None
-    trained: set[tuple[int, int]] = field(default_factory=set)
+    trained: int = 0
     client: int | None = None
 
-    def check(self, kind: str, config: ClientConfig) -> None:
+    def check(self, config: ClientConfig) -> None:
         """Refuse what the site's recipe does not allow.
 
         Args:
-            kind: Type of the message.
-            config: What it asks for.
+            config: What is asked for.
 
         Raises:
             FcitError: One sentence that says what was asked and why it is refused.
@@ -68,8 +65,6 @@ class SitePolicy:
             )
         if config.compression != self.compression:
             raise FcitError("It asks for updates in another form than `fcit_update_compression` of this site's recipe.")
-        if kind == MessageType.TRAIN:
-            self._count(config)
 
     def check_number(self, config: ClientConfig) -> None:
         """Refuse a question to another number than that of the first one, which decides the noise on the site's tokens.
@@ -85,8 +80,17 @@ class SitePolicy:
         if config.run == self.run and config.client != self.client:
             raise FcitError(f"This site is number {self.client} of its run, and not {config.client}, which is asked for.")
 
-    def _count(self, config: ClientConfig) -> None:
-        rounds = self.trained | {(config.stage, config.round)}
-        if self.max_rounds is not None and len(rounds) > self.max_rounds:
-            raise FcitError(f"This site has taken part in {self.max_rounds} rounds (`fcit_site_max_rounds`), and no more.")
-        self.trained = rounds
+    def count_training(self) -> None:
+        """Count a training that is about to begin, whatever comes of it; what a site has kept is answered without one.
+
+        It is trainings that are bounded, not numbers of rounds: a server can ask twice in one round, with other weights.
+
+        Raises:
+            FcitError: It would be one too many.
+        """
+        if self.max_rounds is not None and self.trained >= self.max_rounds:
+            raise FcitError(
+                f"This site has trained {self.trained} times in this run, and does so no more than {self.max_rounds} times "
+                "(`fcit_site_max_rounds`)."
+            )
+        self.trained += 1

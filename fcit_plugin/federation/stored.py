@@ -15,8 +15,8 @@ from flwr.app import Array, RecordDict
 from typing_extensions import override
 
 from ..errors import FcitError
-from ..files import SOUND_COPY, open_tensors
-from ..tensor_files import tensor_chunks
+from ..files import SOUND_COPY
+from ..tensor_files import open_tensors, tensor_chunks
 from .arrays import LazyArray, numbers_of
 from .messages import record_of
 

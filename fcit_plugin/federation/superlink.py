@@ -28,7 +28,7 @@ from flwr.proto.appio_pb2 import (
     PushTaskOutputRequest,
 )
 from flwr.proto.clientappio_pb2_grpc import ClientAppIoStub
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
 from flwr.proto.control_pb2_grpc import ControlStub
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.serverappio_pb2_grpc import ServerAppIoStub
@@ -166,10 +166,22 @@ class SuperLink:
         return self._asked(self._control, lambda: self._node_of(key))
 
     def _node_of(self, key: bytes) -> int:
-        for node in self._stub.ListNodes(ListNodesRequest()).nodes_info:
-            if bytes(node.public_key) == key and not node.unregistered_at:
-                return int(node.node_id)
+        for node_id in self._registered(key):
+            return node_id
         return int(self._stub.RegisterNode(RegisterNodeRequest(public_key=key)).node_id)
+
+    def _registered(self, key: bytes) -> list[int]:
+        nodes = self._stub.ListNodes(ListNodesRequest()).nodes_info
+        return [int(node.node_id) for node in nodes if bytes(node.public_key) == key and not node.unregistered_at]
+
+    def forget(self, key: bytes) -> None:
+        """Let the node of a public key in no more."""
+
+        def ask() -> None:
+            for node_id in self._registered(key):
+                self._stub.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+
+        self._asked(self._control, ask)
 
     def online(self) -> Mapping[int, str]:
         """The nodes that are there, each with the time at which it came up."""
@@ -198,6 +210,7 @@ class SuperLink:
             message = self._asked(self._appio, functools.partial(self._arrived, message_id))
             if message is not None:
                 yield message
+            del message  # before the arrays of the next one are fetched
 
     def _announce(self, ids: set[str]) -> None:
         """Hear of replies that are on their way."""

@@ -6,7 +6,7 @@ is allocated or computed on a client's word: sizes come from what was sent out, 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -77,6 +77,7 @@ def judge_updates(
     replies: Iterable[Message],
     tokens: Mapping[int, ClientToken | WithoutToken],
     bounds: Bounds,
+    norms: dict[int, float] | None = None,
 ) -> tuple[dict[int, Message], dict[int, str]]:
     """Judge trained updates.
 
@@ -85,12 +86,14 @@ def judge_updates(
         replies: What came back, in any order.
         tokens: The identity tokens that the clients named before, or what they told in their place, by client.
         bounds: What a reply may hold at most.
+        norms: By client those of the round's updates that were judged before, with which these are compared, too; those of the
+            good ones are added. None: there were none.
 
     Returns:
         The good replies, with weights where compressed changes came (:mod:`.compression`), and the reasons for all others; both
         by client, ascending.
     """
-    norms: dict[int, float] = {}
+    found: dict[int, float] = {}
 
     def judge(request: Message, reply: Message) -> Message:
         client = reply.metadata.src_node_id
@@ -106,23 +109,32 @@ def judge_updates(
         if compression is not None:
             _check_compressed(names, request, reply, compression)
             reply = restored(reply, request, compression)
-        norms[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in names))
+        found[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in names))
         for name in wants:
             _check_extra(name, request, reply)
-        if norms[client] > bounds.max_norm:
-            raise Unusable(f"its update has norm {norms[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
+        if found[client] > bounds.max_norm:
+            raise Unusable(f"its update has norm {found[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
         return reply
 
     good, dropped = sort_out(requests, replies, judge)
-    return _without_odd_ones(good, dropped, norms, bounds, "update")
+    before = {} if norms is None else norms
+    good, dropped = _without_odd_ones(good, dropped, found, bounds, "update", [*before.values()])
+    before |= {client: found[client] for client in good}
+    return good, dropped
 
 
 def _without_odd_ones(
-    good: dict[int, Value], dropped: dict[int, str], norms: Mapping[int, float], bounds: Bounds, what: str
+    good: dict[int, Value],
+    dropped: dict[int, str],
+    norms: Mapping[int, float],
+    bounds: Bounds,
+    what: str,
+    earlier: Sequence[float] = (),
 ) -> tuple[dict[int, Value], dict[int, str]]:
     """Drop what is far larger than the others of the round."""
     judged = [client for client in good if client in norms]
-    median = float(np.median([norms[client] for client in judged])) if len(judged) > 2 else 0.0
+    others = [*earlier, *(norms[client] for client in judged)]
+    median = float(np.median(others)) if len(others) > 2 else 0.0
     if bounds.max_norm_ratio is None or median == 0:
         return good, dropped
     for client in [client for client in judged if norms[client] > bounds.max_norm_ratio * median]:

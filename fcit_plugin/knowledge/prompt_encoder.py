@@ -16,7 +16,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from ..adapters.lora import whole_weight
 from ..cache import cache_folder
 from ..errors import FcitError, one_line
-from ..files import load_tensors, write_bytes
+from ..files import write_bytes
+from ..tensor_files import load_tensors
 from .framed import FRAME, FramedStates
 from .nearness import PLAIN, WHITENED
 from .public_lists import public_pairs, wrapped_kinds

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from ..errors import FcitError, one_line, root_cause
-from ..files import check_tensors
+from ..tensor_files import check_tensors
 
 
 def check_model(model_args) -> PretrainedConfig:

@@ -9,6 +9,7 @@ from ..arguments.joined import part_keys
 from ..arguments.method import OPEN, SEQUENTIAL
 from ..arguments.privacy import PrivacyArguments
 from ..arguments.replies import ReplyArguments
+from ..arguments.round_order import RoundOrderArguments
 from ..arguments.server_rule import ServerRuleArguments
 from ..knowledge.identity_encoders import ORACLE
 from ..scenario.settings import get_scenario
@@ -43,7 +44,7 @@ def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
         own |= {"fcit_later_rounds": OPEN}  # a task that comes later opens its own
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
-    server = (ReplyArguments, PrivacyArguments, ServerRuleArguments, CompressionArguments)
+    server = (ReplyArguments, PrivacyArguments, RoundOrderArguments, ServerRuleArguments, CompressionArguments)
     alone: dict[str, Any] = {item.name: item.default for group in server for item in dataclasses.fields(group)}
     alone |= {**_no_keys_of("methods"), **_no_keys_of("server_rules")}
     alone |= {"fcit_method": SEQUENTIAL, "fcit_max_subspaces": None, "fcit_activation": None}

@@ -8,9 +8,10 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..arguments.joined import PARTS_WITH_KEYS
 from ..arguments.reasons import going_on, refuse
+from ..arguments.round_order import OF_CHAIN
 from ..errors import FcitError, closest
 from ..parts import KINDS
-from .devices import zero_stage
+from .devices import deepspeed_config, zero_stage
 
 _NOT_ON_EXPERTS = {
     "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
@@ -47,6 +48,7 @@ def check_combination(
     """
     _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
+    _check_schedule(training_args, fcit, aside or {})
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         refuse("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_bound:
@@ -154,6 +156,15 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
             f"`per_device_train_batch_size` is {batch}; `neat_packing` with `flash_attn: fa2` needs 1, and "
             "`gradient_accumulation_steps` for the rest."
         )
+
+
+def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
+    """Refuse a schedule of which a client cannot take a piece."""
+    if fcit.fcit_relay_schedule != OF_CHAIN:
+        return
+    if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
+        why = "has clients take pieces of the Trainer's schedule, and this configuration has a `scheduler` of its own"
+        _refuse("deepspeed", f"fcit_relay_schedule: {OF_CHAIN}", why)
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:

@@ -26,7 +26,7 @@ from .renamed import with_known_names
 from .stage import earlier_folder, fill_in, folder_to_evaluate
 from .stages_of_state import with_stages
 from .theirs import refuse_keys, settable, without_effect
-from .typed import TypedKeys
+from .typed_recipe import TypedKeys
 from .values import check_template, check_values
 from .world import processes_of_a_step, without_world
 

@@ -129,11 +129,10 @@ def processes_of_a_step(keys: Mapping[str, Any], stage: str) -> tuple[int, list[
         return 1, [f"{note} This one trains the clients one after the other."] if wanted else []
     if why is None:
         why = "they were not started by `llamafactory-cli train` with a recipe"
-    if keys.get("fcit_engine") == FLOWER or stage == SITE_STAGE:
-        what = "A site" if stage == SITE_STAGE else "A server of `fcit_engine: flower`"
+    if keys.get("fcit_engine") == FLOWER and stage != SITE_STAGE:
         refuse(
-            f"{what} runs in one process, and there are {processes}; give it one device (CUDA_VISIBLE_DEVICES=0, or "
-            "NPROC_PER_NODE=1)."
+            f"A server of `fcit_engine: flower` runs in one process, and there are {processes}; give it one device "
+            "(CUDA_VISIBLE_DEVICES=0, or NPROC_PER_NODE=1)."
         )
     if wanted:
         refuse(f"`fcit_engine: parallel` cannot be, because {why}; take `auto`.")

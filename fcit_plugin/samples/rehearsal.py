@@ -4,89 +4,63 @@ Everything is made and started as an operator and two hospitals would, and a run
 whether what comes out is the same, bit by bit.
 """
 
-import contextlib
-import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..deployment import operator, site
-from ..deployment.addresses import free_ports
 from ..deployment.operator import programs
 from ..errors import FcitError
-from ..files import open_tensors, read_bytes, read_json, read_object, write_json
+from ..files import read_json, read_object, write_json
 from ..shipped import shipped
+from ..tensor_files import open_tensors
+from .deployed import Deployment, ending
 from .text import write_text_tasks
 
 #: The sites, and the datasets of the two stages.
 SITES, DATASETS = ("north", "south"), ("text_last", "text_sum")
 #: Records of each site, and for the test.
 _RECORDS, _TESTS = 40, 20
-#: Seconds after which a program that has not come to its end is given up.
-_LONGEST = 600.0
-#: What all processes have in their environment: the same number of threads gives the same bits.
-_ALIKE = {"OMP_NUM_THREADS": "1"}
 
 
-class Rehearsal:
-    """Folders and processes below one folder; what each process prints is in a file beside them.
+class Rehearsal(Deployment):
+    """A deployment with records.
 
     Args:
         folder: New or empty.
         seed: Of the records.
+        sites: Names of the sites, in the order of the alphabet.
+        later: How many of them, the last ones, have records and are not enrolled yet.
     """
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
-        self.folder = folder.resolve()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fleet, control, appio = free_ports(3)
-        self.fleet, self.control, self.appio = (f"127.0.0.1:{port}" for port in (fleet, control, appio))
-        operator.init(self.folder / "deploy", ["127.0.0.1"], SITES, fleet, control, appio)
-        for name in SITES:
-            site.init(self.folder / name, self.folder / "deploy" / "kits" / name)
-            operator.enroll(self.folder / "deploy", name, self.folder / name / "site.pub")
+    def __init__(self, folder: Path, seed: int = 0, sites: Sequence[str] = SITES, later: int = 0) -> None:
+        super().__init__(folder, sites[: len(sites) - later])
+        self.sites = tuple(sites)
         self._write_data(seed)
 
     def _write_data(self, seed: int) -> None:
         """Each site's records in a folder of its own, the test records in the server's, all of them in one for the check."""
         every = self.folder / "data" / "all"
-        write_text_tasks(every, train=_RECORDS * len(SITES), test=_TESTS, seed=seed)
+        write_text_tasks(every, train=_RECORDS * len(self.sites), test=_TESTS, seed=seed)
         known = read_object(every / "dataset_info.json")
         for dataset in DATASETS:
             rows = read_json(every / f"{dataset}.json")
             for number, row in enumerate(rows):
-                row["site"] = SITES[number % len(SITES)]
+                row["site"] = self.sites[number % len(self.sites)]
             write_json(every / f"{dataset}.json", rows)
-            for name in SITES:
+            for name in self.sites:
                 write_json(self.folder / "data" / name / f"{dataset}.json", [row for row in rows if row["site"] == name])
             tests = read_json(every / f"{dataset}_test.json")
             write_json(self.folder / "data" / "server" / f"{dataset}_test.json", tests)
-            for number, name in enumerate(SITES):
-                write_json(self.folder / "data" / name / f"{dataset}_test.json", tests[number :: len(SITES)])
+            for number, name in enumerate(self.sites):
+                write_json(self.folder / "data" / name / f"{dataset}_test.json", tests[number :: len(self.sites)])
         both = {name: known[name] for dataset in DATASETS for name in (dataset, f"{dataset}_test")}
-        for name in SITES:
+        for name in self.sites:
             write_json(self.folder / "data" / name / "dataset_info.json", both)
         of_tests = {f"{dataset}_test": known[f"{dataset}_test"] for dataset in DATASETS}
         write_json(self.folder / "data" / "server" / "dataset_info.json", of_tests)
-
-    def start(self, name: str, command: Sequence[str | Path], **environment: str) -> subprocess.Popen[bytes]:
-        """Start a program in the folder.
-
-        Args:
-            name: Of the file that takes what it prints.
-            command: The program and its arguments.
-            environment: What it has there beside ours.
-        """
-        with (self.folder / f"{name}.log").open("ab") as log:
-            env = {**os.environ, **_ALIKE, **environment}
-            return subprocess.Popen([*map(str, command)], stdout=log, stderr=log, cwd=self.folder, env=env)
-
-    def start_superlink(self) -> subprocess.Popen[bytes]:
-        """Start the SuperLink by the operator's script."""
-        return self.start("superlink", [self.folder / "deploy" / "superlink.sh"])
 
     def start_site(self, name: str, changes: Mapping[str, object] | None = None) -> subprocess.Popen[bytes]:
         """Start a site by the shipped recipe.
@@ -106,16 +80,15 @@ class Rehearsal:
 
     def start_server(self, changes: Mapping[str, object] | None = None) -> subprocess.Popen[bytes]:
         """Start the server by the shipped recipe; started again, it goes on."""
-        deploy = self.folder / "deploy"
         own = {
             "dataset_dir": self.folder / "data" / "server",
             "output_dir": self.folder / "out" / "server",
-            "fcit_sites": deploy / "sites.yaml",
+            "fcit_sites": self.deploy / "sites.yaml",
             "fcit_superlink": self.control,
             "fcit_superlink_appio": self.appio,
-            "fcit_certificate": deploy / "ca.crt",
-            "fcit_server_certificate": deploy / "server.crt",
-            "fcit_server_key": deploy / "server.key",
+            "fcit_certificate": self.deploy / "ca.crt",
+            "fcit_server_certificate": self.deploy / "server.crt",
+            "fcit_server_key": self.deploy / "server.key",
             "fcit_eval_restricted": "'false'",
         }
         return self.start("server", _train("server", {**own, **(changes or {})}))
@@ -135,23 +108,12 @@ class Rehearsal:
         }
         return self.start("in_process", _train("server", {**own, **(changes or {})}))
 
-    def finished(self, name: str, process: subprocess.Popen[bytes], timeout: float = _LONGEST) -> None:
-        """Wait for a program to come to a good end.
+    def differences(self, but: Collection[str] = ()) -> list[str]:
+        """What differs between the run over the network and that in one process: files of weights and tokens, and scores.
 
-        Raises:
-            FcitError: It has come to a bad one; the sentence ends with the last that it printed.
+        Args:
+            but: Keys of the report that may.
         """
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            raise FcitError(f"{name} has not ended after {timeout:g} s; see {self.folder / name}.log.") from error
-        if code:
-            lines = read_bytes(self.folder / f"{name}.log").decode(errors="replace").strip().splitlines() or [""]
-            raise FcitError(f"{name} has ended with status {code}: {lines[-1]} ({self.folder / name}.log).")
-
-    def differences(self) -> list[str]:
-        """What differs between the run over the network and that in one process: files of weights and tokens, and scores."""
         ours, theirs = self.folder / "out" / "server", self.folder / "out" / "in_process"
         found = []
         files = sorted(path.relative_to(theirs) for path in theirs.rglob("*.safetensors") if "checkpoints" not in path.parts)
@@ -162,25 +124,9 @@ class Rehearsal:
                 found.append(str(name))
         one, other = (read_object(folder / "fcit_report.json") for folder in (ours, theirs))
         for key in ("accuracy", "last", "avg", "assignments", "dropped", "bytes_up", "bytes_down", "partition", "likelihood"):
-            if one[key] != other[key]:
+            if one[key] != other[key] and key not in but:
                 found.append(f"`{key}` of fcit_report.json")
         return found
-
-
-@contextlib.contextmanager
-def ending(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
-    """After the block these programs have ended."""
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def rehearse(folder: Path, seed: int = 0) -> None:

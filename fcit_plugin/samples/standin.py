@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..fcit_benchmark.benchmarks import OTHERS
+from ..fcit_benchmark.fedllm import FEDLLM
+from ..fcit_benchmark.fedllm import write as write_datasets
 from ..fcit_benchmark.layout import DatasetLayout
 from ..files import read_json, write_json
 from ..folders import whole_folder
@@ -46,6 +48,30 @@ LIKE = {
     "mllm_dcl_ad": ("clevr_math", "You drive a car."),
     "mllm_dcl_sci": ("arxivqa", "This is from a book of science."),
     "mllm_dcl_fin": ("dvqa", "The chart shows prices."),
+    "text15_yelp": ("text_last", "Someone went out to eat."),
+    "text15_amazon": ("text_last", "Someone bought a thing."),
+    "text15_mnli": ("text_order", "Of two sentences one may follow."),
+    "text15_cb": ("text_order", "Someone may mean what is said."),
+    "text15_copa": ("text_order", "One thing leads to another."),
+    "text15_qqp": ("text_order", "Two people ask."),
+    "text15_rte": ("text_order", "A text may imply this."),
+    "text15_imdb": ("text_order", "Someone saw a film."),
+    "text15_sst2": ("text_order", "A critic says so."),
+    "text15_dbpedia": ("text_last", "An encyclopedia says so."),
+    "text15_agnews": ("text_last", "This was in the news."),
+    "text15_yahoo": ("text_last", "Someone asked this on the web."),
+    "text15_multirc": ("text_order", "Read the passage."),
+    "text15_boolqa": ("text_order", "Someone searched for this."),
+    "text15_wic": ("text_order", "A word stands in two sentences."),
+}
+
+#: Dataset of FedLLM-Bench -> the same.
+LIKE_CLIENTS = {
+    "fedllm_aya": ("text_last", "Somebody asks in a language of theirs."),
+    "fedllm_chatbot_it": ("text_sum", "A visitor asks."),
+    "fedllm_wildchat": ("text_order", "A user asks."),
+    "fedllm_wildchat_turns": ("text_order", "A user goes on to ask."),
+    "fedllm_chatbot_pa": ("text_last", "A visitor likes one answer more."),
 }
 
 
@@ -64,7 +90,7 @@ def write_standin(out: Path, benchmark: str, train: int = 60, test: int = 10, se
             like, sentence = LIKE[layout.key]
             if layout.is_text:
                 rows = [
-                    {"prompt": f"{sentence} {question}", "answer": answer}
+                    dict(zip(layout.columns, (f"{sentence} {question}", answer), strict=True))
                     for question, answer in distinct_records(like, train + test, np.random.default_rng([seed, number]))
                 ]
                 write_json(partial / layout.train_path, rows[:train])
@@ -75,6 +101,36 @@ def write_standin(out: Path, benchmark: str, train: int = 60, test: int = 10, se
                 write_dataset(partial, layout, samples, train)
             if layout.some_without_image:
                 _drop_images(partial, layout)
+
+
+def write_clients_standin(out: Path, each: int = 4, test: int = 10, seed: int = 0) -> None:
+    """Write a stand-in for FedLLM-Bench as `fcit-cli data convert` leaves it; the same arguments give the same files.
+
+    Args:
+        out: Folder to write, new or empty: the ``dataset_dir`` of a recipe.
+        each: Records of each client; there are as many clients as in the benchmark.
+        test: Test records of a dataset that has some.
+        seed: Seed of everything drawn.
+    """
+    with whole_folder(Path(out)) as partial:
+        write_datasets(partial, (_of_clients(name, each, test, [seed, number]) for number, name in enumerate(FEDLLM)))
+
+
+def _of_clients(name: str, each: int, test: int, seed: list[int]) -> tuple[str, dict[str, list[Any]], list[Any]]:
+    """A dataset, the records of each client, and its questions, as FedLLM-Bench writes them."""
+    dataset, (like, sentence) = FEDLLM[name], LIKE_CLIENTS[name]
+    drawn = distinct_records(like, each * dataset.clients + test, np.random.default_rng(seed))
+    answers = sorted({answer for _, answer in drawn})
+    rows = []
+    for question, answer in drawn:
+        asked, other = f"{sentence} {question}", answers[answers.index(answer) - 1]
+        human, gpt = {"from": "human", "value": asked}, {"from": "gpt", "value": answer}
+        rows.append(
+            {"instruction": asked, "response": answer, "reference": answer}
+            | {"prompt": asked, "chosen": answer, "rejected": other, "conversations": [human, gpt] * 2}
+        )
+    clients = {str(client): rows[client * each : (client + 1) * each] for client in range(dataset.clients)}
+    return name, clients, rows[-test:] if dataset.tests else []
 
 
 def _drop_images(root: Path, layout: DatasetLayout) -> None:

@@ -55,6 +55,11 @@ def seated(
     return tuple(client for client, _ in found), tuple(task for _, task in found)
 
 
+def turn(seed: int, stage: int, round: int, client: int) -> tuple[int, int]:
+    """Return what the clients of a round are sorted by where they train one after the other; it depends on no other client."""
+    return int(sequence(seed, Stream.TURN, stage, round, client).generate_state(1)[0]), client
+
+
 def client_seed(seed: int, stage: int, round: int, client: int) -> int:
     """Return the seed of one client's local training in one round, from 0 to 2^31 - 1."""
     return int(sequence(seed, Stream.CLIENT_SEED, stage, round, client).generate_state(1)[0]) >> 1

@@ -18,6 +18,7 @@ class Stream(IntEnum):
     TOKEN_NOISE = 3
     KEPT_RECORDS = 4
     CHECKED_FILES = 5
+    TURN = 6
 
 
 def sequence(seed: int, stream: Stream, *where: int) -> np.random.SeedSequence:

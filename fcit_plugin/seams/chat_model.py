@@ -6,7 +6,7 @@ from typing import Any
 import wrapt
 
 from ..serving.asking import ASK, Ask, routing_of, sentence
-from ..serving.typed import Typed, help_of
+from ..serving.chosen_subspace import ChosenSubspace, help_of
 
 
 def install(chat_model) -> None:
@@ -15,7 +15,7 @@ def install(chat_model) -> None:
     class Telling(chat_model.ChatModel):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.typed = Typed()
+            self.chosen = ChosenSubspace()
             chat_model.input = self.read  # a name of the module comes before the builtin one
             if routing_of(self.model) is not None:
                 print(help_of(self.model))
@@ -26,13 +26,13 @@ def install(chat_model) -> None:
 
         def read(self, prompt: str) -> str:
             """The next line that is for the model, or for LLaMA-Factory's loop."""
-            while (told := self.typed.take(line := input(prompt), self.model)) is not None:
+            while (told := self.chosen.take(line := input(prompt), self.model)) is not None:
                 print(told)
             return line
 
         def stream_chat(self, *args: Any, **kwargs: Any) -> Iterator[str]:
             """See LLaMA-Factory's; what is told is shown and no part of the reply, which goes back to the model."""
-            ask = Ask(self.typed.subspace)
+            ask = Ask(self.chosen.subspace)
             told = {} if routing_of(self.model) is None else {ASK: ask}
             yield from super().stream_chat(*args, **kwargs, **told)
             if ask.answered is not None:

@@ -8,7 +8,7 @@ import wrapt
 
 from ..evaluation.tables import code
 from ..serving.asking import ASK, Ask, routing_of, sentence
-from ..serving.typed import named
+from ..serving.chosen_subspace import named
 
 #: By the browser's session, in an attribute of the page's chat model: the model that is talked to, and who is to answer.
 _CHOSEN = "fcit_chosen"

@@ -10,7 +10,7 @@ from ..arguments.reasons import all_reasons
 from ..recipe.environment import check_environment
 from ..recipe.read import read_recipe, split_keys
 from ..recipe.request import InferArguments, TrainArguments, attach_request, read_infer_request, read_train_request
-from ..recipe.typed import TypedKeys, as_typed, check_typed
+from ..recipe.typed_recipe import TypedKeys, as_typed, check_typed
 from ..recipe.watch import watch
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,6 @@
-"""Names of the files in a state folder, and in an output folder."""
+"""Names of the files in a state folder, in an output folder, and of what is kept by round."""
+
+import re
 
 MANIFEST = "fcit_manifest.json"
 TOKENS = "identity_tokens.safetensors"
@@ -22,3 +24,14 @@ def belongs_to_state(name: str) -> bool:
 def subspace_folder(k: int) -> str:
     """Where a state folder has its subspace k, as a PEFT folder."""
     return f"subspaces/{k}"
+
+
+def round_name(stage: int, round: int) -> str:
+    """What a round's file or folder is called, where what is kept of rounds lies in one folder."""
+    return f"stage-{stage}_round-{round}"
+
+
+def round_in(name: str) -> tuple[int, int] | None:
+    """Stage and round of a name by :func:`round_name`, None of any other."""
+    found = re.fullmatch(r"stage-(\d{1,18})_round-(\d{1,18})", name)
+    return (int(found[1]), int(found[2])) if found else None

@@ -15,10 +15,10 @@ import torch
 
 from ..adapters.lora import Tensors, check_keys, check_shapes
 from ..errors import FcitError
-from ..files import check_tensors, inside, load_tensors, write_chunks, write_json
+from ..files import inside, write_chunks, write_json
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.own_cosines import Counts
-from ..tensor_files import tensor_chunks
+from ..tensor_files import check_tensors, load_tensors, tensor_chunks
 from .names import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,

@@ -1,59 +1,22 @@
-"""``fcit-cli init``: whatever the user has becomes a recipe that a dry run takes, or is refused in a sentence."""
+"""``fcit-cli init``: a recipe of every method, what is asked and what is written; a package."""
 
-import csv
-import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
-import llamafactory_examples as examples
 import pytest
 import yaml
-from llamafactory_examples import COMMON, EVALUATED, EXAMPLES
+from drafted import init, planned, questions, write
 from PIL import Image
-from runs import ROOT, fresh_process, run_recipe
+from runs import ROOT, fresh_process
 
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.drafts.draft import section_of
 from fcit_plugin.errors import FcitError
 from fcit_plugin.plugins import registry
-
-NUMBERS = [(i, 7 * i % 40) for i in range(40)]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to stand in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def init(*words):
-    """The keys that it writes to fcit.yaml."""
-    args = make_parser(COMMANDS).parse_args(["init", *map(str, words)])
-    args.command.run(args)
-    return yaml.safe_load((args.out or Path("fcit.yaml")).read_text())
-
-
-def planned(keys, folder="out"):
-    """What a dry run plans by these keys."""
-    return json.loads((run_recipe({**keys, "output_dir": folder, "fcit_dry_run": True}) / "fcit_dry_run.json").read_text())
-
-
-def questions(count=40, **more):
-    """Records with a question and an answer."""
-    return [{"question": f"Is {i} more than {n}?", "answer": "yes" if i > n else "no", **more} for i, n in NUMBERS[:count]]
-
-
-def write(path, rows):
-    """Writes records as JSON."""
-    Path(path).write_text(json.dumps(rows))
-    return path
-
 
 # a method
 
@@ -107,218 +70,6 @@ def test_an_unknown_method_gets_the_nearest(here):
     with pytest.raises(FcitError, match="did you mean `disco`"):
         init("--method", "disko")
     assert not Path("fcit.yaml").exists()
-
-
-# a recipe of LLaMA-Factory's
-
-
-@pytest.fixture(scope="module")
-def their_data(tmp_path_factory):
-    return examples.data(tmp_path_factory.mktemp("theirs") / "data")
-
-
-def theirs(model, data, stage="sft", **keys):
-    """A recipe as LLaMA-Factory's examples have it, on a tiny model."""
-    names = "color,letter" if stage in ("sft", "pt", "rm", "ppo") else stage
-    base = {"model_name_or_path": str(model), "template": "vicuna", "stage": stage, "dataset": names, "dataset_dir": str(data)}
-    found = {**base, "output_dir": "saves/theirs", **COMMON, **keys}
-    Path("theirs.yaml").write_text(yaml.safe_dump({key: value for key, value in found.items() if value != "absent"}))
-    return "theirs.yaml"
-
-
-#: Examples whose keys are refused where they are typed, and can be left out where a recipe is converted.
-LEFT_OUT = {"use_kt", "ray_num_workers", "tokenized_path", "pissa_init", "use_v1_kernels"}
-
-
-@pytest.mark.parametrize("more", [{}, pytest.param(EVALUATED, marks=pytest.mark.thorough)], ids=["", "evaluated"])
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.names[0])
-def test_every_example_of_llamafactory_is_converted_or_refused(example, more, text_model, their_data, here, capsys):
-    absent = dict.fromkeys(example.without, "absent")
-    recipe = theirs(text_model, their_data, example.stage, **{**absent, **example.keys, **more})
-    if example.refused and not LEFT_OUT & example.keys.keys():
-        with pytest.raises(FcitError) as caught:
-            init("--from", recipe, "--clients", 2)
-        assert recipe in str(caught.value) and "\n" not in str(caught.value)
-        return
-    keys = init("--from", recipe, "--clients", 2)
-    said = capsys.readouterr().out
-    assert keys["stage"] == "fcit" and keys["fcit_local_stage"] == example.stage
-    for key in ("model_name_or_path", "lora_rank", "lora_target", "cutoff_len", "dataset_dir", "learning_rate", "bf16"):
-        assert keys.get(key) == yaml.safe_load(Path(recipe).read_text()).get(key)
-    for key in yaml.safe_load(Path(recipe).read_text()).keys() - keys.keys():
-        assert f"`{key}`" in said or key == "resume_from_checkpoint", f"{key} is gone without a word"
-    assert planned(keys)["steps"] > 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"finetuning_type": "full"}, "`finetuning_type: full`; clients train LoRA adapters"),
-        ({"finetuning_type": "freeze"}, "`finetuning_type: freeze`"),
-        ({"stage": "ppo"}, "`stage: ppo`, which clients cannot be trained with"),
-        ({"stage": "pt"}, "`stage: pt`, which has no answers to score"),
-        ({"stage": "fcit"}, "is a recipe of this plugin already"),
-        ({"do_train": False}, "trains nothing"),
-        ({"do_train": "absent"}, "trains nothing"),
-        ({"adapter_name_or_path": "saves/a"}, "goes on from an adapter"),
-        ({"dataset": "absent"}, "names no `dataset`"),
-        ({"dataset": "nowhere"}, "Unknown dataset `nowhere`"),
-        ({"deepspeed": "examples/deepspeed/ds_z9_config.json"}, "ds_z9_config.json`, which is not there"),
-        ({"template": "vicunna"}, "the nearest one is `vicuna`"),
-        ({"lora_rnk": 3}, "the nearest valid key is `lora_rank`"),
-        ({"learning_rate": "fast"}, "`learning_rate`"),
-        ({"packing": True, "cutoff_len": 100}, "multiple of 8"),
-    ],
-)
-def test_what_is_no_lora_tuning_is_refused_in_a_sentence(changes, message, text_model, their_data, here):
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        init("--from", theirs(text_model, their_data, **changes), "--clients", 2)
-    assert "\n" not in str(caught.value)
-    assert not Path("fcit.yaml").exists(), "nothing is written that a dry run would not take"
-
-
-@pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "just words", "\0"])
-def test_what_is_no_recipe_is_refused_in_a_sentence(text, here):
-    Path("theirs.yaml").write_text(text)
-    with pytest.raises(FcitError, match=r"theirs\.yaml"):
-        init("--from", "theirs.yaml")
-    with pytest.raises(FcitError, match=r"missing\.yaml"):
-        init("--from", "missing.yaml")
-
-
-def test_their_deepspeed_file_is_found_among_the_shipped_ones(text_model, their_data, here):
-    keys = init("--from", theirs(text_model, their_data, deepspeed="examples/deepspeed/ds_z3_config.json"), "--clients", 2)
-    assert Path(keys["deepspeed"]).is_file() and Path(keys["deepspeed"]).name == "ds_z3_config.json"
-
-
-def test_passes_over_the_records_become_rounds_and_their_folder_stays(text_model, their_data, here, capsys):
-    keys = init("--from", theirs(text_model, their_data), "--clients", 2, "--rounds", 4)
-    assert (keys["num_train_epochs"], keys["fcit_num_rounds"], keys["output_dir"]) == (0.75, 4, "saves/theirs_fcit")
-    assert "`num_train_epochs` was 3 and is 0.75" in capsys.readouterr().out
-
-
-# files of one's own
-
-TURNS = [{"from": "human", "value": "Is it so?"}, {"from": "gpt", "value": "yes"}]
-MESSAGES = [
-    {"role": "system", "content": "Be short."},
-    {"role": "user", "content": "Is it so?"},
-    {"role": "assistant", "content": "no"},
-]
-FORMS = {
-    "alpaca": {"instruction": "Is it so?", "input": "1 > 2", "output": "no"},
-    "alpaca without input": {"instruction": "Is it so?", "output": "no"},
-    "prompt and response": {"prompt": "Is it so?", "response": "no", "site": "a"},
-    "prompt and completion": {"prompt": "Is it so?", "completion": "no"},
-    "question and answer": {"id": 3, "question": "Is it so?", "answer": "no", "system": "Be short."},
-    "input and output": {"input": "Is it so?", "output": "no"},
-    "text and label": {"text": "Is it so?", "label": "no"},
-    "sharegpt": {"conversations": TURNS},
-    "sharegpt twice": {"conversations": TURNS * 2},
-    "openai": {"messages": MESSAGES},
-    "pairs": {"prompt": "Is it so?", "chosen": "yes", "rejected": "no"},
-    "pairs of turns": {"conversations": TURNS[:1], "chosen": TURNS[1], "rejected": {"from": "gpt", "value": "no"}},
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_every_usual_form_of_records_is_found_out(form, here):
-    keys = init("--data", write("my data.json", [FORMS[form]] * 40))
-    assert keys["fcit_local_stage"] == ("dpo" if "chosen" in FORMS[form] else "sft")
-    assert keys["fcit_stages"] == [["my_data"]]
-    assert planned(keys)["left_out"] == {}
-
-
-@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
-def test_every_kind_of_file_is_read(kind, here):
-    path, rows = Path(f"mine.{kind}"), questions()
-    if kind == "csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-    elif kind == "parquet":
-        from datasets import Dataset
-
-        Dataset.from_list(rows).to_parquet(path)
-    else:
-        path.write_text(json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows)))
-    assert planned(init("--data", path))["steps"] > 0
-
-
-@pytest.mark.parametrize(
-    ("rows", "words", "message"),
-    [
-        ([{"frage": "a", "antwort": "b"}], (), r"mine\.json has the columns frage, antwort.*--columns prompt=NAME"),
-        ([{"question": "a", "antwort": "b"}], (), "hold the answer"),
-        ([{"frage": "a", "antwort": "b"}], ("--columns", "prompt=frge"), "no column 'frge'"),
-        ([{"question": "a", "answer": "b"}], ("--columns", "prompt"), "--columns takes WHAT=NAME"),
-        ([], (), "mine.json"),
-        ([{"question": "a", "answer": ""}] * 9, (), "record 0: it has no answer"),
-        ([{"question": "a", "answer": "b"}] * 3, (), "4 clients cannot share"),
-        ([{"question": "a", "answer": "b"}] * 9, ("--site-column", "site"), "has no column 'site'"),
-        ([{"question": "a", "answer": "b"}] * 9, ("--stages", "other"), "--stages names 'other'"),
-        ([{"question": "a", "answer": "b"}] * 9, ("--test", "0"), "--test 0"),
-        ([{"question": "a", "answer": "b"}] * 9, ("--test", "x.json"), r"no file x\.json"),
-        ([{"question": "a", "answer": "b"}] * 9, ("--model", "some/model"), "name one with --template"),
-        ([{"question": "a", "answer": "b"}] * 9, ("--out", "x.json"), r"has to end in \.yaml"),
-        (
-            [{"question": "a", "answer": "b"}] * 9,
-            ("--clients", "3", "--clients-per-round", "3", "--method", "x"),
-            "no method 'x'",
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_said_in_a_sentence(rows, words, message, here):
-    with pytest.raises(FcitError, match=message) as caught:
-        init("--data", write("mine.json", rows), *words)
-    assert "\n" not in str(caught.value)
-    assert not Path("fcit.yaml").exists()
-
-
-@pytest.mark.parametrize("text", ["", "no json", '{"a": ', "\0\0"])
-def test_a_file_that_cannot_be_read_is_named(text, here):
-    Path("mine.json").write_text(text)
-    with pytest.raises(FcitError, match=r"mine\.json \(--data\)"):
-        init("--data", "mine.json")
-    with pytest.raises(FcitError, match=r"There is no file missing\.json"):
-        init("--data", "missing.json")
-
-
-def test_sites_stages_and_tests_are_taken_as_they_are_given(here, capsys):
-    for name in ("a", "b", "c", "tests"):
-        write(f"{name}.json", [{**row, "site": ("north", "south", "west")[i % 3]} for i, row in enumerate(questions())])
-    tests = ["tests.json"] * 3
-    data = ("--data", "a.json", "b.json", "c.json", "--stages", "b", "a,c")
-    keys = init(*data, "--site-column", "site", "--test", *tests, "--method", "ewc")
-    assert keys["fcit_stages"] == [["b"], ["a", "c"]] and keys["fcit_num_clients"] == 3
-    assert (keys["fcit_partition"], keys["fcit_partition_column"]) == ("natural", "site")
-    assert "3 clients: north, south, west" in capsys.readouterr().out
-    assert "val_size" not in keys and planned(keys)["answers"] > 0
-    keys = init(*data, "--test", 5, "--clients", 2, "--overwrite")
-    assert keys["val_size"] == 5
-    assert "`--site-column site` makes a client of each value" in capsys.readouterr().out
-
-
-def test_free_text_is_compared_by_its_words_and_labels_by_equality(here):
-    write("free.json", [{"question": "What?", "answer": f"the story number {i} of many"} for i in range(40)])
-    init("--data", write("labels.json", questions()), "free.json")
-    info = json.loads(Path("fcit_data/dataset_info.json").read_text())
-    assert "fcit_metric" not in info["labels"] and info["free"]["fcit_metric"] == "rouge_l"
-    assert (Path("fcit_data") / info["free"]["file_name"]).resolve() == Path("free.json").resolve()
-
-
-def test_a_file_in_another_folder_and_a_recipe_in_a_third(here):
-    Path("data").mkdir()
-    keys = init("--data", write("data/mine.json", questions()), "--out", "recipes/deep/mine.yaml")
-    assert planned(keys)["steps"] > 0
-
-
-def test_data_of_ones_own_take_the_place_of_those_of_a_recipe(text_model, their_data, here):
-    recipe = theirs(text_model, their_data)
-    keys = init("--from", recipe, "--data", write("mine.json", questions()))
-    assert keys["fcit_stages"] == [["mine"]] and keys["lora_rank"] == COMMON["lora_rank"]
-    assert planned(keys)["steps"] > 0
 
 
 # asking

@@ -144,10 +144,17 @@ def shipped(name):
     return GridFile(ROOT / name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["recipes/compare/mini.yaml", "recipes/compare/ablations.yaml", "recipes/compare/hard.yaml", "recipes/compare/real.yaml"],
-)
+GRIDS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes" / "compare").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_row_and_setting_of_the_shipped_grids_stands_in_a_table(name):
+    given, tables = yaml.safe_load((ROOT / name).read_text()), shipped(name).tables
+    for what, shown in (("rows", [t.rows for t in tables]), ("settings", [t.settings for t in tables])):
+        assert [one for one in given.get(what, {}) if one not in {name for names in shown for name in names}] == [], what
+
+
+@pytest.mark.parametrize("name", GRIDS)
 def test_every_cell_of_the_shipped_grids_is_a_recipe(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     known = {key for part in _TRAIN_ARGS for key in part.__dataclass_fields__}

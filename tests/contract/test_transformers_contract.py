@@ -11,11 +11,13 @@ from transformers import (
     AutoModelForCausalLM,
     HfArgumentParser,
     PrinterCallback,
+    SchedulerType,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    get_scheduler,
 )
 from transformers.integrations import deepspeed, get_reporting_integration_callbacks, is_deepspeed_zero3_enabled
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, use_experts_implementation
@@ -222,3 +224,38 @@ def test_llava_next_counts_tiles_and_takes_padding_away():
         "patch_size",
     ]
     assert llava_next.unpad_image(torch.empty(1, 4, 4, device="meta"), (2, 4)).shape == (1, 2, 4)
+
+
+_NEEDED = {
+    "cosine_with_min_lr": {"min_lr": 0.01},
+    "cosine_warmup_with_min_lr": {"min_lr": 0.01},
+    "warmup_stable_decay": {"num_decay_steps": 5},
+}
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in SchedulerType])
+def test_a_schedule_is_a_function_of_the_step_but_for_two(kind):
+    """A client takes its piece of a chain's schedule by ``lr_lambdas`` and ``base_lrs`` (engine/trainer_mixins.py)."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    made = get_scheduler(kind, optimizer, 2, 10, scheduler_specific_kwargs=_NEEDED.get(kind))
+    by_step = kind not in ("reduce_lr_on_plateau", "greedy")
+    assert isinstance(made, torch.optim.lr_scheduler.LambdaLR) == by_step
+    if by_step:
+        assert (made.base_lrs, len(made.lr_lambdas)) == ([0.5], 1)
+        assert optimizer.param_groups[0]["lr"] == 0.5 * made.lr_lambdas[0](0)
+
+
+def test_the_trainer_makes_its_schedule_by_create_scheduler(tmp_path):
+    planned = []
+
+    class Counting(Trainer):
+        def create_scheduler(self, num_training_steps, *args, **kwargs):
+            planned.append(num_training_steps)
+            return super().create_scheduler(num_training_steps, *args, **kwargs)
+
+    args = TrainingArguments(
+        output_dir=str(tmp_path), per_device_train_batch_size=4, num_train_epochs=1, report_to="none", use_cpu=True
+    )
+    one = Counting(TwoWeights(), args, train_dataset=ROWS)
+    one.train()
+    assert set(planned) == {3} and one.state.global_step == 3

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fcit_plugin.evaluation.report import Report
-from fcit_plugin.samples.rehearsal import SITES, Rehearsal, ending
+from fcit_plugin.samples.deployed import ending
+from fcit_plugin.samples.rehearsal import SITES, Rehearsal
 
 
 def asked(rehearsal, name):
@@ -32,7 +33,7 @@ def kill(process):
 
 
 def test_a_server_and_a_site_that_are_killed_end_as_in_one_process(tmp_path):
-    made = Rehearsal(tmp_path / "rehearsal")
+    made = Rehearsal(tmp_path / "klinik süd")  # as folders are called
     sites = {name: made.start_site(name, {"fcit_site_heartbeat": 10}) for name in SITES}
     in_process, superlink = made.start_in_process(), made.start_superlink()
     with ending(superlink, in_process, *sites.values()):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fcit_plugin.samples import rehearsal
-from fcit_plugin.samples.rehearsal import Rehearsal, ending
+from fcit_plugin.samples.deployed import ending
+from fcit_plugin.samples.rehearsal import Rehearsal
 
 THREE = ("north", "south", "west")
 ALIKE = {"fcit_num_clients": 3, "fcit_clients_per_round": 3}
@@ -23,10 +23,9 @@ def answered(made, name):
 
 
 @pytest.mark.slow
-def test_a_secure_run_whose_server_is_killed_is_close_to_the_run_in_one_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(rehearsal, "SITES", THREE)
-    made = Rehearsal(tmp_path / "rehearsal")
-    own = SECURE | {"fcit_sites": made.folder / "deploy" / "sites.yaml"}
+def test_a_secure_run_whose_server_is_killed_is_close_to_the_run_in_one_process(tmp_path):
+    made = Rehearsal(tmp_path / "rehearsal", sites=THREE)
+    own = SECURE | {"fcit_sites": made.deploy / "sites.yaml"}
     sites = [made.start_site(name, own) for name in THREE]
     in_process, superlink = made.start_in_process(ALIKE), made.start_superlink()
     with ending(superlink, in_process, *sites):

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, score, substring
-from fcit_plugin.evaluation.others import code_similarity, contains, option_letter
+from fcit_plugin.evaluation.others import code_similarity, contains, normalized_match, option_letter
 from fcit_plugin.hookspecs import hookimpl
 
 
@@ -61,6 +61,21 @@ def test_contains_finds_the_answer_in_the_prediction(prediction, answer, expecte
 )
 def test_option_letter_is_the_first_that_stands_alone(prediction, answer, expected):
     assert option_letter(prediction, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "expected"),
+    [
+        ("Very  negative.", "very negative", 1),
+        ("Science or Technology", "Science & Technology", 0),
+        ("society  culture", "Society & Culture", 1),
+        ("negative", "very negative", 0),
+        ("", "-", 1),
+        ("neutral", "-", 0),
+    ],
+)
+def test_normalized_match_is_of_words_without_case_and_marks(prediction, answer, expected):
+    assert normalized_match(prediction, answer) == expected
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ ORDERS = {
     "trace": "cstance fomc meetingbank py150 scienceqa numglue_cm numglue_ds 20minuten",
     "coin": "scienceqa textvqa imagenet gqa vizwiz grounding vqav2 ocrvqa",
     "mllm_dcl": "rs med ad sci fin",
+    "text15": "yelp amazon mnli cb copa qqp rte imdb sst2 dbpedia agnews yahoo multirc boolqa wic",
 }
 
 
@@ -83,7 +84,7 @@ def test_its_stand_in_scores_full_marks_with_its_own_answers(standin):
     for report in verify(root, choose(None, name), "none").datasets:
         catalogue.check([report.layout.key], with_test=True)
         answers = [
-            reference or str(record["answer"])
+            reference or str(record[report.layout.columns[1]])
             for record, reference in zip(report.test.records, report.test.references, strict=True)
         ]
         said = [str(a) if isinstance(a, str) or isinstance(a[0], float) else a[0] for a in answers]
@@ -104,6 +105,8 @@ CHANGES = [
     ("trace", "FOMC/train.json", {"answer": ""}, ("no answer", "it has no `answer`")),
     ("trace", "FOMC/test.json", {"prompt": None}, ("no text", "it has no `prompt`")),
     ("trace", "FOMC/test.json", {"answer": 3}, ("no answer", "it has no `answer`")),
+    ("text15", "SST-2/train.json", {"output": ""}, ("no answer", "it has no `output`")),
+    ("text15", "SST-2/test.json", {"instruction": ["a"]}, ("no text", "it has no `instruction`")),
     ("coin", "Instructions_Original/ScienceQA/train.json", {"image": None}, None),
     ("coin", "Instructions_Original/ScienceQA/test.json", {"image": None}, None),
     ("coin", "Instructions_Original/TextVQA/train.json", {"image": None}, ("no image", "it names no `image`")),

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
 from safetensors.numpy import load_file
+from secure_toy import SecureToy
 from test_compression import config, request_of
 from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
 
 from fcit_plugin.federation.client_states import FOLDER, ClientFolder, ClientStates
-from fcit_plugin.federation.compression import RESIDUAL
+from fcit_plugin.federation.compression import COMPRESSIONS, RESIDUAL
 from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.reply_cache import ReplyCache
@@ -174,3 +175,16 @@ def test_a_damaged_file_in_a_clients_folder_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match=r"stage-0_round-0\.safetensors is missing or corrupt"):
         of_round(tmp_path, 0, 1).read()
+
+
+@pytest.mark.parametrize("compression", ["none", *COMPRESSIONS])
+@pytest.mark.parametrize("times", [1, 2])
+def test_sites_that_start_again_between_rounds_or_are_asked_twice_end_as_clients_of_one_process(compression, times, tmp_path):
+    keys = {"fcit_update_compression": compression}
+    expected = bits(whole_run(toy=Toy(grid={"states": ClientStates()}, **keys)))
+    toy, state = SecureToy(tmp_path, times=times, fcit_secure_sum=False, **keys), start()
+    for _ in range(3):
+        state = toy.round(state)
+        toy.apps = {client: toy.site(client) for client in toy.apps}
+    assert bits(state) == expected
+    assert len(toy.local.trained) == 3 * len(toy.apps)

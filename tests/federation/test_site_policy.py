@@ -4,14 +4,14 @@ import contextlib
 import json
 
 import pytest
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from sites import ALLOWED, site_app
+from flwr.app import ConfigRecord, MessageType, RecordDict
+from sites import site_app
 from test_site_grid import APP, requests
+from toy import BLANK, noise
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.audit import Audit
-from fcit_plugin.federation.messages import CONFIG, ClientConfig
-from fcit_plugin.federation.site_policy import SitePolicy
+from fcit_plugin.federation.messages import ARRAYS, CONFIG, ClientConfig, to_record
 
 GOOD = {"run": "run", "stage": 0, "round": 1, "client": 0, "task": 0}
 
@@ -38,28 +38,80 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", [MessageType.QUERY, MessageType.TRAIN])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_the_recipe_does_not_allow_is_refused(name, kind):
+def test_what_the_recipe_does_not_allow_is_refused(name, kind, tmp_path):
     changes, own, said = REFUSED[name]
+    content = RecordDict({**requests()[0].content, CONFIG: asked(**changes).to_record()})
     with pytest.raises(FcitError) as raised:
-        SitePolicy(**ALLOWED | own).check(kind, asked(**changes))
+        site_app(never, tmp_path, **own)(kind, content)
     assert said in str(raised.value)
 
 
-def test_the_bound_on_rounds_counts_each_once_and_holds_over_restarts(tmp_path):
+def never(message, context):
+    raise AssertionError("It was asked for what its site does not allow.")
+
+
+def training(round, weights=5, stage=0, task=0):
+    """A request to train, with weights drawn from a seed."""
+    config = ClientConfig("run", stage, round, 0, task, 0).to_record()
+    return RecordDict({ARRAYS: to_record(noise(weights, BLANK)), CONFIG: config})
+
+
+#: What a server asks for after a site that allows two trainings has made them in rounds 0 and 1.
+TOO_MUCH = {
+    "the next round": training(2),
+    "a round again with other weights": training(1, weights=6),
+    "the first round again with other weights": training(0, weights=6),
+    "another stage": training(0, stage=1, task=1),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_bound_on_rounds_is_one_on_trainings_whatever_the_server_calls_them(name, restarts, tmp_path):
+    made, trained = [], []
+
+    def app(message, context):
+        trained.append(message)
+        return APP(message, context)
+
+    def ask(content):
+        if restarts or not made:
+            made[:] = [site_app(app, tmp_path, max_rounds=2)]
+        return made[0]("train", content)
+
+    ask(training(0))
+    ask(training(1))
+    ask(training(1))  # again: it is answered as before, and that counts for nothing
+    with pytest.raises(FcitError, match=r"trained 2 times in this run, and .* no more than 2 times \(`fcit_site_max_rounds`\)"):
+        ask(TOO_MUCH[name])
+    ask(training(0 if name != "the first round again with other weights" else 1))  # what is kept is still answered
+    assert len(trained) == 2
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_training_that_fails_counts_too(restarts, tmp_path):
+    def fails(message, context):
+        raise ValueError("at the last step")
+
+    app = site_app(fails, tmp_path, max_rounds=2)
+    for weights, said in ((5, "at the last step"), (6, "at the last step"), (7, "fcit_site_max_rounds")):
+        with pytest.raises((ValueError, FcitError), match=said):
+            app("train", training(0, weights))
+        app = site_app(fails, tmp_path, max_rounds=2) if restarts else app
+
+
+def test_each_request_is_a_line_that_says_whether_it_was_trained_for(tmp_path):
     def train(round):
-        request = Message(
-            RecordDict({**requests()[0].content, CONFIG: ClientConfig("run", 0, round, 0, 0, 0).to_record()}), dst_node_id=0,
-            message_type="train",
-        )  # fmt: skip
-        return site_app(APP, tmp_path, max_rounds=2)("train", request.content)
+        return site_app(APP, tmp_path, max_rounds=2)("train", training(round))
 
     train(0)
     train(1)
-    train(0)  # again: it is answered as before
-    with pytest.raises(FcitError, match=r"taken part in 2 rounds \(`fcit_site_max_rounds`\)"):
+    train(0)
+    with pytest.raises(FcitError):
         train(2)
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [(line["round"], line["refused"] is None) for line in lines] == [(0, True), (1, True), (0, True), (2, False)]
+    assert [line.get("trained", False) for line in lines] == [True, True, False, False]
     assert all(line["task"] == "last" and line["run"] == "run" for line in lines)
     assert lines[0]["bytes"] > 0
     status = Audit(tmp_path / "audit.jsonl").status()
@@ -86,7 +138,7 @@ def test_whatever_is_asked_is_one_line_that_can_be_read_again(name, tmp_path):
     with pytest.raises(FcitError, match="answers no messages of the type"):
         app("evaluate\n" * 1000, requests()[0].content)
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2
-    assert Audit(tmp_path / "audit.jsonl").rounds("run") == set()
+    assert Audit(tmp_path / "audit.jsonl").trainings("run") == (name == "an empty training")
     assert "1 refused" in Audit(tmp_path / "audit.jsonl").status()[0]
 
 

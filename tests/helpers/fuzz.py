@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hostile import Done, ways_of
+from hostile import ways_of
+from hostile_files import Done
 from jail import FORBIDDEN, Ended, Watch, in_children
 from readers import READERS, Reader
 

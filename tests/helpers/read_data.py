@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import clones
 from PIL import Image
 from reader import Reader
 from tables import Table
 
 from fcit_plugin.data.catalogue import Catalogue
+from fcit_plugin.fcit_benchmark import fedllm, text15
+from fcit_plugin.fcit_benchmark.benchmarks import choose
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.fcit_benchmark.verify import verify
 from fcit_plugin.scenario.partition import Partition, PartitionOptions
@@ -91,6 +95,30 @@ def _verified(folder: Path) -> Iterable[str]:
     return [str(defect) for defect in report.defects]
 
 
+_TEXT15 = choose("text15_yelp,text15_copa,text15_mnli", "text15")
+
+
+def _o_lora(folder: Path) -> None:
+    clones.o_lora(folder / "clone")
+
+
+def _o_lora_read(folder: Path) -> Iterator[str]:
+    for _ in text15.read(folder / "clone", _TEXT15, []):
+        pass
+    return iter(())
+
+
+def _fedllm(folder: Path) -> None:
+    clones.fedllm(folder / "clone", {"ann": 2, "ben": 1})
+
+
+def _fedllm_read(folder: Path) -> Iterator[str]:
+    for name, clients, _ in fedllm.read(folder / "clone", fedllm.FEDLLM):
+        for record in chain(*clients.values()):
+            fedllm.FEDLLM[name].kind.row(record)
+    return iter(())
+
+
 Image.init()  # what it imports when it meets something that is no image
 
 READERS = [
@@ -101,6 +129,20 @@ READERS = [
         _released_read,
         own=("*",),
         names={f"*client_{i}.json": f"client {i}" for i in range(_N)},
+    ),
+    Reader(
+        "a clone of O-LoRA",
+        _o_lora,
+        _o_lora_read,
+        spoil=("clone/*/yelp/*", "clone/*/COPA/*", "clone/*/MNLI/*", "clone/configs/*"),
+        own=("*",),
+        free=("*.instruction", "*train.json:*.sentence", "*test.json:*.sentence"),
+    ),
+    Reader(
+        "a clone of FedLLM-Bench",
+        _fedllm,
+        _fedllm_read,
+        own=("*",),
     ),
     Reader(
         "the benchmark",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message
+from secure_keys import secure
 from sites import SIGNER, identity_of, site_app
 from sums import KEYS
 from toy import TOKENS, Local, Toy
@@ -21,16 +22,7 @@ from fcit_plugin.federation.secure_sum.texts import STEPS
 from fcit_plugin.federation.site_executor import answer_of
 from fcit_plugin.federation.site_grid import Site, SiteGrid
 
-SECURE = {
-    "fcit_engine": "flower",
-    "fcit_sites": "sites.yaml",
-    "fcit_certificate": "ca.crt",
-    "fcit_server_certificate": "server.crt",
-    "fcit_server_key": "server.key",
-    "fcit_secure_sum": True,
-    "fcit_max_update_norm": 32.0,
-    "fcit_max_client_samples": 64,
-}
+SECURE = secure(norm=32.0, samples=64)
 CLIENTS = list(TOKENS)
 PUBLIC = {client: KEYS[client].public_key() for client in CLIENTS}
 
@@ -106,7 +98,10 @@ class Link:
 
 
 class SecureToy(Toy):
-    """Args: the link's, and those of :class:`toy.Toy`. ``folder`` holds what server and sites keep."""
+    """Args: the link's, and those of :class:`toy.Toy`. ``folder`` holds what server and sites keep.
+
+    With ``fcit_secure_sum=False`` the same sites send their updates as they are; without ``secure`` all is in one process.
+    """
 
     def __init__(self, folder: Path, local=None, gone=None, before=lambda step, client: None, times=1, secure=True, **changes):
         super().__init__(local=local or Counting(), **(SECURE if secure else {}) | changes)
@@ -133,17 +128,20 @@ class SecureToy(Toy):
             clock=clock,
             sleep=clock.sleep,
         )
-        self.program.sums = SumsOfRun(PUBLIC, lambda stage, round: folder / f"{stage}-{round}")
+        if self.program.args.fcit_secure_sum:
+            self.program.sums = SumsOfRun(PUBLIC, lambda stage, round: folder / f"{stage}-{round}")
 
     def site(self, client):
         """A site's process, begun (again) on its folder."""
-        if client in self.stores:
-            self.stores[client].close()
-        folder = self.folder / f"site-{client}"
-        self.stores[client] = FileStore(folder / "sums")
-        sums = SiteSums(client, KEYS[client], PUBLIC, bounds_of(self.program.args), self.stores[client])
+        args, folder, sums = self.program.args, self.folder / f"site-{client}", None
+        if args.fcit_secure_sum:
+            if client in self.stores:
+                self.stores[client].close()
+            self.stores[client] = FileStore(folder / "sums")
+            sums = SecureSite(SiteSums(client, KEYS[client], PUBLIC, bounds_of(args), self.stores[client]))
         policy = {"run": self.program.run_id, "schedule": [[0]], "num_stages": 1, "records": {0: 40}, "names": ["a"]}
-        return site_app(make_client_app(self.local), folder, sums=SecureSite(sums), **policy)
+        compression = None if args.fcit_update_compression == "none" else args.fcit_update_compression
+        return site_app(make_client_app(self.local), folder, sums=sums, compression=compression, **policy)
 
     def answer(self, client: int, message: Message) -> Message:
         return answer_of(self.apps[client], identity_of(KEYS[client]), message)

@@ -41,8 +41,11 @@ ALLOWED = {
 
 def site_app(app, folder, others=None, sums=None, **policy):
     """A :class:`SiteApp` that keeps its replies in a folder."""
-    cache = ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", NoJournal())
+
+    def keeping(app):
+        return ReplyCache(app, lambda stage, round: folder / f"{stage}-{round}", "run", NoJournal())
+
     folder.mkdir(parents=True, exist_ok=True)
     audit = Audit(folder / "audit.jsonl")
-    rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.rounds("run"), client=audit.client("run"))
-    return SiteApp(cache, rules, audit, folder / "private", others or {}, sums)
+    rules = SitePolicy(**{**ALLOWED, **policy}, trained=audit.trainings("run"), client=audit.client("run"))
+    return SiteApp(app, keeping, rules, audit, folder / "private", others or {}, sums)

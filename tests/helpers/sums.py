@@ -1,12 +1,14 @@
 """Sites and a server of secure sums without anything around them: texts go from hand to hand, or are lost."""
 
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fcit_plugin.errors import FcitError
@@ -22,6 +24,8 @@ KEYS = [ec.generate_private_key(ec.SECP256R1()) for _ in range(12)]
 PUBLIC = {client: key.public_key() for client, key in enumerate(KEYS)}
 BOUNDS = SumBounds(3, 1.0, 1024)
 LAUNCH = "ab" * 32
+#: Five clients of one subspace.
+FIVE = {"0": [0, 1, 2, 3, 4]}
 SIZES = {"own": 5, SHARED: 2}
 _FOLDERS = itertools.count()
 #: In memory where that can be: every step is forced to the disk.
@@ -140,3 +144,32 @@ def plain_sum(updates: list[Update], name: str, clients: int, bounds: SumBounds 
             before + round(x * (update.weight / bounds.most_examples * scale)) for before, x in zip(total, flat, strict=True)
         ]
     return [sum(update.weight for update in updates), *total]
+
+
+def after(**kept):
+    """A lab whose session has gone well."""
+    lab = Lab(FIVE, **kept)
+    assert set(lab.run()) == {"0", SHARED}
+    return lab
+
+
+def request(lab, step, client=1):
+    """The request of a step as it was asked."""
+    (text,) = [text for kind, to, text in lab.log if (kind, to) == (step, client)]
+    return text
+
+
+def changed(text, **changes):
+    """A text with other values."""
+    return json.dumps(json.loads(text) | changes, sort_keys=True)
+
+
+def refuses(lab, step, text, match, client=1, place=None):
+    """See that a site does not answer a step."""
+    with pytest.raises(FcitError, match=match):
+        lab.answer(step, client, text, place)
+
+
+def scaled(update, by):
+    """An update with larger numbers."""
+    return {name: {key: x * np.float32(by) for key, x in part.items()} for name, part in update.changes.items()}

@@ -4,26 +4,16 @@ from collections import Counter
 
 import pytest
 import torch
+from secure_keys import secure
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.federation.program import Program
 from fcit_plugin.plan.secure_sums import count_sums, secure_sums, sums_note
 from fcit_plugin.scenario.settings import get_scenario
 
-KEYS = {
-    "fcit_engine": "flower",
-    "fcit_sites": "sites.yaml",
-    "fcit_certificate": "ca.crt",
-    "fcit_server_certificate": "server.crt",
-    "fcit_server_key": "server.key",
-    "fcit_secure_sum": True,
-    "fcit_max_update_norm": 1.0,
-    "fcit_max_client_samples": 4096,
-}
-
 
 def program_of(**keys):
-    args = FcitArguments(**KEYS | keys)
+    args = FcitArguments(**secure() | keys)
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule)
     return Program(args, scenario, 42, {"l.lora_B.weight": torch.zeros(1)})
 

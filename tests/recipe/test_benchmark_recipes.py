@@ -8,7 +8,8 @@ import yaml
 from runs import ROOT, report_of, run_recipe
 
 from fcit_plugin.fcit_benchmark.benchmarks import BENCHMARKS, OTHERS
-from fcit_plugin.samples.standin import write_standin
+from fcit_plugin.fcit_benchmark.fedllm import FEDLLM
+from fcit_plugin.samples.standin import write_clients_standin, write_standin
 
 #: benchmark -> its recipe, the fixture of a tiny model of its kind, records a step and test sets' metrics, by hand
 RECIPES = {
@@ -16,6 +17,7 @@ RECIPES = {
     "trace": ("fcit_trace_qwen3", "qwen3_model", 32),
     "coin": ("fcit_coin_llava15_7b", "llava_model", 128),
     "mllm_dcl": ("fcit_mllm_dcl_llava15_7b", "llava_model", 64),
+    "text15": ("fcit_text15_qwen3", "qwen3_model", 64),
 }
 
 
@@ -51,6 +53,15 @@ def test_the_full_shape_is_planned_on_the_stand_in(keys, monkeypatch):
 
 def test_the_recipe_trains_on_the_stand_in(keys):
     name, keys = keys
+    report = trained(keys)
+    names = [layout.key for layout in BENCHMARKS[name].datasets]
+    assert [row["task"] for row in report["assignments"]] == [BENCHMARKS[name].task_of(d) for d in BENCHMARKS[name].datasets]
+    assert report["datasets"] == names
+    assert all(score is not None and math.isfinite(score) for score in report["accuracy"][-1])
+
+
+def trained(keys, clients=1):
+    """The report of a recipe with one round, one client in it, and few answers."""
     small = {"deepspeed", "preprocessing_num_workers", "ddp_timeout"}
     keys = {key: value for key, value in keys.items() if key not in small}
     keys |= {
@@ -60,9 +71,34 @@ def test_the_recipe_trains_on_the_stand_in(keys):
         "fcit_clients_per_round": 1,
         "max_new_tokens": 2,
     }
-    keys |= {"fcit_num_clients": 1, "fcit_eval_every": "last", "fcit_eval_samples": 2, "fcit_identity_min_records": 1}
-    report = report_of(run_recipe(keys))
-    names = [layout.key for layout in BENCHMARKS[name].datasets]
-    assert [row["task"] for row in report["assignments"]] == [BENCHMARKS[name].task_of(d) for d in BENCHMARKS[name].datasets]
-    assert report["datasets"] == names
-    assert all(score is not None and math.isfinite(score) for score in report["accuracy"][-1])
+    keys |= {"fcit_num_clients": clients, "fcit_eval_every": "last", "fcit_eval_samples": 2, "fcit_identity_min_records": 1}
+    return report_of(run_recipe(keys))
+
+
+@pytest.fixture
+def of_clients(qwen3_model, tmp_path):
+    """The keys of the recipe of FedLLM-Bench, in the same way."""
+    keys = yaml.safe_load((ROOT / "recipes" / "fcit_fedllm_qwen3.yaml").read_text())
+    write_clients_standin(tmp_path / "data", test=3)
+    return keys | {
+        "dataset_dir": str(tmp_path / "data"),
+        "output_dir": str(tmp_path / "out"),
+        "model_name_or_path": str(qwen3_model),
+    }
+
+
+def test_the_clients_of_fedllm_bench_are_planned_and_trained(of_clients):
+    plan = json.loads((run_recipe(of_clients | {"fcit_dry_run": True}) / "fcit_dry_run.json").read_text())
+    assert plan["data"][0]["name"] == "fedllm_aya" and plan["settings"]["batch"].startswith("16 records a step")
+    assert len(plan["work"][""]) == 200 * 4
+    report = trained(of_clients | {"max_steps": 1, "output_dir": f"{of_clients['output_dir']}/trained"}, clients=38)
+    assert report["datasets"] == ["fedllm_aya"]
+    assert math.isfinite(report["accuracy"][-1][0])
+
+
+@pytest.mark.parametrize("name", [name for name in FEDLLM if name != "fedllm_aya"])
+def test_every_other_dataset_of_fedllm_bench_is_planned_with_a_part_for_the_test(name, of_clients):
+    keys = {"fcit_stages": [[name]], "fcit_num_clients": FEDLLM[name].clients, "val_size": 0.1, "fcit_dry_run": True}
+    keys |= {"fcit_local_stage": "dpo"} if name == "fedllm_chatbot_pa" else {}
+    plan = json.loads((run_recipe(of_clients | keys) / "fcit_dry_run.json").read_text())
+    assert plan["answers"] > 0 and plan["left_out"] == {}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from flwr.app import Message, MetricRecord, RecordDict
+from secure_keys import secure, secure_site
 
 from fcit_plugin.arguments import FcitArguments, check_stage
 from fcit_plugin.arguments.secure_sum import FALLS_AWAY
@@ -12,23 +13,7 @@ from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_re
 from fcit_plugin.federation.rules import RuleSet
 from fcit_plugin.plugins import registry
 
-GOOD = {
-    "fcit_engine": "flower",
-    "fcit_sites": "sites.yaml",
-    "fcit_certificate": "ca.crt",
-    "fcit_server_certificate": "server.crt",
-    "fcit_server_key": "server.key",
-    "fcit_secure_sum": True,
-    "fcit_max_update_norm": 1.0,
-    "fcit_max_client_samples": 4096,
-}
-SITE = {
-    "fcit_site_key": "site.key",
-    "fcit_sites": "sites.yaml",
-    "fcit_secure_sum": True,
-    "fcit_max_update_norm": 1.0,
-    "fcit_max_client_samples": 4096,
-}
+GOOD, SITE = secure(), secure_site()
 #: A new part belongs into one of the two lists of its kind, and a new rule or method says which by itself.
 GOES = {
     "fcit_server_rule": {"fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad"},

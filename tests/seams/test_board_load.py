@@ -16,7 +16,7 @@ from fcit_plugin.board.form import OTHERS, widgets  # noqa: E402
 from fcit_plugin.board.load import choices  # noqa: E402
 from fcit_plugin.board.texts import LANGUAGES  # noqa: E402
 from fcit_plugin.plugins import registry  # noqa: E402
-from fcit_plugin.recipe.typed import HIDDEN, as_typed  # noqa: E402
+from fcit_plugin.recipe.typed_recipe import HIDDEN, as_typed  # noqa: E402
 from fcit_plugin.shipped import shipped_recipes  # noqa: E402
 
 KEYS = {name: yaml.safe_load(path.read_text()) for name, path in shipped_recipes().items()}

@@ -17,8 +17,8 @@ from llamafactory.chat import ChatModel
 from runs import infer_args
 
 from fcit_plugin.data.instructions import KEYWORD
+from fcit_plugin.serving.chosen_subspace import ChosenSubspace
 from fcit_plugin.serving.trained import TrainedRun
-from fcit_plugin.serving.typed import Typed
 
 openai = pytest.importorskip("openai", reason="extra [dev]")
 uvicorn = pytest.importorskip("uvicorn")
@@ -303,11 +303,11 @@ def test_who_types_chooses_the_subspace_that_answers(text_run, text_keys, tmp_pa
     ],
 )
 def test_a_line_that_chooses_is_told_and_any_other_is_a_message(line, told, text_chat):
-    typed = Typed()
-    typed.subspace = 0
-    found = typed.take(line, text_chat.engine.model)
+    chosen = ChosenSubspace()
+    chosen.subspace = 0
+    found = chosen.take(line, text_chat.engine.model)
     assert found is None if told is None else told in found
-    assert typed.subspace == (1 if line.split() == ["/subspace", "1"] else None if "auto" in line else 0)
+    assert chosen.subspace == (1 if line.split() == ["/subspace", "1"] else None if "auto" in line else 0)
 
 
 def test_to_a_plain_model_every_line_is_a_message(text_keys, tmp_path, monkeypatch, capsys, settings):

@@ -12,7 +12,9 @@ class CLoraOptions(Options):
     """Keys of ``fcit_method: c_lora``."""
 
     fcit_c_lora_lambda: float = option(
-        1e6, "Strength with which C-LoRA holds weights that the LoRAs of earlier stages have changed.", above=0
+        1e6,
+        "Strength with which C-LoRA holds weights that the LoRAs of earlier stages have changed; the default was not tuned.",
+        above=0,
     )
 
 

@@ -11,7 +11,7 @@ from llamafactory.hparams import parser
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.errors import FcitError
 from fcit_plugin.recipe.request import Request
-from fcit_plugin.recipe.typed import HIDDEN, as_typed, check_typed, is_secret, keys_as_typed, without_secrets
+from fcit_plugin.recipe.typed_recipe import HIDDEN, as_typed, check_typed, is_secret, keys_as_typed, without_secrets
 
 SECRET = "s3cr3t"
 #: Every key of theirs and ours that means to hand a secret over.

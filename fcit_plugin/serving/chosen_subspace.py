@@ -11,7 +11,7 @@ COMMAND = "/subspace"
 AUTO = "auto"
 
 
-class Typed:
+class ChosenSubspace:
     """Which subspace a user has chosen by typing; it stays until another is chosen.
 
     Attributes:

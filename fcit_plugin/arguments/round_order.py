@@ -1,0 +1,67 @@
+"""Keys of the order in which a round's clients train."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .option import option
+from .reasons import refuse
+
+if TYPE_CHECKING:
+    from . import FcitArguments
+
+#: Values of ``fcit_round_order``.
+PARALLEL, RELAY = "parallel", "relay"
+#: Values of ``fcit_relay_schedule``.
+OF_CLIENT, OF_CHAIN = "client", "chain"
+
+
+@dataclass
+class RoundOrderArguments:
+    """Who of a round begins with what."""
+
+    fcit_round_order: str = option(
+        PARALLEL,
+        "How the clients of a round train that have one subspace: parallel (all begin with the same weights, and what they "
+        "return is averaged) or relay (one after the other, each begins with what the one before it has returned).",
+        choices=[PARALLEL, RELAY],
+    )
+    fcit_relay_schedule: str = option(
+        OF_CLIENT,
+        "With fcit_round_order relay, over what the learning rate's schedule goes: client (each has one of its own) or chain "
+        "(client i of n trains with the i-th of n pieces of one).",
+        choices=[OF_CLIENT, OF_CHAIN],
+    )
+
+
+#: What does not go with a relay, by key: whether a recipe has it, and why, of the value.
+CANNOT_RELAY: Mapping[str, tuple[Callable[["FcitArguments"], bool], str]] = {
+    "fcit_secure_sum": (
+        lambda args: args.fcit_secure_sum,
+        "masks what a client returns, and in a relay the next client begins with that",
+    ),
+    "fcit_server_rule": (
+        lambda args: not args.server_rule.sees_mean_alone,
+        "makes more of a subspace's updates than their mean, and in a relay there is one update of all its clients",
+    ),
+    "fcit_dp_clipping_norm": (
+        lambda args: args.fcit_dp_clipping_norm is not None,
+        "bounds what a client changes by itself, and in a relay it also changes what those after it return",
+    ),
+}
+
+
+def check_round_order(args: "FcitArguments") -> None:
+    """Refuse what does not go with a relay, each by name."""
+    if args.fcit_round_order != RELAY:
+        if args.fcit_relay_schedule != OF_CLIENT:
+            refuse(
+                f"`fcit_relay_schedule: {args.fcit_relay_schedule}` belongs to `fcit_round_order: {RELAY}`; take it out, or "
+                "set that."
+            )
+        return
+    for key, (has, why) in CANNOT_RELAY.items():
+        if has(args):
+            refuse(
+                f"`{key}: {getattr(args, key)}` cannot be used with `fcit_round_order: {RELAY}`: it {why}. Change one of them."
+            )

@@ -1,0 +1,132 @@
+"""``fcit-cli init --data``: files of the user's own become a recipe that a dry run takes, or are refused in a sentence."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from drafted import init, planned, questions, theirs, write
+from llamafactory_examples import COMMON
+
+from fcit_plugin.errors import FcitError
+
+TURNS = [{"from": "human", "value": "Is it so?"}, {"from": "gpt", "value": "yes"}]
+MESSAGES = [
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": "Is it so?"},
+    {"role": "assistant", "content": "no"},
+]
+FORMS = {
+    "alpaca": {"instruction": "Is it so?", "input": "1 > 2", "output": "no"},
+    "alpaca without input": {"instruction": "Is it so?", "output": "no"},
+    "prompt and response": {"prompt": "Is it so?", "response": "no", "site": "a"},
+    "prompt and completion": {"prompt": "Is it so?", "completion": "no"},
+    "question and answer": {"id": 3, "question": "Is it so?", "answer": "no", "system": "Be short."},
+    "input and output": {"input": "Is it so?", "output": "no"},
+    "text and label": {"text": "Is it so?", "label": "no"},
+    "sharegpt": {"conversations": TURNS},
+    "sharegpt twice": {"conversations": TURNS * 2},
+    "openai": {"messages": MESSAGES},
+    "pairs": {"prompt": "Is it so?", "chosen": "yes", "rejected": "no"},
+    "pairs of turns": {"conversations": TURNS[:1], "chosen": TURNS[1], "rejected": {"from": "gpt", "value": "no"}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_usual_form_of_records_is_found_out(form, here):
+    keys = init("--data", write("my data.json", [FORMS[form]] * 40))
+    assert keys["fcit_local_stage"] == ("dpo" if "chosen" in FORMS[form] else "sft")
+    assert keys["fcit_stages"] == [["my_data"]]
+    assert planned(keys)["left_out"] == {}
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
+def test_every_kind_of_file_is_read(kind, here):
+    path, rows = Path(f"mine.{kind}"), questions()
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "parquet":
+        from datasets import Dataset
+
+        Dataset.from_list(rows).to_parquet(path)
+    else:
+        path.write_text(json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows)))
+    assert planned(init("--data", path))["steps"] > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "message"),
+    [
+        ([{"frage": "a", "antwort": "b"}], (), r"mine\.json has the columns frage, antwort.*--columns prompt=NAME"),
+        ([{"question": "a", "antwort": "b"}], (), "hold the answer"),
+        ([{"frage": "a", "antwort": "b"}], ("--columns", "prompt=frge"), "no column 'frge'"),
+        ([{"question": "a", "answer": "b"}], ("--columns", "prompt"), "--columns takes WHAT=NAME"),
+        ([], (), "mine.json"),
+        ([{"question": "a", "answer": ""}] * 9, (), "record 0: it has no answer"),
+        ([{"question": "a", "answer": "b"}] * 3, (), "4 clients cannot share"),
+        ([{"question": "a", "answer": "b"}] * 9, ("--site-column", "site"), "has no column 'site'"),
+        ([{"question": "a", "answer": "b"}] * 9, ("--stages", "other"), "--stages names 'other'"),
+        ([{"question": "a", "answer": "b"}] * 9, ("--test", "0"), "--test 0"),
+        ([{"question": "a", "answer": "b"}] * 9, ("--test", "x.json"), r"no file x\.json"),
+        ([{"question": "a", "answer": "b"}] * 9, ("--model", "some/model"), "name one with --template"),
+        ([{"question": "a", "answer": "b"}] * 9, ("--out", "x.json"), r"has to end in \.yaml"),
+        (
+            [{"question": "a", "answer": "b"}] * 9,
+            ("--clients", "3", "--clients-per-round", "3", "--method", "x"),
+            "no method 'x'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_a_sentence(rows, words, message, here):
+    with pytest.raises(FcitError, match=message) as caught:
+        init("--data", write("mine.json", rows), *words)
+    assert "\n" not in str(caught.value)
+    assert not Path("fcit.yaml").exists()
+
+
+@pytest.mark.parametrize("text", ["", "no json", '{"a": ', "\0\0"])
+def test_a_file_that_cannot_be_read_is_named(text, here):
+    Path("mine.json").write_text(text)
+    with pytest.raises(FcitError, match=r"mine\.json \(--data\)"):
+        init("--data", "mine.json")
+    with pytest.raises(FcitError, match=r"There is no file missing\.json"):
+        init("--data", "missing.json")
+
+
+def test_sites_stages_and_tests_are_taken_as_they_are_given(here, capsys):
+    for name in ("a", "b", "c", "tests"):
+        write(f"{name}.json", [{**row, "site": ("north", "south", "west")[i % 3]} for i, row in enumerate(questions())])
+    tests = ["tests.json"] * 3
+    data = ("--data", "a.json", "b.json", "c.json", "--stages", "b", "a,c")
+    keys = init(*data, "--site-column", "site", "--test", *tests, "--method", "ewc")
+    assert keys["fcit_stages"] == [["b"], ["a", "c"]] and keys["fcit_num_clients"] == 3
+    assert (keys["fcit_partition"], keys["fcit_partition_column"]) == ("natural", "site")
+    assert "3 clients: north, south, west" in capsys.readouterr().out
+    assert "val_size" not in keys and planned(keys)["answers"] > 0
+    keys = init(*data, "--test", 5, "--clients", 2, "--overwrite")
+    assert keys["val_size"] == 5
+    assert "`--site-column site` makes a client of each value" in capsys.readouterr().out
+
+
+def test_free_text_is_compared_by_its_words_and_labels_by_equality(here):
+    write("free.json", [{"question": "What?", "answer": f"the story number {i} of many"} for i in range(40)])
+    init("--data", write("labels.json", questions()), "free.json")
+    info = json.loads(Path("fcit_data/dataset_info.json").read_text())
+    assert "fcit_metric" not in info["labels"] and info["free"]["fcit_metric"] == "rouge_l"
+    assert (Path("fcit_data") / info["free"]["file_name"]).resolve() == Path("free.json").resolve()
+
+
+def test_a_file_in_another_folder_and_a_recipe_in_a_third(here):
+    Path("data").mkdir()
+    keys = init("--data", write("data/mine.json", questions()), "--out", "recipes/deep/mine.yaml")
+    assert planned(keys)["steps"] > 0
+
+
+def test_data_of_ones_own_take_the_place_of_those_of_a_recipe(text_model, their_data, here):
+    recipe = theirs(text_model, their_data)
+    keys = init("--from", recipe, "--data", write("mine.json", questions()))
+    assert keys["fcit_stages"] == [["mine"]] and keys["lora_rank"] == COMMON["lora_rank"]
+    assert planned(keys)["steps"] > 0

@@ -1,0 +1,122 @@
+"""A relay on a real model: what a client begins with, and the learning rate that goes through a chain."""
+
+import json
+import math
+
+import pytest
+import tiny
+import torch
+from llamafactory.hparams import get_train_args
+from runs import run_recipe
+from safetensors.torch import load_file
+from transformers import SchedulerType, get_scheduler
+
+from fcit_plugin.engine.trainer_mixins import ScheduleOfChainMixin
+from fcit_plugin.scenario.sampling import turn
+
+BY_STEP = sorted({kind.value for kind in SchedulerType} - {"reduce_lr_on_plateau", "greedy"})
+MORE = {
+    "cosine_with_min_lr": {"min_lr": 0.01},
+    "cosine_warmup_with_min_lr": {"min_lr": 0.01},
+    "warmup_stable_decay": {"num_decay_steps": 5},
+}
+RATES = (0.5, 0.125)
+WARMUP = 0.2
+
+
+class PlainTrainer:
+    """What the mixin stands before: makes a schedule as transformers' Trainer does."""
+
+    def __init__(self, kind):
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in RATES]
+        self.optimizer, self.lr_scheduler, self.kind = torch.optim.SGD(groups, lr=1.0), None, kind
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if self.lr_scheduler is None:
+            warmup = round(WARMUP * num_training_steps)
+            more = {"num_warmup_steps": warmup, "scheduler_specific_kwargs": MORE.get(self.kind)}
+            self.lr_scheduler = get_scheduler(self.kind, self.optimizer, num_training_steps=num_training_steps, **more)
+        return self.lr_scheduler
+
+
+class ChainTrainer(ScheduleOfChainMixin, PlainTrainer):
+    pass
+
+
+def rates(trainer, steps, planned=None):
+    """The rates of all groups at each step."""
+    scheduler, found = trainer.create_scheduler(planned or steps), []
+    assert trainer.create_scheduler(planned or steps) is scheduler, "asked again, it is the same"
+    for _ in range(steps):
+        found.append([group["lr"] for group in trainer.optimizer.param_groups])
+        trainer.optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize("links", [1, 2, 5])
+@pytest.mark.parametrize("kind", BY_STEP)
+def test_the_pieces_of_a_chain_are_one_schedule(kind, links):
+    steps = 4
+    whole = rates(PlainTrainer(kind), links * steps)
+    pieces = [rate for place in range(links) for rate in rates(ChainTrainer(link=(place, links), kind=kind), steps)]
+    assert pieces == whole
+    assert rates(ChainTrainer(link=None, kind=kind), steps) == rates(PlainTrainer(kind), steps)
+
+
+@pytest.fixture(scope="module")
+def run(text_model, text_data, tmp_path_factory):
+    """Two clients of one subspace, several steps each."""
+    return run_recipe(
+        tiny.recipe(
+            text_model,
+            text_data,
+            tmp_path_factory.mktemp("relay") / "out",
+            fcit_stages=[["color"]],
+            fcit_num_rounds=1,
+            fcit_num_clients=2,
+            fcit_method="sequential",
+            fcit_round_order="relay",
+            fcit_relay_schedule="chain",
+            fcit_keep_client_updates=True,
+            fcit_eval_every="never",
+            fcit_partition="iid",
+            per_device_train_batch_size=2,
+            seed=1,
+        )
+    )
+
+
+def test_a_run_ends_with_what_the_last_client_has_returned(run):
+    last = max(range(2), key=lambda client: turn(1, 0, 0, client))
+    returned = load_file(run / "updates" / f"stage0_round0_client{last}" / "fcit_update.safetensors")
+    weights = load_file(run / "subspaces" / "0" / "adapter_model.safetensors")
+    sent = [value for key, value in returned.items() if key.startswith("arrays/")]
+    found = [sorted(value.numpy().tobytes() for value in values) for values in (sent, weights.values())]
+    assert found[0] == found[1]
+
+
+def test_one_schedule_goes_through_the_chain_and_both_take_the_steps_that_were_planned(run):
+    lines = [json.loads(line) for line in (run / "trainer_log.jsonl").read_text().splitlines()]
+    order = sorted(range(2), key=lambda client: turn(1, 0, 0, client))
+    by_client = {client: [line["lr"] for line in lines if line["client"] == client] for client in range(2)}
+    assert [line["client"] for line in lines] == [client for client in order for _ in by_client[client]]
+    assert lines[-1]["current_steps"] == lines[-1]["total_steps"] == len(lines)
+    whole = [line["lr"] for line in lines]
+    assert whole == sorted(whole, reverse=True), "cosine without a warm-up: it never goes up again"
+    counts = [len(by_client[client]) for client in order]
+    done = [place + step / count for place, count in enumerate(counts) for step in range(count)]
+    expected = [0.01 * (1 + math.cos(math.pi * share / 2)) / 2 for share in done]
+    assert whole == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_schedule_of_deepspeeds_own_has_no_pieces(text_recipe, own):
+    config = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}
+    config |= {"scheduler": {"type": "WarmupLR", "params": {}}} if own else {}
+    recipe = text_recipe(deepspeed=config, fcit_dry_run=True, fcit_round_order="relay", fcit_relay_schedule="chain")
+    if not own:
+        get_train_args(recipe)
+        return
+    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_relay_schedule: chain`"):
+        get_train_args(recipe)
