@@ -49,10 +49,8 @@ class MethodArguments:
         "Cosine at which a client's identity token matches a subspace: a number, or auto, the encoder's own (0.75 for prompt, "
         "minilm and other sentence encoders, 0.9 for embedding and CLIP).",
     )
-    fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
-    fcit_max_new_subspaces: int | None = option(
-        None, "Upper bound of the number of subspaces that open in one round (default: none)."
-    )
+    fcit_max_subspaces: int | None = option(64, "Upper bound of the number of subspaces; null: none.")
+    fcit_max_new_subspaces: int | None = option(8, "Upper bound of the number of subspaces that open in one round; null: none.")
     fcit_later_rounds: str = option(
         OPEN,
         "What becomes of a client that matches no subspace in a later round of a stage: it may open one, or it goes to the "
@@ -82,7 +80,8 @@ class MethodArguments:
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
     )
     fcit_identity_unit: bool = option(
-        False, "Identity tokens have length 1 before they are added up, so that none weighs by its length."
+        True,
+        "Identity tokens have length 1 before they are added up, so that none weighs by its length; false: as they are told.",
     )
     fcit_identity_form: str = option(
         "full",
