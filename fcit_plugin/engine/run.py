@@ -102,12 +102,11 @@ class FederatedRun:
         )
         sites = None if session.sites is None else session.sites.names
         names = self.local.client_names() if isinstance(self.local, LocalTrainer) else sites
-        called = (names, "client" if sites is None else "site")
-        self.narration, self.outlook = Narration(session.rounds, self.monitor.write, *called), Outlook(session)
+        self.narration = Narration(session.rounds, self.monitor.write, names, "site" if sites else "client")
+        self.outlook = Outlook(session)
         self._round = (self.state.stage, self.state.round)
         self.progress.add_partition(self.local.partition_table())
-        self.progress.sites = list(sites or ())
-        self.progress.name_clients(() if sites is not None else names or (), going_on=session.start is not None)
+        self.progress.name_clients(names or (), bool(sites), going_on=session.start is not None)
 
     def __call__(self) -> None:
         """Run what is left of it, then write the results."""

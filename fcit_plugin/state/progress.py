@@ -94,16 +94,18 @@ class Progress:
             rows += [{} for _ in range(stage - len(rows))]
             rows.append(dict(row))
 
-    def name_clients(self, names: Sequence[str], going_on: bool) -> None:
+    def name_clients(self, names: Sequence[str], are_sites: bool, going_on: bool) -> None:
         """Note what the clients of a run are called.
 
         Args:
             names: By number; none where they have numbers alone.
+            are_sites: Whether these are the names of sites, and not what records call their clients.
             going_on: Whether the run has begun before, so that the last of `recipes` is its own.
         """
+        self.sites = list(names) if are_sites else []
         before = len(self.recipes) - going_on
         earlier = self.client_names[:before]
-        self.client_names = [*earlier, *[[] for _ in range(before - len(earlier))], list(names)]
+        self.client_names = [*earlier, *[[] for _ in range(before - len(earlier))], [] if are_sites else list(names)]
         if not any(self.client_names):
             self.client_names = []
 
