@@ -73,10 +73,10 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def ending(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+def ending(*processes: subprocess.Popen[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], ...]]:
     """After the block these programs have ended."""
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             process.terminate()

@@ -42,8 +42,7 @@ def test_a_site_that_joins_between_two_stages_trains_gets_the_model_and_ends_as_
     stage = {"fcit_stages": "[[text_last]]", "dataset_dir": first, "output_dir": made.folder / "out" / "first"}
     earlier = made.start_in_process(SEED | stage)
     sites, superlink = {name: made.start_site(name, SOON) for name in SITES}, made.start_superlink()
-    with ending(superlink, earlier, *sites.values()):
-        server = made.start_server(SEED)
+    with ending(superlink, earlier, *sites.values()), ending(made.start_server(SEED)) as (server,):
         wait_for_commit(made, 2, server)  # the first stage is over
         kill(server)
         type_it(made, "deploy kit west")
@@ -72,15 +71,14 @@ def test_a_site_that_joins_between_two_stages_trains_gets_the_model_and_ends_as_
 def test_a_site_that_is_removed_is_not_drawn_again_and_is_told_why(tmp_path):
     made = Rehearsal(tmp_path / "rehearsal", sites=THREE)
     changes = SEED | {"fcit_num_clients": 3, "fcit_stages": "[[text_sum]]", "fcit_num_rounds": 3}
-    sites, superlink = [made.start_site(name, SOON | changes) for name in THREE], made.start_superlink()
-    with ending(superlink, *sites):
-        server = made.start_server(changes)
+    own = SOON | changes | {"fcit_site_tasks": "text_sum"}
+    sites, superlink = [made.start_site(name, own) for name in THREE], made.start_superlink()
+    with ending(superlink, *sites), ending(made.start_server(changes)) as (server,):
         wait_for_commit(made, 1, server)
         kill(server)
         type_it(made, "deploy remove south")
         before = len(asked(made, "south"))
-        server = made.start_server(changes)
-        made.finished("server", server)
+        made.finished("server", made.start_server(changes))
         end = time.monotonic() + 60
         while "ask whether this site has been removed" not in (made.folder / "south.log").read_text():
             assert time.monotonic() < end, (made.folder / "south.log").read_text()[-2000:]
@@ -99,8 +97,7 @@ def test_compressed_updates_end_as_in_one_process_also_if_a_site_is_killed(compr
     changes = {"fcit_update_compression": compression}
     sites = {name: made.start_site(name, changes | {"fcit_site_heartbeat": 10}) for name in SITES}
     in_process, superlink = made.start_in_process(changes), made.start_superlink()
-    with ending(superlink, in_process, *sites.values()):
-        server = made.start_server(changes)
+    with ending(superlink, in_process, *sites.values()), ending(made.start_server(changes)) as (server,):
         wait_for_commit(made, 1, server)  # what rounding has taken is carried over from here
         kill(sites["south"])
         with ending(made.start_site("south", changes | {"fcit_site_heartbeat": 10})):
