@@ -67,7 +67,11 @@ def _create(engine: Any) -> None:
 
     def training_keys(data: Mapping[Any, Any]) -> dict[str, Any]:
         """What its tab Train makes; which datasets are trained on, and where to, is ours to say."""
-        not_asked = {"train.dataset": [], "train.output_dir": "any", "top.model_name": data[name_of_model] or "Custom"}
+        not_asked: dict[str, Any] = {
+            "train.dataset": [],
+            "train.output_dir": "any",
+            "top.model_name": data[name_of_model] or "Custom",
+        }
         asked = {**data, **{manager.get_elem_by_id(name): value for name, value in not_asked.items()}}
         found: dict[str, Any] = common._clean_cmd(runner._parse_train_args(asked))
         return found
