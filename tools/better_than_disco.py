@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 from fcit_plugin.compare.grid_file import GridFile
 from fcit_plugin.compare.results import Results
+from fcit_plugin.errors import FcitError, end_in_a_sentence
 from fcit_plugin.evaluation.paired import Difference
 from fcit_plugin.evaluation.report import Report
 from fcit_plugin.evaluation.tables import markdown
@@ -151,10 +152,12 @@ def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
         theirs: row.
         root: of the checkout.
     """
-    places = [
-        (rows[ours][seed], rows[theirs][seed]) for rows in _runs_of(name, name, root).values() for seed in rows.get(ours, ())
-    ]
-    last = [{place: pair[which].last or 0.0 for place, pair in enumerate(places)} for which in (0, 1)]
+    both = [(rows.get(ours, {}), rows.get(theirs, {})) for rows in _runs_of(name, name, root).values()]
+    pairs = [(one[seed].last, other[seed].last) for one, other in both for seed in one.keys() & other.keys()]
+    places = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if not places:
+        return f"results/{name}.jsonl: no setting and seed has a run of {ours} and one of {theirs}."
+    last = [{place: pair[which] for place, pair in enumerate(places)} for which in (0, 1)]
     gains = sum(a > b for a, b in zip(last[0].values(), last[1].values(), strict=True))
     return f"results/{name}.jsonl: {Difference.of(*last)} in Last over {len(places)} pairs, above 0 in {gains} of them."
 
@@ -244,10 +247,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for page, made in ((PAGE, tables()), (README, headline())):
         if given.write:
             before, _, rest = page.read_text(encoding="utf-8").partition(START)
+            if END not in rest:
+                raise FcitError(f"{page} has no {START} with {END} behind it, where the tables go; put them in.")
             page.write_text(f"{before}{START}\n\n{made}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
         else:
             sys.stdout.write(f"{made}\n\n")
 
 
 if __name__ == "__main__":
+    end_in_a_sentence()
     main()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..errors import closest
 from ..parts import KINDS, Part, ServerRule
@@ -11,13 +11,13 @@ from .aliases import current_keys, use_current_values
 from .compression import CompressionArguments, check_compression
 from .engine import EngineArguments, check_engine
 from .evaluation import EvaluationArguments, check_evaluation, parse_evaluation
-from .folders import FolderArguments, parse_folders
+from .folders import FolderArguments, check_folders, parse_folders
 from .inference import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, InferenceArguments, check_inference, parse_inference
 from .joined import PARTS_WITH_KEYS, join, part_keys
 from .lora_aggregation import LoraAggregationArguments, check_lora_aggregation
 from .method import MethodArguments, check_method, parse_method
 from .network import FLOWER, SITE_KEYS, SITE_STAGE, NetworkArguments, check_network, parse_network
-from .option import check_choice, check_types
+from .option import check_choice, check_text, check_types
 from .privacy import PrivacyArguments, check_privacy, parse_privacy
 from .reasons import all_reasons, going_on, refuse
 from .replies import ReplyArguments, check_replies
@@ -62,6 +62,7 @@ _CHECKS = (
     check_network,
     check_secure_sum,
     check_inference,
+    check_folders,
 )
 
 #: Keys whose values are registered names, and of which kind; an encoder may be a folder or a name on a hub instead. Not in
@@ -69,6 +70,15 @@ _CHECKS = (
 _REGISTERED = {choice: kind for kind, (choice, _) in KINDS.items() if choice and kind != "identity_encoders"} | {
     "fcit_caption_metric": "metrics"
 }
+
+
+#: Keys of texts that take several: as a list or a mapping in YAML, as a text on the command line.
+_OF_SEVERAL = frozenset(
+    {
+        *("fcit_stages", "fcit_schedule", "fcit_task_order", "fcit_target_parameters", "fcit_update_dirs", "fcit_sites"),
+        *("fcit_site_tasks", "fcit_export_weights"),
+    }
+)
 
 
 @dataclass
@@ -133,10 +143,13 @@ class FcitArguments(
                         options.check(self)
 
     def _check_choices(self) -> None:
+        hints = get_type_hints(type(self))
         for item in fields(self):
-            kind = _REGISTERED.get(item.name)
+            kind, value = _REGISTERED.get(item.name), getattr(self, item.name)
             choices = sorted(registry(kind)) if kind else item.metadata.get("choices")
-            check_choice(item.name, getattr(self, item.name), choices)
+            check_choice(item.name, value, choices)
+            if not choices and item.repr:  # of a secret nothing is shown
+                check_text(item.name, value, hints[item.name], item.name in _OF_SEVERAL)
 
     def _settle_parts(self) -> None:
         """Refuse keys of parts that are not chosen, and fill in the defaults of those that are."""

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from . import FcitArguments
 
 
+#: Threads of a process, and processes of a device, beyond which a machine fails before it says why.
+MOST_THREADS, MOST_CLIENTS = 1024, 64
+
+
 @dataclass
 class EngineArguments:
     """Processes, threads, devices, and the batch of all of them together."""
@@ -41,6 +45,9 @@ class EngineArguments:
 def check_engine(args: "FcitArguments") -> None:
     """Refuse values that cannot work together."""
     check_at_least(args, 1, "fcit_batch_size", "fcit_threads", "fcit_clients_per_device")
+    for name, most in (("fcit_threads", MOST_THREADS), ("fcit_clients_per_device", MOST_CLIENTS)):
+        if (getattr(args, name) or 0) > most:
+            refuse(f"`{name}` is {getattr(args, name)}, and no machine has use for more than {most}; lower it.")
     if args.fcit_clients_per_device > 1 and args.fcit_engine == "process":
         refuse(
             "`fcit_clients_per_device` belongs to `fcit_engine: parallel`; with `process` all processes train one client at a "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .option import comma_separated, option
+from .option import check_texts, comma_separated, option
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -19,6 +19,11 @@ class FolderArguments:
         None, "Folder of the client's own for what it carries over to its next round (stage fcit_client with int8 updates)."
     )
     fcit_update_dirs: str | None = option(None, "Update folders to fold in, a list or comma-separated (stage fcit_aggregate).")
+
+
+def check_folders(args: "FcitArguments") -> None:
+    """Refuse what names no folders."""
+    check_texts(args, "fcit_update_dirs")
 
 
 def parse_folders(args: "FcitArguments") -> None:

@@ -62,5 +62,6 @@ def check_inference(args: "FcitArguments") -> None:
             "dataset, says which subspaces are merged."
         )
     far = args.fcit_fallback_threshold
-    if far is not None and far != AUTO and (isinstance(far, str) or not -1 <= far <= 1):
+    number = isinstance(far, (int, float)) and not isinstance(far, bool)
+    if far is not None and far != AUTO and not (number and -1 <= float(far) <= 1):
         refuse(f"`fcit_fallback_threshold` is a cosine between -1 and 1, or auto, got {far}.")

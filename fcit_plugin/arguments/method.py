@@ -1,10 +1,11 @@
 """Keys of the method: continual learning, identity tokens, activation."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..plugins import registry
-from .option import AUTO, check_at_least, check_positive, comma_separated, number_or_auto, option
+from .option import AUTO, check_at_least, check_positive, check_texts, comma_separated, number_or_auto, option
 from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
@@ -48,10 +49,8 @@ class MethodArguments:
         "Cosine at which a client's identity token matches a subspace: a number, or auto, the encoder's own (0.75 for prompt, "
         "minilm and other sentence encoders, 0.9 for embedding and CLIP).",
     )
-    fcit_max_subspaces: int | None = option(None, "Upper bound of the number of subspaces (default: none).")
-    fcit_max_new_subspaces: int | None = option(
-        None, "Upper bound of the number of subspaces that open in one round (default: none)."
-    )
+    fcit_max_subspaces: int | None = option(64, "Upper bound of the number of subspaces; null: none.")
+    fcit_max_new_subspaces: int | None = option(8, "Upper bound of the number of subspaces that open in one round; null: none.")
     fcit_later_rounds: str = option(
         OPEN,
         "What becomes of a client that matches no subspace in a later round of a stage: it may open one, or it goes to the "
@@ -81,7 +80,8 @@ class MethodArguments:
         True, "Take away from identity tokens what all instructions share, by a public reference; false: raw tokens."
     )
     fcit_identity_unit: bool = option(
-        False, "Identity tokens have length 1 before they are added up, so that none weighs by its length."
+        True,
+        "Identity tokens have length 1 before they are added up, so that none weighs by its length; false: as they are told.",
     )
     fcit_identity_form: str = option(
         "full",
@@ -104,7 +104,8 @@ class MethodArguments:
 
 def parse_method(args: "FcitArguments") -> None:
     """Turn text from the command line into the values that it means."""
-    args.fcit_identity_encoder = str(args.fcit_identity_encoder)
+    if isinstance(args.fcit_identity_encoder, os.PathLike):
+        args.fcit_identity_encoder = os.fspath(args.fcit_identity_encoder)
     args.fcit_similarity_threshold = number_or_auto(args.fcit_similarity_threshold)
     if isinstance(args.fcit_target_parameters, str):
         args.fcit_target_parameters = comma_separated(args.fcit_target_parameters)  # type: ignore[assignment]  # the command line has text alone
@@ -119,7 +120,8 @@ def check_method(args: "FcitArguments") -> None:
             f"alike; take it out, or set it to {of_method}."
         )
     args.fcit_activation = args.fcit_activation or of_method or "softmax"
-    for name in args.fcit_target_parameters or ():
+    check_texts(args, "fcit_target_parameters")
+    for name in filter(lambda name: isinstance(name, str), args.fcit_target_parameters or ()):
         if "." not in name:
             refuse(f"`fcit_target_parameters`: {name!r} does not say of which module; give it as `experts.{name}`.")
     about_text = {"fcit_identity_encoder": AUTO, "fcit_identity_pooling": "mean", "fcit_identity_turns": "auto"}

@@ -152,9 +152,42 @@ def check_choice(name: str, value: Any, choices: Sequence[str] | None) -> None:
         FcitError: The sentence names the key, and why the value is none or the nearest choice.
     """
     if choices and value is not None and value not in choices:
-        unfit = choices.unfit if isinstance(choices, Choices) else {}
-        why = f", which {unfit[value]}" if value in unfit else f"; {nearest(str(value), choices)}"
+        unfit = choices.unfit.get(str(value)) if isinstance(choices, Choices) else None
+        why = f", which {unfit}" if unfit else f"; {nearest(str(value), choices)}"
         refuse(f"`{name}` is {value!r}{why}")
+
+
+def check_text(name: str, value: Any, hint: Any, several: bool) -> None:
+    """Refuse what is no text for a key of texts, such as names and folders; None is not looked at.
+
+    Args:
+        name: The key.
+        value: Its value.
+        hint: Its type; nothing is said of one that is more than texts, lists and mappings.
+        several: It takes a list or a mapping as well, whatever its type says.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    kinds = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)} - {NoneType}
+    if str not in kinds or any(not isinstance(kind, type) or issubclass(kind, (int, float, enum.Enum)) for kind in kinds):
+        return
+    more = tuple(kind for kind in (list, Mapping) if not several and not any(issubclass(one, kind) for one in kinds))
+    if isinstance(value, (int, float, *more)):
+        remedy = "; put it in quotes if that is one" if isinstance(value, (int, float)) else ""
+        refuse(f"`{name}` takes a text, got {value!r}{remedy}.")
+
+
+def check_texts(args: Any, *names: str) -> None:
+    """Refuse a list of something else than texts.
+
+    Raises:
+        FcitError: The sentence names the key.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not (isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value)):
+            refuse(f"`{name}` is {value!r}; it takes a list of texts, or one with commas.")
 
 
 def _within(value: float, least: float | None, above: float | None, below: float | None) -> bool:
@@ -211,8 +244,9 @@ def check_at_least(args: Any, least: int, *names: str) -> None:
     for name in names:
         value = getattr(args, name)
         if value is not None and value < least:
-            optional = getattr(type(args), name) is None
-            refuse(f"`{name}` must be at least {least}{', or left out for no limit' if optional else ''}, got {value}.")
+            optional = ", or left out" if getattr(type(args), name) is None else ""
+            optional += " for no limit" if optional and "_max_" in name else ""
+            refuse(f"`{name}` must be at least {least}{optional}, got {value}.")
 
 
 def check_positive(args: Any, *names: str) -> None:

@@ -27,9 +27,9 @@ class ReplyArguments:
         "from three replies on; none with fcit_dp_clipping_norm.",
     )
     fcit_max_count_ratio: float | None = option(
-        None,
+        10.0,
         "A client's number of examples, and the count of its identity token, weigh at most this many times the median of the "
-        "round (default: as named).",
+        "round; null, and with fcit_secure_sum: as they are named.",
     )
 
 

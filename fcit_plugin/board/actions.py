@@ -18,7 +18,7 @@ from .load import as_json, defaults, form_of, further, load, output_dir_of
 from .progress import look, mark
 from .run import Run, Status, output_of
 from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line, told
-from .texts import say
+from .texts import LANGUAGES, say
 from .widgets import Widget
 
 _FIRST = "Federated continual instruction tuning, made in LLaMA Board."
@@ -56,7 +56,7 @@ class Actions:
 
     def load(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Fill a recipe in; where it is none, what is filled in stays."""
-        elements, lang = self._elements, data[self._top["lang"]]
+        elements, lang = self._elements, data[self._top["lang"]] or LANGUAGES[0]  # none is chosen while the page loads
         try:
             name = data[elements["fcit_recipe"]]
             recipe = load(name)

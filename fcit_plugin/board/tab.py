@@ -98,7 +98,7 @@ def _form(made: Mapping[str, Widget]) -> dict[str, Any]:
                 found[key] = _field(widget, visible=made[widget.choice].value in widget.owners, min_width=240)
     found |= _row(made, "fcit_engine", "fcit_clients_per_device")
     with gr.Row():
-        found["fcit_extra_args"] = gr.Textbox(value=OTHERS["fcit_extra_args"], scale=2)
+        found["fcit_extra_args"] = gr.Textbox(value=OTHERS["fcit_extra_args"], scale=2, lines=2, max_lines=8)
         name = f"fcit_{datetime.now():%Y-%m-%d-%H-%M-%S}"
         found["output_dir"] = gr.Textbox(value=name, scale=1)
     return found

@@ -14,8 +14,14 @@ from .command import Command
 if TYPE_CHECKING:
     from ..scenario.partition import Partition
 
-#: Keys of LLaMA-Factory that decide the partition, with its defaults.
-_OTHERS = {"seed": 42, "dataset_dir": "data", "max_samples": None, "val_size": 0.0, "adapter_name_or_path": None}
+#: Keys of LLaMA-Factory that decide the partition, with its defaults and their types.
+_OTHERS: dict[str, tuple[Any, Any]] = {
+    "seed": (42, int),
+    "dataset_dir": ("data", str),
+    "max_samples": (None, int),
+    "val_size": (0.0, float),
+    "adapter_name_or_path": (None, str),
+}
 
 #: More clients than this are not listed one by one.
 _LISTED = 100
@@ -53,6 +59,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
         FcitError: A fcit key is misspelled or has a value that cannot work, or a dataset is unknown or not in a file.
     """
     from ..arguments import FcitArguments, check_names
+    from ..arguments.option import check_text, check_type
     from ..data.catalogue import Catalogue
     from ..data.forms import USES
     from ..data.raw_files import TrainFiles
@@ -61,8 +68,12 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     from ..state.folder import StateFolder
 
     ours = {key: value for key, value in keys.items() if key.startswith("fcit_")}
-    others = {key: keys.get(key, default) for key, default in _OTHERS.items()}
+    others = {key: default if keys.get(key) is None else keys[key] for key, (default, _) in _OTHERS.items()}
     check_names(ours)
+    for key, value in others.items():
+        if value is not None:
+            check_type(key, value, _OTHERS[key][1])
+            check_text(key, value, _OTHERS[key][1], several=key == "dataset_dir")
     args = FcitArguments(**ours)
     scenario = get_scenario(args.fcit_setting, args.fcit_stages, args.fcit_schedule, args.fcit_task_order)
     if others["adapter_name_or_path"]:

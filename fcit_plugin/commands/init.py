@@ -48,22 +48,25 @@ def _positive(text: str) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     if args.plugin is not None:
+        _refuse_others(args)
         _write_package(args)
         return
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when the package datasets is imported
-    from ..drafts.recipe import draft_recipe
+    from ..drafts.recipe import as_before, draft_recipe, entries_file
     from ..files import write_text
     from ..recipe.ordinary import check_whole
 
     out = args.out or Path("fcit.yaml")
     if out.suffix not in (".yaml", ".yml"):
         raise FcitError(f"{out} (--out) has to end in .yaml, or LLaMA-Factory does not take it for a recipe.")
-    if out.exists() and not args.overwrite:
-        raise FcitError(f"{out} is there already; name another with --out, or give --overwrite.")
+    for path in (out, *([entries_file(out)] if args.data else [])):
+        if path.exists() and not args.overwrite:
+            raise FcitError(f"{path} is there already; name another recipe with --out, or give --overwrite.")
     asks = not args.yes and sys.stdin.isatty() and sys.stdout.isatty()
-    draft = draft_recipe(_given(args), out, _ask if asks else _take_default)
-    check_whole(draft.keys)
-    write_text(out, draft.text(_first(args)))
+    with as_before(entries_file(out)):
+        draft = draft_recipe(_given(args), out, _ask if asks else _take_default)
+        check_whole(draft.keys)
+        write_text(out, draft.text(_first(args)))
     print("\n".join(f"- {sentence}" for sentence in draft.said))
     print(f"\nWritten to {out}. What it would do: fcit-cli train {out} --dry-run\nTo run it:       fcit-cli train {out}")
 
@@ -97,9 +100,18 @@ def _share(test: list[str] | None) -> float | None:
         share = float(test[0])
     except ValueError:
         return None
-    if not 0 < share < float("inf"):
+    if not 0 < share < float("inf") or (share > 1 and not share.is_integer()):
         raise FcitError(f"--test {test[0]}: a part of the records (0.1), a number of them, or files.")
     return share
+
+
+def _refuse_others(args: argparse.Namespace) -> None:
+    """Refuse flags that are about a recipe where a package is written."""
+    parser = argparse.ArgumentParser(add_help=False)
+    _add_arguments(parser)
+    given = [action.option_strings[0] for action in parser._actions if getattr(args, action.dest) != action.default]
+    if others := [flag for flag in given if flag not in ("--plugin", "--out", "--yes")]:
+        raise FcitError(f"--plugin writes a package and no recipe, which {', '.join(others)} would be about; leave one out.")
 
 
 def _first(args: argparse.Namespace) -> str:

@@ -13,7 +13,13 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 def _add_out_and_seed(parser: argparse.ArgumentParser) -> None:
     _add_out(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything drawn")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of everything drawn")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"it is a whole number, 0 or more, got {text!r}")
+    return int(text)
 
 
 def _make_mini(args: argparse.Namespace) -> None:

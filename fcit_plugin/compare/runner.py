@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..errors import FcitError
 from ..evaluation.report import Report
+from ..recipe.read import split
 from .cell_state import LOG, RECIPE, CellState, CellStatus, clear, last_line, prepare, state_of
 from .grid_file import Cell, GridFile
 
@@ -65,16 +66,27 @@ def run_cells(
         The cells that are not there, each with the reason.
 
     Raises:
-        FcitError: another process runs cells of this grid.
+        FcitError: another process runs cells of this grid, or a cell to run has a fcit key that cannot work.
     """
-    if all(look(cell).status is CellStatus.FINISHED for cell in cells):
+    to_run = [cell for cell in cells if look(cell).status is not CellStatus.FINISHED]
+    if not to_run:
         return []
+    _check_keys(to_run)
     grid.output_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(grid.output_dir / ".lock", blocking=False):
             return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look, keep=keep)(cells)
     except Timeout:
         raise FcitError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
+
+
+def _check_keys(cells: Sequence[Cell]) -> None:
+    """Refuse keys of ours that cannot work before any cell is run: one that ends after others would be noticed the next day."""
+    for cell in cells:
+        try:
+            split(dict(cell.keys))
+        except FcitError as error:
+            raise FcitError(f"{cell.name}: {error}") from error
 
 
 class Runner:

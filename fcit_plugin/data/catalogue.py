@@ -18,7 +18,7 @@ from ..fcit_benchmark.layout import IMAGES
 from ..files import read_object
 from ..schema import Count, PathName, Word, checked
 from ..shipped import shipped
-from .root import benchmark_root
+from .root import benchmark_root, is_on_hub
 from .scoring import Scoring, scoring
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
@@ -200,8 +200,18 @@ class Catalogue:
         return benchmark_root(self.data_root)
 
     def root(self, name: str) -> Path:
-        """The folder that paths in a dataset's entry are relative to: the user's, or the root of the benchmark."""
+        """The folder that paths in a dataset's entry are relative to: the user's, or the root of the benchmark.
+
+        Raises:
+            FcitError: It is fetched from a hub, which has other datasets.
+        """
         if not self.is_users(name):
+            of = benchmark_of(name)
+            if is_on_hub(self.data_root) and of is not None and of is not BENCHMARKS["fcit"]:
+                raise FcitError(
+                    f"`fcit_data_dir: hub` (or FCIT_DATA_DIR) fetches the FCIT benchmark, and the dataset {name} is of "
+                    f"{of.title}, available at {of.datasets[0].records_from}; name the folder that you put it into."
+                )
             return self.benchmark
         assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
         return Path(self.dataset_dir)

@@ -19,7 +19,7 @@ from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from PIL import Image
 
-from ..errors import FcitError, one_line, root_cause
+from ..errors import FcitError, module_of, one_line, root_cause
 from ..fcit_benchmark.records import Defect, json_kind
 from ..files import parse_json, read_bytes
 from .catalogue import Catalogue
@@ -36,6 +36,10 @@ _NO_IMAGE = (
 _FAILURES = (DatasetsError, pa.ArrowException, RecursionError, *_NO_IMAGE)
 #: Those of them that are raised over what a user has written; the others may be a programmer's.
 _USERS = (DatasetsError, pa.ArrowException, OSError, ValueError)
+#: The same over a record that is tokenized: what it says of tools and their calls is parsed there.
+_TOKENIZING = (*_FAILURES, RuntimeError)
+#: Modules whose errors are about what a record says, also where each record fails alike.
+_PARSERS = ("llamafactory.data.formatter", "llamafactory.data.tool_utils")
 
 _BOM = b"\xef\xbb\xbf"
 #: Characters of a foreign message that are shown.
@@ -127,7 +131,7 @@ def diagnosed_rows(
     """
     try:
         yield
-    except _FAILURES as error:
+    except _TOKENIZING as error:
         sentence = None
         found = _first(_seen(rows, _first_image_problem)) or _tried(rows, trial)
         if found is not None:
@@ -161,8 +165,7 @@ def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any
         try:
             rows = read_raw([file], entry.get("split"))
         except _FAILURES as error:
-            kind, record, problem, remedy = _about_file(file, form, use, error)
-            return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
+            return f"Dataset `{name}`: {defect_of_file(file, place, form, use, error)}"
         found = (
             _first(_seen(rows, lambda record: judge(record, form, use).broken))
             or _first(_seen(rows, lambda record: _media_problem(record, form, folder)))
@@ -202,9 +205,12 @@ def _tried(rows: Dataset, trial: Callable[[Any], object]) -> tuple[int, str] | N
             try:
                 trial(rows[i])
                 passed = True
-            except _FAILURES as error:
+            except _TOKENIZING as error:
                 if failed is None:
-                    failed = i, f"LLaMA-Factory cannot take it ({type(error).__name__}: {one_line(error)[:_SHOWN]})"
+                    parsed = module_of(error) in _PARSERS
+                    what = "its tools or their calls" if parsed else "it"
+                    failed = i, f"LLaMA-Factory cannot take {what} ({type(error).__name__}: {one_line(error)[:_SHOWN]})"
+                    passed = passed or parsed
             if failed is not None and passed:
                 return failed
     return failed if len(rows) == 1 else None
@@ -273,6 +279,20 @@ def is_file(path: str) -> bool:
         return os.path.isfile(path)
     except ValueError:  # a zero byte in it
         return False
+
+
+def defect_of_file(file: Path, place: str, form: Form, use: Use, error: BaseException) -> Defect:
+    """What is wrong with a file that cannot be read.
+
+    Args:
+        file: The file.
+        place: What it is called.
+        form: How its records are to be written; where that is not known, one of no known formatting.
+        use: What its records are for.
+        error: What reading it raised.
+    """
+    kind, record, problem, remedy = _about_file(file, form, use, error)
+    return Defect(kind, place, record, problem, remedy)
 
 
 def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple[str, int | None, str, str]:

@@ -88,11 +88,13 @@ class Verdict:
 
     Attributes:
         answer: The text of its answer, the better one of a pair; None if it has none, or is not taken.
+        asked: All that its user says, with tags of images; None if that is not known here, or it is not taken.
         left_out: Why LLaMA-Factory leaves it out with a warning.
         broken: What is wrong with it, so that it cannot be read.
     """
 
     answer: str | None = None
+    asked: str | None = None
     left_out: str | None = None
     broken: str | None = None
 
@@ -138,7 +140,8 @@ def judge(record: Any, form: Form, use: Use) -> Verdict:
         return Verdict(left_out=str(found))
     except _Broken as found:
         return Verdict(broken=str(found))
-    return Verdict(answer=next((turn.content for turn in response if turn.content.strip()), ""))
+    said = "\n".join(turn.content for turn in prompt if turn.role == "user")
+    return Verdict(next((turn.content for turn in response if turn.content.strip()), ""), said)
 
 
 def _judge_fcit(record: Any, form: Form) -> Verdict:

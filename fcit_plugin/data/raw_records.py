@@ -45,7 +45,7 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
         raise FcitError(f"The dataset {name} has no file {path}; fix `file_name`, `dataset_dir` or `fcit_data_dir`.")
     if path.is_dir():
         _refuse_blank(name, files)
-    kinds = [_kind(file) for file in files]
+    kinds = [kind_of(file) for file in files]
     for file, kind in zip(files, kinds, strict=True):
         if kind is None or file.is_dir():
             raise FcitError(
@@ -83,7 +83,7 @@ def read_raw(files: Sequence[Path], split: str | None = None) -> Dataset:
         files: At least one.
         split: Its entry's ``split``.
     """
-    kind = _kind(files[0])
+    kind = kind_of(files[0])
     assert kind is not None  # files_of has looked
     return load_dataset(kind, data_files=[str(file) for file in files], split=split or "train")
 
@@ -94,5 +94,6 @@ def plain_records(rows: Dataset, columns: Sequence[str] | None = None) -> Iterat
         yield from batch.to_pylist()
 
 
-def _kind(file: Path) -> str | None:
+def kind_of(file: Path) -> str | None:
+    """How the package ``datasets`` calls the kind of a file, None for one that is not read."""
     return FILE_KINDS.get(os.path.splitext(file)[-1][1:])

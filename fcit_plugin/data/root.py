@@ -9,6 +9,11 @@ HUB = "hub"
 """The value of ``fcit_data_dir`` and FCIT_DATA_DIR that means: fetch what is needed from the Hugging Face hub."""
 
 
+def is_on_hub(given: str | None) -> bool:
+    """Whether the benchmark is fetched from the hub, as the recipe's ``fcit_data_dir`` or FCIT_DATA_DIR says."""
+    return (given or os.environ.get("FCIT_DATA_DIR")) == HUB
+
+
 def benchmark_root(given: str | None = None, part: str = INSTRUCTIONS) -> Path:
     """Root of the FCIT benchmark: the given one, else FCIT_DATA_DIR's, else FCIT-mini (drawn on first use).
 

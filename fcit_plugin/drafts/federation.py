@@ -8,6 +8,7 @@ from ..data.catalogue import ELSEWHERE, TEST, Catalogue
 from ..data.forms import USES
 from ..data.raw_files import TrainFiles
 from ..errors import FcitError, nearest
+from ..scenario.task_records import clients_named
 from .draft import Draft
 from .own_data import SITES
 
@@ -55,6 +56,8 @@ def put_federation(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: A
         FcitError: It names what is not there.
     """
     stages = _stages(draft, datasets, wishes, ask)
+    if not all(stages):
+        raise FcitError("A stage has no dataset (--stages); blanks stand between stages, commas between datasets of one.")
     draft.put("fcit_setting", "custom")
     draft.put("fcit_stages", [list(stage) for stage in stages], "what arrives when; datasets in one bracket arrive together")
     _put_tests(draft, datasets, wishes, ask)
@@ -113,7 +116,7 @@ def _put_tests(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) 
         return
     held_out = wishes.held_out if wishes.held_out is not None else draft.keys.get("val_size") or None
     if held_out is None:
-        held_out = float(ask("Which part, or how many, of the records are kept for the test?", f"{TEST_SHARE:g}"))
+        held_out = _share(ask("Which part, or how many, of the records are kept for the test?", f"{TEST_SHARE:g}"))
     size = int(held_out) if held_out >= 1 else held_out
     draft.put("val_size", size, "of each dataset without test records of its own, trained on by nobody")
     what = f"{size} records" if size >= 1 else f"{100 * size:g} % of the records"
@@ -125,11 +128,9 @@ def _put_clients(draft: Draft, stages: Sequence[Sequence[str]], wishes: Wishes, 
     files = TrainFiles(catalogue, draft.keys.get("max_samples"), draft.keys.get("seed", 42), _use(draft))
     elsewhere = [name for stage in stages for name in stage if any(key in catalogue.entry(name) for key in ELSEWHERE)]
     if wishes.site_column is not None:
-        names = {value for stage in stages for name in stage for value in files.column(name, wishes.site_column)}
-        clients = len(names)
+        clients = _count_sites(files, stages, wishes, draft)
         draft.put("fcit_partition", "natural", "the records say whose they are")
         draft.put("fcit_partition_column", wishes.site_column)
-        draft.say(f"The column {wishes.site_column} makes {clients} clients: {', '.join(map(str, sorted(names)))}.")
     else:
         clients = wishes.clients or _count(ask("How many clients share the records?", str(CLIENTS)))
         draft.put("fcit_partition", "iid", "dealt out at random; natural: a column says whose a record is")
@@ -141,13 +142,56 @@ def _put_clients(draft: Draft, stages: Sequence[Sequence[str]], wishes: Wishes, 
                 )
             draft.put("fcit_min_client_samples", min(_MIN_SAMPLES, max(least // clients // 2, 1)))
         draft.say(f"{clients} clients share the records of each stage at random (`fcit_partition`).")
-    at_once = wishes.clients_per_round or min(clients, _AT_ONCE)
+    check_at_once(wishes, clients)
     draft.put("fcit_num_clients", clients)
-    draft.put("fcit_clients_per_round", min(at_once, clients))
+    draft.put("fcit_clients_per_round", wishes.clients_per_round or min(clients, _AT_ONCE))
+
+
+def _count_sites(files: TrainFiles, stages: Sequence[Sequence[str]], wishes: Wishes, draft: Draft) -> int:
+    """How many clients a column names, each of which needs records of every stage.
+
+    Raises:
+        FcitError: It names others than the flags say, or one has no records of a stage.
+    """
+    column = str(wishes.site_column)
+    found = {name: files.column(name, column) for stage in stages for name in stage}
+    names = clients_named(column, found)
+    if wishes.clients not in (None, len(names)):
+        raise FcitError(f"The column {column} names {len(names)} clients and --clients says {wishes.clients}; leave one out.")
+    for stage in stages:
+        there = {value for name in stage for value in found[name]}
+        if missing := [name for name in names if name not in there]:
+            raise FcitError(
+                f"The column {column} gives the client {missing[0]} no record of {', '.join(stage)}, and each client takes "
+                "part in every stage; leave that client or that dataset out, or deal the records out without --site-column."
+            )
+    draft.say(f"The column {column} makes {len(names)} clients: {', '.join(map(str, names))}.")
+    return len(names)
+
+
+def check_at_once(wishes: Wishes, clients: int) -> None:
+    """Refuse more clients in a round than there are.
+
+    Raises:
+        FcitError: The sentence names the flag.
+    """
+    if (wishes.clients_per_round or 0) > clients:
+        given = f"--clients-per-round {wishes.clients_per_round}"
+        raise FcitError(f"{given}: there are {clients} clients; lower it or add clients.")
 
 
 def _use(draft: Draft) -> Any:
     return USES[draft.keys.get("fcit_local_stage", "sft")]
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < float("inf"):
+        raise FcitError(f"The test takes a part of the records (0.1) or a number of them, got {text!r}.")
+    return share
 
 
 def _count(text: str) -> int:

@@ -10,7 +10,8 @@ from ..arguments.method import MethodArguments
 from ..arguments.option import comma_separated
 from ..errors import FcitError, nearest
 from ..recipe.evaluation import ASKING
-from ..recipe.ordinary import left_out
+from ..recipe.ordinary import classes, left_out
+from ..recipe.values import check_values
 from ..shipped import shipped
 from .draft import Draft
 
@@ -18,12 +19,13 @@ from .draft import Draft
 _EACH_TIME = ("num_train_epochs", "max_steps", "learning_rate", "warmup_ratio", "warmup_steps")
 
 
-def from_llamafactory(keys: Mapping[str, Any], path: Path) -> tuple[Draft, list[str]]:
+def from_llamafactory(keys: Mapping[str, Any], path: Path, with_data: bool = False) -> tuple[Draft, list[str]]:
     """Begin a recipe of ours from one of LLaMA-Factory's.
 
     Args:
         keys: Theirs.
         path: Where they stand, for messages.
+        with_data: Data of the user's own take the place of its datasets.
 
     Returns:
         The recipe without what it says of clients and stages, and the datasets.
@@ -31,11 +33,14 @@ def from_llamafactory(keys: Mapping[str, Any], path: Path) -> tuple[Draft, list[
     Raises:
         FcitError: It is no recipe for a LoRA tuning; the sentence says what it is.
     """
+    check_values(keys, classes())
     draft = of_training(keys, path)
-    datasets = draft.keys.pop("dataset", None)
-    if not datasets:
+    datasets = draft.keys.pop("dataset", None) or []
+    if not datasets and not with_data:
         raise FcitError(f"{path} names no `dataset`, which a federation would share out; name one, or give --data FILE.")
-    names = comma_separated(datasets) if isinstance(datasets, str) else [str(name) for name in datasets]
+    if not isinstance(datasets, str | list):
+        raise FcitError(f"{path}: `dataset` is {datasets!r}, which names no datasets; list them, or separate them by commas.")
+    names = [str(name) for name in datasets] if isinstance(datasets, list) else comma_separated(datasets)
     draft.keys["output_dir"] = f"{str(draft.keys.get('output_dir', 'saves/tuned')).rstrip('/')}_fcit"
     draft.say(f"`output_dir` is {draft.keys['output_dir']}, so that what is in yours stays.")
     return draft, names

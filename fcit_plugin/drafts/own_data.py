@@ -2,28 +2,40 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.catalogue import TEST
-from ..data.raw_records import FILE_KINDS, plain_records, read_raw
-from ..errors import FcitError, one_line
+from ..data.diagnosis import defect_of_file
+from ..data.forms import USES, Form, Verdict, judge
+from ..data.instructions import without_media
+from ..data.raw_records import FILE_KINDS, kind_of, plain_records, read_raw
+from ..errors import FcitError, nearest
+from ..fcit_benchmark.records import Defect
 
 #: Columns by what they are for, in the order in which they are looked for.
 _QUESTIONS = ("instruction", "prompt", "question", "query", "input", "text", "source")
 _ANSWERS = ("output", "response", "answer", "completion", "target", "label", "summary")
 _MESSAGES = ("conversations", "messages", "conversation", "dialogue")
 _IMAGES = ("images", "image")
+#: What columns may be for, as LLaMA-Factory calls it.
+_WHAT = (
+    *("prompt", "query", "response", "history", "messages", "system", "tools", "images", "videos", "audios"),
+    *("chosen", "rejected", "kto_tag"),
+)
 #: Columns that may say whose a record is.
 SITES = ("client", "client_id", "site", "site_id", "hospital", "owner", "institution")
 #: Tags of turns that name a role.
 _OPENAI = {
     "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system",
 }  # fmt: skip
+#: Those of turns that call tools, which LLaMA-Factory's converter `openai` alone reads.
+_TOOLS = {"observation_tag": "tool", "function_tag": "function"}
 #: More distinct answers than this part of the records are free text.
 _FREE = 0.2
+#: Of records of which it is not known yet how they are written.
+_NO_FORM = Form("", False, {}, {})
 #: Records by which it is told how they are written.
 _LOOKED_AT = 100
 
@@ -42,14 +54,13 @@ class OwnFile:
     def __init__(self, path: Path, columns: Mapping[str, str] | None = None) -> None:
         if not path.is_file():
             raise FcitError(f"There is no file {path} (--data).")
-        if path.suffix[1:] not in FILE_KINDS:
+        if kind_of(path) is None:
             raise FcitError(f"{path} (--data) is none of the kinds of files that are read: {', '.join(FILE_KINDS)}.")
         self.path = path
         try:
             rows = read_raw([path])
         except Exception as error:  # the package datasets raises whatever its readers do
-            cause = error.__cause__ or error
-            raise FcitError(f"{path} (--data) cannot be read: {one_line(cause).rstrip('.')}; fix the file.") from error
+            raise FcitError(str(defect_of_file(path, f"{path} (--data)", _NO_FORM, "sft", error))) from error
         self.count = len(rows)
         if not self.count:
             raise FcitError(f"{path} (--data) has no records.")
@@ -57,9 +68,11 @@ class OwnFile:
         self._rows = rows
         self._some = list(plain_records(rows.select(range(min(self.count, _LOOKED_AT)))))
         self.entry: dict[str, Any] = self._entry_of(dict(columns or {}))
-        empty = next((number for number, answer in enumerate(self.answers) if not answer.strip()), None)
-        if empty is not None:
-            raise FcitError(f"{path} (--data), record {empty}: it has no answer; fix the record or take it out.")
+        self.left_out: dict[int, str] = {}
+        #: The answers of the records that are not left out; of a pair the better one.
+        self.answers = [self._answer(*each) for each in enumerate(self._verdicts()) if each[1].left_out is None]
+        if not self.answers:
+            raise self._defect(0, f"{self.left_out[0]}, and none of the {self.count} records can be used")
 
     @property
     def name(self) -> str:
@@ -74,54 +87,73 @@ class OwnFile:
     @property
     def local_stage(self) -> str:
         """What trains a client on it."""
-        return "dpo" if self.entry.get("ranking") else "sft"
+        return "dpo" if self.entry.get("ranking") else "kto" if "kto_tag" in self.entry["columns"] else "sft"
 
-    @cached_property
-    def answers(self) -> list[str]:
-        """The answers of all records; of a pair the better one."""
-        columns = self.entry["columns"]
-        column = columns.get("response") or columns.get("chosen") or columns["messages"]
-        return [str(_last_text(record[column])) for record in plain_records(self._rows, [column])]
+    @property
+    def unused(self) -> list[str]:
+        """The columns that no part of its records is made of, but for those that may say whose a record is."""
+        return [name for name in self.columns if name not in {*self.entry["columns"].values(), *SITES}]
 
     @property
     def is_free_text(self) -> bool:
         """Whether its answers are text of one's own rather than labels."""
         return len(set(self.answers)) > max(_FREE * self.count, 10)
 
-    def values(self, column: str) -> list[Any]:
-        """The distinct values of a column.
+    def _verdicts(self) -> Iterator[Verdict]:
+        """What LLaMA-Factory makes of each record; those that it leaves out are noted."""
+        form, use = Form.of(self.entry), USES[self.local_stage]
+        for number, record in enumerate(plain_records(self._rows)):
+            verdict = judge(record, form, use)
+            if verdict.broken is not None:
+                raise self._defect(number, verdict.broken)
+            if verdict.left_out is not None:
+                self.left_out[number] = verdict.left_out
+            yield verdict
 
-        Raises:
-            FcitError: There is no such column.
-        """
-        if column not in self.columns:
-            raise FcitError(f"{self.path} has no column {column!r}; it has {', '.join(self.columns)}.")
-        return list(dict.fromkeys(record[column] for record in plain_records(self._rows, [column])))
+    def _answer(self, number: int, verdict: Verdict) -> str:
+        for what, text in (("instruction", without_media(verdict.asked or "")), ("answer", (verdict.answer or "").strip())):
+            if not text:
+                raise self._defect(number, f"it has no {what}")
+        return verdict.answer or ""
+
+    def _defect(self, number: int, problem: str) -> FcitError:
+        return FcitError(str(Defect("record", f"{self.path} (--data)", number, problem)))
 
     def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
-        for column in given.values():
+        for what, column in given.items():
+            if what not in _WHAT:
+                raise FcitError(f"--columns {what}={column}: no column is for that; {nearest(what, _WHAT)}")
             if column not in self.columns:
                 raise FcitError(f"{self.path} has no column {column!r} (--columns); it has {', '.join(self.columns)}.")
         entry: dict[str, Any] = {}
         columns = dict(given)
-        messages = given.get("messages") or self._first(_MESSAGES, of_lists=True)
+        messages = given.get("messages") or next((name for name in _MESSAGES if self._turns(name)), None)
         if messages is not None and "prompt" not in given:
+            turns = self._turns(messages)
+            if not turns:
+                raise FcitError(f"The column {messages!r} of {self.path} (--columns) holds no lists of turns.")
             entry["formatting"], columns["messages"] = "sharegpt", messages
-            turn: Mapping[str, Any] = next((record[messages][0] for record in self._some if record[messages]), {})
-            if "role" in turn:
+            if any("role" in turn for turn in turns):
                 entry["tags"] = _OPENAI
+                if any(turn.get("tool_calls") or turn.get("role") == "tool" for turn in turns):
+                    entry["formatting"], entry["tags"] = "openai", {**_OPENAI, **_TOOLS}
         else:
             columns.setdefault("prompt", self._first(_QUESTIONS) or "")
             if columns["prompt"] == "instruction" and "input" in self.columns:
                 columns.setdefault("query", "input")
-        if {"chosen", "rejected"} <= set(self.columns) and "response" not in given:
+            if "history" in self.columns:
+                columns.setdefault("history", "history")
+        pair = {what: given.get(what, what) for what in ("chosen", "rejected")}
+        if {*pair.values()} <= {*self.columns} and "response" not in given:
             entry["ranking"] = True
-            columns |= {"chosen": "chosen", "rejected": "rejected"}
+            columns |= pair
         elif "messages" not in columns:
             taken = set(columns.values())
             columns.setdefault("response", self._first(name for name in _ANSWERS if name not in taken) or "")
-        if "system" in self.columns:
-            columns.setdefault("system", "system")
+        read = (str, list) if entry.get("formatting") == "openai" else str
+        for name in ("system", "tools"):
+            if any(isinstance(record.get(name), read) for record in self._some):
+                columns.setdefault(name, name)
         if (images := self._first(_IMAGES)) is not None:
             columns.setdefault("images", images)
         if "" in columns.values():
@@ -131,18 +163,14 @@ class OwnFile:
             )
         return {**entry, "columns": columns}
 
-    def _first(self, names: Iterable[str], of_lists: bool = False) -> str | None:
-        kept = (name for name in names if name in self.columns)
-        return next((name for name in kept if not of_lists or isinstance(self._some[0][name], list)), None)
+    def _first(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in self.columns), None)
 
-
-def _last_text(value: Any) -> Any:
-    """The text of an answer that may be a turn, or the last of several."""
-    if isinstance(value, list):
-        return _last_text(value[-1]) if value else ""
-    if isinstance(value, dict):
-        return value.get("value", value.get("content", ""))
-    return "" if value is None else value
+    def _turns(self, name: str) -> list[Mapping[str, Any]]:
+        """The turns in a column of conversations; none if it is no such column."""
+        lists = [record.get(name) for record in self._some]
+        turns = [turn for row in lists if isinstance(row, list) for turn in row]
+        return turns if all(isinstance(turn, dict) for turn in turns) else []
 
 
 def entries_of(files: Sequence[OwnFile], tests: Sequence[OwnFile], folder: Path) -> dict[str, dict[str, Any]]:

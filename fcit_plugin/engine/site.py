@@ -43,7 +43,7 @@ from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspa
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState
 from .client_training import LocalTrainer
-from .fingerprint import NUM_PROCESSES, differing, digest_of, numbers
+from .fingerprint import NUM_PROCESSES, SETTLED, differing, digest_of, numbers
 from .quiet import quiet_transformers
 from .rehearsal import rehearse
 from .session import Session, adapter_config
@@ -298,7 +298,7 @@ def check_question(question: Question, session: Session) -> None:
     ours, parts = comparable(session.keys, session.arguments), session.arguments
     theirs = dict(question.keys)
     # a dry run has no weights, and so has not asked the base model what `auto` becomes
-    open_yet = {key for key, value in theirs.items() if value == AUTO} if question.base is None else set()
+    open_yet = {key for key in SETTLED if theirs.get(key) == AUTO} if question.base is None else set()
     compared = (theirs.keys() | ours.keys()) - open_yet
     found = differing(theirs, ours, parts, compared, "{0} is {1!r} at the server and {2!r} at this site")
     if question.plugin != __version__:

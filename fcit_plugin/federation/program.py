@@ -160,7 +160,9 @@ class Program:
     @property
     def weighing(self) -> Weighing:
         """What the counts and the lengths that clients name come to."""
-        return Weighing(self.args.fcit_identity_unit, self.args.fcit_max_count_ratio)
+        # in a secure sum the counts are masked, so that nobody can bound them
+        ratio = None if self.args.fcit_secure_sum else self.args.fcit_max_count_ratio
+        return Weighing(self.args.fcit_identity_unit, ratio)
 
     def largest_update(self, state: ServerState) -> int:
         """Bytes that an update folder's file may have: all its numbers, and a megabyte for what describes them."""

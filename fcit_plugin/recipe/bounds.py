@@ -41,13 +41,13 @@ def bound_recipe(recipe: dict[str, Any], fcit: FcitArguments) -> FcitArguments:
         own: dict[str, Any] = {**_no_keys_of("methods"), "fcit_identity_source": "text", "fcit_identity_encoder": ORACLE}
         own |= {"fcit_method": _organizing_method(fcit), "fcit_identity_noise": None, "fcit_identity_form": "full"}
         own |= {"fcit_similarity_threshold": 0.9, "fcit_max_subspaces": None, "fcit_activation": "argmax"}
-        own |= {"fcit_later_rounds": OPEN}  # a task that comes later opens its own
+        own |= {"fcit_later_rounds": OPEN, "fcit_max_new_subspaces": None}  # each task opens its own, whenever it comes
         return dataclasses.replace(fcit, **own)
     # what happens to updates, of which there are none, and what belongs to the method
     server = (ReplyArguments, PrivacyArguments, RoundOrderArguments, ServerRuleArguments, CompressionArguments)
     alone: dict[str, Any] = {item.name: item.default for group in server for item in dataclasses.fields(group)}
     alone |= {**_no_keys_of("methods"), **_no_keys_of("server_rules")}
-    alone |= {"fcit_method": SEQUENTIAL, "fcit_max_subspaces": None, "fcit_activation": None}
+    alone |= {"fcit_method": SEQUENTIAL, "fcit_max_subspaces": None, "fcit_max_new_subspaces": None, "fcit_activation": None}
     if fcit.fcit_bound == "zero_shot":
         return dataclasses.replace(fcit, **alone, fcit_zero_shot=True)
     if fcit.fcit_bound == "local":

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from typing_extensions import TypedDict
 
+from ..errors import FcitError
 from ..files import read_as
 from ..schema import Count
 
@@ -62,7 +63,17 @@ def num_processes(world_size: int) -> int:
 
     Args:
         world_size: Processes of this run.
+
+    Raises:
+        FcitError: A variable holds no number; the sentence names it.
     """
     if world_size > 1:
         return world_size
-    return int(os.environ.get("NPROC_PER_NODE", "1")) * int(os.environ.get("NNODES", "1"))
+    return _number_in("NPROC_PER_NODE") * _number_in("NNODES")
+
+
+def _number_in(name: str) -> int:
+    given = os.environ.get(name, "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise FcitError(f"The environment variable {name} is {given!r}; a dry run counts with a number of processes, give one.")
+    return int(given)

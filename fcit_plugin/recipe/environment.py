@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..arguments.engine import MOST_CLIENTS
 from ..arguments.reasons import refuse
 from .engine import is_set, keys_on, why_shared
 
@@ -40,7 +41,7 @@ def start_together(command_line: Sequence[str]) -> None:
     """
     keys = keys_on(command_line) or {}
     clients = keys.get("fcit_clients_per_device", 1)
-    if not isinstance(clients, int) or clients < 2 or _PROCESSES in os.environ:
+    if not isinstance(clients, int) or not 2 <= clients <= MOST_CLIENTS or _PROCESSES in os.environ:
         return
     processes = clients * max(torch.cuda.device_count(), 1)
     if why_shared(keys, processes) is None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard, get_type_hints
 
-from ..arguments.option import check_type
+from ..arguments.option import check_text, check_type
 from ..arguments.reasons import refuse
 from ..errors import closest
 
@@ -27,6 +27,17 @@ _LEAST = {
     "lora_dropout": 0,
 }
 
+#: Keys of texts that LLaMA-Factory takes as lists, too, or as a mapping.
+_OF_SEVERAL = frozenset(
+    {
+        *("dataset", "eval_dataset", "dataset_dir", "interleave_probs", "adapter_name_or_path", "additional_target"),
+        *("freeze_trainable_modules", "freeze_extra_modules", "lora_target", "oft_target", "galore_target", "apollo_target"),
+    }
+)
+
+#: Keys of texts that transformers takes truth values for, too.
+_ALSO_TRUTH = frozenset({"resume_from_checkpoint", "fsdp", "debug"})
+
 
 def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
     """Refuse values of a type, a choice or a size that cannot work.
@@ -44,6 +55,8 @@ def check_values(given: Mapping[str, Any], parts: Iterable[type]) -> None:
         for name, hint in get_type_hints(part).items():
             if given.get(name) is not None:
                 check_type(name, given[name], hint)
+                if name not in _ALSO_TRUTH:
+                    check_text(name, given[name], hint, several=name in _OF_SEVERAL)
     for name, least in _LEAST.items():
         value = given.get(name)
         if _is_number(value) and not least <= value < math.inf:
@@ -67,5 +80,5 @@ def check_template(name: str | None) -> None:
 
     if name is None:
         refuse("The fcit stages need `template`, the chat template of the model, to find instructions again.")
-    elif name not in TEMPLATES:
+    elif isinstance(name, str) and name not in TEMPLATES:  # of another type it is refused already
         refuse(f"`template` is {name!r}, which LLaMA-Factory does not have; the nearest one is `{closest(name, TEMPLATES)}`.")

@@ -125,8 +125,15 @@ def processes_of_a_step(keys: Mapping[str, Any], stage: str) -> tuple[int, list[
     if keys.get("fcit_dry_run") and why is None:
         return 1, []
     if processes == 1:
-        note = "`fcit_engine: parallel` needs several processes, such as FORCE_TORCHRUN=1 NPROC_PER_NODE=2 in front starts."
-        return 1, [f"{note} This one trains the clients one after the other."] if wanted else []
+        clients = keys.get("fcit_clients_per_device", 1)
+        if wanted:
+            note = "`fcit_engine: parallel` needs several processes, such as FORCE_TORCHRUN=1 NPROC_PER_NODE=2 in front starts."
+        elif isinstance(clients, int) and clients > 1 and stage == "fcit" and not keys.get("fcit_dry_run"):
+            why = why_shared({**keys, "fcit_dry_run": False}, clients) or "none but this one was started"
+            note = f"`fcit_clients_per_device: {clients}` has no effect, because {why}."
+        else:
+            return 1, []
+        return 1, [f"{note} This one trains the clients one after the other."]
     if why is None:
         why = "they were not started by `llamafactory-cli train` with a recipe"
     if keys.get("fcit_engine") == FLOWER and stage != SITE_STAGE:

@@ -123,7 +123,7 @@ def _reordered(scenario: Scenario, order: str | Sequence[str]) -> Scenario:
     named = (PAPER, RESEARCH_CODE) if scenario.tasks in RESEARCH_CODE_ORDERS else (PAPER,)
     if order == RESEARCH_CODE and RESEARCH_CODE in named:
         order = RESEARCH_CODE_ORDERS[scenario.tasks]
-    if isinstance(order, str) or sorted(map(str, order)) != sorted(names):
+    if not isinstance(order, (list, tuple)) or sorted(map(str, order)) != sorted(names):
         raise FcitError(
             f"fcit_task_order must be {', '.join(named)}, or a list of these names in any order, each once:"
             f" {', '.join(names)}; not {order!r}."

@@ -1,6 +1,6 @@
 """What a partitioner may see of the records of a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -73,20 +73,29 @@ class Records:
         return {dataset: self.source.column(dataset, name) for dataset in self.scenario.datasets_to_train()}
 
     def clients_named(self, column: str) -> list[Any]:
-        """The clients that a column names over the whole setting, by their numbers: in the order of their names.
+        """The clients that a column names over the whole setting, see :func:`clients_named`."""
+        return clients_named(column, self.column_everywhere(column))
 
-        Raises:
-            FcitError: A record names nobody, or some names are numbers and others are not.
-        """
-        names = set[Any]()
-        for dataset, values in self.column_everywhere(column).items():
-            for index, value in enumerate(values):
-                if not isinstance(value, (str, int)):
-                    raise FcitError(
-                        f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
-                        f" {column!r} (fcit_partition_column), it has {value!r}; fix the file."
-                    )
-            names.update(values)
-        if len({type(name) for name in names}) > 1:
-            raise FcitError(f"The column {column!r} (fcit_partition_column) has numbers and texts; make them all one.")
-        return sorted(names)
+
+def clients_named(column: str, values_of: Mapping[str, Iterable[Any]]) -> list[Any]:
+    """The clients that a column names, by their numbers: in the order of their names.
+
+    Args:
+        column: The column.
+        values_of: What each record has in it, by dataset.
+
+    Raises:
+        FcitError: A record names nobody, or some names are numbers and others are not.
+    """
+    names = set[Any]()
+    for dataset, values in values_of.items():
+        for index, value in enumerate(values):
+            if not isinstance(value, (str, int)):
+                raise FcitError(
+                    f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
+                    f" {column!r} (fcit_partition_column), it has {value!r}; fix the file."
+                )
+            names.add(value)
+    if len({type(name) for name in names}) > 1:
+        raise FcitError(f"The column {column!r} (fcit_partition_column) has numbers and texts; make them all one.")
+    return sorted(names)

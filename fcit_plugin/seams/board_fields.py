@@ -53,9 +53,9 @@ def fields_of(
     made = {**_EMPTY, **_choices({**defaults, **keys})}
     found = {}
     for name, element in elements.items():
-        if name in _STAY:
-            continue
         key = _KEYS.get(name, name.rpartition(".")[2])
+        if name in _STAY or (name not in made and key not in defaults):  # such as the page of a preview
+            continue
         value = made[name] if name in made else keys.get(key, defaults.get(key))
         found[element] = _held(element, value)
     stage = elements[_STAGE]
@@ -84,8 +84,9 @@ def _held(element: Any, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(element, gr.Checkbox):
         return value if isinstance(value, bool) else first
-    if isinstance(element, gr.Slider):
-        return value if number and element.minimum <= value <= element.maximum else first
+    if isinstance(element, gr.Slider | gr.Number):
+        least, most = element.minimum, element.maximum
+        return value if number and (least is None or least <= value) and (most is None or value <= most) else first
     if isinstance(element, gr.Dropdown):
         if element.multiselect:
             return value if isinstance(value, list) else []

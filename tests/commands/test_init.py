@@ -104,11 +104,12 @@ def test_nothing_is_asked_that_is_said_or_elsewhere_than_on_a_terminal(terminal,
     assert questions_asked == []
 
 
-@pytest.mark.parametrize("answer", ["many", "0", "-1"])
-def test_an_answer_that_is_none_is_refused(answer, here, monkeypatch):
+@pytest.mark.parametrize("answer", ["many", "0", "-1", "nan"])
+@pytest.mark.parametrize("words", [("--test", 4), ("--clients", 2)])
+def test_an_answer_that_is_none_is_refused(answer, words, here, monkeypatch):
     asked(monkeypatch, ["", answer])
     with pytest.raises(FcitError, match="number"):
-        init("--data", write("a.json", questions()), "--test", 4)
+        init("--data", write("a.json", questions()), *words)
 
 
 # what is written
@@ -165,6 +166,12 @@ def init_package(name, *words):
 def test_a_name_that_cannot_be_is_refused(name, message, here):
     with pytest.raises(FcitError, match=message):
         init_package(name)
+
+
+@pytest.mark.parametrize("words", [("--method", "ewc"), ("--from", "x.yaml"), ("--clients", "2"), ("--overwrite",)])
+def test_flags_of_a_recipe_are_refused_where_a_package_is_written(words, here):
+    with pytest.raises(FcitError, match=f"which {words[0]} would be about"):
+        init_package("gentle-pull", *words)
 
 
 def test_a_folder_that_holds_something_stays_as_it_is(here):

@@ -16,7 +16,8 @@ from reports import matrix_of, report_with
 
 from fcit_plugin.compare.cell_state import CellStatus, state_of
 from fcit_plugin.compare.grid_file import GridFile
-from fcit_plugin.compare.runner import Runner, environment
+from fcit_plugin.compare.runner import Runner, environment, run_cells
+from fcit_plugin.errors import FcitError
 
 STAND_IN = """#!{python}
 import json, os, pathlib, sys, time
@@ -194,3 +195,22 @@ def test_one_grid_is_run_by_one_process_at_a_time(tmp_path):
     Path(keys["output_dir"]).mkdir()
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(ValueError, match="is running cells in"):
         run_cells(grid, grid.cells, jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [({"fcit_methd": "ewc"}, "`fcit_method`"), ({"fcit_method": "ewcc"}, "`ewc`"), ({"fcit_num_rounds": 0}, "at least 1")],
+)
+def test_a_row_that_cannot_work_is_named_before_any_cell_is_run(run, keys, message):
+    run({"x": {}})
+    rows = {"y": {}, "typo": keys}
+    grid = GridFile(_grid(run.cells[0].folder.parents[4], rows))
+    with pytest.raises(FcitError, match=rf"typo/seed1: .*{message}"):
+        run_cells(grid, grid.cells)
+    assert not grid.cells[0].folder.exists()
+
+
+def _grid(folder, rows):
+    keys = {"base": "base.yaml", "output_dir": str(folder / "out"), "document": "unused", "rows": rows}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(keys))
+    return folder / "grid.yaml"

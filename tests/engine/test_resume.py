@@ -381,8 +381,10 @@ def test_the_recipe_in_the_output_folder_outlives_the_run_that_it_starts(keys, w
     for _ in range(2):
         run_exp()
         assert file.read_text() == text
-        found, expected = outcome(folder), outcome(whole)
-        assert differences({**found, "fcit_recipe.yaml": None}, {**expected, "fcit_recipe.yaml": None}) == []
+        others = [
+            {k: v for k, v in outcome(one).items() if k != "fcit_recipe.yaml" and ".png" not in k} for one in (folder, whole)
+        ]
+        assert differences(*others) == []
         assert "learning_rate" in (folder / "fcit_report.html").read_text()
     run_recipe(recipe | {"overwrite_output_dir": True, "fcit_num_rounds": 1})
     assert not file.exists(), "it is another run's, which was no file"

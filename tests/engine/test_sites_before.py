@@ -87,6 +87,11 @@ def test_a_dry_run_is_another_recipe_where_it_differs_and_not_where_nothing_is_s
     site = session_in(tmp_path, fcit_similarity_threshold=0.9, use_cpu=False, lora_rank=4)
     server = comparable({"fcit_similarity_threshold": "auto", "use_cpu": True, "lora_rank": 4}, ())
     check_question(Question(server, None, ""), site)
+    with pytest.raises(FcitError, match="`fcit_identity_turns` is 'auto' at the server"):
+        check_question(
+            Question({**server, "fcit_identity_turns": "auto"}, None, ""),
+            session_in(tmp_path, **site.keys, fcit_identity_turns="latest"),
+        )
     with pytest.raises(FcitError, match="`lora_rank` is 8 at the server and 4 at this site"):
         check_question(Question({**server, "lora_rank": 8}, None, ""), site)
     with pytest.raises(FcitError, match=r"`fcit_similarity_threshold` is .auto. at the server and 0\.9 at this site"):

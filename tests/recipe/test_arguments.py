@@ -1,10 +1,13 @@
 """Recipes: what is accepted, what is refused with which sentence, and that refusing comes before any loading."""
 
+import contextlib
 import copy
 import json
 import pickle
 from dataclasses import fields
 from pathlib import Path
+from types import NoneType
+from typing import get_args, get_type_hints
 
 import pytest
 from llamafactory.hparams import get_infer_args, get_train_args
@@ -61,6 +64,11 @@ REFUSED = [
     ({"fcit_eval_every": "stages"}, ["`fcit_eval_every`", "`stage`"]),
     ({"fcit_identity_pooling": "last"}, ["`fcit_identity_pooling`", "mean, eos"]),
     ({"fcit_task_order": "letter,color"}, ["fcit_task_order", "fcit_stages"]),
+    ({"fcit_setting": "cap_het", "fcit_stages": None, "fcit_task_order": {"chart": 1}}, ["fcit_task_order", "other"]),
+    ({"fcit_threads": 0}, ["`fcit_threads`", "at least 1, or left out, got 0"]),
+    ({"fcit_threads": 10**6}, ["`fcit_threads` is 1000000", "1024"]),
+    ({"fcit_batch_size": -1}, ["`fcit_batch_size`", "at least 1, or left out, got -1"]),
+    ({"fcit_clients_per_device": 200}, ["`fcit_clients_per_device` is 200", "64"]),
     ({"fcit_setting": "cap_het", "fcit_stages": None, "fcit_task_order": "chart,math"}, ["fcit_task_order", "other"]),
     (
         {"fcit_setting": "task_het", "fcit_stages": None, "fcit_num_clients": 6, "fcit_clients_per_round": 4},
@@ -306,6 +314,64 @@ def test_keys_go_through_copies_and_pickles_as_they_are():
     args = FcitArguments(fcit_method="ewc", fcit_ewc_lambda=3.0, fcit_stages=[["a"]], fcit_setting="custom")
     for again in (copy.copy(args), copy.deepcopy(args), pickle.loads(pickle.dumps(args))):
         assert again is not args and again == args and again.fcit_ewc_lambda == 3.0
+
+
+KINDS = {name: {*(get_args(hint) or (hint,))} for name, hint in get_type_hints(FcitArguments.joined()).items()}
+TEXTS = [name for name, kinds in KINDS.items() if kinds - {NoneType} == {str}]
+
+
+@pytest.mark.parametrize("given", [5, 2.5, True])
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_key_of_texts_takes_no_number(name, given):
+    if name == "fcit_export_weights" or (name, given) == ("fcit_eval_restricted", True):
+        assert getattr(FcitArguments(**{name: given}), name).lower() == str(given).lower(), "it is taken for its text"
+        return
+    with pytest.raises(FcitError, match=f"`{name}`") as caught:
+        FcitArguments(**{name: given})
+    assert name != "fcit_dp_secret" or str(given) not in str(caught.value)
+
+
+def test_keys_that_must_have_a_value_are_no_text_of_nothing():
+    for name in [name for name, kinds in KINDS.items() if NoneType not in kinds]:
+        with pytest.raises(FcitError, match=f"`{name}` has no value"):
+            FcitArguments(**{name: None})
+
+
+@pytest.mark.parametrize("given", [[], [5], ["a", 5], [[1]], {}, {"a": 1}])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_list_or_a_mapping_is_taken_or_refused_in_a_sentence(name, given):
+    with contextlib.suppress(FcitError):  # and nothing else
+        FcitArguments(**{name: given})
+
+
+OTHERS = [
+    "model_name_or_path",
+    "output_dir",
+    "template",
+    "add_tokens",
+    "adapter_name_or_path",
+    "accelerator_config",
+    "run_name",
+]
+
+
+@pytest.mark.parametrize("given", [True, 5, 2.5])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_key_of_llamafactorys_texts_takes_no_number(text_recipe, name, given):
+    with pytest.raises(FcitError, match=f"`{name}` takes a text"):
+        get_train_args({**text_recipe(), name: given})
+
+
+def test_what_llamafactory_takes_beside_texts_stays(text_recipe):
+    keys = text_recipe(resume_from_checkpoint=False, lora_target=["q_proj", "v_proj"], report_to=["none"], run_name="5")
+    assert get_train_args(keys)[3].lora_target == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize("given", [-98765, 98765.25])
+def test_of_a_secret_that_is_none_nothing_is_shown(given):
+    with pytest.raises(FcitError, match="not shown") as caught:
+        FcitArguments(fcit_dp_secret=given, fcit_num_clients="ten")
+    assert "98765" not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [7, 0, 2**200, "12345", "007", "auto", " auto "])

@@ -159,6 +159,30 @@ def test_parallel_that_cannot_be_is_refused_with_its_reason(monkeypatch):
         world.processes_of_a_step(KEYS | {"fcit_engine": "parallel", "fcit_clients_per_round": 1}, "fcit")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fcit_clients_per_device": 2}, "has no effect, because none but this one was started"),
+        ({"fcit_clients_per_device": 2, "fcit_clients_per_round": 1}, "because a round has one client"),
+        ({"fcit_clients_per_device": 2, "do_train": False}, "because nothing is trained"),
+        ({"fcit_clients_per_device": 2, "fcit_engine": "parallel"}, "`fcit_engine: parallel` needs several processes"),
+        ({"fcit_clients_per_device": 2, "fcit_dry_run": True}, None),
+        ({"fcit_clients_per_device": 1}, None),
+    ],
+)
+def test_one_process_says_that_the_key_for_more_of_them_has_no_effect(changes, said, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    processes, notes = world.processes_of_a_step(KEYS | changes, "fcit")
+    assert processes == 1
+    assert notes == [] if said is None else said in notes[0]
+
+
+def test_a_number_of_processes_that_is_none_is_named_by_a_dry_run(monkeypatch):
+    monkeypatch.setenv("NPROC_PER_NODE", "gpu")
+    with pytest.raises(FcitError, match="NPROC_PER_NODE is 'gpu'"):
+        world.processes_of_a_step(KEYS | {"fcit_dry_run": True}, "fcit")
+
+
 def test_processes_that_share_steps_say_why(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert world.processes_of_a_step(KEYS | {"fcit_engine": "process"}, "fcit") == (
@@ -168,7 +192,13 @@ def test_processes_that_share_steps_say_why(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "started"), [(["fcit_clients_per_device=3"], "3"), ([], None), (["fcit_clients_per_device=3", "stage=sft"], None)]
+    ("line", "started"),
+    [
+        (["fcit_clients_per_device=3"], "3"),
+        ([], None),
+        (["fcit_clients_per_device=3", "stage=sft"], None),
+        (["fcit_clients_per_device=2000"], None),  # which is refused by one process, and not by as many
+    ],
 )
 def test_several_clients_on_a_device_start_as_many_processes(torchrun, monkeypatch, line, started):
     os.environ.pop("NPROC_PER_NODE", None)

@@ -82,7 +82,7 @@ def test_an_order_of_ones_own_and_the_papers_own():
     assert get_scenario("task_het", task_order=names) == get_scenario("task_het", task_order="paper") == SETTINGS["task_het"]
 
 
-@pytest.mark.parametrize("order", ["papre", ["general", "chart"], ["general", "chart", "math", "math"], [0, 1, 2, 3]])
+@pytest.mark.parametrize("order", ["papre", ["general", "chart"], ["general", "chart", "math", "math"], [0, 1, 2, 3], 5])
 def test_an_order_that_is_none_is_refused_with_the_names(order):
     with pytest.raises(ValueError, match=r"fcit_task_order must be paper, research_code, .*general, other, math, chart"):
         get_scenario("cap_hom", task_order=order)

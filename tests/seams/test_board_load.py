@@ -38,10 +38,10 @@ def form(board, monkeypatch):
         found = actions.load(given)
         assert {*found} <= {*actions.loaded}
         for one, value in found.items():
-            if not isinstance(value, gr.blocks.Block):
-                values[one] = value
-            elif "value" in value.constructor_args:
-                values[one] = value.constructor_args["value"]
+            if isinstance(value, gr.blocks.Block) and "value" not in value.constructor_args:
+                continue
+            values[one] = value.constructor_args["value"] if isinstance(value, gr.blocks.Block) else value
+            one.postprocess(values[one])  # as gradio does, which does not take every value for every element
         return found[element("fcit.fcit_notes")]
 
     def shown():

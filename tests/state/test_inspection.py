@@ -69,7 +69,7 @@ def test_a_finished_run_is_shown_with_all_that_its_report_says(finished, inspect
         (task,) = entry["tasks"]
         assert [line for line in lines if line.split()[:4] == [str(entry["id"]), str(entry["count"]), task, "4"]]
     assert [line.split()[0] for line in lines if "sums right" in line] == ["round-0003", "round-0004"]
-    assert lines[-2:] == ["finished; the results:", f"  {finished.name}  as in round-0004 (8 files)"]
+    assert lines[-2:] == ["finished; the results:", f"  {finished.name}  as in round-0004 (11 files)"]
 
 
 def test_a_killed_run_says_where_it_stands_what_is_kept_and_how_to_go_on(killed, inspect):

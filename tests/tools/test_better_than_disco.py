@@ -1,6 +1,9 @@
 """tools/better_than_disco.py: rules against intervals worked out by hand; the page says what the shipped runs say."""
 
+import json
+import re
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 from reports import matrix_of, report_with
 from runs import ROOT
+
+from fcit_plugin.errors import FcitError
 
 # both by their names in the tool, as it is run
 TOOL = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "better_than_disco.py")))
@@ -88,9 +93,52 @@ def test_the_pages_have_the_tables_of_the_shipped_runs(page, made):
     assert text.partition(TOOL.START)[2].partition(TOOL.END)[0].strip() == getattr(TOOL, made)().strip()
 
 
-def test_permuted_answers_are_those_of_the_dataset_and_all_else_is_as_it_was(tmp_path, monkeypatch):
-    import json
+@pytest.fixture
+def checkout(tmp_path):
+    """The grids of the checkout, with no results."""
+    (tmp_path / "results").mkdir()
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    return tmp_path
 
+
+@pytest.mark.parametrize("text", [None, "", "\n\n"])
+def test_without_runs_the_tables_say_so(checkout, text):
+    if text is not None:
+        for name in ("base", "mini", "real"):
+            (checkout / "results" / f"{name}.jsonl").write_text(text)
+    shown = TOOL.tables(checkout)
+    assert "`: 0 of " in shown and "None" not in shown
+    assert "no setting and seed has a run of disco_plus and one of disco" in shown
+    assert TOOL.headline(checkout).splitlines()[-1].startswith("| centralized, 2.5")
+
+
+def test_a_run_without_its_pair_and_one_without_a_score_are_no_pair(checkout):
+    lines = [json.loads(line) for line in (ROOT / "results" / "mini.jsonl").read_text().splitlines()]
+    kept = [line for line in lines if line["run"].split("/")[2] in ("disco", "disco_plus")]
+    first = next(line for line in kept if "/disco/" in line["run"])
+    (checkout / "results" / "mini.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in kept if line is not first))
+    whole, less = TOOL.pooled("mini", "disco_plus", "disco"), TOOL.pooled("mini", "disco_plus", "disco", checkout)
+    pairs = [int(re.search(r"over (\d+) pairs", text)[1]) for text in (whole, less)]
+    assert pairs[1] == pairs[0] - 1
+
+
+@pytest.mark.parametrize("text", ["no json\n", '{"a": 1}\n', "[]\n", '{"run": "x", "recipe": {}, "report": {}}\n'])
+def test_a_file_of_something_else_is_named(checkout, text):
+    (checkout / "results" / "base.jsonl").write_text(text)
+    with pytest.raises(FcitError, match=r"base\.jsonl, line 1"):
+        TOOL.tables(checkout)
+
+
+def test_a_page_without_a_place_for_the_tables_stays_as_it_is(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(f"one\n{TOOL.START}\ntwo\n")
+    monkeypatch.setitem(TOOL.main.__globals__, "PAGE", page)
+    with pytest.raises(FcitError, match=r"page\.md has no"):
+        TOOL.main(["--write"])
+    assert page.read_text() == f"one\n{TOOL.START}\ntwo\n"
+
+
+def test_permuted_answers_are_those_of_the_dataset_and_all_else_is_as_it_was(tmp_path, monkeypatch):
     from fcit_plugin.samples.mini.build import mini_root
 
     tool, out = ROOT / "tools" / "permute_answers.py", tmp_path / "out"
