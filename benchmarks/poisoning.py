@@ -164,7 +164,10 @@ def known() -> dict[tuple, dict[str, Any]]:
 
 def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     """The tables, of what has been run."""
-    none, chosen = next(iter(BOUNDS)), "length 1, count ratio 3"
+    none = LIKELY[0]
+
+    def scores(name: str, beta: float) -> dict[int, float]:
+        return {seed: row["score"] for seed in range(1, 9) if (row := rows.get((None, name, beta, seed)))}
 
     def shown(attack: str | None, name: str, beta: float) -> str:
         found = [(rows.get((attack, name, beta, seed)), rows.get((None, none, beta, seed))) for seed in range(1, 9)]
@@ -179,19 +182,21 @@ def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     run = [name for name in BOUNDS if any(shown(attack, name, beta) for _, attack, beta in columns)]
     lines = ["| bounds | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in run]
-    pairs = [(rows.get((None, none, 1.0, seed)), rows.get((None, chosen, 1.0, seed))) for seed in range(1, 9)]
-    theirs, ours = ({row["seed"]: row["score"] for row in side if row} for side in zip(*pairs, strict=True))
-    found = Difference.of(ours, theirs)
-    cost = f"{chosen}: {found} points on honest runs at beta 1, {found.pairs} paired seeds." if found and found.half else ""
+    costs = []
+    for name in LIKELY[1:]:
+        found = {beta: Difference.of(scores(name, beta), scores(none, beta)) for beta in (0.5, 1.0, 5.0)}
+        told = [f"{one} at beta {beta:g} ({one.pairs} paired seeds)" for beta, one in found.items() if one]
+        costs += [f"- {name}: {', '.join(told)}"] if told else []
     worst = {attack: rows.get((attack, none, 1.0, 1)) for attack in ATTACKS}
-    scores = ", ".join(f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in worst.items() if row)
+    under = ", ".join(f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in worst.items() if row)
     honest = rows.get((None, none, 1.0, 1))
     first = (
-        f"Last without bounds, seed 1: honest {honest['score']:.1f} ({honest['subspaces']} subspaces), {scores}."
+        f"Last without bounds, seed 1: honest {honest['score']:.1f} ({honest['subspaces']} subspaces), {under}."
         if honest
         else ""
     )
-    return "\n".join([*lines, "", first, "", cost]) + "\n"
+    head = "Honest runs, Last above that without bounds, mean and 95 % interval over paired seeds:"
+    return "\n".join([*lines, "", first, *(["", head, "", *costs] if costs else [])]) + "\n"
 
 
 def main() -> None:
