@@ -172,8 +172,10 @@ def check_text(name: str, value: Any, hint: Any, several: bool) -> None:
     kinds = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)} - {NoneType}
     if str not in kinds or any(not isinstance(kind, type) or issubclass(kind, (int, float, enum.Enum)) for kind in kinds):
         return
-    more = tuple(kind for kind in (list, Mapping) if not several and not any(issubclass(one, kind) for one in kinds))
-    if isinstance(value, (int, float, *more)):
+    takes_list = several or any(issubclass(kind, list) for kind in kinds)
+    takes_mapping = several or any(issubclass(kind, dict) for kind in kinds)
+    wrong = (isinstance(value, list) and not takes_list) or (isinstance(value, Mapping) and not takes_mapping)
+    if wrong or isinstance(value, (int, float)):
         remedy = "; put it in quotes if that is one" if isinstance(value, (int, float)) else ""
         refuse(f"`{name}` takes a text, got {value!r}{remedy}.")
 

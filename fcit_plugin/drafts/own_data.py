@@ -150,7 +150,7 @@ class OwnFile:
         elif "messages" not in columns:
             taken = set(columns.values())
             columns.setdefault("response", self._first(name for name in _ANSWERS if name not in taken) or "")
-        read = (str, list) if entry.get("formatting") == "openai" else str
+        read: tuple[type, ...] = (str, list) if entry.get("formatting") == "openai" else (str,)
         for name in ("system", "tools"):
             if any(isinstance(record.get(name), read) for record in self._some):
                 columns.setdefault(name, name)
