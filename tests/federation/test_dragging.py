@@ -10,6 +10,7 @@ from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens
 from fcit_plugin.state.server_state import ServerState
 
 HUGE = 2**31 - 1
+AS_NAMED = {"fcit_identity_unit": False, "fcit_max_count_ratio": None}
 BOUNDED = {"fcit_identity_unit": True, "fcit_max_count_ratio": 1.0}
 
 
@@ -44,21 +45,24 @@ def moved(state, k=0):
 
 def test_domination_a_client_that_names_all_examples_owns_the_mean_and_no_longer_with_the_ratio():
     clients = {0: E[0], 1: E[0], 2: E[0], 6: E[0]}
-    assert moved(toy(clients, {6: HUGE}).round(empty())) == pytest.approx(6, abs=1e-3)
+    assert moved(toy(clients, {6: HUGE}, **AS_NAMED).round(empty())) == pytest.approx(6, abs=1e-3)
     assert moved(toy(clients, {6: HUGE}, **BOUNDED).round(empty())) == pytest.approx((0 + 1 + 2 + 6) / 4)
+    # by default it weighs as ten clients
+    assert moved(toy(clients, {6: HUGE}).round(empty())) == pytest.approx((0 + 1 + 2 + 10 * 6) / 13)
 
 
 def test_displacement_an_honest_newcomer_is_not_small_beside_a_client_that_names_all_examples():
     clients = {1: E[2], 2: E[0], 3: E[0], 6: 0.01 * E[2] + E[3]}
-    taken = toy(clients, {6: HUGE})
+    taken = toy(clients, {6: HUGE}, **AS_NAMED)
     taken.round(start())
     place = {row["client"]: (row["subspace"], row["cosine"]) for row in taken.heard.rows}
     assert place[1][0] == place[6][0]
     assert place[1][1] == pytest.approx(0.01, abs=1e-4)
-    bounded = toy(clients, {6: HUGE}, **BOUNDED)
-    bounded.round(start())
-    place = {row["client"]: row["subspace"] for row in bounded.heard.rows}
-    assert place[1] != place[6]
+    for keys in (BOUNDED, {}):
+        bounded = toy(clients, {6: HUGE}, **keys)
+        bounded.round(start())
+        place = {row["client"]: row["subspace"] for row in bounded.heard.rows}
+        assert place[1] != place[6]
 
 
 @pytest.mark.parametrize("way", ["count", "length"])
@@ -76,10 +80,11 @@ def test_dragging_a_subspace_away_from_its_clients(way):
         token = state.tokens.tokens[0]
         return float(token @ E[0] / np.linalg.norm(token))
 
-    assert cosine_of_the_honest() == pytest.approx(np.cos(np.pi / 4), abs=0.03)
-    # 50 + 3 x 150 honest, 3 x 50 of the attacker's: the closed form of their sum
-    along, across = 50 + 3 * (150 + 50 / np.sqrt(2)), 3 * 50 / np.sqrt(2)
-    assert cosine_of_the_honest(**BOUNDED) == pytest.approx(along / np.hypot(along, across), abs=1e-5)
+    assert cosine_of_the_honest(**AS_NAMED) == pytest.approx(np.cos(np.pi / 4), abs=0.03)
+    # 50 + 3 x 150 honest, 3 x 50 of the attacker's, or ten times that by default: the closed form of their sum
+    for keys, its in ((BOUNDED, 50), ({}, 500 if way == "count" else 50)):
+        along, across = 50 + 3 * (150 + its / np.sqrt(2)), 3 * its / np.sqrt(2)
+        assert cosine_of_the_honest(**keys) == pytest.approx(along / np.hypot(along, across), abs=1e-5)
 
 
 def test_flooding_opens_no_more_than_the_bounds():
@@ -90,6 +95,13 @@ def test_flooding_opens_no_more_than_the_bounds():
     for _ in range(3):
         state = federation.round(state)
     assert state.tokens.num_subspaces == 5
+
+
+def test_by_default_a_round_opens_eight():
+    clients = {c: E[c] if c < D else -E[c - D] for c in range(7)}
+    assert toy(clients).round(empty()).tokens.num_subspaces == 7
+    args = toy(clients).program.args
+    assert (args.fcit_max_new_subspaces, args.fcit_max_subspaces) == (8, 64)
 
 
 def test_the_bound_of_a_round_is_logged(caplog):

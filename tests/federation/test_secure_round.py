@@ -325,3 +325,9 @@ class Still(Counting):
     def train(self, config, subspace, shared, extras):
         found = super().train(config, subspace, shared, extras)
         return found._replace(subspace=dict(subspace), shared=dict(shared))
+
+
+def test_counts_that_are_masked_are_not_bounded(tmp_path):
+    toy = SecureToy(tmp_path)
+    assert toy.program.args.fcit_max_count_ratio == 10 and toy.program.weighing.count_ratio is None
+    assert SecureToy(tmp_path, secure=False).program.weighing.count_ratio == 10

@@ -29,7 +29,7 @@ DEFAULTS = {
     "fcit_similarity_threshold": "auto",
     "fcit_activation": "softmax",
     "fcit_temperature": 0.05,
-    "fcit_max_subspaces": None,
+    "fcit_max_subspaces": 64,
     "fcit_identity_encoder": "auto",
     "fcit_eval_every": "stage",
     "fcit_eval_samples": None,
