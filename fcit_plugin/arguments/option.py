@@ -169,7 +169,8 @@ def check_text(name: str, value: Any, hint: Any, several: bool) -> None:
     Raises:
         FcitError: The sentence names the key.
     """
-    kinds = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)} - {NoneType}
+    either = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = {get_origin(kind) or kind for kind in either} - {NoneType}
     if str not in kinds or any(not isinstance(kind, type) or issubclass(kind, (int, float, enum.Enum)) for kind in kinds):
         return
     takes_list = several or any(issubclass(kind, list) for kind in kinds)

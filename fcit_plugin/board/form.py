@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from ..arguments import FcitArguments
 from ..drafts.draft import Draft
@@ -40,6 +41,11 @@ OTHERS: Mapping[str, Any] = {
 _TRAIN_TAB = "LLaMA Board's tab Train"
 #: LLaMA Board gives each training these, whatever the user does, and a federation has no use for them.
 _NOT_THE_USERS = ("plot_loss", "include_num_input_tokens_seen", "save_steps", "preprocessing_num_workers", "eval_steps")
+_HINTS = get_type_hints(FcitArguments)
+#: Keys of ours for which null is a value, such as no bound, and another one than the default; elsewhere it is none at all.
+MAY_BE_NOTHING = frozenset(
+    item.name for item in fields(FcitArguments) if item.default is not None and NoneType in get_args(_HINTS[item.name])
+)
 #: In a recipe also at their defaults, for that is what it is about.
 _ALWAYS = ("fcit_setting", "fcit_num_clients", "fcit_clients_per_round", "fcit_num_rounds", "fcit_partition")
 
@@ -87,7 +93,7 @@ def recipe_of(training: Mapping[str, Any], values: Mapping[str, Any], output_dir
     put_method(draft, values["fcit_method"])
     _put_keys(draft, values)
     for key, value in _extra(values["fcit_extra_args"]).items():
-        if value is None:
+        if value is None and key not in MAY_BE_NOTHING:
             draft.keys.pop(key, None)
         else:
             draft.put(key, value)

@@ -23,7 +23,7 @@ from ..recipe.typed_recipe import HIDDEN, keys_as_typed
 from ..shipped import shipped_recipes
 from ..state.names import TYPED_YAML
 from .command import RECIPE
-from .form import OTHERS, widgets
+from .form import MAY_BE_NOTHING, OTHERS, widgets
 from .widgets import Widget
 
 #: A recipe that says it may not be run beside one that says nothing: whether it is there decides, whatever its value.
@@ -79,7 +79,7 @@ def load(name: str | None) -> Loaded:
     for key, value in keys.items():
         if HIDDEN in str(value):
             found.hidden.append(key)
-        elif value is not None:
+        elif value is not None or key in MAY_BE_NOTHING:
             found.keys[key] = value
         elif known.get(key) is not None:
             found.empty.append(key)

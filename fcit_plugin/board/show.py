@@ -13,6 +13,7 @@ from ..evaluation.report import REPORT_JSON, Report
 from ..evaluation.tables import code, escaped, markdown
 from ..files import read_text
 from ..state.folder import StateFolder
+from .form import MAY_BE_NOTHING
 from .load import Loaded
 from .progress import Look
 from .run import Status
@@ -140,8 +141,8 @@ def told(recipe: Loaded, name: str, further: Mapping[str, Any], lang: str) -> li
         further: What stands under *Further keys*.
         lang: The board's language.
     """
-    kept = [key for key, value in further.items() if value is not None]
-    gone = [key for key, value in further.items() if value is None]
+    gone = [key for key, value in further.items() if value is None and key not in MAY_BE_NOTHING]
+    kept = [key for key in further if key not in gone]
     found = [say("loaded", lang, name=escaped(name.strip()))]
     for sentence, words in (
         ("loaded_further", kept),

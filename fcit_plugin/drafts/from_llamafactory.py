@@ -33,6 +33,7 @@ def from_llamafactory(keys: Mapping[str, Any], path: Path, with_data: bool = Fal
     Raises:
         FcitError: It is no recipe for a LoRA tuning; the sentence says what it is.
     """
+    _refuse_ours(keys.get("stage"), path)
     check_values(keys, classes())
     draft = of_training(keys, path)
     datasets = draft.keys.pop("dataset", None) or []
@@ -77,8 +78,7 @@ def of_training(keys: Mapping[str, Any], where: Path | str) -> Draft:
 def _local_stage(keys: dict[str, Any], path: Path | str) -> str:
     """Take the stage of the local training out; refuse a recipe that is for something else."""
     stage, kind = keys.pop("stage", "sft"), keys.get("finetuning_type", "lora")
-    if stage in FCIT_STAGES:
-        raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `fcit-cli train {path}` runs it.")
+    _refuse_ours(stage, path)
     (told,) = (item.metadata for item in fields(MethodArguments) if item.name == "fcit_local_stage")
     if stage not in told["choices"]:
         why = told["choices"].unfit.get(stage) or f"clients cannot be trained with; {nearest(str(stage), told['choices'])}"
@@ -93,6 +93,11 @@ def _local_stage(keys: dict[str, Any], path: Path | str) -> str:
             "the model with `llamafactory-cli export`, name the merged model, and take the key out."
         )
     return str(stage)
+
+
+def _refuse_ours(stage: Any, path: Path | str) -> None:
+    if stage in FCIT_STAGES:
+        raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `fcit-cli train {path}` runs it.")
 
 
 def _take_evaluation(draft: Draft) -> None:

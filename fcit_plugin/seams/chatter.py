@@ -51,7 +51,7 @@ def choose(chatter: Any, session: str, subspace: int | None) -> None:
 def _chosen(chatter: Any) -> int | None:
     from gradio.context import LocalContext  # it is there: a page asks
 
-    request = LocalContext.request.get()  # what is handed to a reply is said by LLaMA-Factory, and no session is among it
+    request = LocalContext.request.get(None)  # what is handed to a reply is said by LLaMA-Factory, and no session is among it
     session = None if request is None else request.session_hash
     model, subspace = vars(chatter).get(_CHOSEN, {}).get(session, (lambda: None, None))
     return subspace if model() is chatter.engine.model else None

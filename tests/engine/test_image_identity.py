@@ -73,7 +73,7 @@ def recipe(llava_model, data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def keys(recipe):
-    return recipe("image", "image")
+    return {**recipe("image", "image"), "fcit_identity_unit": False}
 
 
 @pytest.fixture(scope="module")

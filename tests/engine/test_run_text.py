@@ -158,7 +158,7 @@ def test_kept_client_updates_are_update_folders_of_every_client_and_round(text_r
 def test_no_file_of_a_run_holds_a_training_record(text_run, text_data):
     records = json.loads((text_data / "letter_train.json").read_text())
     secret = records[0]["conversations"][0]["value"].encode()
-    answered = {text_run / "fcit_report.html", *(text_run / "predictions").iterdir()}  # of test records, which ask the same
+    answered = {text_run / "fcit_report.html", *text_run.rglob("predictions/*")}  # of test records, which ask the same
     assert not [path for path in {*text_run.rglob("*")} - answered if path.is_file() and secret in path.read_bytes()]
 
 

@@ -106,6 +106,7 @@ def test_an_update_may_not_be_of_another_form_than_the_recipes(name):
         local=Telling(),
         wrap=lambda app: make_client_app(Telling(), form.key),
         fcit_identity_form="signs_64",
+        fcit_identity_unit=False,
         fcit_min_replies=1,
     )
     if name == "signs_64":

@@ -29,7 +29,7 @@ def nearest():
 
 
 def test_nearest_is_the_largest_cosine_and_its_mean_the_weighted_one():
-    toy = Toy(fcit_later_rounds="nearest")
+    toy = Toy(fcit_later_rounds="nearest", fcit_identity_unit=False)
     after = toy.round(at(1))
     assert {row["client"]: row["subspace"] for row in toy.heard.rows} == nearest()
     assert len(after.subspaces) == 2
