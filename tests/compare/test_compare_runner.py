@@ -150,6 +150,7 @@ def test_an_interrupted_grid_leaves_no_process_behind(tmp_path, stand_in):
     assert str(tmp_path / "out") not in found
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_killed_keeps_each_run_that_ended_and_goes_on_without_their_folders(tmp_path, stand_in):
     """SIGKILL in each cell in turn: the results file has all runs before it, and the same command makes the others alone."""
     (tmp_path / "base.yaml").write_text("stage: fcit\nhow: works\n")

@@ -73,6 +73,7 @@ def keys(text_model, data, tmp_path):
     return tiny.recipe(text_model, data, tmp_path / "site", **ALONE | own)
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_site_train_and_answer_as_two_processes_of_a_run(keys, text_model, data, tmp_path):
     made = tmp_path / "made"
     made.mkdir()

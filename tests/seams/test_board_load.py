@@ -101,7 +101,11 @@ def said(keys):
     return found
 
 
-@pytest.mark.parametrize("name", OURS)
+#: One of each kind; the others are alike.
+_FEW = ("fcit_mini_disco", "fcit_text_tiny", "fcit_llava15_7b_as_released", "fcit_dpo_tiny")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.thorough] * (name not in _FEW)) for name in OURS])
 def test_every_shipped_recipe_is_loaded_as_it_is_and_what_preview_shows_is_loaded_to_the_same_form(form, tmp_path, name):
     notes = form.load(name)
     first, recipe = form.shown(), form.preview()
