@@ -146,14 +146,16 @@ def run(data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, 
 
 def cells() -> Iterator[tuple[str | None, str, float, int]]:
     """What is run, the most telling first: attack, bounds, beta, seed."""
+    for name in LIKELY:
+        for attack in (None, *ATTACKS):
+            yield attack, name, 1.0, 1
     for beta in (0.5, 1.0, 5.0):
         for seed in range(1, 9):
             for name in LIKELY:
                 yield None, name, beta, seed
-    for names in (LIKELY, BOUNDS):
-        for name in names:
-            for attack in (None, *ATTACKS):
-                yield attack, name, 1.0, 1
+    for name in BOUNDS:
+        for attack in (None, *ATTACKS):
+            yield attack, name, 1.0, 1
 
 
 def known() -> dict[tuple, dict[str, Any]]:
