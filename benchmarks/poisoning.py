@@ -168,12 +168,12 @@ def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     """The tables, of what has been run."""
     none = LIKELY[0]
 
-    def scores(name: str, beta: float) -> dict[int, float]:
-        return {seed: row["score"] for seed in range(1, 9) if (row := rows.get((None, name, beta, seed)))}
+    def scores(attack: str | None, name: str, beta: float) -> dict[int, float]:
+        return {seed: row["score"] for seed in range(1, 9) if (row := rows.get((attack, name, beta, seed)))}
 
     def shown(attack: str | None, name: str, beta: float) -> str:
-        found = [(rows.get((attack, name, beta, seed)), rows.get((None, none, beta, seed))) for seed in range(1, 9)]
-        lost = [theirs["score"] - mine["score"] for mine, theirs in found if mine and theirs]
+        mine, theirs = scores(attack, name, beta), scores(None, none, beta)
+        lost = [theirs[seed] - mine[seed] for seed in mine.keys() & theirs.keys()]
         if not lost:
             return ""
         return f"{mean(lost):.1f}" + (f" ({len(lost)})" if len(lost) > 1 else "")
@@ -186,7 +186,7 @@ def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in run]
     costs = []
     for name in LIKELY[1:]:
-        found = {beta: Difference.of(scores(name, beta), scores(none, beta)) for beta in (0.5, 1.0, 5.0)}
+        found = {beta: Difference.of(scores(None, name, beta), scores(None, none, beta)) for beta in (0.5, 1.0, 5.0)}
         told = [f"{one} at beta {beta:g} ({one.pairs} paired seeds)" for beta, one in found.items() if one]
         costs += [f"- {name}: {', '.join(told)}"] if told else []
     worst = {attack: rows.get((attack, none, 1.0, 1)) for attack in ATTACKS}

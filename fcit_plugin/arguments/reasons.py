@@ -1,10 +1,17 @@
 """Why a recipe is refused: all reasons that can be told at once come in one message."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from ..errors import FcitError, one_line
+
+if TYPE_CHECKING:
+    from . import FcitArguments
+
+#: What does not go with a key, by key: whether a recipe has it, and why, of its value.
+Unfit = Mapping[str, tuple[Callable[["FcitArguments"], bool], str]]
 
 
 class Refusal(FcitError):
@@ -38,6 +45,22 @@ def refuse(sentence: str) -> None:
     if kept is None:
         raise FcitError(sentence)
     kept.append(sentence)
+
+
+def refuse_beside(args: "FcitArguments", chosen: str, unfit: Unfit) -> None:
+    """Refuse what does not go with a key that a recipe has, each by name.
+
+    Args:
+        args: The recipe's keys.
+        chosen: That key, with its value where that matters.
+        unfit: What does not go with it.
+
+    Raises:
+        FcitError: The sentence names both keys.
+    """
+    for key, (has, why) in unfit.items():
+        if has(args):
+            refuse(f"`{key}: {getattr(args, key)}` cannot be used with `{chosen}`: it {why}. Change one of them.")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,10 @@
 """Keys of the order in which a round's clients train."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .option import option
-from .reasons import refuse
+from .reasons import Unfit, refuse, refuse_beside
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -34,8 +33,8 @@ class RoundOrderArguments:
     )
 
 
-#: What does not go with a relay, by key: whether a recipe has it, and why, of the value.
-CANNOT_RELAY: Mapping[str, tuple[Callable[["FcitArguments"], bool], str]] = {
+#: What does not go with a relay.
+CANNOT_RELAY: Unfit = {
     "fcit_secure_sum": (
         lambda args: args.fcit_secure_sum,
         "masks what a client returns, and in a relay the next client begins with that",
@@ -60,8 +59,4 @@ def check_round_order(args: "FcitArguments") -> None:
                 "set that."
             )
         return
-    for key, (has, why) in CANNOT_RELAY.items():
-        if has(args):
-            refuse(
-                f"`{key}: {getattr(args, key)}` cannot be used with `fcit_round_order: {RELAY}`: it {why}. Change one of them."
-            )
+    refuse_beside(args, f"fcit_round_order: {RELAY}", CANNOT_RELAY)

@@ -1,12 +1,12 @@
 """Keys of secure sums: the server learns of each subspace the sum of its clients' updates, and of no update more."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .network import FLOWER
 from .option import option
-from .reasons import refuse
+from .reasons import Unfit, refuse, refuse_beside
 
 if TYPE_CHECKING:
     from . import FcitArguments
@@ -48,8 +48,8 @@ def _products(args: "FcitArguments") -> bool:
     return bool(args.part("lora_aggregations").load()().averages_products)
 
 
-#: What does not go with secure sums, by key: whether a recipe has it, and why, of the value.
-FALLS_AWAY: Mapping[str, tuple[Callable[["FcitArguments"], bool], str]] = {
+#: What does not go with secure sums.
+FALLS_AWAY: Unfit = {
     "fcit_server_rule": (_rule, "makes more of updates than their weighted mean, and nobody sees them one by one"),
     "fcit_method": (_wants, "has clients send more than their updates, which would travel unmasked"),
     "fcit_lora_aggregation": (_products, "needs each client's own product of factors, and a sum has none"),
@@ -108,6 +108,4 @@ def check_secure_sum(args: "FcitArguments") -> None:
             f"`fcit_max_client_samples` ({most}) times `fcit_clients_per_round` ({args.fcit_clients_per_round}) must be less "
             "than 2^32 with `fcit_secure_sum`; lower it to what clients have."
         )
-    for key, (has, why) in FALLS_AWAY.items():
-        if has(args):
-            refuse(f"`{key}: {getattr(args, key)}` cannot be used with `fcit_secure_sum`: it {why}. Change one of them.")
+    refuse_beside(args, "fcit_secure_sum", FALLS_AWAY)

@@ -4,8 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-#: The name of the recipe in the output folder of a run that the board starts; a run writes and clears away a file of its own,
-#: `fcit_recipe.yaml`, so this must be another one.
+#: The name of the recipe in the output folder of a run that the board starts; the run writes `fcit_recipe.yaml` beside it.
 RECIPE = "board_recipe.yaml"
 
 

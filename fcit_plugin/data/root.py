@@ -24,12 +24,11 @@ def benchmark_root(given: str | None = None, part: str = INSTRUCTIONS) -> Path:
     Raises:
         FcitError: It is the hub's, and the hub cannot be reached.
     """
-    root = given or os.environ.get("FCIT_DATA_DIR")
-    if root == HUB:
+    if is_on_hub(given):
         from ..fcit_benchmark.hub import hub_root
 
         return hub_root(part)
-    if root:
+    if root := given or os.environ.get("FCIT_DATA_DIR"):
         return Path(root).expanduser().absolute()
     from ..samples.mini.build import mini_root
 

@@ -200,7 +200,7 @@ stage: fcit_site
 
 ### what the server may ask for; anything beyond it is refused. Without these lines: all stages, no bound, no answers told
 # fcit_site_tasks: [first_dataset, second_dataset]
-# fcit_site_max_rounds: 20  # trainings, of which a round that is asked for anew takes one more
+# fcit_site_max_rounds: 20  # trainings, of which a round that is asked for again takes one more
 # fcit_site_max_records: 10000
 # fcit_site_labels: false
 # fcit_site_eval: false

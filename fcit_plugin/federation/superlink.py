@@ -166,8 +166,8 @@ class SuperLink:
         return self._asked(self._control, lambda: self._node_of(key))
 
     def _node_of(self, key: bytes) -> int:
-        for node_id in self._registered(key):
-            return node_id
+        if known := self._registered(key):
+            return known[0]
         return int(self._stub.RegisterNode(RegisterNodeRequest(public_key=key)).node_id)
 
     def _registered(self, key: bytes) -> list[int]:

@@ -108,7 +108,7 @@ class PromptEncoder:
         return joined
 
     def _whitening(self) -> tuple[Whitening, Whitening]:
-        """The whitening of both halves, from the cache or anew."""
+        """The whitening of both halves, from the cache or found here."""
         assert self._kept is not None
         arrays = self._kept.read()
         if not arrays:
@@ -169,7 +169,7 @@ class _Kept:
         return cls(folder / f"{digest.hexdigest()[:32]}.safetensors")
 
     def read(self) -> dict[str, np.ndarray]:
-        """What is kept; nothing if nothing is, or not in one piece: it is then found anew."""
+        """What is kept; nothing if nothing is, or not in one piece: it is then found again."""
         if self.path is None or not self.path.is_file():
             return {}
         try:
@@ -183,4 +183,4 @@ class _Kept:
             try:
                 write_bytes(self.path, save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
             except OSError as error:
-                logger.warning("%s cannot be written (%s); it is found anew next time.", self.path, one_line(error))
+                logger.warning("%s cannot be written (%s); it is found again next time.", self.path, one_line(error))
