@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 #: Values of ``fcit_round_order``.
 PARALLEL, RELAY = "parallel", "relay"
-#: Values of ``fcit_relay_schedule``.
-OF_CLIENT, OF_CHAIN = "client", "chain"
+#: Values of ``fcit_schedule_over``.
+OF_CLIENT, OF_CHAIN, OF_STAGE = "client", "chain", "stage"
 
 
 @dataclass
@@ -25,11 +25,12 @@ class RoundOrderArguments:
         "return is averaged) or relay (one after the other, each begins with what the one before it has returned).",
         choices=[PARALLEL, RELAY],
     )
-    fcit_relay_schedule: str = option(
+    fcit_schedule_over: str = option(
         OF_CLIENT,
-        "With fcit_round_order relay, over what the learning rate's schedule goes: client (each has one of its own) or chain "
-        "(client i of n trains with the i-th of n pieces of one).",
-        choices=[OF_CLIENT, OF_CHAIN],
+        "Over what the learning rate's schedule goes: client (each training has one of its own), chain (with fcit_round_order "
+        "relay: client i of n trains with the i-th of n pieces of one) or stage (the rounds of a stage share one in this way, "
+        "and in a relay the clients of each round their piece of it).",
+        choices=[OF_CLIENT, OF_CHAIN, OF_STAGE],
     )
 
 
@@ -53,9 +54,9 @@ CANNOT_RELAY: Unfit = {
 def check_round_order(args: "FcitArguments") -> None:
     """Refuse what does not go with a relay, each by name."""
     if args.fcit_round_order != RELAY:
-        if args.fcit_relay_schedule != OF_CLIENT:
+        if args.fcit_schedule_over == OF_CHAIN:
             refuse(
-                f"`fcit_relay_schedule: {args.fcit_relay_schedule}` belongs to `fcit_round_order: {RELAY}`; take it out, or "
+                f"`fcit_schedule_over: {args.fcit_schedule_over}` belongs to `fcit_round_order: {RELAY}`; take it out, or "
                 "set that."
             )
         return

@@ -42,7 +42,7 @@ TRAINS, OF_TRAINED = "trains", "wants-of-trained"
 #: How the weights in a reply are compressed (:mod:`.compression`), nothing if they are not; and beside it, whether the
 #: client's update may open its subspace: then the number that the request has for that is not settled yet.
 COMPRESSION, OPENS = "compression", "opens"
-#: Key of the configuration with the client's place in its chain, from 0, and how many links that has (:mod:`.relay`).
+#: Key of the configuration with the client's piece of a learning rate's schedule, from 0, and how many it has.
 LINK = "link"
 #: What tells one client's work in one round from any other; a reply repeats it.
 WORK_KEYS = ("run", "stage", "round", "client", "task")
@@ -67,7 +67,7 @@ class ClientConfig:
         of_trained: Those of them that hold the trained factors alone.
         compression: How to compress the weights in the reply, None: not at all.
         opens: Whether the update may open its subspace, whose number is not settled then.
-        link: Where the learning rate's schedule is that of a chain of clients, its link, from 0, and how many there are.
+        link: Where several trainings share a learning rate's schedule, which piece this one has, from 0, and of how many.
         of_rule: What the server rule tells its clients, by its own keys.
     """
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from ..adapters.aggregation import LoraAggregation
 from ..adapters.lora import Tensors, fresh_subspace
 from ..arguments import FcitArguments
-from ..arguments.round_order import RELAY
+from ..arguments.round_order import OF_CHAIN, OF_STAGE, RELAY
 from ..continual.method import ContinualMethod
 from ..continual.methods import make_method
 from ..knowledge.prototypes import MAX_KINDS
@@ -117,6 +117,20 @@ class Program:
     def relays(self) -> bool:
         """Whether the clients of a subspace train one after the other (:mod:`.relay`)."""
         return bool(self.args.fcit_round_order == RELAY)
+
+    def piece(self, round: int, place: int = 0, links: int = 1) -> tuple[int, int] | None:
+        """Which piece of how many of a learning rate's schedule a client trains with; None: it has one of its own.
+
+        Args:
+            round: r, counted in the stage.
+            place: The client's place in its chain, from 0, where there is one.
+            links: How many clients that chain has.
+        """
+        if self.args.fcit_schedule_over == OF_CHAIN:
+            return place, links
+        if self.args.fcit_schedule_over == OF_STAGE:
+            return round * links + place, self.args.fcit_num_rounds * links
+        return None
 
     def turn(self, stage: int, round: int, client: int) -> tuple[int, int]:
         """What the clients of a subspace are sorted by where they train one after the other."""

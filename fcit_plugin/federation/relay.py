@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flwr.app import Array, Message, MetricRecord, RecordDict
 
-from ..arguments.round_order import OF_CHAIN
 from ..knowledge.organizer import Assignment
 from .arrays import numbers_of
 from .messages import CONFIG, METRICS, NUM_EXAMPLES, arrays_of, config_of, metrics_of, num_examples, record_of, weight_names
@@ -47,7 +46,7 @@ def chains_of(program: Program, stage: int, round: int, assignment: Assignment) 
 def train_in_turn(
     requests: Mapping[int, Message],
     chains: Sequence[Sequence[int]],
-    schedule: str,
+    piece: Callable[[int, int], tuple[int, int] | None],
     ask: Callable[[Mapping[int, Message]], Iterable[Message]],
     judge: Callable[[Mapping[int, Message], Iterable[Message]], Judged],
     fewest: int,
@@ -57,7 +56,7 @@ def train_in_turn(
     Args:
         requests: What each client would be asked if all began alike.
         chains: From :func:`chains_of`.
-        schedule: ``fcit_relay_schedule``.
+        piece: The piece of a schedule for a place in a chain of so many links (:meth:`.program.Program.piece`).
         ask: Gives the clients' replies to requests, which it takes by client.
         judge: Gives the good replies to requests and the reasons for all others, by client.
         fewest: Good replies with which the round goes on; once they cannot be reached any more, nobody is asked in vain.
@@ -75,8 +74,8 @@ def train_in_turn(
         going = [number for number, chain in enumerate(chains) if place < len(chain)]
         wave = {}
         for number in going:
-            client, link = chains[number][place], (place, len(chains[number]))
-            wave[client] = handed_on(requests[client], latest[number], link if schedule == OF_CHAIN else None)
+            client = chains[number][place]
+            wave[client] = handed_on(requests[client], latest[number], piece(place, len(chains[number])))
         found, reasons = judge(wave, ask(dict(sorted(wave.items()))))
         good |= found
         dropped |= reasons
@@ -93,7 +92,7 @@ def handed_on(request: Message, before: Message | None, link: tuple[int, int] | 
     Args:
         request: The request as it is for a chain's first link, which is left alone.
         before: The last good reply of the chain; None: there is none yet.
-        link: Which link of how many the client is, where the learning rate's schedule is the chain's.
+        link: Which piece of how many of a learning rate's schedule the client trains with, where it has none of its own.
     """
     if before is None and link is None:
         return request

@@ -120,6 +120,7 @@ class Round:
                     wants=wants,
                     of_trained=of_trained,
                     opens=work.compression is not None and k in assignment.opened,
+                    link=None if self._program.relays else self._program.piece(state.round),
                     of_rule=config_record(message),
                 )
                 weights = record_of({**arrays, **arrays_of(message)})

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from flwr.app import Message, MessageType, RecordDict
@@ -244,8 +245,8 @@ def train_round(
     assignment, round, weighed = prepare(tokens)
     if program.relays:
         chains = chains_of(program, state.stage, state.round, assignment)
-        schedule = program.args.fcit_relay_schedule
-        good, dropped = train_in_turn(round.requests, chains, schedule, train, judge, fewest)
+        piece = partial(program.piece, state.round)
+        good, dropped = train_in_turn(round.requests, chains, piece, train, judge, fewest)
     else:
         good, dropped = judge(round.requests, train(round.requests))
     if len(good) < fewest:

@@ -8,7 +8,7 @@ from typing import Any
 from ..arguments import FcitArguments
 from ..arguments.joined import PARTS_WITH_KEYS
 from ..arguments.reasons import going_on, refuse
-from ..arguments.round_order import OF_CHAIN
+from ..arguments.round_order import OF_CLIENT
 from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import deepspeed_config, zero_stage
@@ -160,11 +160,11 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
 
 def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
     """Refuse a schedule of which a client cannot take a piece."""
-    if fcit.fcit_relay_schedule != OF_CHAIN:
+    if fcit.fcit_schedule_over == OF_CLIENT:
         return
     if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
         why = "has clients take pieces of the Trainer's schedule, and this configuration has a `scheduler` of its own"
-        _refuse("deepspeed", f"fcit_relay_schedule: {OF_CHAIN}", why)
+        _refuse("deepspeed", f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:

@@ -39,7 +39,7 @@ _ARGUMENTS = (
     "fcit_activation", "fcit_temperature", "fcit_identity_source", "fcit_identity_pooling", "fcit_identity_center",
     "fcit_identity_unit", "fcit_max_new_subspaces", "fcit_max_count_ratio", "fcit_later_rounds",
     "fcit_identity_turns", "fcit_identity_form", "fcit_identity_min_records", "fcit_server_rule", "fcit_round_order",
-    "fcit_relay_schedule",
+    "fcit_schedule_over",
     "fcit_lora_aggregation", "fcit_update_compression", "fcit_dp_clipping_norm",
     "fcit_dp_noise_multiplier", "fcit_identity_noise", "fcit_dp_delta", "fcit_eval_every", "fcit_eval_samples",
     "fcit_eval_likelihood", "fcit_eval_restricted", "fcit_zero_shot",

@@ -108,7 +108,7 @@ RECIPES = {
     "scaffold": {"fcit_server_rule": "scaffold"},
     "int8": {"fcit_update_compression": "int8"},
     "exact": {"fcit_method": "sequential", "fcit_lora_aggregation": "exact"},
-    "relay": {"fcit_method": "sequential", "fcit_round_order": "relay", "fcit_relay_schedule": "chain"},
+    "relay": {"fcit_method": "sequential", "fcit_round_order": "relay", "fcit_schedule_over": "chain"},
     "noise": {"fcit_dp_clipping_norm": 0.5, "fcit_dp_noise_multiplier": 0.1, "fcit_identity_noise": 0.01},
 }
 

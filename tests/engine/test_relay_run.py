@@ -77,7 +77,7 @@ def run(text_model, text_data, tmp_path_factory):
             fcit_num_clients=2,
             fcit_method="sequential",
             fcit_round_order="relay",
-            fcit_relay_schedule="chain",
+            fcit_schedule_over="chain",
             fcit_keep_client_updates=True,
             fcit_eval_every="never",
             fcit_partition="iid",
@@ -114,9 +114,9 @@ def test_one_schedule_goes_through_the_chain_and_both_take_the_steps_that_were_p
 def test_a_schedule_of_deepspeeds_own_has_no_pieces(text_recipe, own):
     config = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}
     config |= {"scheduler": {"type": "WarmupLR", "params": {}}} if own else {}
-    recipe = text_recipe(deepspeed=config, fcit_dry_run=True, fcit_round_order="relay", fcit_relay_schedule="chain")
+    recipe = text_recipe(deepspeed=config, fcit_dry_run=True, fcit_round_order="relay", fcit_schedule_over="chain")
     if not own:
         get_train_args(recipe)
         return
-    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_relay_schedule: chain`"):
+    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_schedule_over: chain`"):
         get_train_args(recipe)

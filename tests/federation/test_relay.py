@@ -348,7 +348,7 @@ class OverNetwork(Toy):
 
 
 @pytest.mark.parametrize(
-    "keys", [RELAY, ONE_CHAIN, RELAY | {"fcit_relay_schedule": "chain", "fcit_update_compression": "bf16"}]
+    "keys", [RELAY, ONE_CHAIN, RELAY | {"fcit_schedule_over": "chain", "fcit_update_compression": "bf16"}]
 )
 def test_over_a_network_the_round_is_that_of_one_process(tmp_path, keys):
     toy, sites = Toy(local=Halves(), **keys), OverNetwork(tmp_path, local=Halves(), **keys)
@@ -369,7 +369,7 @@ def test_each_link_is_told_its_place_where_the_chain_has_one_schedule(schedule):
     toy = Toy(
         local=Halves(),
         on_reply=lambda request, reply: asked.setdefault(config_of(request).client, []).append(config_of(request).link),
-        fcit_relay_schedule=schedule,
+        fcit_schedule_over=schedule,
         **RELAY,
     )
     toy.round()

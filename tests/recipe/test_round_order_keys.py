@@ -34,7 +34,7 @@ GOES = [
     *({"fcit_update_compression": name} for name in ("none", "bf16", "int8")),
     *({"fcit_engine": name} for name in ("auto", "process", "parallel")),
     {key: value for key, value in SECURE.items() if not key.startswith(("fcit_secure", "fcit_max"))},
-    {"fcit_relay_schedule": "chain"},
+    {"fcit_schedule_over": "chain"},
     {"fcit_identity_noise": 0.1},
     {"fcit_keep_client_updates": True},
     {"fcit_max_update_norm": 1.0, "fcit_max_norm_ratio": 5.0, "fcit_max_count_ratio": 2.0},
@@ -63,11 +63,11 @@ def test_what_does_not_go_is_refused_in_one_sentence_by_name(change):
 
 
 def test_a_schedule_of_a_chain_needs_a_relay():
-    with pytest.raises(FcitError, match="`fcit_relay_schedule: chain` belongs to `fcit_round_order: relay`"):
-        FcitArguments(fcit_relay_schedule="chain")
+    with pytest.raises(FcitError, match="`fcit_schedule_over: chain` belongs to `fcit_round_order: relay`"):
+        FcitArguments(fcit_schedule_over="chain")
 
 
-@pytest.mark.parametrize("key", ["fcit_round_order", "fcit_relay_schedule"])
+@pytest.mark.parametrize("key", ["fcit_round_order", "fcit_schedule_over"])
 def test_folders_have_no_way_from_client_to_client(key):
     for stage in FCIT_STAGES:
         if stage in ("fcit", "fcit_site"):
@@ -81,5 +81,5 @@ def test_folders_have_no_way_from_client_to_client(key):
 def test_bounds_in_which_nobody_passes_anything_on_have_no_relay(bound):
     from fcit_plugin.recipe.bounds import bound_recipe
 
-    made = bound_recipe({}, FcitArguments(**RELAY, fcit_relay_schedule="chain", fcit_bound=bound))
-    assert (made.fcit_round_order, made.fcit_relay_schedule) == ("parallel", "client")
+    made = bound_recipe({}, FcitArguments(**RELAY, fcit_schedule_over="chain", fcit_bound=bound))
+    assert (made.fcit_round_order, made.fcit_schedule_over) == ("parallel", "client")
