@@ -64,20 +64,28 @@ def test_the_pieces_of_a_chain_are_one_schedule(kind, links):
     assert rates(ChainTrainer(link=None, kind=kind), steps) == rates(PlainTrainer(kind), steps)
 
 
-@pytest.fixture(scope="module")
-def run(text_model, text_data, tmp_path_factory):
+#: Keys of the runs whose trainings share one schedule, and how many rounds those have.
+SHARED = {
+    "chain": ({"fcit_round_order": "relay", "fcit_schedule_over": "chain"}, 1),
+    "stage": ({"fcit_round_order": "relay", "fcit_schedule_over": "stage"}, 2),
+    "stage_in_parallel": ({"fcit_schedule_over": "stage"}, 2),
+}
+
+
+@pytest.fixture(scope="module", params=SHARED)
+def run(request, text_model, text_data, tmp_path_factory):
     """Two clients of one subspace, several steps each."""
-    return run_recipe(
+    keys, rounds = SHARED[request.param]
+    return request.param, run_recipe(
         tiny.recipe(
             text_model,
             text_data,
             tmp_path_factory.mktemp("relay") / "out",
+            **keys,
             fcit_stages=[["color"]],
-            fcit_num_rounds=1,
+            fcit_num_rounds=rounds,
             fcit_num_clients=2,
             fcit_method="sequential",
-            fcit_round_order="relay",
-            fcit_schedule_over="chain",
             fcit_keep_client_updates=True,
             fcit_eval_every="never",
             fcit_partition="iid",
@@ -88,35 +96,47 @@ def run(text_model, text_data, tmp_path_factory):
 
 
 def test_a_run_ends_with_what_the_last_client_has_returned(run):
-    last = max(range(2), key=lambda client: turn(1, 0, 0, client))
-    returned = load_file(run / "updates" / f"stage0_round0_client{last}" / "fcit_update.safetensors")
+    kind, run = run
+    last_round = SHARED[kind][1] - 1
+    last = max(range(2), key=lambda client: turn(1, 0, last_round, client))
+    returned = load_file(run / "updates" / f"stage0_round{last_round}_client{last}" / "fcit_update.safetensors")
     weights = load_file(run / "subspaces" / "0" / "adapter_model.safetensors")
     sent = [value for key, value in returned.items() if key.startswith("arrays/")]
     found = [sorted(value.numpy().tobytes() for value in values) for values in (sent, weights.values())]
-    assert found[0] == found[1]
+    assert (found[0] == found[1]) == (kind != "stage_in_parallel"), "in parallel it ends with a mean"
 
 
-def test_one_schedule_goes_through_the_chain_and_both_take_the_steps_that_were_planned(run):
+def test_one_schedule_goes_through_all_pieces_and_everybody_takes_the_steps_that_were_planned(run):
+    kind, run = run
     lines = [json.loads(line) for line in (run / "trainer_log.jsonl").read_text().splitlines()]
-    order = sorted(range(2), key=lambda client: turn(1, 0, 0, client))
-    by_client = {client: [line["lr"] for line in lines if line["client"] == client] for client in range(2)}
-    assert [line["client"] for line in lines] == [client for client in order for _ in by_client[client]]
     assert lines[-1]["current_steps"] == lines[-1]["total_steps"] == len(lines)
-    whole = [line["lr"] for line in lines]
-    assert whole == sorted(whole, reverse=True), "cosine without a warm-up: it never goes up again"
-    counts = [len(by_client[client]) for client in order]
-    done = [place + step / count for place, count in enumerate(counts) for step in range(count)]
-    expected = [0.01 * (1 + math.cos(math.pi * share / 2)) / 2 for share in done]
-    assert whole == pytest.approx(expected)
+    rounds = SHARED[kind][1]
+    trainings = {
+        (r, c): [line["lr"] for line in lines if (line["round"], line["client"]) == (r, c)]
+        for r in range(rounds)
+        for c in range(2)
+    }
+    for r in range(rounds):
+        order = sorted(range(2), key=lambda client: turn(1, 0, r, client))
+        for place, client in enumerate(order):
+            piece, pieces = (r, rounds) if kind == "stage_in_parallel" else (r * 2 + place, rounds * 2)
+            count = len(trainings[r, client])
+            done = [(piece + step / count) / pieces for step in range(count)]
+            # cosine without a warm-up, of the whole stage or chain
+            assert trainings[r, client] == pytest.approx([0.01 * (1 + math.cos(math.pi * share)) / 2 for share in done])
+    if kind != "stage_in_parallel":
+        whole = [line["lr"] for line in lines]
+        assert whole == sorted(whole, reverse=True), "it never goes up again"
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_schedule_of_deepspeeds_own_has_no_pieces(text_recipe, own):
+@pytest.mark.parametrize("keys", [keys for keys, _ in SHARED.values()], ids=SHARED)
+def test_a_schedule_of_deepspeeds_own_has_no_pieces(text_recipe, own, keys):
     config = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}
     config |= {"scheduler": {"type": "WarmupLR", "params": {}}} if own else {}
-    recipe = text_recipe(deepspeed=config, fcit_dry_run=True, fcit_round_order="relay", fcit_schedule_over="chain")
+    recipe = text_recipe(deepspeed=config, fcit_dry_run=True, **keys)
     if not own:
         get_train_args(recipe)
         return
-    with pytest.raises(ValueError, match="`deepspeed` cannot be used with `fcit_schedule_over: chain`"):
+    with pytest.raises(ValueError, match=f"`deepspeed` cannot be used with `fcit_schedule_over: {keys['fcit_schedule_over']}`"):
         get_train_args(recipe)

@@ -347,9 +347,7 @@ class OverNetwork(Toy):
         return answer_of(self.apps[client], identity_of(KEYS[client]), message)
 
 
-@pytest.mark.parametrize(
-    "keys", [RELAY, ONE_CHAIN, RELAY | {"fcit_schedule_over": "chain", "fcit_update_compression": "bf16"}]
-)
+@pytest.mark.parametrize("keys", [RELAY, ONE_CHAIN, RELAY | {"fcit_schedule_over": "chain", "fcit_update_compression": "bf16"}])
 def test_over_a_network_the_round_is_that_of_one_process(tmp_path, keys):
     toy, sites = Toy(local=Halves(), **keys), OverNetwork(tmp_path, local=Halves(), **keys)
     begin = empty() if "fcit_method" in keys else start()
@@ -363,17 +361,39 @@ def test_a_site_whose_recipe_has_clients_in_parallel_takes_part_in_no_relay():
     assert Toy(**RELAY).program.run_id != Toy().program.run_id
 
 
-@pytest.mark.parametrize("schedule", ["client", "chain"])
-def test_each_link_is_told_its_place_where_the_chain_has_one_schedule(schedule):
+ROUNDS = 3
+#: Who has which piece of how many in round r, as client i of n of its subspace.
+PIECES = {
+    ("relay", "client"): lambda r, i, n: None,
+    ("relay", "chain"): lambda r, i, n: (i, n),
+    ("relay", "stage"): lambda r, i, n: (r * n + i, ROUNDS * n),
+    ("parallel", "client"): lambda r, i, n: None,
+    ("parallel", "stage"): lambda r, i, n: (r, ROUNDS),
+}
+
+
+@pytest.mark.parametrize("order, schedule", PIECES)
+@pytest.mark.parametrize("round", range(ROUNDS))
+def test_everybody_is_told_its_piece_of_a_schedule_that_is_shared(order, schedule, round):
     asked = {}
     toy = Toy(
         local=Halves(),
         on_reply=lambda request, reply: asked.setdefault(config_of(request).client, []).append(config_of(request).link),
         fcit_schedule_over=schedule,
-        **RELAY,
+        fcit_round_order=order,
+        fcit_num_rounds=ROUNDS,
     )
-    toy.round()
-    chains = [order_of(chain, toy) for chain in ([0, 1], [2], [3], [4, 5, 6])]
-    places = {client: (place, len(chain)) for chain in chains for place, client in enumerate(chain)}
-    assert toy.local.links == (places if schedule == "chain" else dict.fromkeys(range(7)))
+    toy.round(dataclasses.replace(start(), round=round))
+    chains = [order_of(chain, toy, round) for chain in ([0, 1], [2], [3], [4, 5, 6])]
+    piece = PIECES[order, schedule]
+    expected = {client: piece(round, place, len(chain)) for chain in chains for place, client in enumerate(chain)}
+    assert toy.local.links == expected
     assert all(links == [None, toy.local.links[client]] for client, links in asked.items()), "a query names no place"
+
+
+def test_the_pieces_of_a_stage_follow_each_other_without_a_gap():
+    """Whatever the number of rounds and clients: where one round's last piece ends, the next round's first one begins."""
+    for rounds, links in [(1, 1), (1, 4), (3, 1), (2, 2), (5, 3)]:
+        program = Toy(**RELAY, fcit_schedule_over="stage", fcit_num_rounds=rounds).program
+        pieces = [program.piece(round, place, links) for round in range(rounds) for place in range(links)]
+        assert pieces == [(place, rounds * links) for place in range(rounds * links)]

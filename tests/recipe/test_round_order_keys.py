@@ -35,6 +35,7 @@ GOES = [
     *({"fcit_engine": name} for name in ("auto", "process", "parallel")),
     {key: value for key, value in SECURE.items() if not key.startswith(("fcit_secure", "fcit_max"))},
     {"fcit_schedule_over": "chain"},
+    {"fcit_schedule_over": "stage"},
     {"fcit_identity_noise": 0.1},
     {"fcit_keep_client_updates": True},
     {"fcit_max_update_norm": 1.0, "fcit_max_norm_ratio": 5.0, "fcit_max_count_ratio": 2.0},
@@ -65,6 +66,7 @@ def test_what_does_not_go_is_refused_in_one_sentence_by_name(change):
 def test_a_schedule_of_a_chain_needs_a_relay():
     with pytest.raises(FcitError, match="`fcit_schedule_over: chain` belongs to `fcit_round_order: relay`"):
         FcitArguments(fcit_schedule_over="chain")
+    assert FcitArguments(fcit_schedule_over="stage").fcit_round_order == "parallel"
 
 
 @pytest.mark.parametrize("key", ["fcit_round_order", "fcit_schedule_over"])
