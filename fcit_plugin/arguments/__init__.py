@@ -252,7 +252,7 @@ _ONLY_IN = {
     ),
     **dict.fromkeys(SITE_KEYS, (SITE_STAGE,)),
     # folders have no way from one client to the next within a round
-    **dict.fromkeys(("fcit_round_order", "fcit_schedule_over"), ("fcit", SITE_STAGE)),
+    "fcit_round_order": ("fcit", SITE_STAGE),
     "fcit_engine": ("fcit", "fcit_client", "fcit_aggregate"),
     "fcit_dry_run": ("fcit", SITE_STAGE),
     "fcit_bound": ("fcit",),

@@ -53,6 +53,7 @@ SCENARIOS = {
     "two stages of one round": {"fcit_num_rounds": 1},
     "two tasks at once": {"fcit_num_rounds": 1, "fcit_schedule": [[0, 1], [1, 0]]},
     "fedavg": {"fcit_num_rounds": 1, "fcit_method": "sequential"},
+    "one schedule for a stage": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_schedule_over": "stage"},
     "signs": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_identity_form": "signs_64"},
     "signs of kinds": {"fcit_num_rounds": 1, "fcit_method": "disco_plus", "fcit_identity_form": "signs_128"},
     "rotate": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "rotate"},
