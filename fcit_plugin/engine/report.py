@@ -1,7 +1,5 @@
 """The report of a session's run, and what tells that run apart."""
 
-import os
-import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +12,7 @@ from ..knowledge.identity_tokens import SubspaceTokens
 from ..state.progress import Progress
 from ..state.report import make_report
 from .fingerprint import names
+from .machine import machine
 from .session import Session
 
 #: What decides last digits beside the recipe.
@@ -56,13 +55,9 @@ def engine_of(session: Session) -> Engine:
         name="flower" if session.sites is not None else "process" if pool is None else "parallel",
         processes=session.training_args.world_size if pool is None else pool.count,
         threads=torch.get_num_threads(),
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {_name_of(device)}",
+        machine=machine(device),
         versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     )
-
-
-def _name_of(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def named_arguments(session: Session) -> dict[str, Any]:

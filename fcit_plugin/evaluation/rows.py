@@ -72,7 +72,7 @@ class Engine(TypedDict):
             (flower).
         processes: How many took part.
         threads: Of each.
-        machine: System, processors and device.
+        machine: System, kind and number of processors, and device.
         versions: Of the packages that compute.
     """
 

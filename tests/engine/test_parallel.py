@@ -11,10 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 import tiny
+import torch
 from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
 from fcit_plugin.deployment.addresses import free_ports
+from fcit_plugin.engine.machine import machine
 from fcit_plugin.state.pages import TYPED_YAML
 from fcit_plugin.state.predictions import read_predictions
 
@@ -66,7 +68,7 @@ def test_two_processes_train_their_own_clients_and_leave_what_one_leaves(text_ke
     same(text_run, two)
     engine = json.loads((two / "fcit_report.json").read_text())["engine"]
     assert {key: engine[key] for key in ("name", "processes", "threads")} == {"name": "parallel", "processes": 2, "threads": 1}
-    assert engine["machine"].endswith(" processors, cpu") and "torch " in engine["versions"]
+    assert engine["machine"] == machine(torch.device("cpu")) and "torch " in engine["versions"]
     assert shown.count("Forgetting") == 1, "the table is printed once"
     assert shown.count("2 processes train clients in parallel") == 1
 
