@@ -38,7 +38,8 @@ EXPERIMENTS = {
     "chance": (),
     "ladder": (),
     "server_step": ("disco_step", "disco_svd"),
-    "relay": ("disco_relay", "disco_relay_chain"),
+    "relay": ("disco_relay", "disco_relay_chain", "disco_stage", "disco_relay_stage"),
+    "confirm": ("disco_relay_stage",),
     "kinds_bound": (),
 }
 #: What README shows of the earlier runs, by row, and of the base.

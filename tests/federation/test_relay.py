@@ -372,7 +372,7 @@ PIECES = {
 }
 
 
-@pytest.mark.parametrize("order, schedule", PIECES)
+@pytest.mark.parametrize(("order", "schedule"), PIECES)
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_everybody_is_told_its_piece_of_a_schedule_that_is_shared(order, schedule, round):
     asked = {}
