@@ -199,7 +199,7 @@ def test_a_dry_run_refuses_to_write(call, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "evidence"),
-    [("mini", "mini"), ("ablations", "mini"), ("hard", "hard"), ("real", "real"), ("base", "base")],
+    [("mini", "mini"), ("ablations", "mini"), ("hard", "hard"), ("real", "real"), ("base", "base"), ("confirm_real", "confirm_real")],
     ids=lambda name: name,
 )
 def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, evidence, call, tmp_path, monkeypatch):
@@ -214,7 +214,7 @@ def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, e
     assert pictures == sorted(path.relative_to(ROOT) for path in (ROOT / document.parent / "images" / document.stem).glob("*"))
 
 
-@pytest.mark.parametrize("name", ["mini", "hard", "real", "base"])
+@pytest.mark.parametrize("name", ["mini", "hard", "real", "base", "confirm_real"])
 def test_the_shipped_runs_are_as_they_would_be_written(name, call, tmp_path):
     """Each of them is there once, in its place, and spelled in one way."""
     file = ROOT / "results" / f"{name}.jsonl"
