@@ -32,6 +32,8 @@ CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
 #: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
 PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
 
+#: The change that was chosen and then confirmed.
+CONFIRMED = "disco_relay_stage"
 #: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO, not rivals or bounds.
 EXPERIMENTS = {
     "base": ("disco_plus",),
@@ -39,7 +41,7 @@ EXPERIMENTS = {
     "ladder": (),
     "server_step": ("disco_step", "disco_svd"),
     "relay": ("disco_relay", "disco_relay_chain", "disco_stage", "disco_relay_stage"),
-    "confirm": ("disco_relay_stage",),
+    "confirm": (CONFIRMED,),
     "kinds_bound": (),
 }
 #: What README shows of the earlier runs, by row, and of the base.
@@ -171,12 +173,15 @@ def tables(root: Path = ROOT) -> str:
 
 
 def headline(root: Path = ROOT) -> str:
-    """Return README's table: Last of the earlier runs by row and setting, and the bound at equal passes beside it."""
-    mini, base = (_runs_of(name, name, root) for name in ("mini", "base"))
+    """Return README's table: Last of the earlier runs by row and setting; what was confirmed, and the bound at equal passes."""
+    mini, base, confirm = (_runs_of(*names, root) for names in (("mini", "mini"), ("base", "base"), ("confirm", "base")))
     settings = ["task_hom", "task_het", "cap_hom", "cap_het"]
     lines = [["Last", *settings]]
     for row, label in HEADLINE.items():
         lines.append([label, *(_headline_cell(mini.get(setting, {}), row) for setting in settings)])
+    confirmed = [_headline_cell(confirm.get(setting, {}), CONFIRMED) for setting in settings]
+    if any(confirmed):
+        lines.append(["disco in a relay, above its own disco, 8 seeds", *confirmed])
     equal = [_headline_cell(base.get(setting, {}), EQUAL) for setting in settings]
     if any(equal):
         lines.append(["centralized, as many passes", *equal])
