@@ -199,7 +199,14 @@ def test_a_dry_run_refuses_to_write(call, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "evidence"),
-    [("mini", "mini"), ("ablations", "mini"), ("hard", "hard"), ("real", "real"), ("base", "base"), ("confirm_real", "confirm_real")],
+    [
+        ("mini", "mini"),
+        ("ablations", "mini"),
+        ("hard", "hard"),
+        ("real", "real"),
+        ("base", "base"),
+        ("confirm_real", "confirm_real"),
+    ],
     ids=lambda name: name,
 )
 def test_the_documents_of_the_shipped_grids_come_out_of_the_shipped_runs(name, evidence, call, tmp_path, monkeypatch):
