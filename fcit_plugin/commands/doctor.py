@@ -112,7 +112,7 @@ def _seams(problems: list[str]) -> Iterator[str]:
 def _devices() -> Iterator[str]:
     import torch
 
-    from ..engine.machine import processor
+    from ..machine import processor
 
     yield f"processor: {processor()}"
     yield f"torch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}, {torch.get_num_threads()} threads"

@@ -9,10 +9,10 @@ import torch
 from ..evaluation.report import Report
 from ..evaluation.rows import Engine
 from ..knowledge.identity_tokens import SubspaceTokens
+from ..machine import machine
 from ..state.progress import Progress
 from ..state.report import make_report
 from .fingerprint import names
-from .machine import machine
 from .session import Session
 
 #: What decides last digits beside the recipe.

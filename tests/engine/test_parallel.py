@@ -16,7 +16,7 @@ from runs import report_of, run_recipe, weight_bytes
 from safetensors.torch import load_file
 
 from fcit_plugin.deployment.addresses import free_ports
-from fcit_plugin.engine.machine import machine
+from fcit_plugin.machine import machine
 from fcit_plugin.state.pages import TYPED_YAML
 from fcit_plugin.state.predictions import read_predictions
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from fcit_plugin.engine.machine import machine, processor
+from fcit_plugin.machine import machine, processor
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..files import read_text
+from .files import read_text
 
 #: Where Linux describes its processors.
 CPUINFO = Path("/proc/cpuinfo")
