@@ -13,6 +13,8 @@ from ..errors import FcitError, closest
 from ..parts import KINDS
 from .devices import deepspeed_config, zero_stage
 
+#: Schedules of transformers that look at the loss and not at the step.
+_WITHOUT_STEPS = ("reduce_lr_on_plateau", "greedy")
 _NOT_ON_EXPERTS = {
     "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
     "enable_liger_kernel": "adds the LoRA to the experts' weights, and these kernels compute experts in a way of their own",
@@ -162,6 +164,10 @@ def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]
     """Refuse a schedule of which a client cannot take a piece."""
     if fcit.fcit_schedule_over == OF_CLIENT:
         return
+    if training_args.lr_scheduler_type.value in _WITHOUT_STEPS:
+        why = "has clients take pieces of a schedule that is known by its steps, and this one goes by what is measured"
+        kind = f"lr_scheduler_type: {training_args.lr_scheduler_type.value}"
+        _refuse(kind, f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
     if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
         why = "has clients take pieces of the Trainer's schedule, and this configuration has a `scheduler` of its own"
         _refuse("deepspeed", f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)

@@ -129,6 +129,19 @@ def test_one_schedule_goes_through_all_pieces_and_everybody_takes_the_steps_that
         assert whole == sorted(whole, reverse=True), "it never goes up again"
 
 
+@pytest.mark.parametrize("kind", sorted({kind.value for kind in SchedulerType}))
+@pytest.mark.parametrize("keys", [keys for keys, _ in SHARED.values()], ids=SHARED)
+def test_of_every_kind_of_schedule_clients_take_pieces_or_it_is_refused_by_name(text_recipe, kind, keys):
+    """The pieces of ``BY_STEP`` are compared above; transformers itself wants evaluations for a plateau, which no client has."""
+    recipe = text_recipe(lr_scheduler_type=kind, fcit_dry_run=True, **keys)
+    if kind in BY_STEP:
+        get_train_args(recipe)
+        return
+    ours, theirs = f"`lr_scheduler_type: {kind}` cannot be used with `fcit_schedule_over: ", "requires an eval strategy"
+    with pytest.raises(ValueError, match=f"{ours}|{theirs}"):
+        get_train_args(recipe)
+
+
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("keys", [keys for keys, _ in SHARED.values()], ids=SHARED)
 def test_a_schedule_of_deepspeeds_own_has_no_pieces(text_recipe, own, keys):
