@@ -132,7 +132,7 @@ def test_one_schedule_goes_through_all_pieces_and_everybody_takes_the_steps_that
 @pytest.mark.parametrize("kind", sorted({kind.value for kind in SchedulerType}))
 @pytest.mark.parametrize("keys", [keys for keys, _ in SHARED.values()], ids=SHARED)
 def test_of_every_kind_of_schedule_clients_take_pieces_or_it_is_refused_by_name(text_recipe, kind, keys):
-    """The pieces of ``BY_STEP`` are compared above; transformers itself wants evaluations for a plateau, which no client has."""
+    """The pieces of ``BY_STEP`` are compared above; a plateau is refused by transformers, as nothing is evaluated."""
     recipe = text_recipe(lr_scheduler_type=kind, fcit_dry_run=True, **keys)
     if kind in BY_STEP:
         get_train_args(recipe)
