@@ -18,6 +18,17 @@ _SPECIAL = {
 }  # fmt: skip
 #: Of two of these in a row LaTeX would make one sign.
 _LIGATURES = re.compile(r"(?<=[-,'])(?=[-,'])")
+#: What a document's preamble needs for letters that the tables have: Chinese, Japanese, Korean; others than Latin ones.
+_PREAMBLES = (
+    (
+        re.compile(r"[\u1100-\u11ff\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"),
+        r"XeLaTeX with \usepackage{xeCJK}\setCJKmainfont{Noto Serif CJK SC} for Chinese, Japanese, Korean",
+    ),
+    (
+        re.compile(r"[\u0370-\u10ff\u1200-\u1dff\ua4d0-\ua95f\ua980-\uabff]"),
+        r"XeLaTeX or LuaLaTeX with \usepackage{fontspec}\setmainfont{a font that has its letters}",
+    ),
+)
 
 
 def escaped(text: str) -> str:
@@ -35,7 +46,7 @@ def latex(comparisons: Sequence[Comparison], measures: Mapping[str, Measure] = M
         measures: the columns of the summaries.
         paired: those whose differences are told.
     """
-    blocks = [r"% needs \usepackage{booktabs}; with letters of other scripts XeLaTeX or LuaLaTeX"]
+    blocks: list[str] = []
     for comparison in comparisons:
         blocks += [
             f"% {_comment(comparison.title)}. Mean and standard deviation over the runs",
@@ -45,7 +56,9 @@ def latex(comparisons: Sequence[Comparison], measures: Mapping[str, Measure] = M
         differences = difference_rows(comparison, {name: measures[name] for name in paired if name in measures})
         if len(differences) > 1:
             blocks += [f"% above {_comment(str(comparison.reference))}, {DIFFERENCES}", _plain(differences)]
-    return "\n".join(blocks) + "\n"
+    body = "\n".join(blocks) + "\n"
+    needs = [r"\usepackage{booktabs}", *(preamble for letters, preamble in _PREAMBLES if letters.search(body))]
+    return "".join(f"% needs {line}\n" for line in needs) + body
 
 
 def _comment(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import subprocess
 from dataclasses import fields
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,15 +10,14 @@ import yaml
 from fcit_plugin.arguments.joined import part_keys
 from fcit_plugin.arguments.option import Options, option
 from fcit_plugin.board.command import RECIPE, command
-from fcit_plugin.board.form import CORE, OTHERS, own_keys, recipe_of, widgets
-from fcit_plugin.board.key_texts import KEY_INFOS
-from fcit_plugin.board.texts import BUTTONS, INFOS, LABELS, LANGUAGES, SENTENCES, TITLES, locales, say
+from fcit_plugin.board.form import OTHERS, own_keys, recipe_of, widgets
+from fcit_plugin.board.texts import locales
 from fcit_plugin.board.widgets import AXES, Widget
 from fcit_plugin.engine.session import WRITTEN
 from fcit_plugin.errors import FcitError
 from fcit_plugin.hookspecs import hookimpl
 from fcit_plugin.parts import KINDS
-from fcit_plugin.plugins import BUILTIN, registry, source
+from fcit_plugin.plugins import registry
 from fcit_plugin.recipe.ordinary import check_whole
 
 #: As LLaMA Board's own tab makes them.
@@ -197,36 +195,6 @@ def test_the_command_writes_the_recipe_and_starts_it(tmp_path, text):
     )
     assert (done.stdout, done.stderr) == (f"train|{path}|", "")
     assert path.read_text() == (text if text.endswith("\n") else f"{text}\n")
-
-
-def test_every_text_is_in_every_language_of_the_board():
-    from llamafactory.webui.locales import LOCALES
-
-    assert {*LOCALES["lang"]} == {*LANGUAGES}
-    for name, texts in {**LABELS, **TITLES, **BUTTONS, **INFOS, **SENTENCES}.items():
-        assert len(texts) == len(LANGUAGES) and all(texts), name
-        assert len({*texts}) > 1, name
-    places = {name: {text.count("{") for text in texts} for name, texts in SENTENCES.items()}
-    assert all(len(counts) == 1 for counts in places.values())
-    assert all(len(texts) == len(LANGUAGES) - 1 for texts in KEY_INFOS.values())
-    assert {*CORE, *CHOICES} <= LABELS.keys() & KEY_INFOS.keys()
-    made = locales(widgets())
-    assert all({*of_languages} == {*LANGUAGES} for of_languages in made.values())
-
-
-@pytest.mark.parametrize("kind", AXES)
-def test_every_key_of_our_own_parts_is_told_of_in_every_language(kind):
-    """A new method's keys want a row of `board/key_texts.py`; those of other packages keep their own help."""
-    ours = {name for name, part in registry(kind).items() if part.package == source(BUILTIN)}
-    assert {key.name for key in part_keys().values() if key.kind == kind and ours & key.owners.keys()} <= KEY_INFOS.keys()
-
-
-@pytest.mark.parametrize("lang", LANGUAGES)
-def test_sentences_hold_what_they_are_given(lang):
-    assert "7" in say("failed", lang, code=7)
-    words = {"stage": 1, "stages": 2, "round": 3, "client": 4, "step": 5, "steps": 6, "elapsed": "7:00", "remaining": "8:00"}
-    assert all(str(word) in say("training", lang, **words) for word in words.values())
-    assert str(Path("a/b")) in say("no_report", lang, folder=Path("a/b"))
 
 
 def test_no_run_takes_the_boards_recipe_away():

@@ -211,3 +211,96 @@ def test_a_recipe_is_loaded_and_nothing_of_the_board_takes_it_back(board, tmp_pa
     board.press("cmd_preview_btn")
     shown = board.wait("fcit_command", "fcit_setting: task_het")  # the last lines are out of sight, and then not in the page
     assert "cat > saves/fcit_mini/het_disco/board_recipe.yaml" in shown and "fcit_activation: softmax" in shown
+
+
+#: Elements that a user fills in or presses.
+CONTROLS = {"textbox", "combobox", "listbox", "spinbutton", "checkbox", "button", "slider", "searchbox", "tab"}
+#: gradio keeps copies of its tabs out of sight that take the focus, too, and do nothing; the tabs themselves have a role.
+FOCUSED = """() => {
+  const at = document.activeElement, label = at.labels?.[0]?.innerText.split('\\n')[0].trim();
+  const name = at.getAttribute('aria-label') ?? label ?? at.innerText.trim();
+  return [at.closest('[id^="fcit."]')?.id ?? '', at.getAttribute('role') === 'tab' ? `tab ${name}` : name];
+}"""
+
+
+def test_with_the_keyboard_alone_the_tab_is_found_filled_in_and_previewed(board, text_model, text_data):
+    page = board.page
+    page.get_by_role("tab", name="FCIT").wait_for()
+    page.wait_for_timeout(3000)  # until the board has filled itself in
+
+    def tab_to(wanted):
+        """Press Tab until the focus is on this element, or on one of this name."""
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if wanted in page.evaluate(FOCUSED):
+                return
+        raise AssertionError(f"Tab does not lead to {wanted}")
+
+    def choose(wanted, value):
+        tab_to(wanted)
+        page.keyboard.press("Control+A")
+        page.keyboard.type(value)
+        page.keyboard.press("Enter")
+
+    def put(wanted, value):
+        tab_to(wanted)
+        page.keyboard.press("Control+A")
+        page.keyboard.type(str(value))
+
+    def press(wanted):
+        tab_to(wanted)
+        page.keyboard.press("Enter")
+
+    choose("Model name", "Custom")
+    put("Model path", text_model)
+    choose("Chat template", "vicuna")
+    press("tab FCIT")
+    board.element("fcit_method").wait_for(state="visible")
+    put("fcit.dataset_dir", text_data)
+    for stage in ("color", "letter"):
+        choose("fcit.fcit_pick", stage)
+        page.keyboard.press("Escape")
+        press("fcit.fcit_add_btn")
+        page.wait_for_function(
+            "stage => document.getElementById('fcit.fcit_stages').querySelector('textarea, input').value.endsWith(stage)",
+            arg=stage,
+        )
+        page.keyboard.press("Shift+Tab")  # back to where the next one is chosen
+        page.keyboard.press("Shift+Tab")
+    put("fcit.fcit_num_clients", 3)
+    put("fcit.fcit_clients_per_round", 2)
+    choose("fcit.fcit_method", "ewc")
+    board.element("fcit_ewc_lambda").wait_for(state="visible")
+    put("fcit.fcit_ewc_lambda", 7)
+    put("fcit.output_dir", "typed")
+    press("fcit.cmd_preview_btn")
+    shown = board.wait("fcit_command", "mkdir")
+    assert "cat > saves/Custom/lora/typed/board_recipe.yaml" in shown
+
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    found = [node for node in nodes if not node["ignored"] and node["role"]["value"] in CONTROLS]
+    unnamed = [node["backendDOMNodeId"] for node in found if not node.get("name", {}).get("value", "").strip()]
+    drawn = [session.send("DOM.getOuterHTML", {"backendNodeId": number})["outerHTML"] for number in unnamed]
+    ours = [html for html in drawn if "icon-button" not in html]  # gradio names neither copy nor download of its code box
+    assert len(found) > 40 and ours == []
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_tab_fits(board, width, scheme):
+    page = board.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{page.url.partition('?')[0]}?__theme={scheme}", wait_until="domcontentloaded")
+    page.get_by_label("Model path").wait_for()
+    page.wait_for_timeout(2000)
+    if not page.get_by_role("tab", name="FCIT").is_visible():  # where there is little room, it is in the menu behind the tabs
+        page.locator(".overflow-menu > button").first.click()
+        page.locator(".overflow-dropdown button", has_text="FCIT").click()
+    else:
+        page.get_by_role("tab", name="FCIT").click()
+    board.element("fcit_method").wait_for(state="visible")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    elements = page.locator('[id^="fcit."]')
+    assert elements.evaluate_all("all => all.filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.id)") == []

@@ -93,7 +93,10 @@ _PLAIN = str.maketrans(
 
 def compiled(engine, body, folder, preamble=""):
     """What a document of some tables says, by `pdftotext`."""
-    for program, package in ((engine, "texlive-latex-extra"), ("pdftotext", "poppler-utils")):
+    for program, package in (
+        (engine, "texlive-xetex" if engine == "xelatex" else "texlive-latex-recommended"),
+        ("pdftotext", "poppler-utils"),
+    ):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program} here (apt-get install {package})")
     head = f"\\documentclass{{article}}\\usepackage{{booktabs}}{preamble}\\begin{{document}}\\small"
@@ -130,8 +133,37 @@ def test_numbers_are_those_of_the_table_and_minus_is_one(tmp_path):
     assert all(number in text for number in re.findall(r"[+-]\d+\.\d\d", wanted)) and "-" in wanted
 
 
-def test_a_document_with_fonts_for_them_sets_other_scripts(tmp_path):
-    groups = {name: [report()] for name in OTHER_SCRIPTS}
-    preamble = r"\usepackage{fontspec}\setmainfont{Noto Sans CJK SC}"
-    lines = compiled("xelatex", latex([side_by_side("custom", groups)]), tmp_path, preamble)
-    assert all(any(line.startswith(name) for line in lines) for name in OTHER_SCRIPTS)
+def preamble_of(body):
+    """What the tables themselves say that they need, with a font that has Cyrillic letters, too."""
+    needs = "".join(line for line in body.splitlines() if line.startswith("% needs"))
+    return "".join(re.findall(r"\\\w+\{[\w ]+\}", needs)).replace("a font that has its letters", "DejaVu Serif")
+
+
+@pytest.mark.parametrize("chosen", [OTHER_SCRIPTS, ["北京协和医院", "東京大学", "カルテ要約", "서울", "Łódź"]])
+def test_a_document_with_what_the_tables_say_they_need_sets_other_scripts(tmp_path, chosen):
+    if shutil.which("kpsewhich") and subprocess.run(["kpsewhich", "xeCJK.sty"], stdout=subprocess.DEVNULL).returncode:
+        pytest.skip("there is no xeCJK here (apt-get install texlive-lang-chinese fonts-noto-cjk)")
+    made = report_with(matrix_of(dict.fromkeys(chosen, 1.5)), [chosen], setting="联邦")
+    body = latex([side_by_side(made.setting, {name: [made] for name in chosen})])
+    lines = compiled("xelatex", body, tmp_path, preamble_of(body))
+    assert all(sum(line.startswith(name) for line in lines) >= 2 for name in chosen)
+    assert sum(all(name in line for name in chosen) for line in lines) == 1
+    assert "Missing character" not in (tmp_path / "t.log").read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("a & b", []),
+        ("Zürich, Łódź", []),
+        ("北京", ["xeCJK"]),
+        ("カルテ", ["xeCJK"]),
+        ("서울", ["xeCJK"]),
+        ("Москва", ["fontspec"]),
+        ("Αθήνα", ["fontspec"]),
+        ("京都 Москва", ["xeCJK", "fontspec"]),
+    ],
+)
+def test_tables_say_what_their_letters_need(name, packages):
+    text = latex([side_by_side("custom", {name: [report()]})])
+    assert re.findall(r"^% needs.*?\\usepackage\{(\w+)\}", text, re.MULTILINE) == ["booktabs", *packages]

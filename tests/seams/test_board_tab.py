@@ -208,7 +208,7 @@ def test_a_subspace_is_asked_for_in_one_browser_and_as_long_as_the_model_is_ther
     _, engine, actions = board
     *_, who = actions.load_chat("ru", None, "lora", str(text_run))
     choices = dict(who.choices)
-    assert [*choices] == ["по маршруту", "0 (color)", "1 (letter)"] and who.value == choices["по маршруту"] and who.visible
+    assert [*choices] == ["маршрутизация", "0 (color)", "1 (letter)"] and who.value == choices["маршрутизация"] and who.visible
     actions.choose(choices["1 (letter)"], SimpleNamespace(session_hash="one"))
     assert "subspace 1 (letter) answered, weight 1.00, cosine" in answer(engine, "color")
     assert "subspace 0 (color) answered" in answer(engine, "color", session="another")
