@@ -9,10 +9,10 @@ keeps its place of ``MAX_CONCURRENT`` and one of the few threads that read: some
 writer goes on for a reader who has gone. Here both end with each other, whatever model it is.
 """
 
+import contextlib
 import inspect
 import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from ..serving.asking import ASK, check_subspace, taken_out
 
 
 def install(engine_module) -> None:
-    """Wrap the engine's function that makes token ids of messages, and the one that starts a stream."""
+    """Wrap the engine's functions that make token ids of messages, that read a stream, and that start its writer."""
     engine = engine_module.HuggingfaceEngine
     of_process, of_stream = (inspect.signature(getattr(engine, name)) for name in ("_process_args", "_stream_chat"))
 
@@ -41,12 +41,16 @@ def install(engine_module) -> None:
         generate_arguments |= {KEYWORD: [turns], ASK: ask}
         return generate_arguments, prompt_length
 
+    def read_stream(wrapped, instance, args, kwargs):
+        writer = _Writer(instance.model)
+        return _until_read(wrapped.__func__(_Streaming(instance, writer), *args, **kwargs), writer)
+
     def start_stream(wrapped, instance, args, kwargs):
-        given = of_stream.bind(*args, **kwargs)
-        writer = given.arguments["model"] = _Writer(given.arguments["model"])
-        return writer.reader(wrapped(*given.args, **given.kwargs))
+        writer = of_stream.bind(*args, **kwargs).arguments["model"]
+        return writer.reader(wrapped(*args, **kwargs))
 
     wrapt.wrap_function_wrapper(engine_module, "HuggingfaceEngine._process_args", process)
+    wrapt.wrap_function_wrapper(engine_module, "HuggingfaceEngine.stream_chat", read_stream)
     wrapt.wrap_function_wrapper(engine_module, "HuggingfaceEngine._stream_chat", start_stream)
 
 
@@ -55,6 +59,29 @@ def _refuse_without_text(messages: Sequence[Mapping[str, Any]]) -> None:
     for number, message in enumerate(messages):
         if not isinstance(message["content"], str):
             raise HTTPException(400, f"Message {number} ({message['role']}) has no text: `content` is null; send one.")
+
+
+async def _until_read(texts: AsyncGenerator[str, None], writer: "_Writer") -> AsyncGenerator[str, None]:
+    """The texts of a stream; its writer stops however the reading ends."""
+    try:
+        async with contextlib.aclosing(texts):
+            async for text in texts:
+                yield text
+    finally:
+        writer.stop()
+
+
+class _Streaming(wrapt.ObjectProxy):
+    """An engine for one stream, whose model writes for that alone."""
+
+    def __init__(self, engine: Any, writer: "_Writer") -> None:
+        super().__init__(engine)
+        self._self_model = writer
+
+    @property
+    def model(self) -> "_Writer":
+        """The engine's model."""
+        return self._self_model
 
 
 class _Writer(wrapt.ObjectProxy):
@@ -75,7 +102,7 @@ class _Writer(wrapt.ObjectProxy):
             kwargs["streamer"].end()
 
     def reader(self, read: Callable[[], str]) -> Callable[[], str]:
-        """What gives the next text; while it is held by somebody the stream is read."""
+        """What gives the next text, and raises what the writer has failed with."""
 
         def next_text() -> str:
             try:
@@ -89,8 +116,11 @@ class _Writer(wrapt.ObjectProxy):
                 finally:
                     del failure  # it holds all that the generation held
 
-        weakref.finalize(next_text, self._self_unread.set)
         return next_text
+
+    def stop(self) -> None:
+        """To be called once nobody reads any more."""
+        self._self_unread.set()
 
 
 class _Unread(StoppingCriteria):

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import re
 import sys
 
 import pytest
@@ -281,12 +282,15 @@ class TestChat:
     def test_a_stream_is_started_and_read_within_its_place_and_nothing_else_ends_it(self):
         from llamafactory.chat.hf_engine import HuggingfaceEngine
 
-        assert isinstance(HuggingfaceEngine.__dict__["_stream_chat"], wrapt.FunctionWrapper)
+        for name in ("stream_chat", "_stream_chat"):
+            assert isinstance(HuggingfaceEngine.__dict__[name], wrapt.FunctionWrapper)
         assert "model" in names(HuggingfaceEngine._stream_chat)
         source = inspect.getsource(HuggingfaceEngine._stream_chat)
         for line in ('gen_kwargs["streamer"] = streamer', "return streamer.__next__()", "raise StopAsyncIteration()"):
             assert line in source
+        assert inspect.isasyncgenfunction(HuggingfaceEngine.stream_chat)
         source = inspect.getsource(HuggingfaceEngine.stream_chat)
+        assert re.search(r"input_args = \(\s*self\.model,", source), "the model of the engine that it is called on"
         place, start, read = (
             source.index(line)
             for line in (
