@@ -19,6 +19,7 @@ from fcit_plugin.compare.results import Results
 from fcit_plugin.errors import FcitError, end_in_a_sentence
 from fcit_plugin.evaluation.paired import Difference
 from fcit_plugin.evaluation.report import Report
+from fcit_plugin.evaluation.side_by_side import paired_seeds
 from fcit_plugin.evaluation.tables import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ class Pairs:
 
         Runs on another machine or with another number of threads are no pair: last digits alone move Last by points.
         """
-        seeds = _paired(ours, theirs)
+        seeds = paired_seeds(ours, theirs)
         seeds &= ours.keys() if among is None else among
 
         def difference(measure) -> Difference | None:
@@ -87,23 +88,12 @@ class Pairs:
         return cls(difference(lambda report: report.last), difference(lambda report: report.final_likelihood))
 
 
-def _where(report: Report) -> tuple[object, object]:
-    """The machine and the number of threads that made a run."""
-    engine = report.engine or {}
-    return engine.get("machine"), engine.get("threads")
-
-
-def _paired(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> set[int]:
-    """The seeds that two rows have of one machine and number of threads."""
-    return {seed for seed in ours.keys() & theirs.keys() if _where(ours[seed]) == _where(theirs[seed])}
-
-
 def verdict(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> str:
     """What the rules say of a change: of seeds 11 to 18 whether the setting is won, else of 1 to 3 whether it is pursued.
 
     Other seeds, or fewer than all of these, decide nothing.
     """
-    seeds = _paired(ours, theirs)
+    seeds = paired_seeds(ours, theirs)
     if not seeds:
         return "not run"
     if seeds & CONFIRMING:

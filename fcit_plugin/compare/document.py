@@ -8,7 +8,15 @@ from statistics import fmean
 
 from ..evaluation.latex import latex
 from ..evaluation.report import Report
-from ..evaluation.side_by_side import DIFFERENCES, Comparison, Measure, difference_rows, side_by_side, summary_rows, write_csv
+from ..evaluation.side_by_side import (
+    Comparison,
+    Measure,
+    difference_rows,
+    difference_title,
+    side_by_side,
+    summary_rows,
+    write_csv,
+)
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
 from ..evaluation.tables import Rows, markdown
 from ..files import write_text
@@ -194,9 +202,10 @@ def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, R
             group for group in comparison.groups if group.label in {label for key, label in labels.items() if key[1] == beta}
         ]
         measures = {name: COLUMNS[name] for name in _PAIRED}
-        differences = difference_rows(replace(comparison, groups=tuple(among), reference=reference), measures)
+        of_beta = replace(comparison, groups=tuple(among), reference=reference)
+        differences = difference_rows(of_beta, measures)
         if len(differences) > 1:
-            blocks += [f"Above {reference}, {DIFFERENCES}:", markdown(differences)]
+            blocks += [f"{difference_title(of_beta)}:", markdown(differences)]
     pictures = _draw_plots(comparison, table, images / f"{table.name}_{setting}")
     if pictures:
         blocks.append("\n".join(f"![{what}]({path.relative_to(grid.document.parent)})" for what, path in pictures))

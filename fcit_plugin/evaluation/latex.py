@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import printable
 from .plots import short_name
-from .side_by_side import DIFFERENCES, MEASURES, PAIRED, Comparison, Measure, Spread, difference_rows
+from .side_by_side import MEASURES, PAIRED, Comparison, Measure, Spread, difference_rows, difference_title
 from .tables import Rows
 
 #: The measures whose best is bold, and which of two numbers is better; scores by dataset are of the first kind.
@@ -55,7 +55,7 @@ def latex(comparisons: Sequence[Comparison], measures: Mapping[str, Measure] = M
         blocks += ["% score after the last stage", _finals(comparison)]
         differences = difference_rows(comparison, {name: measures[name] for name in paired if name in measures})
         if len(differences) > 1:
-            blocks += [f"% above {_comment(str(comparison.reference))}, {DIFFERENCES}", _plain(differences)]
+            blocks += [f"% {_comment(difference_title(comparison))}", _plain(differences)]
     body = "\n".join(blocks) + "\n"
     needs = [r"\usepackage{booktabs}", *(preamble for letters, preamble in _PREAMBLES if letters.search(body))]
     return "".join(f"% needs {line}\n" for line in needs) + body

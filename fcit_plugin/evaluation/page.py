@@ -23,7 +23,7 @@ from .page_tables import Figure, Limits, Table, Tables
 from .plots import short_name
 from .report import Report, privacy_statement
 from .rows import Prediction
-from .side_by_side import DIFFERENCES, MEASURES, PAIRED, Comparison, compare, difference_rows, final_rows, summary_rows
+from .side_by_side import MEASURES, PAIRED, Comparison, compare, difference_rows, difference_title, final_rows, summary_rows
 from .tables import Rows
 
 PAGE_HTML = "fcit_report.html"
@@ -197,7 +197,7 @@ def _compared(comparison: Comparison) -> _Compared:
     tables["Score after the last stage"] = final_rows(comparison)
     differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
     if len(differences) > 1:
-        tables[f"Above {comparison.reference}, {DIFFERENCES}"] = differences
+        tables[difference_title(comparison)] = differences
     return tables
 
 

@@ -125,6 +125,11 @@ class Report:
         return f"FCIT: {self.method}, {self.setting}{seed}"
 
     @property
+    def where(self) -> tuple[str | None, int | None]:
+        """The machine and the number of threads: elsewhere the last digits are others, which alone move a score by points."""
+        return (self.engine.get("machine"), self.engine["threads"]) if self.engine else (None, None)
+
+    @property
     def names(self) -> list[str]:
         """Names of the clients, or sites, by their numbers; fewer than there are, or none, where numbers are all there is."""
         return self.sites or self.client_names or []

@@ -32,9 +32,8 @@ MEASURES: dict[str, Measure] = {
 #: Columns that older runs, and those that were told not to, have nothing of: shown if any run has.
 _IF_THERE = ("NLL",)
 
-#: Those of them whose differences are told, and how these are to be read.
+#: Those of them whose differences are told.
 PAIRED = ("Last", "Avg", "Forgetting", "BWT", "NLL")
-DIFFERENCES = "seed by seed: mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
 
 #: Arguments that tell no runs apart: what differs between seeds, what has a place of its own, what moves no score.
 _ASIDE = {"seed", "fcit_method", "fcit_setting", "fcit_zero_shot"}
@@ -75,12 +74,15 @@ class Group:
         return Spread.of([measure(report) for report in self.reports])
 
     def above(self, other: "Group", measure: Measure) -> Difference | None:
-        """Return what the runs have of a measure above another group's of the same seeds."""
-        return Difference.of(self._by_seed(measure), other._by_seed(measure))
+        """Return what the runs have of a measure above another group's of the same seeds, as far as they are pairs."""
+        seeds = paired_seeds(self.by_seed, other.by_seed)
+        numbers = [{seed: measure(group.by_seed[seed]) for seed in seeds} for group in (self, other)]
+        return Difference.of(*({seed: n for seed, n in one.items() if n is not None} for one in numbers))
 
-    def _by_seed(self, measure: Measure) -> dict[int, float]:
-        numbers = {report.seed: measure(report) for report in self.reports}
-        return {seed: number for seed, number in numbers.items() if seed is not None and number is not None}
+    @property
+    def by_seed(self) -> dict[int, Report]:
+        """The runs that have a seed; what was published has none."""
+        return {report.seed: report for report in self.reports if report.seed is not None}
 
     def final_score(self, dataset: str) -> Spread | None:
         """Return mean and deviation of a dataset's score after the last stage."""
@@ -128,6 +130,11 @@ class Comparison:
         """Setting and size."""
         stages = max(len(report.stages) for group in self.groups for report in group.reports)
         return f"{self.setting}: {_count(stages, 'stage')}, {_count(len(self.datasets), 'dataset')}"
+
+
+def paired_seeds(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> set[int]:
+    """Return the seeds of which two recipes' runs make pairs: both have them, of one machine and number of threads."""
+    return {seed for seed in ours.keys() & theirs.keys() if ours[seed].where == theirs[seed].where}
 
 
 def compare(reports: Mapping[str, Report]) -> list[Comparison]:
@@ -189,16 +196,38 @@ def difference_rows(comparison: Comparison, measures: Mapping[str, Measure]) -> 
 
     No row but the header if there is nothing to compare.
     """
-    base = next((group for group in comparison.groups if group.label == comparison.reference), None)
-    others = [group for group in comparison.groups if base is not None and group is not base]
+    base, others = _reference_and_others(comparison)
     found = {group.label: [group.above(base, m) for m in measures.values()] for group in others} if base else {}
     kept = [i for i in range(len(measures)) if any(row[i] is not None for row in found.values())]
     rows: list[list[str]] = [["", "paired seeds", *([*measures][i] for i in kept)]]
-    for label, row in found.items():
+    for group in others:
+        row = found[group.label]
         pairs = max((one.pairs for one in row if one is not None), default=0)
-        if pairs:
-            rows.append([label, str(pairs), *("-" if row[i] is None else str(row[i]) for i in kept)])
+        if pairs or _seeds_apart(group, base):
+            rows.append([group.label, str(pairs), *("-" if row[i] is None else str(row[i]) for i in kept)])
     return rows
+
+
+def difference_title(comparison: Comparison) -> str:
+    """Return what stands above :func:`difference_rows`: how they are to be read, and which runs are no pairs."""
+    base, others = _reference_and_others(comparison)
+    told = "mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
+    apart = [f"{group.label} {', '.join(map(str, seeds))}" for group in others if (seeds := _seeds_apart(group, base))]
+    if apart:
+        told += f". No pairs, for they ran on another machine or with another number of threads: seeds {'; '.join(apart)}"
+    return f"Above {comparison.reference}, seed by seed: {told}"
+
+
+def _reference_and_others(comparison: Comparison) -> tuple[Group | None, list[Group]]:
+    base = next((group for group in comparison.groups if group.label == comparison.reference), None)
+    return base, [group for group in comparison.groups if base is not None and group is not base]
+
+
+def _seeds_apart(group: Group, base: Group | None) -> list[int]:
+    """The seeds that both have and that are no pairs."""
+    if base is None:
+        return []
+    return sorted((group.by_seed.keys() & base.by_seed.keys()) - paired_seeds(group.by_seed, base.by_seed))
 
 
 def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> str:
@@ -214,7 +243,7 @@ def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> st
         blocks += ["Score after the last stage:", form(final_rows(comparison))]
         differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
         if len(differences) > 1:
-            blocks += [f"Above {comparison.reference}, {DIFFERENCES}:", form(differences)]
+            blocks += [f"{difference_title(comparison)}:", form(differences)]
     return "\n\n".join(blocks)
 
 

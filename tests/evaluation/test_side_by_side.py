@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 from reports import matrix_of, report_with
 
-from fcit_plugin.evaluation.side_by_side import compare, final_rows, render, summary_rows, write_csv
+from fcit_plugin.evaluation.side_by_side import (
+    MEASURES,
+    compare,
+    difference_rows,
+    difference_title,
+    final_rows,
+    render,
+    summary_rows,
+    write_csv,
+)
 from fcit_plugin.evaluation.side_by_side_plots import plot_curves, plot_finals, plot_matrices, plot_traffic
 from fcit_plugin.evaluation.tables import markdown, plain
 from fcit_plugin.state.progress import Traffic
@@ -210,3 +219,36 @@ def test_pictures_of_runs_that_were_evaluated_after_the_last_stage_alone(draw, t
     (group,) = comparison.groups
     assert group.curve()[0] is None and group.matrix(["fcit_a"])[0] == [None]
     draw(comparison, tmp_path / "x.png")
+
+
+def on(machine, threads=1):
+    """How a run was computed."""
+    return {"name": "process", "processes": 1, "threads": threads, "machine": machine, "versions": "torch 2"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "pairs"),
+    [
+        ((on("one"), on("one"), on("one")), [1, 2, 3]),
+        ((on("one"), on("other"), on("one")), [1, 3]),
+        ((on("one", threads=2), on("other"), None), []),
+    ],
+)
+def test_runs_of_a_seed_are_a_pair_on_one_machine_with_as_many_threads(theirs, pairs):
+    ours = {f"d{seed}": replace(report(seed=seed, b=80.0 + seed), engine=on("one")) for seed in (1, 2, 3)}
+    others = {
+        f"f{seed}": replace(report("fedavg", seed=seed, b=70.0), engine=engine) for seed, engine in enumerate(theirs, start=1)
+    }
+    (comparison,) = compare({**others, **ours})
+    header, row = difference_rows(comparison, {"Last": MEASURES["Last"]})
+    # Last of two datasets: half of what b differs by
+    wanted = statistics.fmean([(10 + seed) / 2 for seed in pairs]) if pairs else None
+    assert row[:2] == ["disco", str(len(pairs))]
+    assert header == (["", "paired seeds", "Last"] if pairs else ["", "paired seeds"])
+    if wanted is not None:
+        assert row[2].startswith(f"{wanted:+.2f}")
+    apart = [str(seed) for seed in (1, 2, 3) if seed not in pairs]
+    title = difference_title(comparison)
+    assert title.startswith("Above fedavg, seed by seed: ")
+    assert title.endswith(f"another number of threads: seeds disco {', '.join(apart)}" if apart else "which says little")
+    assert f"{title}:" in render([comparison], plain)
