@@ -92,6 +92,7 @@ def make_plan(session: Session) -> Plan:
             *_kinds(session.program, session.encoder.dimension),
         ],
         left_out=session.pipeline.left_out(),
+        names=local.client_names() or (),
     )
 
 
@@ -369,10 +370,18 @@ def _few(program: Program, schedules: Mapping[str, Schedule]) -> list[str]:
     few = sum(0 < work.records < least for work in works)
     if not program.method.by_tokens or not few:
         return []
-    return [
+    notes = [
         f"{few} of {len(works)} turns of clients are with fewer than {least} records (`fcit_identity_min_records`): these send "
         "no identity token, and wait while no subspace is their own."
     ]
+    rounds = [work for schedule in schedules.values() for work in schedule.rounds()]
+    waiting = [f"stage {work[0].stage}, round {work[0].round}" for work in rounds if all(w.records < least for w in work)]
+    if waiting:
+        notes.append(
+            f"All clients that are asked have so few in {'; '.join(waiting)}: unless earlier stages leave a subspace that is "
+            "theirs, the run ends there. A lower `fcit_identity_min_records`, or more records a client, lets it go on."
+        )
+    return notes
 
 
 def _idle(schedules: Mapping[str, Schedule]) -> list[str]:

@@ -41,6 +41,7 @@ class Plan:
         notes: What else there is to know.
         left_out: How many records of each dataset are not used, as LLaMA-Factory does not use them.
         disks: Disk space, by what the schedules are called.
+        names: What the records call the clients, by their numbers; empty where they have numbers alone.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Plan:
     notes: Sequence[str]
     left_out: Mapping[str, int] = field(default_factory=dict)
     disks: Mapping[str, Disk] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     @property
     def steps(self) -> int:
@@ -88,4 +90,5 @@ class Plan:
             "disk": {name: disk.to_dict() for name, disk in self.disks.items()},
             "notes": list(self.notes),
             "left_out": dict(self.left_out),
+            "client_names": list(self.names),
         }

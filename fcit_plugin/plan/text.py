@@ -17,7 +17,7 @@ def to_text(plan: Plan) -> str:
     if plan.schedules:
         blocks.append(_block("Records of a client", _share_rows(plan.shares)))
     for name, schedule in plan.schedules.items():
-        blocks.append(_block(f"Who trains what when{f' ({name})' if name else ''}", _round_rows(schedule)))
+        blocks.append(_block(f"Who trains what when{f' ({name})' if name else ''}", _round_rows(schedule, plan.names)))
     blocks.append(_block("In all", _total_rows(plan)))
     if plan.memory:
         blocks.append(_block("Memory of one process", _memory_rows(plan.memory)))
@@ -52,18 +52,18 @@ def _share_rows(shares: Sequence[TaskShare]) -> list[list[str]]:
     return rows
 
 
-def _round_rows(schedule: Schedule) -> list[list[str]]:
+def _round_rows(schedule: Schedule, names: Sequence[str]) -> list[list[str]]:
     rows = [["stage", "round", "steps", "task: client (records)"]]
     for work in schedule.rounds():
         steps = sum(w.steps for w in work)
         tasks = dict.fromkeys(w.task for w in work)
-        clients = "; ".join(f"{task}: {', '.join(_client_text(w) for w in work if w.task == task)}" for task in tasks)
+        clients = "; ".join(f"{task}: {', '.join(_client_text(w, names) for w in work if w.task == task)}" for task in tasks)
         rows.append([str(work[0].stage), str(work[0].round), f"{steps:,}", clients])
     return rows
 
 
-def _client_text(work: ClientWork) -> str:
-    return f"{work.client} ({work.records:,})"
+def _client_text(work: ClientWork, names: Sequence[str]) -> str:
+    return f"{names[work.client] if names else work.client} ({work.records:,})"
 
 
 def _total_rows(plan: Plan) -> list[list[str]]:

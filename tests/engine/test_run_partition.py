@@ -167,6 +167,32 @@ def test_a_run_on_a_natural_partition_trains_each_client_on_its_own_records(text
     told_by_name(output, logged)
 
 
+@pytest.mark.parametrize(("least", "ends"), [(1, ""), (5, "stage 1, round 0"), (7, "stage 0, round 0; stage 1, round 0")])
+def test_a_dry_run_names_the_clients_and_foresees_where_all_of_them_would_wait(least, ends, text_recipe, run, formats, capsys):
+    """Stage 0 has 4, 6 and 2 records of the clients, stage 1 half as many."""
+    keys = text_recipe(
+        dataset_dir=str(formats),
+        fcit_stages=[["alpaca", "fcit"], ["alpaca_csv"]],
+        fcit_partition="natural",
+        fcit_partition_column="site",
+        fcit_clients_per_round=3,
+        fcit_num_rounds=1,
+        fcit_min_client_samples=50,
+        fcit_eval_every="never",
+        fcit_zero_shot=False,
+        fcit_identity_min_records=least,
+    )
+    output = run(keys | {"fcit_dry_run": True})
+    plan, printed = json.loads((output / "fcit_dry_run.json").read_text()), capsys.readouterr().out
+    assert plan["client_names"] == ["aachen", "bonn", "celle"]
+    assert all(f"{client} ({records})" in printed for client, records in (("aachen", 4), ("bonn", 6), ("celle", 2)))
+    foreseen = [note for note in plan["notes"] if "the run ends there" in note]
+    assert [f"have so few in {ends}: unless" in note for note in foreseen] == ([True] if ends else [])
+    if ends.startswith("stage 0"):
+        with pytest.raises(FcitError, match=r"fewer than 7 \(`fcit_identity_min_records`\)"):
+            run(keys)
+
+
 def told_by_name(output, logged):
     """Whoever the clients are, they are called so wherever a user looks."""
     assert report_of(output)["client_names"] == ["aachen", "bonn", "celle"]

@@ -45,6 +45,12 @@ def test_the_lines_of_a_plan():
         assert line in lines
 
 
+def test_clients_that_have_names_are_called_by_them():
+    names = [f"site {'abcdefghi'[number]}" for number in range(9)]
+    lines = [" ".join(line.split()) for line in to_text(replace(PLAN, names=names)).splitlines()]
+    assert "0 0 13 red: site d (1,200), site i (30); blue: site f (7)" in lines
+
+
 def test_a_plan_without_training_says_nothing_of_it():
     text = to_text(Plan("zero_shot", PLAN.settings, PLAN.data, [], {}, 57, None, []))
     assert "Who trains" not in text and "Memory" not in text and "Disk" not in text and "sent by clients" not in text
