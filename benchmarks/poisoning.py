@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fcit_plugin.evaluation.paired import Difference
+from fcit_plugin.machine import processor
 
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCUMENT = ROOT / "results" / "poisoning.jsonl", ROOT / "docs" / "research" / "poisoning.md"
@@ -43,6 +44,18 @@ BOUNDS: dict[str, dict[str, Any]] = {
 }
 #: Those that may become the default: on each of them honest runs have all seeds.
 LIKELY = ("none (keys of 0.1)", "length 1, count ratio 10", "length 1, count ratio 10, norm ratio 5")
+#: Rounds of a stage; and how many there are where the question is what a bound costs once there are rounds enough.
+ROUNDS, MORE_ROUNDS = 2, 6
+#: Bounds that are tried with more rounds, too.
+TRIED_LONGER = (
+    "none (keys of 0.1)",
+    "length 1, count ratio 10",
+    "length 1, count ratio 1",
+    "length 1, count ratio 3, norm ratio 2",
+    "length 1, count ratio 3, fedmedian",
+    "length 1, count ratio 3, trimmed_mean",
+    "length 1, count ratio 3, multi_krum",
+)
 
 
 @dataclass
@@ -117,7 +130,9 @@ def attacked(attacker: Attacker | None) -> Iterator[None]:
 TINY = {"fcit_num_rounds": 1, "max_samples": 100, "fcit_eval_samples": 2, "max_steps": 1}
 
 
-def run(data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, seed: int) -> dict[str, Any]:
+def run(
+    data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, seed: int, rounds: int = ROUNDS
+) -> dict[str, Any]:
     """One run, of a cell and what else its recipe has; what is kept of it."""
     from llamafactory.train.tuner import run_exp
 
@@ -128,7 +143,7 @@ def run(data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, 
                 "lora_rank": 8, "lora_alpha": 16, "fcit_method": "disco", "fcit_identity_encoder": "embedding",
                 "lora_target": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "fcit_similarity_threshold": 0.9,
                 "fcit_setting": "custom", "fcit_stages": [["text_last"], ["text_sum"]], "fcit_num_clients": 5,
-                "fcit_clients_per_round": 5, "fcit_num_rounds": 2, "max_samples": 250, "fcit_eval_samples": 50,
+                "fcit_clients_per_round": 5, "fcit_num_rounds": rounds, "max_samples": 250, "fcit_eval_samples": 50,
                 "fcit_partition": "quantity", "fcit_beta": beta,
                 "fcit_min_client_samples": 20, "fcit_eval_every": "stage", "fcit_zero_shot": False, "dataset_dir": str(data),
                 "template": "vicuna", "default_system": "", "cutoff_len": 128, "output_dir": folder, "report_to": "none",
@@ -144,35 +159,46 @@ def run(data: Path, attack: str | None, bounds: Mapping[str, Any], beta: float, 
     return {"score": report["last"], "subspaces": max(places) + 1, "seconds": report["seconds"]["total"]}
 
 
-def cells() -> Iterator[tuple[str | None, str, float, int]]:
-    """What is run, the most telling first: attack, bounds, beta, seed."""
+def cells() -> Iterator[tuple[str | None, str, float, int, int]]:
+    """What is run, the most telling first: attack, bounds, beta, seed, rounds."""
     for name in LIKELY:
         for attack in (None, *ATTACKS):
-            yield attack, name, 1.0, 1
+            yield attack, name, 1.0, 1, ROUNDS
     for beta in (0.5, 1.0, 5.0):
         for seed in range(1, 9):
             for name in LIKELY:
-                yield None, name, beta, seed
+                yield None, name, beta, seed, ROUNDS
+    for name in TRIED_LONGER:
+        for attack in (None, "domination"):
+            yield attack, name, 1.0, 1, MORE_ROUNDS
     for name in BOUNDS:
         for attack in (None, *ATTACKS):
-            yield attack, name, 1.0, 1
+            yield attack, name, 1.0, 1, ROUNDS
 
 
 def known() -> dict[tuple, dict[str, Any]]:
     """What has been run."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return {(row["attack"], row["bounds"], row["beta"], row["seed"]): row for row in map(json.loads, lines)}
+    return {tuple(row[key] for key in ("attack", "bounds", "beta", "seed", "rounds")): row for row in map(json.loads, lines)}
 
 
 def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     """The tables, of what has been run."""
     none = LIKELY[0]
 
-    def scores(attack: str | None, name: str, beta: float) -> dict[int, float]:
-        return {seed: row["score"] for seed in range(1, 9) if (row := rows.get((attack, name, beta, seed)))}
+    def scores(attack: str | None, name: str, beta: float, rounds: int = ROUNDS) -> dict[int, float]:
+        return {seed: row["score"] for seed in range(1, 9) if (row := rows.get((attack, name, beta, seed, rounds)))}
 
-    def shown(attack: str | None, name: str, beta: float) -> str:
-        mine, theirs = scores(attack, name, beta), scores(None, none, beta)
+    def paired(name: str, beta: float) -> Difference | None:
+        """Of the seeds whose two runs are of one processor."""
+        both = [
+            (rows.get((None, name, beta, seed, ROUNDS)), rows.get((None, none, beta, seed, ROUNDS))) for seed in range(1, 9)
+        ]
+        pairs = dict(enumerate((a, b) for a, b in both if a and b and a["processor"] == b["processor"]))
+        return Difference.of(*({seed: pair[which]["score"] for seed, pair in pairs.items()} for which in (0, 1)))
+
+    def shown(attack: str | None, name: str, beta: float, rounds: int = ROUNDS) -> str:
+        mine, theirs = scores(attack, name, beta, rounds), scores(None, none, beta, rounds)
         lost = [theirs[seed] - mine[seed] for seed in mine.keys() & theirs.keys()]
         if not lost:
             return ""
@@ -186,19 +212,30 @@ def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
     lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in run]
     costs = []
     for name in LIKELY[1:]:
-        found = {beta: Difference.of(scores(None, name, beta), scores(None, none, beta)) for beta in (0.5, 1.0, 5.0)}
+        found = {beta: paired(name, beta) for beta in (0.5, 1.0, 5.0)}
         told = [f"{one} at beta {beta:g} ({one.pairs} paired seeds)" for beta, one in found.items() if one]
         costs += [f"- {name}: {', '.join(told)}"] if told else []
-    worst = {attack: rows.get((attack, none, 1.0, 1)) for attack in ATTACKS}
+    worst = {attack: rows.get((attack, none, 1.0, 1, ROUNDS)) for attack in ATTACKS}
     under = ", ".join(f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in worst.items() if row)
-    honest = rows.get((None, none, 1.0, 1))
+    honest = rows.get((None, none, 1.0, 1, ROUNDS))
     first = (
         f"Last without bounds, seed 1: honest {honest['score']:.1f} ({honest['subspaces']} subspaces), {under}."
         if honest
         else ""
     )
     head = "Honest runs, Last above that without bounds, mean and 95 % interval over paired seeds:"
-    return "\n".join([*lines, "", first, *(["", head, "", *costs] if costs else [])]) + "\n"
+    longer = [
+        f"With {MORE_ROUNDS} rounds a stage, seed 1:",
+        "",
+        "| bounds | honest, Last | honest, lost | domination, lost |",
+        "|---" * 4 + "|",
+    ]
+    for name in TRIED_LONGER:
+        if last := scores(None, name, 1.0, MORE_ROUNDS):
+            lost = [shown(attack, name, 1.0, MORE_ROUNDS) for attack in (None, "domination")]
+            longer.append(f"| {name} | {last[1]:.1f} | {lost[0]} | {lost[1]} |")
+    parts = [*lines, "", first, *(["", head, "", *costs] if costs else []), *(["", *longer] if len(longer) > 4 else [])]
+    return "\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -223,13 +260,15 @@ def main() -> None:
         for cell in cells():
             if cell in done:
                 continue
-            attack, name, beta, seed = cell
+            attack, name, beta, seed, rounds = cell
             row = {
                 "attack": attack,
                 "bounds": name,
                 "beta": beta,
                 "seed": seed,
-                **run(args.data, attack, BOUNDS[name], beta, seed),
+                "rounds": rounds,
+                "processor": processor(),
+                **run(args.data, attack, BOUNDS[name], beta, seed, rounds),
             }
             done[cell] = row
             with RESULTS.open("a") as file:
