@@ -197,6 +197,11 @@ def closest(name: str, candidates: Iterable[str]) -> str:
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """What to say about an unknown name: the one probably meant, and all valid ones."""
     candidates = list(candidates)
-    match = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-    hint = f"did you mean `{match[0]}`? " if match else ""
+    match = meant(name, candidates)
+    hint = f"did you mean `{match}`? " if match else ""
     return f"{hint}Valid: {', '.join(candidates)}."
+
+
+def meant(name: str, candidates: Iterable[str]) -> str | None:
+    """The name that an unknown one was probably meant to be; None where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)), None)

@@ -16,6 +16,7 @@ from .form import OTHERS, check, recipe_of, widgets
 from .host import Host
 from .load import as_json, defaults, form_of, further, load, output_dir_of
 from .progress import look, mark
+from .refusals import in_language
 from .run import Run, Status, output_of
 from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line, told
 from .texts import LANGUAGES, say
@@ -56,7 +57,7 @@ class Actions:
 
     def load(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Fill a recipe in; where it is none, what is filled in stays."""
-        elements, lang = self._elements, data[self._top["lang"]] or LANGUAGES[0]  # none is chosen while the page loads
+        elements, lang = self._elements, self._lang(data)
         try:
             name = data[elements["fcit_recipe"]]
             recipe = load(name)
@@ -67,7 +68,7 @@ class Actions:
             made = recipe_of(self._host.training_keys({**data, **theirs}), form, str(recipe.keys.get("output_dir", "")))
             more = further(made.keys, recipe.keys, unsure)
         except _REFUSALS as error:
-            said, shown = self._refused(error)
+            said, shown = self._refused(error, lang)
             return {elements["fcit_notes"]: said, elements["fcit_command"]: shown}
         form["fcit_extra_args"] = as_json(more)
         where = elements["output_dir"]
@@ -90,19 +91,19 @@ class Actions:
         try:
             draft, folder = self._draft(data)
         except _REFUSALS as error:
-            return self._refused(error)
+            return self._refused(error, self._lang(data))
         return [_listed(draft), gr.Code(value=command(draft.text(_FIRST), folder / RECIPE), visible=True)]
 
     def start(self, data: Mapping[Any, Any]) -> list[Any]:
         """Start the run."""
-        lang = data[self._top["lang"]]
+        lang = self._lang(data)
         try:
             if self._host.is_busy():
                 raise FcitError(self._host.alert("err_conflict", lang))
             draft, folder = self._draft(data)
             self.run.start(draft.text(_FIRST), folder)
         except _REFUSALS as error:
-            return self._refused(error)
+            return self._refused(error, lang)
         return [_listed(draft), gr.Code(visible=False)]
 
     def stop(self) -> None:
@@ -188,8 +189,11 @@ class Actions:
         who = gr.Dropdown(choices=choices, value=ROUTED, visible=bool(found))
         return [gr.Column(visible=self._host.chats()), gr.Column(visible=self._host.sees()), who]
 
+    def _lang(self, data: Mapping[Any, Any]) -> str:
+        return data[self._top["lang"]] or LANGUAGES[0]  # none is chosen while the page loads
+
     def _draft(self, data: Mapping[Any, Any]) -> tuple[Draft, Path]:
-        lang = data[self._top["lang"]]
+        lang = self._lang(data)
         model, tuning, name = (data[element] for element in self.where[1:])
         folder = self._folder(model, tuning, name)
         for alert, given in (
@@ -212,9 +216,10 @@ class Actions:
         return Path(name if os.path.sep in name else self._host.save_dir(model, tuning, name))
 
     @staticmethod
-    def _refused(error: BaseException) -> list[Any]:
-        gr.Warning(str(error))
-        return [f"**{escaped(str(error))}**", gr.Code(visible=False)]
+    def _refused(error: BaseException, lang: str) -> list[Any]:
+        said = in_language(error, lang)
+        gr.Warning(said)
+        return [f"**{escaped(said)}**", gr.Code(visible=False)]
 
 
 def _seen(widget: Widget | None, form: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from ..drafts.draft import Draft
 from ..drafts.federation import CLIENTS, ROUNDS, TEST_SHARE, catalogue_of, parse_stages
 from ..drafts.from_llamafactory import of_training
 from ..drafts.methods import put_method
-from ..errors import FcitError
 from ..files import parse_json
 from ..parts import KINDS
 from ..recipe.ordinary import check_whole
+from .refusals import Refusal
 from .widgets import AXES, Widget, core_widget, part_widgets
 
 #: Keys of every run that have a widget, and what stands there at first where it is not the key's default.
@@ -121,7 +121,7 @@ def _put_stages(draft: Draft, values: Mapping[str, Any]) -> None:
         return
     stages = [stage for stage in parse_stages(values["fcit_stages"] or "") if stage]
     if not stages:
-        raise FcitError("No stages are named; choose datasets and press Add stage, or type their names (`fcit_stages`).")
+        raise Refusal("no_stages")
     draft.put("fcit_stages", stages, "what arrives when; datasets in one bracket arrive together")
     test = values["fcit_test"]
     if test:
@@ -149,7 +149,7 @@ def _extra(text: str | None) -> dict[str, Any]:
     try:
         extra = parse_json(str(text))
     except ValueError as error:
-        raise FcitError(f'Further keys are no JSON ({error}); write them as {{"key": value}}.') from error
+        raise Refusal("no_json", error=error) from error
     if not isinstance(extra, dict):
-        raise FcitError('Further keys are JSON, but no object; write them as {"key": value}.')
+        raise Refusal("no_object")
     return extra

@@ -15,7 +15,7 @@ from typing import Any
 from ..arguments import FcitArguments, current_keys
 from ..arguments.joined import part_keys
 from ..arguments.option import nested_list
-from ..errors import FcitError, nearest
+from ..errors import meant
 from ..files import read_text
 from ..parts import KINDS
 from ..recipe.ordinary import classes
@@ -24,6 +24,7 @@ from ..shipped import shipped_recipes
 from ..state.names import TYPED_YAML
 from .command import RECIPE
 from .form import MAY_BE_NOTHING, OTHERS, widgets
+from .refusals import Refusal
 from .widgets import Widget
 
 #: A recipe that says it may not be run beside one that says nothing: whether it is there decides, whatever its value.
@@ -71,9 +72,9 @@ def load(name: str | None) -> Loaded:
     keys = current_keys(given)
     stage = keys.get("stage")
     if stage != "fcit":
-        what = "names no `stage`" if stage is None else f"is one of `stage: {stage}`"
-        hint = "" if str(stage).startswith("fcit") or stage is None else f"; `fcit-cli init --from {path}` makes one of it"
-        raise FcitError(f"The recipe {path} {what}, and this tab loads those of `stage: fcit`{hint}.")
+        if stage is None:
+            raise Refusal("no_stage_key", path=path)
+        raise Refusal("other_fcit_stage" if str(stage).startswith("fcit") else "other_stage", path=path, stage=stage)
     known = defaults(keys)
     found = Loaded({}, behind=behind)
     for key, value in keys.items():
@@ -161,20 +162,20 @@ def _default(item: Field[Any]) -> Any:
 
 def _path(name: str) -> Path:
     if not name:
-        raise FcitError("No recipe is named; choose one, or type the name of a file or of a run's output folder.")
+        raise Refusal("no_recipe_named")
     path = Path(name).expanduser()
     if path.is_dir():
         kept = [path / file for file in (TYPED_YAML, RECIPE) if (path / file).is_file()]
         if not kept:
-            raise FcitError(
-                f"{path} holds no {TYPED_YAML}, which a run leaves at its end if it was started from a file; name the recipe's "
-                "own file."
-            )
+            raise Refusal("no_recipe_kept", folder=path, file=TYPED_YAML)
         return kept[0]
     if not path.is_file() and (ours := shipped_recipes().get(name.removeprefix("recipes/").removesuffix(".yaml"))) is not None:
         return ours
     if not path.exists() and "/" not in name:
-        raise FcitError(f"There is no recipe {name!r}, nor a file of that name: {nearest(name, shipped_recipes())}")
+        near = meant(name, shipped_recipes())
+        if near is not None:
+            raise Refusal("misspelt_recipe", name=name, near=near)
+        raise Refusal("no_such_recipe", name=name, valid=", ".join(shipped_recipes()))
     return path
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from ..errors import FcitError
 from ..files import inside, opened, write_text, writing
 from .command import RECIPE
+from .refusals import Refusal
 
 #: What the process says, in the run's output folder.
 OUTPUT = "fcit_output.txt"
@@ -80,10 +80,10 @@ class Run:
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         program = shutil.which(self._program, path=scripts)
         if program is None:
-            raise FcitError(f"The command {self._program} is not installed; install LLaMA-Factory into this environment.")
+            raise Refusal("no_program", program=self._program)
         with self._lock:
             if self.running:
-                raise FcitError(f"The run in {self.folder} is at work; press Abort first, or wait for its end.")
+                raise Refusal("at_work", folder=self.folder)
             write_text(folder / RECIPE, recipe)
             env = {**os.environ, "PATH": scripts, "LLAMABOARD_ENABLED": "1", "LLAMABOARD_WORKDIR": str(folder)}
             with writing(folder / OUTPUT), open(folder / OUTPUT, "wb") as output:

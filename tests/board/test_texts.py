@@ -9,22 +9,40 @@ import pytest
 from fcit_plugin.arguments.joined import part_keys
 from fcit_plugin.board.form import CORE, widgets
 from fcit_plugin.board.key_texts import KEY_INFOS
+from fcit_plugin.board.refusals import REFUSALS, Refusal, in_language
 from fcit_plugin.board.texts import BUTTONS, INFOS, LABELS, LANGUAGES, SENTENCES, TITLES, locales, say
 from fcit_plugin.board.widgets import AXES
 from fcit_plugin.parts import KINDS
 from fcit_plugin.plugins import BUILTIN, registry, source
 
 WIDGETS = widgets()
-TABLES = {"LABELS": LABELS, "TITLES": TITLES, "BUTTONS": BUTTONS, "INFOS": INFOS, "SENTENCES": SENTENCES}
+TABLES = {"LABELS": LABELS, "TITLES": TITLES, "BUTTONS": BUTTONS, "INFOS": INFOS, "SENTENCES": SENTENCES, "REFUSALS": REFUSALS}
 TEXTS = {f"{table}.{name}": texts for table, found in TABLES.items() for name, texts in found.items()}
 TEXTS |= {f"KEY_INFOS.{key}": (WIDGETS[key].help, *texts) for key, texts in KEY_INFOS.items()}
 TRANSLATED = [(name, lang) for name in TEXTS for lang in LANGUAGES[1:]]
 
+#: What is typed as it stands there, in each language.
+TYPED = r"`[^`]+`|\{\{.*?\}\}"
 #: What a language is written with, and what the others are.
 SCRIPTS = {"ru": "\u0400-\u04ff", "zh": "\u4e00-\u9fff", "ja": "\u3040-\u30ff\u4e00-\u9fff", "ko": "\uac00-\ud7a3"}
 ALL_SCRIPTS = "\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3"
 #: Words in Latin letters that a translation may have: names, and what is typed. Chinese has none of its own for a token.
-NAMES = {"LoRA", "JSON", "Train", "EWC", "TIES", "A-GEM", "C-LoRA", "A", "B", "n", "null", "fcit-cli", "plugins"}
+NAMES = {
+    "LLaMA-Factory",
+    "LoRA",
+    "JSON",
+    "Train",
+    "EWC",
+    "TIES",
+    "A-GEM",
+    "C-LoRA",
+    "A",
+    "B",
+    "n",
+    "null",
+    "fcit-cli",
+    "plugins",
+}
 OF_A_LANGUAGE = {"zh": {"token"}}
 #: Keys and values that are typed, and named in a text of another key.
 VALUES = {*WIDGETS, "fcit_sites", "val_size", "lora_rank", "client_id", "natural", "released", "parallel"}
@@ -41,8 +59,8 @@ TERMS = {
 
 
 def latin(text):
-    """The words in Latin letters, without what is filled in."""
-    return re.findall(r"[A-Za-z][\w-]*", re.sub(r"\{\w+\}", "", text), re.ASCII)
+    """The words in Latin letters, without what is filled in or typed."""
+    return re.findall(r"[A-Za-z][\w-]*", re.sub(rf"{TYPED}|\{{\w+(!r)?\}}", "", text), re.ASCII)
 
 
 def places(text):
@@ -81,7 +99,7 @@ def test_a_translation_is_in_its_own_script_with_the_same_places_names_and_end(n
     of_key = {*WIDGETS[key].choices} if (key := name.rpartition(".")[2]) in WIDGETS else set()
     assert {*latin(text)} <= NAMES | OF_A_LANGUAGE.get(lang, set()) | VALUES | of_key, "left in English"
     assert {*latin(english)} & (VALUES | of_key | {"null", "JSON", "LoRA"}) <= {*latin(text)}, "what is typed is named, too"
-    assert re.findall(r"0\.1|100|`fcit-cli plugins`", text) == re.findall(r"0\.1|100|`fcit-cli plugins`", english)
+    assert sorted(re.findall(rf"0\.1|100|{TYPED}", text)) == sorted(re.findall(rf"0\.1|100|{TYPED}", english))
     ends = (".", "。") if english.endswith(".") else ()
     assert text.endswith(ends) if ends else not text.endswith((".", "。"))
     assert text.count("(") == text.count(")") and text.count("\uff08") == text.count("\uff09")
@@ -104,10 +122,23 @@ def test_what_the_board_has_a_word_for_is_called_by_that_word(lang):
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_a_field_that_a_sentence_names_is_called_as_it_is_labeled(lang):
-    number = LANGUAGES.index(lang)
-    label = LABELS["fcit_extra_args"]
-    naming = [name for name, texts in SENTENCES.items() if label[0] in texts[0]]
-    assert len(naming) == 3 and all(label[number] in SENTENCES[name][number] for name in naming)
+    number, said = LANGUAGES.index(lang), SENTENCES | REFUSALS
+    abort = [board()["stop_btn"][one]["value"] for one in LANGUAGES]
+    for label, count in ((LABELS["fcit_extra_args"], 5), (BUTTONS["fcit_add_btn"], 1), (abort, 1)):
+        naming = [name for name, texts in said.items() if label[0] in texts[0]]
+        assert len(naming) == count and all(label[number] in said[name][number] for name in naming)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_what_the_tab_refuses_is_said_in_the_boards_language_and_other_errors_as_they_are(lang):
+    refusal = Refusal("at_work", folder="a/b")
+    assert str(refusal) == "The run in a/b is at work; press Abort first, or wait for its end."
+    assert in_language(refusal, lang) == REFUSALS["at_work"][LANGUAGES.index(lang)].format(folder="a/b")
+    assert in_language(ValueError("as it is"), lang) == "as it is"
+    for name, texts in REFUSALS.items():
+        words = {place: f"<{place}>" for place in places(texts[0])}
+        told = in_language(Refusal(name, **words), lang)
+        assert all(word in told for word in words.values()) and "{{" not in told
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
