@@ -64,10 +64,15 @@ def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, di
         dataset_dir: The file's folder, or, as LLaMA-Factory takes it too, the entries themselves.
 
     Raises:
-        FcitError: The file is not JSON object of objects.
+        FcitError: The file is not JSON object of objects, or lies on a hub.
     """
     if isinstance(dataset_dir, dict):
         return dataset_dir
+    if dataset_dir == "ONLINE" or dataset_dir.startswith("REMOTE:"):
+        raise FcitError(
+            f"`dataset_dir` is {dataset_dir!r}, with which LLaMA-Factory asks a hub; here the list of datasets lies on this "
+            "machine: put a dataset_info.json into a folder, whose entries may name a hub (`hf_hub_url`), and name that."
+        )
     path = Path(dataset_dir) / "dataset_info.json"
     if not os.path.lexists(path):
         return {}

@@ -11,6 +11,7 @@ from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.reading import aligned_records
 from fcit_plugin.engine.open_dry_session import open_dry_session
 from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.errors import FcitError
 
 #: Files that this process has opened, since the hook below was put in: hooks cannot be taken out.
 OPENED: list[str] = []
@@ -62,3 +63,11 @@ def test_entries_may_stand_in_place_of_their_folder():
     found = get_dataset_list(["fcit_arxivqa", "mine", "fcit_dvqa"], entries)
     assert [one.load_from for one in found] == ["file", "hf_hub", "file"]
     assert [one.formatting for one in found] == ["fcit", "alpaca", "fcit"]
+
+
+@pytest.mark.parametrize("folder", ["ONLINE", "REMOTE:llamafactory/demo_data"])
+def test_a_list_of_datasets_on_a_hub_is_refused_with_what_to_do(folder):
+    """LLaMA-Factory takes both (``get_dataset_list``); what it would find there is not passed over in silence."""
+    with pytest.raises(FcitError, match=r"put a dataset_info\.json into a folder") as caught:
+        Catalogue(folder).entry("identity")
+    assert repr(folder) in str(caught.value)
