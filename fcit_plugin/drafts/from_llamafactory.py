@@ -15,6 +15,8 @@ from ..recipe.values import check_values
 from ..shipped import shipped
 from .draft import Draft
 
+#: Keys that recipes of LLaMA-Factory's new trainer (``USE_V1=1``) begin with, and those of the usual one do not have.
+_V1 = ("model", "model_class", "peft_config", "dist_config", "kernel_config", "train_dataset")
 #: Keys of how a client is trained, which mean more in a federation than in a tuning of one model.
 _EACH_TIME = ("num_train_epochs", "max_steps", "learning_rate", "warmup_ratio", "warmup_steps")
 
@@ -34,6 +36,7 @@ def from_llamafactory(keys: Mapping[str, Any], path: Path, with_data: bool = Fal
         FcitError: It is no recipe for a LoRA tuning; the sentence says what it is.
     """
     _refuse_ours(keys.get("stage"), path)
+    _refuse_v1(keys, path)
     check_values(keys, classes())
     draft = of_training(keys, path)
     datasets = draft.keys.pop("dataset", None) or []
@@ -73,6 +76,14 @@ def of_training(keys: Mapping[str, Any], where: Path | str) -> Draft:
     if draft.keys.pop("resume_from_checkpoint", None):
         draft.say("Left out: `resume_from_checkpoint` (a run that is started again goes on by itself).")
     return draft
+
+
+def _refuse_v1(keys: Mapping[str, Any], path: Path | str) -> None:
+    if found := [f"`{key}`" for key in _V1 if key in keys]:
+        raise FcitError(
+            f"{path} is a recipe for LLaMA-Factory's new trainer (USE_V1=1; {', '.join(found)}), which has no stages; name one "
+            "of the usual kind, with `model_name_or_path`, `stage` and `dataset`."
+        )
 
 
 def _local_stage(keys: dict[str, Any], path: Path | str) -> str:

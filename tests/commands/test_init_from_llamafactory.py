@@ -52,6 +52,8 @@ def test_every_example_of_llamafactory_is_converted_or_refused(example, more, te
         ({"lora_rnk": 3}, "the nearest valid key is `lora_rank`"),
         ({"learning_rate": "fast"}, "`learning_rate`"),
         ({"packing": True, "cutoff_len": 100}, "multiple of 8"),
+        ({"peft_config": {"name": "lora"}, "flash_attn": "flash_attention_2"}, "new trainer (USE_V1=1; `peft_config`)"),
+        ({"model_class": "llm", "train_dataset": "data/v1.yaml", "do_train": "absent"}, "`model_class`, `train_dataset`"),
     ],
 )
 def test_what_is_no_lora_tuning_is_refused_in_a_sentence(changes, message, text_model, their_data, here):
