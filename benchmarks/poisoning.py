@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ BOUNDS: dict[str, dict[str, Any]] = {
     "length 1": UNIT,
     **{f"length 1, count ratio {ratio}": {**UNIT, "fcit_max_count_ratio": float(ratio)} for ratio in (1, 2, 3, 10)},
     **{f"norm ratio {ratio}": {"fcit_max_norm_ratio": float(ratio)} for ratio in (2, 5)},
+    "length 1, count ratio 1, norm ratio 2": {**UNIT, "fcit_max_count_ratio": 1.0, "fcit_max_norm_ratio": 2.0},
     "length 1, count ratio 3, norm ratio 2": {**UNIT, "fcit_max_count_ratio": 3.0, "fcit_max_norm_ratio": 2.0},
     "length 1, count ratio 3, norm ratio 5": {**UNIT, "fcit_max_count_ratio": 3.0, "fcit_max_norm_ratio": 5.0},
     "length 1, count ratio 10, norm ratio 2": {**UNIT, "fcit_max_count_ratio": 10.0, "fcit_max_norm_ratio": 2.0},
@@ -46,11 +47,14 @@ BOUNDS: dict[str, dict[str, Any]] = {
 LIKELY = ("none (keys of 0.1)", "length 1, count ratio 10", "length 1, count ratio 10, norm ratio 5")
 #: Rounds of a stage; and how many there are where the question is what a bound costs once there are rounds enough.
 ROUNDS, MORE_ROUNDS = 2, 6
+#: Those that have every attack tried on them there.
+HOLDING = ("none (keys of 0.1)", "length 1, count ratio 1, norm ratio 2")
 #: Bounds that are tried with more rounds, too.
 TRIED_LONGER = (
     "none (keys of 0.1)",
     "length 1, count ratio 10",
     "length 1, count ratio 1",
+    "length 1, count ratio 1, norm ratio 2",
     "length 1, count ratio 3, norm ratio 2",
     "length 1, count ratio 3, fedmedian",
     "length 1, count ratio 3, trimmed_mean",
@@ -91,6 +95,9 @@ ATTACKS = {
     "flooding": Attacker(None, lambda own, tasks, stage, round: _at_cosine(own, 0.0, 1 + 10 * stage + round), UNDO),
     "squatting": Attacker(None, lambda own, tasks, stage, round: tasks[1], UNDO),
 }
+#: One that keeps below a bound on norms: a step backward that is as long as its honest one.
+CAUTIOUS = "cautious domination"
+CAREFUL = {CAUTIOUS: Attacker(HUGE, step=-1.0)}
 
 
 @contextmanager
@@ -136,7 +143,7 @@ def run(
     """One run, of a cell and what else its recipe has; what is kept of it."""
     from llamafactory.train.tuner import run_exp
 
-    with tempfile.TemporaryDirectory() as folder, attacked(ATTACKS[attack] if attack else None):
+    with tempfile.TemporaryDirectory() as folder, attacked((ATTACKS | CAREFUL)[attack] if attack else None):
         run_exp(
             {
                 "model_name_or_path": "fcit-mini-text", "stage": "fcit", "do_train": True, "finetuning_type": "lora",
@@ -169,7 +176,7 @@ def cells() -> Iterator[tuple[str | None, str, float, int, int]]:
             for name in LIKELY:
                 yield None, name, beta, seed, ROUNDS
     for name in TRIED_LONGER:
-        for attack in (None, "domination"):
+        for attack in (None, *ATTACKS, CAUTIOUS) if name in HOLDING else (None, "domination", CAUTIOUS):
             yield attack, name, 1.0, 1, MORE_ROUNDS
     for name in BOUNDS:
         for attack in (None, *ATTACKS):
@@ -182,60 +189,69 @@ def known() -> dict[tuple, dict[str, Any]]:
     return {tuple(row[key] for key in ("attack", "bounds", "beta", "seed", "rounds")): row for row in map(json.loads, lines)}
 
 
-def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
-    """The tables, of what has been run."""
-    none = LIKELY[0]
+class Losses:
+    """What the runs lost against honest ones without bounds.
 
-    def scores(attack: str | None, name: str, beta: float, rounds: int = ROUNDS) -> dict[int, float]:
-        return {seed: row["score"] for seed in range(1, 9) if (row := rows.get((attack, name, beta, seed, rounds)))}
+    Args:
+        rows: what has been run, by its cell.
+    """
 
-    def paired(name: str, beta: float) -> Difference | None:
-        """Of the seeds whose two runs are of one processor."""
-        both = [
-            (rows.get((None, name, beta, seed, ROUNDS)), rows.get((None, none, beta, seed, ROUNDS))) for seed in range(1, 9)
-        ]
+    def __init__(self, rows: Mapping[tuple, Mapping[str, Any]]) -> None:
+        self._rows = rows
+
+    def run(self, attack: str | None, name: str, beta: float = 1.0, seed: int = 1, rounds: int = ROUNDS):
+        """A run; None if it has not been made."""
+        return self._rows.get((attack, name, beta, seed, rounds))
+
+    def scores(self, attack: str | None, name: str, beta: float, rounds: int = ROUNDS) -> dict[int, float]:
+        """Last by seed."""
+        return {seed: row["score"] for seed in range(1, 9) if (row := self.run(attack, name, beta, seed, rounds))}
+
+    def shown(self, attack: str | None, name: str, beta: float, rounds: int = ROUNDS) -> str:
+        """Mean of the points that were lost, in brackets of how many seeds; empty without any."""
+        mine, theirs = self.scores(attack, name, beta, rounds), self.scores(None, LIKELY[0], beta, rounds)
+        lost = [theirs[seed] - mine[seed] for seed in mine.keys() & theirs.keys()]
+        return f"{mean(lost):.1f}" + (f" ({len(lost)})" if len(lost) > 1 else "") if lost else ""
+
+    def paired(self, name: str, beta: float) -> Difference | None:
+        """What honest runs have above those without bounds, of the seeds whose two runs are of one processor."""
+        both = [(self.run(None, name, beta, seed), self.run(None, LIKELY[0], beta, seed)) for seed in range(1, 9)]
         pairs = dict(enumerate((a, b) for a, b in both if a and b and a["processor"] == b["processor"]))
         return Difference.of(*({seed: pair[which]["score"] for seed, pair in pairs.items()} for which in (0, 1)))
 
-    def shown(attack: str | None, name: str, beta: float, rounds: int = ROUNDS) -> str:
-        mine, theirs = scores(attack, name, beta, rounds), scores(None, none, beta, rounds)
-        lost = [theirs[seed] - mine[seed] for seed in mine.keys() & theirs.keys()]
-        if not lost:
-            return ""
-        return f"{mean(lost):.1f}" + (f" ({len(lost)})" if len(lost) > 1 else "")
+    def table(self, names: Sequence[str], columns: Sequence[tuple[str, str | None, float]], rounds: int = ROUNDS) -> list[str]:
+        """Lines of a table with the columns (title, attack, beta) and the bounds of which there is a run."""
+        columns = [
+            (title, *which) for title, *which in columns if any(self.shown(which[0], n, which[1], rounds) for n in names)
+        ]
+        lines = ["| bounds | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for name in names:
+            cells = [self.shown(attack, name, beta, rounds) for _, attack, beta in columns]
+            lines += [f"| {name} | " + " | ".join(cells) + " |"] if any(cells) else []
+        return lines
 
-    columns: list[tuple[str, str | None, float]] = [*((attack, attack, 1.0) for attack in ATTACKS)]
-    columns += [(f"honest, beta {beta:g}", None, beta) for beta in (0.5, 1.0, 5.0)]
-    columns = [one for one in columns if any(shown(one[1], name, one[2]) for name in BOUNDS)]
-    run = [name for name in BOUNDS if any(shown(attack, name, beta) for _, attack, beta in columns)]
-    lines = ["| bounds | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(shown(attack, name, beta) for _, attack, beta in columns) + " |" for name in run]
+
+def document(rows: Mapping[tuple, Mapping[str, Any]]) -> str:
+    """The tables, of what has been run."""
+    losses, attacks = Losses(rows), [(attack, attack, 1.0) for attack in ATTACKS]
+    betas = (0.5, 1.0, 5.0)
+    lines = losses.table(list(BOUNDS), [*attacks, *((f"honest, beta {beta:g}", None, beta) for beta in betas)])
+    if honest := losses.run(None, LIKELY[0]):
+        found = {attack: row for attack in ATTACKS if (row := losses.run(attack, LIKELY[0]))}
+        under = [f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in found.items()]
+        told = ", ".join([f"honest {honest['score']:.1f} ({honest['subspaces']} subspaces)", *under])
+        lines += ["", f"Last without bounds, seed 1: {told}."]
     costs = []
     for name in LIKELY[1:]:
-        found = {beta: paired(name, beta) for beta in (0.5, 1.0, 5.0)}
-        told = [f"{one} at beta {beta:g} ({one.pairs} paired seeds)" for beta, one in found.items() if one]
-        costs += [f"- {name}: {', '.join(told)}"] if told else []
-    worst = {attack: rows.get((attack, none, 1.0, 1, ROUNDS)) for attack in ATTACKS}
-    under = ", ".join(f"{attack} {row['score']:.1f} ({row['subspaces']} subspaces)" for attack, row in worst.items() if row)
-    honest = rows.get((None, none, 1.0, 1, ROUNDS))
-    first = (
-        f"Last without bounds, seed 1: honest {honest['score']:.1f} ({honest['subspaces']} subspaces), {under}."
-        if honest
-        else ""
-    )
-    head = "Honest runs, Last above that without bounds, mean and 95 % interval over paired seeds:"
-    longer = [
-        f"With {MORE_ROUNDS} rounds a stage, seed 1:",
-        "",
-        "| bounds | honest, Last | honest, lost | domination, lost |",
-        "|---" * 4 + "|",
-    ]
-    for name in TRIED_LONGER:
-        if last := scores(None, name, 1.0, MORE_ROUNDS):
-            lost = [shown(attack, name, 1.0, MORE_ROUNDS) for attack in (None, "domination")]
-            longer.append(f"| {name} | {last[1]:.1f} | {lost[0]} | {lost[1]} |")
-    parts = [*lines, "", first, *(["", head, "", *costs] if costs else []), *(["", *longer] if len(longer) > 4 else [])]
-    return "\n".join(parts) + "\n"
+        apart = {beta: losses.paired(name, beta) for beta in betas}
+        said = [f"{one} at beta {beta:g} ({one.pairs} paired seeds)" for beta, one in apart.items() if one]
+        costs += [f"- {name}: {', '.join(said)}"] if said else []
+    if costs:
+        lines += ["", "Honest runs, Last above that without bounds, mean and 95 % interval over paired seeds:", "", *costs]
+    longer = losses.table(TRIED_LONGER, [("honest", None, 1.0), *attacks, (CAUTIOUS, CAUTIOUS, 1.0)], MORE_ROUNDS)
+    if len(longer) > 2:
+        lines += ["", f"With {MORE_ROUNDS} rounds a stage, seed 1:", "", *longer]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
