@@ -1,14 +1,14 @@
 """A dataset's records as they stand in its files, read as LLaMA-Factory reads them, but without it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_dataset
 
 from ..errors import FcitError
-from ..files import read_bytes
+from ..files import opened, read_bytes
 from .catalogue import ELSEWHERE, Catalogue
 
 #: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
@@ -19,6 +19,10 @@ _NOT_THE_FILES = (*ELSEWHERE, "num_samples")
 
 #: Bytes of a file that is looked at whether it has any content.
 _BLANK = 1024
+
+#: What spreadsheets put between columns where it is no comma; and in how many bytes the names of the columns stand.
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_HEAD = 65536
 
 
 def files_of(catalogue: Catalogue, name: str) -> list[Path]:
@@ -52,6 +56,7 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
                 f"Dataset `{name}`: {file} is none of the files that LLaMA-Factory reads ({', '.join(FILE_KINDS)}); take it "
                 "away, or correct `file_name`."
             )
+        check_commas(file, f"Dataset `{name}`: {file}", (entry.get("columns") or {}).values())
     if len(set(kinds)) > 1:
         known = sorted({file.suffix for file in files})
         raise FcitError(f"Dataset `{name}`: the folder {path} has files of several kinds ({', '.join(known)}); keep one kind.")
@@ -74,6 +79,28 @@ def _refuse_blank(name: str, files: Sequence[Path]) -> None:
     for file in files:
         if file.is_file() and file.stat().st_size < _BLANK and read_bytes(file).strip() in (b"", b"[]"):
             raise FcitError(f"Dataset `{name}`: {file} has no records; take it away, or write it again.")
+
+
+def check_commas(file: Path, place: str, columns: Iterable[str] = ()) -> None:
+    """Refuse a CSV file whose columns something else than commas keeps apart: LLaMA-Factory reads it as one column.
+
+    Args:
+        file: One of any kind.
+        place: What to call it.
+        columns: Those that are asked for; one that is the whole first line is meant so.
+
+    Raises:
+        FcitError: The sentence says what stands between the columns.
+    """
+    if kind_of(file) != "csv" or not file.is_file():
+        return
+    with opened(file) as content:
+        names = content.readline(_HEAD).decode("utf-8-sig", errors="replace").strip()
+    found = max(_SEPARATORS, key=names.count)
+    if found in names and "," not in names and names not in columns:
+        raise FcitError(
+            f"{place} has {_SEPARATORS[found]} between its columns, where only commas are read; save it with commas."
+        )
 
 
 def read_raw(files: Sequence[Path], split: str | None = None) -> Dataset:

@@ -10,7 +10,7 @@ from ..data.catalogue import TEST
 from ..data.diagnosis import defect_of_file
 from ..data.forms import USES, Form, Verdict, judge
 from ..data.instructions import without_media
-from ..data.raw_records import FILE_KINDS, kind_of, plain_records, read_raw
+from ..data.raw_records import FILE_KINDS, check_commas, kind_of, plain_records, read_raw
 from ..errors import FcitError, nearest
 from ..fcit_benchmark.records import Defect
 
@@ -56,6 +56,7 @@ class OwnFile:
             raise FcitError(f"There is no file {path} (--data).")
         if kind_of(path) is None:
             raise FcitError(f"{path} (--data) is none of the kinds of files that are read: {', '.join(FILE_KINDS)}.")
+        check_commas(path, f"{path} (--data)", (columns or {}).values())
         self.path = path
         try:
             rows = read_raw([path])
