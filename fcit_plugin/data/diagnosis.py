@@ -308,6 +308,8 @@ def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple
         found = _about_json(content, form, use)
         if found is not None:
             return found
+    if isinstance(cause := root_cause(error), UnicodeDecodeError):
+        return "file", None, f"it is not UTF-8 text at byte {cause.start}", "save it as UTF-8"
     reason = one_line(root_cause(error)).rstrip(".")[:_SHOWN]
     if "corresponds to no data" in reason or "SchemaInferenceError" in type(root_cause(error)).__name__:
         return "empty file", None, "it has no records", again

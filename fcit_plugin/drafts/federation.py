@@ -10,7 +10,7 @@ from ..data.raw_files import TrainFiles
 from ..errors import FcitError, nearest
 from ..scenario.task_records import clients_named
 from .draft import Draft
-from .own_data import SITES
+from .own_data import site_column
 
 CLIENTS, ROUNDS, TEST_SHARE = 4, 3, 0.1
 #: All clients take part in a round, up to so many.
@@ -202,6 +202,6 @@ def _count(text: str) -> int:
 
 def hint_of_sites(draft: Draft, columns: Sequence[str]) -> None:
     """Tell of a column that may say whose a record is."""
-    found = next((name for name in SITES if name in columns), None)
+    found = site_column(columns)
     if found is not None:
         draft.say(f"The column {found} may say whose a record is: `--site-column {found}` makes a client of each value.")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,14 @@ from ..errors import FcitError, nearest
 from ..fcit_benchmark.records import Defect
 
 #: Columns by what they are for, in the order in which they are looked for.
-_QUESTIONS = ("instruction", "prompt", "question", "query", "input", "text", "source")
-_ANSWERS = ("output", "response", "answer", "completion", "target", "label", "summary")
+_QUESTIONS = (
+    *("instruction", "prompt", "question", "query", "input", "inputs", "text", "source", "user", "human", "problem"),
+    *("dialogue", "document", "article", "sentence", "q"),
+)
+_ANSWERS = (
+    *("output", "response", "answer", "completion", "target", "targets", "label", "summary", "assistant", "solution"),
+    *("highlights", "a"),
+)
 _MESSAGES = ("conversations", "messages", "conversation", "dialogue")
 _IMAGES = ("images", "image")
 #: What columns may be for, as LLaMA-Factory calls it.
@@ -93,7 +99,7 @@ class OwnFile:
     @property
     def unused(self) -> list[str]:
         """The columns that no part of its records is made of, but for those that may say whose a record is."""
-        return [name for name in self.columns if name not in {*self.entry["columns"].values(), *SITES}]
+        return [name for name in self.columns if name not in {*self.entry["columns"].values(), site_column(self.columns)}]
 
     @property
     def is_free_text(self) -> bool:
@@ -128,7 +134,8 @@ class OwnFile:
                 raise FcitError(f"{self.path} has no column {column!r} (--columns); it has {', '.join(self.columns)}.")
         entry: dict[str, Any] = {}
         columns = dict(given)
-        messages = given.get("messages") or next((name for name in _MESSAGES if self._turns(name)), None)
+        named = [own for name in _MESSAGES if (own := self._first([name])) is not None]
+        messages = given.get("messages") or next((name for name in named if self._turns(name)), None)
         if messages is not None and "prompt" not in given:
             turns = self._turns(messages)
             if not turns:
@@ -140,21 +147,21 @@ class OwnFile:
                     entry["formatting"], entry["tags"] = "openai", {**_OPENAI, **_TOOLS}
         else:
             columns.setdefault("prompt", self._first(_QUESTIONS) or "")
-            if columns["prompt"] == "instruction" and "input" in self.columns:
-                columns.setdefault("query", "input")
-            if "history" in self.columns:
-                columns.setdefault("history", "history")
-        pair = {what: given.get(what, what) for what in ("chosen", "rejected")}
-        if {*pair.values()} <= {*self.columns} and "response" not in given:
+            if (more := self._first(["input"])) is not None and columns["prompt"] == self._first(["instruction"]):
+                columns.setdefault("query", more)
+            if (history := self._first(["history"])) is not None:
+                columns.setdefault("history", history)
+        pair = {what: given.get(what) or self._first([what]) for what in ("chosen", "rejected")}
+        if None not in pair.values() and "response" not in given:
             entry["ranking"] = True
-            columns |= pair
+            columns |= {what: str(column) for what, column in pair.items()}
         elif "messages" not in columns:
             taken = set(columns.values())
-            columns.setdefault("response", self._first(name for name in _ANSWERS if name not in taken) or "")
+            columns.setdefault("response", self._first(_ANSWERS, but=taken) or "")
         read: tuple[type, ...] = (str, list) if entry.get("formatting") == "openai" else (str,)
         for name in ("system", "tools"):
-            if any(isinstance(record.get(name), read) for record in self._some):
-                columns.setdefault(name, name)
+            if (own := self._first([name])) and any(isinstance(record.get(own), read) for record in self._some):
+                columns.setdefault(name, own)
         if (images := self._first(_IMAGES)) is not None:
             columns.setdefault("images", images)
         if "" in columns.values():
@@ -164,14 +171,27 @@ class OwnFile:
             )
         return {**entry, "columns": columns}
 
-    def _first(self, names: Iterable[str]) -> str | None:
-        return next((name for name in names if name in self.columns), None)
+    def _first(self, names: Iterable[str], but: Collection[str] = ()) -> str | None:
+        """The column of the first of some names that there is, however it is capitalized; none of some columns."""
+        found = _by_name(column for column in self.columns if column not in but)
+        return next((found[name] for name in names if name in found), None)
 
     def _turns(self, name: str) -> list[Mapping[str, Any]]:
         """The turns in a column of conversations; none if it is no such column."""
         lists = [record.get(name) for record in self._some]
         turns = [turn for row in lists if isinstance(row, list) for turn in row]
         return turns if all(isinstance(turn, dict) for turn in turns) else []
+
+
+def site_column(columns: Iterable[str]) -> str | None:
+    """The column that may say whose a record is; None without one."""
+    found = _by_name(columns)
+    return next((found[name] for name in SITES if name in found), None)
+
+
+def _by_name(columns: Iterable[str]) -> dict[str, str]:
+    """Columns by what a reader takes their names for: spreadsheets have capitals and blanks at the end."""
+    return {column.strip().casefold(): column for column in reversed([*columns])}
 
 
 def entries_of(files: Sequence[OwnFile], tests: Sequence[OwnFile], folder: Path) -> dict[str, dict[str, Any]]:

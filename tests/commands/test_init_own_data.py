@@ -24,6 +24,17 @@ FORMS = {
     "question and answer": {"id": 3, "question": "Is it so?", "answer": "no", "system": "Be short."},
     "input and output": {"input": "Is it so?", "output": "no"},
     "text and label": {"text": "Is it so?", "label": "no"},
+    "capitals": {"Question": "Is it so?", "ANSWER": "no", "Site": "a"},
+    "a blank at the end": {"Prompt ": "Is it so?", "Completion": "no", "System": "Be short."},
+    "alpaca in capitals": {"Instruction": "Is it so?", "Input": "1 > 2", "Output": "no"},
+    "user and assistant": {"user": "Is it so?", "assistant": "no"},
+    "problem and solution": {"problem": "Is it so?", "solution": "no"},
+    "dialogue and summary": {"dialogue": "A: Is it so? B: No.", "summary": "no"},
+    "article and highlights": {"article": "It is not so.", "highlights": "no", "id": "x"},
+    "inputs and targets": {"inputs": "Is it so?", "targets": "no"},
+    "q and a": {"q": "Is it so?", "a": "no"},
+    "turns in capitals": {"Messages": MESSAGES},
+    "pairs in capitals": {"Prompt": "Is it so?", "Chosen": "yes", "Rejected": "no"},
     "sharegpt": {"conversations": TURNS},
     "sharegpt twice": {"conversations": TURNS * 2},
     "openai": {"messages": MESSAGES},
@@ -35,8 +46,12 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_usual_form_of_records_is_found_out(form, here):
     keys = init("--data", write("my data.json", [FORMS[form]] * 40))
-    assert keys["fcit_local_stage"] == ("dpo" if "chosen" in FORMS[form] else "sft")
+    assert keys["fcit_local_stage"] == ("dpo" if "pairs" in form else "sft")
     assert keys["fcit_stages"] == [["my_data"]]
+    (entry,) = json.loads(Path("fcit_data/dataset_info.json").read_text()).values()
+    read = {*entry["columns"].values()}
+    assert read <= FORMS[form].keys()
+    assert FORMS[form].keys() - read <= {"id", "site", "Site"}
     assert planned(keys)["left_out"] == {}
 
 
@@ -130,3 +145,16 @@ def test_data_of_ones_own_take_the_place_of_those_of_a_recipe(text_model, their_
     keys = init("--from", recipe, "--data", write("mine.json", questions()))
     assert keys["fcit_stages"] == [["mine"]] and keys["lora_rank"] == COMMON["lora_rank"]
     assert planned(keys)["steps"] > 0
+
+
+def test_the_column_of_a_site_is_told_of_however_it_is_capitalized(here, capsys):
+    rows = [{"Question": f"Is {i} so?", "Answer": "no", "Hospital": "ab"[i % 2], "Remark": ""} for i in range(40)]
+    init("--data", write("mine.json", rows))
+    told = capsys.readouterr().out
+    assert "`--site-column Hospital` makes a client of each value" in told
+
+
+def test_a_file_of_another_encoding_is_to_be_saved_as_utf8(here):
+    Path("mine.csv").write_bytes("question,answer\nWo liegt das?,Köln\n".encode("cp1252"))
+    with pytest.raises(FcitError, match=r"mine\.csv.* not UTF-8 text at byte \d+; save it as UTF-8"):
+        init("--data", "mine.csv")
