@@ -20,7 +20,7 @@ from datasets.exceptions import DatasetsError
 from PIL import Image
 
 from ..errors import FcitError, module_of, one_line, root_cause
-from ..fcit_benchmark.records import Defect, json_kind
+from ..fcit_benchmark.records import MEND, Defect, json_kind, with_article
 from ..files import parse_json, read_bytes
 from .catalogue import Catalogue
 from .converter import image_path
@@ -44,7 +44,6 @@ _PARSERS = ("llamafactory.data.formatter", "llamafactory.data.tool_utils")
 _BOM = b"\xef\xbb\xbf"
 #: Characters of a foreign message that are shown.
 _SHOWN = 300
-_MEND = "fix the record or take it out"
 
 
 def refusal(name: str, catalogue: Catalogue, index: int, problem: str, kind: str = "record") -> FcitError:
@@ -338,13 +337,13 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
         whole = {**dict.fromkeys(names), **record} if isinstance(record, dict) else record
         broken = judge(whole, form, use).broken
         if broken is not None:
-            return "record", i, broken, _MEND
+            return "record", i, broken, MEND
     kinds: dict[tuple[str, ...], tuple[str, int]] = {}
     for i, record in enumerate(records):
         for path, kind in _kinds(record):
             first, before = kinds.setdefault(path, (kind, i))
             if first != kind:
-                problem = f"its {_spoken(path)} is a {kind}, and in record {before} it is a {first}"
+                problem = f"its {_spoken(path)} is {with_article(kind)}, and in record {before} it is {with_article(first)}"
                 return "record", i, problem, "make them all one kind"
     return None
 

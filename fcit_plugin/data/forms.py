@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..fcit_benchmark.records import IMAGE, faults_of_test, faults_of_train, json_kind
+from ..fcit_benchmark.records import IMAGE, faults_of_test, faults_of_train, json_kind, with_article
 
 #: What records are for: LLaMA-Factory's names for its forms of training records, and test records.
 Use = Literal["sft", "rm", "kto", "test"]
@@ -355,7 +355,7 @@ def _its(form: Form, key: str) -> str:
 def _a(value: Any) -> str:
     """What a value is called in a sentence."""
     kind = json_kind(value)
-    return "empty" if value is None else f"a {type(value).__name__ if kind == 'null' else kind}"
+    return "empty" if value is None else with_article(type(value).__name__ if kind == "null" else kind)
 
 
 def standard_fault(row: Mapping[str, Any]) -> str | None:

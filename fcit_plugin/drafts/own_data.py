@@ -12,7 +12,7 @@ from ..data.forms import USES, Form, Verdict, judge
 from ..data.instructions import without_media
 from ..data.raw_records import FILE_KINDS, check_commas, kind_of, plain_records, read_raw
 from ..errors import FcitError, nearest
-from ..fcit_benchmark.records import Defect
+from ..fcit_benchmark.records import MEND, Defect
 
 #: Columns by what they are for, in the order in which they are looked for.
 _QUESTIONS = (
@@ -79,7 +79,8 @@ class OwnFile:
         #: The answers of the records that are not left out; of a pair the better one.
         self.answers = [self._answer(*each) for each in enumerate(self._verdicts()) if each[1].left_out is None]
         if not self.answers:
-            raise self._defect(0, f"{self.left_out[0]}, and none of the {self.count} records can be used")
+            problem = f"{self.left_out[0]}, and none of the {self.count} records can be used"
+            raise self._defect(0, problem, "write that column as texts (names, no numbers), or name others with --columns")
 
     @property
     def name(self) -> str:
@@ -123,8 +124,8 @@ class OwnFile:
                 raise self._defect(number, f"it has no {what}")
         return verdict.answer or ""
 
-    def _defect(self, number: int, problem: str) -> FcitError:
-        return FcitError(str(Defect("record", f"{self.path} (--data)", number, problem)))
+    def _defect(self, number: int, problem: str, remedy: str = MEND) -> FcitError:
+        return FcitError(str(Defect("record", f"{self.path} (--data)", number, problem, remedy)))
 
     def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
         for what, column in given.items():

@@ -7,7 +7,17 @@ from typing import Any
 
 from ..errors import FcitError
 from .layout import PARTITIONS, DatasetLayout
-from .records import BrokenFile, Defect, Fault, faults_of_test, faults_of_text, faults_of_train, json_kind, read_records
+from .records import (
+    BrokenFile,
+    Defect,
+    Fault,
+    faults_of_test,
+    faults_of_text,
+    faults_of_train,
+    json_kind,
+    read_records,
+    with_article,
+)
 from .references import Reference, match_references
 
 
@@ -153,7 +163,7 @@ def _mixed_types(records: Sequence[Any], file: str, column: str) -> list[Defect]
             "mixed types",
             file,
             i,
-            f"its `{column}` is a {kind} and that of record {typed[0][0]} a {typed[0][1]}",
+            f"its `{column}` is {with_article(kind)} and that of record {typed[0][0]} {with_article(typed[0][1])}",
             "write it alike in all records",
         )
         for i, kind in typed

@@ -14,7 +14,8 @@ IMAGE = "<image>"
 
 #: Letters of a problem that are shown; it may quote what a record holds.
 _SHOWN = 1000
-_MEND = "fix the record or take it out"
+#: What to do where one record is at fault.
+MEND = "fix the record or take it out"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Defect:
     file: str
     record: int | None
     problem: str
-    remedy: str = _MEND
+    remedy: str = MEND
 
     def __str__(self) -> str:
         where = self.file if self.record is None else f"{self.file}, record {self.record}"
@@ -181,6 +182,11 @@ def _image_faults(record: dict[str, Any]) -> Iterator[Fault]:
     image = record.get("image")
     if not isinstance(image, str) or not image.strip():
         yield "no image", "it names no `image`"
+
+
+def with_article(noun: str) -> str:
+    """A noun as a sentence has it: a text, an object."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def json_kind(value: Any) -> str:

@@ -81,6 +81,12 @@ def test_every_kind_of_file_is_read(kind, here):
         ([{"question": "a", "answer": "b"}], ("--columns", "prompt"), "--columns takes WHAT=NAME"),
         ([], (), "mine.json"),
         ([{"question": "a", "answer": ""}] * 9, (), "record 0: it has no answer"),
+        (
+            [{"text": "a", "label": 1}] * 9,
+            (),
+            r"a number and no text, and none of the 9 .*; write that column as texts \(names",
+        ),
+        ([{"question": {"text": "a"}, "answer": "b"}] * 9, (), "its `question` is an object and no text; fix the record"),
         ([{"question": "a", "answer": "b"}] * 3, (), "4 clients cannot share"),
         ([{"question": "a", "answer": "b"}] * 9, ("--site-column", "site"), "has no column 'site'"),
         ([{"question": "a", "answer": "b"}] * 9, ("--stages", "other"), "--stages names 'other'"),
