@@ -194,17 +194,18 @@ def final_rows(comparison: Comparison) -> Rows:
 def difference_rows(comparison: Comparison, measures: Mapping[str, Measure]) -> Rows:
     """Return the table of paired differences from the reference: measures that are there, groups that share a seed with it.
 
-    No row but the header if there is nothing to compare.
+    No row but the header if there is nothing to compare; a row for each group where they share seeds and make no pair at all.
     """
     base, others = _reference_and_others(comparison)
     found = {group.label: [group.above(base, m) for m in measures.values()] for group in others} if base else {}
     kept = [i for i in range(len(measures)) if any(row[i] is not None for row in found.values())]
+    pairs = {label: max((one.pairs for one in row if one is not None), default=0) for label, row in found.items()}
+    shown = [label for label, count in pairs.items() if count] or [group.label for group in others if _seeds_apart(group, base)]
     rows: list[list[str]] = [["", "paired seeds", *([*measures][i] for i in kept)]]
-    for group in others:
-        row = found[group.label]
-        pairs = max((one.pairs for one in row if one is not None), default=0)
-        if pairs or _seeds_apart(group, base):
-            rows.append([group.label, str(pairs), *("-" if row[i] is None else str(row[i]) for i in kept)])
+    for label in shown:
+        rows.append(
+            [label, str(pairs[label]), *("-" if one is None else str(one) for i, one in enumerate(found[label]) if i in kept)]
+        )
     return rows
 
 
