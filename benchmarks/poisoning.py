@@ -181,6 +181,8 @@ def cells() -> Iterator[tuple[str | None, str, float, int, int]]:
     for name in BOUNDS:
         for attack in (None, *ATTACKS):
             yield attack, name, 1.0, 1, ROUNDS
+        for beta in (0.5, 5.0):
+            yield None, name, beta, 1, ROUNDS
 
 
 def known() -> dict[tuple, dict[str, Any]]:
