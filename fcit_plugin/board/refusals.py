@@ -46,14 +46,14 @@ REFUSALS: Mapping[str, tuple[str, str, str, str, str]] = {
     "no_stage_key": (
         "The recipe {path} names no `stage`, and this tab loads those of `stage: fcit`.",
         "В рецепте {path} не указан `stage`, а эта вкладка загружает рецепты с `stage: fcit`.",
-        "配方 {path} 没有指定 `stage`，而此标签页只加载 `stage: fcit` 的配方。",
+        "配方 {path} 没有指定 `stage`，而本标签页只加载 `stage: fcit` 的配方。",
         "레시피 {path}에 `stage`가 없습니다. 이 탭은 `stage: fcit` 레시피를 불러옵니다.",
         "レシピ {path} には `stage` がありません。このタブは `stage: fcit` のレシピを読み込みます。",
     ),
     "other_fcit_stage": (
         "The recipe {path} is one of `stage: {stage}`, and this tab loads those of `stage: fcit`.",
         "В рецепте {path} указано `stage: {stage}`, а эта вкладка загружает рецепты с `stage: fcit`.",
-        "配方 {path} 是 `stage: {stage}` 的配方，而此标签页只加载 `stage: fcit` 的配方。",
+        "配方 {path} 是 `stage: {stage}` 的配方，而本标签页只加载 `stage: fcit` 的配方。",
         "레시피 {path}은(는) `stage: {stage}` 레시피입니다. 이 탭은 `stage: fcit` 레시피를 불러옵니다.",
         "レシピ {path} は `stage: {stage}` のものです。このタブは `stage: fcit` のレシピを読み込みます。",
     ),
@@ -62,18 +62,18 @@ REFUSALS: Mapping[str, tuple[str, str, str, str, str]] = {
         "`fcit-cli init --from {path}` makes one of it.",
         "В рецепте {path} указано `stage: {stage}`, а эта вкладка загружает рецепты с `stage: fcit`; "
         "`fcit-cli init --from {path}` сделает из него такой.",
-        "配方 {path} 是 `stage: {stage}` 的配方，而此标签页只加载 `stage: fcit` 的配方；"
+        "配方 {path} 是 `stage: {stage}` 的配方，而本标签页只加载 `stage: fcit` 的配方；"
         "可用 `fcit-cli init --from {path}` 转换。",
-        "레시피 {path}은(는) `stage: {stage}` 레시피입니다. 이 탭은 `stage: fcit` 레시피를 불러오며, "
-        "`fcit-cli init --from {path}`로 만들 수 있습니다.",
+        "레시피 {path}은(는) `stage: {stage}` 레시피입니다. 이 탭은 `stage: fcit` 레시피를 불러옵니다. "
+        "`fcit-cli init --from {path}`로 이 레시피를 변환할 수 있습니다.",
         "レシピ {path} は `stage: {stage}` のものです。このタブは `stage: fcit` のレシピを読み込みます。"
-        "`fcit-cli init --from {path}` で作れます。",
+        "`fcit-cli init --from {path}` で変換できます。",
     ),
     "no_recipe_named": (
         "No recipe is named; choose one, or type the name of a file or of a run's output folder.",
         "Рецепт не указан; выберите его или впишите имя файла либо выходной каталог запуска.",
         "尚未指定配方：请选择一个，或填写文件名或某次运行的输出目录。",
-        "레시피가 지정되지 않았습니다. 하나를 고르거나 파일 이름 또는 실행의 출력 디렉터리를 입력하십시오.",
+        "레시피가 지정되지 않았습니다. 하나를 고르거나 파일 이름 또는 실행의 출력 디렉토리를 입력하십시오.",
         "レシピが指定されていません。選択するか、ファイル名または実行の出力ディレクトリを入力してください。",
     ),
     "no_recipe_kept": (

@@ -307,8 +307,11 @@ def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple
         found = _about_json(content, form, use)
         if found is not None:
             return found
-    if isinstance(cause := root_cause(error), UnicodeDecodeError):
-        return "file", None, f"it is not UTF-8 text at byte {cause.start}", "save it as UTF-8"
+    if file.suffix in (".csv", ".txt"):
+        try:
+            content.decode()
+        except UnicodeDecodeError as undecodable:
+            return "file", None, f"it is not UTF-8 text at byte {undecodable.start}", "save it as UTF-8"
     reason = one_line(root_cause(error)).rstrip(".")[:_SHOWN]
     if "corresponds to no data" in reason or "SchemaInferenceError" in type(root_cause(error)).__name__:
         return "empty file", None, "it has no records", again
@@ -322,7 +325,7 @@ def _about_json(content: bytes, form: Form, use: Use) -> tuple[str, int | None, 
     try:
         records = _parsed(content)
     except UnicodeDecodeError as error:
-        return "invalid JSON", None, f"it is not UTF-8 text at byte {error.start}", again
+        return "invalid JSON", None, f"it is not UTF-8 text at byte {error.start}", "save it as UTF-8"
     except json.JSONDecodeError as error:
         cut_off = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
         fault = "it is cut off" if cut_off else f"it is not JSON ({error.msg})"

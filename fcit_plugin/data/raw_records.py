@@ -1,6 +1,8 @@
 """A dataset's records as they stand in its files, read as LLaMA-Factory reads them, but without it."""
 
+import csv
 import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ def _refuse_blank(name: str, files: Sequence[Path]) -> None:
 
 
 def check_commas(file: Path, place: str, columns: Iterable[str] = ()) -> None:
-    """Refuse a CSV file whose columns something else than commas keeps apart: LLaMA-Factory reads it as one column.
+    """Refuse a CSV file whose columns something else than commas keeps apart: LLaMA-Factory reads them as one.
 
     Args:
         file: One of any kind.
@@ -90,14 +92,18 @@ def check_commas(file: Path, place: str, columns: Iterable[str] = ()) -> None:
         columns: Those that are asked for; one that is the whole first line is meant so.
 
     Raises:
-        FcitError: The sentence says what stands between the columns.
+        FcitError: The sentence says what stands between the columns, or that the file is UTF-16.
     """
     if kind_of(file) != "csv" or not file.is_file():
         return
     with opened(file) as content:
-        names = content.readline(_HEAD).decode("utf-8-sig", errors="replace").strip()
-    found = max(_SEPARATORS, key=names.count)
-    if found in names and "," not in names and names not in columns:
+        head = content.read(_HEAD)
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise FcitError(f"{place} is UTF-16; save it as UTF-8, with commas between its columns.")
+    first = next((line for line in head.decode("utf-8-sig", errors="replace").splitlines() if line.strip()), "")
+    names = next(csv.reader([first]), [])
+    found = max(_SEPARATORS, key=first.count)
+    if len(names) == 1 and found in names[0] and names[0] not in columns:
         raise FcitError(
             f"{place} has {_SEPARATORS[found]} between its columns, where only commas are read; save it with commas."
         )

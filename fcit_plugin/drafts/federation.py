@@ -1,5 +1,6 @@
 """Who has which records when: what a recipe for one model does not say, from flags, from answers, or by default."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -204,4 +205,6 @@ def hint_of_sites(draft: Draft, columns: Sequence[str]) -> None:
     """Tell of a column that may say whose a record is."""
     found = site_column(columns)
     if found is not None:
-        draft.say(f"The column {found} may say whose a record is: `--site-column {found}` makes a client of each value.")
+        draft.say(
+            f"The column {found} may say whose a record is: `--site-column {shlex.quote(found)}` makes a client of each value."
+        )

@@ -16,7 +16,7 @@ from ..shipped import shipped
 from .draft import Draft
 
 #: Keys that recipes of LLaMA-Factory's new trainer (``USE_V1=1``) begin with, and those of the usual one do not have.
-_V1 = ("model", "model_class", "peft_config", "dist_config", "kernel_config", "train_dataset")
+_V1 = ("model_class", "peft_config", "dist_config", "kernel_config", "train_dataset")
 #: Keys of how a client is trained, which mean more in a federation than in a tuning of one model.
 _EACH_TIME = ("num_train_epochs", "max_steps", "learning_rate", "warmup_ratio", "warmup_steps")
 

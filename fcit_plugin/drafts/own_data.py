@@ -16,13 +16,12 @@ from ..fcit_benchmark.records import MEND, Defect
 
 #: Columns by what they are for, in the order in which they are looked for.
 _QUESTIONS = (
-    *("instruction", "prompt", "question", "query", "input", "inputs", "text", "source", "user", "human", "problem"),
-    *("dialogue", "document", "article", "sentence", "q"),
+    *("instruction", "prompt", "question", "query", "input", "inputs", "text", "problem", "dialogue", "document", "article"),
+    *("sentence", "source"),
 )
-_ANSWERS = (
-    *("output", "response", "answer", "completion", "target", "targets", "label", "summary", "assistant", "solution"),
-    *("highlights", "a"),
-)
+_ANSWERS = ("output", "response", "answer", "completion", "target", "targets", "solution", "highlights", "summary", "label")
+#: Those that mean this only together: alone, `user` is who it was and `a` one of several choices.
+_TOGETHER = (("q", "a"), ("user", "assistant"), ("human", "assistant"))
 _MESSAGES = ("conversations", "messages", "conversation", "dialogue")
 _IMAGES = ("images", "image")
 #: What columns may be for, as LLaMA-Factory calls it.
@@ -80,7 +79,9 @@ class OwnFile:
         self.answers = [self._answer(*each) for each in enumerate(self._verdicts()) if each[1].left_out is None]
         if not self.answers:
             problem = f"{self.left_out[0]}, and none of the {self.count} records can be used"
-            raise self._defect(0, problem, "write that column as texts (names, no numbers), or name others with --columns")
+            numbers = "is a number and no text" in problem
+            remedy = "write that column as texts (names, no numbers)" if numbers else "correct the file"
+            raise self._defect(0, problem, f"{remedy}, or name other columns with --columns")
 
     @property
     def name(self) -> str:
@@ -100,7 +101,8 @@ class OwnFile:
     @property
     def unused(self) -> list[str]:
         """The columns that no part of its records is made of, but for those that may say whose a record is."""
-        return [name for name in self.columns if name not in {*self.entry["columns"].values(), site_column(self.columns)}]
+        used = {*self.entry["columns"].values()}
+        return [column for column in self.columns if column not in used and _name(column) not in SITES]
 
     @property
     def is_free_text(self) -> bool:
@@ -147,7 +149,7 @@ class OwnFile:
                 if any(turn.get("tool_calls") or turn.get("role") == "tool" for turn in turns):
                     entry["formatting"], entry["tags"] = "openai", {**_OPENAI, **_TOOLS}
         else:
-            columns.setdefault("prompt", self._first(_QUESTIONS) or "")
+            columns = {**self._asked(), **columns}
             if (more := self._first(["input"])) is not None and columns["prompt"] == self._first(["instruction"]):
                 columns.setdefault("query", more)
             if (history := self._first(["history"])) is not None:
@@ -155,8 +157,9 @@ class OwnFile:
         pair = {what: given.get(what) or self._first([what]) for what in ("chosen", "rejected")}
         if None not in pair.values() and "response" not in given:
             entry["ranking"] = True
+            columns.pop("response", None)
             columns |= {what: str(column) for what, column in pair.items()}
-        elif "messages" not in columns:
+        elif "messages" not in columns and "response" not in columns:
             taken = set(columns.values())
             columns.setdefault("response", self._first(_ANSWERS, but=taken) or "")
         read: tuple[type, ...] = (str, list) if entry.get("formatting") == "openai" else (str,)
@@ -172,10 +175,19 @@ class OwnFile:
             )
         return {**entry, "columns": columns}
 
+    def _asked(self) -> dict[str, str]:
+        """The column of the question, and of the answer where one is known by the other."""
+        if (question := self._first(_QUESTIONS)) is not None:
+            return {"prompt": question}
+        for names in _TOGETHER:
+            question, answer = (self._first([name]) for name in names)
+            if question is not None and answer is not None:
+                return {"prompt": question, "response": answer}
+        return {"prompt": ""}
+
     def _first(self, names: Iterable[str], but: Collection[str] = ()) -> str | None:
         """The column of the first of some names that there is, however it is capitalized; none of some columns."""
-        found = _by_name(column for column in self.columns if column not in but)
-        return next((found[name] for name in names if name in found), None)
+        return _first_named(names, [column for column in self.columns if column not in but])
 
     def _turns(self, name: str) -> list[Mapping[str, Any]]:
         """The turns in a column of conversations; none if it is no such column."""
@@ -184,15 +196,20 @@ class OwnFile:
         return turns if all(isinstance(turn, dict) for turn in turns) else []
 
 
-def site_column(columns: Iterable[str]) -> str | None:
+def site_column(columns: Sequence[str]) -> str | None:
     """The column that may say whose a record is; None without one."""
-    found = _by_name(columns)
-    return next((found[name] for name in SITES if name in found), None)
+    return _first_named(SITES, columns)
 
 
-def _by_name(columns: Iterable[str]) -> dict[str, str]:
-    """Columns by what a reader takes their names for: spreadsheets have capitals and blanks at the end."""
-    return {column.strip().casefold(): column for column in reversed([*columns])}
+def _first_named(names: Iterable[str], columns: Sequence[str]) -> str | None:
+    """The column of the first name that there is: the one of just that name, or as spreadsheets write it."""
+    alike = {_name(column): column for column in reversed(columns)}
+    return next((name if name in columns else alike[name] for name in names if name in alike), None)
+
+
+def _name(column: str) -> str:
+    """What a reader takes a column's name for, without capitals and blanks at its end."""
+    return column.strip().casefold()
 
 
 def entries_of(files: Sequence[OwnFile], tests: Sequence[OwnFile], folder: Path) -> dict[str, dict[str, Any]]:

@@ -378,7 +378,7 @@ def _few(program: Program, schedules: Mapping[str, Schedule]) -> list[str]:
     waiting = [f"stage {work[0].stage}, round {work[0].round}" for work in rounds if all(w.records < least for w in work)]
     if waiting:
         notes.append(
-            f"All clients that are asked have so few in {'; '.join(waiting)}: unless earlier stages leave a subspace that is "
+            f"All clients that are asked have so few in {'; '.join(waiting)}: unless earlier rounds leave a subspace that is "
             "theirs, the run ends there. A lower `fcit_identity_min_records`, or more records a client, lets it go on."
         )
     return notes

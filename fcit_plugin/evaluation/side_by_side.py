@@ -213,9 +213,10 @@ def difference_title(comparison: Comparison) -> str:
     """Return what stands above :func:`difference_rows`: how they are to be read, and which runs are no pairs."""
     base, others = _reference_and_others(comparison)
     told = "mean and its 95 % interval (Student's t); of one seed the difference alone, which says little"
-    apart = [f"{group.label} {', '.join(map(str, seeds))}" for group in others if (seeds := _seeds_apart(group, base))]
+    apart = [f"{group.label} seeds {', '.join(map(str, seeds))}" for group in others if (seeds := _seeds_apart(group, base))]
     if apart:
-        told += f". No pairs, for they ran on another machine or with another number of threads: seeds {'; '.join(apart)}"
+        told += ". No pairs, for their reports name different machines or numbers of threads, or one names none: "
+        told += "; ".join(apart)
     return f"Above {comparison.reference}, seed by seed: {told}"
 
 

@@ -63,6 +63,13 @@ def test_what_is_no_lora_tuning_is_refused_in_a_sentence(changes, message, text_
     assert not Path("fcit.yaml").exists(), "nothing is written that a dry run would not take"
 
 
+def test_a_usual_recipe_with_a_key_of_that_name_is_none_for_the_new_trainer(text_model, their_data, here):
+    path = Path(theirs(text_model, their_data))
+    path.write_text(path.read_text().replace("model_name_or_path", "model"))
+    with pytest.raises(ValueError, match="names no `model_name_or_path`"):
+        init("--from", path, "--clients", 2)
+
+
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "just words", "\0"])
 def test_what_is_no_recipe_is_refused_in_a_sentence(text, here):
     Path("theirs.yaml").write_text(text)

@@ -8,6 +8,7 @@ import pytest
 from drafted import init, planned, questions, theirs, write
 from llamafactory_examples import COMMON
 
+from fcit_plugin.drafts.own_data import OwnFile
 from fcit_plugin.errors import FcitError
 
 TURNS = [{"from": "human", "value": "Is it so?"}, {"from": "gpt", "value": "yes"}]
@@ -53,6 +54,47 @@ def test_every_usual_form_of_records_is_found_out(form, here):
     assert read <= FORMS[form].keys()
     assert FORMS[form].keys() - read <= {"id", "site", "Site"}
     assert planned(keys)["left_out"] == {}
+
+
+#: Columns, and which of them are the question and the answer; None where no names tell.
+BESIDE_OTHERS = {
+    "problem solution source": ("problem", "solution"),
+    "source article summary": ("article", "summary"),
+    "article label highlights": ("article", "highlights"),
+    "user dialogue summary": ("dialogue", "summary"),
+    "user problem solution": ("problem", "solution"),
+    "Answer question answer": ("question", "answer"),
+    "text label note": ("text", "label"),
+    "user assistant a": ("user", "assistant"),
+    "question A B C D correct": None,
+    "user message answer": None,
+    "a b c": None,
+    "q b": None,
+}
+
+
+@pytest.mark.parametrize("names", BESIDE_OTHERS)
+def test_a_name_that_may_mean_something_else_is_taken_last_or_with_its_other_half(names, here):
+    path = write("mine.json", [{name: f"{name} {i}" for name in names.split()} for i in range(9)])
+    if (wanted := BESIDE_OTHERS[names]) is None:
+        with pytest.raises(FcitError, match="--columns prompt=NAME response=NAME"):
+            OwnFile(Path(path))
+    else:
+        assert OwnFile(Path(path)).entry["columns"] == dict(zip(("prompt", "response"), wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "remedy"),
+    [
+        ([{"question": "a", "answer": "b", "kto_tag": "yes"}] * 9, "correct the file, or name other columns"),
+        ([{"conversations": [TURNS[0], TURNS[0]]}] * 9, "correct the file, or name other columns"),
+        ([{"text": "a", "label": 1}] * 9, r"write that column as texts \(names, no numbers\), or name other columns"),
+    ],
+)
+def test_where_no_record_can_be_used_it_is_said_what_would_help(rows, remedy, here):
+    given = {"kto_tag": "kto_tag"} if "kto_tag" in rows[0] else {}
+    with pytest.raises(FcitError, match=rf"none of the 9 records can be used; {remedy}"):
+        OwnFile(Path(write("mine.json", rows)), given)
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
@@ -154,13 +196,15 @@ def test_data_of_ones_own_take_the_place_of_those_of_a_recipe(text_model, their_
 
 
 def test_the_column_of_a_site_is_told_of_however_it_is_capitalized(here, capsys):
-    rows = [{"Question": f"Is {i} so?", "Answer": "no", "Hospital": "ab"[i % 2], "Remark": ""} for i in range(40)]
+    rows = [{"Question": f"Is {i} so?", "Answer": "no", "Hospital ": "ab"[i % 2], "Owner": ""} for i in range(40)]
     init("--data", write("mine.json", rows))
     told = capsys.readouterr().out
-    assert "`--site-column Hospital` makes a client of each value" in told
+    assert "`--site-column 'Hospital '` makes a client of each value" in told
+    assert "no model is shown" not in told
 
 
 def test_a_file_of_another_encoding_is_to_be_saved_as_utf8(here):
-    Path("mine.csv").write_bytes("question,answer\nWo liegt das?,Köln\n".encode("cp1252"))
-    with pytest.raises(FcitError, match=r"mine\.csv.* not UTF-8 text at byte \d+; save it as UTF-8"):
+    before = "question,answer\n" + "Was ist das?,ein Haus\n" * 100_000
+    Path("mine.csv").write_bytes((before + "Köln,ja\n").encode("cp1252"))
+    with pytest.raises(FcitError, match=rf"mine\.csv.* not UTF-8 text at byte {len(before) + 1}; save it as UTF-8"):
         init("--data", "mine.csv")

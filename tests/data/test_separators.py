@@ -42,3 +42,21 @@ def test_a_sign_in_a_column_of_a_file_with_commas_is_none_between_columns(sign, 
 def test_one_column_that_is_asked_for_by_its_whole_name_is_read(tmp_path):
     catalogue, _ = catalogue_of(tmp_path, "a;b\nwhat\nwhat else\n", prompt="a;b")
     assert read_raw(files_of(catalogue, "mine"))["a;b"][:] == ["what", "what else"]
+
+
+def test_a_quoted_name_is_asked_for_without_its_quotes(tmp_path):
+    catalogue, _ = catalogue_of(tmp_path, '"a;b"\nwhat\nwhat else\n', prompt="a;b")
+    assert read_raw(files_of(catalogue, "mine"))["a;b"][:] == ["what", "what else"]
+
+
+def test_blank_lines_before_the_names_of_the_columns_hide_nothing(tmp_path):
+    _, path = catalogue_of(tmp_path, "\n\n" + "\n".join(map(";".join, ROWS)))
+    with pytest.raises(FcitError, match="semicolons between its columns"):
+        OwnFile(path)
+
+
+@pytest.mark.parametrize("sign", [",", *SEPARATORS])
+def test_utf16_is_said_to_be_that(sign, tmp_path):
+    _, path = catalogue_of(tmp_path, "\n".join(map(sign.join, ROWS)), "utf-16")
+    with pytest.raises(FcitError, match=r"mine\.csv.* is UTF-16; save it as UTF-8, with commas"):
+        OwnFile(path)

@@ -250,5 +250,5 @@ def test_runs_of_a_seed_are_a_pair_on_one_machine_with_as_many_threads(theirs, p
     apart = [str(seed) for seed in (1, 2, 3) if seed not in pairs]
     title = difference_title(comparison)
     assert title.startswith("Above fedavg, seed by seed: ")
-    assert title.endswith(f"another number of threads: seeds disco {', '.join(apart)}" if apart else "which says little")
+    assert title.endswith(f"or one names none: disco seeds {', '.join(apart)}" if apart else "which says little")
     assert f"{title}:" in render([comparison], plain)

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import json
 import shutil
+from html import unescape
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ gr = pytest.importorskip("gradio", exc_type=ImportError)  # some of its releases
 from fcit_plugin.arguments import FcitArguments  # noqa: E402
 from fcit_plugin.board.form import OTHERS, widgets  # noqa: E402
 from fcit_plugin.board.load import choices  # noqa: E402
+from fcit_plugin.board.refusals import REFUSALS  # noqa: E402
 from fcit_plugin.board.texts import LANGUAGES  # noqa: E402
 from fcit_plugin.plugins import registry  # noqa: E402
 from fcit_plugin.recipe.typed_recipe import HIDDEN, as_typed  # noqa: E402
@@ -268,6 +270,7 @@ def test_a_bad_file_ends_in_one_sentence_and_the_form_stays(form, tmp_path, monk
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_it_is_said_in_the_boards_language(form, lang):
     assert len({form.load("fcit_mini_disco", one) for one in ("en", lang)}) == (1 if lang == "en" else 2)
+    assert REFUSALS["no_recipe_named"][LANGUAGES.index(lang)] in unescape(form.load("", lang))
 
 
 def test_no_field_of_the_tab_is_forgotten(form):
