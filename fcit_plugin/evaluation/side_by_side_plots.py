@@ -45,7 +45,17 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
         mean, deviation = _means_and_deviations(curve)
         color, over = looks[i].color, _hidden_by(curves, i)
         if len(curve) == 1 < stages:
-            axes.axhline(mean[0], color=color, linestyle=":", linewidth=1.8, label=label)
+            ends = range(-1, stages + 1)  # beyond both sides of the picture
+            axes.plot(
+                ends,
+                [mean[0]] * len(ends),
+                color=color,
+                marker=looks[i].marker,
+                markerfacecolor=looks[i].face,
+                linestyle=":",
+                linewidth=1.8,
+                label=label,
+            )
             continue
         axes.plot(
             at,

@@ -16,7 +16,7 @@ MARKERS = "osD^vPX"
 _OLD_NAMES = {"fedavg": "sequential"}
 _PACKAGE = "fcit-plugin"
 #: Bounds are gray.
-_BOUNDS = {"zero_shot": "*", "local": "p", "centralized": "h", "centralized_equal": "8", "oracle": "d"}
+_BOUNDS = {"zero_shot": "*", "local": "p", "centralized": "h", "centralized_equal": "<", "oracle": "d"}
 _GRAY = "#777777"
 #: Lines of one color in one picture: the first whole, the others broken.
 _LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (2, 4)))

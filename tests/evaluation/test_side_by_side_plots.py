@@ -113,9 +113,20 @@ def test_groups_that_are_known_keep_their_order_and_their_zero_shot():
 
 def test_a_bound_of_one_stage_is_a_level_line(tmp_path, figures):
     plot_curves(beside_a_bound(), tmp_path / "c.png")
-    lines = named(figures[0].axes[0].lines)
-    assert lines["centralized"].get_ydata() == [90, 90]
+    axes = figures[0].axes[0]
+    lines = named(axes.lines)
+    level, (left, right) = lines["centralized"], axes.get_xlim()
+    assert {*level.get_ydata()} == {90.0} and min(level.get_xdata()) < left and max(level.get_xdata()) > right
     assert lines["fedavg"].get_ydata().tolist() == [90, 40]
+
+
+def test_two_bounds_of_one_stage_are_told_apart_by_their_markers(tmp_path, figures):
+    runs = {
+        name: [replace(report(name), reference=name, accuracy=[[90.0, 90.0]])] for name in ("centralized", "centralized_equal")
+    }
+    plot_curves(side_by_side("custom", {"disco": [report()], **runs}), tmp_path / "c.png")
+    lines = named(figures[0].axes[0].lines)
+    assert lines["centralized"].get_marker() != lines["centralized_equal"].get_marker()
 
 
 def test_bars_of_measures_stand_over_their_groups(tmp_path, figures):
