@@ -1,6 +1,5 @@
 """A dataset's records as they stand in its files, read as LLaMA-Factory reads them, but without it."""
 
-import csv
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,9 +100,8 @@ def check_commas(file: Path, place: str, columns: Iterable[str] = ()) -> None:
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise FcitError(f"{place} is UTF-16; save it as UTF-8, with commas between its columns.")
     first = next((line for line in head.decode("utf-8-sig", errors="replace").splitlines() if line.strip()), "")
-    names = next(csv.reader([first]), [])
     found = max(_SEPARATORS, key=first.count)
-    if len(names) == 1 and found in names[0] and names[0] not in columns:
+    if found in first and "," not in first and first.strip().strip('"') not in columns:
         raise FcitError(
             f"{place} has {_SEPARATORS[found]} between its columns, where only commas are read; save it with commas."
         )

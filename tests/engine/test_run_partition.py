@@ -144,21 +144,23 @@ def test_the_report_counts_the_records_that_clients_trained_on(text_run):
     assert "(partition.png)" in (text_run / "README.md").read_text()
 
 
+def natural(formats):
+    """Keys of a run on three named clients."""
+    return {
+        "dataset_dir": str(formats),
+        "fcit_stages": [["alpaca", "fcit"], ["alpaca_csv"]],
+        "fcit_partition": "natural",
+        "fcit_partition_column": "site",
+        "fcit_clients_per_round": 3,
+        "fcit_num_rounds": 1,
+        "fcit_min_client_samples": 50,
+        "fcit_eval_every": "never",
+        "fcit_zero_shot": False,
+    }
+
+
 def test_a_run_on_a_natural_partition_trains_each_client_on_its_own_records(text_recipe, run, formats, logged):
-    output = run(
-        text_recipe(
-            dataset_dir=str(formats),
-            fcit_stages=[["alpaca", "fcit"], ["alpaca_csv"]],
-            fcit_partition="natural",
-            fcit_partition_column="site",
-            fcit_clients_per_round=3,
-            fcit_num_rounds=1,
-            fcit_min_client_samples=50,
-            fcit_eval_every="never",
-            fcit_zero_shot=False,
-            fcit_keep_client_updates=True,
-        )
-    )
+    output = run(text_recipe(**natural(formats), fcit_keep_client_updates=True))
     aachen, bonn, celle = 2, 3, 1
     assert trained_on(output) == {
         (0, 0): 2 * aachen, (1, 0): 2 * bonn, (2, 0): 2 * celle, (0, 1): aachen, (1, 1): bonn, (2, 1): celle
@@ -170,18 +172,7 @@ def test_a_run_on_a_natural_partition_trains_each_client_on_its_own_records(text
 @pytest.mark.parametrize(("least", "ends"), [(1, ""), (5, "stage 1, round 0"), (7, "stage 0, round 0; stage 1, round 0")])
 def test_a_dry_run_names_the_clients_and_foresees_where_all_of_them_would_wait(least, ends, text_recipe, run, formats, capsys):
     """Stage 0 has 4, 6 and 2 records of the clients, stage 1 half as many."""
-    keys = text_recipe(
-        dataset_dir=str(formats),
-        fcit_stages=[["alpaca", "fcit"], ["alpaca_csv"]],
-        fcit_partition="natural",
-        fcit_partition_column="site",
-        fcit_clients_per_round=3,
-        fcit_num_rounds=1,
-        fcit_min_client_samples=50,
-        fcit_eval_every="never",
-        fcit_zero_shot=False,
-        fcit_identity_min_records=least,
-    )
+    keys = text_recipe(**natural(formats), fcit_identity_min_records=least)
     output = run(keys | {"fcit_dry_run": True})
     plan, printed = json.loads((output / "fcit_dry_run.json").read_text()), capsys.readouterr().out
     assert plan["client_names"] == ["aachen", "bonn", "celle"]
