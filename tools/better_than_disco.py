@@ -19,7 +19,7 @@ from fcit_plugin.compare.results import Results
 from fcit_plugin.errors import FcitError, end_in_a_sentence
 from fcit_plugin.evaluation.paired import Difference
 from fcit_plugin.evaluation.report import Report
-from fcit_plugin.evaluation.side_by_side import paired_seeds
+from fcit_plugin.evaluation.side_by_side import difference_of, paired_seeds
 from fcit_plugin.evaluation.tables import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -80,12 +80,10 @@ class Pairs:
         """
         seeds = paired_seeds(ours, theirs)
         seeds &= ours.keys() if among is None else among
-
-        def difference(measure) -> Difference | None:
-            found = [{seed: measure(runs[seed]) for seed in seeds} for runs in (ours, theirs)]
-            return Difference.of(*({seed: value for seed, value in one.items() if value is not None} for one in found))
-
-        return cls(difference(lambda report: report.last), difference(lambda report: report.final_likelihood))
+        return cls(
+            difference_of(ours, theirs, lambda report: report.last, seeds),
+            difference_of(ours, theirs, lambda report: report.final_likelihood, seeds),
+        )
 
 
 def verdict(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> str:
@@ -146,7 +144,7 @@ def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
         root: of the checkout.
     """
     both = [(rows.get(ours, {}), rows.get(theirs, {})) for rows in _runs_of(name, name, root).values()]
-    pairs = [(one[seed].last, other[seed].last) for one, other in both for seed in one.keys() & other.keys()]
+    pairs = [(one[seed].last, other[seed].last) for one, other in both for seed in paired_seeds(one, other)]
     places = [(one, other) for one, other in pairs if one is not None and other is not None]
     if not places:
         return f"results/{name}.jsonl: no setting and seed has a run of {ours} and one of {theirs}."

@@ -1,7 +1,7 @@
 """Several runs side by side: which belong together, mean and deviation over their seeds, as tables."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -75,9 +75,7 @@ class Group:
 
     def above(self, other: "Group", measure: Measure) -> Difference | None:
         """Return what the runs have of a measure above another group's of the same seeds, as far as they are pairs."""
-        seeds = paired_seeds(self.by_seed, other.by_seed)
-        numbers = [{seed: measure(group.by_seed[seed]) for seed in seeds} for group in (self, other)]
-        return Difference.of(*({seed: n for seed, n in one.items() if n is not None} for one in numbers))
+        return difference_of(self.by_seed, other.by_seed, measure, paired_seeds(self.by_seed, other.by_seed))
 
     @property
     def by_seed(self) -> dict[int, Report]:
@@ -135,6 +133,21 @@ class Comparison:
 def paired_seeds(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> set[int]:
     """Return the seeds of which two recipes' runs make pairs: both have them, of one machine and number of threads."""
     return {seed for seed in ours.keys() & theirs.keys() if ours[seed].where == theirs[seed].where}
+
+
+def difference_of(
+    ours: Mapping[int, Report], theirs: Mapping[int, Report], measure: Measure, seeds: Collection[int]
+) -> Difference | None:
+    """Return what one recipe's runs have of a measure above another's.
+
+    Args:
+        ours: runs by seed.
+        theirs: likewise.
+        measure: of a run; a seed of which one has none is left out.
+        seeds: that both have, see :func:`paired_seeds`.
+    """
+    numbers = [{seed: measure(runs[seed]) for seed in seeds} for runs in (ours, theirs)]
+    return Difference.of(*({seed: number for seed, number in one.items() if number is not None} for one in numbers))
 
 
 def compare(reports: Mapping[str, Report]) -> list[Comparison]:
