@@ -5,10 +5,13 @@ from itertools import chain
 
 from ..errors import FcitError
 from .layout import LAYOUT, DatasetLayout
-from .others import COIN, MLLM_DCL, TEXT15, TRACE, UCIT
+from .others import COIN, COIN6, COIN_LONG10, MLLM_DCL, TEXT15, TRACE, UCIT
 
 NOT_VERIFIED = "not verified against the data"
 """What is said of a benchmark whose layout was read from its code alone."""
+
+
+_POLARIS = "https://github.com/beining1008/POLARIS-FMCL"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("ucit", "UCIT", "https://github.com/Ghy0501/HiDe-LLaVA", "4dd0793", UCIT),
         Benchmark("trace", "TRACE", "https://github.com/BeyonderXX/TRACE", "462e39f", TRACE),
         Benchmark("coin", "CoIN", "https://github.com/zackschen/CoIN", "4122465", COIN),
+        Benchmark("coin6", "CoIN-6", _POLARIS, "8bb7f5b", COIN6),
+        Benchmark("coin_long10", "CoIN-Long-10", _POLARIS, "8bb7f5b", COIN_LONG10),
         Benchmark("mllm_dcl", "MLLM-DCL", "https://github.com/bjzhb666/MLLM-CL", "80bf389", MLLM_DCL),
         Benchmark("text15", "Text-15", "https://github.com/cmnfriend/O-LoRA", "07117e1", TEXT15),
     )

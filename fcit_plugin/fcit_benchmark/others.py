@@ -4,6 +4,8 @@ Each was read from its public code, which is named with its commit; none was run
 code does not say, such as the folders that the images of a record lie in, only matters to the stand-ins.
 """
 
+from dataclasses import replace
+
 from .layout import DatasetLayout
 
 #: Ghy0501/HiDe-LLaVA 4dd0793: README (folders and files), scripts/HiDe/Train_UCIT (order), scripts/HiDe/Eval_UCIT (scores).
@@ -96,6 +98,42 @@ COIN = (
     _coin("grounding", "Grounding", "test.json", "COCO2014/train2014", _COCO, "iou", box_column="answer_bbox"),
     _coin("vqav2", "VQAv2", "val.json", "COCO2014/train2014", _COCO),
     _coin("ocrvqa", "OCRVQA", "test.json", "OCR-VQA/images", _OCRVQA),
+)
+
+#: beining1008/POLARIS-FMCL 8bb7f5b: data/benchmarks.py (tasks and order), harness/runner.py (scores). Its loaders are stubs and
+#: name no file. So CoIN-6 has the files of CoIN, and CoIN-Long-10 files that are laid out like CoIN's, below the same root.
+_POLARIS_EXACT = ("scienceqa", "imagenet", "iconqa", "ai2d")
+
+
+def _polaris_metric(task: str) -> str:
+    return "exact_match" if task in _POLARIS_EXACT else "contains"
+
+
+COIN6 = tuple(
+    replace(layout, key=f"coin6_{task}", metric=_polaris_metric(task), also=())
+    for task in ("scienceqa", "textvqa", "imagenet", "gqa", "vqav2", "ocrvqa")
+    for layout in COIN
+    if layout.key == f"coin_{task}"
+)
+
+
+def _coin_long10(folder: str, source: str, test: str = "test.json") -> DatasetLayout:
+    task = folder.lower().replace("-", "_")
+    layout = _coin(task, folder, test, folder, source, _polaris_metric(task))
+    return replace(layout, key=f"coin_long10_{task}", records_from=source)
+
+
+COIN_LONG10 = (
+    _coin_long10("DocVQA", "https://www.docvqa.org"),
+    _coin_long10("OKVQA", "https://okvqa.allenai.org"),
+    _coin_long10("ChartQA", "https://github.com/vis-nlp/ChartQA"),
+    _coin_long10("PathVQA", "https://github.com/UCSD-AI4H/PathVQA"),
+    _coin_long10("AOKVQA", "https://github.com/allenai/aokvqa"),
+    _coin_long10("InfoVQA", "https://www.docvqa.org/datasets/infographicvqa"),
+    _coin_long10("IconQA", "https://iconqa.github.io"),
+    replace(_coin_long10("VizWiz", "https://vizwiz.org", "val.json"), records_from=_COIN_HUB),
+    _coin_long10("CLEVR-Math", "https://huggingface.co/datasets/dali-does/clevr-math"),
+    _coin_long10("AI2D", "https://allenai.org/data/diagrams"),
 )
 
 #: bjzhb666/MLLM-CL 80bf389: README (folders, files, order), scripts/LLaVA/Eval_dom (images, scores); the same order and files

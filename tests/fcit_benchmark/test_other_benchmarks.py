@@ -20,6 +20,8 @@ ORDERS = {
     "ucit": "imagenet_r arxivqa vizwiz iconqa clevr_math flickr30k",
     "trace": "cstance fomc meetingbank py150 scienceqa numglue_cm numglue_ds 20minuten",
     "coin": "scienceqa textvqa imagenet gqa vizwiz grounding vqav2 ocrvqa",
+    "coin6": "scienceqa textvqa imagenet gqa vqav2 ocrvqa",
+    "coin_long10": "docvqa okvqa chartqa pathvqa aokvqa infovqa iconqa vizwiz clevr_math ai2d",
     "mllm_dcl": "rs med ad sci fin",
     "text15": "yelp amazon mnli cb copa qqp rte imdb sst2 dbpedia agnews yahoo multirc boolqa wic",
 }

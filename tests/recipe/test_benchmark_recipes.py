@@ -16,6 +16,8 @@ RECIPES = {
     "ucit": ("fcit_ucit_llava15_7b", "llava_model", 96),
     "trace": ("fcit_trace_qwen3", "qwen3_model", 32),
     "coin": ("fcit_coin_llava15_7b", "llava_model", 128),
+    "coin6": ("fcit_coin6_llava15_7b", "llava_model", 16),
+    "coin_long10": ("fcit_coin_long10_llava15_7b", "llava_model", 16),
     "mllm_dcl": ("fcit_mllm_dcl_llava15_7b", "llava_model", 64),
     "text15": ("fcit_text15_qwen3", "qwen3_model", 64),
 }
@@ -31,6 +33,8 @@ def keys(request, clip_model, tmp_path):
     keys |= {"model_name_or_path": str(request.getfixturevalue(model)), "fcit_min_client_samples": 1}
     if "clip" in keys["fcit_identity_encoder"]:
         keys["fcit_identity_encoder"] = str(clip_model)
+    if keys["lora_target"].startswith("layers.24."):
+        keys["lora_target"] = "layers.1.self_attn.q_proj, layers.1.self_attn.o_proj"  # it has no such layer
     if keys["fcit_num_clients"] > 20:
         keys["fcit_num_clients"] = 20  # the stand-in is small
     return request.param, keys
@@ -49,6 +53,19 @@ def test_the_full_shape_is_planned_on_the_stand_in(keys, monkeypatch):
         tasks.setdefault(work["stage"], set()).add(work["task"])
     assert tasks == {t: {BENCHMARKS[name].task_of(layout)} for t, layout in enumerate(datasets)}
     assert len(plan["work"][""]) == len(datasets) * keys["fcit_num_rounds"] * keys["fcit_clients_per_round"]
+
+
+@pytest.mark.parametrize("name", ["coin6", "coin_long10"])
+def test_polaris_adapts_queries_and_outputs_of_the_last_eight_layers(name, llava15_7b_shape, clip_model, tmp_path, monkeypatch):
+    keys = yaml.safe_load((ROOT / "recipes" / f"{RECIPES[name][0]}.yaml").read_text())
+    write_standin(tmp_path / "data", name, train=20, test=3)
+    keys |= {"fcit_data_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "fcit_dry_run": True}
+    keys |= {"model_name_or_path": str(llava15_7b_shape), "fcit_identity_encoder": str(clip_model)}
+    keys["fcit_min_client_samples"] = 1  # the stand-in is small
+    monkeypatch.setenv("NPROC_PER_NODE", "8")
+    plan = json.loads((run_recipe(keys) / "fcit_dry_run.json").read_text())
+    weights = 8 * 2 * 8 * (4096 + 4096)  # layers, modules, rank, inputs and outputs of a square
+    assert plan["memory"]["trained"] == 2 * weights  # in bf16; the projector is frozen
 
 
 def test_the_recipe_trains_on_the_stand_in(keys):
