@@ -43,6 +43,7 @@ EXPERIMENTS = {
     "server_step": ("disco_step", "disco_svd"),
     "relay": ("disco_relay", "disco_relay_chain", "disco_stage", "disco_relay_stage"),
     "confirm": (CONFIRMED,),
+    "confirm_stage": ("disco_stage",),
     "kinds_bound": (),
 }
 #: What README shows of the earlier runs, by row, and of the base.

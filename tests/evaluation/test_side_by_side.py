@@ -1,18 +1,24 @@
 """Runs side by side: what belongs together, and numbers worked by hand."""
 
 import csv
+import re
 import statistics
 from dataclasses import replace
 
 import pytest
 from reports import matrix_of, report_with
+from runs import ROOT
 
+from fcit_plugin.compare.grid_file import GridFile
+from fcit_plugin.compare.results import read_runs
+from fcit_plugin.evaluation.report import ALIKE
 from fcit_plugin.evaluation.side_by_side import (
     MEASURES,
     compare,
     difference_rows,
     difference_title,
     final_rows,
+    paired_seeds,
     render,
     summary_rows,
     write_csv,
@@ -224,6 +230,41 @@ def test_pictures_of_runs_that_were_evaluated_after_the_last_stage_alone(draw, t
 def on(machine, threads=1):
     """How a run was computed."""
     return {"name": "process", "processes": 1, "threads": threads, "machine": machine, "versions": "torch 2"}
+
+
+ZEN4, ZEN5, INTEL = (
+    f"Linux x86_64, 2 processors ({kind}, AVX512), cpu"
+    for kind in ("AMD EPYC, family 25, model 17", "AMD EPYC, family 26, model 2", "Intel(R) Xeon(R), family 6, model 143")
+)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "alike"),
+    [
+        (on(ZEN4), on(ZEN5), True),
+        (on(ZEN4, threads=2), on(ZEN5, threads=2), False),  # no such runs were held against each other
+        (on(ZEN4, threads=2), on(ZEN4, threads=2), True),
+        (on(ZEN4), on(INTEL), False),
+        (on(ZEN4), on(ZEN5.replace("2 processors", "8 processors")), False),
+        (on(ZEN4), on(ZEN5.replace("AVX512", "AVX2")), False),
+    ],
+)
+def test_kinds_of_processors_that_were_seen_to_compute_alike_are_one_with_one_thread(ours, theirs, alike):
+    one, other = (replace(report(seed=1), engine=engine) for engine in (ours, theirs))
+    assert (one.where == other.where) is alike
+    assert paired_seeds({1: one}, {1: other}) == ({1} if alike else set())
+
+
+def test_they_were_seen_to():
+    """The runs of results/two_processors.jsonl are those of results/base.jsonl, on another kind of processor."""
+    grid = GridFile(ROOT / "recipes" / "compare" / "base.yaml")
+    ours, theirs = (read_runs(grid, [ROOT / "results" / f"{name}.jsonl"]) for name in ("two_processors", "base"))
+    assert len(ours) >= 5 and {name.split("/")[2] for name in ours} >= {"disco", "fedavg", "o_lora", "centralized_equal"}
+    for name, run in ours.items():
+        kinds = [re.search(r"\((.*)\)", other.report.engine["machine"])[1] for other in (run, theirs[name])]
+        assert ALIKE[kinds[0]] == kinds[1]
+        measured = [dict(other.report.to_dict(), engine=None, seconds=None) for other in (run, theirs[name])]
+        assert measured[0] == measured[1], name
 
 
 @pytest.mark.parametrize(
