@@ -44,6 +44,7 @@ EXPERIMENTS = {
     "relay": ("disco_relay", "disco_relay_chain", "disco_stage", "disco_relay_stage"),
     "confirm": (CONFIRMED,),
     "confirm_stage": ("disco_stage",),
+    "rates": (),
     "kinds_bound": (),
 }
 #: What README shows of the earlier runs, by row, and of the base.
