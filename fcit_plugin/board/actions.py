@@ -16,7 +16,7 @@ from .form import OTHERS, check, recipe_of, widgets
 from .host import Host
 from .load import as_json, defaults, form_of, further, load, output_dir_of
 from .progress import look, mark
-from .refusals import in_language
+from .refusals import Refusal, in_language
 from .run import Run, Status, output_of
 from .show import chat_keys, last_lines, losses, matrix, page_in_frame, status_line, told
 from .texts import LANGUAGES, say
@@ -131,7 +131,7 @@ class Actions:
                 return [gr.skip()] * (len(self.WATCHED) + 1)
             found = look(folder)
         except FcitError as error:
-            return [escaped(str(error)), *[gr.skip()] * (len(self.WATCHED) - 1), None]
+            return [escaped(in_language(error, lang)), *[gr.skip()] * (len(self.WATCHED) - 1), None]
         code = self.run.exit_code if status is Status.FAILED else 0
         curve = losses(found, lang)
         return [
@@ -149,10 +149,10 @@ class Actions:
         try:
             page = None if folder is None else look(folder).page
             if page is None:
-                raise FcitError(say("no_report", lang, folder=folder or name))
+                raise Refusal("no_report", folder=folder or name)
             return [page_in_frame(page), gr.Accordion(open=True)]
         except FcitError as error:
-            gr.Warning(str(error))
+            gr.Warning(in_language(error, lang))
             return ["", gr.skip()]
 
     def load_chat(self, lang: str, model: str | None, tuning: str, name: str) -> list[Any]:
@@ -160,12 +160,13 @@ class Actions:
         folder = self._folder(model, tuning, name)
         try:
             if folder is None or not is_fcit_folder(folder):
-                raise FcitError(say("no_run", lang, folder=folder or name))
+                raise Refusal("no_run", folder=folder or name)
             self._host.load_chat(chat_keys(folder))
             said = self._host.alert("info_loaded", lang)
         except _REFUSALS as error:
-            gr.Warning(str(error))
-            said = escaped(str(error))
+            said = in_language(error, lang)
+            gr.Warning(said)
+            said = escaped(said)
         return [said, gr.Accordion(open=True), *self._chat(lang)]
 
     def choose(self, subspace: str, request: gr.Request) -> None:

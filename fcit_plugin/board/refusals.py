@@ -43,6 +43,20 @@ REFUSALS: Mapping[str, tuple[str, str, str, str, str]] = {
         "{folder}의 실행이 진행 중입니다. 먼저 '중단'을 누르거나 끝날 때까지 기다리십시오.",
         "{folder} の実行がまだ続いています。先に「中断」を押すか、終了を待ってください。",
     ),
+    "no_report": (
+        "There is no report in {folder} yet; a run leaves it at its end.",
+        "В {folder} ещё нет отчёта; он появляется в конце запуска.",
+        "{folder} 中尚无报告；报告在运行结束时生成。",
+        "{folder}에 아직 보고서가 없습니다. 실행이 끝나면 생성됩니다.",
+        "{folder} にはまだレポートがありません。実行の終了時に作成されます。",
+    ),
+    "no_run": (
+        "There is no finished run in {folder}.",
+        "В {folder} нет завершённого запуска.",
+        "{folder} 中没有已完成的运行。",
+        "{folder}에 완료된 실행이 없습니다.",
+        "{folder} に完了した実行がありません。",
+    ),
     "no_stage_key": (
         "The recipe {path} names no `stage`, and this tab loads those of `stage: fcit`.",
         "В рецепте {path} не указан `stage`, а эта вкладка загружает рецепты с `stage: fcit`.",

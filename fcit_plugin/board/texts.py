@@ -198,20 +198,6 @@ SENTENCES: Mapping[str, _Five] = {
         "실행이 오류로 끝났습니다(종료 코드 {code}). 아래 로그를 확인하십시오.",
         "実行はエラーで終了しました（終了コード {code}）。下のログを確認してください。",
     ),
-    "no_report": (
-        "There is no report in {folder} yet; a run leaves it at its end.",
-        "В {folder} ещё нет отчёта; он появляется в конце запуска.",
-        "{folder} 中尚无报告；报告在运行结束时生成。",
-        "{folder}에 아직 보고서가 없습니다. 실행이 끝나면 생성됩니다.",
-        "{folder} にはまだレポートがありません。実行の終了時に作成されます。",
-    ),
-    "no_run": (
-        "There is no finished run in {folder}.",
-        "В {folder} нет завершённого запуска.",
-        "{folder} 中没有已完成的运行。",
-        "{folder}에 완료된 실행이 없습니다.",
-        "{folder} に完了した実行がありません。",
-    ),
     "routed": ("routed", "маршрутизация", "自动路由", "라우팅", "ルーティング"),
     "loaded": (
         "{name} is loaded.",

@@ -153,4 +153,5 @@ def test_sentences_hold_what_they_are_given(lang):
     assert "7" in say("failed", lang, code=7)
     words = {"stage": 1, "stages": 2, "round": 3, "client": 4, "step": 5, "steps": 6, "elapsed": "7:00", "remaining": "8:00"}
     assert all(str(word) in say("training", lang, **words) for word in words.values())
-    assert str(Path("a/b")) in say("no_report", lang, folder=Path("a/b"))
+    for refused in ("no_report", "no_run"):
+        assert str(Path("a/b")) in in_language(Refusal(refused, folder=Path("a/b")), lang)
