@@ -17,47 +17,23 @@ subspaces.
 
 import argparse
 import dataclasses
-import tempfile
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from llamafactory.hparams import get_train_args
-from omegaconf import OmegaConf
+from finished_run import Fixed, opened, own_subspace
 
 from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
-from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.engine.session import Session
 from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.report import Report
-from fcit_plugin.knowledge.activation import Distance, Router, Weighed, cosine_matrix
+from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged
 from fcit_plugin.knowledge.turns import learned_tokens
 from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.server_state import ServerState
-
-
-class Fixed:
-    """A router that gives every sample the same weights.
-
-    Args:
-        subspace: The one that gets all weight.
-        num_subspaces: K.
-    """
-
-    def __init__(self, subspace: int, num_subspaces: int) -> None:
-        self._weights = np.eye(num_subspaces, dtype=np.float32)[subspace]
-
-    def listen(self, conversations, pixels) -> tuple[np.ndarray, list]:
-        """As many empty tokens as there are conversations: nothing is looked at."""
-        return np.zeros((len(conversations), 0), np.float32), list(conversations)
-
-    def weigh(self, embedded: np.ndarray) -> Weighed:
-        """The same weights for each, and no conversation is far."""
-        weights, nothing = np.tile(self._weights, (len(embedded), 1)), np.full(len(embedded), np.nan)
-        return Weighed(weights, weights, Distance(nothing, np.zeros(len(embedded), np.int64), nothing, nothing))
 
 
 def main() -> None:
@@ -66,12 +42,8 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--out", type=Path, help="the picture's path, without .png (default: in the run's folder)")
     given = parser.parse_args()
-    keys = OmegaConf.to_container(OmegaConf.load(given.recipe))
-    folder = Path(keys["output_dir"])
-    with tempfile.TemporaryDirectory() as scratch:
-        again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
-        keys = {key: value for key, value in (keys | again).items() if value is not None}
-        look(open_session(*get_train_args(keys)), folder, given.out)
+    with opened(given.recipe) as (session, folder):
+        look(session, folder, given.out)
 
 
 def look(session: Session, folder: Path, picture: Path | None) -> None:
@@ -177,12 +149,6 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
         task = number[row["task"]]
         sent.setdefault(row["subspace"], []).append(kinds_of(embedded(task)[local.records(row["client"], task)]))
     return [merged(sent[k]) for k in range(len(sent))]
-
-
-def own_subspace(scenario, tasks, name: str) -> int:
-    """The subspace in which most clients have trained on a dataset's task."""
-    wanted = {task.name for task in scenario.tasks if name in task.datasets}
-    return int(np.argmax([sum(count for task, count in counts.items() if task in wanted) for counts in tasks]))
 
 
 def best_after_learning(scenario, report) -> dict[str, float]:

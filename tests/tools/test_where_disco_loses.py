@@ -19,6 +19,7 @@ def looked_at(tmp_path, monkeypatch, capsys):
     def look(keys):
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(keys), encoding="utf-8")
+        monkeypatch.syspath_prepend(SCRIPT.parent)  # as it is where a script is run
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(recipe), "--out", str(tmp_path / "cosines")])
         capsys.readouterr()
         runpy.run_path(str(SCRIPT), run_name="__main__")
