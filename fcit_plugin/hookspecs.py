@@ -94,13 +94,14 @@ def fcit_identity_encoders() -> "Mapping[str, Callable[..., Any] | Part]":
 
 
 @hookspec
-def fcit_metrics() -> "Mapping[str, Callable[[Sequence[str], Sequence[Any]], float] | Part]":
+def fcit_metrics() -> "Mapping[str, Callable[..., float] | Part]":
     """Metrics, by the name that ``fcit_metric`` in ``dataset_info.json`` takes.
 
     Each is ``(predictions, answers) -> score from 0 to 100`` over all records of a dataset, of which
     there is at least one. An answer is a text, a list of texts, or the four numbers of a box. Where every record has
-    a score of its own, :func:`fcit_plugin.evaluation.metrics.mean_of` makes the metric. What cannot be scored is
-    raised as ValueError: before the training each metric is tried on the answers themselves.
+    a score of its own, :func:`fcit_plugin.evaluation.metrics.mean_of` makes the metric, and where that score looks at what
+    was asked, too, :func:`fcit_plugin.evaluation.metrics.mean_beside_questions`. What cannot be scored is raised as
+    ValueError: before the training each metric is tried on the answers themselves.
     """
 
 

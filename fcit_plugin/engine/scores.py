@@ -48,7 +48,12 @@ class Sample:
 
     def score(self, metric: str, answers: Mapping[str, Sequence[str]]) -> float:
         """The score of the dataset's answers, in the records' order."""
-        return score(metric, answers[self.name], self.split.answers)
+        return score(metric, answers[self.name], self.split.answers, self.questions)
+
+    @property
+    def questions(self) -> list[str]:
+        """What the user of each record says, turn by turn."""
+        return ["\n".join(turns) for turns in self.split.instructions]
 
 
 def as_prediction(answer: Answer) -> str:
@@ -75,6 +80,7 @@ def predictions(
         count: How many records of each dataset.
     """
     for sample in samples:
+        questions = sample.questions
         for number, answer in enumerate(sample.split.answers[:count]):
             weighed = [round(float(weight), 6) for weight in weights.get((sample.name, number), ())]
             largest = [k for k, weight in enumerate(weighed) if weight == max(weighed) and any(weighed)]
@@ -91,7 +97,7 @@ def predictions(
                         restricted=bool(restricted),
                         subspace=largest[0] if len(largest) == 1 else None,
                         weights=weighed,
-                        score=score_of_one(sample.scoring.main, predict, answer),
+                        score=score_of_one(sample.scoring.main, predict, answer, questions[number]),
                     )
 
 

@@ -10,6 +10,7 @@ from .boxes import iou
 from .captions import COCO, rouge_l
 from .others import code_similarity, contains, normalized_match, option_letter
 from .questions import anls, vqa
+from .simplification import sari
 
 Metric = Callable[[Sequence[str], Sequence[Answer]], float]
 """(predictions, answers) of a whole dataset -> score from 0 to 100."""
@@ -30,6 +31,30 @@ class _Mean:
         return 100 * sum(self.rate(*pair) for pair in zip(predictions, answers, strict=True)) / len(predictions)
 
 
+def mean_beside_questions(rate: Callable[[str, Answer, str], float]) -> "BesideQuestions":
+    """Return the metric that is the mean of (prediction, answer, question) -> score from 0 to 1.
+
+    The question is what the user of the record says, turn by turn, with a line break between turns.
+    """
+    return BesideQuestions(rate)
+
+
+class BesideQuestions:
+    """See :func:`mean_beside_questions`: (predictions, answers, questions) of a whole dataset -> score from 0 to 100.
+
+    Args:
+        rate: of a single record.
+    """
+
+    def __init__(self, rate: Callable[[str, Answer, str], float]) -> None:
+        self.rate = rate
+
+    def __call__(self, predictions: Sequence[str], answers: Sequence[Answer], questions: Sequence[str]) -> float:
+        """Return the score of the records."""
+        records = zip(predictions, answers, questions, strict=True)
+        return 100 * sum(self.rate(*record) for record in records) / len(predictions)
+
+
 def best_of(rate: Callable[[str, str], float]) -> Callable[[str, Answer], float]:
     """Return the score of a record whose answer may be one text or several: the best over them."""
     return lambda prediction, answer: max(rate(prediction, reference) for reference in texts(answer))
@@ -48,7 +73,7 @@ def substring(prediction: str, answer: str) -> float:
     return float(comparable(prediction).upper() in comparable(answer).upper())
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric | BesideQuestions] = {
     "exact_match": mean_of(best_of(exact_match)),
     "substring": mean_of(best_of(substring)),
     "iou": mean_of(iou),
@@ -59,11 +84,12 @@ METRICS: dict[str, Metric] = {
     "contains": mean_of(best_of(contains)),
     "normalized_match": mean_of(best_of(normalized_match)),
     "code_similarity": mean_of(best_of(code_similarity)),
+    "sari": mean_beside_questions(sari),
     **COCO,
 }
 
 
-def get_metric(name: str) -> Metric:
+def get_metric(name: str) -> Metric | BesideQuestions:
     """Return a registered metric (hook `fcit_metrics`) by name.
 
     Raises:
@@ -74,26 +100,42 @@ def get_metric(name: str) -> Metric:
         raise FcitError(
             f"The metric {name!r} is unknown; did you mean {closest(str(name), metrics)!r}? Valid are {', '.join(metrics)}."
         )
-    metric: Metric = metrics[name].load()
+    metric: Metric | BesideQuestions = metrics[name].load()
     return metric
 
 
-def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer]) -> float:
+def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer], questions: Sequence[str] | None = None) -> float:
     """Return the score of one dataset by a registered metric, from 0 to 100.
 
+    Args:
+        metric: its name.
+        predictions: of all records.
+        answers: the right ones, in the same order.
+        questions: what was asked, in the same order; some metrics look at it, too.
+
     Raises:
-        FcitError: unknown metric, no predictions, or not one answer for each prediction.
+        FcitError: unknown metric, no predictions, not one answer and question for each prediction, or no questions where the
+            metric looks at them.
     """
     rate = get_metric(metric)
     if not predictions or len(predictions) != len(answers):
         raise FcitError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
-    return rate([comparable(prediction) for prediction in predictions], [_comparable(answer) for answer in answers])
+    compared = [comparable(prediction) for prediction in predictions], [_comparable(answer) for answer in answers]
+    if not isinstance(rate, BesideQuestions):
+        return rate(*compared)
+    if questions is None or len(questions) != len(predictions):
+        told = "none" if questions is None else len(questions)
+        raise FcitError(
+            f"The metric {metric} looks at questions; give one for each of {len(predictions)} predictions, got {told}."
+        )
+    return rate(*compared, questions)
 
 
-def score_of_one(metric: str, prediction: str, answer: Answer) -> float | None:
+def score_of_one(metric: str, prediction: str, answer: Answer, question: str | None = None) -> float | None:
     """Return the score of a single record, from 0 to 100; None where the metric is not the mean of such scores."""
-    rate = get_metric(metric)
-    return rate([comparable(prediction)], [_comparable(answer)]) if isinstance(rate, _Mean) else None
+    if not isinstance(get_metric(metric), _Mean | BesideQuestions):
+        return None
+    return score(metric, [prediction], [answer], None if question is None else [question])
 
 
 def _comparable(answer: Answer) -> Answer:

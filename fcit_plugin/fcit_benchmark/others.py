@@ -49,9 +49,13 @@ UCIT = (
 _TRACE_HUB = "https://drive.google.com/file/d/1S0SmU0WEw5okW_XvP2Ns0URflNzZq6sV"
 
 
-def _trace(name: str, folder: str, metric: str = "exact_match") -> DatasetLayout:
+def _trace(name: str, folder: str, metric: str = "exact_match", also: tuple[str, ...] = ()) -> DatasetLayout:
     return DatasetLayout(
-        *(f"trace_{name}", folder, "train.json", "test.json", "", ""), metric=metric, instructions="", records_from=_TRACE_HUB
+        *(f"trace_{name}", folder, "train.json", "test.json", "", ""),
+        metric=metric,
+        also=also,
+        instructions="",
+        records_from=_TRACE_HUB,
     )
 
 
@@ -63,7 +67,7 @@ TRACE = (
     _trace("scienceqa", "ScienceQA", "option_letter"),
     _trace("numglue_cm", "NumGLUE-cm"),
     _trace("numglue_ds", "NumGLUE-ds"),
-    _trace("20minuten", "20Minuten", "rouge_l"),
+    _trace("20minuten", "20Minuten", "sari", ("rouge_l",)),
 )
 
 #: zackschen/CoIN 4122465: README (images), scripts/LLaVA/Train (order, files), scripts/LLaVA/Eval (test files),

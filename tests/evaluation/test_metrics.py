@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, score, substring
+from fcit_plugin.errors import FcitError
+from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, score, score_of_one, substring
 from fcit_plugin.evaluation.others import code_similarity, contains, normalized_match, option_letter
 from fcit_plugin.hookspecs import hookimpl
 
@@ -136,6 +137,41 @@ def test_an_unknown_metric_is_told_the_nearest():
     with pytest.raises(ValueError, match="Valid are exact_match, substring, iou, rouge_l"):
         score("bleu", ["a"], ["a"])
     assert all(difflib.get_close_matches(name, METRICS)[0] == name for name in METRICS)
+
+
+SPECIES = ["About 95 species are currently known.", "About 95 species are now accepted.", "95 species are now accepted."]
+
+
+@pytest.mark.parametrize(
+    ("question", "prediction", "answers", "expected"),
+    [
+        # the example of Hugging Face's and EASSE's documentation
+        ("About 95 species are currently accepted.", "About 95 you now get in.", SPECIES, 26.953601953601954),
+        ("", "", [""], 100),
+        ("", "", ["a"], 275 / 3),  # a single word is to be added, and is not: 0 of the unigrams' F1, the other n have none
+        ("", "a", [""], 275 / 3),
+        ("a", "", ["a"], 250 / 3),  # a is to be kept, and is deleted: 0 in keeping, 0 in deletion, of one n in four
+        ("a", "a", [""], 275 / 3),  # a is kept, and should not be
+        ("a b", "a", "a", 100),
+        ("a a b", "a", "a", 100 * 11.5 / 12),  # of unigrams half of what is deleted is right: b is, the second a is not
+        ("x", "The 3.5-inch, 1,000", "the 3.5 - inch , 1,000", 100),  # marks apart, but not within numbers
+        ("x", "don't (stop)!", "don't ( stop ) !", 100),
+        ("A &quot;B&quot;", 'a "b"', 'A "B"', 100),
+    ],
+)
+def test_sari(question, prediction, answers, expected):
+    assert score("sari", [prediction], [answers], [question]) == pytest.approx(expected)
+    assert score_of_one("sari", prediction, answers, question) == pytest.approx(expected)
+
+
+def test_sari_is_the_mean_over_records_and_asks_for_their_questions():
+    both = score("sari", ["", ""], [[""], ["a"]], ["", ""])
+    assert both == pytest.approx((100 + 275 / 3) / 2)
+    with pytest.raises(FcitError, match=r"The metric sari looks at questions; .* 1 predictions, got none"):
+        score("sari", ["a"], ["a"])
+    with pytest.raises(FcitError, match=r"got 2"):
+        score("sari", ["a"], ["a"], ["b", "c"])
+    assert score("exact_match", ["a"], ["a"], ["b"]) == 100, "others look at none"
 
 
 def test_label_set():

@@ -90,7 +90,8 @@ def test_its_stand_in_scores_full_marks_with_its_own_answers(standin):
             for record, reference in zip(report.test.records, report.test.references, strict=True)
         ]
         said = [str(a) if isinstance(a, str) or isinstance(a[0], float) else a[0] for a in answers]
-        assert score(catalogue.metrics(report.layout.key).main, said, answers) == 100
+        asked = [str(record.get(report.layout.columns[0])) for record in report.test.records]
+        assert score(catalogue.metrics(report.layout.key).main, said, answers, asked) == 100
 
 
 def test_a_missing_file_is_named_with_where_it_is_available(standin, tmp_path):
