@@ -91,7 +91,7 @@ def matrices(session: Session, folder: Path, steps: int) -> tuple[np.ndarray, np
 def draw(gains: np.ndarray, starts: list[str], tasks: list[str], path: Path) -> None:
     """Draw the transfer, float64 [starts, tasks]."""
     most = float(np.abs(gains).max())
-    figure, _ = heat_map(
+    figure, axes = heat_map(
         gains,
         starts,
         tasks,
@@ -100,6 +100,8 @@ def draw(gains: np.ndarray, starts: list[str], tasks: list[str], path: Path) -> 
         label="nats a token",
         title="How much likelier the right answers are than from a fresh start",
     )
+    axes.set_xlabel("trained on")
+    axes.set_ylabel("start: subspace, and what it had learned")
     save_figure(figure, path)
 
 
