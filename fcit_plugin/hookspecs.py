@@ -32,6 +32,7 @@ import pluggy
 if TYPE_CHECKING:
     from flwr.app import Message
 
+    from .evaluation.metrics import BesideQuestions
     from .parts import Part
 
 PROJECT = "fcit_plugin"
@@ -94,7 +95,7 @@ def fcit_identity_encoders() -> "Mapping[str, Callable[..., Any] | Part]":
 
 
 @hookspec
-def fcit_metrics() -> "Mapping[str, Callable[..., float] | Part]":
+def fcit_metrics() -> "Mapping[str, Callable[[Sequence[str], Sequence[Any]], float] | BesideQuestions | Part]":
     """Metrics, by the name that ``fcit_metric`` in ``dataset_info.json`` takes.
 
     Each is ``(predictions, answers) -> score from 0 to 100`` over all records of a dataset, of which

@@ -18,11 +18,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from finished_run import Fixed, opened, own_subspace
+from finished_run import Fixed, opened
 from tqdm import tqdm
 
 from fcit_plugin.adapters.lora import fresh_subspace
 from fcit_plugin.engine.session import Session
+from fcit_plugin.errors import FcitError, end_in_a_sentence
 from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.tables import markdown
 from fcit_plugin.federation.messages import ClientConfig
@@ -38,24 +39,23 @@ def main() -> None:
     given = parser.parse_args()
     with opened(given.recipe) as (session, folder):
         losses, scores = matrices(session, folder, given.steps)
-        state = TrainedRun.read(folder).state
-        own = [own_subspace(session.scenario, state.tasks, task.datasets[0]) for task in session.scenario.tasks]
-        tasks = [short_name(task.name) for task in session.scenario.tasks]
+        state, tasks = TrainedRun.read(folder).state, [task.name for task in session.scenario.tasks]
     learned = [", ".join(short_name(task) for task in counts) for counts in state.tasks]
+    others = np.array([[task not in counts for task in tasks] for counts in state.tasks])
     for title, fresh, above in (
         ("NLL less than from a fresh start", losses[0], losses[0] - losses[1:]),
         ("score above that from a fresh start", scores[0], scores[1:] - scores[0]),
     ):
-        rows = [[f"{title}: start", *tasks], ["(fresh)", *(f"{number:.2f}" for number in fresh)]]
+        rows = [[f"{title}: start", *map(short_name, tasks)], ["(fresh)", *(f"{number:.2f}" for number in fresh)]]
         for k, row in enumerate(above):
-            told = [f"({number:+.2f})" if own[j] == k else f"{number:+.2f}" for j, number in enumerate(row)]
+            told = [f"{number:+.2f}" if others[k, j] else f"({number:+.2f})" for j, number in enumerate(row)]
             rows.append([f"{k}: {learned[k]}", *told])
-        others = np.array([[own[j] != k for j in range(len(own))] for k in range(len(learned))])
         print(markdown(rows))
-        print(f"\nOf other tasks: mean {above[others].mean():+.2f}, best {above[others].max():+.2f}, ", end="")
-        print(f"above 0 in {int((above[others] > 0).sum())} of {int(others.sum())}.\n")
+        found = above[others & np.isfinite(above)]
+        print(f"\nOf other tasks: mean {found.mean():+.2f}, best {found.max():+.2f}, ", end="")
+        print(f"above 0 in {int((found > 0).sum())} of {found.size}.\n")
     path = (given.out or folder / "transfer_matrix").with_suffix(".png")
-    draw(losses[0] - losses[1:], [f"{k}: {names}" for k, names in enumerate(learned)], tasks, path)
+    draw(losses[0] - losses[1:], [f"{k}: {names}" for k, names in enumerate(learned)], [*map(short_name, tasks)], path)
     print(f"The picture is {path}.")
 
 
@@ -69,8 +69,17 @@ def matrices(session: Session, folder: Path, steps: int) -> tuple[np.ndarray, np
 
     Returns:
         The negative log-likelihood of the right answers and the score, float64 [1 + K, tasks]: a fresh start first.
+
+    Raises:
+        FcitError: No task has another one's subspace as a start, or the recipe measures no likelihood.
     """
     state = TrainedRun.read(folder).state
+    if all(task.name in counts for task in session.scenario.tasks for counts in state.tasks):
+        raise FcitError(f"Each subspace of {folder} has learned every task; name the recipe of a run with a subspace for some.")
+    if not session.args.fcit_eval_likelihood:
+        raise FcitError(
+            "The recipe has `fcit_eval_likelihood: false`; take the key out, for the likelihood is what is compared."
+        )
     starts = [fresh_subspace(state.subspaces[0], session.training_args.seed), *state.subspaces]
     evaluator, local = session.evaluator({}), session.local()
     local.pipeline.training_args = copy.copy(local.pipeline.training_args)
@@ -84,13 +93,14 @@ def matrices(session: Session, folder: Path, steps: int) -> tuple[np.ndarray, np
         alone = dataclasses.replace(state, subspaces=[result.subspace], shared=result.shared, projectors=[])
         names = list(session.scenario.tasks[task].datasets)
         answers = evaluator.evaluate(alone, names, restricted=False, router=Fixed(0, 1))
-        found[:, number, task] = [np.mean([part[name] for name in names]) for part in (answers.likelihood, answers.free)]
+        likelihood = [answers.likelihood.get(name, np.nan) for name in names]  # none where it is no finite number
+        found[:, number, task] = np.mean(likelihood), np.mean([answers.free[name] for name in names])
     return found[0], found[1]
 
 
 def draw(gains: np.ndarray, starts: list[str], tasks: list[str], path: Path) -> None:
     """Draw the transfer, float64 [starts, tasks]."""
-    most = float(np.abs(gains).max())
+    most = float(np.nanmax(np.abs(gains)))
     figure, axes = heat_map(
         gains,
         starts,
@@ -106,4 +116,5 @@ def draw(gains: np.ndarray, starts: list[str], tasks: list[str], path: Path) -> 
 
 
 if __name__ == "__main__":
+    end_in_a_sentence()
     main()

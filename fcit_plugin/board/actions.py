@@ -145,11 +145,11 @@ class Actions:
 
     def report(self, lang: str, model: str | None, tuning: str, name: str) -> list[Any]:
         """Open the page that a run has left."""
-        folder = self._folder(model, tuning, name)
         try:
-            page = None if folder is None else look(folder).page
+            folder = self._known_folder(lang, model, tuning, name)
+            page = look(folder).page
             if page is None:
-                raise Refusal("no_report", folder=folder or name)
+                raise Refusal("no_report", folder=folder)
             return [page_in_frame(page), gr.Accordion(open=True)]
         except FcitError as error:
             gr.Warning(in_language(error, lang))
@@ -157,10 +157,10 @@ class Actions:
 
     def load_chat(self, lang: str, model: str | None, tuning: str, name: str) -> list[Any]:
         """Load a finished run to chat with."""
-        folder = self._folder(model, tuning, name)
         try:
-            if folder is None or not is_fcit_folder(folder):
-                raise Refusal("no_run", folder=folder or name)
+            folder = self._known_folder(lang, model, tuning, name)
+            if not is_fcit_folder(folder):
+                raise Refusal("no_run", folder=folder)
             self._host.load_chat(chat_keys(folder))
             said = self._host.alert("info_loaded", lang)
         except _REFUSALS as error:
@@ -196,15 +196,9 @@ class Actions:
     def _draft(self, data: Mapping[Any, Any]) -> tuple[Draft, Path]:
         lang = self._lang(data)
         model, tuning, name = (data[element] for element in self.where[1:])
-        folder = self._folder(model, tuning, name)
-        for alert, given in (
-            ("err_no_output_dir", name),
-            ("err_no_model", folder),  # without a path of its own, an output folder lies in that of the model
-            ("err_no_path", data[self._top["model_path"]]),
-        ):
-            if not given:
-                raise FcitError(self._host.alert(alert, lang))
-        assert folder is not None
+        folder = self._known_folder(lang, model, tuning, name)
+        if not data[self._top["model_path"]]:
+            raise FcitError(self._host.alert("err_no_path", lang))
         values = {key: data[element] for key, element in self._filled_in.items()}
         draft = recipe_of(self._host.training_keys(data), values, str(folder))
         check(draft.keys)
@@ -215,6 +209,12 @@ class Actions:
         if not name or (not model and os.path.sep not in name):
             return None
         return Path(name if os.path.sep in name else self._host.save_dir(model, tuning, name))
+
+    def _known_folder(self, lang: str, model: str | None, tuning: str, name: str | None) -> Path:
+        folder = self._folder(model, tuning, name)
+        if folder is None:  # without a path of its own, an output folder lies in that of the model
+            raise FcitError(self._host.alert("err_no_model" if name else "err_no_output_dir", lang))
+        return folder
 
     @staticmethod
     def _refused(error: BaseException, lang: str) -> list[Any]:

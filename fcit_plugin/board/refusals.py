@@ -51,11 +51,11 @@ REFUSALS: Mapping[str, tuple[str, str, str, str, str]] = {
         "{folder} にはまだレポートがありません。実行の終了時に作成されます。",
     ),
     "no_run": (
-        "There is no finished run in {folder}.",
-        "В {folder} нет завершённого запуска.",
-        "{folder} 中没有已完成的运行。",
-        "{folder}에 완료된 실행이 없습니다.",
-        "{folder} に完了した実行がありません。",
+        "There is no finished run in {folder}; start one, or name the output folder of another.",
+        "В {folder} нет завершённого запуска; запустите его или укажите выходной каталог другого.",
+        "{folder} 中没有已完成的运行；请先启动运行，或填写其他运行的输出目录。",
+        "{folder}에 완료된 실행이 없습니다. 실행을 시작하거나 다른 실행의 출력 디렉토리를 입력하십시오.",
+        "{folder} に完了した実行がありません。実行を開始するか、別の実行の出力ディレクトリを入力してください。",
     ),
     "no_stage_key": (
         "The recipe {path} names no `stage`, and this tab loads those of `stage: fcit`.",

@@ -30,7 +30,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..fcit_benchmark.benchmarks import BENCHMARKS, NOT_VERIFIED, choose
+    from ..fcit_benchmark.benchmarks import BENCHMARKS, choose
     from ..fcit_benchmark.verify import verify
     from ..files import write_json
 
@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
         write_json(args.json, report.as_json())
     _print(report, args.show, benchmark.title)
     if benchmark.name != "fcit":
-        print(f"Where files lie was read from {benchmark.code} ({benchmark.commit}), {NOT_VERIFIED}.")
+        print(benchmark.source)
     return 0 if report.green else 1
 
 

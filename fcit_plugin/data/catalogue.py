@@ -215,7 +215,7 @@ class Catalogue:
             if is_on_hub(self.data_root) and of is not None and of is not BENCHMARKS["fcit"]:
                 raise FcitError(
                     f"`fcit_data_dir: hub` (or FCIT_DATA_DIR) fetches the FCIT benchmark, and the dataset {name} is of "
-                    f"{of.title}, available at {of.datasets[0].records_from}; name the folder that you put it into."
+                    f"{of.title}; {of.datasets[0].how_to_get}, and name the folder that you put it into."
                 )
             return self.benchmark
         assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
@@ -366,7 +366,7 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
             )
         else:
             first = benchmark.datasets[0]
-            remedy = f"{benchmark.title} (the folder with {first.train_path}), which is available at {first.records_from}"
+            remedy = f"{benchmark.title} (the folder with {first.train_path}); {first.how_to_get}"
         raise FcitError(f"The dataset {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of {remedy}.")
 
 

@@ -1,6 +1,5 @@
 """SARI: how well a text was made simpler, by what was kept of the question's words, what deleted and what added."""
 
-import html
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -8,6 +7,8 @@ from statistics import fmean
 
 from .answers import Answer, texts
 
+#: What NIST's script reads otherwise, in this order: skipped passages, words parted at the end of a line, entities.
+_WRITTEN = (("<skipped>", ""), ("-\n", ""), ("\n", " "), ("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
 #: What stands apart from words: ASCII's marks, but periods and commas between digits, dashes behind none, and apostrophes.
 _MARKS = re.compile(r"[!-&(-+/:-@\[-`{-~]|(?<![0-9])[.,]|[.,](?![0-9])|(?<=[0-9])-")
 
@@ -18,7 +19,7 @@ def sari(prediction: str, answer: Answer, question: str) -> float:
     For n = 1 to 4 the n-grams of the prediction are held against those of the question and of the right answers: F1 of those
     that are kept, precision of those that are deleted, F1 of those that are added; 0/0 is 1. Of r right answers each n-gram of
     prediction and question counts r times. A word that the question repeats more often than prediction and answer do is not
-    wholly a right deletion, so the right answer itself may have less than 1.
+    wholly a right deletion, so the right answer itself may have less than 1. An empty text is one empty word.
 
     Source: Xu et al. 2016 (https://aclanthology.org/Q16-1029/), with the recall of kept n-grams as in TensorFlow's and Hugging
     Face's versions, over all of them; the tokens are those of NIST's mteval-v13a, in lower case.
@@ -53,7 +54,10 @@ def _ngrams(text: list[str], n: int) -> Iterator[tuple[tuple[str, ...], int]]:
 
 
 def _tokens(text: str) -> list[str]:
-    return _MARKS.sub(r" \g<0> ", html.unescape(text).lower()).split()
+    text = text.lower()
+    for written, meant in _WRITTEN:
+        text = text.replace(written, meant)
+    return _MARKS.sub(r" \g<0> ", text).split() or [""]
 
 
 def _mean_part(some: Counter[tuple[str, ...]], of: Counter[tuple[str, ...]]) -> float:

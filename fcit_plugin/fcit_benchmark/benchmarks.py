@@ -24,6 +24,7 @@ class Benchmark:
         code: Repository of its public code.
         commit: The commit that was read.
         datasets: Its datasets, in the order of that code.
+        names_files: Whether that code tells where files lie; if not, they lie here as those of another benchmark do.
     """
 
     name: str
@@ -31,6 +32,15 @@ class Benchmark:
     code: str
     commit: str
     datasets: tuple[DatasetLayout, ...]
+    names_files: bool = True
+
+    @property
+    def source(self) -> str:
+        """A sentence: what was read where."""
+        where = f"{self.code} ({self.commit}), {NOT_VERIFIED}"
+        if self.names_files:
+            return f"Where files lie was read from {where}."
+        return f"Tasks and their order were read from {where}; that code names no files, and here they lie as those of CoIN."
 
     def task_of(self, dataset: DatasetLayout) -> str:
         """The name of the task that a dataset is."""
@@ -44,8 +54,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("ucit", "UCIT", "https://github.com/Ghy0501/HiDe-LLaVA", "4dd0793", UCIT),
         Benchmark("trace", "TRACE", "https://github.com/BeyonderXX/TRACE", "462e39f", TRACE),
         Benchmark("coin", "CoIN", "https://github.com/zackschen/CoIN", "4122465", COIN),
-        Benchmark("coin6", "CoIN-6", _POLARIS, "8bb7f5b", COIN6),
-        Benchmark("coin_long10", "CoIN-Long-10", _POLARIS, "8bb7f5b", COIN_LONG10),
+        Benchmark("coin6", "CoIN-6", _POLARIS, "8bb7f5b", COIN6, names_files=False),
+        Benchmark("coin_long10", "CoIN-Long-10", _POLARIS, "8bb7f5b", COIN_LONG10, names_files=False),
         Benchmark("mllm_dcl", "MLLM-DCL", "https://github.com/bjzhb666/MLLM-CL", "80bf389", MLLM_DCL),
         Benchmark("text15", "Text-15", "https://github.com/cmnfriend/O-LoRA", "07117e1", TEXT15),
     )

@@ -93,7 +93,7 @@ def _check_train(root: Path, file: str, layout: DatasetLayout | None) -> Checked
 
 
 def _remedy(root: Path, file: str, layout: DatasetLayout | None) -> str:
-    return f"get it from {layout.records_from}" if layout and layout.records_from else download_remedy(root, file)
+    return layout.how_to_get if layout and layout.records_from else download_remedy(root, file)
 
 
 def _meant(faults: Iterable[Fault], layout: DatasetLayout | None) -> list[Fault]:

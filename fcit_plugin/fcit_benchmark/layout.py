@@ -42,6 +42,7 @@ class DatasetLayout:
         images: Folder below the root that the paths of images are relative to.
         some_without_image: Not every record has an image.
         records_from: Where the records are available, if not by ``fcit-cli data download``.
+        written: Nobody offers these files: they are written from the records that are available there.
         columns: The two columns of a dataset of text: what is asked, and the answer.
     """
 
@@ -60,6 +61,7 @@ class DatasetLayout:
     images: str = IMAGES
     some_without_image: bool = False
     records_from: str = ""
+    written: bool = False
     columns: tuple[str, str] = ("prompt", "answer")
 
     def __post_init__(self) -> None:
@@ -70,6 +72,13 @@ class DatasetLayout:
     def is_text(self) -> bool:
         """Whether its records are text alone."""
         return not self.image_folder
+
+    @property
+    def how_to_get(self) -> str:
+        """How to come by its files, where `records_from` tells: the end of a sentence."""
+        if self.written:
+            return f"write it from the records of {self.records_from}, as docs/guide/benchmarks.md says"
+        return f"get it from {self.records_from}"
 
     @property
     def train_path(self) -> str:

@@ -1,7 +1,8 @@
 """Benchmarks that others report on: where their files lie, in which order their tasks come, and how answers are scored.
 
 Each was read from its public code, which is named with its commit; none was run on its data, which could not be had. What the
-code does not say, such as the folders that the images of a record lie in, only matters to the stand-ins.
+code does not say, such as the folders that the images of a record lie in, only matters to the stand-ins; of CoIN-6 and
+CoIN-Long-10 it says nothing about files.
 """
 
 from dataclasses import replace
@@ -124,7 +125,7 @@ COIN6 = tuple(
 def _coin_long10(folder: str, source: str, test: str = "test.json") -> DatasetLayout:
     task = folder.lower().replace("-", "_")
     layout = _coin(task, folder, test, folder, source, _polaris_metric(task))
-    return replace(layout, key=f"coin_long10_{task}", records_from=source)
+    return replace(layout, key=f"coin_long10_{task}", records_from=source, written=True)
 
 
 COIN_LONG10 = (
@@ -135,7 +136,7 @@ COIN_LONG10 = (
     _coin_long10("AOKVQA", "https://github.com/allenai/aokvqa"),
     _coin_long10("InfoVQA", "https://www.docvqa.org/datasets/infographicvqa"),
     _coin_long10("IconQA", "https://iconqa.github.io"),
-    replace(_coin_long10("VizWiz", "https://vizwiz.org", "val.json"), records_from=_COIN_HUB),
+    replace(_coin_long10("VizWiz", "https://vizwiz.org", "val.json"), records_from=_COIN_HUB, written=False),
     _coin_long10("CLEVR-Math", "https://huggingface.co/datasets/dali-does/clevr-math"),
     _coin_long10("AI2D", "https://allenai.org/data/diagrams"),
 )

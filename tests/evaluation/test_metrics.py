@@ -148,15 +148,18 @@ SPECIES = ["About 95 species are currently known.", "About 95 species are now ac
         # the example of Hugging Face's and EASSE's documentation
         ("About 95 species are currently accepted.", "About 95 you now get in.", SPECIES, 26.953601953601954),
         ("", "", [""], 100),
-        ("", "", ["a"], 275 / 3),  # a single word is to be added, and is not: 0 of the unigrams' F1, the other n have none
-        ("", "a", [""], 275 / 3),
-        ("a", "", ["a"], 250 / 3),  # a is to be kept, and is deleted: 0 in keeping, 0 in deletion, of one n in four
-        ("a", "a", [""], 275 / 3),  # a is kept, and should not be
+        # of one n in four: an empty text is one empty word
+        ("", "", ["a"], 100 * (3 + 1 / 3) / 4),  # it is kept and should not be, none is deleted, a is not added
+        ("", "a", [""], 75),  # it should be kept and is deleted, a should not be added
+        ("a", "", ["a"], 75),  # a should be kept and is deleted, the empty word should not be added
+        ("a", "a", [""], 100 * (3 + 1 / 3) / 4),  # a should not be kept, the empty word is not added
         ("a b", "a", "a", 100),
         ("a a b", "a", "a", 100 * 11.5 / 12),  # of unigrams half of what is deleted is right: b is, the second a is not
         ("x", "The 3.5-inch, 1,000", "the 3.5 - inch , 1,000", 100),  # marks apart, but not within numbers
         ("x", "don't (stop)!", "don't ( stop ) !", 100),
         ("A &quot;B&quot;", 'a "b"', 'A "B"', 100),
+        ("x", "super-\nmarket &copy;", "supermarket & copy ;", 100),  # joined at the end of a line; four entities alone
+        ("x", "one\ntwo <skipped>", "one two", 100),
     ],
 )
 def test_sari(question, prediction, answers, expected):
@@ -165,8 +168,8 @@ def test_sari(question, prediction, answers, expected):
 
 
 def test_sari_is_the_mean_over_records_and_asks_for_their_questions():
-    both = score("sari", ["", ""], [[""], ["a"]], ["", ""])
-    assert both == pytest.approx((100 + 275 / 3) / 2)
+    both = score("sari", ["", "a"], [[""], [""]], ["", ""])
+    assert both == pytest.approx((100 + 75) / 2)
     with pytest.raises(FcitError, match=r"The metric sari looks at questions; .* 1 predictions, got none"):
         score("sari", ["a"], ["a"])
     with pytest.raises(FcitError, match=r"got 2"):

@@ -247,6 +247,7 @@ ZEN4, ZEN5, INTEL = (
         (on(ZEN4), on(INTEL), False),
         (on(ZEN4), on(ZEN5.replace("2 processors", "8 processors")), False),
         (on(ZEN4), on(ZEN5.replace("AVX512", "AVX2")), False),
+        (on(ZEN4.replace("cpu", "NVIDIA H200")), on(ZEN5.replace("cpu", "NVIDIA H200")), False),
     ],
 )
 def test_kinds_of_processors_that_were_seen_to_compute_alike_are_one_with_one_thread(ours, theirs, alike):

@@ -4,8 +4,12 @@ import json
 import math
 
 import pytest
+import torch
 import yaml
+from llamafactory.hparams import FinetuningArguments
+from llamafactory.model.model_utils.visual import patch_target_modules
 from runs import ROOT, report_of, run_recipe
+from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from fcit_plugin.fcit_benchmark.benchmarks import BENCHMARKS, OTHERS
 from fcit_plugin.fcit_benchmark.fedllm import FEDLLM
@@ -56,16 +60,15 @@ def test_the_full_shape_is_planned_on_the_stand_in(keys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["coin6", "coin_long10"])
-def test_polaris_adapts_queries_and_outputs_of_the_last_eight_layers(name, llava15_7b_shape, clip_model, tmp_path, monkeypatch):
+def test_polaris_adapts_queries_and_outputs_of_the_last_eight_layers(name, llava15_7b_shape):
     keys = yaml.safe_load((ROOT / "recipes" / f"{RECIPES[name][0]}.yaml").read_text())
-    write_standin(tmp_path / "data", name, train=20, test=3)
-    keys |= {"fcit_data_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "fcit_dry_run": True}
-    keys |= {"model_name_or_path": str(llava15_7b_shape), "fcit_identity_encoder": str(clip_model)}
-    keys["fcit_min_client_samples"] = 1  # the stand-in is small
-    monkeypatch.setenv("NPROC_PER_NODE", "8")
-    plan = json.loads((run_recipe(keys) / "fcit_dry_run.json").read_text())
-    weights = 8 * 2 * 8 * (4096 + 4096)  # layers, modules, rank, inputs and outputs of a square
-    assert plan["memory"]["trained"] == 2 * weights  # in bf16; the projector is frozen
+    frozen = ("freeze_vision_tower", "freeze_multi_modal_projector")
+    finetuning_args = FinetuningArguments(lora_target=keys["lora_target"], **{key: keys[key] for key in frozen})
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(AutoConfig.from_pretrained(llava15_7b_shape))
+    adapted = patch_target_modules(model, finetuning_args, finetuning_args.lora_target)
+    wanted = [f"layers.{layer}.self_attn.{part}" for layer in range(24, 32) for part in ("q_proj", "o_proj")]
+    assert sorted(adapted) == sorted(f"model.language_model.{module}" for module in wanted)
 
 
 def test_the_recipe_trains_on_the_stand_in(keys):

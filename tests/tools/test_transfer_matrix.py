@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from runs import report_of
+from runs import report_of, run_recipe
+
+from fcit_plugin.errors import FcitError
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "transfer_matrix.py"
 
@@ -40,7 +42,27 @@ def test_without_a_learning_rate_the_starts_are_answered_as_they_are(tables, tex
         assert [float(cell) for cell in row[1:]] == pytest.approx([untuned[name] for name in report["datasets"]], abs=0.006)
     own = [[cell for cell in row[1:] if cell.startswith("(")] for row in losses[3:]]
     assert own == [[row[1 + k]] for k, row in enumerate(losses[3:])], "each subspace has a task of its own"
+    # a subspace of the run is the run, told the task; here there is no projector, and routing is right
+    for k, name in enumerate(report["datasets"]):
+        gained = report["likelihood_untuned"][name] - report["likelihood"][-1][k]
+        assert float(losses[3 + k][1 + k].strip("()")) == pytest.approx(gained, abs=0.02)
+        gained = report["accuracy"][-1][k] - report["zero_shot"][name]
+        assert float(scores[3 + k][1 + k].strip("()")) == pytest.approx(gained, abs=0.02)
     assert Image.open(tmp_path / "matrix.png").width > 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"fcit_method": "sequential"}, "Each subspace of .* has learned every task"),
+        ({"fcit_eval_likelihood": False}, "take the key out"),
+    ],
+)
+def test_what_there_is_nothing_to_see_in_is_refused(changes, told, tables, text_recipe):
+    keys = text_recipe("one", **changes)
+    run_recipe(keys)
+    with pytest.raises(FcitError, match=told):
+        tables(keys)
 
 
 def test_trained_starts_are_others(tables, text_keys, text_run):
