@@ -78,7 +78,8 @@ class Pairs:
     def of(cls, ours: Mapping[int, Report], theirs: Mapping[int, Report], among: Set[int] | None = None) -> "Pairs":
         """Compare the runs of two rows by seed, `among` some seeds or by all that both have.
 
-        Runs on another machine or with another number of threads are no pair: last digits alone move Last by points.
+        Runs on another machine or with another number of threads are no pair (`Report.where`): last digits alone move Last by
+        points.
         """
         seeds = paired_seeds(ours, theirs)
         seeds &= ours.keys() if among is None else among
@@ -111,22 +112,24 @@ def verdict(ours: Mapping[int, Report], theirs: Mapping[int, Report]) -> str:
     return "pursued" if better or (pairs.last is not None and pairs.last.mean >= PURSUED) else "dropped"
 
 
-def section(name: str, candidates: Sequence[str], root: Path = ROOT) -> str:
-    """Return the part of a grid: how much of it has been run, and a table for each setting in which there are runs.
+def section(name: str, candidates: Sequence[str], shown: set[tuple[str, str, int]], root: Path = ROOT) -> str:
+    """Return the part of a grid: how much of it has been run, and a table for each setting in which it has runs of its own.
 
     Args:
         name: of the grid, whose runs are among the base's.
         candidates: its rows that the rules apply to.
+        shown: setting, row and seed of the runs that stand in sections before it; those of this one are added.
         root: of the checkout.
     """
     grid, runs = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), _runs_of(name, "base", root)
     made = sum(len(seeds) for rows in runs.values() for seeds in rows.values())
     command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/base.jsonl"
     blocks = [f"### {grid.title}", f"`{command}`: {made} of {len(grid.cells)} runs."]
-    shared = {} if name == "base" else _runs_of("base", "base", root)
     for setting, rows in runs.items():
-        if rows.keys() <= shared.get(setting, {}).keys():
-            continue  # they stand in the base's table
+        found = {(setting, row, seed) for row, seeds in rows.items() for seed in seeds}
+        if found <= shown:
+            continue  # they stand in tables above
+        shown |= found
         blocks += [f"**{setting}**", markdown(_table(rows, str(grid.reference), candidates))]
         if nudges := [report for row in NUDGES for report in rows.get(row, {}).values()]:
             blocks.append(_chance(nudges))
@@ -157,7 +160,8 @@ def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
 
 def tables(root: Path = ROOT) -> str:
     """Return all parts."""
-    parts = [section(name, candidates, root) for name, candidates in EXPERIMENTS.items()]
+    shown: set[tuple[str, str, int]] = set()
+    parts = [section(name, candidates, shown, root) for name, candidates in EXPERIMENTS.items()]
     earlier = [f"- {pooled(name, 'disco_plus', 'disco', root)}" for name in ("mini", "real")]
     return "\n\n".join([*parts, "### Earlier runs: `disco_plus` above `disco`", "\n".join(earlier)])
 
