@@ -9,7 +9,7 @@ run was trained on the task itself, the start is no other task's; these cells ar
 
 Prints two Markdown tables, start (down) by task (across): how much less the negative log-likelihood of the right answers is
 than from the fresh start, in nats a token, and how much higher the score; positive numbers are transfer. Writes the first as
-a picture. If no cell says that another task's subspace is a better start, there is nothing that a shared subspace could hold.
+a picture. If no cell says so with several seeds, there is nothing that a shared subspace could hold.
 """
 
 import argparse
