@@ -47,17 +47,18 @@ EXPERIMENTS = {
     "rates": (),
     "kinds_bound": (),
 }
-#: What README shows of the earlier runs, by row, and of the base.
-HEADLINE = {
-    "zero_shot": "untuned",
-    "fedavg": "fedavg",
-    "ewc": "ewc",
-    "o_lora": "o_lora",
-    "disco": "disco",
-    "disco_plus": "disco_plus",
-    "centralized": "centralized, 2.5 times as many passes",
-}
-EQUAL = "centralized_equal"
+#: README's rows: what each is called there, and its grid and name. Earlier runs were made before tokens had their present form.
+HEADLINE = (
+    ("fedavg", "base", "fedavg"),
+    ("o_lora", "base", "o_lora"),
+    ("disco", "base", "disco"),
+    ("disco_plus", "base", "disco_plus"),
+    ("centralized, as many passes", "base", "centralized_equal"),
+    ("disco in a relay, above its own disco, 8 other seeds", "confirm", CONFIRMED),
+    ("untuned (earlier runs)", "mini", "zero_shot"),
+    ("ewc (earlier runs, above their disco)", "mini", "ewc"),
+    ("centralized, 2.5 times as many passes (earlier runs, above their disco)", "mini", "centralized"),
+)
 #: Rows of one seed that differ by chance alone.
 NUDGES = tuple(f"nudge_{number}" for number in range(1, 6))
 
@@ -121,7 +122,7 @@ def section(name: str, candidates: Sequence[str], shown: set[tuple[str, str, int
         shown: setting, row and seed of the runs that stand in sections before it; those of this one are added.
         root: of the checkout.
     """
-    grid, runs = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), _runs_of(name, "base", root)
+    grid, runs = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), _runs_of(name, root)
     made = sum(len(seeds) for rows in runs.values() for seeds in rows.values())
     command = f"OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/{name}.yaml --jobs 1 --to results/base.jsonl"
     blocks = [f"### {grid.title}", f"`{command}`: {made} of {len(grid.cells)} runs."]
@@ -148,7 +149,7 @@ def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
         theirs: row.
         root: of the checkout.
     """
-    both = [(rows.get(ours, {}), rows.get(theirs, {})) for rows in _runs_of(name, name, root).values()]
+    both = [(rows.get(ours, {}), rows.get(theirs, {})) for rows in _runs_of(name, root).values()]
     pairs = [(one[seed].last, other[seed].last) for one, other in both for seed in paired_seeds(one, other)]
     places = [(one, other) for one, other in pairs if one is not None and other is not None]
     if not places:
@@ -167,19 +168,17 @@ def tables(root: Path = ROOT) -> str:
 
 
 def headline(root: Path = ROOT) -> str:
-    """Return README's table: Last of the earlier runs by row and setting; what was confirmed, and the bound at equal passes."""
-    mini, base, confirm = (_runs_of(*names, root) for names in (("mini", "mini"), ("base", "base"), ("confirm", "base")))
+    """Return README's table: Last by row and setting, of the base over the seeds that all of its rows have."""
+    runs = {grid: _runs_of(grid, root) for grid in dict.fromkeys(grid for _, grid, _ in HEADLINE)}
+    rows = [row for _, grid, row in HEADLINE if grid == "base"]
+    for setting, found in runs["base"].items():
+        whole = set.intersection(*(set(found.get(row, {})) for row in rows))
+        runs["base"][setting] = {row: {seed: found[row][seed] for seed in whole} for row in rows if whole}
     settings = ["task_hom", "task_het", "cap_hom", "cap_het"]
-    lines = [["Last", *settings]]
-    for row, label in HEADLINE.items():
-        lines.append([label, *(_headline_cell(mini.get(setting, {}), row) for setting in settings)])
-    confirmed = [_headline_cell(confirm.get(setting, {}), CONFIRMED) for setting in settings]
-    if any(confirmed):
-        lines.append(["disco in a relay, above its own disco, 8 seeds", *confirmed])
-    equal = [_headline_cell(base.get(setting, {}), EQUAL) for setting in settings]
-    if any(equal):
-        lines.append(["centralized, as many passes", *equal])
-    return markdown(lines)
+    cells = [
+        (label, [_headline_cell(runs[grid].get(setting, {}), row) for setting in settings]) for label, grid, row in HEADLINE
+    ]
+    return markdown([["Last", *settings], *([label, *told] for label, told in cells)])
 
 
 def _headline_cell(rows: Mapping[str, Mapping[int, Report]], row: str) -> str:
@@ -195,8 +194,9 @@ def _headline_cell(rows: Mapping[str, Mapping[int, Report]], row: str) -> str:
     return f"{told} ({difference.mean:+.1f}, {difference.pairs} seed{'s' * (difference.pairs > 1)})"
 
 
-def _runs_of(name: str, results: str, root: Path) -> dict[str, dict[str, dict[int, Report]]]:
-    """The runs of a grid at beta 1 that are in a results file, by setting, row and seed."""
+def _runs_of(name: str, root: Path) -> dict[str, dict[str, dict[int, Report]]]:
+    """The runs of a grid at beta 1 that are in its results file, by setting, row and seed."""
+    results = "base" if name in EXPERIMENTS else name
     grid, file = GridFile(root / "recipes" / "compare" / f"{name}.yaml"), root / "results" / f"{results}.jsonl"
     reports = Results(grid, [file]).reports() if file.exists() else {}
     runs: dict[str, dict[str, dict[int, Report]]] = {}

@@ -109,7 +109,24 @@ def test_without_runs_the_tables_say_so(checkout, text):
     shown = TOOL.tables(checkout)
     assert "`: 0 of " in shown and "None" not in shown
     assert "no setting and seed has a run of disco_plus and one of disco" in shown
-    assert TOOL.headline(checkout).splitlines()[-1].startswith("| centralized, 2.5")
+    told = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TOOL.headline(checkout).splitlines()]
+    assert len(told) == 11 and all(row[1:] == [""] * 4 for row in told[2:])
+
+
+def test_readme_has_of_the_base_the_seeds_that_all_of_its_rows_have(checkout):
+    lines = [json.loads(line) for line in (ROOT / "results" / "base.jsonl").read_text().splitlines()]
+    base = ["fedavg", "o_lora", "disco", "disco_plus", "centralized_equal"]
+    kept = [line for line in lines if line["run"].split("/")[2] in base and line["run"].split("/")[3] in ("seed1", "seed2")]
+    lost = next(line for line in kept if line["run"] == "task_hom/beta1/o_lora/seed2")
+
+    def row(of):
+        (checkout / "results" / "base.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in of))
+        rows = [line.split("|") for line in TOOL.headline(checkout).splitlines()]
+        return next(cells for cells in rows if cells[1].strip() == "fedavg")
+
+    both, one = row(kept), row([line for line in kept if line is not lost])
+    assert "2 seeds" in both[2] and "1 seed)" in one[2], "nobody's second seed counts in task_hom"
+    assert both[3:] == one[3:]
 
 
 def test_a_run_without_its_pair_and_one_without_a_score_are_no_pair(checkout):
