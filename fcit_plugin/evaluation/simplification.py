@@ -2,14 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from statistics import fmean
 
 from .answers import Answer, texts
 
 #: What NIST's script reads otherwise, in this order: skipped passages, words parted at the end of a line, entities.
 _WRITTEN = (("<skipped>", ""), ("-\n", ""), ("\n", " "), ("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-#: What stands apart from words: ASCII's marks, but periods and commas between digits, dashes behind none, and apostrophes.
+#: What stands apart from words: ASCII's marks, but periods and commas between digits, dashes after no digit, and apostrophes.
 _MARKS = re.compile(r"[!-&(-+/:-@\[-`{-~]|(?<![0-9])[.,]|[.,](?![0-9])|(?<=[0-9])-")
 
 
@@ -35,8 +34,10 @@ def sari(prediction: str, answer: Answer, question: str) -> float:
 
 
 def _of_ngrams(asked: list[str], said: list[str], rights: list[list[str]], n: int) -> float:
-    source, output = (Counter({gram: count * len(rights) for gram, count in _ngrams(text, n)}) for text in (asked, said))
-    right = sum((Counter(dict(_ngrams(text, n))) for text in rights), Counter[tuple[str, ...]]())
+    source, output = (
+        Counter({gram: count * len(rights) for gram, count in _ngrams(text, n).items()}) for text in (asked, said)
+    )
+    right = sum((_ngrams(text, n) for text in rights), Counter[tuple[str, ...]]())
     kept, deleted = source & output, source - output
     could_keep, added, could_add = source & right, output.keys() - source.keys(), right.keys() - source.keys()
     recall = _part((kept & right).total(), could_keep.total())
@@ -49,8 +50,8 @@ def _of_ngrams(asked: list[str], said: list[str], rights: list[list[str]], n: in
     )
 
 
-def _ngrams(text: list[str], n: int) -> Iterator[tuple[tuple[str, ...], int]]:
-    yield from Counter(zip(*(text[start:] for start in range(n)), strict=False)).items()
+def _ngrams(text: list[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(text[start:] for start in range(n)), strict=False))
 
 
 def _tokens(text: str) -> list[str]:
