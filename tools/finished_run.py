@@ -48,9 +48,3 @@ def opened(recipe: Path) -> Iterator[tuple[Session, Path]]:
         again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
         keys = {key: value for key, value in (keys | again).items() if value is not None}
         yield open_session(*get_train_args(keys)), folder
-
-
-def own_subspace(scenario, tasks, name: str) -> int:
-    """The subspace in which most clients have trained on a dataset's task."""
-    wanted = {task.name for task in scenario.tasks if name in task.datasets}
-    return int(np.argmax([sum(count for task, count in counts.items() if task in wanted) for counts in tasks]))

@@ -28,6 +28,7 @@ from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
 from fcit_plugin.evaluation.tables import markdown
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.serving.trained import TrainedRun
+from fcit_plugin.state.server_state import ServerState
 
 
 def main() -> None:
@@ -38,44 +39,47 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture's path, without .png (default: in the run's folder)")
     given = parser.parse_args()
     with opened(given.recipe) as (session, folder):
-        losses, scores = matrices(session, folder, given.steps)
         state, tasks = TrainedRun.read(folder).state, [task.name for task in session.scenario.tasks]
-    learned = [", ".join(short_name(task) for task in counts) for counts in state.tasks]
-    others = np.array([[task not in counts for task in tasks] for counts in state.tasks])
+        others = np.array([[task not in counts for task in tasks] for counts in state.tasks])
+        if not others.any():
+            raise FcitError(
+                f"Each subspace of {folder} has learned every task; name the recipe of a run with a subspace for some."
+            )
+        losses, scores = matrices(session, state, given.steps)
+    tasks = [*map(short_name, tasks)]
+    starts = [f"{k}: {', '.join(map(short_name, counts))}" for k, counts in enumerate(state.tasks)]
+    likelier = losses[0] - losses[1:]
     for title, fresh, above in (
-        ("NLL less than from a fresh start", losses[0], losses[0] - losses[1:]),
+        ("NLL less than from a fresh start", losses[0], likelier),
         ("score above that from a fresh start", scores[0], scores[1:] - scores[0]),
     ):
-        rows = [[f"{title}: start", *map(short_name, tasks)], ["(fresh)", *(f"{number:.2f}" for number in fresh)]]
+        rows = [[f"{title}: start", *tasks], ["(fresh)", *(f"{number:.2f}" for number in fresh)]]
         for k, row in enumerate(above):
             told = [f"{number:+.2f}" if others[k, j] else f"({number:+.2f})" for j, number in enumerate(row)]
-            rows.append([f"{k}: {learned[k]}", *told])
+            rows.append([starts[k], *told])
         print(markdown(rows))
         found = above[others & np.isfinite(above)]
         print(f"\nOf other tasks: mean {found.mean():+.2f}, best {found.max():+.2f}, ", end="")
         print(f"above 0 in {int((found > 0).sum())} of {found.size}.\n")
     path = (given.out or folder / "transfer_matrix").with_suffix(".png")
-    draw(losses[0] - losses[1:], [f"{k}: {names}" for k, names in enumerate(learned)], [*map(short_name, tasks)], path)
+    draw(likelier, starts, tasks, path)
     print(f"The picture is {path}.")
 
 
-def matrices(session: Session, folder: Path, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def matrices(session: Session, state: ServerState, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Train from every start on every task.
 
     Args:
         session: Of the run, opened again.
-        folder: The run's.
+        state: What it ended with.
         steps: Optimizer steps.
 
     Returns:
         The negative log-likelihood of the right answers and the score, float64 [1 + K, tasks]: a fresh start first.
 
     Raises:
-        FcitError: No task has another one's subspace as a start, or the recipe measures no likelihood.
+        FcitError: The recipe measures no likelihood.
     """
-    state = TrainedRun.read(folder).state
-    if all(task.name in counts for task in session.scenario.tasks for counts in state.tasks):
-        raise FcitError(f"Each subspace of {folder} has learned every task; name the recipe of a run with a subspace for some.")
     if not session.args.fcit_eval_likelihood:
         raise FcitError(
             "The recipe has `fcit_eval_likelihood: false`; take the key out, for the likelihood is what is compared."

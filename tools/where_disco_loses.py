@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from finished_run import Fixed, opened, own_subspace
+from finished_run import Fixed, opened
 
 from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
@@ -149,6 +149,12 @@ def all_prototypes(session: Session, report) -> list[Prototypes]:
         task = number[row["task"]]
         sent.setdefault(row["subspace"], []).append(kinds_of(embedded(task)[local.records(row["client"], task)]))
     return [merged(sent[k]) for k in range(len(sent))]
+
+
+def own_subspace(scenario, tasks, name: str) -> int:
+    """The subspace in which most clients have trained on a dataset's task."""
+    wanted = {task.name for task in scenario.tasks if name in task.datasets}
+    return int(np.argmax([sum(count for task, count in counts.items() if task in wanted) for counts in tasks]))
 
 
 def best_after_learning(scenario, report) -> dict[str, float]:

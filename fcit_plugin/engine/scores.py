@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class Sample:
         """The score of the dataset's answers, in the records' order."""
         return score(metric, answers[self.name], self.split.answers, self.questions)
 
-    @property
+    @cached_property
     def questions(self) -> list[str]:
         """What the user of each record says, turn by turn."""
         return ["\n".join(turns) for turns in self.split.instructions]
@@ -80,7 +81,6 @@ def predictions(
         count: How many records of each dataset.
     """
     for sample in samples:
-        questions = sample.questions
         for number, answer in enumerate(sample.split.answers[:count]):
             weighed = [round(float(weight), 6) for weight in weights.get((sample.name, number), ())]
             largest = [k for k, weight in enumerate(weighed) if weight == max(weighed) and any(weighed)]
@@ -97,7 +97,7 @@ def predictions(
                         restricted=bool(restricted),
                         subspace=largest[0] if len(largest) == 1 else None,
                         weights=weighed,
-                        score=score_of_one(sample.scoring.main, predict, answer, questions[number]),
+                        score=score_of_one(sample.scoring.main, predict, answer, sample.questions[number]),
                     )
 
 

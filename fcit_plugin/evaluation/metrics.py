@@ -22,13 +22,19 @@ def mean_of(rate: Callable[[str, Answer], float]) -> Metric:
 
 
 class _Mean:
-    """See :func:`mean_of`; it rates single records, too."""
+    """See :func:`mean_of`; it rates single records, too.
 
-    def __init__(self, rate: Callable[[str, Answer], float]) -> None:
+    Args:
+        rate: of a single record.
+    """
+
+    def __init__(self, rate: Callable[..., float]) -> None:
         self.rate = rate
 
-    def __call__(self, predictions: Sequence[str], answers: Sequence[Answer]) -> float:
-        return 100 * sum(self.rate(*pair) for pair in zip(predictions, answers, strict=True)) / len(predictions)
+    def __call__(self, predictions: Sequence[str], answers: Sequence[Answer], *beside: Sequence[str]) -> float:
+        """Return the score of the records."""
+        records = zip(predictions, answers, *beside, strict=True)
+        return 100 * sum(self.rate(*record) for record in records) / len(predictions)
 
 
 def mean_beside_questions(rate: Callable[[str, Answer, str], float]) -> "BesideQuestions":
@@ -39,20 +45,8 @@ def mean_beside_questions(rate: Callable[[str, Answer, str], float]) -> "BesideQ
     return BesideQuestions(rate)
 
 
-class BesideQuestions:
-    """See :func:`mean_beside_questions`: (predictions, answers, questions) of a whole dataset -> score from 0 to 100.
-
-    Args:
-        rate: of a single record.
-    """
-
-    def __init__(self, rate: Callable[[str, Answer, str], float]) -> None:
-        self.rate = rate
-
-    def __call__(self, predictions: Sequence[str], answers: Sequence[Answer], questions: Sequence[str]) -> float:
-        """Return the score of the records."""
-        records = zip(predictions, answers, questions, strict=True)
-        return 100 * sum(self.rate(*record) for record in records) / len(predictions)
+class BesideQuestions(_Mean):
+    """See :func:`mean_beside_questions`: (predictions, answers, questions) of a whole dataset -> score from 0 to 100."""
 
 
 def best_of(rate: Callable[[str, str], float]) -> Callable[[str, Answer], float]:
@@ -133,7 +127,7 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer], qu
 
 def score_of_one(metric: str, prediction: str, answer: Answer, question: str | None = None) -> float | None:
     """Return the score of a single record, from 0 to 100; None where the metric is not the mean of such scores."""
-    if not isinstance(get_metric(metric), _Mean | BesideQuestions):
+    if not isinstance(get_metric(metric), _Mean):
         return None
     return score(metric, [prediction], [answer], None if question is None else [question])
 

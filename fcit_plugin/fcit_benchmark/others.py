@@ -114,17 +114,17 @@ def _polaris_metric(task: str) -> str:
     return "exact_match" if task in _POLARIS_EXACT else "contains"
 
 
-COIN6 = tuple(
-    replace(layout, key=f"coin6_{task}", metric=_polaris_metric(task), also=())
-    for task in ("scienceqa", "textvqa", "imagenet", "gqa", "vqav2", "ocrvqa")
-    for layout in COIN
-    if layout.key == f"coin_{task}"
-)
+def _as_in_coin(benchmark: str, task: str) -> DatasetLayout:
+    (layout,) = (layout for layout in COIN if layout.key == f"coin_{task}")
+    return replace(layout, key=f"{benchmark}_{task}", metric=_polaris_metric(task), also=())
 
 
-def _coin_long10(folder: str, source: str, test: str = "test.json") -> DatasetLayout:
+COIN6 = tuple(_as_in_coin("coin6", task) for task in ("scienceqa", "textvqa", "imagenet", "gqa", "vqav2", "ocrvqa"))
+
+
+def _coin_long10(folder: str, source: str) -> DatasetLayout:
     task = folder.lower().replace("-", "_")
-    layout = _coin(task, folder, test, folder, source, _polaris_metric(task))
+    layout = _coin(task, folder, "test.json", folder, source, _polaris_metric(task))
     return replace(layout, key=f"coin_long10_{task}", records_from=source, written=True)
 
 
@@ -136,7 +136,7 @@ COIN_LONG10 = (
     _coin_long10("AOKVQA", "https://github.com/allenai/aokvqa"),
     _coin_long10("InfoVQA", "https://www.docvqa.org/datasets/infographicvqa"),
     _coin_long10("IconQA", "https://iconqa.github.io"),
-    replace(_coin_long10("VizWiz", "https://vizwiz.org", "val.json"), records_from=_COIN_HUB, written=False),
+    _as_in_coin("coin_long10", "vizwiz"),
     _coin_long10("CLEVR-Math", "https://huggingface.co/datasets/dali-does/clevr-math"),
     _coin_long10("AI2D", "https://allenai.org/data/diagrams"),
 )
