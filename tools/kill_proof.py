@@ -41,6 +41,7 @@ import fcit_plugin.engine.stages  # noqa: F401
 from fcit_plugin.samples.text import text_model_path, write_text_tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+from children import fork
 from forked import warm
 from runs import differences, outcome
 
@@ -76,7 +77,7 @@ class Child:
     def __init__(self, keys: dict[str, Any], log: Path, file_operation: int = 0) -> None:
         reader, writer = os.pipe()
         sys.stdout.flush()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             os.close(reader)
             _child(keys, log, writer, file_operation)

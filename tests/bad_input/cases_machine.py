@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 from bench import Bench, Case
+from children import fork
 
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS of sched.h
 
@@ -35,7 +36,7 @@ def _own_mounts() -> None:
 @cache
 def may_mount() -> bool:
     """Whether this user may give a child process its own mounts."""
-    child = os.fork()
+    child = fork()
     if child == 0:
         code = 1
         try:

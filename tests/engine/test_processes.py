@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from children import fork
 from llamafactory.hparams import get_train_args
 from transformers import TrainerCallback
 
@@ -20,7 +21,7 @@ def in_two_processes(folder: Path, work) -> list[str]:
     """What ``work(rank)`` returns, or the name of the error that it raises, in each of two forked processes."""
     children = []
     for rank in range(2):
-        child = os.fork()
+        child = fork()
         if child == 0:
             try:
                 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)

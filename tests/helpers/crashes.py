@@ -7,25 +7,30 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from children import fork
 
 #: What Python tells its audit hooks right before it does them.
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
 def in_a_child(work: Callable[[], None]) -> int | None:
-    """Do it in a forked process; returns its exit code (1: it raised), None if it was killed."""
-    pid = os.fork()
+    """Do it in a forked process; returns its exit code (1: it raised), None if it was killed.
+
+    Raises:
+        TimeoutError: It did not end by itself.
+    """
+    pid = fork()
     if pid == 0:
         code = 1
         try:
-            torch.set_num_threads(1)  # a fork has none of OpenMP's other threads, and would wait for them for ever
             work()
             code = 0
         finally:
             os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    return None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == -signal.SIGALRM:
+        raise TimeoutError("the forked process waits for ever")
+    return None if code < 0 else code
 
 
 def at_operation(number: int, below: Path, then: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from children import fork
 
 #: Audit events that nothing does that only reads.
 FORBIDDEN = (
@@ -98,7 +98,7 @@ def in_children(cases: Sequence[Any], work: Callable[[Any, Watch], Any], folder:
 def _one_child(cases: Sequence[Any], work: Callable[[Any, Watch], Any], folder: Path, seconds: float) -> list[Ended]:
     """The cases that one child came through, and the one that ended it."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork(0)  # each case has its own limit
     if child == 0:
         os.close(reading)
         try:
@@ -136,7 +136,6 @@ def _one_child(cases: Sequence[Any], work: Callable[[Any, Watch], Any], folder: 
 
 
 def _serve(cases: Sequence[Any], work: Callable[[Any, Watch], Any], folder: Path, writing: int) -> None:
-    torch.set_num_threads(1)  # a fork has none of OpenMP's other threads, and would wait for them for ever
     os.chdir(folder.parent)
     sys.path.insert(0, str(folder.parent))  # as with `python -m`: what stands there can be imported
     here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
