@@ -38,6 +38,7 @@ CONFIRMED = "disco_relay_stage"
 #: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO, not rivals or bounds.
 EXPERIMENTS = {
     "base": ("disco_plus",),
+    "others": (),
     "chance": (),
     "ladder": (),
     "server_step": ("disco_step", "disco_svd"),
@@ -47,17 +48,16 @@ EXPERIMENTS = {
     "rates": (),
     "kinds_bound": (),
 }
-#: README's rows: what each is called there, and its grid and name. Earlier runs were made before tokens had their present form.
+#: README's rows: what each is called there, and its grid and name.
 HEADLINE = (
     ("fedavg", "base", "fedavg"),
+    ("ewc, 3 seeds", "others", "ewc"),
+    ("moe_lora, 3 seeds", "others", "moe_lora"),
     ("o_lora", "base", "o_lora"),
     ("disco", "base", "disco"),
     ("disco_plus", "base", "disco_plus"),
     ("centralized, as many passes", "base", "centralized_equal"),
     ("disco in a relay, above its own disco, 8 other seeds", "confirm", CONFIRMED),
-    ("untuned (earlier runs)", "mini", "zero_shot"),
-    ("ewc (earlier runs, above their disco)", "mini", "ewc"),
-    ("centralized, 2.5 times as many passes (earlier runs, above their disco)", "mini", "centralized"),
 )
 #: Rows of one seed that differ by chance alone.
 NUDGES = tuple(f"nudge_{number}" for number in range(1, 6))
@@ -187,7 +187,7 @@ def _headline_cell(rows: Mapping[str, Mapping[int, Report]], row: str) -> str:
         return ""
     difference = Pairs.of(rows[row], rows.get("disco", {})).last
     told = f"{fmean(last):.1f}"
-    if row in ("disco", "zero_shot") or difference is None:
+    if row == "disco" or difference is None:
         return told
     if difference.half is not None and difference.pairs >= len(CHOOSING):
         return f"{told} ({difference.mean:+.1f} ± {difference.half:.1f})"
