@@ -41,7 +41,7 @@ import fcit_plugin.engine.stages  # noqa: F401
 from fcit_plugin.samples.text import text_model_path, write_text_tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from children import fork
+from children import LIMIT, fork
 from forked import warm
 from runs import differences, outcome
 
@@ -113,15 +113,15 @@ class Child:
         """Whether it came to its end; False if it was killed.
 
         Raises:
-            RuntimeError: It failed by itself.
+            RuntimeError: It failed by itself, or did not end within 400 seconds.
         """
         self.until()  # what it told before it died
-        _, status = os.waitpid(self.pid, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            return False
-        if status:
-            raise RuntimeError(f"The run failed by itself with status {status}.")
-        return True
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if code == -signal.SIGALRM:
+            raise RuntimeError(f"The run did not end within {LIMIT} seconds.")
+        if code not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"The run failed by itself with exit code {code}.")
+        return code == 0
 
 
 def _child(keys: dict[str, Any], log: Path, writer: int, file_operation: int) -> None:

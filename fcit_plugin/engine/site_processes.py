@@ -101,7 +101,7 @@ class SiteProcesses:
 
         Raises:
             FcitError: It has failed in one of them, as a client's work may.
-            SystemExit: It has failed otherwise in this one: the others may wait for it in the middle of a step, for ever.
+            SystemExit: It has failed otherwise in this one: the others may wait for it in the middle of a step, forever.
         """
         if self._orders.count == 1:
             return work()

@@ -85,7 +85,7 @@ def _meteor(scorer: Any, gts: dict[int, list[str]], res: dict[int, list[str]]) -
     try:
         return float(scorer.compute_score(gts, res)[0])
     finally:
-        if scorer.lock.locked():  # where Java died it stays locked, and the scorer's end would wait for it for ever
+        if scorer.lock.locked():  # where Java died it stays locked, and the scorer's end would wait for it forever
             scorer.lock.release()
 
 

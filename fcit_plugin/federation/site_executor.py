@@ -43,7 +43,7 @@ _WITH_PARENT = (
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
 #: A SuperNode that leaves as soon as its main function ends. By itself one that a new SuperLink does not know ("Invalid node
-#: ID") fails while it cleans up, and then waits for its own threads for ever, without a heartbeat.
+#: ID") fails while it cleans up, and then waits for its own threads forever, without a heartbeat.
 _SUPERNODE = (
     "import os, sys, traceback\n"
     "import flwr.common.constant\n"

@@ -1,7 +1,7 @@
 """What a client tells of its mean token (``fcit_identity_form``): all its numbers, random mixtures of them, or signs of these.
 
 The directions are public and the package's own, the same for all clients, servers and runs: rows of +1 and -1 as SHAKE-256
-draws them, which is the same everywhere and for ever. A mixture is linear, so sums of mixtures are mixtures of sums; a sign
+draws them, which is the same everywhere and forever. A mixture is linear, so sums of mixtures are mixtures of sums; a sign
 tells on which side of a random plane a token lies (Charikar 2002, doi:10.1145/509907.509965). Two tokens with cosine c have
 signs with cosine 1 - 2 arccos(c) / pi. What is asked at inference never leaves its place and is not rounded: its mixtures have
 to signs sqrt(2 / pi) times the cosine that they have to the mixtures.

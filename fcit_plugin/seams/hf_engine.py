@@ -4,7 +4,7 @@ Here messages become token ids, so the user's turns are known exactly, whatever 
 results and the expanded tokens of images are no part of them. So it is in :mod:`fcit_plugin.seams.loader`; prompts that
 came in another way are read back from their ids (:func:`fcit_plugin.data.instructions.prompt_reader`).
 
-A stream has a thread that writes and one that reads. LLaMA-Factory's reader waits for ever for a writer that has failed, and
+A stream has a thread that writes and one that reads. LLaMA-Factory's reader waits forever for a writer that has failed, and
 keeps its place of ``MAX_CONCURRENT`` and one of the few threads that read: some such requests end a server for good. And its
 writer goes on for a reader who has gone. Here both end with each other, whatever model it is.
 """

@@ -1,7 +1,6 @@
 """What the machine cannot give: packages, devices, a folder to write to, room on the disk."""
 
 import ctypes
-import os
 import resource
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from functools import cache
 
 import pytest
 from bench import Bench, Case
-from children import fork
+from crashes import in_a_child
 
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS of sched.h
 
@@ -36,16 +35,12 @@ def _own_mounts() -> None:
 @cache
 def may_mount() -> bool:
     """Whether this user may give a child process its own mounts."""
-    child = fork()
-    if child == 0:
-        code = 1
-        try:
-            _own_mounts()
-            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True, capture_output=True)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
+
+    def mounts() -> None:
+        _own_mounts()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True, capture_output=True)
+
+    return in_a_child(mounts) == 0
 
 
 def needs_mounts(b: Bench) -> None:

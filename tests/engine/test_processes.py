@@ -1,4 +1,4 @@
-"""Several processes take a client's failure alike, and none waits for ever; deadlines; clients after one that failed."""
+"""Several processes take a client's failure alike, and none waits forever; deadlines; clients after one that failed."""
 
 import os
 from datetime import timedelta
@@ -31,8 +31,7 @@ def in_two_processes(folder: Path, work) -> list[str]:
             (folder / str(rank)).write_text(result)
             os._exit(0)
         children.append(child)
-    for child in children:
-        os.waitpid(child, 0)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     return [(folder / str(rank)).read_text() for rank in range(2)]
 
 

@@ -1,25 +1,40 @@
-"""Forked children that share nothing with their parent that one of them could take to its grave."""
+"""Forked children, which may be killed at any moment without harm to the others, and have a limit in time."""
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import torch
 from tqdm import tqdm
 
+#: Seconds that a child has where nothing else is said.
+LIMIT = 400
 
-def fork(seconds: int = 400) -> int:
-    """Fork this process as ``os.fork`` does, for a child that may be killed at any moment.
 
-    Progress bars hold a lock that a process shares with all its forks: killed while it has it, a child would leave its
-    parent and all later children waiting at their next bar.
+def fork(seconds: int = LIMIT) -> int:
+    """Fork this process as ``os.fork`` does, and give the child a lock of its own for its progress bars.
+
+    tqdm's lock is a semaphore that a process has in common with all its forks. A child that is killed while it holds it would
+    leave its parent, and all later children, waiting at their next bar.
 
     Args:
-        seconds: What the child may take before it is ended by SIGALRM; 0 for as long as it likes.
+        seconds: What the child may take before SIGALRM ends it; 0 for no limit.
     """
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(seconds)
-        torch.set_num_threads(1)  # a fork has none of OpenMP's other threads, and would wait for them for ever
-        tqdm.set_lock(threading.RLock())
+        torch.set_num_threads(1)  # a fork has none of OpenMP's other threads, and would wait for them forever
+        lock = threading.RLock()
+        tqdm.set_lock(lock)
+        for bar in _subclasses(tqdm):
+            if "_lock" in vars(bar):  # it was made before its parent class had one
+                bar.set_lock(lock)
     return child
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for found in kind.__subclasses__():
+        yield found
+        yield from _subclasses(found)

@@ -14,10 +14,10 @@ OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
 def in_a_child(work: Callable[[], None]) -> int | None:
-    """Do it in a forked process; returns its exit code (1: it raised), None if it was killed.
+    """Do it in a forked process; returns its exit code (1: it raised), None if it was killed, minus any other signal's number.
 
     Raises:
-        TimeoutError: It did not end by itself.
+        TimeoutError: It was still running when its time was over (:data:`children.LIMIT`).
     """
     pid = fork()
     if pid == 0:
@@ -29,8 +29,8 @@ def in_a_child(work: Callable[[], None]) -> int | None:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code == -signal.SIGALRM:
-        raise TimeoutError("the forked process waits for ever")
-    return None if code < 0 else code
+        raise TimeoutError("the forked process did not end in its time")
+    return None if code == -signal.SIGKILL else code
 
 
 def at_operation(number: int, below: Path, then: Callable[[], None]) -> None:

@@ -114,7 +114,7 @@ def malformed(client, body, headers):
 
 
 def abandoned(client):
-    """Begin a stream that would go on for ever, and leave."""
+    """Begin a stream that would go on forever, and leave."""
     asked = {"model": "any", "messages": [USER], "stream": True, "max_tokens": 10**6}
     with client.stream("POST", COMPLETIONS, json=asked) as reply:
         next(reply.iter_lines())

@@ -1,4 +1,4 @@
-"""What a site keeps: the session that is going on, and for ever which there were and of which updates a sum was opened.
+"""What a site keeps: the session that is going on, and forever which there were and of which updates a sum was opened.
 
 It lies in a folder of the site's own, with mode 600, and is no part of any backup: with an older one the site would answer
 again.
@@ -117,6 +117,6 @@ class FileStore:
         return read_bytes(path, _REMEDY, LONGEST).decode(errors="replace") if path.exists() else None
 
     def remember(self, whats: Iterable[bytes], session: str) -> None:
-        """Keep for ever that a session has opened sums over these, or has begun."""
+        """Keep forever that a session has opened sums over these, or has begun."""
         for what in whats:
             write_private(self._folder / _OPENED / what.hex(), session)
