@@ -51,8 +51,8 @@ EXPERIMENTS = {
 #: README's rows: what each is called there, and its grid and name.
 HEADLINE = (
     ("fedavg", "base", "fedavg"),
-    ("ewc, 3 seeds", "others", "ewc"),
-    ("moe_lora, 3 seeds", "others", "moe_lora"),
+    ("ewc, above its own disco, 3 seeds", "others", "ewc"),
+    ("moe_lora, above its own disco, 3 seeds", "others", "moe_lora"),
     ("o_lora", "base", "o_lora"),
     ("disco", "base", "disco"),
     ("disco_plus", "base", "disco_plus"),
