@@ -35,7 +35,9 @@ def ended(work, seconds: int = 10) -> int:
 def test_a_child_that_is_killed_in_a_progress_bar_leaves_no_other_waiting(first):
     """Whichever kind of bar the parent showed first, for each may have a lock of its own from then on."""
 
-    def parent():  # in a process of its own, whose children could leave it waiting as well
+    def parent():  # in a process with a semaphore of its own, which its children could leave locked
+        if hasattr(TqdmDefaultWriteLock, "mp_lock"):
+            del TqdmDefaultWriteLock.mp_lock
         for kind in BARS.values():
             if "_lock" in vars(kind):
                 del kind._lock
