@@ -9,26 +9,13 @@ import pytest
 import torch
 import tqdm.auto
 import tqdm.std
-from children import fork
+from children import ended
 from crashes import in_a_child
 from datasets.utils import tqdm as DatasetsBar
 from tqdm.std import TqdmDefaultWriteLock
 
 ROOT = Path(__file__).parents[1]
 BARS = {"tqdm": tqdm.std.tqdm, "auto": tqdm.auto.tqdm, "datasets": DatasetsBar}
-
-
-def ended(work, seconds: int = 10) -> int:
-    """How a child ends that does this: 0, 1 if it raised, or minus the signal that ended it."""
-    child = fork(seconds)
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("first", BARS)
@@ -44,8 +31,8 @@ def test_a_child_that_is_killed_in_a_progress_bar_leaves_no_other_waiting(first)
         for name in (first, *BARS):
             list(BARS[name](range(2), disable=True))
         for kind in BARS.values():
-            assert ended(lambda kind=kind: die_with_the_lock_of(kind)) == -signal.SIGKILL
-            assert [ended(lambda other=other: list(other(range(2)))) for other in BARS.values()] == [0, 0, 0]
+            assert ended(lambda kind=kind: die_with_the_lock_of(kind), 10) == -signal.SIGKILL
+            assert [ended(lambda other=other: list(other(range(2))), 10) for other in BARS.values()] == [0, 0, 0]
         assert TqdmDefaultWriteLock.mp_lock.acquire(False), "nobody holds what all forks have in common"
 
     assert ended(parent, 60) == 0
@@ -72,7 +59,7 @@ def test_a_child_ends_by_the_alarm_whatever_its_parent_does_at_one():
         signal.signal(signal.SIGALRM, lambda *_: None)
         assert ended(lambda: [signal.pause() for _ in range(2)], seconds=1) == -signal.SIGALRM
 
-    assert ended(parent) == 0
+    assert ended(parent, 10) == 0
 
 
 def test_how_a_child_ends_is_told():
@@ -90,7 +77,7 @@ def test_a_child_computes_after_its_parent_has_used_two_threads():
     torch.set_num_threads(2)
     try:
         torch.ones(512, 512) @ torch.ones(512, 512)
-        assert ended(lambda: torch.ones(512, 512) @ torch.ones(512, 512)) == 0
+        assert ended(lambda: torch.ones(512, 512) @ torch.ones(512, 512), 10) == 0
     finally:
         torch.set_num_threads(before)
 

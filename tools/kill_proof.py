@@ -113,7 +113,7 @@ class Child:
         """Whether it came to its end; False if it was killed.
 
         Raises:
-            RuntimeError: It failed by itself, or did not end within 400 seconds.
+            RuntimeError: It failed by itself, or did not end within :data:`children.LIMIT` seconds.
         """
         self.until()  # what it told before it died
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from tqdm import tqdm
@@ -32,6 +32,24 @@ def fork(seconds: int = LIMIT) -> int:
             if "_lock" in vars(bar):  # it was made before its parent class had one
                 bar.set_lock(lock)
     return child
+
+
+def ended(work: Callable[[], object], seconds: int = LIMIT) -> int:
+    """How a child ends that does this: 0, 1 if it raised, or minus the number of the signal that ended it.
+
+    Args:
+        work: What the child does.
+        seconds: See :func:`fork`.
+    """
+    child = fork(seconds)
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _subclasses(kind: type) -> Iterator[type]:

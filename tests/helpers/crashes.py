@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from children import fork
+from children import ended
 
 #: What Python tells its audit hooks right before it does them.
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
@@ -19,15 +19,7 @@ def in_a_child(work: Callable[[], None]) -> int | None:
     Raises:
         TimeoutError: It was still running when its time was over (:data:`children.LIMIT`).
     """
-    pid = fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = ended(work)
     if code == -signal.SIGALRM:
         raise TimeoutError("the forked process did not end in its time")
     return None if code == -signal.SIGKILL else code
