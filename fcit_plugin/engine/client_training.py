@@ -1,7 +1,6 @@
 """Local training of one client with LLaMA-Factory's own trainer and the recipe's own arguments."""
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,28 +29,20 @@ from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
-from ..data.pixels import LazyPixels, refuse_without_image
 from ..errors import FcitError
 from ..federation.client import TrainingResult
 from ..federation.in_process_grid import timeout_message
 from ..federation.messages import BASE, ClientConfig
 from ..federation.noise import Noise
-from ..federation.privacy import digest_of_records, noisy_token, tells_own_cosines
 from ..federation.rules import client_terms
-from ..knowledge.activation import own_counts
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
-from ..knowledge.nearness import nearness_of
-from ..knowledge.own_cosines import Counts
-from ..knowledge.prototypes import Prototypes, kinds_of
-from ..knowledge.token_forms import FORMS
-from ..knowledge.turns import learned_tokens
-from ..knowledge.vectors import on_grid
 from ..plan.work import optimizer_steps
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
+from .client_tokens import ClientTokens
 from .client_trainer import hush, tear_down
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
 from .idle import why_idle
@@ -113,13 +104,10 @@ class LocalTrainer:
         self.base_weights = base_weights
         self.make_callback = make_callback
         self.callbacks = callbacks
-        self.noise = noise
         self.writer = writer
         self._tasks: dict[int, TaskData] = {}
-        self._learned: dict[int, list[tuple[np.ndarray, Counts | None]]] = {}
-        self._tokens: dict[tuple[int, int], ClientToken] = {}
         self._idle: dict[tuple[int | None, int, int], str | None] = {}
-        self.form = FORMS[args.fcit_identity_form]
+        self.tokens = ClientTokens(pipeline, encoder, method, args, partition, self.task, self.records, noise)
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
 
@@ -180,78 +168,16 @@ class LocalTrainer:
         return self.pipeline.num_samples(self._parts(config)) + made_up
 
     def token(self, config: ClientConfig) -> ClientToken | WithoutToken:
-        """Mean identity token over the client's samples, and their kinds if the method wants them; of too few samples none."""
-        client, task = config.client, config.task
-        if self._has_few(client, task):
-            return WithoutToken(client, len(self.records(client, task)))
-        if (client, task) not in self._tokens:  # it is asked for before and with every update
-            self._tokens[client, task] = self._make_token(client, task)
-        return self._tokens[client, task]
+        """See :meth:`.client_tokens.ClientTokens.of`."""
+        return self.tokens.of(config.client, config.task)
 
     def choose(self, config: ClientConfig, tokens: SubspaceTokens) -> int | None:
-        """The subspace that a client knows to be its own, by a token that does not leave it."""
-        mean = self.form.told(self._learned_by(config.client, config.task)[0])
-        return self.method.organizer_of(config.stage, config.round).own_subspace(mean, tokens)
-
-    def _has_few(self, client: int, task: int) -> bool:
-        """Whether the client has too few records to tell a token of."""
-        return self.method.by_tokens and 0 < len(self.records(client, task)) < self.args.fcit_identity_min_records
+        """See :meth:`.client_tokens.ClientTokens.choose`."""
+        return self.tokens.choose(config, tokens)
 
     def know(self, config: ClientConfig, token: ClientToken) -> None:
         """Take a client's token that another process has made."""
-        self._tokens[config.client, config.task] = token
-
-    def _make_token(self, client: int, task: int) -> ClientToken:
-        kinds = None
-        if self.method.reports_kinds:  # to find them takes its time, so for the clients that are asked alone
-            embedded = self._embed(task, self.records(client, task))
-            mean, kinds = _mean(embedded), kinds_of(embedded, nearness_of(self.encoder).of_a_client)
-            own = self._own_cosines(embedded, mean, kinds)
-        else:
-            mean, own = self._learned_by(client, task)
-        if self.args.fcit_identity_noise is not None:
-            assert self.noise is not None  # who makes tokens says where their noise comes from
-            digest = digest_of_records(self._said(task, self.records(client, task)))
-            mean = on_grid(noisy_token(mean, self.args.fcit_identity_noise, self.noise, client, task, digest))
-        mean, kinds = self.form.told(mean), None if kinds is None else self.form.told_kinds(kinds)
-        count = len(self.records(client, task))
-        return ClientToken(client, mean, count, count, kinds, own)
-
-    def _own_cosines(self, embedded: np.ndarray, mean: np.ndarray, kinds: Prototypes | None = None) -> Counts | None:
-        """What is told of how near records' tokens [n, D] lie to their mean, or to the nearest of their kinds."""
-        if not len(embedded) or not tells_own_cosines(self.args, self.method.by_tokens):
-            return None
-        return own_counts(embedded, mean, kinds, nearness_of(self.encoder), self.form)
-
-    def _learned_by(self, client: int, task: int) -> tuple[np.ndarray, Counts | None]:
-        """The mean token of a client, and how near its records lie to it.
-
-        Those of all are taken at once, for the records' own tokens would be gigabytes to keep.
-        """
-        if task not in self._learned:
-            embedded = self._embed(task, np.arange(len(self.task(task))))
-            parts = [np.arange(len(embedded))] if self.partition is None else self.partition.parts(task)
-            means = [_mean(embedded[part]) for part in parts]
-            counts = [self._own_cosines(embedded[part], mean) for part, mean in zip(parts, means, strict=True)]
-            self._learned[task] = [*zip(means, counts, strict=True)]
-        return self._learned[task][0 if self.partition is None else client]
-
-    def _embed(self, task: int, records: np.ndarray) -> np.ndarray:
-        """The tokens of some of a task's records, in the numbers that are told of them, but not rounded; float32 [n, D]."""
-        data = self.task(task)
-        said = [data.instructions[i] for i in records]
-        turns = self.args.fcit_identity_turns
-        return self.form.mixed(learned_tokens(self.encoder, said, turns, lambda: self._pixels_of(data, records)))
-
-    def _said(self, task: int, records: np.ndarray) -> list[str]:
-        """What tells each of a task's records from others: its number in it, and what its user says."""
-        data = self.task(task)
-        return [json.dumps([int(i), *data.instructions[i]]) for i in records]
-
-    def _pixels_of(self, data: TaskData, records: np.ndarray) -> LazyPixels:
-        for split in data.splits:
-            refuse_without_image(split.name, split.images, self.args.fcit_identity_source, split.kept)
-        return LazyPixels([data.images[i] for i in records], self.pipeline.pixels)
+        self.tokens.know(config, token)
 
     def train(self, config: ClientConfig, subspace: Tensors, shared: Tensors, extras: Mapping[str, Tensors]) -> TrainingResult:
         """Train from the given weights with a fresh optimizer and schedule.
@@ -383,10 +309,3 @@ class LocalTrainer:
         args.push_to_hub = False
         args.resume_from_checkpoint = None
         return args
-
-
-def _mean(embedded: np.ndarray) -> np.ndarray:
-    """The mean of some tokens, float32 [D] on the grid; not a number for none."""
-    if not len(embedded):
-        return np.full(embedded.shape[1], np.nan, np.float32)
-    return on_grid(embedded.mean(axis=0, dtype=np.float64))

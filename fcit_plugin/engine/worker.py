@@ -54,7 +54,7 @@ class _Worker:
 
     def take_noise(self, noise: Noise) -> None:
         """Draw the noise on tokens from where the first process does."""
-        self._local.noise = noise
+        self._local.tokens.noise = noise
 
     def do(self, jobs: Iterable[tuple[int, Job]]) -> None:
         """Let clients answer, one after the other."""

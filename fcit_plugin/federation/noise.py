@@ -3,7 +3,8 @@
 Noise from a secret is exact (:mod:`.discrete_gaussian`). It is added to whole numbers of steps of 2**-26 of its standard
 deviation: what a client sends is cut off to such steps, toward 0, so that it has no larger norm than before. All that is
 computed from the noisy sum is computed after that, and tells no more. Each sum has a ChaCha20 key of its own, derived by HKDF
-from the secret, what the noise is for, where (stage, round and subspace; client and task) and the tensor's name.
+from the secret, what the noise is for, where (stage, round and subspace; client and task), the tensor's name and the noise's
+standard deviation: the same whole numbers at two deviations would be two equations for what they hide.
 """
 
 import json
@@ -21,7 +22,7 @@ from .discrete_gaussian import SIGMA, discrete_gaussian, key_stream
 
 #: Share of a norm that is left free for what float64 rounds off: what is cut off to whole steps then has that norm, exactly.
 MARGIN = 2.0**-40
-_SALT = b"fcit-plugin noise 1"
+_SALT = b"fcit-plugin noise 2"
 
 
 class NoisySum(Protocol):
@@ -31,7 +32,7 @@ class NoisySum(Protocol):
         """The noisy mean of arrays.
 
         Args:
-            name: Name of the tensor; each has its turn once.
+            name: Name of the tensor, and of what is summed up where others might be at the same place; each has its turn once.
             values: What is summed up, float [...] each.
             start: What each of them moved away from, which is no secret; of the same shape.
             deviation: Standard deviation of the noise on each number of the sum.
@@ -120,13 +121,13 @@ class _SecretSum:
         total = np.zeros(start.shape, np.int64)
         for value in values:
             total += np.trunc((value.astype(np.float64) - start) / step).astype(np.int64)
-        total += discrete_gaussian(key_stream(self.key(name)), total.size).reshape(total.shape)
+        total += discrete_gaussian(key_stream(self.key(name, deviation)), total.size).reshape(total.shape)
         noisy: np.ndarray = start + total * (step / len(values))
         return noisy
 
-    def key(self, name: str) -> bytes:
-        """The ChaCha20 key of a tensor's noise, 32 bytes."""
-        info = json.dumps([*self.where, name]).encode()  # no two places have the same
+    def key(self, name: str, deviation: float) -> bytes:
+        """The ChaCha20 key of a tensor's noise of a standard deviation, 32 bytes."""
+        info = json.dumps([*self.where, name, deviation.hex()]).encode()  # no two places have the same
         return HKDF(SHA256(), 32, _SALT, info).derive(self.secret)
 
 

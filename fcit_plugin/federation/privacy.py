@@ -15,7 +15,7 @@ Where the noise comes from: :mod:`.noise`.
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from flwr.supercore.differential_privacy import compute_clip_model_update, get_n
 
 from ..arguments import FcitArguments
 from ..scenario.streams import Stream
+from .arrays import numbers_of
 from .messages import ARRAYS, METRICS, NUM_EXAMPLES, arrays_of, metrics_of, returned, weight_names
 from .noise import MARGIN, Noise
 
@@ -96,10 +97,11 @@ class UpdatePrivacy:
         assert self.noise is not None  # else there is nothing to hide in
         where = (stage, round, 0, owner) if isinstance(owner, int) else (stage, round, 1)
         sent, noisy = arrays_of(request, name), self.noise.at(Stream.UPDATE_NOISE, *where)
-        released = {}
+        # by the updates, too: a round that is done again over others has other noise, which does not cancel in the difference
+        summed, released = digest_of_updates(map(arrays_of, parts)), {}
         for key in sorted(arrays_of(parts[0])):
             trained = [arrays_of(part)[key].numpy() for part in parts]
-            mean = noisy.mean(key, trained, sent[key].numpy(), self.noise_multiplier * self.clipping_norm)
+            mean = noisy.mean(f"{summed} {key}", trained, sent[key].numpy(), self.noise_multiplier * self.clipping_norm)
             released[key] = Array(mean.astype(np.float32))
         content = RecordDict({ARRAYS: ArrayRecord(released), METRICS: MetricRecord({NUM_EXAMPLES: 1})})
         return Message(content, reply_to=request)
@@ -137,6 +139,20 @@ def _changes(trained: list[np.ndarray], sent: list[np.ndarray]) -> list[np.ndarr
 def _norm(values: list[np.ndarray]) -> float:
     """L2 norm of all together; NumPy adds up in pairs, so that what is rounded off is far less than MARGIN."""
     return math.sqrt(math.fsum(float(np.square(value).ravel().sum()) for value in values))
+
+
+def digest_of_updates(updates: Iterable[Mapping[str, Array]]) -> str:
+    """What tells some updates in their order from any others, to go into the key of the noise on them.
+
+    Args:
+        updates: The arrays of each by name.
+    """
+    digest = hashlib.sha256()
+    for update in updates:
+        digest.update(f"{len(update)} arrays;".encode())
+        for key, array in sorted(update.items()):
+            digest.update(f"{key} {array.shape};".encode() + numbers_of(array).tobytes())
+    return digest.hexdigest()
 
 
 def noisy_token(mean: np.ndarray, deviation: float, noise: Noise, client: int, task: int, records: int) -> np.ndarray:

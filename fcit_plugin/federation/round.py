@@ -246,7 +246,8 @@ class Round:
 
     def _mean_of(self, opened: OpenedSum, name: str) -> Message:
         """One record of a sum as a reply: what was sent plus the mean change, with the weight of all its clients."""
-        request = self.requests[opened.clients[0]]
+        # of those whose subspace has opened: only they have a request in this round, and all got the same shared trainables
+        request = self.requests[next(client for client in opened.clients if client in self.requests)]
         changes = split_sum(opened.mean, request, name)
         sent = arrays_of(request, name)
         mean = {key: Array((numbers_of(sent[key]) + change).astype(np.float32)) for key, change in changes.items()}

@@ -1,6 +1,5 @@
 """What a site does to its own update before it leaves: a bound on its norm and noise, which no server can switch off."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from ..scenario.streams import Stream
 from .arrays import numbers_of
 from .messages import METRICS, TOKEN, arrays_of, returned, weight_names
 from .noise import Noise
-from .privacy import UpdatePrivacy
+from .privacy import UpdatePrivacy, digest_of_updates
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class SiteUpdates:
         if self.noise_multiplier:
             deviation = self.noise_multiplier * self.clipping_norm
             # by the update's digest, too: the noise of two updates is never the same, and does not cancel in their difference
-            noisy, update = self.noise.at(Stream.UPDATE_NOISE), _digest(clipped, names)
+            noisy, update = self.noise.at(Stream.UPDATE_NOISE), digest_of_updates(arrays_of(clipped, name) for name in names)
             for name in names:
                 sent, trained = arrays_of(request, name), arrays_of(clipped, name)
                 found = {}
@@ -61,11 +60,3 @@ class SiteUpdates:
                     found[key] = Array(mean.astype(np.float32))
                 content[name] = ArrayRecord(found)
         return Message(content, reply_to=request)
-
-
-def _digest(update: Message, names: list[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        for key, array in sorted(arrays_of(update, name).items()):
-            digest.update(f"{name} {key} {array.shape};".encode() + numbers_of(array).tobytes())
-    return digest.hexdigest()

@@ -1,11 +1,14 @@
 """A client's identity token, and what is kept to make it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from llamafactory.hparams import get_train_args
 
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.federation.messages import ClientConfig
-from fcit_plugin.knowledge.identity_tokens import ClientToken
+from fcit_plugin.federation.noise import SimulatedNoise
+from fcit_plugin.knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from fcit_plugin.knowledge.prototypes import kinds_of
 from fcit_plugin.knowledge.vectors import on_grid
 
@@ -40,8 +43,21 @@ def test_with_kinds_a_clients_own_records_are_encoded_alone_and_nothing_of_them_
         assert token.mean.tobytes() == expected.tobytes()
         assert (token.kinds.means.tobytes(), token.kinds.counts.tobytes()) == (kinds.means.tobytes(), kinds.counts.tobytes())
     assert asked == [len(local.records(client, 0)) for client in (2, 0)]
-    sizes = [array.nbytes for array in reachable_arrays(vars(local)) if array.dtype == np.float32]
+    sizes = [array.nbytes for array in reachable_arrays(vars(local.tokens)) if array.dtype == np.float32]
     assert max(sizes) < own.nbytes, "means and kinds are kept"
+
+
+def test_a_client_of_few_records_picks_by_the_token_that_it_would_tell_with_its_noise(text_recipe, monkeypatch):
+    def local_of(least):
+        keys = text_recipe(fcit_eval_every="never", fcit_identity_noise=0.2, fcit_identity_min_records=least)
+        return open_session(*get_train_args(keys)).local(noise=SimulatedNoise(7))
+
+    few, asked = local_of(10**6), []
+    few_organizer = SimpleNamespace(own_subspace=lambda mean, tokens: asked.append(mean) or 3)
+    monkeypatch.setattr(few.method, "organizer_of", lambda stage, round: few_organizer)
+    work, tells = ClientConfig("run", 0, 0, 1, 0), local_of(1)
+    assert isinstance(few.token(work), WithoutToken) and few.choose(work, SubspaceTokens.empty(4)) == 3
+    assert asked[0].tobytes() == tells.token(work).mean.tobytes()
 
 
 def reachable_arrays(value):

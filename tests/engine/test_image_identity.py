@@ -16,6 +16,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from fcit_plugin.data.media import MEDIA
+from fcit_plugin.engine.open_session import open_session
+from fcit_plugin.federation.messages import ClientConfig
+from fcit_plugin.federation.noise import SimulatedNoise
 from fcit_plugin.knowledge.activation import activation_weights
 from fcit_plugin.knowledge.reference_images import reference_images
 from fcit_plugin.knowledge.vectors import GRID_BITS
@@ -261,6 +264,34 @@ def test_adapters_are_exported_without_a_router_alone(image_run, tmp_path):
         export_adapters(image_run, tmp_path / "out", adapters_only=True)
     export_adapters(image_run, tmp_path / "out", adapters_only=True, with_router=False)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["subspace_0", "subspace_1"]
+
+
+@pytest.mark.parametrize(("source", "changes"), [("image", True), ("both", True), ("text", False)])
+def test_other_images_under_the_same_questions_have_noise_of_their_own(source, changes, llava_model, data, tmp_path):
+    """Equal noise would drop out of the difference of the two tokens, and tell what has changed in the images."""
+    folder = shutil.copytree(data, tmp_path / "data")
+    keys = tiny.recipe(llava_model, folder, tmp_path / "out", **ONE_CLIENT, fcit_identity_source=source)
+    keys |= {"fcit_identity_noise": 0.5, "fcit_eval_every": "never", "fcit_identity_encoder": "auto"}
+    keys |= {} if source == "image" else {"fcit_identity_encoder": "embedding"}
+
+    def noise(number):
+        session = open_session(*get_train_args({**keys, "output_dir": str(tmp_path / f"out{number}")}))
+        told = session.local(noise=SimulatedNoise(7)).token(ClientConfig("run", 0, 0, 0, 0)).mean
+        return told - session.local(noise=_None()).token(ClientConfig("run", 0, 0, 0, 0)).mean
+
+    before, again = noise(0), noise(1)
+    assert np.array_equal(before, again) and np.abs(before).max() > 0.2
+    picture("letter", 3).save(folder / "datasets" / "color_0.png")
+    assert (np.abs(noise(2) - before).max() > 0.2) == changes
+
+
+class _None:
+    """No noise: what is left is the direction."""
+
+    exact = True
+
+    def at(self, stream, *where):
+        return SimpleNamespace(mean=lambda name, values, start, deviation: np.mean(values, axis=0))
 
 
 LIKE_LLAVA_RUN = {"fcit_num_clients": 3, "fcit_clients_per_round": 2, "fcit_num_rounds": 2}

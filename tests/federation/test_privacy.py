@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from scipy.optimize import brentq
 from scipy.special import comb, logsumexp
 from scipy.stats import kstest, norm
@@ -148,13 +148,13 @@ def test_noise_is_normal_with_z_c_over_the_number_of_clients_in_every_subspace()
     assert np.abs(correlation).mean() < 1.2 * math.sqrt(2 / math.pi / len(runs)), "as of independent numbers"
 
 
-def test_noise_depends_on_secret_stage_round_and_owner_and_on_nothing_else():
+def test_noise_depends_on_secret_stage_round_owner_and_deviation_and_is_the_same_again():
     one = differences(fcit_dp_noise_multiplier=1.0, fcit_dp_secret=5)
-    again = differences(fcit_dp_noise_multiplier=3.0, fcit_dp_secret=5)
-    other = differences(fcit_dp_noise_multiplier=1.0, fcit_dp_secret=6)
+    again = differences(fcit_dp_noise_multiplier=1.0, fcit_dp_secret=5)
+    others = [differences(fcit_dp_noise_multiplier=z, fcit_dp_secret=s) for z, s in ((3.0, 5), (1.0, 6))]
     for owner in one:
-        np.testing.assert_allclose(one[owner], again[owner], atol=1e-4)
-        assert np.abs(one[owner] - other[owner]).max() > 0.1
+        assert np.array_equal(one[owner], again[owner])
+        assert all(np.abs(one[owner] - other[owner]).max() > 0.1 for other in others)
     assert np.abs(one[0] - one[1]).max() > 0.1
     made, request = UpdatePrivacy(1.0, 1.0, SecretNoise.of_number("5")), exchanged(0.0)[0]
     released = [
@@ -162,6 +162,34 @@ def test_noise_depends_on_secret_stage_round_and_owner_and_on_nothing_else():
         for stage, round, owner in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, "shared"), (0, 1, "shared"))
     ]
     assert len({value.numpy().tobytes() for value in released}) == len(released)
+
+
+@pytest.mark.parametrize("how", ["fewer clients", "another update", "another deviation"])
+def test_two_results_of_one_round_do_not_tell_what_has_changed(how):
+    """Of equal noise the difference would be free, and one client's update stand there bare."""
+    noises, blank = SecretNoise(b"u" * 32, b"t" * 32), {"a": torch.zeros(100, 100)}
+    content = RecordDict({"config": ClientConfig("r", 0, 3, 0, 0).to_record(), ARRAYS: to_record(blank)})
+    request = Message(content, dst_node_id=0, message_type=MessageType.TRAIN)
+
+    def part(client):
+        moved = {"a": 0.01 * noise(client, blank)["a"]}
+        told = MetricRecord({NUM_EXAMPLES: 1})
+        return Message(RecordDict({ARRAYS: to_record(moved), METRICS: told}), reply_to=request)
+
+    def total(parts, deviation=1.0):
+        """What the released mean comes to, as a sum in the noise's deviations."""
+        found = UpdatePrivacy(1.0, deviation, noises).release(parts, request, ARRAYS, 0, 3, 0)
+        return found.content[ARRAYS]["a"].numpy().astype(np.float64).ravel() * len(parts) / deviation
+
+    clients = [*map(part, range(4))]
+    assert np.array_equal(total(clients), total(clients))
+    other = {
+        "fewer clients": lambda: total(clients[:3]),
+        "another update": lambda: total([*clients[:3], part(9)]),
+        "another deviation": lambda: total(clients, 2.0),
+    }[how]()
+    difference = total(clients) - other
+    assert difference.std() == pytest.approx(math.sqrt(2), rel=0.05), "of two independent draws"
 
 
 def test_runs_with_noise_are_deterministic_and_no_secret_gives_what_the_seed_gives():

@@ -9,13 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from scipy.stats import chisquare, kstest, norm
 from toy import BLANK, Local, Toy, bits, start
 
 from fcit_plugin.federation import discrete_gaussian as sampler
 from fcit_plugin.federation.client import TrainingResult
-from fcit_plugin.federation.messages import ARRAYS, ClientConfig, to_record, update_reply
+from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, ClientConfig, to_record, update_reply
 from fcit_plugin.federation.noise import SecretNoise, SimulatedNoise
 from fcit_plugin.federation.privacy import UpdatePrivacy, noisy_token
 from fcit_plugin.federation.token_checks import Bounds
@@ -41,9 +41,9 @@ def test_the_key_stream_is_that_of_rfc_8439():
 
 def test_a_sums_key_is_hkdf_of_the_secret_for_its_place():
     """RFC 5869, written again."""
-    key = NOISE.at(Stream.UPDATE_NOISE, 1, 2, 0, 3).key("l.lora_A.weight")
-    extracted = hmac.new(b"fcit-plugin noise 1", bytes(range(32)), hashlib.sha256).digest()
-    info = json.dumps([2, 1, 2, 0, 3, "l.lora_A.weight"]).encode()
+    key = NOISE.at(Stream.UPDATE_NOISE, 1, 2, 0, 3).key("l.lora_A.weight", 0.5)
+    extracted = hmac.new(b"fcit-plugin noise 2", bytes(range(32)), hashlib.sha256).digest()
+    info = json.dumps([2, 1, 2, 0, 3, "l.lora_A.weight", "0x1.0000000000000p-1"]).encode()
     assert key == hmac.new(extracted, info + b"\1", hashlib.sha256).digest()
 
 
@@ -53,12 +53,13 @@ def test_every_sum_of_every_secret_has_a_key_of_its_own():
     places += [(Stream.TOKEN_NOISE, at) for at in itertools.product((0, 1, 11), (0, 1, 11))]
     makers = [NOISE, SecretNoise(bytes(32), bytes(32)), SecretNoise.of_number("1"), SecretNoise.of_number("11")]
     keys = [
-        noise.at(stream, *where).key(name)
+        noise.at(stream, *where).key(name, deviation)
         for noise in makers
         for stream, where in places
         for name in ("a", "b", "1", 'a", "b', "token")
+        for deviation in (1.0, 1.0 + 2**-52, 2.0)
     ]
-    assert len(keys) == len(set(keys)) == 4 * 45 * 5
+    assert len(keys) == len(set(keys)) == 4 * 45 * 5 * 3
 
 
 # the numbers
@@ -138,7 +139,7 @@ def test_a_noisy_mean_is_whole_steps_and_the_noise_of_its_place(z):
     origin = np.random.default_rng(9).normal(size=(3, 5)).astype(np.float32)
     at = NOISE.at(Stream.UPDATE_NOISE, 0, 4, 1)
     step = Fraction(2.0 * z) / 2**26
-    drawn = numbers(15, at.key("w")).reshape(3, 5)
+    drawn = numbers(15, at.key("w", 2.0 * z)).reshape(3, 5)
     found = at.mean("w", values, origin, 2.0 * z)
     for at_index in np.ndindex(3, 5):
         changes = [Fraction(float(value[at_index])) - Fraction(float(origin[at_index])) for value in values]
@@ -179,7 +180,7 @@ def test_a_noisy_token_of_a_secret_is_its_direction_within_length_1_with_noise_o
     direction = mean / np.linalg.norm(mean)
     found = noisy_token(mean, 0.2, NOISE, 3, 1, 9)
     assert found.dtype == np.float32
-    expected = direction + 0.2 * numbers(3999, NOISE.at(Stream.TOKEN_NOISE, 3, 1, 9).key("token")) / 2**26
+    expected = direction + 0.2 * numbers(3999, NOISE.at(Stream.TOKEN_NOISE, 3, 1, 9).key("token", 0.2)) / 2**26
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert kstest((found - direction) / 0.2, "norm").pvalue > 1e-3
     same_tokens, other_tokens = SecretNoise(bytes(32), NOISE.tokens), SecretNoise(NOISE.updates, bytes(32))
@@ -219,7 +220,18 @@ def test_noise_of_a_toy_round_can_be_taken_off_with_the_seed_and_not_without_the
     assert left(None, SimulatedNoise(3)) < 1e-4
     for guess in (SimulatedNoise(3), SecretNoise.of_number("3"), SecretNoise(bytes(32), bytes(32))):
         assert left(2**70 + 1, guess) > 50
-    assert left(2**70 + 1, SecretNoise.of_number(str(2**70 + 1))) < 1e-4, "the holder of the secret can"
+
+
+def test_the_holder_of_the_secret_who_has_the_updates_can_take_noise_off():
+    """By the digest of what was summed up, written again: their number of arrays, and of each name, shape and numbers."""
+    request, reply = exchanged(np.zeros(200), np.full(200, 0.01))
+    part = Message(RecordDict({ARRAYS: reply.content[ARRAYS], METRICS: MetricRecord({NUM_EXAMPLES: 1})}), reply_to=request)
+    released = UpdatePrivacy(2.0, 3.0, NOISE).release([part], request, ARRAYS, 1, 2, 0).content[ARRAYS]["w"].numpy()
+    raw = part.content[ARRAYS]["w"].numpy()
+    digest = hashlib.sha256(b"1 arrays;w (200,);" + raw.tobytes()).hexdigest()
+    drawn = numbers(200, NOISE.at(Stream.UPDATE_NOISE, 1, 2, 0, 0).key(f"{digest} w", 6.0))
+    np.testing.assert_allclose(released - 6.0 * drawn / 2**26, raw, atol=1e-5)
+    assert np.abs(released - raw).max() > 6
 
 
 # no client decides about others

@@ -222,6 +222,22 @@ def test_a_new_subspace_whose_clients_drop_out_leaves_no_trace(step, tmp_path):
     assert raw(after.subspaces[0]) == expected_part(drawn(begin, 0), begin.subspaces[0], [0, 1, 2, 3], 4, 0)
 
 
+@pytest.mark.parametrize("gone", CLIENTS)
+@pytest.mark.parametrize("first", [3, 4])
+def test_whoever_is_gone_the_other_subspace_and_the_projector_go_on_also_in_a_server_begun_again(first, gone, tmp_path):
+    """The one whose absence leaves a subspace with two may be in either, and the lowest number of all, too."""
+    begin, tokens = start(), {client: E[0] if client < first else E[3] for client in CLIENTS}
+    secure = SecureToy(tmp_path, local=Counting(tokens), gone={gone: "train"})
+    after = secure.round(begin)
+    parts = [[client for client in CLIENTS if (client < first) == low and client != gone] for low in (True, False)]
+    there = [client for part in parts if len(part) >= 3 for client in part]
+    assert [row["client"] for row in secure.heard.rows] == there
+    left = [client for client in CLIENTS if client != gone]
+    assert raw(after.shared) == expected_part(drawn(begin, 0), begin.shared, left, 7, 0)
+    secure.start_server()
+    assert raw(secure.round(begin).shared) == raw(after.shared)
+
+
 def test_a_subspace_with_too_few_clients_is_left_out_before_it_trains(tmp_path):
     tokens = FOUR_AND_THREE | {5: E[1], 6: E[1]}  # subspace 1 has two, and 4 is alone
     secure = SecureToy(tmp_path, local=Counting(tokens))
