@@ -7,7 +7,7 @@ from ..errors import FcitError
 from ..federation.accounting import spent
 from ..federation.messages import ClientConfig
 from ..federation.noise import Noise
-from ..federation.run_secret import begin, check_first_release, go_on, noise_of_site
+from ..federation.run_secret import begin, go_on, noise_of_site
 from ..federation.server import RoundResult, asked_of, rows_of
 from ..files import write_json
 from ..state.checkpoints import PROGRESS
@@ -35,11 +35,9 @@ class FolderPrivacy:
         before = None if state is None else Path(session.args.fcit_state_dir or "")
         found = session.processes.from_main(self._open(before, state) if session.processes.is_main else None)
         self._progress: Progress | None = None
-        noise: Noise | None = None
         if found is not None:
             self._progress, noise = found
-        if noise is not None:
-            session.program.noise = noise
+            session.use_noise(self._progress.noise, noise)
 
     def _open(self, folder: Path | None, state: ServerState | None) -> tuple[Progress, Noise | None] | None:
         session, args = self._session, self._session.args
@@ -72,15 +70,10 @@ class FolderPrivacy:
             state: The state before it.
             work: Everyone whose token has come, with what it had to do.
             done: What came of it.
-
-        Raises:
-            FcitError: The round was aggregated before, from other updates.
         """
         if self._progress is None:
             return
-        program, adds = self._session.program, self._session.args.fcit_dp_noise_multiplier is not None
-        if adds and self._progress.noise is not None and self._session.is_main:
-            check_first_release(self._progress.noise, state.stage, state.round, done.replies)
+        program = self._session.program
         self._progress.assignments += rows_of(program, state, work, done.assignment)
         self._progress.asked += [row for row in asked_of(program, state.stage, work) if row not in self._progress.asked]
 

@@ -73,8 +73,7 @@ class FederatedRun:
         else:
             self.state, self.progress, log = self.untuned, Progress(), None
         self.progress.noise, noise = session.processes.from_main(self._noise() if session.processes.is_main else (None, None))
-        if noise is not None:
-            session.program.noise = noise
+        session.use_noise(self.progress.noise, noise)
         self.local: LocalTrainer | SiteWork = (
             session.local(lambda config: self.monitor.client_callback(config), noise)
             if session.sites is None

@@ -22,6 +22,7 @@ from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REP
 from ..federation.folders import DESCRIPTION, WEIGHTS
 from ..federation.noise import Noise
 from ..federation.program import Program
+from ..federation.run_secret import check_first_release
 from ..federation.server import first_state
 from ..knowledge.image_tokens import token_width
 from ..knowledge.token_forms import VERSION as FORM_VERSION
@@ -31,6 +32,7 @@ from ..scenario.partition import Partition
 from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
+from ..state.forms import NoiseForm
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState, save_state
@@ -291,6 +293,21 @@ class Session(Setup):
             check_keys(self.program.blank, subspace, f"state {folder}")
             check_shapes(self.program.blank, subspace, f"state {folder}")
         return state
+
+    def use_noise(self, record: NoiseForm | None, noise: Noise | None) -> None:
+        """Have the program draw its noise from somewhere, and put that of a round on one set of updates only.
+
+        Args:
+            record: Where the noise comes from; None where nothing was kept of it.
+            noise: The noise; None for a recipe without any.
+        """
+        if noise is None:
+            return
+        self.program.noise = noise
+        if record is not None and self.args.fcit_dp_noise_multiplier is not None:
+            self.program.check_release = lambda *released: self.processes.compute_on_main(
+                lambda: check_first_release(record, *released)
+            )
 
     def local(self, make_callback=None, noise: Noise | None = None) -> LocalTrainer:
         """The client side on this session's model.

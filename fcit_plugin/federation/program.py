@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
+
+from flwr.app import Message
 
 from ..adapters.aggregation import LoraAggregation
 from ..adapters.lora import Tensors, fresh_subspace
@@ -46,6 +48,7 @@ class Program:
         tasks_of: For each client the indices of the tasks that it takes part in; None: all of them.
         clients_of: How many clients there were in stages that were begun with fewer.
         sums: With secure sums, whose keys they are between; None: updates are seen.
+        check_release: Called with stage, round and updates before a round's noise is put on them.
     """
 
     args: FcitArguments
@@ -55,6 +58,7 @@ class Program:
     tasks_of: Sequence[Collection[int]] | None = None
     clients_of: Mapping[int, int] = field(default_factory=dict)
     sums: SumsOfRun | None = None
+    check_release: Callable[[int, int, Sequence[Message]], None] | None = None
 
     @cached_property
     def method(self) -> ContinualMethod:

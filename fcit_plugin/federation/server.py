@@ -257,6 +257,8 @@ def train_round(
         good[c.client] if c is tokens[c.client] else with_token(good[c.client], round.requests[c.client], c, program.form.key)
         for c in weighed
     ]
+    if program.check_release is not None:
+        program.check_release(state.stage, state.round, replies)
     folded = round.fold(replies)
     close_files()
     folded.state.advance(program.args.fcit_num_rounds)

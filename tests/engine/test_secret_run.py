@@ -125,6 +125,21 @@ def test_a_run_goes_on_to_the_same_bits_and_not_without_its_secret(recipe, secre
         run_recipe(again)
 
 
+def test_a_run_that_goes_back_puts_no_noise_of_a_round_on_other_updates(recipe, secrets, tmp_path):
+    keys = recipe(fcit_dp_secret="auto")
+    whole = run_recipe(keys)
+    first = sorted((whole / "checkpoints").iterdir())[0]
+    kept = secret_of(secrets).parent / "stage0_round1"
+    assert kept.with_name("stage0_round0").is_file()
+    kept.write_bytes(bytes(32))  # as if clients had answered then that do not answer now
+    again = {**keys, "output_dir": str(tmp_path / "again"), "resume_from_checkpoint": str(first)}
+    with pytest.raises(ValueError, match=rf"Stage 0, round 1 of this run was aggregated before, .* take {kept} away"):
+        run_recipe(again)
+    kept.unlink()
+    again["output_dir"] = str(tmp_path / "third")
+    assert weight_bytes(run_recipe(again))[WEIGHTS] == weight_bytes(whole)[WEIGHTS]
+
+
 # by folders
 
 
