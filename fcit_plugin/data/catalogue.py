@@ -18,14 +18,12 @@ from ..fcit_benchmark.layout import IMAGES
 from ..files import read_object
 from ..schema import Count, PathName, Word, checked
 from ..shipped import shipped
+from .named import TEST, ForTest, Named, refuse_trained_tests
 from .root import benchmark_root, is_on_hub
 from .scoring import Scoring, scoring
 
 #: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
 ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-
-#: Suffix of the name of a dataset's test records.
-TEST = "_test"
 
 
 class _Entry(TypedDict, total=False):
@@ -126,33 +124,30 @@ class Catalogue:
     def _users(self) -> dict[str, dict[str, Any]]:
         return users_datasets(self.dataset_dir)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: Named) -> bool:
         return self._has_entry(self.entry_name(name))
 
     def _has_entry(self, name: str) -> bool:
         return name in self._users or name in own_datasets()
 
-    def entry_name(self, name: str) -> str:
-        """The name of the entry that a dataset's records, or its test records, are in.
-
-        Args:
-            name: The dataset; its test records with :data:`TEST` behind it.
-        """
-        dataset = name.removesuffix(TEST)
-        if name != dataset and dataset in self.tests:
-            return self.tests[dataset]
-        return dataset if self._is_split(dataset) else name
+    def entry_name(self, name: Named) -> str:
+        """The name of the entry that a dataset's records, or its test records, are in."""
+        if isinstance(name, str):
+            return name
+        if name.dataset in self.tests:
+            return self.tests[name.dataset]
+        return name.dataset if self._is_split(name.dataset) else str(name)
 
     def _is_split(self, dataset: str) -> bool:
         """Whether some of a dataset's records are its test records (``val_size``)."""
-        needs = self.held_out > 0 and dataset not in self.tests and not self._has_entry(dataset + TEST)
+        needs = self.held_out > 0 and dataset not in self.tests and not self._has_entry(str(ForTest(dataset)))
         return needs and self._has_entry(dataset)
 
-    def rows(self, name: str, count: int, seed: int) -> np.ndarray | None:
+    def rows(self, name: Named, count: int, seed: int) -> np.ndarray | None:
         """Which records of its entry a dataset has, where its training and its test records have one entry (``val_size``).
 
         Args:
-            name: The dataset, or the name of its test records.
+            name: The dataset, or its test records.
             count: Records of the entry.
             seed: The recipe's seed.
 
@@ -162,7 +157,7 @@ class Catalogue:
         Raises:
             FcitError: None would be left on one side.
         """
-        dataset = name.removesuffix(TEST)
+        dataset = name if isinstance(name, str) else name.dataset
         if not self._is_split(dataset):
             return None
         size = round(self.held_out) if self.held_out >= 1 else math.ceil(self.held_out * count)
@@ -172,31 +167,31 @@ class Catalogue:
                 "records; lower it."
             )
         order = np.random.default_rng(seed).permutation(count)
-        return np.sort(order[:size] if name != dataset else order[size:])
+        return np.sort(order[size:] if isinstance(name, str) else order[:size])
 
-    def is_users(self, name: str) -> bool:
+    def is_users(self, name: Named) -> bool:
         """Whether the dataset is the user's, not the benchmark's."""
         return self.entry_name(name) in self._users
 
-    def entry(self, name: str) -> dict[str, Any]:
+    def entry(self, name: Named) -> dict[str, Any]:
         """The ``dataset_info.json`` entry of a dataset.
 
         Raises:
             FcitError: There is none; the sentence names the nearest known dataset.
         """
-        known, name = {**own_datasets(), **self._users}, self.entry_name(name)
-        if name in known:
+        known, entry = {**own_datasets(), **self._users}, self.entry_name(name)
+        if entry in known:
             return cast(
                 "dict[str, Any]",
-                checked(_Entry, cast("Any", known[name]), f"The dataset {name} in dataset_info.json", "fix it"),
+                checked(_Entry, cast("Any", known[entry]), f"The dataset {entry} in dataset_info.json", "fix it"),
             )
         users = "in the entries given as `dataset_dir`"
         if not isinstance(self.dataset_dir, dict):
             path = Path(self.dataset_dir) / "dataset_info.json"
             users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
         raise FcitError(
-            f"Unknown dataset `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is "
-            f"`{closest(name, known)}`."
+            f"Unknown dataset `{entry}`: it is neither one of the plugin's nor {users}; the nearest known one is "
+            f"`{closest(entry, known)}`."
         )
 
     @property
@@ -204,14 +199,14 @@ class Catalogue:
         """Root of the FCIT benchmark."""
         return benchmark_root(self.data_root)
 
-    def root(self, name: str) -> Path:
+    def root(self, name: Named) -> Path:
         """The folder that paths in a dataset's entry are relative to: the user's, or the root of the benchmark.
 
         Raises:
             FcitError: It is fetched from a hub, which has other datasets.
         """
         if not self.is_users(name):
-            of = benchmark_of(name)
+            of = benchmark_of(self.entry_name(name))
             if is_on_hub(self.data_root) and of is not None and of is not BENCHMARKS["fcit"]:
                 raise FcitError(
                     f"`fcit_data_dir: hub` (or FCIT_DATA_DIR) fetches the FCIT benchmark, and the dataset {name} is of "
@@ -221,7 +216,7 @@ class Catalogue:
         assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
         return Path(self.dataset_dir)
 
-    def media_root(self, name: str) -> str | None:
+    def media_root(self, name: Named) -> str | None:
         """The folder that the images of a dataset are in: the user's ``media_dir``, or the benchmark's."""
         return self.media_dir if self.is_users(name) else str(_images(self.benchmark, self.entry(name)))
 
@@ -232,7 +227,7 @@ class Catalogue:
             FcitError: A metric is unknown; the sentence names the dataset and the nearest metric.
         """
         trained = self.entry(name) if name in self else {}  # it may have been long ago
-        return scoring(name, {**trained, **self.entry(name + TEST)}, self.caption_metric)
+        return scoring(name, {**trained, **self.entry(ForTest(name))}, self.caption_metric)
 
     def check(self, names: Iterable[str], with_test: bool, local_stage: str = "sft") -> None:
         """Refuse datasets that cannot be read, as far as their entries tell, before anything is loaded.
@@ -245,6 +240,9 @@ class Catalogue:
         Raises:
             FcitError: A dataset, or its test records, are in no ``dataset_info.json``, or their entry has no use.
         """
+        names = [*names]
+        if with_test:
+            refuse_trained_tests(names, names)
         for name in names:
             self._check_entry(name, local_stage)
             if with_test:
@@ -253,13 +251,13 @@ class Catalogue:
     def check_tests(self, names: Iterable[str]) -> None:
         """The same for their test records alone."""
         for name in names:
-            if name + TEST not in self:
+            if ForTest(name) not in self:
                 raise FcitError(
                     f"The dataset `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
                     "set `val_size: 0.1` to keep a tenth of its records for the test, or set `fcit_eval_every: never`."
                 )
             if not self._is_split(name):
-                self._check_entry(name + TEST, "sft")
+                self._check_entry(ForTest(name), "sft")
             elif "kto_tag" in self.entry(name).get("columns", {}):
                 raise FcitError(
                     f"`val_size` cannot make test records of the dataset {name}, whose answers may be unwanted ones "
@@ -271,7 +269,7 @@ class Catalogue:
         for name in names:
             self.metrics(name)
 
-    def _check_entry(self, name: str, local_stage: str) -> None:
+    def _check_entry(self, name: Named, local_stage: str) -> None:
         entry = self.entry(name)
         _check_formatting(name, entry.get("formatting", "alpaca"))
         if "file_name" in entry:
@@ -307,7 +305,7 @@ def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[s
     return dict(zip(datasets, named, strict=True))
 
 
-def _check_kind(name: str, entry: dict[str, Any], local_stage: str) -> None:
+def _check_kind(name: Named, entry: dict[str, Any], local_stage: str) -> None:
     """Refuse records of another kind than the local training takes.
 
     Raises:
@@ -326,11 +324,11 @@ def _check_kind(name: str, entry: dict[str, Any], local_stage: str) -> None:
         )
     if bool(entry.get("ranking")) != (local_stage == "dpo"):
         has, wants = ("has", "cannot be used with") if entry.get("ranking") else ("lacks", "is needed for")
-        what = "test records, which have one answer each" if name.endswith(TEST) else f"`fcit_local_stage: {local_stage}`"
+        what = "test records, which have one answer each" if isinstance(name, ForTest) else f"`fcit_local_stage: {local_stage}`"
         raise FcitError(f"The dataset {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
 
 
-def _check_formatting(name: str, formatting: str) -> None:
+def _check_formatting(name: Named, formatting: str) -> None:
     if formatting in ("fcit", "alpaca", "sharegpt"):  # known without an import that takes seconds
         return
     from llamafactory.data.converter import DATASET_CONVERTERS
@@ -342,7 +340,7 @@ def _check_formatting(name: str, formatting: str) -> None:
         )
 
 
-def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> None:
+def check_file(name: Named, entry: dict[str, Any], root: Path, users: bool) -> None:
     """Refuse a dataset whose file is not there.
 
     Args:
@@ -358,7 +356,7 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
     if users and not path.exists():
         raise FcitError(f"The dataset {name} has no file {path}; correct its `file_name` in dataset_info.json.")
     if not users and not path.is_file():
-        benchmark = benchmark_of(name)
+        benchmark = benchmark_of(str(name))
         if benchmark is None or benchmark is BENCHMARKS["fcit"]:
             remedy = (
                 "the FCIT benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "

@@ -25,6 +25,7 @@ from ..files import parse_json, read_bytes
 from .catalogue import Catalogue
 from .converter import image_path
 from .forms import Form, Use, Verdict, images_of, judge
+from .named import Named
 from .raw_records import files_of, plain_records, read_raw
 
 #: What Pillow raises over bytes that are no image, or not all of one.
@@ -46,7 +47,7 @@ _BOM = b"\xef\xbb\xbf"
 _SHOWN = 300
 
 
-def refusal(name: str, catalogue: Catalogue, index: int, problem: str, kind: str = "record") -> FcitError:
+def refusal(name: Named, catalogue: Catalogue, index: int, problem: str, kind: str = "record") -> FcitError:
     """The sentence about one record.
 
     Args:
@@ -60,10 +61,10 @@ def refusal(name: str, catalogue: Catalogue, index: int, problem: str, kind: str
     return FcitError(f"Dataset `{name}`: {Defect(kind, file, record, problem)}")
 
 
-def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
+def place_of(catalogue: Catalogue, name: Named, index: int) -> tuple[str, int]:
     """The file that a record stands in, and its index there, from 0."""
     entry = catalogue.entry(name)
-    source = next((str(entry[key]) for key in entry if key.endswith(("_url", "file_name"))), name)
+    source = next((str(entry[key]) for key in entry if key.endswith(("_url", "file_name"))), str(name))
     try:
         files = files_of(catalogue, name)
         for file in files if len(files) > 1 else ():
@@ -76,7 +77,7 @@ def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
         return source, index
 
 
-def verdict_on(name: str, catalogue: Catalogue, use: Use, index: int) -> Verdict:
+def verdict_on(name: Named, catalogue: Catalogue, use: Use, index: int) -> Verdict:
     """What becomes of a record, by how it stands in its file; nothing is said of one that comes from somewhere else."""
     entry = catalogue.entry(name)
     try:
@@ -87,12 +88,12 @@ def verdict_on(name: str, catalogue: Catalogue, use: Use, index: int) -> Verdict
     return judge(record, Form.of(entry), use)
 
 
-def _relative(file: Path, catalogue: Catalogue, name: str) -> str:
+def _relative(file: Path, catalogue: Catalogue, name: Named) -> str:
     return os.path.relpath(file, catalogue.root(name))
 
 
 @contextlib.contextmanager
-def diagnosed(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None = None) -> Iterator[None]:
+def diagnosed(name: Named, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None = None) -> Iterator[None]:
     """Within the block a dataset is read; if that fails, the file and record that it fails on are named.
 
     Args:
@@ -114,7 +115,7 @@ def diagnosed(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], 
 
 @contextlib.contextmanager
 def diagnosed_rows(
-    name: str, catalogue: Catalogue, rows: Dataset, kept: Sequence[int], trial: Callable[[Any], object]
+    name: Named, catalogue: Catalogue, rows: Dataset, kept: Sequence[int], trial: Callable[[Any], object]
 ) -> Iterator[None]:
     """Within the block records in the standard form are tokenized; if that fails, the one that it fails on is named.
 
@@ -138,7 +139,7 @@ def diagnosed_rows(
         _tell(name, error, sentence)
 
 
-def _tell(name: str, error: BaseException, sentence: str | None) -> None:
+def _tell(name: Named, error: BaseException, sentence: str | None) -> None:
     if sentence is not None:
         raise FcitError(sentence) from error
     if isinstance(error, FcitError) and f"`{name}`" in str(error):
@@ -151,7 +152,7 @@ def _tell(name: str, error: BaseException, sentence: str | None) -> None:
     ) from error
 
 
-def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None) -> str | None:
+def _about_files(name: Named, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None) -> str | None:
     """The sentence about the first file, or the first record, that something is wrong with."""
     try:
         files = files_of(catalogue, name)

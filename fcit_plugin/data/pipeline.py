@@ -26,11 +26,12 @@ from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import match_references
 from ..knowledge.turns import Turns
 from .answers import ASSISTANT, AnswerTexts, message_of
-from .catalogue import TEST, Catalogue
+from .catalogue import Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed_rows, place_of
 from .forms import Use
 from .instructions import user_turns
+from .named import ForTest, Named
 from .pixels import PixelReader
 from .quiet import quiet_datasets
 from .raw_files import TrainFiles
@@ -128,16 +129,16 @@ class Pipeline:
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
         self.answer_texts = AnswerTexts(self.tokenizer, self.template)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
-        self._splits: dict[str, Split] = {}
+        self._splits: dict[Named, Split] = {}
         self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed, processing)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
-        return self._split(name, generate=False)
+        return self._split(name)
 
     def test(self, name: str) -> Split:
         """Test records: prompts alone, to generate from."""
-        return self._split(name + TEST, generate=True)
+        return self._split(ForTest(name))
 
     def read(self, train: Iterable[str], test: Iterable[str]) -> None:
         """Read and tokenize datasets now: what is wrong with one shall be known before a model is loaded.
@@ -188,14 +189,15 @@ class Pipeline:
 
     def left_out(self) -> dict[str, int]:
         """How many records of each dataset that was read are not used, by its name; without those that lack none."""
-        return {name: split.left_out for name, split in self._splits.items() if split.left_out}
+        return {split.name: split.left_out for split in self._splits.values() if split.left_out}
 
-    def _split(self, name: str, generate: bool) -> Split:
+    def _split(self, name: Named) -> Split:
         if name not in self._splits:
-            self._splits[name] = self._load(name, generate)
+            self._splits[name] = self._load(name)
         return self._splits[name]
 
-    def _load(self, name: str, generate: bool) -> Split:
+    def _load(self, name: Named) -> Split:
+        generate = isinstance(name, ForTest)
         processing: Use = "sft" if generate else self.processing
         use: Use = "test" if generate else processing
         parts = self.model_args, self.data_args, self.training_args
@@ -231,7 +233,7 @@ class Pipeline:
         if answers is None:
             answers = [self.answer_texts.expected(message) for message in messages]
         roles = [message["role"] for message in messages]
-        return Split(name, aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
+        return Split(str(name), aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
 
     def tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         """Records in LLaMA-Factory's standard form, tokenized.
@@ -277,7 +279,7 @@ class Pipeline:
         batches = [lengths[i : i + at_once] for i in range(0, len(lengths), at_once)]
         return sum(len(greedy_knapsack(batch, self.data_args.cutoff_len)) for batch in batches)
 
-    def _refuse_cut_images(self, name: str, kept: Sequence[int], rows: Dataset, features: Dataset) -> None:
+    def _refuse_cut_images(self, name: Named, kept: Sequence[int], rows: Dataset, features: Dataset) -> None:
         """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
 
         Raises:
@@ -306,7 +308,7 @@ class Pipeline:
         """The records to tokenize, and their indices among all of the dataset."""
         return aligned, kept
 
-    def _references(self, name: str, aligned: Dataset) -> list[Answer] | None:
+    def _references(self, name: Named, aligned: Dataset) -> list[Answer] | None:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
 
         Raises:

@@ -11,6 +11,7 @@ from datasets import Dataset, load_dataset
 from ..errors import FcitError
 from ..files import opened, read_bytes
 from .catalogue import ELSEWHERE, Catalogue
+from .named import Named
 
 #: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
 FILE_KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
@@ -26,7 +27,7 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _HEAD = 65536
 
 
-def files_of(catalogue: Catalogue, name: str) -> list[Path]:
+def files_of(catalogue: Catalogue, name: Named) -> list[Path]:
     """The files of a dataset in the order in which LLaMA-Factory reads them; a folder may be one.
 
     Raises:
@@ -64,7 +65,7 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
     return files
 
 
-def check_folder(name: str, catalogue: Catalogue) -> None:
+def check_folder(name: Named, catalogue: Catalogue) -> None:
     """Refuse a dataset whose folder holds anything else than files of one kind, each with records.
 
     Raises:
@@ -75,7 +76,7 @@ def check_folder(name: str, catalogue: Catalogue) -> None:
         files_of(catalogue, name)
 
 
-def _refuse_blank(name: str, files: Sequence[Path]) -> None:
+def _refuse_blank(name: Named, files: Sequence[Path]) -> None:
     """A file without records among others is passed over by LLaMA-Factory without a word."""
     for file in files:
         if file.is_file() and file.stat().st_size < _BLANK and read_bytes(file).strip() in (b"", b"[]"):

@@ -16,6 +16,7 @@ from .catalogue import Catalogue, find_in_benchmark
 from .diagnosis import diagnosed, missing_image, place_of, refusal, verdict_on
 from .forms import Use, leaves_out, standard_fault, tag_fault
 from .left_out import LeftOut
+from .named import Named
 from .raw_records import check_folder, plain_records
 
 logger = logging.get_logger(__name__)
@@ -38,7 +39,7 @@ class UsedRecords:
 
 def used_records(
     catalogue: Catalogue,
-    name: str,
+    name: Named,
     use: Use,
     model_args,
     data_args,
@@ -93,7 +94,7 @@ def used_records(
     return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
 
 
-def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str, texts: Sequence[str]) -> None:
+def refuse_empty(name: Named, catalogue: Catalogue, kept: Sequence[int], what: str, texts: Sequence[str]) -> None:
     """Refuse records without a text that is needed.
 
     Args:
@@ -111,7 +112,7 @@ def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str
         raise refusal(name, catalogue, empty, f"it has no {what}")
 
 
-def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
+def refuse_images(name: Named, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
     """Refuse records whose images are not there or do not match their tags, and warn of images that lie elsewhere.
 
     LLaMA-Factory sees it only where it tokenizes, which is not done with all records before a run. It joins a record's path to
@@ -152,7 +153,7 @@ def _lies_in(folder: str, path: str) -> bool:
     return os.path.commonpath([root, os.path.abspath(path)]) == root
 
 
-def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
+def aligned_records(catalogue: Catalogue, name: Named, model_args, data_args, training_args) -> Dataset:
     """All records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of training and test together.
 
     Args:
@@ -165,8 +166,8 @@ def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, trai
     return _load_single_dataset(_attributes(catalogue, name), model_args, data_args, training_args)
 
 
-def _attributes(catalogue: Catalogue, name: str) -> Any:
-    (attributes,) = get_dataset_list([name], {name: catalogue.entry(name)})
+def _attributes(catalogue: Catalogue, name: Named) -> Any:
+    (attributes,) = get_dataset_list([str(name)], {str(name): catalogue.entry(name)})
     if not catalogue.is_users(name):
         find_in_benchmark(attributes, catalogue.entry_name(name), catalogue.benchmark)
     return attributes

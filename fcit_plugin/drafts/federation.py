@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.catalogue import ELSEWHERE, TEST, Catalogue
+from ..data.catalogue import ELSEWHERE, Catalogue
 from ..data.forms import USES
+from ..data.named import TEST, ForTest, refuse_trained_tests
 from ..data.raw_files import TrainFiles
 from ..errors import FcitError, nearest
 from ..scenario.task_records import clients_named
@@ -104,9 +105,10 @@ def _put_tests(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) 
         )
     catalogue = Catalogue(draft.keys.get("dataset_dir", "data"))
     stage = draft.keys.get("fcit_local_stage", "sft")
+    refuse_trained_tests(datasets, datasets)
     for name in datasets:
         catalogue.check([name], with_test=False, local_stage=stage)
-    without = [name for name in datasets if name + TEST not in catalogue]
+    without = [name for name in datasets if ForTest(name) not in catalogue]
     if "eval_dataset" in draft.keys or not without:
         return
     if stage == "kto":

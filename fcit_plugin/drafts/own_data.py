@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.catalogue import TEST
 from ..data.diagnosis import defect_of_file
 from ..data.forms import USES, Form, Verdict, judge
 from ..data.instructions import without_media
+from ..data.named import TEST
 from ..data.raw_records import FILE_KINDS, check_commas, kind_of, plain_records, read_raw
 from ..errors import FcitError, nearest
 from ..fcit_benchmark.records import MEND, Defect
