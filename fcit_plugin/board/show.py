@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..data.catalogue import own_datasets, users_datasets
+from ..data.entries import own_datasets, users_datasets
 from ..data.named import ForTest
 from ..evaluation.plots import short_name, training_loss
 from ..evaluation.report import REPORT_JSON, Report

@@ -1,81 +1,30 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from ..arguments import FcitArguments
-from ..errors import FcitError, closest, nearest
+from ..errors import FcitError, closest
 from ..fcit_benchmark.benchmarks import BENCHMARKS, benchmark_of
 from ..fcit_benchmark.layout import IMAGES
-from ..files import read_object
-from ..schema import Count, PathName, Word, checked
-from ..shipped import shipped
+from .entries import (
+    ELSEWHERE,
+    check_formatting,
+    check_kind,
+    checked_entry,
+    own_datasets,
+    tell_unknown_keys,
+    users_datasets,
+)
 from .named import TEST, ForTest, Named, refuse_trained_tests
 from .root import benchmark_root, is_on_hub
 from .scoring import Scoring, scoring
-
-#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
-ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-
-
-class _Entry(TypedDict, total=False):
-    """What LLaMA-Factory and we read of an entry."""
-
-    file_name: PathName
-    formatting: Word
-    ranking: bool
-    columns: dict[Word, Word | None]
-    tags: dict[Word, Word | None]
-    split: Word | None
-    subset: Word | None
-    folder: Word | None
-    num_samples: Count | None
-    hf_hub_url: Word
-    ms_hub_url: Word
-    om_hub_url: Word
-    script_url: Word
-    cloud_file_name: Word
-    fcit_metric: Word
-    fcit_also: list[Word]
-    fcit_references: PathName
-    fcit_images: PathName
-
-
-@cache
-def own_datasets() -> dict[str, dict[str, Any]]:
-    """The entries of our own ``dataset_info.json``, by name."""
-    return read_object(shipped("dataset_info") / "dataset_info.json")
-
-
-def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The entries of the user's own ``dataset_info.json``, which go before ours; none if there is no such file.
-
-    Args:
-        dataset_dir: The file's folder, or, as LLaMA-Factory takes it too, the entries themselves.
-
-    Raises:
-        FcitError: The file is not JSON object of objects, or lies on a hub.
-    """
-    if isinstance(dataset_dir, dict):
-        return dataset_dir
-    if dataset_dir == "ONLINE" or dataset_dir.startswith("REMOTE:"):
-        raise FcitError(
-            f"`dataset_dir` is {dataset_dir!r}, with which LLaMA-Factory asks a hub; here the list of datasets lies on this "
-            "machine: put a dataset_info.json into a folder, whose entries may name a hub (`hf_hub_url`), and name that."
-        )
-    path = Path(dataset_dir) / "dataset_info.json"
-    if not os.path.lexists(path):
-        return {}
-    entries = read_object(path, remedy="fix it")
-    return checked(dict[Word, dict[Word, Any]], entries, str(path), "fix it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,31 +92,48 @@ class Catalogue:
         needs = self.held_out > 0 and dataset not in self.tests and not self._has_entry(str(ForTest(dataset)))
         return needs and self._has_entry(dataset)
 
-    def rows(self, name: Named, count: int, seed: int) -> np.ndarray | None:
-        """Which records of its entry a dataset has, where its training and its test records have one entry (``val_size``).
+    def rows(self, name: Named, count: int, seed: int, most: int | None = None) -> np.ndarray | None:
+        """Which records of its entry a dataset has, of which some may be drawn (``num_samples``) or be the test (``val_size``).
+
+        LLaMA-Factory draws from NumPy's global state; then two readings of one file, such as those of its training and its
+        test records, would have others, and so would a run that is taken up again.
 
         Args:
             name: The dataset, or its test records.
             count: Records of the entry.
             seed: The recipe's seed.
+            most: The recipe's ``max_samples``, for those that are drawn; of others the caller has the first ones.
 
         Returns:
-            Indices, int64, ascending; None for all.
+            Indices, int64, ascending; one stands there several times if more are to be drawn than there are. None for all.
 
         Raises:
-            FcitError: None would be left on one side.
+            FcitError: None would be left on one side, or one would be on both.
         """
         dataset = name if isinstance(name, str) else name.dataset
-        if not self._is_split(dataset):
+        wanted, is_split = self.entry(name).get("num_samples"), self._is_split(dataset)
+        if wanted is None and not is_split:
             return None
-        size = round(self.held_out) if self.held_out >= 1 else math.ceil(self.held_out * count)
-        if size >= count:
+        drawn = np.arange(count)
+        if wanted is not None:
+            if is_split and wanted > count:
+                raise FcitError(
+                    f"The dataset {dataset} has `num_samples: {wanted}` in dataset_info.json and {count} records, so that some "
+                    "would be there twice and with `val_size` be trained on and be the test; lower it, or take it out."
+                )
+            rng = np.random.default_rng([seed, 1])
+            drawn = rng.permutation(count)[:wanted]  # each once, before any is there twice
+            drawn = np.sort(np.concatenate([drawn, rng.integers(count, size=wanted - len(drawn))])[:most])
+        if not is_split:
+            return drawn
+        size = round(self.held_out) if self.held_out >= 1 else math.ceil(self.held_out * len(drawn))
+        if size >= len(drawn):
             raise FcitError(
-                f"`val_size: {self.held_out:g}` leaves nothing to train on of the dataset {dataset}, which has {count} "
+                f"`val_size: {self.held_out:g}` leaves nothing to train on of the dataset {dataset}, which has {len(drawn)} "
                 "records; lower it."
             )
-        order = np.random.default_rng(seed).permutation(count)
-        return np.sort(order[size:] if isinstance(name, str) else order[:size])
+        order = np.random.default_rng(seed).permutation(len(drawn))
+        return drawn[np.sort(order[size:] if isinstance(name, str) else order[:size])]
 
     def is_users(self, name: Named) -> bool:
         """Whether the dataset is the user's, not the benchmark's."""
@@ -181,10 +147,7 @@ class Catalogue:
         """
         known, entry = {**own_datasets(), **self._users}, self.entry_name(name)
         if entry in known:
-            return cast(
-                "dict[str, Any]",
-                checked(_Entry, cast("Any", known[entry]), f"The dataset {entry} in dataset_info.json", "fix it"),
-            )
+            return checked_entry(entry, known[entry])
         users = "in the entries given as `dataset_dir`"
         if not isinstance(self.dataset_dir, dict):
             path = Path(self.dataset_dir) / "dataset_info.json"
@@ -271,12 +234,13 @@ class Catalogue:
 
     def _check_entry(self, name: Named, local_stage: str) -> None:
         entry = self.entry(name)
-        _check_formatting(name, entry.get("formatting", "alpaca"))
+        tell_unknown_keys(name, entry)
+        check_formatting(name, entry.get("formatting", "alpaca"))
         if "file_name" in entry:
             check_file(name, entry, self.root(name), self.is_users(name))
         elif not any(key in entry for key in ELSEWHERE):
             raise FcitError(f"The dataset {name} has no `file_name` in dataset_info.json; add it.")
-        _check_kind(name, entry, local_stage)
+        check_kind(name, entry, local_stage)
 
 
 def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[str, str]:
@@ -303,41 +267,6 @@ def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[s
                 f"{', '.join(datasets)}."
             )
     return dict(zip(datasets, named, strict=True))
-
-
-def _check_kind(name: Named, entry: dict[str, Any], local_stage: str) -> None:
-    """Refuse records of another kind than the local training takes.
-
-    Raises:
-        FcitError: The sentence names the dataset.
-    """
-    columns = entry.get("columns", {})
-    if local_stage == "kto" and "kto_tag" not in columns:
-        raise FcitError(
-            f"The dataset {name} has no column `kto_tag` in dataset_info.json, which says whether an answer is wanted; "
-            "`fcit_local_stage: kto` needs it."
-        )
-    if local_stage == "dpo" and not {"chosen", "rejected"} <= columns.keys():
-        raise FcitError(
-            f"The dataset {name} has no columns `chosen` and `rejected` in dataset_info.json; `fcit_local_stage: dpo` needs "
-            "them, and `ranking: true`."
-        )
-    if bool(entry.get("ranking")) != (local_stage == "dpo"):
-        has, wants = ("has", "cannot be used with") if entry.get("ranking") else ("lacks", "is needed for")
-        what = "test records, which have one answer each" if isinstance(name, ForTest) else f"`fcit_local_stage: {local_stage}`"
-        raise FcitError(f"The dataset {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
-
-
-def _check_formatting(name: Named, formatting: str) -> None:
-    if formatting in ("fcit", "alpaca", "sharegpt"):  # known without an import that takes seconds
-        return
-    from llamafactory.data.converter import DATASET_CONVERTERS
-
-    if formatting not in DATASET_CONVERTERS:
-        raise FcitError(
-            f"`formatting` of the dataset {name} in dataset_info.json is {formatting!r}; "
-            f"{nearest(str(formatting), DATASET_CONVERTERS)}"
-        )
 
 
 def check_file(name: Named, entry: dict[str, Any], root: Path, users: bool) -> None:

@@ -10,14 +10,12 @@ from datasets import Dataset, load_dataset
 
 from ..errors import FcitError
 from ..files import opened, read_bytes
-from .catalogue import ELSEWHERE, Catalogue
+from .catalogue import Catalogue
+from .entries import ELSEWHERE
 from .named import Named
 
 #: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
 FILE_KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
-
-#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its files.
-_NOT_THE_FILES = (*ELSEWHERE, "num_samples")
 
 #: Bytes of a file that is looked at whether it has any content.
 _BLANK = 1024
@@ -34,7 +32,7 @@ def files_of(catalogue: Catalogue, name: Named) -> list[Path]:
         FcitError: Its records are not, or not one by one, in files of the kinds that LLaMA-Factory reads.
     """
     entry = catalogue.entry(name)
-    for key in _NOT_THE_FILES:
+    for key in ELSEWHERE:
         if entry.get(key) is not None:
             raise FcitError(
                 f"The dataset {name} has `{key}` in dataset_info.json: its records cannot be read one by one;"

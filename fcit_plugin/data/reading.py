@@ -1,5 +1,6 @@
 """A dataset's records through LLaMA-Factory's own reader, wherever they are, and which of them are used."""
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def used_records(
     check_folder(name, catalogue)
     with diagnosed(name, catalogue, use, convert):
         aligned = aligned_records(catalogue, name, model_args, data_args, training_args)
-        part = catalogue.rows(name, len(aligned), training_args.seed)  # with val_size
+        part = catalogue.rows(name, len(aligned), training_args.seed, data_args.max_samples)
     numbers = range(len(aligned)) if part is None else part.tolist()
     rows = aligned if part is None else aligned.select(numbers)
     kept, left_out = list[int](), list[int]()
@@ -89,7 +90,7 @@ def used_records(
     if left_out:
         reason = verdict_on(name, catalogue, use, left_out[0]).left_out
         why[left_out[0]] = reason or "LLaMA-Factory finds it invalid"
-    found = LeftOut(name, len(rows), why)
+    found = LeftOut(name, len({*numbers}), why)
     found.tell(catalogue, strict, log=training_args.local_process_index == 0)
     return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
 
@@ -154,7 +155,7 @@ def _lies_in(folder: str, path: str) -> bool:
 
 
 def aligned_records(catalogue: Catalogue, name: Named, model_args, data_args, training_args) -> Dataset:
-    """All records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of training and test together.
+    """All records of a dataset's entry in LLaMA-Factory's standard form; :meth:`Catalogue.rows` says which are the dataset's.
 
     Args:
         catalogue: Has the dataset.
@@ -163,7 +164,11 @@ def aligned_records(catalogue: Catalogue, name: Named, model_args, data_args, tr
         data_args: Its data arguments.
         training_args: Its training arguments.
     """
-    return _load_single_dataset(_attributes(catalogue, name), model_args, data_args, training_args)
+    attributes = _attributes(catalogue, name)
+    if attributes.num_samples is not None:  # they are drawn from all, and then `max_samples` counts
+        data_args = copy.copy(data_args)
+        attributes.num_samples = data_args.max_samples = None
+    return _load_single_dataset(attributes, model_args, data_args, training_args)
 
 
 def _attributes(catalogue: Catalogue, name: Named) -> Any:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.catalogue import ELSEWHERE, Catalogue
+from ..data.catalogue import Catalogue
+from ..data.entries import ELSEWHERE
 from ..data.forms import USES
 from ..data.named import TEST, ForTest, refuse_trained_tests
 from ..data.raw_files import TrainFiles

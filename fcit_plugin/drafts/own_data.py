@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.diagnosis import defect_of_file
+from ..data.entries import COLUMN_NAMES
 from ..data.forms import USES, Form, Verdict, judge
 from ..data.instructions import without_media
 from ..data.named import TEST
@@ -24,11 +25,6 @@ _ANSWERS = ("output", "response", "answer", "completion", "target", "targets", "
 _TOGETHER = (("q", "a"), ("user", "assistant"), ("human", "assistant"))
 _MESSAGES = ("conversations", "messages", "conversation", "dialogue")
 _IMAGES = ("images", "image")
-#: What columns may be for, as LLaMA-Factory calls it.
-_WHAT = (
-    *("prompt", "query", "response", "history", "messages", "system", "tools", "images", "videos", "audios"),
-    *("chosen", "rejected", "kto_tag"),
-)
 #: Columns that may say whose a record is.
 SITES = ("client", "client_id", "site", "site_id", "hospital", "owner", "institution")
 #: Tags of turns that name a role.
@@ -131,8 +127,8 @@ class OwnFile:
 
     def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
         for what, column in given.items():
-            if what not in _WHAT:
-                raise FcitError(f"--columns {what}={column}: no column is for that; {nearest(what, _WHAT)}")
+            if what not in COLUMN_NAMES:
+                raise FcitError(f"--columns {what}={column}: no column is for that; {nearest(what, COLUMN_NAMES)}")
             if column not in self.columns:
                 raise FcitError(f"{self.path} has no column {column!r} (--columns); it has {', '.join(self.columns)}.")
         entry: dict[str, Any] = {}
