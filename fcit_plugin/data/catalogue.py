@@ -22,6 +22,7 @@ from .entries import (
     tell_unknown_keys,
     users_datasets,
 )
+from .file_names import refuse_pattern
 from .named import TEST, ForTest, Named, refuse_trained_tests
 from .root import benchmark_root, is_on_hub
 from .scoring import Scoring, scoring
@@ -166,7 +167,7 @@ class Catalogue:
         """The folder that paths in a dataset's entry are relative to: the user's, or the root of the benchmark.
 
         Raises:
-            FcitError: It is fetched from a hub, which has other datasets.
+            FcitError: It is fetched from a hub, which has other datasets, or the user's entries have no folder.
         """
         if not self.is_users(name):
             of = benchmark_of(self.entry_name(name))
@@ -176,7 +177,11 @@ class Catalogue:
                     f"{of.title}; {of.datasets[0].how_to_get}, and name the folder that you put it into."
                 )
             return self.benchmark
-        assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
+        if isinstance(self.dataset_dir, dict):
+            raise FcitError(
+                f"The dataset {name} has a `file_name`, and `dataset_dir` gives the entries in place of the folder that it is "
+                "in; put them into a dataset_info.json there, and name that folder as `dataset_dir`."
+            )
         return Path(self.dataset_dir)
 
     def media_root(self, name: Named) -> str | None:
@@ -270,7 +275,7 @@ def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[s
 
 
 def check_file(name: Named, entry: dict[str, Any], root: Path, users: bool) -> None:
-    """Refuse a dataset whose file is not there.
+    """Refuse a dataset whose file is not there, or not read by its name.
 
     Args:
         name: The dataset.
@@ -295,6 +300,8 @@ def check_file(name: Named, entry: dict[str, Any], root: Path, users: bool) -> N
             first = benchmark.datasets[0]
             remedy = f"{benchmark.title} (the folder with {first.train_path}); {first.how_to_get}"
         raise FcitError(f"The dataset {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of {remedy}.")
+    if path.is_file():
+        refuse_pattern(path, f"The file {path} of the dataset {name}")
 
 
 def find_in_benchmark(attributes, name: str, root: Path) -> None:

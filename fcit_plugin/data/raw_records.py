@@ -12,6 +12,7 @@ from ..errors import FcitError
 from ..files import opened, read_bytes
 from .catalogue import Catalogue
 from .entries import ELSEWHERE
+from .file_names import refuse_pattern
 from .named import Named
 
 #: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
@@ -56,6 +57,7 @@ def files_of(catalogue: Catalogue, name: Named) -> list[Path]:
                 f"Dataset `{name}`: {file} is none of the files that LLaMA-Factory reads ({', '.join(FILE_KINDS)}); take it "
                 "away, or correct `file_name`."
             )
+        refuse_pattern(file, f"Dataset `{name}`: {file}")
         check_commas(file, f"Dataset `{name}`: {file}", (entry.get("columns") or {}).values())
     if len(set(kinds)) > 1:
         known = sorted({file.suffix for file in files})

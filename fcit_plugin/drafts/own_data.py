@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.diagnosis import defect_of_file
 from ..data.entries import COLUMN_NAMES
+from ..data.file_names import refuse_pattern
 from ..data.forms import USES, Form, Verdict, judge
 from ..data.instructions import without_media
 from ..data.named import TEST
@@ -57,6 +58,7 @@ class OwnFile:
             raise FcitError(f"There is no file {path} (--data).")
         if kind_of(path) is None:
             raise FcitError(f"{path} (--data) is none of the kinds of files that are read: {', '.join(FILE_KINDS)}.")
+        refuse_pattern(path, f"{path} (--data)")
         check_commas(path, f"{path} (--data)", (columns or {}).values())
         self.path = path
         try:
