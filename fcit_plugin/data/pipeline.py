@@ -9,10 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from datasets import (
-    Dataset,
-    concatenate_datasets,
-)
+from datasets import Dataset, concatenate_datasets
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_dataset_processor, _get_preprocessed_dataset
 from llamafactory.data.processor.processor_utils import greedy_knapsack
@@ -36,9 +33,13 @@ from .pixels import PixelReader
 from .quiet import quiet_datasets
 from .raw_files import TrainFiles
 from .reading import refuse_empty, refuse_images, used_records
+from .record_images import RecordImages, images_of_records, numbers_of_media
+from .telling_order import telling_order
 
 logger = logging.get_logger(__name__)
 
+#: Columns of the standard form that are null in records without.
+_MEDIA = ("_images", "_videos", "_audios")
 #: What LLaMA-Factory calls the two answers of a pair.
 _PAIR = ("chosen", "rejected")
 
@@ -70,10 +71,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.instructions)
 
-    @property
-    def images(self) -> list[list[Any] | None]:
-        """Files of the images of each record."""
-        return list(self.rows["_images"])
+    @cached_property
+    def images(self) -> list[RecordImages]:
+        """The images of each record."""
+        return images_of_records(self.rows)
 
     def head(self, count: int | None) -> "Split":
         """The first records."""
@@ -247,13 +248,18 @@ class Pipeline:
         """
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
         data_args.packing = packing
-        if not workers:
+        order = None if packing else telling_order(rows, _MEDIA)  # a pack has no place to go back to
+        if not workers or order is not None:
             data_args.preprocessing_num_workers = None
         training_args.predict_with_generate = generate
         with quiet_datasets():
-            return _get_preprocessed_dataset(
-                rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
+            made = _get_preprocessed_dataset(
+                rows if order is None else rows.select(order),
+                *(data_args, training_args, processing, self.template),
+                is_eval=generate,
+                **self.tokenizer_module,
             )
+        return made if order is None or len(made) != len(rows) else made.select(np.argsort(order))
 
     def samples(self, parts: Sequence["Part"]) -> Dataset:
         """What LLaMA-Factory's trainer takes of a client's records.
@@ -286,7 +292,7 @@ class Pipeline:
             FcitError: The sentence names the record and how many tokens its image takes.
         """
         plugin, cutoff = self.template.mm_plugin, self.data_args.cutoff_len
-        if not plugin.image_token or not any(rows["_images"]):
+        if not plugin.image_token or not any(numbers_of_media(rows)):
             return
         ids = "input_ids" if "input_ids" in features.column_names else f"{_PAIR[0]}_input_ids"
         lengths = list_value_length(features.with_format("arrow")[:][ids]).to_numpy()
@@ -369,8 +375,8 @@ class TaskData:
         return [turns for split in self.splits for turns in split.instructions]
 
     @cached_property
-    def images(self) -> list[list[Any] | None]:
-        """Files of the images of each record."""
+    def images(self) -> list[RecordImages]:
+        """The images of each record."""
         return [images for split in self.splits for images in split.images]
 
 
@@ -382,11 +388,11 @@ def _concatenated(parts: list[Dataset]) -> Dataset:
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
-def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
-    """The instructions of a dataset alone, without a run around it, and the files of its images."""
+def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[RecordImages]]:
+    """The instructions of a dataset alone, without a run around it, and its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
     aligned = used_records(catalogue, name, "test", model_args, data_args, reading).rows  # whatever their answers are for
-    return _instructions(aligned), list(aligned["_images"])
+    return _instructions(aligned), images_of_records(aligned)
 
 
 def _instructions(aligned: Dataset) -> list[Turns]:

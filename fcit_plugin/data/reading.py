@@ -19,6 +19,7 @@ from .forms import Use, leaves_out, standard_fault, tag_fault
 from .left_out import LeftOut
 from .named import Named
 from .raw_records import check_folder, plain_records
+from .telling_order import TELLING
 
 logger = logging.get_logger(__name__)
 
@@ -175,4 +176,5 @@ def _attributes(catalogue: Catalogue, name: Named) -> Any:
     (attributes,) = get_dataset_list([str(name)], {str(name): catalogue.entry(name)})
     if not catalogue.is_users(name):
         find_in_benchmark(attributes, catalogue.entry_name(name), catalogue.benchmark)
+    setattr(attributes, TELLING, True)
     return attributes

@@ -217,7 +217,7 @@ class TrainedRun:
         given = fcit.fcit_export_instruction
         assert given is not None  # `auto` needs it
         conversations = [user_turns([{"role": "user", "content": given}])]
-        images: list[list[Any] | None] = [None]
+        images: Sequence[Sequence[Any] | None] = [None]
         catalogue = Catalogue.of(data_args, fcit)
         if given in catalogue:
             conversations, images = records_of(given, catalogue, model_args, data_args)
