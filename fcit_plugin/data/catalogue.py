@@ -26,6 +26,7 @@ from .file_names import refuse_pattern
 from .named import TEST, ForTest, Named, refuse_trained_tests
 from .root import benchmark_root, is_on_hub
 from .scoring import Scoring, scoring
+from .slices import overlaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Catalogue:
         held_out: The recipe's ``val_size``: the part, or from 1 on the number, of a dataset's records that become its test
             records, where it has none.
         tests: By dataset the entry of its test records, where the recipe's ``eval_dataset`` names it.
+        cache_dir: The recipe's ``cache_dir``, where files are put as they have been read.
     """
 
     dataset_dir: str | dict[str, dict[str, Any]]
@@ -48,15 +50,17 @@ class Catalogue:
     caption_metric: str = FcitArguments.fcit_caption_metric
     held_out: float = 0.0
     tests: Mapping[str, str] = field(default_factory=dict)
+    cache_dir: str | None = None
 
     @classmethod
-    def of(cls, data_args, args: FcitArguments, evaluated: Sequence[str] = ()) -> "Catalogue":
+    def of(cls, data_args, args: FcitArguments, evaluated: Sequence[str] = (), cache_dir: str | None = None) -> "Catalogue":
         """The catalogue of a recipe.
 
         Args:
             data_args: LLaMA-Factory's data arguments.
             args: Ours.
             evaluated: The datasets whose test records ``eval_dataset`` names, in its order.
+            cache_dir: Of LLaMA-Factory's model arguments.
 
         Raises:
             FcitError: It names others than these need.
@@ -68,6 +72,7 @@ class Catalogue:
             args.fcit_caption_metric,
             data_args.val_size,
             test_entries(evaluated, data_args.eval_dataset) if evaluated else {},
+            cache_dir,
         )
 
     @cached_property
@@ -116,6 +121,12 @@ class Catalogue:
         if wanted is None and not is_split:
             return None
         drawn = np.arange(count)
+        split = self.entry(name).get("split")
+        if is_split and split is not None and overlaps(split):
+            raise FcitError(
+                f"The dataset {dataset} has `split: {split}` in dataset_info.json, which takes records twice, so that with "
+                "`val_size` some would be trained on and be the test; take each once."
+            )
         if wanted is not None:
             if is_split and wanted > count:
                 raise FcitError(

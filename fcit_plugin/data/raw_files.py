@@ -100,7 +100,7 @@ class _File:
         source, entry = self.source, self.source.catalogue.entry(self.name)
         files = files_of(source.catalogue, self.name)
         with diagnosed(self.name, source.catalogue, source.use):
-            rows = read_raw(files, entry.get("split"))
+            rows = read_raw(files, entry.get("split"), source.catalogue.cache_dir)
         draws = entry.get("num_samples") is not None  # from all
         count = len(rows) if source.max_samples is None or draws else min(source.max_samples, len(rows))
         return rows.select(range(count))

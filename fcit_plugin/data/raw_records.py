@@ -108,16 +108,17 @@ def check_commas(file: Path, place: str, columns: Iterable[str] = ()) -> None:
         )
 
 
-def read_raw(files: Sequence[Path], split: str | None = None) -> Dataset:
+def read_raw(files: Sequence[Path], split: str | None = None, cache_dir: str | None = None) -> Dataset:
     """The records of files of one kind.
 
     Args:
         files: At least one.
         split: Its entry's ``split``.
+        cache_dir: The recipe's ``cache_dir``.
     """
     kind = kind_of(files[0])
     assert kind is not None  # files_of has looked
-    return load_dataset(kind, data_files=[str(file) for file in files], split=split or "train")
+    return load_dataset(kind, data_files=[str(file) for file in files], split=split or "train", cache_dir=cache_dir)
 
 
 def plain_records(rows: Dataset, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -13,9 +13,11 @@ from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.extras import logging
 
+from ..fcit_benchmark.records import json_kind, with_article
 from .catalogue import Catalogue, find_in_benchmark
-from .diagnosis import diagnosed, missing_image, place_of, refusal, verdict_on
-from .forms import Use, leaves_out, standard_fault, tag_fault
+from .diagnosis import diagnosed, place_of, raw_record, refusal, verdict_on
+from .forms import Form, Use, leaves_out, standard_fault, tag_fault
+from .image_faults import missing_image
 from .left_out import LeftOut
 from .named import Named
 from .raw_records import check_folder, plain_records
@@ -111,7 +113,15 @@ def refuse_empty(name: Named, catalogue: Catalogue, kept: Sequence[int], what: s
     """
     empty = next((i for i, text in zip(kept, texts, strict=True) if not text.strip()), None)
     if empty is not None:
-        raise refusal(name, catalogue, empty, f"it has no {what}")
+        problem = _other_than_text(name, catalogue, empty) if what == "answer" else None
+        raise refusal(name, catalogue, empty, problem or f"it has no {what}")
+
+
+def _other_than_text(name: Named, catalogue: Catalogue, index: int) -> str | None:
+    """What stands in the place of an answer that LLaMA-Factory does not see, for it takes texts alone."""
+    column = Form.of(catalogue.entry(name)).column("response")
+    value = (raw_record(name, catalogue, index) or {}).get(column) if column else None
+    return None if isinstance(value, str | None) else f"its `{column}` is {with_article(json_kind(value))} and no text"
 
 
 def refuse_images(name: Named, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:

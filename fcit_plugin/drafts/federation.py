@@ -93,7 +93,9 @@ def _stages(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) -> 
 
 def catalogue_of(keys: dict[str, Any]) -> Catalogue:
     """The datasets of a recipe, with what is kept back of them."""
-    return Catalogue(keys.get("dataset_dir", "data"), held_out=float(keys.get("val_size", 0.0)))
+    return Catalogue(
+        keys.get("dataset_dir", "data"), held_out=float(keys.get("val_size", 0.0)), cache_dir=keys.get("cache_dir")
+    )
 
 
 def _put_tests(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) -> None:

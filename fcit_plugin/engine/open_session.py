@@ -169,7 +169,7 @@ def read_setup(
         rounds=rounds,
         earlier=earlier,
         own_datasets=list(data_args.dataset) if request.own_data else [],
-        catalogue=Catalogue.of(data_args, args, evaluated),
+        catalogue=Catalogue.of(data_args, args, evaluated, model_args.cache_dir),
         keys=_deciding(arguments, args, training_args.world_size),
         processes=Processes(),
         pool=pool,
