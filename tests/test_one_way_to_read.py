@@ -36,7 +36,7 @@ ELSEWHERE = {
     ("data/answers.py", "json.loads"): "of the model's answer, which stays text where it is no JSON",
     ("data/pipeline.py", "json.loads"): "of what the converter has dumped",
     ("engine/fingerprint.py", "json.loads"): "of what was dumped in the same line",
-    ("data/diagnosis.py", "Image.open"): "LLaMA-Factory opens the same image",
+    ("data/image_faults.py", "Image.open"): "LLaMA-Factory opens the same image",
     ("data/raw_records.py", "load_dataset"): "the user's data, which LLaMA-Factory reads by the same call",
     ("engine/pool.py", "json.loads"): "of torchrun's store, which its processes write",
     ("engine/pool.py", "pickle.loads"): "of a process of the same run, which has proved with a secret that it is one",

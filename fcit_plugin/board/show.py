@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..data.catalogue import TEST, own_datasets, users_datasets
+from ..data.entries import own_datasets, users_datasets
+from ..data.named import ForTest
 from ..evaluation.plots import short_name, training_loss
 from ..evaluation.report import REPORT_JSON, Report
 from ..evaluation.tables import code, escaped, markdown
@@ -33,9 +34,9 @@ def dataset_choices(dataset_dir: str, stages: str = "") -> list[str]:
     Raises:
         FcitError: That file is damaged.
     """
-    names = [*users_datasets(dataset_dir), *own_datasets()]
-    taken = stages.replace(",", " ").split()
-    return [name for name in dict.fromkeys(names) if not name.endswith(TEST) and name not in taken]
+    names = dict.fromkeys([*users_datasets(dataset_dir), *own_datasets()])
+    taken = {*stages.replace(",", " ").split(), *(str(ForTest(name)) for name in names)}
+    return [name for name in names if name not in taken]
 
 
 def add_stage(stages: str, picked: Sequence[str]) -> tuple[str, list[str]]:

@@ -21,6 +21,7 @@ _OTHERS: dict[str, tuple[Any, Any]] = {
     "max_samples": (None, int),
     "val_size": (0.0, float),
     "adapter_name_or_path": (None, str),
+    "cache_dir": (None, str),
 }
 
 #: More clients than this are not listed one by one.
@@ -79,7 +80,7 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     if others["adapter_name_or_path"]:
         earlier = StateFolder(Path(others["adapter_name_or_path"]))
         scenario = earlier.finished_scenario().followed_by(scenario)
-    catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir, held_out=others["val_size"])
+    catalogue = Catalogue(others["dataset_dir"], args.fcit_data_dir, held_out=others["val_size"], cache_dir=others["cache_dir"])
     catalogue.check(scenario.datasets_to_train(), with_test=False, local_stage=args.fcit_local_stage)
     use, strict = USES[args.fcit_local_stage], args.fcit_strict_records
     source = TrainFiles(catalogue, others["max_samples"], others["seed"], use, strict)

@@ -1,83 +1,32 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from ..arguments import FcitArguments
-from ..errors import FcitError, closest, nearest
+from ..errors import FcitError, closest
 from ..fcit_benchmark.benchmarks import BENCHMARKS, benchmark_of
 from ..fcit_benchmark.layout import IMAGES
-from ..files import read_object
-from ..schema import Count, PathName, Word, checked
-from ..shipped import shipped
+from .entries import (
+    ELSEWHERE,
+    check_formatting,
+    check_kind,
+    checked_entry,
+    own_datasets,
+    tell_unknown_keys,
+    users_datasets,
+)
+from .file_names import refuse_pattern
+from .named import TEST, ForTest, Named, refuse_trained_tests
 from .root import benchmark_root, is_on_hub
 from .scoring import Scoring, scoring
-
-#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere than in a file.
-ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-
-#: Suffix of the name of a dataset's test records.
-TEST = "_test"
-
-
-class _Entry(TypedDict, total=False):
-    """What LLaMA-Factory and we read of an entry."""
-
-    file_name: PathName
-    formatting: Word
-    ranking: bool
-    columns: dict[Word, Word | None]
-    tags: dict[Word, Word | None]
-    split: Word | None
-    subset: Word | None
-    folder: Word | None
-    num_samples: Count | None
-    hf_hub_url: Word
-    ms_hub_url: Word
-    om_hub_url: Word
-    script_url: Word
-    cloud_file_name: Word
-    fcit_metric: Word
-    fcit_also: list[Word]
-    fcit_references: PathName
-    fcit_images: PathName
-
-
-@cache
-def own_datasets() -> dict[str, dict[str, Any]]:
-    """The entries of our own ``dataset_info.json``, by name."""
-    return read_object(shipped("dataset_info") / "dataset_info.json")
-
-
-def users_datasets(dataset_dir: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The entries of the user's own ``dataset_info.json``, which go before ours; none if there is no such file.
-
-    Args:
-        dataset_dir: The file's folder, or, as LLaMA-Factory takes it too, the entries themselves.
-
-    Raises:
-        FcitError: The file is not JSON object of objects, or lies on a hub.
-    """
-    if isinstance(dataset_dir, dict):
-        return dataset_dir
-    if dataset_dir == "ONLINE" or dataset_dir.startswith("REMOTE:"):
-        raise FcitError(
-            f"`dataset_dir` is {dataset_dir!r}, with which LLaMA-Factory asks a hub; here the list of datasets lies on this "
-            "machine: put a dataset_info.json into a folder, whose entries may name a hub (`hf_hub_url`), and name that."
-        )
-    path = Path(dataset_dir) / "dataset_info.json"
-    if not os.path.lexists(path):
-        return {}
-    entries = read_object(path, remedy="fix it")
-    return checked(dict[Word, dict[Word, Any]], entries, str(path), "fix it")
+from .slices import overlaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +41,7 @@ class Catalogue:
         held_out: The recipe's ``val_size``: the part, or from 1 on the number, of a dataset's records that become its test
             records, where it has none.
         tests: By dataset the entry of its test records, where the recipe's ``eval_dataset`` names it.
+        cache_dir: The recipe's ``cache_dir``, where files are put as they have been read.
     """
 
     dataset_dir: str | dict[str, dict[str, Any]]
@@ -100,15 +50,17 @@ class Catalogue:
     caption_metric: str = FcitArguments.fcit_caption_metric
     held_out: float = 0.0
     tests: Mapping[str, str] = field(default_factory=dict)
+    cache_dir: str | None = None
 
     @classmethod
-    def of(cls, data_args, args: FcitArguments, evaluated: Sequence[str] = ()) -> "Catalogue":
+    def of(cls, data_args, args: FcitArguments, evaluated: Sequence[str] = (), cache_dir: str | None = None) -> "Catalogue":
         """The catalogue of a recipe.
 
         Args:
             data_args: LLaMA-Factory's data arguments.
             args: Ours.
             evaluated: The datasets whose test records ``eval_dataset`` names, in its order.
+            cache_dir: Of LLaMA-Factory's model arguments.
 
         Raises:
             FcitError: It names others than these need.
@@ -120,83 +72,101 @@ class Catalogue:
             args.fcit_caption_metric,
             data_args.val_size,
             test_entries(evaluated, data_args.eval_dataset) if evaluated else {},
+            cache_dir,
         )
 
     @cached_property
     def _users(self) -> dict[str, dict[str, Any]]:
         return users_datasets(self.dataset_dir)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: Named) -> bool:
         return self._has_entry(self.entry_name(name))
 
     def _has_entry(self, name: str) -> bool:
         return name in self._users or name in own_datasets()
 
-    def entry_name(self, name: str) -> str:
-        """The name of the entry that a dataset's records, or its test records, are in.
-
-        Args:
-            name: The dataset; its test records with :data:`TEST` behind it.
-        """
-        dataset = name.removesuffix(TEST)
-        if name != dataset and dataset in self.tests:
-            return self.tests[dataset]
-        return dataset if self._is_split(dataset) else name
+    def entry_name(self, name: Named) -> str:
+        """The name of the entry that a dataset's records, or its test records, are in."""
+        if isinstance(name, str):
+            return name
+        if name.dataset in self.tests:
+            return self.tests[name.dataset]
+        return name.dataset if self._is_split(name.dataset) else str(name)
 
     def _is_split(self, dataset: str) -> bool:
         """Whether some of a dataset's records are its test records (``val_size``)."""
-        needs = self.held_out > 0 and dataset not in self.tests and not self._has_entry(dataset + TEST)
+        needs = self.held_out > 0 and dataset not in self.tests and not self._has_entry(str(ForTest(dataset)))
         return needs and self._has_entry(dataset)
 
-    def rows(self, name: str, count: int, seed: int) -> np.ndarray | None:
-        """Which records of its entry a dataset has, where its training and its test records have one entry (``val_size``).
+    def rows(self, name: Named, count: int, seed: int, most: int | None = None) -> np.ndarray | None:
+        """Which records of its entry a dataset has, of which some may be drawn (``num_samples``) or be the test (``val_size``).
+
+        LLaMA-Factory draws from NumPy's global state; then two readings of one file, such as those of its training and its
+        test records, would have others, and so would a run that is taken up again.
 
         Args:
-            name: The dataset, or the name of its test records.
+            name: The dataset, or its test records.
             count: Records of the entry.
             seed: The recipe's seed.
+            most: The recipe's ``max_samples``, for those that are drawn; of others the caller has the first ones.
 
         Returns:
-            Indices, int64, ascending; None for all.
+            Indices, int64, ascending; one stands there several times if more are to be drawn than there are. None for all.
 
         Raises:
-            FcitError: None would be left on one side.
+            FcitError: None would be left on one side, or one would be on both.
         """
-        dataset = name.removesuffix(TEST)
-        if not self._is_split(dataset):
+        dataset = name if isinstance(name, str) else name.dataset
+        wanted, is_split = self.entry(name).get("num_samples"), self._is_split(dataset)
+        if wanted is None and not is_split:
             return None
-        size = round(self.held_out) if self.held_out >= 1 else math.ceil(self.held_out * count)
-        if size >= count:
+        drawn = np.arange(count)
+        split = self.entry(name).get("split")
+        if is_split and split is not None and overlaps(split):
             raise FcitError(
-                f"`val_size: {self.held_out:g}` leaves nothing to train on of the dataset {dataset}, which has {count} "
+                f"The dataset {dataset} has `split: {split}` in dataset_info.json, which takes records twice, so that with "
+                "`val_size` some would be trained on and be the test; take each once."
+            )
+        if wanted is not None:
+            if is_split and wanted > count:
+                raise FcitError(
+                    f"The dataset {dataset} has `num_samples: {wanted}` in dataset_info.json and {count} records, so that some "
+                    "would be there twice and with `val_size` be trained on and be the test; lower it, or take it out."
+                )
+            rng = np.random.default_rng([seed, 1])
+            drawn = rng.permutation(count)[:wanted]  # each once, before any is there twice
+            drawn = np.sort(np.concatenate([drawn, rng.integers(count, size=wanted - len(drawn))])[:most])
+        if not is_split:
+            return drawn
+        size = round(self.held_out) if self.held_out >= 1 else math.ceil(self.held_out * len(drawn))
+        if size >= len(drawn):
+            raise FcitError(
+                f"`val_size: {self.held_out:g}` leaves nothing to train on of the dataset {dataset}, which has {len(drawn)} "
                 "records; lower it."
             )
-        order = np.random.default_rng(seed).permutation(count)
-        return np.sort(order[:size] if name != dataset else order[size:])
+        order = np.random.default_rng(seed).permutation(len(drawn))
+        return drawn[np.sort(order[size:] if isinstance(name, str) else order[:size])]
 
-    def is_users(self, name: str) -> bool:
+    def is_users(self, name: Named) -> bool:
         """Whether the dataset is the user's, not the benchmark's."""
         return self.entry_name(name) in self._users
 
-    def entry(self, name: str) -> dict[str, Any]:
+    def entry(self, name: Named) -> dict[str, Any]:
         """The ``dataset_info.json`` entry of a dataset.
 
         Raises:
             FcitError: There is none; the sentence names the nearest known dataset.
         """
-        known, name = {**own_datasets(), **self._users}, self.entry_name(name)
-        if name in known:
-            return cast(
-                "dict[str, Any]",
-                checked(_Entry, cast("Any", known[name]), f"The dataset {name} in dataset_info.json", "fix it"),
-            )
+        known, entry = {**own_datasets(), **self._users}, self.entry_name(name)
+        if entry in known:
+            return checked_entry(entry, known[entry])
         users = "in the entries given as `dataset_dir`"
         if not isinstance(self.dataset_dir, dict):
             path = Path(self.dataset_dir) / "dataset_info.json"
             users = f"in {path}" if path.is_file() else f"is there a {path} (`dataset_dir`)"
         raise FcitError(
-            f"Unknown dataset `{name}`: it is neither one of the plugin's nor {users}; the nearest known one is "
-            f"`{closest(name, known)}`."
+            f"Unknown dataset `{entry}`: it is neither one of the plugin's nor {users}; the nearest known one is "
+            f"`{closest(entry, known)}`."
         )
 
     @property
@@ -204,24 +174,28 @@ class Catalogue:
         """Root of the FCIT benchmark."""
         return benchmark_root(self.data_root)
 
-    def root(self, name: str) -> Path:
+    def root(self, name: Named) -> Path:
         """The folder that paths in a dataset's entry are relative to: the user's, or the root of the benchmark.
 
         Raises:
-            FcitError: It is fetched from a hub, which has other datasets.
+            FcitError: It is fetched from a hub, which has other datasets, or the user's entries have no folder.
         """
         if not self.is_users(name):
-            of = benchmark_of(name)
+            of = benchmark_of(self.entry_name(name))
             if is_on_hub(self.data_root) and of is not None and of is not BENCHMARKS["fcit"]:
                 raise FcitError(
                     f"`fcit_data_dir: hub` (or FCIT_DATA_DIR) fetches the FCIT benchmark, and the dataset {name} is of "
                     f"{of.title}; {of.datasets[0].how_to_get}, and name the folder that you put it into."
                 )
             return self.benchmark
-        assert not isinstance(self.dataset_dir, dict)  # LLaMA-Factory, too, reads no files without a folder
+        if isinstance(self.dataset_dir, dict):
+            raise FcitError(
+                f"The dataset {name} has a `file_name`, and `dataset_dir` gives the entries in place of the folder that it is "
+                "in; put them into a dataset_info.json there, and name that folder as `dataset_dir`."
+            )
         return Path(self.dataset_dir)
 
-    def media_root(self, name: str) -> str | None:
+    def media_root(self, name: Named) -> str | None:
         """The folder that the images of a dataset are in: the user's ``media_dir``, or the benchmark's."""
         return self.media_dir if self.is_users(name) else str(_images(self.benchmark, self.entry(name)))
 
@@ -232,7 +206,7 @@ class Catalogue:
             FcitError: A metric is unknown; the sentence names the dataset and the nearest metric.
         """
         trained = self.entry(name) if name in self else {}  # it may have been long ago
-        return scoring(name, {**trained, **self.entry(name + TEST)}, self.caption_metric)
+        return scoring(name, {**trained, **self.entry(ForTest(name))}, self.caption_metric)
 
     def check(self, names: Iterable[str], with_test: bool, local_stage: str = "sft") -> None:
         """Refuse datasets that cannot be read, as far as their entries tell, before anything is loaded.
@@ -245,6 +219,9 @@ class Catalogue:
         Raises:
             FcitError: A dataset, or its test records, are in no ``dataset_info.json``, or their entry has no use.
         """
+        names = [*names]
+        if with_test:
+            refuse_trained_tests(names, names)
         for name in names:
             self._check_entry(name, local_stage)
             if with_test:
@@ -253,13 +230,13 @@ class Catalogue:
     def check_tests(self, names: Iterable[str]) -> None:
         """The same for their test records alone."""
         for name in names:
-            if name + TEST not in self:
+            if ForTest(name) not in self:
                 raise FcitError(
                     f"The dataset `{name}` has no test records: add an entry `{name}{TEST}` to dataset_info.json, "
                     "set `val_size: 0.1` to keep a tenth of its records for the test, or set `fcit_eval_every: never`."
                 )
             if not self._is_split(name):
-                self._check_entry(name + TEST, "sft")
+                self._check_entry(ForTest(name), "sft")
             elif "kto_tag" in self.entry(name).get("columns", {}):
                 raise FcitError(
                     f"`val_size` cannot make test records of the dataset {name}, whose answers may be unwanted ones "
@@ -271,14 +248,15 @@ class Catalogue:
         for name in names:
             self.metrics(name)
 
-    def _check_entry(self, name: str, local_stage: str) -> None:
+    def _check_entry(self, name: Named, local_stage: str) -> None:
         entry = self.entry(name)
-        _check_formatting(name, entry.get("formatting", "alpaca"))
+        tell_unknown_keys(name, entry)
+        check_formatting(name, entry.get("formatting", "alpaca"))
         if "file_name" in entry:
             check_file(name, entry, self.root(name), self.is_users(name))
         elif not any(key in entry for key in ELSEWHERE):
             raise FcitError(f"The dataset {name} has no `file_name` in dataset_info.json; add it.")
-        _check_kind(name, entry, local_stage)
+        check_kind(name, entry, local_stage)
 
 
 def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[str, str]:
@@ -307,43 +285,8 @@ def test_entries(datasets: Sequence[str], named: Sequence[str] | None) -> dict[s
     return dict(zip(datasets, named, strict=True))
 
 
-def _check_kind(name: str, entry: dict[str, Any], local_stage: str) -> None:
-    """Refuse records of another kind than the local training takes.
-
-    Raises:
-        FcitError: The sentence names the dataset.
-    """
-    columns = entry.get("columns", {})
-    if local_stage == "kto" and "kto_tag" not in columns:
-        raise FcitError(
-            f"The dataset {name} has no column `kto_tag` in dataset_info.json, which says whether an answer is wanted; "
-            "`fcit_local_stage: kto` needs it."
-        )
-    if local_stage == "dpo" and not {"chosen", "rejected"} <= columns.keys():
-        raise FcitError(
-            f"The dataset {name} has no columns `chosen` and `rejected` in dataset_info.json; `fcit_local_stage: dpo` needs "
-            "them, and `ranking: true`."
-        )
-    if bool(entry.get("ranking")) != (local_stage == "dpo"):
-        has, wants = ("has", "cannot be used with") if entry.get("ranking") else ("lacks", "is needed for")
-        what = "test records, which have one answer each" if name.endswith(TEST) else f"`fcit_local_stage: {local_stage}`"
-        raise FcitError(f"The dataset {name} {has} `ranking: true` in dataset_info.json, which {wants} {what}.")
-
-
-def _check_formatting(name: str, formatting: str) -> None:
-    if formatting in ("fcit", "alpaca", "sharegpt"):  # known without an import that takes seconds
-        return
-    from llamafactory.data.converter import DATASET_CONVERTERS
-
-    if formatting not in DATASET_CONVERTERS:
-        raise FcitError(
-            f"`formatting` of the dataset {name} in dataset_info.json is {formatting!r}; "
-            f"{nearest(str(formatting), DATASET_CONVERTERS)}"
-        )
-
-
-def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> None:
-    """Refuse a dataset whose file is not there.
+def check_file(name: Named, entry: dict[str, Any], root: Path, users: bool) -> None:
+    """Refuse a dataset whose file is not there, or not read by its name.
 
     Args:
         name: The dataset.
@@ -358,7 +301,7 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
     if users and not path.exists():
         raise FcitError(f"The dataset {name} has no file {path}; correct its `file_name` in dataset_info.json.")
     if not users and not path.is_file():
-        benchmark = benchmark_of(name)
+        benchmark = benchmark_of(str(name))
         if benchmark is None or benchmark is BENCHMARKS["fcit"]:
             remedy = (
                 "the FCIT benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
@@ -368,6 +311,8 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
             first = benchmark.datasets[0]
             remedy = f"{benchmark.title} (the folder with {first.train_path}); {first.how_to_get}"
         raise FcitError(f"The dataset {name} has no file {path}; set `fcit_data_dir` or FCIT_DATA_DIR to the root of {remedy}.")
+    if path.is_file():
+        refuse_pattern(path, f"The file {path} of the dataset {name}")
 
 
 def find_in_benchmark(attributes, name: str, root: Path) -> None:

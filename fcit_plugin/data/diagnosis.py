@@ -8,8 +8,6 @@ import contextlib
 import io
 import json
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 from datasets.exceptions import DatasetsError
-from PIL import Image
 
 from ..errors import FcitError, module_of, one_line, root_cause
 from ..fcit_benchmark.records import MEND, Defect, json_kind, with_article
@@ -25,15 +22,13 @@ from ..files import parse_json, read_bytes
 from .catalogue import Catalogue
 from .converter import image_path
 from .forms import Form, Use, Verdict, images_of, judge
+from .image_faults import NO_IMAGE, SHOWN, first_image_problem, image_problem, is_file
+from .named import Named
 from .raw_records import files_of, plain_records, read_raw
+from .slices import is_part, numbers_of
 
-#: What Pillow raises over bytes that are no image, or not all of one.
-_NO_IMAGE = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError),
-    *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
-)
 #: What LLaMA-Factory, datasets, Arrow, pandas, Pillow and our converter raise over a malformed file, record or image.
-_FAILURES = (DatasetsError, pa.ArrowException, RecursionError, *_NO_IMAGE)
+_FAILURES = (DatasetsError, pa.ArrowException, RecursionError, *NO_IMAGE)
 #: Those of them that are raised over what a user has written; the others may be a programmer's.
 _USERS = (DatasetsError, pa.ArrowException, OSError, ValueError)
 #: The same over a record that is tokenized: what it says of tools and their calls is parsed there.
@@ -42,11 +37,9 @@ _TOKENIZING = (*_FAILURES, RuntimeError)
 _PARSERS = ("llamafactory.data.formatter", "llamafactory.data.tool_utils")
 
 _BOM = b"\xef\xbb\xbf"
-#: Characters of a foreign message that are shown.
-_SHOWN = 300
 
 
-def refusal(name: str, catalogue: Catalogue, index: int, problem: str, kind: str = "record") -> FcitError:
+def refusal(name: Named, catalogue: Catalogue, index: int, problem: str, kind: str = "record") -> FcitError:
     """The sentence about one record.
 
     Args:
@@ -60,14 +53,16 @@ def refusal(name: str, catalogue: Catalogue, index: int, problem: str, kind: str
     return FcitError(f"Dataset `{name}`: {Defect(kind, file, record, problem)}")
 
 
-def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
+def place_of(catalogue: Catalogue, name: Named, index: int) -> tuple[str, int]:
     """The file that a record stands in, and its index there, from 0."""
     entry = catalogue.entry(name)
-    source = next((str(entry[key]) for key in entry if key.endswith(("_url", "file_name"))), name)
+    source = next((str(entry[key]) for key in entry if key.endswith(("_url", "file_name"))), str(name))
     try:
-        files = files_of(catalogue, name)
+        files, split = files_of(catalogue, name), entry.get("split")
+        if is_part(split):
+            index = int(numbers_of(split, len(read_raw(files, None, catalogue.cache_dir)))[index])
         for file in files if len(files) > 1 else ():
-            count = len(read_raw([file], entry.get("split")))
+            count = len(read_raw([file], None, catalogue.cache_dir))
             if index < count:
                 return _relative(file, catalogue, name), index
             index -= count
@@ -76,23 +71,28 @@ def place_of(catalogue: Catalogue, name: str, index: int) -> tuple[str, int]:
         return source, index
 
 
-def verdict_on(name: str, catalogue: Catalogue, use: Use, index: int) -> Verdict:
+def verdict_on(name: Named, catalogue: Catalogue, use: Use, index: int) -> Verdict:
     """What becomes of a record, by how it stands in its file; nothing is said of one that comes from somewhere else."""
-    entry = catalogue.entry(name)
+    record = raw_record(name, catalogue, index)
+    return Verdict() if record is None else judge(record, Form.of(catalogue.entry(name)), use)
+
+
+def raw_record(name: Named, catalogue: Catalogue, index: int) -> dict[str, Any] | None:
+    """A record as it stands in its file; None of one that comes from somewhere else."""
     try:
-        rows = read_raw(files_of(catalogue, name), entry.get("split"))
+        rows = read_raw(files_of(catalogue, name), catalogue.entry(name).get("split"), catalogue.cache_dir)
         (record,) = plain_records(rows.select([index]))
     except _FAILURES:
-        return Verdict()
-    return judge(record, Form.of(entry), use)
+        return None
+    return record
 
 
-def _relative(file: Path, catalogue: Catalogue, name: str) -> str:
+def _relative(file: Path, catalogue: Catalogue, name: Named) -> str:
     return os.path.relpath(file, catalogue.root(name))
 
 
 @contextlib.contextmanager
-def diagnosed(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None = None) -> Iterator[None]:
+def diagnosed(name: Named, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None = None) -> Iterator[None]:
     """Within the block a dataset is read; if that fails, the file and record that it fails on are named.
 
     Args:
@@ -114,7 +114,7 @@ def diagnosed(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], 
 
 @contextlib.contextmanager
 def diagnosed_rows(
-    name: str, catalogue: Catalogue, rows: Dataset, kept: Sequence[int], trial: Callable[[Any], object]
+    name: Named, catalogue: Catalogue, rows: Dataset, kept: Sequence[int], trial: Callable[[Any], object]
 ) -> Iterator[None]:
     """Within the block records in the standard form are tokenized; if that fails, the one that it fails on is named.
 
@@ -132,26 +132,26 @@ def diagnosed_rows(
         yield
     except _TOKENIZING as error:
         sentence = None
-        found = _first(_seen(rows, _first_image_problem)) or _tried(rows, trial)
+        found = _first(_seen(rows, first_image_problem)) or _tried(rows, trial)
         if found is not None:
             sentence = str(refusal(name, catalogue, kept[found[0]], found[1]))
         _tell(name, error, sentence)
 
 
-def _tell(name: str, error: BaseException, sentence: str | None) -> None:
+def _tell(name: Named, error: BaseException, sentence: str | None) -> None:
     if sentence is not None:
         raise FcitError(sentence) from error
     if isinstance(error, FcitError) and f"`{name}`" in str(error):
         raise error
     if not isinstance(error, _USERS):
         raise error
-    reason = one_line(root_cause(error)).rstrip(".")[:_SHOWN]
+    reason = one_line(root_cause(error)).rstrip(".")[:SHOWN]
     raise FcitError(
         f"The dataset `{name}` cannot be used ({reason}); fix its file or its entry in dataset_info.json."
     ) from error
 
 
-def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None) -> str | None:
+def _about_files(name: Named, catalogue: Catalogue, use: Use, trial: Callable[[Any], object] | None) -> str | None:
     """The sentence about the first file, or the first record, that something is wrong with."""
     try:
         files = files_of(catalogue, name)
@@ -159,24 +159,37 @@ def _about_files(name: str, catalogue: Catalogue, use: Use, trial: Callable[[Any
         return str(error)
     entry = catalogue.entry(name)
     form, folder = Form.of(entry), catalogue.media_root(name)
+    read = dict[Path, Dataset]()
     for file in files:
-        place = _relative(file, catalogue, name)
         try:
-            rows = read_raw([file], entry.get("split"))
+            read[file] = read_raw([file], None, catalogue.cache_dir)
         except _FAILURES as error:
-            return f"Dataset `{name}`: {defect_of_file(file, place, form, use, error)}"
+            return f"Dataset `{name}`: {defect_of_file(file, _relative(file, catalogue, name), form, use, error)}"
+    total, split = sum(map(len, read.values())), entry.get("split")
+    problem = None
+    try:
+        taken = numbers_of(split, total)
+        problem = f"takes none of its {total} records" if total and not len(taken) else None
+    except (ValueError, AssertionError) as error:
+        problem = f"cannot be read of its file ({one_line(error).rstrip('.')[:SHOWN]})"
+    if problem is not None:
+        return f"The dataset `{name}` has `split: {split}` in dataset_info.json, which {problem}; correct it, or take it out."
+    begin = 0
+    for file, all_rows in read.items():
+        numbers = taken[(taken >= begin) & (taken < begin + len(all_rows))] - begin
+        begin, place, rows = begin + len(all_rows), _relative(file, catalogue, name), all_rows.select(numbers)
         found = (
             _first(_seen(rows, lambda record: judge(record, form, use).broken))
             or _first(_seen(rows, lambda record: _media_problem(record, form, folder)))
             or (_tried(rows, trial) if trial is not None else None)
         )
-        if found is not None and len(rows) == 1 and file.suffix == ".json":  # it may be one object around all records
+        if found is not None and len(all_rows) == 1 and file.suffix == ".json":  # it may be one object around all records
             whole = _about_json(read_bytes(file), form, use)
             if whole is not None and whole[1] is None:
                 kind, record, problem, remedy = whole
                 return f"Dataset `{name}`: {Defect(kind, place, record, problem, remedy)}"
         if found is not None:
-            return f"Dataset `{name}`: {Defect('record', place, *found)}"
+            return f"Dataset `{name}`: {Defect('record', place, int(numbers[found[0]]), found[1])}"
     return None
 
 
@@ -187,7 +200,7 @@ def _seen(rows: Dataset, look: Callable[[dict[str, Any]], str | None]) -> Iterat
         try:
             (record,) = table[i].to_pylist()
         except (ValueError, OverflowError, pa.ArrowException) as error:
-            yield i, f"it cannot be read ({one_line(error)[:_SHOWN]})"
+            yield i, f"it cannot be read ({one_line(error)[:SHOWN]})"
         else:
             yield i, look(record)
 
@@ -208,7 +221,7 @@ def _tried(rows: Dataset, trial: Callable[[Any], object]) -> tuple[int, str] | N
                 if failed is None:
                     parsed = module_of(error) in _PARSERS
                     what = "its tools or their calls" if parsed else "it"
-                    failed = i, f"LLaMA-Factory cannot take {what} ({type(error).__name__}: {one_line(error)[:_SHOWN]})"
+                    failed = i, f"LLaMA-Factory cannot take {what} ({type(error).__name__}: {one_line(error)[:SHOWN]})"
                     passed = passed or parsed
             if failed is not None and passed:
                 return failed
@@ -232,52 +245,6 @@ def _media_problem(record: Mapping[str, Any], form: Form, folder: str | None) ->
         if problem is not None:
             return problem
     return None
-
-
-def image_problem(image: Any) -> str | None:
-    """What is wrong with an image as LLaMA-Factory takes it: the name of a file, bytes, or either in a dict."""
-    inside = isinstance(image, Mapping) and image.get("bytes") is not None
-    given = (image["bytes"] if inside else image.get("path")) if isinstance(image, Mapping) else image
-    if isinstance(given, Image.Image):
-        return None
-    source: str | io.BytesIO
-    if isinstance(given, str):
-        if not given.strip():
-            return "the name of an image of it is empty"
-        what = f"its image {given[:_SHOWN]!r}" if not given.isprintable() else f"its image {given[:_SHOWN]}"
-        if not is_file(given):
-            return f"{what} does not exist (`media_dir` is the folder of images)"
-        empty, source = os.path.getsize(given) == 0, given
-    elif isinstance(given, bytes):
-        what, empty, source = "an image of it, given as bytes,", not given, io.BytesIO(given)
-    else:
-        return f"an image of it is {'empty' if given is None else f'a {json_kind(given)}'} and neither a file nor bytes"
-    try:
-        with Image.open(source) as opened:
-            opened.load()
-    except _NO_IMAGE as error:
-        return f"{what} has no bytes" if empty else f"{what} cannot be read ({one_line(error)[:_SHOWN]})"
-    return None
-
-
-def _first_image_problem(row: Mapping[str, Any]) -> str | None:
-    """The same of the images of a record in the standard form."""
-    return next(filter(None, map(image_problem, row["_images"] or [])), None)
-
-
-def missing_image(image: Any) -> str | None:
-    """What is wrong with an image as far as can be seen without decoding it."""
-    if isinstance(image, str):
-        return None if is_file(image) else image_problem(image)
-    return None if isinstance(image, Mapping | bytes | Image.Image) else image_problem(image)
-
-
-def is_file(path: str) -> bool:
-    """Whether there is a file; no name is too strange to ask for."""
-    try:
-        return os.path.isfile(path)
-    except ValueError:  # a zero byte in it
-        return False
 
 
 def defect_of_file(file: Path, place: str, form: Form, use: Use, error: BaseException) -> Defect:
@@ -312,7 +279,7 @@ def _about_file(file: Path, form: Form, use: Use, error: BaseException) -> tuple
             content.decode()
         except UnicodeDecodeError as undecodable:
             return "file", None, f"it is not UTF-8 text at byte {undecodable.start}", "save it as UTF-8"
-    reason = one_line(root_cause(error)).rstrip(".")[:_SHOWN]
+    reason = one_line(root_cause(error)).rstrip(".")[:SHOWN]
     if "corresponds to no data" in reason or "SchemaInferenceError" in type(root_cause(error)).__name__:
         return "empty file", None, "it has no records", again
     return "file", None, f"it cannot be read ({reason})", again

@@ -250,7 +250,8 @@ def _messages(record: Mapping[str, Any], form: Form) -> list[Any]:
 def _split_turns(record: Mapping[str, Any], form: Form, turns: list[_Turn], gone: str) -> tuple[list[_Turn], list[_Turn]]:
     """Prompt and response of a conversation."""
     if len(turns) % 2 != form.ranking:
-        raise _LeftOut(f"it has {len(turns)} turns: {gone}")
+        last = "the last is no question that its two answers are to" if form.ranking else gone
+        raise _LeftOut(f"it has {len(turns)} turns: {last}")
     if _is_tagged(record, form):
         return turns[:-1], _with_empty(record, form, *turns[-1:])
     if form.ranking:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .catalogue import Catalogue
 from .diagnosis import place_of, refusal
+from .named import Named
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class LeftOut:
         why: What is wrong with them, by their indices; at least with the first.
     """
 
-    dataset: str
+    dataset: Named
     total: int
     why: Mapping[int, str]
 

@@ -9,10 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from datasets import (
-    Dataset,
-    concatenate_datasets,
-)
+from datasets import Dataset, concatenate_datasets
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.loader import _get_dataset_processor, _get_preprocessed_dataset
 from llamafactory.data.processor.processor_utils import greedy_knapsack
@@ -26,18 +23,23 @@ from ..fcit_benchmark.records import BrokenFile
 from ..fcit_benchmark.references import match_references
 from ..knowledge.turns import Turns
 from .answers import ASSISTANT, AnswerTexts, message_of
-from .catalogue import TEST, Catalogue
+from .catalogue import Catalogue
 from .converter import RECORD
 from .diagnosis import diagnosed_rows, place_of
 from .forms import Use
 from .instructions import user_turns
+from .named import ForTest, Named
 from .pixels import PixelReader
 from .quiet import quiet_datasets
 from .raw_files import TrainFiles
 from .reading import refuse_empty, refuse_images, used_records
+from .record_images import RecordImages, images_of_records, numbers_of_media
+from .telling_order import telling_order
 
 logger = logging.get_logger(__name__)
 
+#: Columns of the standard form that are null in records without.
+_MEDIA = ("_images", "_videos", "_audios")
 #: What LLaMA-Factory calls the two answers of a pair.
 _PAIR = ("chosen", "rejected")
 
@@ -69,10 +71,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.instructions)
 
-    @property
-    def images(self) -> list[list[Any] | None]:
-        """Files of the images of each record."""
-        return list(self.rows["_images"])
+    @cached_property
+    def images(self) -> list[RecordImages]:
+        """The images of each record."""
+        return images_of_records(self.rows)
 
     def head(self, count: int | None) -> "Split":
         """The first records."""
@@ -128,16 +130,16 @@ class Pipeline:
         self.template = get_template_and_fix_tokenizer(self.tokenizer, data_args)
         self.answer_texts = AnswerTexts(self.tokenizer, self.template)
         self.pixels = PixelReader(self.template, tokenizer_module["processor"])
-        self._splits: dict[str, Split] = {}
+        self._splits: dict[Named, Split] = {}
         self._files = TrainFiles(catalogue, data_args.max_samples, training_args.seed, processing)
 
     def train(self, name: str) -> Split:
         """Training records: inputs and labels."""
-        return self._split(name, generate=False)
+        return self._split(name)
 
     def test(self, name: str) -> Split:
         """Test records: prompts alone, to generate from."""
-        return self._split(name + TEST, generate=True)
+        return self._split(ForTest(name))
 
     def read(self, train: Iterable[str], test: Iterable[str]) -> None:
         """Read and tokenize datasets now: what is wrong with one shall be known before a model is loaded.
@@ -188,14 +190,15 @@ class Pipeline:
 
     def left_out(self) -> dict[str, int]:
         """How many records of each dataset that was read are not used, by its name; without those that lack none."""
-        return {name: split.left_out for name, split in self._splits.items() if split.left_out}
+        return {split.name: split.left_out for split in self._splits.values() if split.left_out}
 
-    def _split(self, name: str, generate: bool) -> Split:
+    def _split(self, name: Named) -> Split:
         if name not in self._splits:
-            self._splits[name] = self._load(name, generate)
+            self._splits[name] = self._load(name)
         return self._splits[name]
 
-    def _load(self, name: str, generate: bool) -> Split:
+    def _load(self, name: Named) -> Split:
+        generate = isinstance(name, ForTest)
         processing: Use = "sft" if generate else self.processing
         use: Use = "test" if generate else processing
         parts = self.model_args, self.data_args, self.training_args
@@ -231,7 +234,7 @@ class Pipeline:
         if answers is None:
             answers = [self.answer_texts.expected(message) for message in messages]
         roles = [message["role"] for message in messages]
-        return Split(name, aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
+        return Split(str(name), aligned, features, instructions, answers, roles, kept, len(used.left_out.why))
 
     def tokenized(self, rows: Dataset, processing: str, generate: bool, packing: bool, workers: bool = True) -> Dataset:
         """Records in LLaMA-Factory's standard form, tokenized.
@@ -245,13 +248,18 @@ class Pipeline:
         """
         data_args, training_args = copy.copy(self.data_args), copy.copy(self.training_args)
         data_args.packing = packing
-        if not workers:
+        order = None if packing else telling_order(rows, _MEDIA)  # a pack has no place to go back to
+        if not workers or order is not None:
             data_args.preprocessing_num_workers = None
         training_args.predict_with_generate = generate
         with quiet_datasets():
-            return _get_preprocessed_dataset(
-                rows, data_args, training_args, processing, self.template, is_eval=generate, **self.tokenizer_module
+            made = _get_preprocessed_dataset(
+                rows if order is None else rows.select(order),
+                *(data_args, training_args, processing, self.template),
+                is_eval=generate,
+                **self.tokenizer_module,
             )
+        return made if order is None or len(made) != len(rows) else made.select(np.argsort(order))
 
     def samples(self, parts: Sequence["Part"]) -> Dataset:
         """What LLaMA-Factory's trainer takes of a client's records.
@@ -277,14 +285,14 @@ class Pipeline:
         batches = [lengths[i : i + at_once] for i in range(0, len(lengths), at_once)]
         return sum(len(greedy_knapsack(batch, self.data_args.cutoff_len)) for batch in batches)
 
-    def _refuse_cut_images(self, name: str, kept: Sequence[int], rows: Dataset, features: Dataset) -> None:
+    def _refuse_cut_images(self, name: Named, kept: Sequence[int], rows: Dataset, features: Dataset) -> None:
         """A model cannot take an image of which ``cutoff_len`` has left only some tokens.
 
         Raises:
             FcitError: The sentence names the record and how many tokens its image takes.
         """
         plugin, cutoff = self.template.mm_plugin, self.data_args.cutoff_len
-        if not plugin.image_token or not any(rows["_images"]):
+        if not plugin.image_token or not any(numbers_of_media(rows)):
             return
         ids = "input_ids" if "input_ids" in features.column_names else f"{_PAIR[0]}_input_ids"
         lengths = list_value_length(features.with_format("arrow")[:][ids]).to_numpy()
@@ -306,7 +314,7 @@ class Pipeline:
         """The records to tokenize, and their indices among all of the dataset."""
         return aligned, kept
 
-    def _references(self, name: str, aligned: Dataset) -> list[Answer] | None:
+    def _references(self, name: Named, aligned: Dataset) -> list[Answer] | None:
         """The references of test records that their entry says (``fcit_references``); None if it says none.
 
         Raises:
@@ -367,8 +375,8 @@ class TaskData:
         return [turns for split in self.splits for turns in split.instructions]
 
     @cached_property
-    def images(self) -> list[list[Any] | None]:
-        """Files of the images of each record."""
+    def images(self) -> list[RecordImages]:
+        """The images of each record."""
         return [images for split in self.splits for images in split.images]
 
 
@@ -380,11 +388,11 @@ def _concatenated(parts: list[Dataset]) -> Dataset:
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
-def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[list[Any] | None]]:
-    """The instructions of a dataset alone, without a run around it, and the files of its images."""
+def records_of(name: str, catalogue: Catalogue, model_args, data_args) -> tuple[list[Turns], list[RecordImages]]:
+    """The instructions of a dataset alone, without a run around it, and its images."""
     reading = SimpleNamespace(seed=0, local_process_index=0, dataloader_num_workers=0)  # all that is asked of it
     aligned = used_records(catalogue, name, "test", model_args, data_args, reading).rows  # whatever their answers are for
-    return _instructions(aligned), list(aligned["_images"])
+    return _instructions(aligned), images_of_records(aligned)
 
 
 def _instructions(aligned: Dataset) -> list[Turns]:

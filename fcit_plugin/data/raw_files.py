@@ -60,7 +60,7 @@ class TrainFiles:
                 f"The dataset {dataset} has `formatting: {form.formatting}`, whose answers a run alone can read; take another "
                 "`fcit_partition` than label."
             )
-        return [*self._file(dataset).answers.values()]
+        return [answer for _, answer in self._file(dataset).answers]
 
     def column(self, dataset: str, name: str) -> list[Any]:
         """See :class:`fcit_plugin.scenario.Source`.
@@ -69,7 +69,7 @@ class TrainFiles:
             FcitError: The dataset is not in a file, or has no such column.
         """
         values = self.raw_column(dataset, name)
-        return [values[index] for index in self._file(dataset).answers]
+        return [values[index] for index, _ in self._file(dataset).answers]
 
     def raw_column(self, dataset: str, name: str) -> list[Any]:
         """The same of all records, also of those that are left out."""
@@ -97,19 +97,20 @@ class _File:
     @cached_property
     def rows(self) -> Dataset:
         """All records."""
-        source = self.source
+        source, entry = self.source, self.source.catalogue.entry(self.name)
         files = files_of(source.catalogue, self.name)
         with diagnosed(self.name, source.catalogue, source.use):
-            rows = read_raw(files, source.catalogue.entry(self.name).get("split"))
-        count = len(rows) if source.max_samples is None else min(source.max_samples, len(rows))
+            rows = read_raw(files, entry.get("split"), source.catalogue.cache_dir)
+        draws = entry.get("num_samples") is not None  # from all
+        count = len(rows) if source.max_samples is None or draws else min(source.max_samples, len(rows))
         return rows.select(range(count))
 
     @cached_property
-    def answers(self) -> dict[int, str]:
-        """The answer of each record that is trained on, by the record's index."""
-        source, found, left_out = self.source, dict[int, str](), dict[int, str]()
+    def answers(self) -> list[tuple[int, str]]:
+        """The index of each record that is trained on, and its answer."""
+        source, found, left_out = self.source, list[tuple[int, str]](), dict[int, str]()
         form = Form.of(source.catalogue.entry(self.name))
-        part = source.catalogue.rows(self.name, len(self.rows), source.seed)  # with val_size
+        part = source.catalogue.rows(self.name, len(self.rows), source.seed, source.max_samples)
         numbers = range(len(self.rows)) if part is None else part.tolist()
         with diagnosed(self.name, source.catalogue, source.use):
             for i, record in zip(numbers, plain_records(self.rows.select(numbers)), strict=True):
@@ -119,8 +120,8 @@ class _File:
                 if verdict.left_out is not None:
                     left_out[i] = verdict.left_out
                 else:
-                    found[i] = verdict.answer or ""
-        LeftOut(self.name, len(numbers), left_out).tell(source.catalogue, source.strict)
+                    found.append((i, verdict.answer or ""))
+        LeftOut(self.name, len({*numbers}), left_out).tell(source.catalogue, source.strict)
         return found
 
     def column(self, name: str) -> list[Any]:

@@ -10,13 +10,13 @@ from datasets import Dataset, load_dataset
 
 from ..errors import FcitError
 from ..files import opened, read_bytes
-from .catalogue import ELSEWHERE, Catalogue
+from .catalogue import Catalogue
+from .entries import ELSEWHERE
+from .file_names import refuse_pattern
+from .named import Named
 
 #: How the package ``datasets`` calls the kind of a file, by its ending; LLaMA-Factory's own table.
 FILE_KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
-
-#: Keys by which an entry of ``dataset_info.json`` has its records elsewhere, or others than those of its files.
-_NOT_THE_FILES = (*ELSEWHERE, "num_samples")
 
 #: Bytes of a file that is looked at whether it has any content.
 _BLANK = 1024
@@ -26,14 +26,14 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _HEAD = 65536
 
 
-def files_of(catalogue: Catalogue, name: str) -> list[Path]:
+def files_of(catalogue: Catalogue, name: Named) -> list[Path]:
     """The files of a dataset in the order in which LLaMA-Factory reads them; a folder may be one.
 
     Raises:
         FcitError: Its records are not, or not one by one, in files of the kinds that LLaMA-Factory reads.
     """
     entry = catalogue.entry(name)
-    for key in _NOT_THE_FILES:
+    for key in ELSEWHERE:
         if entry.get(key) is not None:
             raise FcitError(
                 f"The dataset {name} has `{key}` in dataset_info.json: its records cannot be read one by one;"
@@ -57,6 +57,7 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
                 f"Dataset `{name}`: {file} is none of the files that LLaMA-Factory reads ({', '.join(FILE_KINDS)}); take it "
                 "away, or correct `file_name`."
             )
+        refuse_pattern(file, f"Dataset `{name}`: {file}")
         check_commas(file, f"Dataset `{name}`: {file}", (entry.get("columns") or {}).values())
     if len(set(kinds)) > 1:
         known = sorted({file.suffix for file in files})
@@ -64,7 +65,7 @@ def files_of(catalogue: Catalogue, name: str) -> list[Path]:
     return files
 
 
-def check_folder(name: str, catalogue: Catalogue) -> None:
+def check_folder(name: Named, catalogue: Catalogue) -> None:
     """Refuse a dataset whose folder holds anything else than files of one kind, each with records.
 
     Raises:
@@ -75,7 +76,7 @@ def check_folder(name: str, catalogue: Catalogue) -> None:
         files_of(catalogue, name)
 
 
-def _refuse_blank(name: str, files: Sequence[Path]) -> None:
+def _refuse_blank(name: Named, files: Sequence[Path]) -> None:
     """A file without records among others is passed over by LLaMA-Factory without a word."""
     for file in files:
         if file.is_file() and file.stat().st_size < _BLANK and read_bytes(file).strip() in (b"", b"[]"):
@@ -107,16 +108,17 @@ def check_commas(file: Path, place: str, columns: Iterable[str] = ()) -> None:
         )
 
 
-def read_raw(files: Sequence[Path], split: str | None = None) -> Dataset:
+def read_raw(files: Sequence[Path], split: str | None = None, cache_dir: str | None = None) -> Dataset:
     """The records of files of one kind.
 
     Args:
         files: At least one.
         split: Its entry's ``split``.
+        cache_dir: The recipe's ``cache_dir``.
     """
     kind = kind_of(files[0])
     assert kind is not None  # files_of has looked
-    return load_dataset(kind, data_files=[str(file) for file in files], split=split or "train")
+    return load_dataset(kind, data_files=[str(file) for file in files], split=split or "train", cache_dir=cache_dir)
 
 
 def plain_records(rows: Dataset, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

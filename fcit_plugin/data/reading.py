@@ -1,5 +1,6 @@
 """A dataset's records through LLaMA-Factory's own reader, wherever they are, and which of them are used."""
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.extras import logging
 
+from ..fcit_benchmark.records import json_kind, with_article
 from .catalogue import Catalogue, find_in_benchmark
-from .diagnosis import diagnosed, missing_image, place_of, refusal, verdict_on
-from .forms import Use, leaves_out, standard_fault, tag_fault
+from .diagnosis import diagnosed, place_of, raw_record, refusal, verdict_on
+from .forms import Form, Use, leaves_out, standard_fault, tag_fault
+from .image_faults import missing_image
 from .left_out import LeftOut
+from .named import Named
 from .raw_records import check_folder, plain_records
+from .telling_order import TELLING
 
 logger = logging.get_logger(__name__)
 
@@ -38,7 +43,7 @@ class UsedRecords:
 
 def used_records(
     catalogue: Catalogue,
-    name: str,
+    name: Named,
     use: Use,
     model_args,
     data_args,
@@ -72,7 +77,7 @@ def used_records(
     check_folder(name, catalogue)
     with diagnosed(name, catalogue, use, convert):
         aligned = aligned_records(catalogue, name, model_args, data_args, training_args)
-        part = catalogue.rows(name, len(aligned), training_args.seed)  # with val_size
+        part = catalogue.rows(name, len(aligned), training_args.seed, data_args.max_samples)
     numbers = range(len(aligned)) if part is None else part.tolist()
     rows = aligned if part is None else aligned.select(numbers)
     kept, left_out = list[int](), list[int]()
@@ -88,12 +93,12 @@ def used_records(
     if left_out:
         reason = verdict_on(name, catalogue, use, left_out[0]).left_out
         why[left_out[0]] = reason or "LLaMA-Factory finds it invalid"
-    found = LeftOut(name, len(rows), why)
+    found = LeftOut(name, len({*numbers}), why)
     found.tell(catalogue, strict, log=training_args.local_process_index == 0)
     return UsedRecords(aligned.select(kept) if left_out else rows, kept, found)
 
 
-def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str, texts: Sequence[str]) -> None:
+def refuse_empty(name: Named, catalogue: Catalogue, kept: Sequence[int], what: str, texts: Sequence[str]) -> None:
     """Refuse records without a text that is needed.
 
     Args:
@@ -108,10 +113,18 @@ def refuse_empty(name: str, catalogue: Catalogue, kept: Sequence[int], what: str
     """
     empty = next((i for i, text in zip(kept, texts, strict=True) if not text.strip()), None)
     if empty is not None:
-        raise refusal(name, catalogue, empty, f"it has no {what}")
+        problem = _other_than_text(name, catalogue, empty) if what == "answer" else None
+        raise refusal(name, catalogue, empty, problem or f"it has no {what}")
 
 
-def refuse_images(name: str, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
+def _other_than_text(name: Named, catalogue: Catalogue, index: int) -> str | None:
+    """What stands in the place of an answer that LLaMA-Factory does not see, for it takes texts alone."""
+    column = Form.of(catalogue.entry(name)).column("response")
+    value = (raw_record(name, catalogue, index) or {}).get(column) if column else None
+    return None if isinstance(value, str | None) else f"its `{column}` is {with_article(json_kind(value))} and no text"
+
+
+def refuse_images(name: Named, catalogue: Catalogue, kept: Sequence[int], rows: Dataset, tags: bool) -> None:
     """Refuse records whose images are not there or do not match their tags, and warn of images that lie elsewhere.
 
     LLaMA-Factory sees it only where it tokenizes, which is not done with all records before a run. It joins a record's path to
@@ -152,8 +165,8 @@ def _lies_in(folder: str, path: str) -> bool:
     return os.path.commonpath([root, os.path.abspath(path)]) == root
 
 
-def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, training_args) -> Dataset:
-    """All records of a dataset in LLaMA-Factory's standard form; with ``val_size`` those of training and test together.
+def aligned_records(catalogue: Catalogue, name: Named, model_args, data_args, training_args) -> Dataset:
+    """All records of a dataset's entry in LLaMA-Factory's standard form; :meth:`Catalogue.rows` says which are the dataset's.
 
     Args:
         catalogue: Has the dataset.
@@ -162,11 +175,16 @@ def aligned_records(catalogue: Catalogue, name: str, model_args, data_args, trai
         data_args: Its data arguments.
         training_args: Its training arguments.
     """
-    return _load_single_dataset(_attributes(catalogue, name), model_args, data_args, training_args)
+    attributes = _attributes(catalogue, name)
+    if attributes.num_samples is not None:  # they are drawn from all, and then `max_samples` counts
+        data_args = copy.copy(data_args)
+        attributes.num_samples = data_args.max_samples = None
+    return _load_single_dataset(attributes, model_args, data_args, training_args)
 
 
-def _attributes(catalogue: Catalogue, name: str) -> Any:
-    (attributes,) = get_dataset_list([name], {name: catalogue.entry(name)})
+def _attributes(catalogue: Catalogue, name: Named) -> Any:
+    (attributes,) = get_dataset_list([str(name)], {str(name): catalogue.entry(name)})
     if not catalogue.is_users(name):
         find_in_benchmark(attributes, catalogue.entry_name(name), catalogue.benchmark)
+    setattr(attributes, TELLING, True)
     return attributes

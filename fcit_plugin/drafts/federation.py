@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.catalogue import ELSEWHERE, TEST, Catalogue
+from ..data.catalogue import Catalogue
+from ..data.entries import ELSEWHERE
 from ..data.forms import USES
+from ..data.named import TEST, ForTest, refuse_trained_tests
 from ..data.raw_files import TrainFiles
 from ..errors import FcitError, nearest
 from ..scenario.task_records import clients_named
@@ -91,7 +93,9 @@ def _stages(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) -> 
 
 def catalogue_of(keys: dict[str, Any]) -> Catalogue:
     """The datasets of a recipe, with what is kept back of them."""
-    return Catalogue(keys.get("dataset_dir", "data"), held_out=float(keys.get("val_size", 0.0)))
+    return Catalogue(
+        keys.get("dataset_dir", "data"), held_out=float(keys.get("val_size", 0.0)), cache_dir=keys.get("cache_dir")
+    )
 
 
 def _put_tests(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) -> None:
@@ -104,9 +108,10 @@ def _put_tests(draft: Draft, datasets: Sequence[str], wishes: Wishes, ask: Ask) 
         )
     catalogue = Catalogue(draft.keys.get("dataset_dir", "data"))
     stage = draft.keys.get("fcit_local_stage", "sft")
+    refuse_trained_tests(datasets, datasets)
     for name in datasets:
         catalogue.check([name], with_test=False, local_stage=stage)
-    without = [name for name in datasets if name + TEST not in catalogue]
+    without = [name for name in datasets if ForTest(name) not in catalogue]
     if "eval_dataset" in draft.keys or not without:
         return
     if stage == "kto":

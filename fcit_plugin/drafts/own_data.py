@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.catalogue import TEST
 from ..data.diagnosis import defect_of_file
+from ..data.entries import COLUMN_NAMES
+from ..data.file_names import refuse_pattern
 from ..data.forms import USES, Form, Verdict, judge
 from ..data.instructions import without_media
+from ..data.named import TEST
 from ..data.raw_records import FILE_KINDS, check_commas, kind_of, plain_records, read_raw
 from ..errors import FcitError, nearest
 from ..fcit_benchmark.records import MEND, Defect
@@ -24,11 +26,7 @@ _ANSWERS = ("output", "response", "answer", "completion", "target", "targets", "
 _TOGETHER = (("q", "a"), ("user", "assistant"), ("human", "assistant"))
 _MESSAGES = ("conversations", "messages", "conversation", "dialogue")
 _IMAGES = ("images", "image")
-#: What columns may be for, as LLaMA-Factory calls it.
-_WHAT = (
-    *("prompt", "query", "response", "history", "messages", "system", "tools", "images", "videos", "audios"),
-    *("chosen", "rejected", "kto_tag"),
-)
+_MEDIA = ("images", "videos", "audios")
 #: Columns that may say whose a record is.
 SITES = ("client", "client_id", "site", "site_id", "hospital", "owner", "institution")
 #: Tags of turns that name a role.
@@ -61,6 +59,7 @@ class OwnFile:
             raise FcitError(f"There is no file {path} (--data).")
         if kind_of(path) is None:
             raise FcitError(f"{path} (--data) is none of the kinds of files that are read: {', '.join(FILE_KINDS)}.")
+        refuse_pattern(path, f"{path} (--data)")
         check_commas(path, f"{path} (--data)", (columns or {}).values())
         self.path = path
         try:
@@ -89,9 +88,9 @@ class OwnFile:
         return re.sub(r"\W+", "_", self.path.stem).strip("_").lower() or "own"
 
     @property
-    def has_images(self) -> bool:
-        """Whether its records have images."""
-        return "images" in self.entry["columns"]
+    def has_media(self) -> bool:
+        """Whether its records name files: images, videos or audios."""
+        return not self.entry["columns"].keys().isdisjoint(_MEDIA)
 
     @property
     def local_stage(self) -> str:
@@ -131,10 +130,15 @@ class OwnFile:
 
     def _entry_of(self, given: dict[str, str]) -> dict[str, Any]:
         for what, column in given.items():
-            if what not in _WHAT:
-                raise FcitError(f"--columns {what}={column}: no column is for that; {nearest(what, _WHAT)}")
+            if what not in COLUMN_NAMES:
+                raise FcitError(f"--columns {what}={column}: no column is for that; {nearest(what, COLUMN_NAMES)}")
             if column not in self.columns:
                 raise FcitError(f"{self.path} has no column {column!r} (--columns); it has {', '.join(self.columns)}.")
+        if "history" in given and not self._is_history(given["history"]):
+            raise FcitError(
+                f"The column {given['history']!r} of {self.path} (--columns history) holds no lists of pairs of an instruction "
+                "and an answer, and is not read as anything else; take it out, or write it so."
+            )
         entry: dict[str, Any] = {}
         columns = dict(given)
         named = [own for name in _MESSAGES if (own := self._first([name])) is not None]
@@ -152,7 +156,8 @@ class OwnFile:
             columns = {**self._asked(), **columns}
             if (more := self._first(["input"])) is not None and columns["prompt"] == self._first(["instruction"]):
                 columns.setdefault("query", more)
-            if (history := self._first(["history"])) is not None:
+            history = self._first(["history"])
+            if history is not None and self._is_history(history):  # LLaMA-Factory passes anything else over without a word
                 columns.setdefault("history", history)
         pair = {what: given.get(what) or self._first([what]) for what in ("chosen", "rejected")}
         if None not in pair.values() and "response" not in given:
@@ -188,6 +193,13 @@ class OwnFile:
     def _first(self, names: Iterable[str], but: Collection[str] = ()) -> str | None:
         """The column of the first of some names that there is, however it is capitalized; none of some columns."""
         return _first_named(names, [column for column in self.columns if column not in but])
+
+    def _is_history(self, column: str) -> bool:
+        """Whether a column has earlier turns: lists of pairs, or nothing in what was looked at."""
+        lists = [value for record in self._some if (value := record.get(column)) is not None]
+        return all(isinstance(value, list) for value in lists) and all(
+            isinstance(pair, list) and len(pair) == 2 for value in lists for pair in value
+        )
 
     def _turns(self, name: str) -> list[Mapping[str, Any]]:
         """The turns in a column of conversations; none if it is no such column."""

@@ -125,10 +125,10 @@ def _put_data(draft: Draft, given: Given, out: Path) -> list[str]:
     for key in ("eval_dataset", "val_size"):
         draft.keys.pop(key, None)
     draft.put("dataset_dir", str(folder), "dataset_info.json says how the files are written")
-    folders = {file.path.parent for file in (*files, *tests) if file.has_images}
+    folders = {file.path.parent for file in (*files, *tests) if file.has_media}
     if len(folders) > 1:
         raise FcitError(
-            f"Files of --data with images lie in {_listed(folders)}, and their images are looked for in one folder "
+            f"Files of --data with images or other media lie in {_listed(folders)}, and these are looked for in one folder "
             "(`media_dir`); put the files into one."
         )
     draft.put("media_dir", str(*folders)) if folders else draft.keys.pop("media_dir", None)

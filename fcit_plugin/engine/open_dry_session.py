@@ -13,7 +13,8 @@ from llamafactory.model import load_model
 from peft import PeftModel
 from typing_extensions import override
 
-from ..data.pipeline import Pipeline
+from ..data.named import Named
+from ..data.pipeline import Pipeline, Split
 from ..knowledge.sources import source_dimension
 from ..recipe.base_model import naming_the_model
 from ..state.checkpoints import Checkpoints
@@ -49,9 +50,9 @@ class SamplePipeline(Pipeline):
         return aligned.select(sample), [kept[i] for i in sample]
 
     @override
-    def _load(self, name: str, generate: bool):
+    def _load(self, name: Named) -> Split:
         with contextlib.redirect_stdout(io.StringIO()):  # LLaMA-Factory prints an example of each dataset
-            return super()._load(name, generate)
+            return super()._load(name)
 
 
 class ShapeEncoder:

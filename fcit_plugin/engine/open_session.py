@@ -22,6 +22,7 @@ from ..arguments.network import SITE_STAGE
 from ..arguments.reasons import all_reasons, going_on
 from ..continual.methods import make_method
 from ..data.catalogue import Catalogue
+from ..data.named import refuse_trained_tests
 from ..data.pipeline import Pipeline
 from ..data.pixels import refuse_without_image
 from ..errors import FcitError
@@ -168,7 +169,7 @@ def read_setup(
         rounds=rounds,
         earlier=earlier,
         own_datasets=list(data_args.dataset) if request.own_data else [],
-        catalogue=Catalogue.of(data_args, args, evaluated),
+        catalogue=Catalogue.of(data_args, args, evaluated, model_args.cache_dir),
         keys=_deciding(arguments, args, training_args.world_size),
         processes=Processes(),
         pool=pool,
@@ -213,6 +214,8 @@ def _check_datasets(setup: Setup) -> None:
         return
     setup.check_tasks_of_site()
     catalogue.check(setup.trained_datasets, evaluates, setup.args.fcit_local_stage)
+    if evaluates:
+        refuse_trained_tests(setup.trained_datasets, setup.tested_datasets)
     if evaluates and setup.data_elsewhere:
         catalogue.check_tests(setup.scenario.all_datasets())
     if setup.earlier is not None and evaluates:

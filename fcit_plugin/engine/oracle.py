@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import override
 
-from ..data.catalogue import TEST
+from ..data.named import ForTest, Named
 from ..data.pipeline import Pipeline, Split
 from ..errors import FcitError
 from ..scenario.tasks import Scenario
@@ -61,7 +61,7 @@ class TaskPipeline(Pipeline):
         self._task_of = task_of(scenario)
 
     @override
-    def _split(self, name: str, generate: bool) -> Split:
-        split = super()._split(name, generate)
-        task = self._task_of[name.removesuffix(TEST) if generate else name]
+    def _split(self, name: Named) -> Split:
+        split = super()._split(name)
+        task = self._task_of[name.dataset if isinstance(name, ForTest) else name]
         return dataclasses.replace(split, instructions=[(task,)] * len(split))

@@ -13,6 +13,7 @@ import torch
 from typing_extensions import override
 
 from ..data.pipeline import Split
+from ..data.record_images import numbers_of_media
 from ..errors import FcitError, one_line
 from ..knowledge.activation import Router
 from ..knowledge.identity_tokens import SubspaceTokens
@@ -79,7 +80,7 @@ def _split(session: Session, name: str) -> Split:
 def _rows(name: str, split: Split, count: int | None) -> Iterator[Row]:
     """The first record of each mixture of images, videos and audios."""
     split = split.head(count)
-    columns = [split.rows[f"_{media}"] for media in _MEDIA if f"_{media}" in split.rows.column_names]
+    columns = [numbers_of_media(split.rows, f"_{media}") for media in _MEDIA if f"_{media}" in split.rows.column_names]
     seen = set()
     for number, media in enumerate(zip(*columns, strict=True)):
         kind = tuple(map(bool, media))

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .mini.build import draw_samples
 from .mini.tasks import Sample
-from .write import Example, Split, write_all
+from .write import Example, Split, check_place, write_all
 
 #: The questions of IconQA, each with its translation.
 GERMAN = {
@@ -64,9 +64,13 @@ def write_hard_cases(out: Path, seed: int = 0, train: int = 600, test: int = 100
         train: Train records of each of the first four.
         test: Test records of each dataset.
         many: Train records of each `hard_many_<task>`.
+
+    Raises:
+        FcitError: Something of another one is there.
     """
     wanted = {name: (task, train, seed + shift, change) for name, (task, shift, change) in PAIRS.items()}
     wanted |= {f"hard_many_{task}": (task, many, seed + 3, lambda sample: sample) for task in MANY}
+    check_place(Path(out), wanted)
     splits: dict[str, Split] = {}
     shown = tqdm(wanted.items(), desc="Hard cases", unit="dataset", leave=False, disable=None)
     for name, (task, count, own_seed, change) in shown:

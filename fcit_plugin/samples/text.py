@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..cache import cache_folder
-from ..files import write_json
 from ..folders import whole_folder
 from .mini.build import base_model_path
+from .write import write_lists
 
 
 def text_model_path() -> Path:
@@ -47,23 +47,21 @@ def write_text_tasks(out: Path, train: int = 400, test: int = 50, seed: int = 0)
         train: Train records of each task.
         test: Test records of each task.
         seed: Seed of everything drawn.
+
+    Raises:
+        FcitError: Something of another one is there.
     """
-    out = Path(out)
-    info: dict[str, Any] = {}
+    info, files = dict[str, dict[str, Any]](), dict[str, list[dict[str, Any]]]()
     for number, (name, task) in enumerate(TEXT_TASKS.items()):
         drawn = _distinct(task, train + test, np.random.default_rng([seed, 2 * number]))
-        rows = {
-            f"{name}.json": [{"instruction": q, "input": "", "output": a} for q, a in drawn[:train]],
-            f"{name}_test.json": [{"instruction": q, "input": "", "output": a} for q, a in drawn[train:]],
-        }
-        for file_name, records in rows.items():
-            write_json(out / file_name, records)
-            info[file_name.removesuffix(".json")] = {"file_name": file_name}
+        for entry_name, part in ((name, drawn[:train]), (f"{name}_test", drawn[train:])):
+            files[entry_name] = [{"instruction": q, "input": "", "output": a} for q, a in part]
+            info[entry_name] = {"file_name": f"{entry_name}.json"}
         for kind, (entry, records) in _preferences(drawn[:train], np.random.default_rng([seed, number, 1])).items():
-            write_json(out / f"{name}_{kind}.json", records)
+            files[f"{name}_{kind}"] = records
             info[f"{name}_{kind}"] = {"file_name": f"{name}_{kind}.json", **entry}
             info[f"{name}_{kind}_test"] = {"file_name": f"{name}_test.json"}
-    write_json(out / "dataset_info.json", info)
+    write_lists(Path(out), info, files)
 
 
 def _preferences(

@@ -1,6 +1,6 @@
 """What a partitioner may see of the records of a task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -77,7 +77,7 @@ class Records:
         return clients_named(column, self.column_everywhere(column))
 
 
-def clients_named(column: str, values_of: Mapping[str, Iterable[Any]]) -> list[Any]:
+def clients_named(column: str, values_of: Mapping[str, Sequence[Any]]) -> list[Any]:
     """The clients that a column names, by their numbers: in the order of their names.
 
     Args:
@@ -89,13 +89,16 @@ def clients_named(column: str, values_of: Mapping[str, Iterable[Any]]) -> list[A
     """
     names = set[Any]()
     for dataset, values in values_of.items():
-        for index, value in enumerate(values):
-            if not isinstance(value, (str, int)):
-                raise FcitError(
-                    f"fcit_partition: natural: record {index} of the dataset {dataset} names no client in the column"
-                    f" {column!r} (fcit_partition_column), it has {value!r}; fix the file."
-                )
-            names.add(value)
+        others = [(index, value) for index, value in enumerate(values) if not isinstance(value, (str, int))]
+        if others:
+            # in a CSV file one empty field makes fractions of all whole numbers: the empty one is to be mended
+            index, value = next((each for each in others if each[1] is None or each[1] != each[1]), others[0])
+            what = "which is empty" if value is None or value != value else f"it has {value!r}"
+            raise FcitError(
+                f"fcit_partition: natural: record {index} of the dataset {dataset}, counted without those that are not trained "
+                f"on, names no client in the column {column!r} (fcit_partition_column), {what}; fix the file."
+            )
+        names.update(values)
     if len({type(name) for name in names}) > 1:
         raise FcitError(f"The column {column!r} (fcit_partition_column) has numbers and texts; make them all one.")
     return sorted(names)

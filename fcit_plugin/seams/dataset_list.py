@@ -6,7 +6,7 @@ Also the converter for ``formatting: fcit``, which reads the two record layouts 
 
 import wrapt
 
-from ..data.catalogue import own_datasets, users_datasets
+from ..data.entries import own_datasets, users_datasets
 
 #: Attribute of LLaMA-Factory's ``DatasetAttr`` with the name of a dataset of ours that is not located yet.
 NAME = "fcit_dataset"

@@ -2,22 +2,26 @@
 
 The FCIT datasets are read from the root that the recipe names (``fcit_data_dir``), and the user's turns are kept for a model
 that is routed by them (:mod:`.hf_engine`). Both functions see the data arguments alone, on which the parser's seam has put what
-they need.
+they need. Records that a run of ours reads are brought into the standard form whatever stands only in later ones.
 """
 
+import copy
 import inspect
 
+import numpy as np
 import wrapt
 
 from ..data.catalogue import find_in_benchmark
 from ..data.instructions import user_turns
 from ..data.root import benchmark_root
+from ..data.telling_order import TELLING, telling_order
 from ..recipe.request import DataRequest
 from .dataset_list import NAME
 
 
 def install(loader_module) -> None:
-    """Wrap the function that reads one dataset, and the one that makes token ids of messages."""
+    """Wrap the functions that read one dataset, bring it into the standard form, and make token ids of messages."""
+    of_align = inspect.signature(loader_module.align_dataset)
     of_load = inspect.signature(loader_module._load_single_dataset)
     of_preprocess = inspect.signature(loader_module._get_preprocessed_dataset)
 
@@ -27,6 +31,15 @@ def install(loader_module) -> None:
         if name is not None:
             find_in_benchmark(given["dataset_attr"], name, benchmark_root(DataRequest.of(given["data_args"]).data_dir))
         return wrapped(*args, **kwargs)
+
+    def align(wrapped, instance, args, kwargs):
+        given = of_align.bind(*args, **kwargs).arguments
+        order = telling_order(given["dataset"]) if getattr(given["dataset_attr"], TELLING, False) else None
+        if order is None:
+            return wrapped(*args, **kwargs)
+        given["data_args"] = copy.copy(given["data_args"])
+        given["data_args"].preprocessing_num_workers = None  # each would begin with records of its own
+        return wrapped(**{**given, "dataset": given["dataset"].select(order)}).select(np.argsort(order))
 
     def preprocess(wrapped, instance, args, kwargs):
         given = of_preprocess.bind(*args, **kwargs).arguments
@@ -38,5 +51,6 @@ def install(loader_module) -> None:
                 kept.remember(ids, user_turns(prompt))
         return found
 
+    wrapt.wrap_function_wrapper(loader_module, "align_dataset", align)
     wrapt.wrap_function_wrapper(loader_module, "_load_single_dataset", load)
     wrapt.wrap_function_wrapper(loader_module, "_get_preprocessed_dataset", preprocess)

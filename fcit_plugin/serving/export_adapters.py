@@ -146,7 +146,7 @@ def export_adapters(
         if with_router:
             chosen, agreement = router(), None
             if other is not None:
-                catalogue = Catalogue.of(data_args, fcit or FcitArguments())
+                catalogue = Catalogue.of(data_args, fcit or FcitArguments(), cache_dir=model_args.cache_dir)
                 said = [turns for name in router_data for turns in records_of(name, catalogue, model_args, data_args)[0]]
                 encoder = make_encoder(other, "mean", True, loaded_model(), reading()[0])
                 chosen, agreement = other_router(chosen, encoder, said)

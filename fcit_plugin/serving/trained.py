@@ -217,8 +217,8 @@ class TrainedRun:
         given = fcit.fcit_export_instruction
         assert given is not None  # `auto` needs it
         conversations = [user_turns([{"role": "user", "content": given}])]
-        images: list[list[Any] | None] = [None]
-        catalogue = Catalogue.of(data_args, fcit)
+        images: Sequence[Sequence[Any] | None] = [None]
+        catalogue = Catalogue.of(data_args, fcit, cache_dir=model_args.cache_dir)
         if given in catalogue:
             conversations, images = records_of(given, catalogue, model_args, data_args)
         source = self.manifest["identity_source"]

@@ -17,8 +17,9 @@ from llamafactory.model import load_tokenizer
 from pairwise import pairwise
 from record_defects import DEFECTS
 
-from fcit_plugin.data.catalogue import TEST, Catalogue
+from fcit_plugin.data.catalogue import Catalogue
 from fcit_plugin.data.forms import USES as PROCESSING
+from fcit_plugin.data.named import ForTest
 from fcit_plugin.data.pipeline import Pipeline
 from fcit_plugin.data.raw_files import TrainFiles
 from fcit_plugin.engine.open_dry_session import SamplePipeline
@@ -87,7 +88,7 @@ class Bench:
     def __init__(self, case, tools, folder):
         self.defect, self.use, self.tools = BY_TITLE[case["defect"]], case["use"], tools
         self.task = case["name"]
-        self.name = self.task + TEST if self.use == "test" else self.task
+        self.name = str(ForTest(self.task)) if self.use == "test" else self.task
         media = folder / "media"
         media.mkdir()
         self.entry = self.defect.make(case["formatting"], self.use, case["container"], folder, media)

@@ -208,3 +208,44 @@ def test_a_file_of_another_encoding_is_to_be_saved_as_utf8(here):
     Path("mine.csv").write_bytes((before + "Köln,ja\n").encode("cp1252"))
     with pytest.raises(FcitError, match=rf"mine\.csv.* not UTF-8 text at byte {len(before) + 1}; save it as UTF-8"):
         init("--data", "mine.csv")
+
+
+HISTORIES = {
+    "pairs": ([["Is it?", "yes"]], True),
+    "no turns yet": ([], True),
+    "nothing": (None, True),
+    "text": ("The patient had a fever.", False),
+    "empty text": ("", False),
+    "texts": (["Is it?", "yes"], False),
+    "a turn": ([{"role": "user", "content": "Is it?"}], False),
+    "three of them": ([["a", "b", "c"]], False),
+    "a number": (3, False),
+}
+
+
+@pytest.mark.parametrize("what", HISTORIES)
+@pytest.mark.parametrize("name", ["history", "History"])
+def test_a_history_is_taken_for_earlier_turns_where_it_has_turns(what, name, here, capsys):
+    value, is_history = HISTORIES[what]
+    path = write("mine.json", [{**row, name: value} for row in questions()])
+    keys = init("--data", path)
+    (entry,) = json.loads(Path("fcit_data/dataset_info.json").read_text()).values()
+    assert ("history" in entry["columns"]) is is_history
+    assert (f"no model is shown {name}; --columns" in capsys.readouterr().out) is not is_history
+    assert planned(keys)["left_out"] == {}
+    if is_history:
+        assert OwnFile(Path(path), {"history": name}).entry["columns"]["history"] == name
+    else:
+        with pytest.raises(FcitError, match=rf"column '{name}' of mine\.json \(--columns history\) holds no lists of pairs"):
+            OwnFile(Path(path), {"history": name})
+
+
+@pytest.mark.parametrize("media", ["images", "videos", "audios"])
+def test_media_are_looked_for_beside_the_file_that_names_them(media, here):
+    Path("there").mkdir()
+    Path("there/a.bin").write_bytes(b"x")
+    write("there/mine.json", [{**row, "shown": ["a.bin"]} for row in questions()])
+    keys = init("--data", "there/mine.json", "--columns", f"{media}=shown", "--model", "fcit-mini-text")
+    assert Path(keys["media_dir"]) == Path("there")
+    (entry,) = json.loads(Path("fcit_data/dataset_info.json").read_text()).values()
+    assert entry["columns"][media] == "shown"

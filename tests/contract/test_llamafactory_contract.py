@@ -57,6 +57,7 @@ class TestSeams:
             ("llamafactory.data.loader", "get_dataset_list"),
             ("llamafactory.model.loader", "init_adapter"),
             ("llamafactory.data.loader", "_get_preprocessed_dataset"),
+            ("llamafactory.data.loader", "align_dataset"),
             ("llamafactory.chat.hf_engine", "load_model"),
         ],
     )

@@ -87,6 +87,7 @@ class TestData:
         from llamafactory.data import loader
 
         assert names(loader._load_single_dataset) == ["dataset_attr", "model_args", "data_args", "training_args"]
+        assert names(loader.align_dataset) == ["dataset", "dataset_attr", "data_args", "training_args"]
         assert names(loader._get_preprocessed_dataset) == [
             "dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"
         ]  # fmt: skip

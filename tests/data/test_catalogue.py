@@ -8,6 +8,7 @@ from llamafactory.data.parser import get_dataset_list
 from llamafactory.hparams import get_train_args
 
 from fcit_plugin.data.catalogue import Catalogue
+from fcit_plugin.data.raw_files import TrainFiles
 from fcit_plugin.data.reading import aligned_records
 from fcit_plugin.engine.open_dry_session import open_dry_session
 from fcit_plugin.engine.open_session import open_session
@@ -71,3 +72,9 @@ def test_a_list_of_datasets_on_a_hub_is_refused_with_what_to_do(folder):
     with pytest.raises(FcitError, match=r"put a dataset_info\.json into a folder") as caught:
         Catalogue(folder).entry("identity")
     assert repr(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [lambda c: c.check(["mine"], with_test=False), lambda c: TrainFiles(c).count("mine")])
+def test_entries_in_place_of_their_folder_cannot_name_a_file(read):
+    with pytest.raises(FcitError, match=r"mine has a `file_name`, and `dataset_dir` gives the entries .* name that folder"):
+        read(Catalogue({"mine": {"file_name": "mine.json"}}))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcit_plugin.data.diagnosis import _about_json, _media_problem, image_problem
+from fcit_plugin.data.diagnosis import _about_json, _media_problem
 from fcit_plugin.data.forms import COLUMNS, TAGS, USES, Form, judge
+from fcit_plugin.data.image_faults import image_problem
 
 NAMES = [
     "instruction",

@@ -105,7 +105,7 @@ def test_files_and_llamafactory_give_the_same_records_in_the_same_order(formats,
     ("entry", "words"),
     [
         ({"hf_hub_url": "someone/something"}, ["`hf_hub_url`", "`file_name`"]),
-        ({"file_name": "plain.json", "num_samples": 3}, ["`num_samples`"]),
+        ({"file_name": "plain.json", "num_samples": 0}, ["`num_samples", "greater than or equal to 1"]),
         ({"file_name": "empty"}, ["the folder", "is empty"]),
         ({"file_name": "missing.json"}, ["missing.json", "`file_name`"]),
         ({"file_name": "."}, ["is none of the files that LLaMA-Factory reads"]),

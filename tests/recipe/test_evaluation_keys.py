@@ -14,7 +14,8 @@ from runs import report_of, run_recipe, weight_bytes
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.arguments.reasons import Refusal
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.data.catalogue import TEST, Catalogue
+from fcit_plugin.data.catalogue import Catalogue
+from fcit_plugin.data.named import ForTest
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.errors import FcitError
 
@@ -117,12 +118,11 @@ def test_test_records_that_cannot_be_are_refused(text_recipe, without_tests, cha
 def test_entries_by_name():
     entries = {"a": {"file_name": "a"}, "b": {"file_name": "b"}, "b_test": {"file_name": "c"}}
     catalogue = Catalogue(entries, held_out=0.5, tests={"b": "a"})
-    assert [catalogue.entry_name(name) for name in ("a", "a_test", "b", "b_test", "none", "none_test")] == [
-        "a", "a", "b", "a", "none", "none_test",
-    ]  # fmt: skip
-    train, test = (catalogue.rows(name, 9, 1) for name in ("a", "a" + TEST))
+    names = [part for name in ("a", "b", "none") for part in (name, ForTest(name))]
+    assert [catalogue.entry_name(name) for name in names] == ["a", "a", "b", "a", "none", "none_test"]
+    train, test = (catalogue.rows(name, 9, 1) for name in ("a", ForTest("a")))
     assert sorted([*train, *test]) == list(range(9)) and len(test) == 5
-    assert catalogue.rows("b", 9, 1) is catalogue.rows("b_test", 9, 1) is None
+    assert catalogue.rows("b", 9, 1) is catalogue.rows(ForTest("b"), 9, 1) is None
 
 
 EVALUATE = ({"do_eval": True}, {"eval_strategy": "steps", "eval_steps": 5}, {"predict_with_generate": True})

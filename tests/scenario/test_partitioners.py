@@ -131,7 +131,7 @@ def test_natural_client_numbers_are_the_same_in_every_task():
     ("data", "num_clients", "words"),
     [
         (HOSPITALS, 5, ["names 3 clients", "fcit_num_clients: 3 instead of 5"]),
-        ({**HOSPITALS, "z": [{"site": "bonn"}, {"site": None}]}, 3, ["record 1", "dataset z", "'site'", "None"]),
+        ({**HOSPITALS, "z": [{"site": "bonn"}, {"site": None}]}, 3, ["record 1", "dataset z", "'site'", "which is empty"]),
         ({**HOSPITALS, "z": [{"site": 2}]}, 4, ["'site'", "numbers and texts"]),
     ],
 )

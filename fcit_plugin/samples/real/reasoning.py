@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FcitError
-from ...files import write_json
+from ..write import write_lists
 from .packages import require
 
 #: By dataset: the generator, its settings, and what it asks for.
@@ -31,21 +31,19 @@ def prepare(out: Path, train: int = 640, test: int = 100, seed: int = 0) -> None
 
     Raises:
         MissingPackage: ``reasoning-gym`` is not installed.
-        FcitError: A generator has not that many different questions.
+        FcitError: A generator has not that many different questions, or something of another one is there.
     """
     require("reasoning_gym", "reasoning-gym")
     from reasoning_gym import create_dataset
 
-    out = Path(out)
-    info = {}
+    info, files = {}, {}
     for name, (generator, settings) in TASKS.items():
         # a generator's record i is drawn from its seed + i
         drawn = create_dataset(generator, seed=seed * 1_000_000, size=_SPARE * (train + test), **settings)
         records = _distinct(drawn, train + test, name)
         for entry, part in ((name, records[:train]), (f"{name}_test", records[train:])):
-            write_json(out / f"{entry}.json", part)
-            info[entry] = {"file_name": f"{entry}.json"}
-    write_json(out / "dataset_info.json", info)
+            info[entry], files[entry] = {"file_name": f"{entry}.json"}, part
+    write_lists(Path(out), info, files)
 
 
 def _distinct(drawn: Iterable[dict], count: int, name: str) -> list[dict[str, str]]:
