@@ -148,9 +148,13 @@ class ClientTokens:
 
 
 def _digest_of_image(image: Any) -> str:
-    """What tells an image from others: the bytes of its file, or what the record has in place of one."""
+    """What tells an image from others: the bytes of its file, or those that stand in the record itself, read or not."""
+    if isinstance(image, dict):
+        image = image["path"] if image.get("bytes") is None else image["bytes"]
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
     if not isinstance(image, str):
-        return hashlib.sha256(repr(image).encode()).hexdigest()
+        return hashlib.sha256(f"{image.mode} {image.size};".encode() + image.tobytes()).hexdigest()
     with opened(Path(image), remedy="put it back") as file:
         return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 

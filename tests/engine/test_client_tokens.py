@@ -1,10 +1,13 @@
 """A client's identity token, and what is kept to make it."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
 from llamafactory.hparams import get_train_args
+from PIL import Image
 
+from fcit_plugin.engine.client_tokens import _digest_of_image
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.federation.noise import SimulatedNoise
@@ -58,6 +61,25 @@ def test_a_client_of_few_records_picks_by_the_token_that_it_would_tell_with_its_
     work, tells = ClientConfig("run", 0, 0, 1, 0), local_of(1)
     assert isinstance(few.token(work), WithoutToken) and few.choose(work, SubspaceTokens.empty(4)) == 3
     assert asked[0].tobytes() == tells.token(work).mean.tobytes()
+
+
+def test_the_digest_of_an_image_is_that_of_its_numbers_in_whatever_form_a_record_has_it(tmp_path):
+    def forms(color):
+        path = tmp_path / f"{color}.png"
+        Image.new("RGB", (8, 8), color).save(path)
+        data = path.read_bytes()
+        return {
+            "file": str(path),
+            "file in a dictionary": {"path": str(path), "bytes": None},
+            "bytes": data,
+            "bytes in a dictionary": {"path": "x.png", "bytes": data},
+            "decoded": Image.open(io.BytesIO(data)),
+        }
+
+    digests = [{name: _digest_of_image(image) for name, image in forms(color).items()} for color in ("red", "red", "blue")]
+    assert digests[0] == digests[1]
+    assert all(digests[0][name] != digests[2][name] for name in digests[0])
+    assert len({digest for name, digest in digests[0].items() if name != "decoded"}) == 1
 
 
 def reachable_arrays(value):
