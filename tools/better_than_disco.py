@@ -33,18 +33,20 @@ CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
 #: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
 PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
 
-#: The change that was chosen and then confirmed.
-CONFIRMED = "disco_relay_stage"
+#: The changes that were chosen and then confirmed.
+CONFIRMED, PRODUCTS = "disco_relay_stage", "disco_svd"
 #: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO, not rivals or bounds.
 EXPERIMENTS = {
     "base": ("disco_plus",),
     "others": (),
     "chance": (),
     "ladder": (),
-    "server_step": ("disco_step", "disco_svd"),
+    "server_step": ("disco_step", PRODUCTS),
     "relay": ("disco_relay", "disco_relay_chain", "disco_stage", "disco_relay_stage"),
     "confirm": (CONFIRMED,),
     "confirm_stage": ("disco_stage",),
+    "confirm_svd": (PRODUCTS,),
+    "stage_svd": (PRODUCTS, "disco_stage_svd"),
     "rates": (),
     "kinds_bound": (),
 }
@@ -57,6 +59,7 @@ HEADLINE = (
     ("disco", "base", "disco"),
     ("disco_plus", "base", "disco_plus"),
     ("centralized, as many passes", "base", "centralized_equal"),
+    ("disco with `svd` averages, above its own disco, 8 other seeds", "confirm_svd", PRODUCTS),
     ("disco in a relay, above its own disco, 8 other seeds", "confirm", CONFIRMED),
 )
 #: Rows of one seed that differ by chance alone.

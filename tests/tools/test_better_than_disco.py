@@ -110,7 +110,7 @@ def test_without_runs_the_tables_say_so(checkout, text):
     assert "`: 0 of " in shown and "None" not in shown
     assert "no setting and seed has a run of disco_plus and one of disco" in shown
     told = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TOOL.headline(checkout).splitlines()]
-    assert len(told) == 10 and all(row[1:] == [""] * 4 for row in told[2:])
+    assert len(told) == 11 and all(row[1:] == [""] * 4 for row in told[2:])
 
 
 def test_readme_has_of_the_base_the_seeds_that_all_of_its_rows_have(checkout):
