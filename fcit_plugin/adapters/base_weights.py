@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import FcitError
 from .base_change import change_of, changed_layers
 from .lora import ADAPTER, Tensors, put
+from .quantized import is_packed
 
 
 class BaseWeights:
@@ -103,7 +104,7 @@ def _keys(base: Tensors, layer: str) -> list[str]:
 
 
 def _check(layer: str, weight: torch.Tensor, shared: bool) -> None:
-    if not weight.is_floating_point() or weight.dim() != 2:
+    if is_packed(weight) or weight.dim() != 2:
         raise FcitError(
             f"The base weight of {layer} cannot be changed: it is quantized or no matrix; take a base model that is not "
             "quantized, or another `fcit_lora_aggregation`."
