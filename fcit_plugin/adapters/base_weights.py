@@ -57,6 +57,34 @@ class BaseWeights:
         self._written = dict(base)
 
 
+class BaseOnDemand:
+    """The base weights of a model whose server may change them; they are looked at, and kept, from the first change on.
+
+    Whoever is handed a change can write it, whatever the recipe's own aggregation does: it may be that of an earlier run.
+
+    Args:
+        model: See :class:`BaseWeights`.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self._model = model
+        self._weights: BaseWeights | None = None
+
+    def prepare(self) -> BaseWeights:
+        """The weights, looked at now.
+
+        Raises:
+            FcitError: They cannot be changed.
+        """
+        self._weights = self._weights or BaseWeights(self._model)
+        return self._weights
+
+    def write(self, base: Tensors) -> None:
+        """See :meth:`BaseWeights.write`."""
+        if base or self._weights is not None:
+            self.prepare().write(base)
+
+
 def add_to(model: nn.Module, base: Tensors, scale: float, source: str) -> None:
     """Change the weights of a model without adapters, for good.
 

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from ..adapters.base_weights import BaseWeights
+from ..adapters.base_weights import BaseOnDemand
 from ..adapters.lora import (
     Tensors,
     lora_parameters,
@@ -85,7 +85,7 @@ class LocalTrainer:
         processes: Processes,
         partition: Partition | None,
         own_datasets: list[str],
-        base_weights: BaseWeights | None = None,
+        base_weights: BaseOnDemand | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         noise: Noise | None = None,

@@ -11,6 +11,7 @@ from ..arguments.reasons import going_on, refuse
 from ..arguments.round_order import OF_CLIENT
 from ..errors import FcitError, closest
 from ..parts import KINDS
+from ..state.folder import StateFolder
 from .devices import deepspeed_config, zero_stage
 
 #: Schedules of transformers that look at the loss and not at the step.
@@ -49,6 +50,7 @@ def check_combination(
         FcitError: One sentence that names the key.
     """
     _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
+    _check_base_change(model_args, training_args, earlier, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     _check_schedule(training_args, fcit, aside or {})
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
@@ -83,8 +85,7 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
     Raises:
         FcitError: One sentence that names both keys.
     """
-    engine = getattr(training_args, "hf_deepspeed_config", None)
-    zero3 = engine.is_zero3() if engine is not None else zero_stage(aside) == 3
+    zero3 = _is_zero3(training_args, aside)
     parts = (model_args, data_args, training_args, finetuning_args, fcit)
 
     def given(key: str) -> bool:
@@ -119,6 +120,22 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
     if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)
+
+
+def _is_zero3(training_args, aside: Mapping[str, Any]) -> bool:
+    engine = getattr(training_args, "hf_deepspeed_config", None)
+    return bool(engine.is_zero3()) if engine is not None else zero_stage(aside) == 3
+
+
+def _check_base_change(model_args, training_args, earlier: Path | None, aside: Mapping[str, Any]) -> None:
+    """Refuse to go on from changed base weights where there are none that could be changed."""
+    if earlier is None or not StateFolder(earlier).manifest["base_change"]:
+        return
+    what = f"adapter_name_or_path: {earlier}"
+    if aside.get("quantization_bit", model_args.quantization_bit) is not None:
+        _refuse("quantization_bit", what, "has changed the base weights, which are not there in full precision")
+    if _is_zero3(training_args, aside):
+        _refuse("deepspeed", what, "has changed the base weights, which ZeRO-3 divides among the processes")
 
 
 def _default(part: Any, key: str) -> Any:
