@@ -43,7 +43,7 @@ from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .client_tokens import ClientTokens
-from .client_trainer import hush, tear_down
+from .client_trainer import as_it_was, hush, tear_down
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
 from .idle import why_idle
 from .made_up_records import Writer
@@ -224,6 +224,7 @@ class LocalTrainer:
         if engine:
             trainer.add_callback(StartFrom(trained, start))
         with (
+            as_it_was(self.model),
             keeping_precision(weights),
             keeping_config(self.pipeline.training_args),
             frozen_beside(self.model, self.method.frozen_subspaces(extras)),
