@@ -53,6 +53,7 @@ def check_combination(
     _check_base_change(model_args, training_args, earlier, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     _check_schedule(training_args, fcit, aside or {})
+    _check_engines_own(training_args, fcit, aside or {})
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         refuse("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_bound:
@@ -185,9 +186,25 @@ def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]
         why = "has clients take pieces of a schedule that is known by its steps, and this one goes by what is measured"
         kind = f"lr_scheduler_type: {training_args.lr_scheduler_type.value}"
         _refuse(kind, f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
-    if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
-        why = "has clients take pieces of the Trainer's schedule, and this configuration has a `scheduler` of its own"
-        _refuse("deepspeed", f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
+
+
+def _check_engines_own(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
+    """Refuse what is done to an optimizer or a schedule of the Trainer's, where DeepSpeed makes its own."""
+    rate = fcit.fcit_projector_learning_rate
+    changed = {
+        "optimizer": (rate is not None, f"fcit_projector_learning_rate: {rate}", "gives the projector a rate of its own in"),
+        "scheduler": (
+            fcit.fcit_schedule_over != OF_CLIENT,
+            f"fcit_schedule_over: {fcit.fcit_schedule_over}",
+            "has clients take pieces of",
+        ),
+    }
+    own = deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}
+    for section, (is_changed, ours, what) in changed.items():
+        if is_changed and section in own:
+            _refuse(
+                "deepspeed", ours, f"{what} the Trainer's {section}, and this configuration has one (`{section}`) of its own"
+            )
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:
