@@ -11,6 +11,7 @@ from ..arguments.reasons import going_on, refuse
 from ..arguments.round_order import OF_CLIENT
 from ..errors import FcitError, closest
 from ..parts import KINDS
+from ..plugins import BUILTIN, source
 from ..state.folder import StateFolder
 from .devices import deepspeed_config, zero_stage
 
@@ -109,6 +110,7 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         if (options := fcit.options(kind)) is not None:
             with going_on():
                 options.check_training(model_args, data_args, training_args, finetuning_args)
+    _check_rule(fcit)
     method = fcit.part("methods")
     if model_args.enable_liger_kernel and method.load().takes_logits():
         why = "takes the model's logits, which these kernels do not compute in training"
@@ -121,6 +123,21 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
     if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)
+
+
+def _check_rule(fcit: FcitArguments) -> None:
+    """Refuse a rule of somebody else's that makes no strategy of Flower's."""
+    part = fcit.part("server_rules")
+    if part.package == source(BUILTIN):
+        return
+    from flwr.serverapp.strategy import Strategy  # only now: our own rules are some
+
+    made = part.load()(fcit)
+    if not isinstance(made, Strategy):
+        refuse(
+            f"`fcit_server_rule: {part.name}` of {part.package} made {made!r}, which is no flwr.serverapp.strategy.Strategy; "
+            "have it make one."
+        )
 
 
 def _is_zero3(training_args, aside: Mapping[str, Any]) -> bool:
