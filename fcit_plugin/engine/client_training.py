@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..adapters.lora import (
 )
 from ..adapters.stacked import frozen_beside
 from ..arguments import FcitArguments
+from ..arguments.round_order import RELAY
 from ..continual.method import ContinualMethod
 from ..continual.terms import GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
@@ -38,6 +40,8 @@ from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..plan.work import optimizer_steps
+from ..recipe.devices import deepspeed_config
+from ..recipe.request import Request
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
@@ -45,7 +49,7 @@ from ..scenario.tasks import Scenario
 from .client_tokens import ClientTokens
 from .client_trainer import as_it_was, hush, tear_down
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
-from .idle import why_idle
+from .idle import Piece, possible_pieces, why_idle
 from .made_up_records import Writer
 from .processes import Deadline, Processes
 from .trainer_terms import AddTerms, KeptRecords, SampleGradients
@@ -71,6 +75,7 @@ class LocalTrainer:
         callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
         noise: Where the noise on tokens comes from; None for those who make none.
         writer: Makes up records of earlier tasks; None if the method wants none.
+        piece: Which piece of a schedule a client has, by round, place in its chain, and links of that.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class LocalTrainer:
         callbacks: Sequence[TrainerCallback] = (),
         noise: Noise | None = None,
         writer: Writer | None = None,
+        piece: Callable[[int, int, int], Piece] = lambda round, place, links: None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -105,8 +111,9 @@ class LocalTrainer:
         self.make_callback = make_callback
         self.callbacks = callbacks
         self.writer = writer
+        self.piece = piece
         self._tasks: dict[int, TaskData] = {}
-        self._idle: dict[tuple[int | None, int, int], str | None] = {}
+        self._idle: dict[tuple[int | None, int, int, tuple[Piece, ...]], str | None] = {}
         self.tokens = ClientTokens(pipeline, encoder, method, args, partition, self.task, self.records, noise)
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
@@ -157,10 +164,21 @@ class LocalTrainer:
         """Why a client's local training cannot take a step, None where it can; the arguments are those of :meth:`num_steps`."""
         records, steps = self._num_samples(config), self.num_steps(config, processes)
         args = self.pipeline.training_args
-        key = (records if steps == 0 else None, steps, processes or args.world_size)
+        pieces: tuple[Piece, ...] = (config.link,)
+        if config.link is None:  # a plan, which knows the round, and in a relay not the place
+            longest = self.args.fcit_clients_per_round if self.args.fcit_round_order == RELAY else 1
+            pieces = tuple(dict.fromkeys(possible_pieces(self.piece, config.round, longest)))
+        key = (records if steps == 0 else None, steps, processes or args.world_size, pieces)
         if key not in self._idle:
-            self._idle[key] = why_idle(args, records, *key[1:])
+            self._idle[key] = why_idle(args, records, *key[1:], known=self._knows_schedule)
         return self._idle[key]
+
+    @cached_property
+    def _knows_schedule(self) -> bool:
+        """Whether the schedule is the Trainer's; a dry run has DeepSpeed's configuration beside the recipe."""
+        request = Request.of(self.finetuning_args)
+        aside = {} if request is None else request.aside
+        return "scheduler" not in (deepspeed_config(aside.get("deepspeed", self.pipeline.training_args.deepspeed)) or {})
 
     def _num_samples(self, config: ClientConfig) -> int:
         """What the trainer takes, of the client's records and of those that its model makes up."""

@@ -315,6 +315,7 @@ class Session(Setup):
             callbacks=self.callbacks.of_clients,
             noise=noise,
             writer=Writer(self.evaluator({}), self.processes) if self.program.method.makes_up_records() else None,
+            piece=self.program.piece,
         )
 
     def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:
