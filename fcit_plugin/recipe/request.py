@@ -154,9 +154,9 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
     """
     _show_help(given, known)
-    keys, stage, ours = split_keys(given)
+    keys, stage, ours = split_keys(given, known)
     if stage is None or ours is None:
-        keys, stage, args = split(given)
+        keys, stage, args = split(given, known)
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
     keys, ours = with_known_names(keys, known), with_stages(ours, stage)
@@ -205,7 +205,7 @@ def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Reques
         FcitError: It names an fcit stage, too.
     """
     _show_help(given, known)
-    keys, stage, args = split(given)
+    keys, stage, args = split(given, known)
     request = _first_request(keys, stage, args)
     if stage is not None:
         raise FcitError(
