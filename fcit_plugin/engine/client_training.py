@@ -29,7 +29,7 @@ from ..adapters.stacked import frozen_beside
 from ..arguments import FcitArguments
 from ..arguments.round_order import RELAY
 from ..continual.method import ContinualMethod
-from ..continual.terms import GradientTerm
+from ..continual.terms import BatchTerm, GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
 from ..errors import FcitError
 from ..federation.client import TrainingResult
@@ -211,19 +211,7 @@ class LocalTrainer:
         if self.base_weights is not None:
             self.base_weights.write(extras.get(BASE, {}))
         start = {**subspace, **shared}
-        trainer = self.stage.trainer(
-            model=self.model,
-            args=self._client_args(config),
-            finetuning_args=self.finetuning_args,
-            data_collator=self._collator,
-            train_dataset=self._features(config, made_up),
-            callbacks=list(self.callbacks),
-            batch_terms=self.method.batch_terms(extras),
-            projector_learning_rate=self.args.fcit_projector_learning_rate,
-            link=config.link,
-            **self.pipeline.tokenizer_module,
-        )
-        hush(trainer)
+        trainer = self.trainer(config, self.features(config, made_up), self.callbacks, self.method.batch_terms(extras))
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
@@ -258,7 +246,37 @@ class LocalTrainer:
         moved, moved_others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
         return TrainingResult(moved, moved_others, float(loss), measured)
 
-    def _features(self, config: ClientConfig, made_up: Sequence[Part] = ()) -> Dataset:
+    def trainer(
+        self,
+        config: ClientConfig,
+        features: Dataset,
+        callbacks: Sequence[TrainerCallback] = (),
+        batch_terms: Sequence[BatchTerm] = (),
+    ) -> Trainer:
+        """LLaMA-Factory's trainer for a client.
+
+        Args:
+            config: The client's work.
+            features: What it trains on.
+            callbacks: Who hears of it.
+            batch_terms: What is added to the loss of each batch.
+        """
+        trainer: Trainer = self.stage.trainer(
+            model=self.model,
+            args=self._client_args(config),
+            finetuning_args=self.finetuning_args,
+            data_collator=self._collator,
+            train_dataset=features,
+            callbacks=list(callbacks),
+            batch_terms=batch_terms,
+            projector_learning_rate=self.args.fcit_projector_learning_rate,
+            link=config.link,
+            **self.pipeline.tokenizer_module,
+        )
+        hush(trainer)
+        return trainer
+
+    def features(self, config: ClientConfig, made_up: Sequence[Part] = ()) -> Dataset:
         """What the trainer takes of the client's records, and of made-up ones."""
         return self.pipeline.samples([*self._parts(config), *made_up])
 

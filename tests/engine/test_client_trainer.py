@@ -77,3 +77,11 @@ def test_the_next_client_is_as_if_nobody_had_failed(text_recipe, mixed):
     found, *_ = local.train(CONFIG, fresh, {}, {})
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert hung_on(session.model) == before
+
+
+def test_a_model_that_hangs_hooks_on_itself_when_it_first_sees_an_image_trains_again(llava_recipe):
+    """No evaluation and no rehearsal comes first here, as at a site; the second client needs what the first has had hung."""
+    session = open_session(*get_train_args(llava_recipe(fcit_eval_every="never", use_cpu=True, max_steps=1)))
+    local, fresh, shared = session.local(), session.program.fresh(0), session.first_state().shared
+    first, second = (local.train(CONFIG, fresh, shared, {}) for _ in range(2))
+    assert all(torch.equal(first[0][key], value) for key, value in second[0].items())
