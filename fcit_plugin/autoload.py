@@ -27,6 +27,7 @@ SEAMS = {
     "llamafactory.data.parser": "fcit_plugin.seams.dataset_list",
     "llamafactory.data.template": "fcit_plugin.seams.template",
     "llamafactory.data.loader": "fcit_plugin.seams.loader",
+    "llamafactory.model.model_utils.quantization": "fcit_plugin.seams.quantization",
     "llamafactory.model.adapter": "fcit_plugin.seams.adapter",
     "llamafactory.chat.hf_engine": "fcit_plugin.seams.hf_engine",
     "llamafactory.chat.chat_model": "fcit_plugin.seams.chat_model",

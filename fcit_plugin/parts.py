@@ -11,6 +11,21 @@ from typing import Any
 
 from .errors import FcitError, with_place
 
+#: What parts are derived from, by kind; of others the functions are looked at when they have made something.
+_BASES = {
+    "methods": "fcit_plugin.continual.method:ContinualMethod",
+    "lora_aggregations": "fcit_plugin.adapters.aggregation:LoraAggregation",
+}
+#: Kinds whose parts are classes, and not only functions that make one.
+_CLASSES = ("methods",)
+
+
+def _base(kind: str) -> type:
+    """Imported with a part of the kind alone, which has imported it itself if it is right."""
+    module, _, name = _BASES[kind].partition(":")
+    base: type = getattr(import_module(module), name)
+    return base
+
 
 @dataclass(frozen=True)
 class Part:
@@ -24,6 +39,7 @@ class Part:
             that begins with the part and "which": ``{"fp16": "adds to gradients, which must not be scaled"}``.
         name: The name by which it is chosen; the registry fills it in.
         package: Who registered it, with version; the registry fills it in.
+        kind: One of :data:`KINDS`; the registry fills it in.
     """
 
     make: str | Callable[..., Any]
@@ -31,20 +47,50 @@ class Part:
     cannot_go_with: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     package: str = ""
+    kind: str = ""
 
     def load(self) -> Any:
         """The class or function itself.
 
         Raises:
-            FcitError: It cannot be imported; the sentence names the package, the file and the line.
+            FcitError: It cannot be imported, or is not what its kind has to be; the sentence names the package, and the file
+                and the line where something failed.
         """
+        found = self._found()
+        if not callable(found):
+            raise FcitError(f"{self._whose} is {found!r}; register a class or a function.")
+        if self.kind in _CLASSES or (self.kind in _BASES and isinstance(found, type)):
+            self._check(isinstance(found, type) and issubclass(found, _base(self.kind)), found)
+        return found
+
+    def make_one(self) -> Any:
+        """What a part makes that is made of nothing, as LoRA aggregations are.
+
+        Raises:
+            FcitError: It is not what its kind has to be; the sentence names the package.
+        """
+        made = self.load()()
+        self._check(self.kind not in _BASES or isinstance(made, _base(self.kind)), made)
+        return made
+
+    @property
+    def _whose(self) -> str:
+        where = f" ({self.make})" if isinstance(self.make, str) else ""
+        return f"`{self.name}` of {self.package}{where}"
+
+    def _found(self) -> Any:
         if not isinstance(self.make, str):
             return self.make
         module, _, name = self.make.partition(":")
         try:
             return getattr(import_module(module), name)
         except Exception as error:  # whatever a stranger's module raises, who it was is what helps
-            raise FcitError(f"`{self.name}` of {self.package} ({self.make}) cannot be loaded: {with_place(error)}.") from error
+            raise FcitError(f"{self._whose} cannot be loaded: {with_place(error)}.") from error
+
+    def _check(self, fits: bool, found: Any) -> None:
+        if not fits:
+            module, _, name = _BASES[self.kind].partition(":")
+            raise FcitError(f"{self._whose} is {found!r}, which has not the base {name}; derive it from {module}.{name}.")
 
 
 @dataclass(frozen=True)

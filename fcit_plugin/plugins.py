@@ -13,10 +13,11 @@ import pluggy
 
 from . import hookspecs
 from .errors import FcitError, nearest, one_line, with_place
-from .parts import KINDS, Part, as_part
+from .parts import KINDS, Part, ServerRule, as_part
 
 #: The entry point of our own parts.
 BUILTIN = "builtin"
+_EXAMPLE = '{"fp16": "adds to gradients, which must not be scaled"}'
 
 
 @cache
@@ -86,7 +87,7 @@ def registry(kind: str) -> dict[str, Part]:
     for implementation in getattr(manager().hook, f"fcit_{kind}").get_hookimpls():
         package = source(implementation.plugin_name)
         for name, registered in _ask(implementation.function, kind, package).items():
-            part = replace(as_part(kind, registered), name=name, package=package)
+            part = replace(as_part(kind, registered), name=name, package=package, kind=kind)
             if name in found:
                 both = f"{found[name].package} and {package}"
                 raise FcitError(f"{both} both register {name!r} among the {kind.replace('_', ' ')}; uninstall one of them.")
@@ -115,9 +116,17 @@ def _check_part(kind: str, part: Part) -> None:
         wrong = f"a {type(part).__name__}; make it a {wanted.__name__}"
     elif not named and not callable(part.make):
         wrong = f'{part.make!r}; register a class, a function, or where it is, as "package.module:name"'
+    elif not isinstance(part.cannot_go_with, Mapping) or not all(map(_is_text, part.cannot_go_with.items())):
+        wrong = f"there with {part.cannot_go_with!r} as `cannot_go_with`; give a reason for each key, as in {_EXAMPLE}"
+    elif isinstance(part, ServerRule) and not (part.robust_from is None or callable(part.robust_from)):
+        wrong = f"there with {part.robust_from!r} as `robust_from`; give a function of its options, or None"
     else:
         return
     raise FcitError(f"{part.name!r}, which {part.package} registers among the {kind.replace('_', ' ')}, is {wrong}.")
+
+
+def _is_text(pair: tuple[Any, Any]) -> bool:
+    return all(isinstance(one, str) for one in pair)
 
 
 def blame(error: BaseException) -> str | None:

@@ -1,14 +1,17 @@
 """What is wrong with a stranger's package is said at once: which package, which file, which line."""
 
 import re
+from functools import partial
 
 import pytest
+from runs import run_recipe
 from strangers import line_of, method
 
 from fcit_plugin import plugins
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.arguments.joined import part_keys
 from fcit_plugin.errors import FcitError
+from fcit_plugin.evaluation.metrics import get_metric
 from fcit_plugin.parts import KINDS
 
 HEAD = "from fcit_plugin.hookspecs import hookimpl\n"
@@ -90,6 +93,28 @@ FAULTS = {
         HEAD + "from fcit_plugin.parts import Part\n@hookimpl\ndef fcit_server_rules():\n    return {'a': Part(int)}\n",
         "int",
         ["'a', which", "among the server rules, is a Part; make it a ServerRule"],
+    ),
+    "refusals without reasons": (
+        method(refuses='["fp16"]'),
+        '["fp16"]',
+        ["'Stranger', which", "is there with ['fp16'] as `cannot_go_with`; give a reason for each key"],
+    ),
+    "a refusal whose reason is no text": (
+        method(refuses='{"fp16": True}'),
+        "True",
+        ["with {{'fp16': True}} as `cannot_go_with`"],
+    ),
+    "a refusal that a class has": (
+        HEAD + "class A:\n    cannot_go_with = 'fp16'\n@hookimpl\ndef fcit_methods():\n    return {'a': A}\n",
+        "'fp16'",
+        ["'a', which", "is there with 'fp16' as `cannot_go_with`"],
+    ),
+    "a number of replies that is no function": (
+        HEAD
+        + "from fcit_plugin.parts import ServerRule\n@hookimpl\n"
+        + "def fcit_server_rules():\n    return {'a': ServerRule(int, robust_from=3)}\n",
+        "robust_from=3",
+        ["'a', which", "is there with 3 as `robust_from`; give a function of its options"],
     ),
     "a name of ours": (
         HEAD + "@hookimpl\ndef fcit_server_rules():\n    return {'fedavg': int}\n",
@@ -184,3 +209,55 @@ def test_annotations_may_be_text(install):
 def test_hookspecs_may_be_imported_whole(install):
     install("somebody", "from fcit_plugin.hookspecs import *\n")
     assert plugins.manager().has_plugin("somebody")
+
+
+def registered(kind, make, ahead=""):
+    """Code of a package with one part of a kind."""
+    part = f"ServerRule({make})" if kind == "server_rules" else f"Part({make})"
+    hook = f"@hookimpl\ndef fcit_{kind}():\n    return {{'a': {part}}}\n"
+    return f"{HEAD}from fcit_plugin.parts import Part, ServerRule\n{ahead}\n{hook}"
+
+
+OTHER = "'collections:OrderedDict'"
+METHOD = "from fcit_plugin.continual.method import ContinualMethod as Base\nclass A(Base):\n    activation = {}\n"
+#: What is registered under a fitting hook and is no part of its kind: the kind, the part, code before it, what is said.
+UNFIT = {
+    "another class": ("methods", OTHER, "", "which has not the base ContinualMethod; derive it from fcit_plugin"),
+    "a function that makes a method": ("methods", "lambda args: None", "", "has not the base ContinualMethod"),
+    "what is no class": ("methods", "'string:digits'", "", "is '0123456789'; register a class or a function"),
+    "an activation that there is not": (
+        "methods",
+        "A",
+        METHOD.format("'sum'"),
+        "has 'sum' as its `activation`; that is one of",
+    ),
+    "an activation that is no text": ("methods", "A", METHOD.format("3"), "has 3 as its `activation`; that is one of"),
+    "another class of aggregations": ("lora_aggregations", OTHER, "", "has not the base LoraAggregation"),
+    "what makes another aggregation": ("lora_aggregations", "lambda: 3", "", "is 3, which has not the base LoraAggregation"),
+    "a rule that makes no strategy": ("server_rules", "lambda args: 3", "", "made 3, which is no flwr"),
+    "an encoder without encode": ("identity_encoders", "lambda *args: 3", "", "made 3, which has no `encode`"),
+    "a partition that is a number": ("partitioners", "lambda *args: 3", "", "returned 3; it returns one array"),
+    "a partition of texts": ("partitioners", "lambda *args: ['a', 'b', 'c']", "", "returned ['a', 'b', 'c']; it returns one"),
+    "a metric that is no function": ("metrics", "'string:digits'", "", "is '0123456789'; register a class or a function"),
+}
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_what_is_no_part_of_its_kind_is_refused_by_the_dry_run(install, text_recipe, fault):
+    kind, make, ahead, words = UNFIT[fault]
+    install("somebody", registered(kind, make, ahead))
+    choice = KINDS[kind][0]
+    use = partial(get_metric, "a")  # which a dataset names
+    if choice is not None:
+        use = partial(run_recipe, text_recipe(fcit_dry_run=True, **{choice: "a"}))
+    with pytest.raises(FcitError) as caught:
+        use()
+    assert words in str(caught.value)
+    assert "somebody 1.0" in str(caught.value)
+
+
+@pytest.mark.parametrize("activation", [None, "argmax", "concat"])
+def test_a_method_of_somebodys_own_is_accepted(install, activation):
+    install("somebody", registered("methods", "A", METHOD.format(repr(activation))))
+    args = FcitArguments(fcit_setting="custom", fcit_stages=[["a"]], fcit_method="a")
+    assert args.fcit_activation == (activation or "softmax")

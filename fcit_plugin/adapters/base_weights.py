@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import FcitError
 from .base_change import change_of, changed_layers
 from .lora import ADAPTER, Tensors, put
+from .quantized import is_packed
 
 
 class BaseWeights:
@@ -54,6 +55,34 @@ class BaseWeights:
             else:
                 put(weight, loaded, layer)
         self._written = dict(base)
+
+
+class BaseOnDemand:
+    """The base weights of a model whose server may change them; they are looked at, and kept, from the first change on.
+
+    Whoever is handed a change can write it, whatever the recipe's own aggregation does: it may be that of an earlier run.
+
+    Args:
+        model: See :class:`BaseWeights`.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self._model = model
+        self._weights: BaseWeights | None = None
+
+    def prepare(self) -> BaseWeights:
+        """The weights, looked at now.
+
+        Raises:
+            FcitError: They cannot be changed.
+        """
+        self._weights = self._weights or BaseWeights(self._model)
+        return self._weights
+
+    def write(self, base: Tensors) -> None:
+        """See :meth:`BaseWeights.write`."""
+        if base or self._weights is not None:
+            self.prepare().write(base)
 
 
 def add_to(model: nn.Module, base: Tensors, scale: float, source: str) -> None:
@@ -103,7 +132,7 @@ def _keys(base: Tensors, layer: str) -> list[str]:
 
 
 def _check(layer: str, weight: torch.Tensor, shared: bool) -> None:
-    if not weight.is_floating_point() or weight.dim() != 2:
+    if is_packed(weight) or weight.dim() != 2:
         raise FcitError(
             f"The base weight of {layer} cannot be changed: it is quantized or no matrix; take a base model that is not "
             "quantized, or another `fcit_lora_aggregation`."

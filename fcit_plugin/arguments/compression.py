@@ -25,7 +25,7 @@ class CompressionArguments:
 def check_compression(args: "FcitArguments") -> None:
     """Refuse what does not go together."""
     remembers = args.fcit_update_compression == "int8"
-    if remembers and not args.part("lora_aggregations").load()().keeps_basis:
+    if remembers and not args.part("lora_aggregations").make_one().keeps_basis:
         refuse(
             "`fcit_update_compression: int8` has clients carry over what rounding took from single numbers of B and A, and "
             f"`fcit_lora_aggregation: {args.fcit_lora_aggregation}` changes what these mean in every round; take bf16, or "

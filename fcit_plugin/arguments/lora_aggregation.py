@@ -26,7 +26,7 @@ class LoraAggregationArguments:
 
 def check_lora_aggregation(args: "FcitArguments") -> None:
     """Refuse what does not go together."""
-    aggregation = args.part("lora_aggregations").load()()
+    aggregation = args.part("lora_aggregations").make_one()
     reason = args.part("methods").load()(args).refuses(aggregation)
     if reason is not None:
         refuse(

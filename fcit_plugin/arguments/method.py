@@ -4,12 +4,16 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import FcitError
 from ..plugins import registry
 from .option import AUTO, check_at_least, check_positive, check_texts, comma_separated, number_or_auto, option
 from .reasons import refuse
 
 #: The method that does nothing against forgetting; bounds have it.
 SEQUENTIAL = "sequential"
+
+#: Values of ``fcit_activation``.
+ACTIVATIONS = ("softmax", "argmax", "cosine", "concat")
 
 #: Values of ``fcit_later_rounds``.
 OPEN, NEAREST = "open", "nearest"
@@ -60,7 +64,7 @@ class MethodArguments:
     fcit_activation: str | None = option(
         None,
         "How an instruction weights the subspaces at inference (default: the method's own, else softmax).",
-        choices=["softmax", "argmax", "cosine", "concat"],
+        choices=[*ACTIVATIONS],
     )
     fcit_temperature: float = option(0.05, "Temperature of the softmax activation.")
     fcit_identity_source: str = option(
@@ -113,7 +117,13 @@ def parse_method(args: "FcitArguments") -> None:
 
 def check_method(args: "FcitArguments") -> None:
     """Refuse values that cannot work, alone or together, and fill in the method's activation."""
-    of_method = registry("methods")[args.fcit_method].load().activation
+    part = registry("methods")[args.fcit_method]
+    of_method = part.load().activation
+    if of_method not in (None, *ACTIVATIONS):
+        raise FcitError(
+            f"`fcit_method: {part.name}` of {part.package} has {of_method!r} as its `activation`; that is one of "
+            f"{', '.join(ACTIVATIONS)}, or None for the recipe's choice."
+        )
     if None not in (of_method, args.fcit_activation) and args.fcit_activation != of_method:
         refuse(
             f"`fcit_activation` is {args.fcit_activation!r}, but the subspaces of `fcit_method: {args.fcit_method}` all act "

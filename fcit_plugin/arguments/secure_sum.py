@@ -45,7 +45,7 @@ def _wants(args: "FcitArguments") -> bool:
 
 
 def _products(args: "FcitArguments") -> bool:
-    return bool(args.part("lora_aggregations").load()().averages_products)
+    return bool(args.part("lora_aggregations").make_one().averages_products)
 
 
 #: What does not go with secure sums.

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from ..adapters.base_weights import BaseWeights
+from ..adapters.base_weights import BaseOnDemand
 from ..adapters.lora import (
     Tensors,
     lora_parameters,
@@ -26,8 +27,9 @@ from ..adapters.lora import (
 )
 from ..adapters.stacked import frozen_beside
 from ..arguments import FcitArguments
+from ..arguments.round_order import RELAY
 from ..continual.method import ContinualMethod
-from ..continual.terms import GradientTerm
+from ..continual.terms import BatchTerm, GradientTerm
 from ..data.pipeline import Part, Pipeline, TaskData
 from ..errors import FcitError
 from ..federation.client import TrainingResult
@@ -38,14 +40,16 @@ from ..federation.rules import client_terms
 from ..knowledge.encoders import IdentityEncoder
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..plan.work import optimizer_steps
+from ..recipe.devices import deepspeed_config
+from ..recipe.request import Request
 from ..scenario.partition import Partition
 from ..scenario.replay import earlier_tasks, kept_records
 from ..scenario.sampling import client_seed
 from ..scenario.tasks import Scenario
 from .client_tokens import ClientTokens
-from .client_trainer import hush, tear_down
+from .client_trainer import as_it_was, hush, tear_down
 from .deepspeed import StartFrom, keeping_config, keeping_precision, masters
-from .idle import why_idle
+from .idle import Piece, possible_pieces, why_idle
 from .made_up_records import Writer
 from .processes import Deadline, Processes
 from .trainer_terms import AddTerms, KeptRecords, SampleGradients
@@ -71,6 +75,7 @@ class LocalTrainer:
         callbacks: Those of LLaMA-Factory's and of the user's that see each client's training.
         noise: Where the noise on tokens comes from; None for those who make none.
         writer: Makes up records of earlier tasks; None if the method wants none.
+        piece: Which piece of a schedule a client has, by round, place in its chain, and links of that.
     """
 
     def __init__(
@@ -85,11 +90,12 @@ class LocalTrainer:
         processes: Processes,
         partition: Partition | None,
         own_datasets: list[str],
-        base_weights: BaseWeights | None = None,
+        base_weights: BaseOnDemand | None = None,
         make_callback: Callable[[ClientConfig], TrainerCallback] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         noise: Noise | None = None,
         writer: Writer | None = None,
+        piece: Callable[[int, int, int], Piece] = lambda round, place, links: None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline
@@ -105,8 +111,9 @@ class LocalTrainer:
         self.make_callback = make_callback
         self.callbacks = callbacks
         self.writer = writer
+        self.piece = piece
         self._tasks: dict[int, TaskData] = {}
-        self._idle: dict[tuple[int | None, int, int], str | None] = {}
+        self._idle: dict[tuple[int | None, int, int, tuple[Piece, ...]], str | None] = {}
         self.tokens = ClientTokens(pipeline, encoder, method, args, partition, self.task, self.records, noise)
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
@@ -157,10 +164,21 @@ class LocalTrainer:
         """Why a client's local training cannot take a step, None where it can; the arguments are those of :meth:`num_steps`."""
         records, steps = self._num_samples(config), self.num_steps(config, processes)
         args = self.pipeline.training_args
-        key = (records if steps == 0 else None, steps, processes or args.world_size)
+        pieces: tuple[Piece, ...] = (config.link,)
+        if config.link is None:  # a plan, which knows the round, and in a relay not the place
+            longest = self.args.fcit_clients_per_round if self.args.fcit_round_order == RELAY else 1
+            pieces = tuple(dict.fromkeys(possible_pieces(self.piece, config.round, longest)))
+        key = (records if steps == 0 else None, steps, processes or args.world_size, pieces)
         if key not in self._idle:
-            self._idle[key] = why_idle(args, records, *key[1:])
+            self._idle[key] = why_idle(args, records, *key[1:], known=self._knows_schedule)
         return self._idle[key]
+
+    @cached_property
+    def _knows_schedule(self) -> bool:
+        """Whether the schedule is the Trainer's; a dry run has DeepSpeed's configuration beside the recipe."""
+        request = Request.of(self.finetuning_args)
+        aside = {} if request is None else request.aside
+        return "scheduler" not in (deepspeed_config(aside.get("deepspeed", self.pipeline.training_args.deepspeed)) or {})
 
     def _num_samples(self, config: ClientConfig) -> int:
         """What the trainer takes, of the client's records and of those that its model makes up."""
@@ -193,19 +211,7 @@ class LocalTrainer:
         if self.base_weights is not None:
             self.base_weights.write(extras.get(BASE, {}))
         start = {**subspace, **shared}
-        trainer = self.stage.trainer(
-            model=self.model,
-            args=self._client_args(config),
-            finetuning_args=self.finetuning_args,
-            data_collator=self._collator,
-            train_dataset=self._features(config, made_up),
-            callbacks=list(self.callbacks),
-            batch_terms=self.method.batch_terms(extras),
-            projector_learning_rate=self.args.fcit_projector_learning_rate,
-            link=config.link,
-            **self.pipeline.tokenizer_module,
-        )
-        hush(trainer)
+        trainer = self.trainer(config, self.features(config, made_up), self.callbacks, self.method.batch_terms(extras))
         if self.make_callback is not None:
             trainer.add_callback(self.make_callback(config))
         timeout = self.args.fcit_client_timeout
@@ -224,6 +230,7 @@ class LocalTrainer:
         if engine:
             trainer.add_callback(StartFrom(trained, start))
         with (
+            as_it_was(self.model),
             keeping_precision(weights),
             keeping_config(self.pipeline.training_args),
             frozen_beside(self.model, self.method.frozen_subspaces(extras)),
@@ -239,7 +246,37 @@ class LocalTrainer:
         moved, moved_others = ({key: final[key] for key in part if key in trained} for part in (factors, others))
         return TrainingResult(moved, moved_others, float(loss), measured)
 
-    def _features(self, config: ClientConfig, made_up: Sequence[Part] = ()) -> Dataset:
+    def trainer(
+        self,
+        config: ClientConfig,
+        features: Dataset,
+        callbacks: Sequence[TrainerCallback] = (),
+        batch_terms: Sequence[BatchTerm] = (),
+    ) -> Trainer:
+        """LLaMA-Factory's trainer for a client.
+
+        Args:
+            config: The client's work.
+            features: What it trains on.
+            callbacks: Who hears of it.
+            batch_terms: What is added to the loss of each batch.
+        """
+        trainer: Trainer = self.stage.trainer(
+            model=self.model,
+            args=self._client_args(config),
+            finetuning_args=self.finetuning_args,
+            data_collator=self._collator,
+            train_dataset=features,
+            callbacks=list(callbacks),
+            batch_terms=batch_terms,
+            projector_learning_rate=self.args.fcit_projector_learning_rate,
+            link=config.link,
+            **self.pipeline.tokenizer_module,
+        )
+        hush(trainer)
+        return trainer
+
+    def features(self, config: ClientConfig, made_up: Sequence[Part] = ()) -> Dataset:
         """What the trainer takes of the client's records, and of made-up ones."""
         return self.pipeline.samples([*self._parts(config), *made_up])
 

@@ -84,6 +84,11 @@ class Earlier:
         """Rounds of each stage."""
         return list(self.source.manifest["rounds"])
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether something was added to the base weights, which stays there whatever this run's aggregation is."""
+        return bool(self.source.manifest["base_change"])
+
     @cached_property
     def digest(self) -> str:
         """One short name for what the folder holds."""

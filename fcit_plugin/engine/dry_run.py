@@ -166,6 +166,9 @@ def _play(session: Session, program: Program) -> tuple[_Beside, list[int]]:
     shared = read_shared(session.model)
     update, of_rule = {**program.blank, **shared}, {**_turns(program)[0], **shared}
     state = ServerState(SubspaceTokens.empty(session.encoder.dimension), shared)
+    earlier = session.earlier
+    if earlier is not None and earlier.changes_base and not program.aggregation.changes_base:  # it stays as it was
+        state.base = earlier.load(session.processes)[0].base
     method, rules = program.method, program.rules(state)
     found: _Beside = {}
     sizes = [_state_bytes(state)]
@@ -186,7 +189,7 @@ def _play(session: Session, program: Program) -> tuple[_Beside, list[int]]:
                 sum(array_bytes(value.shape) for record in records for value in record.values()) for records in (down, up)
             )
             found[state.stage, state.round] = bytes_down, bytes_up
-            state.base = _base_after(program, state)
+            state.base = _base_after(program, state) or state.base
             state.method_state = method.remember(state, state, [dict.fromkeys(wants, update)], [1])
             asked |= {(client, state.stage) for client in program.work(state.stage, state.round)}
             sizes.append(_state_bytes(state) + _remembered(program, state) + _kept_by_clients(program, shared, asked))

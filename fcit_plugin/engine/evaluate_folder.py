@@ -6,7 +6,6 @@ from pathlib import Path
 
 from llamafactory.extras import logging
 
-from ..adapters.base_weights import BaseWeights
 from ..adapters.lora import check_keys, check_shapes
 from ..errors import FcitError
 from ..evaluation.report import Report, table
@@ -42,8 +41,6 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     _check(session, trained)
     args, scenario = session.args, session.scenario
     every = scenario.all_datasets()
-    if trained.state.base and session.base_weights is None:  # the run's aggregation has changed them, the recipe's does not
-        session = dataclasses.replace(session, base_weights=BaseWeights(session.model))
     evaluator = session.evaluator(session.pipeline.label_sets(every, {}))
     evaluator.check(every)
     begin = time.perf_counter()

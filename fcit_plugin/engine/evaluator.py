@@ -11,7 +11,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from ..adapters.base_weights import BaseWeights
+from ..adapters.base_weights import BaseOnDemand
 from ..adapters.lora import write_shared
 from ..adapters.stacked import Activation, activated
 from ..arguments import FcitArguments
@@ -85,7 +85,7 @@ class Evaluator:
         generating_args: Any,
         labels: Mapping[str, Sequence[str] | None],
         processes: Sharing,
-        base_weights: BaseWeights | None = None,
+        base_weights: BaseOnDemand | None = None,
     ) -> None:
         self.model = model
         self.pipeline = pipeline

@@ -15,7 +15,7 @@ from llamafactory.model import load_model, load_tokenizer
 from peft import PeftModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from ..adapters.base_weights import BaseWeights
+from ..adapters.base_weights import BaseOnDemand
 from ..adapters.lora import check_owners, read_shared, read_subspace
 from ..arguments import FcitArguments
 from ..arguments.network import SITE_STAGE
@@ -98,8 +98,10 @@ def open_session(
     program = make_program(setup, model)
     if setup.is_server:
         check_earlier_model(setup, model, program, base_fingerprint)
-    changes = program.aggregation.changes_base and setup.request.stage != "fcit_aggregate"  # which computes without the model
-    base_weights = BaseWeights(model) if changes else None
+    base_weights = BaseOnDemand(model)
+    changes = program.aggregation.changes_base or (setup.earlier is not None and setup.earlier.changes_base)
+    if changes and setup.request.stage != "fcit_aggregate":  # which computes without the model
+        base_weights.prepare()
     session = Session(
         **vars(setup),
         checkpoints=checkpoints,

@@ -1,4 +1,4 @@
-"""The rehearsal: before the first training the model answers a few records as it will after the last.
+"""The rehearsal: before the first training the model answers a few records as it will after the last, and takes a gradient.
 
 What a base model cannot do, be it told apart whose row is whose or take a video, is known then, and not after hours.
 """
@@ -6,19 +6,27 @@ What a base model cannot do, be it told apart whose row is whose or take a video
 import contextlib
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
+from transformers import Trainer
 from typing_extensions import override
 
 from ..data.pipeline import Split
 from ..data.record_images import numbers_of_media
 from ..errors import FcitError, one_line
+from ..federation.failures import is_clients, is_out_of_memory
+from ..federation.messages import ClientConfig
 from ..knowledge.activation import Router
 from ..knowledge.identity_tokens import SubspaceTokens
 from ..knowledge.image_tokens import Encoder
 from ..knowledge.organizer import SingleSubspace
+from .client_trainer import as_it_was, tear_down
+from .client_training import LocalTrainer
+from .deepspeed import keeping_config
 from .evaluator import Evaluator
 from .model_inputs import padding
 from .row import Row
@@ -30,11 +38,30 @@ _IGNORED, _MEDIA = -100, ("images", "videos", "audios")
 _TOKENS = 2
 
 
-def rehearse(session: Session, evaluator: Evaluator) -> None:
+def rehearse(session: Session, evaluator: Evaluator, local: object = None, plan: Iterable[ClientConfig] = ()) -> None:
+    """Answer as the run will, and begin a training as the first client will that has a step to take.
+
+    Nothing of it is left behind: neither weights nor random numbers, nor any count of the run.
+
+    Args:
+        session: Of a run that has trained nothing yet.
+        evaluator: The session's.
+        local: What trains clients; of sites, which train elsewhere, nothing is rehearsed.
+        plan: The local trainings of the run.
+
+    Raises:
+        FcitError: The model cannot answer, or not be trained; the sentence says why.
+    """
+    rehearse_answers(session, evaluator)
+    if isinstance(local, LocalTrainer) and (first := next(filter(local.num_steps, plan), None)) is not None:
+        local.why_idle(first)  # says by name which key of a schedule is wrong
+        rehearse_training(local, first)
+
+
+def rehearse_answers(session: Session, evaluator: Evaluator) -> None:
     """Answer one record of each dataset and of each mixture of media in it, through subspaces that hold nothing yet.
 
     The records are test records, or training records' prompts where none are evaluated: what was trained is served then.
-    Nothing of it is left behind: neither weights nor random numbers, nor any count of the run.
 
     Args:
         session: Of a run that has trained nothing yet.
@@ -67,6 +94,91 @@ def rehearse(session: Session, evaluator: Evaluator) -> None:
                         evaluator.losses([row.answered() for row in batch], router, activation)
             except Exception as error:  # a base model's code may raise anything
                 raise FcitError(_sentence(batch, error)) from error
+
+
+def rehearse_training(local: LocalTrainer, work: ClientConfig) -> None:
+    """Make a client's optimizer and schedule, and take one record's gradient; no step is taken.
+
+    Of a DeepSpeed engine the optimizer alone is made: the engine casts the whole model, which would be felt later.
+
+    Args:
+        local: What trains clients.
+        work: A training that takes a step.
+
+    Raises:
+        FcitError: What fails is not this client's own: it would end the run later.
+    """
+    features = local.features(work)
+    record = _record(local, features)
+    buffers = [(buffer, buffer.clone()) for buffer in local.model.buffers()]
+    args, trainer = local.pipeline.training_args, None
+    with same_random_numbers(), as_it_was(local.model), keeping_config(args):
+        try:
+            trainer = local.trainer(work, features.select([record]))
+            if not trainer.is_deepspeed_enabled:
+                trainer.create_optimizer()
+                trainer.create_scheduler(local.num_steps(work))
+                _take_gradient(trainer, local.model, features[record])
+            elif "optimizer" not in args.hf_deepspeed_config.config:
+                trainer.create_optimizer()
+        except _ClientsOwn:
+            pass  # its turn comes, and it is left out then
+        except Exception as error:  # LLaMA-Factory's optimizers, and a base model's code, may raise anything
+            raise FcitError(_no_training(error, len(_tokens(features, record)))) from error
+        finally:
+            if trainer is not None:
+                tear_down(trainer)
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+
+class _ClientsOwn(Exception):
+    """One of the client's own failures, which costs it the round."""
+
+
+def _take_gradient(trainer: Trainer, model: torch.nn.Module, record: dict[str, Any]) -> None:
+    try:
+        batch = trainer._prepare_inputs(trainer.data_collator([record]))
+        model.train()
+        with trainer.accelerator.autocast():
+            loss = trainer.compute_loss(model, batch)
+        assert isinstance(loss, torch.Tensor)  # of the outputs it was not asked
+        loss.backward()
+    except Exception as error:
+        if is_clients(error):
+            raise _ClientsOwn from error
+        raise
+
+
+def _record(local: LocalTrainer, features: Dataset) -> int:
+    """The longest of a client's records if it is trained on for sure, else the shortest."""
+    args = local.pipeline.training_args
+    surely = args.max_steps <= 0 and args.num_train_epochs >= 1 and not args.dataloader_drop_last
+    chosen = (max if surely else min)(range(len(features)), key=[len(ids) for ids in features[_column(features)]].__getitem__)
+    return int(chosen)
+
+
+def _column(features: Dataset) -> str:
+    """The column of token ids that every form of records has, of a pair the better answer's."""
+    return next(name for name in features.column_names if name.endswith("input_ids"))
+
+
+def _tokens(features: Dataset, record: int) -> Sequence[int]:
+    found: Sequence[int] = features[record][_column(features)]
+    return found
+
+
+def _no_training(error: Exception, tokens: int) -> str:
+    if is_out_of_memory(error):
+        return (
+            f"The memory is not enough to train with one record of {tokens} tokens; nothing was trained. Lower `cutoff_len` or "
+            "`lora_rank`, or quantize the base model (`quantization_bit`)."
+        )
+    return (
+        f"No client could be trained with this recipe, and none was: {type(error).__name__}: {one_line(error).rstrip('.')}. "
+        "Change what it names, or install it."
+    )
 
 
 def _names(session: Session) -> Sequence[str]:

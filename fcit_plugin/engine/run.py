@@ -111,7 +111,7 @@ class FederatedRun:
         """Run what is left of it, then write the results."""
         session = self.session
         if session.start is None and session.program.num_stages:
-            rehearse(session, self.evaluator)
+            rehearse(session, self.evaluator, self.local, self._planned())
         pushes = session.training_args.push_to_hub and session.is_main
         hub = Hub(session.training_args, self.args.fcit_identity_encoder) if pushes else None
         self._clock = time.perf_counter() - self.progress.seconds["total"]

@@ -10,7 +10,7 @@ from llamafactory.extras import logging
 from peft import PeftModel
 
 from .. import __version__
-from ..adapters.base_weights import BaseWeights
+from ..adapters.base_weights import BaseOnDemand
 from ..adapters.lora import ADAPTER, check_keys, check_shapes, read_shared
 from ..arguments import FcitArguments
 from ..arguments.network import FLOWER, SITE_STAGE
@@ -235,7 +235,7 @@ class Session(Setup):
         data: What tells these datasets from others of the same names; empty where they were not read.
         model: The base model with the subspace that trains.
         base_fingerprint: Tells this base model from others; None for one without weights.
-        base_weights: The base weights, where the server changes them.
+        base_weights: The base weights, which the server may change; None for a model without weights.
         encoder: Makes identity tokens.
         program: The scenario with the method's parts.
         callbacks: LLaMA-Factory's, and the user's.
@@ -248,7 +248,7 @@ class Session(Setup):
     data: dict[str, str]
     model: PeftModel
     base_fingerprint: str | None
-    base_weights: BaseWeights | None
+    base_weights: BaseOnDemand | None
     encoder: Any
     program: Program
     callbacks: Callbacks = field(default_factory=Callbacks)
@@ -332,6 +332,7 @@ class Session(Setup):
             callbacks=self.callbacks.of_clients,
             noise=noise,
             writer=Writer(self.evaluator({}), self.processes) if self.program.method.makes_up_records() else None,
+            piece=self.program.piece,
         )
 
     def evaluator(self, labels: Mapping[str, Sequence[str] | None]) -> Evaluator:

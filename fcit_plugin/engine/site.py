@@ -1,5 +1,6 @@
 """``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
 
+import dataclasses
 import hashlib
 import shutil
 import time
@@ -221,7 +222,11 @@ class SiteClient:
         for number, records in self._tasks.items():
             stage = next(stage for stage, row in enumerate(session.scenario.schedule) if number in row)
             work = program.work_of(stage, 0, client, number)
-            tasks[session.scenario.tasks[number].name] = TaskOfSite(records, local.num_steps(work), local.why_idle(work))
+            rounds = (dataclasses.replace(work, round=round) for round in range(session.args.fcit_num_rounds))
+            idle = [local.why_idle(each) for each in rounds]
+            # what is said is said of all rounds, which may have pieces of one schedule
+            said = None if None in idle else idle[0]
+            tasks[session.scenario.tasks[number].name] = TaskOfSite(records, local.num_steps(work), said)
         told = session.trained_datasets if session.args.fcit_site_labels else []
         return Answer(tasks, session.pipeline.label_sets(told, {}), session.base_fingerprint)
 

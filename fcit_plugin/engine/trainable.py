@@ -1,5 +1,6 @@
 """The weights that a client trains: which layers get LoRA, and whether the projector is unfrozen."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from llamafactory.extras import logging
 from peft import PeftModel
 
 from ..adapters.fused import check_fused, fused_parameters, short_names
+from ..adapters.quantized import is_quantized
 from ..arguments import FcitArguments
 from ..errors import FcitError, nearest
 
@@ -38,6 +40,31 @@ def check_targets(model: torch.nn.Module, targets: Sequence[str], args: FcitArgu
         raise FcitError(
             "`fcit_projector_learning_rate` is for the projector of a multimodal model, and this base model "
             "has none; take the key out."
+        )
+
+
+def check_projector(model: torch.nn.Module, frozen: bool, bits: int | None, method: str) -> None:
+    """Refuse to train a projector that is quantized: bitsandbytes can leave it as it is, which other packages are not told.
+
+    Args:
+        model: The base model, or one of its shapes.
+        frozen: ``freeze_multi_modal_projector``.
+        bits: ``quantization_bit``, also where a dry run has taken it out.
+        method: ``quantization_method``.
+
+    Raises:
+        FcitError: The sentence names the keys.
+    """
+    found = [] if frozen else projectors(model)
+    if found and bits is not None and method != "bnb":
+        raise FcitError(
+            f"`quantization_method: {method}` quantizes the projector too, which `freeze_multi_modal_projector: false` is to "
+            "train; take `quantization_method: bnb`, which leaves it as it is, or freeze it."
+        )
+    if any(map(is_quantized, found)):
+        raise FcitError(
+            "The projector of this base model is quantized and cannot be trained, as `freeze_multi_modal_projector: false` "
+            "asks for; set it to true, or take a base model that is not quantized, with `quantization_bit` if it shall be."
         )
 
 
@@ -77,8 +104,17 @@ def _cast(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
 
 def projectors(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The multimodal projectors of a model, by LLaMA-Factory's own register; none for a text model."""
+    keys = tuple(f".{key}" for key in _projector_keys(model.config))
+    return [module for name, module in model.named_modules() if keys and f".{name}".endswith(keys)]
+
+
+def projector_patterns(config: Any) -> list[str]:
+    """Patterns of names, as transformers takes them, for all that is in the projectors of a model with this configuration."""
+    return [rf"(?:.*\.)?{re.escape(key)}(?:\.|$)" for key in _projector_keys(config)]
+
+
+def _projector_keys(config: Any) -> list[str]:
     from llamafactory.model.model_utils.visual import COMPOSITE_MODELS
 
-    composite = COMPOSITE_MODELS.get(getattr(model.config, "model_type", None))
-    keys = tuple(f".{key}" for key in composite.projector_keys) if composite else ()
-    return [module for name, module in model.named_modules() if keys and f".{name}".endswith(keys)]
+    composite = COMPOSITE_MODELS.get(getattr(config, "model_type", None))
+    return composite.projector_keys if composite else []

@@ -208,6 +208,11 @@ def make_encoder(
     part = registry("identity_encoders").get(name)
     if part is not None:
         encoder: IdentityEncoder = part.load()(model, tokenizer, pooling, center)
+        if not callable(getattr(encoder, "encode", None)):
+            raise FcitError(
+                f"`fcit_identity_encoder: {name}` of {part.package} made {encoder!r}, which has no `encode`; see "
+                "fcit_plugin.knowledge.encoders.IdentityEncoder."
+            )
         return encoder
     return CenteredEncoder(TextEncoder(name, pooling, model.device if model is not None else "cpu"), center)
 

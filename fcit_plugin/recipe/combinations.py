@@ -11,6 +11,8 @@ from ..arguments.reasons import going_on, refuse
 from ..arguments.round_order import OF_CLIENT
 from ..errors import FcitError, closest
 from ..parts import KINDS
+from ..plugins import BUILTIN, source
+from ..state.folder import StateFolder
 from .devices import deepspeed_config, zero_stage
 
 #: Schedules of transformers that look at the loss and not at the step.
@@ -49,8 +51,10 @@ def check_combination(
         FcitError: One sentence that names the key.
     """
     _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
+    _check_base_change(model_args, training_args, earlier, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
     _check_schedule(training_args, fcit, aside or {})
+    _check_engines_own(training_args, fcit, aside or {})
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         refuse("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
     if earlier is not None and fcit.fcit_bound:
@@ -83,8 +87,7 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
     Raises:
         FcitError: One sentence that names both keys.
     """
-    engine = getattr(training_args, "hf_deepspeed_config", None)
-    zero3 = engine.is_zero3() if engine is not None else zero_stage(aside) == 3
+    zero3 = _is_zero3(training_args, aside)
     parts = (model_args, data_args, training_args, finetuning_args, fcit)
 
     def given(key: str) -> bool:
@@ -107,6 +110,7 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
         if (options := fcit.options(kind)) is not None:
             with going_on():
                 options.check_training(model_args, data_args, training_args, finetuning_args)
+    _check_rule(fcit)
     method = fcit.part("methods")
     if model_args.enable_liger_kernel and method.load().takes_logits():
         why = "takes the model's logits, which these kernels do not compute in training"
@@ -119,6 +123,37 @@ def _check_parts(model_args, data_args, training_args, finetuning_args, fcit: Fc
     if fcit.fcit_identity_source != "text" and zero3:
         why = "asks the vision tower, which ZeRO-3 divides among the processes"
         _refuse("deepspeed", f"fcit_identity_source: {fcit.fcit_identity_source}", why)
+
+
+def _check_rule(fcit: FcitArguments) -> None:
+    """Refuse a rule of somebody else's that makes no strategy of Flower's."""
+    part = fcit.part("server_rules")
+    if part.package == source(BUILTIN):
+        return
+    from flwr.serverapp.strategy import Strategy  # only now: our own rules are some
+
+    made = part.load()(fcit)
+    if not isinstance(made, Strategy):
+        refuse(
+            f"`fcit_server_rule: {part.name}` of {part.package} made {made!r}, which is no flwr.serverapp.strategy.Strategy; "
+            "have it make one."
+        )
+
+
+def _is_zero3(training_args, aside: Mapping[str, Any]) -> bool:
+    engine = getattr(training_args, "hf_deepspeed_config", None)
+    return bool(engine.is_zero3()) if engine is not None else zero_stage(aside) == 3
+
+
+def _check_base_change(model_args, training_args, earlier: Path | None, aside: Mapping[str, Any]) -> None:
+    """Refuse to go on from changed base weights where there are none that could be changed."""
+    if earlier is None or not StateFolder(earlier).manifest["base_change"]:
+        return
+    what = f"adapter_name_or_path: {earlier}"
+    if aside.get("quantization_bit", model_args.quantization_bit) is not None:
+        _refuse("quantization_bit", what, "has changed the base weights, which are not there in full precision")
+    if _is_zero3(training_args, aside):
+        _refuse("deepspeed", what, "has changed the base weights, which ZeRO-3 divides among the processes")
 
 
 def _default(part: Any, key: str) -> Any:
@@ -168,9 +203,25 @@ def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]
         why = "has clients take pieces of a schedule that is known by its steps, and this one goes by what is measured"
         kind = f"lr_scheduler_type: {training_args.lr_scheduler_type.value}"
         _refuse(kind, f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
-    if "scheduler" in (deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}):
-        why = "has clients take pieces of the Trainer's schedule, and this configuration has a `scheduler` of its own"
-        _refuse("deepspeed", f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
+
+
+def _check_engines_own(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
+    """Refuse what is done to an optimizer or a schedule of the Trainer's, where DeepSpeed makes its own."""
+    rate = fcit.fcit_projector_learning_rate
+    changed = {
+        "optimizer": (rate is not None, f"fcit_projector_learning_rate: {rate}", "gives the projector a rate of its own in"),
+        "scheduler": (
+            fcit.fcit_schedule_over != OF_CLIENT,
+            f"fcit_schedule_over: {fcit.fcit_schedule_over}",
+            "has clients take pieces of",
+        ),
+    }
+    own = deepspeed_config(aside.get("deepspeed", training_args.deepspeed)) or {}
+    for section, (is_changed, ours, what) in changed.items():
+        if is_changed and section in own:
+            _refuse(
+                "deepspeed", ours, f"{what} the Trainer's {section}, and this configuration has one (`{section}`) of its own"
+            )
 
 
 def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -> None:

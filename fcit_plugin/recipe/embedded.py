@@ -27,5 +27,9 @@ def resolve_model(args: dict | list) -> None:
         position = args.index(f"--{key}") + 1 if f"--{key}" in args[:-1] else None
     else:
         position = key if key in args else None
+    for number, part in enumerate(args if isinstance(args, list) else ()):
+        name, _, value = part.partition("=")
+        if name == f"--{key}" and value in EMBEDDED_MODELS:
+            args[number] = f"{name}={EMBEDDED_MODELS[value]()}"
     if position is not None and args[position] in EMBEDDED_MODELS:
         args[position] = EMBEDDED_MODELS[args[position]]()

@@ -1,10 +1,10 @@
 """Reading a recipe: the file, or the flags in its place, split into LLaMA-Factory's part and ours."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -15,6 +15,7 @@ from ..arguments.network import network_defaults
 from ..arguments.reasons import all_reasons
 from ..errors import FcitError, closest, one_line
 from ..files import read_text
+from .flags import SHORT, glance, ours_of_flags, typed_by_parser
 from .stage import stages_of_datasets
 
 
@@ -61,15 +62,15 @@ def read_yaml(path: Path) -> Any:
     return OmegaConf.to_container(OmegaConf.load(text))
 
 
-#: Flags after a recipe on the command line, and the keys that they stand for.
-_FLAGS = {"--dry-run": "fcit_dry_run", "dry-run": "fcit_dry_run"}
-
-
-def split(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str], str | None, FcitArguments | None]:
+def split(
+    args: dict[str, Any] | list[str], known: Iterable[type] = ()
+) -> tuple[dict[str, Any] | list[str], str | None, FcitArguments | None]:
     """Split what ``read_args`` gave into LLaMA-Factory's part and ours.
 
     Args:
         args: The recipe as a dictionary, or command line flags as a list.
+        known: LLaMA-Factory's argument classes, as which flags beside an fcit stage are read; a list without such a stage
+            stays one, for LLaMA-Factory's own parser.
 
     Returns:
         The rest with the stage of the local training in place of ours, the fcit stage (or None), the fcit arguments (or None).
@@ -77,7 +78,7 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str],
     Raises:
         FcitError: A key is unknown, misspelled, or has a value that cannot work.
     """
-    rest, stage, ours = split_keys(args)
+    rest, stage, ours = split_keys(args, known)
     fcit = None if ours is None else arguments_of(ours, stage)
     if fcit is not None and stage is not None:
         assert isinstance(rest, dict)  # flags with a stage of ours in them have become one
@@ -85,13 +86,18 @@ def split(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str],
     return rest, stage, fcit
 
 
-def split_keys(args: dict[str, Any] | list[str]) -> tuple[dict[str, Any] | list[str], str | None, dict[str, Any] | None]:
+def split_keys(
+    args: dict[str, Any] | list[str], known: Iterable[type] = ()
+) -> tuple[dict[str, Any] | list[str], str | None, dict[str, Any] | None]:
     """The same without a look at the values: the rest, the fcit stage (or None), our keys (or None)."""
     if isinstance(args, list):
-        args = _flags_to_dict(args) if any(part.startswith("--fcit") or part in FCIT_STAGES for part in args) else args
-        if isinstance(args, list):
-            return args, None, None
-    args = {_FLAGS.get(key, key): True if key in _FLAGS and value is None else value for key, value in args.items()}
+        theirs, given, ours = ours_of_flags(args)
+        if given is None or not given.startswith("fcit"):
+            ours = current_keys({SHORT.get(key, key): value for key, value in ours.items()})
+            own_stage = [] if given is None else ["--stage", given]
+            return ([*theirs, *own_stage], None, ours) if ours else (args, None, None)
+        args = {**(typed_by_parser(theirs, known) if known else glance(theirs)), **ours, "stage": given}
+    args = {SHORT.get(key, key): True if key in SHORT and value is None else value for key, value in args.items()}
     args = current_keys(args)
     stage = args.get("stage")
     if not isinstance(stage, str) or stage not in FCIT_STAGES:
@@ -124,19 +130,3 @@ def arguments_of(ours: dict[str, Any], stage: str | None) -> FcitArguments:
         known = {item.name for item in fields(FcitArguments.joined())}
         fcit = FcitArguments(**{key: value for key, value in network_defaults(ours).items() if key in known})
     return fcit
-
-
-def _flags_to_dict(args: list[str]) -> dict[str, Any]:
-    """Command line flags as a dictionary, typed as in YAML: ``--key value``, ``--key=value``, and ``--key`` for true."""
-    pairs: list[str] = []
-    for part in args:
-        if part.startswith("--"):
-            pairs.append(part[2:] if "=" in part else f"{part[2:]}=true")
-        elif pairs and pairs[-1].endswith("=true"):
-            pairs[-1] = pairs[-1].removesuffix("true") + part
-        else:
-            raise FcitError(f"`{part}` is not a value of a flag; give flags as --key value, or write a YAML recipe.")
-    try:
-        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.from_dotlist(pairs)))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise FcitError(f"The flags after the command are no valid YAML values: {one_line(error)}; fix them.") from error

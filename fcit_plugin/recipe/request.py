@@ -13,6 +13,7 @@ from ..arguments.reasons import all_reasons, going_on
 from ..autoload import check_seams
 from ..data.instructions import Instructions
 from ..errors import FcitError
+from ..state.folder import StateFolder
 from .bounds import bound_recipe
 from .combinations import check_combination
 from .devices import set_aside
@@ -79,6 +80,24 @@ class DataRequest:
 
 
 @dataclass(frozen=True)
+class ModelRequest:
+    """What the loader of a base model has to know, which sees LLaMA-Factory's model arguments alone.
+
+    It travels on them as ``fcit_request``.
+
+    Attributes:
+        keeps_projector: The projector stays as it is where the rest is quantized: it is trained, or was and is put in.
+    """
+
+    keeps_projector: bool = False
+
+    @staticmethod
+    def of(model_args: Any) -> "ModelRequest":
+        """What travels on some model arguments; a request for nothing, if they are of a run without us."""
+        return getattr(model_args, "fcit_request", ModelRequest())
+
+
+@dataclass(frozen=True)
 class Request:
     """What a recipe asks of the plugin; it travels on LLaMA-Factory's fine-tuning arguments, as ``fcit_request``.
 
@@ -135,9 +154,9 @@ def read_train_request(given: Keys, known: Iterable[type["DataclassInstance"]]) 
         FcitError: A key is unknown, or has a value that cannot work; the sentence names it.
     """
     _show_help(given, known)
-    keys, stage, ours = split_keys(given)
+    keys, stage, ours = split_keys(given, known)
     if stage is None or ours is None:
-        keys, stage, args = split(given)
+        keys, stage, args = split(given, known)
         return keys, _first_request(keys, stage, args)
     assert isinstance(keys, dict)  # flags with anything of ours in them have become one
     keys, ours = with_known_names(keys, known), with_stages(ours, stage)
@@ -186,7 +205,7 @@ def read_infer_request(given: Keys, known: Iterable[type]) -> tuple[Keys, Reques
         FcitError: It names an fcit stage, too.
     """
     _show_help(given, known)
-    keys, stage, args = split(given)
+    keys, stage, args = split(given, known)
     request = _first_request(keys, stage, args)
     if stage is not None:
         raise FcitError(
@@ -226,6 +245,7 @@ def attach_request(request: Request | None, parsed: TrainArguments | InferArgume
     folder = None
     if request is not None and request.stage is not None:
         assert isinstance(parsed, TrainArguments)
+        keeps_projector = not parsed.finetuning_args.freeze_multi_modal_projector
         check_combination(*parsed[:4], request.args, request.earlier, request.aside)
         if parsed.training_args.process_index == 0:
             for note in request.notes:
@@ -235,7 +255,9 @@ def attach_request(request: Request | None, parsed: TrainArguments | InferArgume
         folder = check_folder(parsed.model_args, trains, request.args if request is not None else None)
         if folder is None and request is None:
             return
+        keeps_projector = folder is not None and bool(StateFolder(folder).manifest["shared"])
     if request is None:
         request = Request(None, FcitArguments(), FcitArguments())
+    parsed.model_args.fcit_request = ModelRequest(keeps_projector)
     parsed.data_args.fcit_request = DataRequest(request.args.fcit_data_dir, Instructions() if folder is not None else None)
     parsed.finetuning_args.fcit_request = replace(request, data_args=parsed.data_args, generating_args=parsed.generating_args)

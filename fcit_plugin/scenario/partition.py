@@ -74,9 +74,15 @@ def deal(records: Records, options: PartitionOptions, seed: int | Sequence[int])
             " needed; lower one of them."
         )
     generator = np.random.default_rng(seed)
-    parts = [
-        np.asarray(part, np.int64) for part in registry("partitioners")[options.method].load()(records, options, generator)
-    ]
+    partitioner = registry("partitioners")[options.method]
+    dealt = partitioner.load()(records, options, generator)
+    try:
+        parts = [np.asarray(part, np.int64) for part in dealt]
+    except (TypeError, ValueError) as error:
+        raise FcitError(
+            f"fcit_partition: {options.method} of {partitioner.package} returned {repr(dealt)[:100]}; it returns one array of"
+            " record indices per client."
+        ) from error
     _check(parts, records, options)
     if not given:
         parts = top_up(parts, options.min_samples, generator)

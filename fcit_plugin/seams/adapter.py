@@ -14,7 +14,7 @@ from functools import partial
 import wrapt
 
 from ..adapters.four_bits import keep_unpacked
-from ..engine.trainable import check_targets, tell_of_experts, unfreeze_projector
+from ..engine.trainable import check_projector, check_targets, tell_of_experts, unfreeze_projector
 from ..recipe.request import Request
 from ..state.output_folder import fcit_folder
 
@@ -36,6 +36,9 @@ def install(adapter_module) -> None:
         if request is None or request.stage is None or not given["is_trainable"]:
             return wrapped(*args, **kwargs)
         check_targets(given["model"], finetuning_args.lora_target, request.args)
+        bits = request.aside.get("quantization_bit", given["model_args"].quantization_bit)
+        method = getattr(given["model_args"].quantization_method, "value", given["model_args"].quantization_method)
+        check_projector(given["model"], finetuning_args.freeze_multi_modal_projector, bits, method)
         tell_of_experts(given["model"], request.args)
         keep_unpacked(given["model"], trains=True)
         with _targeting(adapter_module, request.args.fcit_target_parameters):

@@ -16,6 +16,7 @@ from ..adapters.experts import divide, num_experts
 from ..adapters.fused import check_fused
 from ..adapters.lora import ADAPTER, Tensors, check_keys, check_shapes, layers_of, put, read_subspace
 from ..adapters.projectors import mean_projector
+from ..adapters.quantized import is_packed
 from ..adapters.stacked import Activation, attach, fold_weights, scale_of
 from ..arguments import FcitArguments
 from ..data.catalogue import Catalogue
@@ -87,9 +88,21 @@ class TrainedRun:
     def _write(self, model: torch.nn.Module, shared: Tensors) -> None:
         parameters = dict(model.named_parameters())
         for key, value in shared.items():
-            if key not in parameters or parameters[key].shape != value.shape:
-                raise FcitError(f"The shared trainables in {self.folder} do not fit this base model: {key} is not in it.")
-            put(parameters[key], value, key)
+            weight = parameters.get(key)
+            quantized = getattr(model, "quantization_method", None) is not None if weight is None else is_packed(weight)
+            if quantized:
+                raise FcitError(
+                    f"The shared trainables in {self.folder} cannot be put into this base model, where {key} is quantized; "
+                    "take one that is not, or quantize it by `quantization_bit` with `quantization_method: bnb`, which leaves "
+                    "the projector as it is."
+                )
+            if weight is None or weight.shape != value.shape:
+                found = "is not in it" if weight is None else f"is {list(value.shape)} there and {list(weight.shape)} in it"
+                raise FcitError(
+                    f"The shared trainables in {self.folder} do not fit this base model: {key} {found}; give the base model "
+                    "that the run was made with."
+                )
+            put(weight, value, key)
 
     def _lora_config(self) -> LoraConfig:
         """Of what PEFT could be told, that which a subspace has; the layers are those that its tensors are named after."""

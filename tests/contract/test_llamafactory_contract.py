@@ -56,6 +56,7 @@ class TestSeams:
             ("llamafactory.train.tuner", "run_kto"),
             ("llamafactory.data.loader", "get_dataset_list"),
             ("llamafactory.model.loader", "init_adapter"),
+            ("llamafactory.model.patcher", "configure_quantization"),
             ("llamafactory.data.loader", "_get_preprocessed_dataset"),
             ("llamafactory.data.loader", "align_dataset"),
             ("llamafactory.chat.hf_engine", "load_model"),

@@ -5,15 +5,19 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from peft import LoraConfig, get_peft_model
 from runs import ROOT, report_of, run_recipe, weight_bytes
 
 from fcit_plugin.arguments import FcitArguments
 from fcit_plugin.evaluation.report import Report, table
 from fcit_plugin.evaluation.side_by_side import compare, summary_rows
 from fcit_plugin.recipe.bounds import bound_recipe
+from fcit_plugin.scenario.partitioners import PARTITIONERS
 from fcit_plugin.scenario.sampling import sample_clients
 from fcit_plugin.state.checkpoints import FOLDER
+from fcit_plugin.state.folder import StateFolder
 
 
 def weights_of(folder):
@@ -67,6 +71,33 @@ class TestCentralized:
         fcit |= {"fcit_num_clients": 4, "fcit_clients_per_round": 2, "fcit_num_rounds": 6}
         rest, _ = rewritten(keys | fcit)
         assert {key: rest[key] for key in expected} == expected
+
+    @pytest.mark.parametrize("bound", ["centralized", "centralized_equal"])
+    @pytest.mark.parametrize("rslora", [True, False])
+    @pytest.mark.parametrize("tasks", [1, 2, 3, 4, 8])
+    def test_peft_scales_it_as_it_scales_a_subspace(self, bound, rslora, tasks):
+        lora = {"lora_rank": 4, "lora_alpha": 8, "use_rslora": rslora}
+        stages = {"fcit_setting": "custom", "fcit_stages": [[f"t{k}"] for k in range(tasks)], "fcit_bound": bound}
+        rest, _ = rewritten(lora | stages)
+
+        def scale(keys):
+            names = {"r": "lora_rank", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora"}
+            config = LoraConfig(target_modules=["0"], **{name: keys[key] for name, key in names.items()})
+            return get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config).base_model.model[0].scaling["default"]
+
+        assert rest["lora_rank"] == 4 * tasks
+        assert scale(rest) == pytest.approx(scale(lora), rel=1e-12)
+
+    def test_it_runs_where_alpha_is_no_whole_number(self, text_recipe):
+        recipe = text_recipe(use_rslora=True, fcit_bound="centralized", fcit_num_rounds=1, fcit_zero_shot=False)
+        config = StateFolder(run_recipe(recipe)).adapter_config
+        assert (config["r"], config["lora_alpha"]) == (8, 8 * 2**0.5)
+
+    @pytest.mark.parametrize("name", PARTITIONERS)
+    def test_whoever_had_which_records_one_client_has_all(self, name):
+        keys = {"fcit_partition": name, "fcit_setting": "task_hom", "fcit_bound": "centralized"}
+        _, fcit = rewritten(keys | ({"fcit_partition_column": "who"} if name == "natural" else {}))
+        assert (fcit.fcit_partition, fcit.fcit_partition_column) == ("iid", None)
 
     def test_it_is_the_run_that_a_recipe_of_one_client_describes(self, llava_recipe):
         both = {"freeze_multi_modal_projector": False, "fcit_eval_restricted": False}
@@ -207,3 +238,35 @@ def test_a_bound_stands_beside_the_methods_under_its_own_name(text_run, text_rec
 def test_what_cannot_be_a_bound_is_refused(text_recipe, changes, message):
     with pytest.raises(ValueError, match=message):
         run_recipe(text_recipe(**changes))
+
+
+@pytest.mark.parametrize("method", ["sequential", "replay"])
+@pytest.mark.parametrize("aggregation", ["exact", "stack"])
+def test_a_method_that_the_bound_has_chosen_is_refused_in_the_bounds_name(method, aggregation):
+    keys = {"fcit_setting": "custom", "fcit_stages": [["a"], ["b"]], "fcit_method": method, "fcit_bound": "oracle"}
+    with pytest.raises(ValueError, match=rf"^`fcit_bound: oracle` gives .*`fcit_lora_aggregation: {aggregation}`"):
+        rewritten(keys | {"fcit_lora_aggregation": aggregation})
+
+
+#: A key of a recipe that fits, for each way to write one; a bound takes what it has no use for.
+ACCEPTED = [
+    {"fcit_partition": "natural", "fcit_partition_column": "who"},
+    {"fcit_server_rule": "krum", "fcit_clients_per_round": 5},
+    {"fcit_method": "moe_lora", "fcit_num_experts": 4},
+    {"fcit_method": "ewc", "fcit_ewc_lambda": 3.0},
+    {"fcit_min_replies": 3},
+    {"fcit_dp_clipping_norm": 1.0, "fcit_dp_noise_multiplier": 1.0},
+    {"fcit_round_order": "relay", "fcit_schedule_over": "chain"},
+    {"fcit_lora_aggregation": "svd"},
+    {"fcit_update_compression": "int8"},
+    {"fcit_schedule": [[0, 1], [1, 1]]},
+    {"fcit_identity_source": "image"},
+    {"fcit_method": "disco_plus"},
+    {"fcit_route_unconfirmed": False},
+]
+
+
+@pytest.mark.parametrize("bound", ["zero_shot", "centralized", "centralized_equal", "local", "oracle"])
+@pytest.mark.parametrize("keys", ACCEPTED, ids=str)
+def test_a_recipe_that_runs_has_every_bound(keys, bound):
+    rewritten({"fcit_setting": "custom", "fcit_stages": [["a"], ["b"]], "fcit_bound": bound, **keys})

@@ -39,16 +39,20 @@ def test_a_bfloat16_model_trains_and_answers_with_its_projector_in_float32(llava
 def test_mixed_precision_leaves_no_wrapper_on_the_model(text_recipe, monkeypatch):
     """Each Accelerator wraps the model's forward once more; after some hundred clients Python would give up."""
     wrapped = []
-    original = local.tear_down
 
-    def tear_down(trainer):
-        before = "forward" in vars(trainer.model)
-        original(trainer)
-        wrapped.append((before, "forward" in vars(trainer.model)))
+    def spy(name):
+        original = getattr(local, name)
 
-    monkeypatch.setattr(local, "tear_down", tear_down)
+        def see(trainer):
+            original(trainer)
+            wrapped.append("forward" in vars(trainer.model))
+
+        monkeypatch.setattr(local, name, see)
+
+    spy("hush")  # before a training
+    spy("tear_down")  # right after it
     run_recipe(text_recipe(bf16=True, use_cpu=True, fcit_eval_every="never", fcit_zero_shot=False))
-    assert wrapped == [(True, False)] * 8
+    assert wrapped == [False, True] * 8
 
 
 @pytest.mark.parametrize(("stored", "engine"), [(torch.float16, torch.bfloat16), (torch.bfloat16, None)])

@@ -18,6 +18,7 @@ from strangers import method, write_package
 from transformers import Trainer, TrainingArguments
 
 from fcit_plugin.engine.idle import why_idle
+from fcit_plugin.engine.trainer_mixins import ScheduleOfChainMixin
 from fcit_plugin.errors import FcitError, OutOfMemory
 from fcit_plugin.federation.folders import FAILURE
 from fcit_plugin.scenario.sampling import sample_clients
@@ -274,3 +275,54 @@ def test_a_training_is_idle_where_the_trainer_moves_nothing(schedule, records, w
     model = Scalar()
     Trainer(model, args, train_dataset=[{"x": torch.ones(1)}] * records).train()
     assert (why_idle(args, records, records, 1) is not None) == (model.weight.item() == 0)
+
+
+class Link(ScheduleOfChainMixin, Trainer):
+    pass
+
+
+@pytest.mark.parametrize("links", [1, 2, 3])
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_a_piece_of_a_schedule_is_idle_where_the_trainer_moves_nothing_in_it(links, warmup, tmp_path):
+    moved = []
+    for place in range(links):
+        args = TrainingArguments(
+            output_dir=str(tmp_path), per_device_train_batch_size=1, learning_rate=0.5, warmup_steps=warmup, use_cpu=True,
+            disable_tqdm=True, report_to=[], save_strategy="no", num_train_epochs=1,
+        )  # fmt: skip
+        model = Scalar()
+        Link(link=(place, links), model=model, args=args, train_dataset=[{"x": torch.ones(1)}]).train()
+        moved.append(model.weight.item() != 0)
+        assert (why_idle(args, 1, 1, 1, ((place, links),)) is None) == moved[-1]
+    every = tuple((place, links) for place in range(links))
+    assert (why_idle(args, 1, 1, 1, every) is None) == any(moved), "of a place that is not known nothing false is said"
+    assert why_idle(args, 1, 1, 1, every, known=False) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, {0, 1}),
+        ({"fcit_schedule_over": "stage"}, {0}),
+        ({"fcit_schedule_over": "stage", "fcit_round_order": "relay"}, set()),
+        ({"fcit_schedule_over": "chain", "fcit_round_order": "relay"}, set()),
+    ],
+)
+def test_the_dry_run_calls_idle_who_is_so_wherever_in_a_chain(text_recipe, keys, expected):
+    """One step each, of which the first of a schedule is at a rate of 0: the first round's, or the first of a chain."""
+    recipe = text_recipe(max_steps=1, warmup_steps=1, fcit_dry_run=True, fcit_stages=[["color"]], **keys)
+    work = json.loads((run_recipe(recipe) / "fcit_dry_run.json").read_text())["work"][""]
+    assert {each["round"] for each in work if each["idle"] is not None} == expected
+    assert all("all at a learning rate of 0" in each["idle"] for each in work if each["idle"] and keys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs"),
+    [("cosine_with_restarts", {"num_cycle": 2}), ("cosine_with_min_lr", {}), ("polynomial", {"lr_end": 1.0})],
+)
+def test_a_schedule_that_cannot_be_made_is_refused_by_the_dry_run(text_recipe, kind, kwargs):
+    recipe = text_recipe(lr_scheduler_type=kind, lr_scheduler_kwargs=kwargs, fcit_dry_run=True)
+    with pytest.raises(
+        FcitError, match=rf"`lr_scheduler_type: {kind}` cannot be made for \d+ steps with `lr_scheduler_kwargs`"
+    ):
+        run_recipe(recipe)

@@ -15,7 +15,7 @@ from fcit_plugin.adapters.stacked import Activation
 from fcit_plugin.engine import evaluator, run
 from fcit_plugin.engine.client_training import LocalTrainer
 from fcit_plugin.engine.open_session import open_session
-from fcit_plugin.engine.rehearsal import rehearse, same_random_numbers
+from fcit_plugin.engine.rehearsal import rehearse, rehearse_training, same_random_numbers
 from fcit_plugin.errors import FcitError
 
 
@@ -128,3 +128,83 @@ def test_videos_in_a_later_stage_that_own_projectors_cannot_take_are_known_befor
 def test_one_at_a_time_videos_are_seen_through_own_projectors(video_recipe):
     report = report_of(run_recipe(video_recipe(per_device_eval_batch_size=1)))
     assert all(0 <= score <= 100 for score in report["accuracy"][1])
+
+
+class TestTheTraining:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"optim": "galore_adamw"}, "galore_torch|optim_target_modules"),
+            ({"optim": "lomo"}, "ImportError: .*lomo"),
+            (
+                {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycle": 2}},
+                "`lr_scheduler_type: cosine_with_restarts` cannot",
+            ),
+        ],
+    )
+    def test_an_optimizer_that_cannot_be_made_is_known_before_the_untuned_model_is_asked(
+        self, text_recipe, monkeypatch, changes, words
+    ):
+        asked = []
+        monkeypatch.setattr(run.FederatedRun, "_evaluate", lambda *args, **kwargs: asked.append(args))
+        with pytest.raises(ValueError, match=words):
+            run_recipe(text_recipe(**changes))
+        assert not asked
+
+    @pytest.mark.parametrize("error", [RuntimeError("a kernel is missing"), torch.OutOfMemoryError("CUDA out of memory")])
+    def test_so_is_a_base_model_that_gives_no_gradient(self, text_recipe, monkeypatch, error):
+        def fail(*args, **kwargs):
+            raise error
+
+        trained = []
+        monkeypatch.setattr(LocalTrainer, "train", lambda *args: trained.append(args))
+        monkeypatch.setattr(torch.Tensor, "backward", fail)
+        with pytest.raises(FcitError, match=r"a kernel is missing|Lower `cutoff_len`"):
+            run_recipe(text_recipe())
+        assert not trained
+
+    def test_a_record_that_only_its_client_fails_with_is_left_for_its_turn(self, text_recipe, monkeypatch):
+        original, failed = LocalTrainer.trainer, []
+
+        def trainer(self, *args, **kwargs):
+            made = original(self, *args, **kwargs)
+            if not failed:
+                failed.append(made)
+                monkeypatch.setattr(made, "compute_loss", lambda *args, **kwargs: torch.tensor(float("nan")).log_().backward())
+                monkeypatch.setattr(made, "data_collator", lambda rows: (_ for _ in ()).throw(FcitError("This record is bad.")))
+            return made
+
+        monkeypatch.setattr(LocalTrainer, "trainer", trainer)
+        assert report_of(run_recipe(text_recipe()))["dropped"] == []
+        assert failed
+
+    @pytest.mark.parametrize("changes", [{}, {"bf16": True}, {"lora_dropout": 0.5}, {"neftune_noise_alpha": 5.0}], ids=str)
+    def test_it_leaves_weights_gradients_hooks_and_random_numbers_as_they_were(self, llava_recipe, changes):
+        session = open_session(*get_train_args(llava_recipe(freeze_multi_modal_projector=False, use_cpu=True, **changes)))
+        local, work = session.local(), next(iter(session.program.work(0, 0).values()))
+
+        def look():
+            weights = {name: value.clone() for name, value in session.model.state_dict().items()}
+            grads = [name for name, value in session.model.named_parameters() if value.grad is not None]
+            hooks = [(name, vars(m).keys(), list(m._forward_hooks), m.training) for name, m in session.model.named_modules()]
+            return weights, (grads, hooks, random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+        rehearse_training(local, work)
+        weights, rest = look()
+        rehearse_training(local, work)
+        weights_after, rest_after = look()
+        assert rest_after == rest
+        assert all(torch.equal(value, weights_after[name]) for name, value in weights.items())
+
+    @pytest.mark.parametrize(
+        ("changes", "longest"),
+        [({}, True), ({"max_steps": 1}, False), ({"num_train_epochs": 0.5}, False), ({"dataloader_drop_last": True}, False)],
+    )
+    def test_it_takes_the_longest_record_that_is_trained_on_for_sure(self, text_recipe, monkeypatch, changes, longest):
+        session = open_session(*get_train_args(text_recipe(fcit_min_client_samples=8, **changes)))
+        local, work, seen = session.local(), next(iter(session.program.work(0, 0).values())), []
+        trainer = local.trainer
+        monkeypatch.setattr(local, "trainer", lambda work, features: seen.append(features) or trainer(work, features))
+        rehearse_training(local, work)
+        lengths = [len(ids) for ids in local.features(work)["input_ids"]]
+        assert [len(ids) for ids in seen[0]["input_ids"]] == [(max if longest else min)(lengths)]

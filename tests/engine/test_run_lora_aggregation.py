@@ -11,14 +11,16 @@ from llamafactory.train.tuner import export_model
 from peft import PeftModel
 from runs import ROOT, differences, infer_args, outcome, report_of, run_recipe
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Trainer
 
 from fcit_plugin.adapters.base_change import change_of, changed_layers
-from fcit_plugin.adapters.lora import factor_of, lora_parameters, select_factors
+from fcit_plugin.adapters.lora import factor_of, layers_of, lora_parameters, select_factors
+from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
+from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.open_session import open_session
 from fcit_plugin.errors import FcitError
 from fcit_plugin.evaluation.report import Report, table
-from fcit_plugin.federation.messages import ClientConfig
+from fcit_plugin.federation.messages import BASE, ClientConfig
 from fcit_plugin.recipe.combinations import check_combination
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.join import join_folders
@@ -26,6 +28,7 @@ from fcit_plugin.serving.trained import TrainedRun
 from fcit_plugin.state.checkpoints import Checkpoints
 from fcit_plugin.state.folder import StateFolder
 
+ZERO3 = str(ROOT / "recipes" / "deepspeed" / "ds_z3_config.json")
 CONFIG = ClientConfig("run", 0, 0, 0, 0)
 
 
@@ -189,14 +192,16 @@ def test_what_the_factors_lack_is_in_the_base_weights(runs, name):
     assert all(value.any() == (name == "exact") for key, value in states[-1].subspaces[0].items() if factor_of(key) == "B")
 
 
-def by_hand(text_model, output_dir):
-    """The tiny Llama with W + s (C + B A), written out."""
+def by_hand(text_model, output_dir, base_alone=False):
+    """The tiny Llama with W + s (C + B A), written out; W + s C alone, if asked."""
     model = AutoModelForCausalLM.from_pretrained(text_model, dtype=torch.float32).eval()
     state, config = StateFolder(output_dir).load(), json.loads((output_dir / "subspaces/0/adapter_config.json").read_text())
     scale, subspace = config["lora_alpha"] / config["r"], state.subspaces[0]
     for layer in changed_layers(state.base):
         key = f"base_model.model.{layer}.lora_{{}}.weight"
-        change = change_of(state.base, layer) + subspace[key.format("B")] @ subspace[key.format("A")]
+        change = change_of(state.base, layer)
+        if not base_alone:
+            change = change + subspace[key.format("B")] @ subspace[key.format("A")]
         with torch.no_grad():
             model.get_submodule(layer).weight += scale * change
     return model
@@ -219,6 +224,61 @@ def test_chat_and_export_have_the_changed_base_weights(runs, name, text_model, t
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
         torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-4, atol=1e-5)
     assert (expected - untuned).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("aggregation", LORA_AGGREGATIONS)
+def test_whoever_goes_on_from_changed_base_weights_trains_and_answers_with_them(
+    runs, aggregation, text_model, tmp_path, monkeypatch
+):
+    keys, earlier = runs("stack")
+    layer = next(name for name in layers_of(TrainedRun.read(earlier).state.subspaces[0]))
+    changed = by_hand(text_model, earlier, base_alone=True).get_submodule(layer).weight
+    seen = {}
+
+    def spy(kind, name):
+        original = getattr(kind, name)
+
+        def see(self, *args, **kwargs):
+            seen.setdefault(name, []).append(self.model.base_model.model.get_submodule(layer).base_layer.weight.clone())
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, name, see)
+
+    spy(Trainer, "training_step")
+    spy(Evaluator, "_generate_batch")
+    more = {"fcit_stages": [["number"]], "adapter_name_or_path": str(earlier), "fcit_lora_aggregation": aggregation}
+    more |= {"fcit_num_rounds": 1, "fcit_zero_shot": False, "output_dir": str(tmp_path / "on")}
+    dry = run_recipe({**keys, **more, "fcit_dry_run": True, "output_dir": str(tmp_path / "dry")})
+    on = run_recipe({**keys, **more})
+    assert torch.allclose(seen["training_step"][0], changed, atol=1e-6)
+    found = by_hand(text_model, on, base_alone=True).get_submodule(layer).weight
+    assert torch.allclose(seen["_generate_batch"][-1], found, atol=1e-6)
+    assert torch.equal(found, changed) == (aggregation not in ("exact", "stack"))
+    if aggregation not in ("exact", "stack"):
+        planned = json.loads((dry / "fcit_dry_run.json").read_text())["bytes_down"]
+        assert planned == report_of(on)["bytes_down"] - report_of(earlier)["bytes_down"]
+
+
+def test_a_site_that_is_sent_a_change_of_the_base_weights_trains_with_it(session):
+    fresh = session.program.fresh(0)
+    layer = layers_of(fresh)[0]
+    weight = session.model.base_model.model.get_submodule(layer).base_layer.weight
+    before = weight.clone()
+    change = torch.full_like(before, 0.25)
+    scale = session.finetuning_args.lora_alpha / session.finetuning_args.lora_rank
+    session.local().train(CONFIG, fresh, {}, {BASE: {f"{layer}.weight": change}})
+    assert torch.equal(weight, before + scale * change)
+    session.local().train(CONFIG, fresh, {}, {})
+    assert torch.equal(weight, before)
+
+
+@pytest.mark.parametrize("changes", [{"quantization_bit": 4}, {"deepspeed": ZERO3}])
+def test_changed_base_weights_that_cannot_be_put_in_are_refused_by_the_dry_run(runs, changes, tmp_path):
+    keys, earlier = runs("stack")
+    more = {"fcit_stages": [["number"]], "adapter_name_or_path": str(earlier), "fcit_lora_aggregation": "factors", **changes}
+    with pytest.raises(FcitError) as caught:
+        run_recipe({**keys, **more, "fcit_dry_run": True, "output_dir": str(tmp_path / "on")})
+    assert all(f"`{name}" in str(caught.value) for name in (*changes, "adapter_name_or_path"))
 
 
 def test_plain_adapters_of_changed_base_weights_need_a_copy_of_the_base(runs, text_model, tmp_path):

@@ -52,10 +52,10 @@ def test_a_site_may_name_data_of_its_own(text_recipe, tmp_path, own):
     assert keys["dataset"] == ("letter" if own else "color,letter")
 
 
-def test_one_attribute_travels_on_two_of_the_argument_objects(text_recipe):
+def test_one_attribute_travels_on_three_of_the_argument_objects(text_recipe):
     parsed = get_train_args(text_recipe())
     ours = [[name for name in vars(part) if name.startswith("fcit")] for part in parsed]
-    assert ours == [[], ["fcit_request"], [], ["fcit_request"], []]
+    assert ours == [["fcit_request"], ["fcit_request"], [], ["fcit_request"], []]
     request = parsed[3].fcit_request
     assert request.data_args is parsed[1] and request.generating_args is parsed[4]
     with pytest.raises(FrozenInstanceError):

@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 import torch.utils.checkpoint
+from llamafactory.hparams import get_train_args
 from runs import run_recipe
 from safetensors.torch import load_file
 
@@ -79,3 +80,28 @@ def test_mixed_precision_learns_nearly_the_same(keys, plain, tmp_path):
     moved = sum(value.square().sum() for key, value in plain[0].items() if "lora_B" in key).sqrt()
     apart = sum((weights[key] - value).square().sum() for key, value in plain[0].items() if "lora_B" in key).sqrt()
     assert 0 < apart < 0.2 * moved
+
+
+#: Sections with which DeepSpeed makes what the Trainer would, and what of ours is done to the Trainer's.
+SECTIONS = {
+    "optimizer": {"type": "AdamW", "params": {"lr": "auto"}},
+    "scheduler": {"type": "WarmupLR", "params": {}},
+}
+TO_THE_TRAINERS = {
+    "optimizer": {"fcit_projector_learning_rate": 1e-4, "freeze_multi_modal_projector": False},
+    "scheduler": {"fcit_schedule_over": "stage"},
+}
+
+
+@pytest.mark.parametrize("section", [*SECTIONS, None])
+@pytest.mark.parametrize("changed", [*TO_THE_TRAINERS, None])
+def test_what_is_done_to_the_trainers_own_is_refused_where_deepspeed_makes_it(llava_recipe, section, changed):
+    config = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}
+    config |= {section: SECTIONS[section]} if section else {}
+    keys = TO_THE_TRAINERS.get(changed, {})
+    recipe = llava_recipe(deepspeed=config, fcit_dry_run=True, **keys)
+    if section is None or section != changed:
+        get_train_args(recipe)
+        return
+    with pytest.raises(ValueError, match=f"`deepspeed` cannot be used with `{next(iter(keys))}: .*(`{section}`)"):
+        get_train_args(recipe)
