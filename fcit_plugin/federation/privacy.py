@@ -24,6 +24,7 @@ from flwr.supercore.differential_privacy import compute_clip_model_update, get_n
 
 from ..arguments import FcitArguments
 from ..scenario.streams import Stream
+from .arrays import numbers_of
 from .messages import ARRAYS, METRICS, NUM_EXAMPLES, arrays_of, metrics_of, returned, weight_names
 from .noise import MARGIN, Noise
 
@@ -66,8 +67,8 @@ class UpdatePrivacy:
         """
         names = weight_names(request)
         keys = [(name, key) for name in names for key in returned(request, name)]
-        sent = [arrays_of(request, name)[key].numpy().astype(np.float64) for name, key in keys]
-        trained = [arrays_of(reply, name)[key].numpy().astype(np.float64) for name, key in keys]
+        sent = [numbers_of(arrays_of(request, name)[key]).astype(np.float64) for name, key in keys]
+        trained = [numbers_of(arrays_of(reply, name)[key]).astype(np.float64) for name, key in keys]
         content = RecordDict(dict(reply.content))
         content[METRICS] = MetricRecord({**metrics_of(reply), NUM_EXAMPLES: 1})
         if self.noise is not None and self.noise.exact:
@@ -98,8 +99,8 @@ class UpdatePrivacy:
         sent, noisy = arrays_of(request, name), self.noise.at(Stream.UPDATE_NOISE, *where)
         released = {}
         for key in sorted(arrays_of(parts[0])):
-            trained = [arrays_of(part)[key].numpy() for part in parts]
-            mean = noisy.mean(key, trained, sent[key].numpy(), self.noise_multiplier * self.clipping_norm)
+            trained = [numbers_of(arrays_of(part)[key]) for part in parts]
+            mean = noisy.mean(key, trained, numbers_of(sent[key]), self.noise_multiplier * self.clipping_norm)
             released[key] = Array(mean.astype(np.float32))
         content = RecordDict({ARRAYS: ArrayRecord(released), METRICS: MetricRecord({NUM_EXAMPLES: 1})})
         return Message(content, reply_to=request)

@@ -3,10 +3,12 @@
 import itertools
 import logging
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
+from lying_arrays import LIES, lying
 from sites import CA, SIGNER
 from toy import BLANK, Local, noise
 
@@ -314,6 +316,8 @@ SPOILED = {
     "an array of torch": with_array(Array(dtype="float32", shape=(1,), stype="torch", data=b"xxxx")),
     "a type that there is not": with_array(Array(dtype="nonsense", shape=(1,), stype="numpy.ndarray", data=b"xxxx")),
     "no numbers": with_array(Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"garbage")),
+    "a type that no update has": with_array(Array(np.zeros(2, np.float64))),
+    **{f"data of {name}": with_array(lying(name)) for name in LIES},
 }
 
 
@@ -324,3 +328,4 @@ def test_a_reply_that_is_no_update_is_its_sites_failure_alone(name, tmp_path):
     replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()))
     assert numbers(replies[1:]) == UNDISTURBED[1:]
     assert "does not have the form of an update" in replies[0].error.reason
+    assert not [*tmp_path.rglob("client-0*")]  # nothing of it is kept
