@@ -11,6 +11,7 @@ from flwr.common.constant import ErrorCode
 from lying_arrays import LIES, lying
 from sites import CA, SIGNER
 from toy import BLANK, Local, noise
+from wire import over_the_wire
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.client import make_client_app
@@ -76,7 +77,7 @@ class SuperLink:
         return name
 
     def pull(self, ids):
-        return [self.inbox.pop(name) for name in ids if name in self.inbox]
+        return [over_the_wire(self.inbox.pop(name), limits) for name, limits in ids.items() if name in self.inbox]
 
 
 def requests(kind=MessageType.TRAIN):
@@ -242,7 +243,7 @@ def test_it_is_said_who_has_answered_who_is_awaited_and_since_when(tmp_path):
     ready = {0: 10, 1: 400}
 
     def pull(ids):
-        return [] if clock.now < ready[0] else usual(ids if clock.now >= ready[1] else [name for name in ids if name == "m0"])
+        return [] if clock.now < ready[0] else usual({name: ids[name] for name in ids if clock.now >= ready[1] or name == "m0"})
 
     link.pull = pull
     grid_of(link, clock, tmp_path, say=lambda line: said.append((clock.now, line))).send_and_receive(requests())
