@@ -5,11 +5,15 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, MetricRecord, RecordDict
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 from toy import Toy
 from wire import Sent, message_of
 
+from fcit_plugin.errors import FcitError
+from fcit_plugin.federation import envelope
+from fcit_plugin.federation.envelope import open_reply, sealed_failure, sealed_reply
 from fcit_plugin.federation.messages import ARRAYS, num_bytes
 from fcit_plugin.federation.reply_limits import ReplyLimits, limits_of
 from fcit_plugin.federation.reply_parts import Unusable
@@ -195,3 +199,30 @@ def test_of_a_reply_that_is_too_large_the_rest_is_not_fetched():
     with pytest.raises(Unusable, match="has more than"):
         sent.arrives(limits, pull)
     assert sum(fetched) < 2**23 + 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE < sent.size
+
+
+def test_equal_arrays_are_hashed_once_before_a_signature_is_checked(monkeypatch):
+    key, hashed = ec.generate_private_key(ec.SECP384R1()), []
+
+    def counting(array, usual=envelope.digest_of):
+        hashed.append(len(array.data))
+        return usual(array)
+
+    array = Array(np.arange(2**10, dtype=np.float32))
+    content = RecordDict({name: ArrayRecord({str(n): array for n in range(20)}) for name in ("x", "y")})
+    content["y"]["other"] = Array(np.zeros(3, np.float32))
+    signed = sealed_reply(content, "nonce", "train", key)
+    came = Sent.of(message_of(signed)).arrives(LIMITS).content
+    monkeypatch.setattr(envelope, "digest_of", counting)
+    records, failure = open_reply(came, "nonce", "train", key.public_key())
+    assert (records, failure) == (content, None)
+    assert sorted(hashed) == sorted({len(array.data), len(content["y"]["other"].data)})
+    came["y"]["other"] = array
+    with pytest.raises(FcitError, match="signature"):
+        open_reply(came, "nonce", "train", key.public_key())
+
+
+def test_a_long_sentence_of_failure_is_cut_where_it_is_signed():
+    key = ec.generate_private_key(ec.SECP384R1())
+    came = Sent.of(message_of(sealed_failure("why? " * 10**6, "nonce", "train", key))).arrives(LIMITS).content
+    assert open_reply(came, "nonce", "train", key.public_key())[1] == ("why? " * 400)
