@@ -220,6 +220,26 @@ def test_a_site_that_takes_too_long_is_named(tmp_path):
     assert reply.error.reason == "site north took longer than 50 s (`fcit_client_timeout`)"
 
 
+def test_what_anybody_says_in_a_sites_name_is_one_short_line_in_the_log(tmp_path, caplog):
+    clock = Clock()
+    said = Error(ErrorCode.UNKNOWN, "\x1b[31mwhy?\n" * 100_000)
+    link = SuperLink(clock, [lambda link, node, message: Message(said, reply_to=message)])
+    assert numbers(grid_of(link, clock, tmp_path).send_and_receive(requests())) == UNDISTURBED
+    (warning,) = [record.message for record in caplog.records]
+    assert warning.startswith("Site north has not answered: [31mwhy? [31mwhy? ") and warning.endswith(
+        "...; it is asked again for 600 s."
+    )
+    assert warning.isprintable() and len(warning) < 400
+
+
+def test_of_the_sites_that_were_given_up_the_latest_hundred_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcit_plugin.federation.site_grid.MOST_LATE", 2)
+    clock, late = Clock(), {}
+    link = SuperLink(clock, [lambda *given: None] * 3)
+    grid_of(link, clock, tmp_path, timeout=50.0, late=late).send_and_receive(requests())
+    assert [*late] == ["m1", "m2"]
+
+
 @pytest.mark.parametrize("forged", [False, True], ids=["its own", "another node's"])
 def test_a_reply_after_its_time_is_dropped_and_named_if_it_is_the_sites(forged, tmp_path, caplog):
     clock, late, held = Clock(), {}, []
