@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -45,6 +45,7 @@ from fcit_plugin.federation.envelope import ServerSigner
 from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.program import Program
 from fcit_plugin.federation.reply_cache import ClientApp, ReplyCache
+from fcit_plugin.federation.reply_limits import ReplyLimits
 from fcit_plugin.federation.site_app import SiteApp
 from fcit_plugin.federation.site_executor import SiteIdentity, SuperNode, serve, supernode_command
 from fcit_plugin.federation.site_grid import SiteGrid
@@ -109,7 +110,7 @@ class Watched:
         self.exchanges[self._sites[message.metadata.dst_node_id]].append(self._asked[number])
         return number
 
-    def pull(self, ids: Iterable[str]) -> Iterator[Message]:
+    def pull(self, ids: Mapping[str, ReplyLimits]) -> Iterator[Message]:
         """See :class:`fcit_plugin.federation.site_grid.Link`."""
         for message in self._link.pull(ids):
             self._asked[message.metadata.reply_to_message_id].taken = time.time()

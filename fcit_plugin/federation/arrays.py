@@ -2,6 +2,10 @@
 
 Flower keeps an array as the bytes of a NumPy file. To look at its numbers these need not be copied, to know their size they
 need not be there, and bytes that did not change need not be hashed again.
+
+Flower's own way to the numbers is ``np.load``, which parses and allocates whatever the bytes say. Here they are compared with
+what NumPy writes for the dtype and the shape beside them, and nothing is parsed. So the numbers of every array are read by
+:func:`numbers_of`, whoever has sent it.
 """
 
 import functools
@@ -9,12 +13,21 @@ import hashlib
 import math
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 from flwr.app import Array
 
+from ..errors import FcitError
+
 #: NumPy's file format, by Flower's name.
 NUMPY = Array(np.zeros(0, np.float32)).stype
+#: NumPy's names of what an array may be of: plain numbers, each of its own bytes.
+_DTYPES = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float16", "float32", "float64"}
+#: Dimensions that an array may have, and the largest product of them and its numbers' bytes: every NumPy takes these.
+_MOST_DIMENSIONS, _LARGEST = 32, 2**63 - 1
+#: The orders in which NumPy writes numbers.
+_ORDERS: tuple[Literal["C", "F"], ...] = ("C", "F")
 #: Where an array keeps the digest of its data, and these very data beside it.
 _DIGEST = "_fcit_digest"
 #: Numbers whose change is computed at a time: few enough to stay in the processor's cache.
@@ -49,14 +62,47 @@ def num_bytes_of(array: Array) -> int:
 
 
 def numbers_of(array: Array) -> np.ndarray:
-    """The numbers of an array, to be read only: those that are there already are not copied."""
-    if not isinstance(array, LazyArray) and array.stype == NUMPY:
-        for order in ("C", "F"):
-            header = array_header(tuple(array.shape), array.dtype, order == "F")
-            if array.data.startswith(header):
-                return np.frombuffer(array.data, array.dtype, offset=len(header)).reshape(array.shape, order=order)
-    numbers: np.ndarray = array.numpy()
-    return numbers
+    """The numbers of an array, to be read only: those that are there already are not copied.
+
+    Raises:
+        FcitError: Its data are not those of an array of its dtype and shape (:func:`fault_of`).
+    """
+    if isinstance(array, LazyArray):
+        return array.numpy()
+    if (fault := fault_of(array)) is not None:
+        raise FcitError(f"An array {fault}; whoever sends it has to make it by Flower's `Array`.")
+    header, order = _head_of(array)
+    return np.frombuffer(array.data, array.dtype, offset=len(header)).reshape(array.shape, order=order)
+
+
+def fault_of(array: Array) -> str | None:
+    """What is wrong with an array, of it as "it", None where its numbers can be read.
+
+    Its head is compared and its length counted; nothing is parsed, computed or allocated on the word of whoever sent it.
+    """
+    if isinstance(array, LazyArray):
+        return None  # whoever made it knows
+    if array.dtype not in _DTYPES:
+        return f"is of dtype {array.dtype[:40]!r}, which no array of ours is"
+    shape, width = array.shape, np.dtype(array.dtype).itemsize
+    if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        return "has a shape that no array has"
+    if width * math.prod(max(size, 1) for size in shape) > _LARGEST:
+        return "has a shape that no array has"
+    header, _ = _head_of(array)
+    if array.stype != NUMPY or not header:
+        return "is no array of that shape in NumPy's format"
+    length = len(header) + width * math.prod(shape)
+    return None if len(array.data) == length else f"has {len(array.data)} bytes, not {length}"
+
+
+def _head_of(array: Array) -> tuple[bytes, Literal["C", "F"]]:
+    """What the data of an array begin with, if it is what NumPy writes for it; nothing if not. And the order of the numbers."""
+    for order in _ORDERS:
+        header = array_header(array.shape, array.dtype, order == "F")
+        if array.data.startswith(header):
+            return header, order
+    return b"", "C"
 
 
 def digest_of(array: Array) -> bytes:

@@ -107,9 +107,9 @@ def _sent(
 
     What is not finite is for the server to refuse, by name; nobody has to be warned of it here.
     """
-    change = np.asarray(trained.numpy() - sent.numpy())
+    change = np.asarray(numbers_of(trained) - numbers_of(sent))
     if residual is not None and tuple(residual.shape) == change.shape:
-        change += residual.numpy()
+        change += numbers_of(residual)
     numbers, scale = compression.encode(change)
     return numbers, scale, np.asarray(change - compression.decode(numbers, scale))
 
@@ -179,7 +179,7 @@ def restored(reply: Message, request: Message, compression: Compression) -> Mess
     content = RecordDict({name: record for name, record in reply.content.items() if name != SCALES})
     for name in weight_names(request):
         keys = sorted(returned(request, name))
-        scales = arrays_of(reply, SCALES)[name].numpy() if compression.scaled else np.ones(len(keys), np.float32)
+        scales = numbers_of(arrays_of(reply, SCALES)[name]) if compression.scaled else np.ones(len(keys), np.float32)
         sent, got = arrays_of(request, name), arrays_of(reply, name)
         content[name] = record_of(
             {key: RestoredArray(sent[key], got[key], scale, compression) for key, scale in zip(keys, scales, strict=True)}

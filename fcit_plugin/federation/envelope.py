@@ -20,10 +20,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import Array, ConfigRecord, RecordDict
 
 from ..errors import FcitError
-from .arrays import digest_of
+from .arrays import LazyArray, digest_of
 
 #: Name of the record, and the version of what is in it.
 ENVELOPE, VERSION = "fcit-envelope", 1
@@ -129,6 +129,7 @@ def sealed_reply(content: RecordDict, nonce: str, kind: str, key: ec.EllipticCur
 
 def sealed_failure(reason: str, nonce: str, kind: str, key: ec.EllipticCurvePrivateKey) -> RecordDict:
     """What a site answers in place of a reply, signed like one: nobody else can say that it failed."""
+    reason = reason[:LONGEST_FAILURE]  # a longer one would be refused for its length
     envelope = ConfigRecord({"version": VERSION, NONCE: nonce, FAILURE: reason})
     envelope[SIGNATURE] = key.sign(_signed("fcit-reply", RecordDict(), nonce, kind, reason), _SIGNS)
     return RecordDict({ENVELOPE: envelope})
@@ -174,8 +175,17 @@ def _without(content: RecordDict) -> RecordDict:
 
 def _signed(what: str, content: RecordDict, nonce: str, kind: str, more: str | None) -> bytes:
     """What a signature is over: JSON of all that a message says, of each array its head and the digest of its data."""
+    digests: dict[int, str] = {}  # equal arrays of a message that has come have one data, which is hashed once
+
+    def digest(array: Array) -> str:
+        if isinstance(array, LazyArray):  # whose data are new ones each time
+            return digest_of(array).hex()
+        if id(array.data) not in digests:
+            digests[id(array.data)] = digest_of(array).hex()
+        return digests[id(array.data)]
+
     arrays = [
-        [name, [[key, array.dtype, list(array.shape), array.stype, digest_of(array).hex()] for key, array in record.items()]]
+        [name, [[key, array.dtype, list(array.shape), array.stype, digest(array)] for key, array in record.items()]]
         for name, record in sorted(content.array_records.items())
     ]
     records: dict[str, Any] = {**content.metric_records, **content.config_records}

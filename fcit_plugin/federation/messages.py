@@ -232,10 +232,10 @@ def client_token(reply: Message) -> ClientToken | WithoutToken:
     (key,) = token.keys() - {KIND_MEANS, KIND_COUNTS}
     return ClientToken(
         client=reply.metadata.src_node_id,
-        mean=token[key].numpy(),
+        mean=numbers_of(token[key]),
         count=_read(metrics_of(reply), TOKEN_COUNT, int),
         num_examples=num_examples(reply),
-        kinds=Prototypes(token[KIND_MEANS].numpy(), token[KIND_COUNTS].numpy()) if KIND_MEANS in token else None,
+        kinds=Prototypes(numbers_of(token[KIND_MEANS]), numbers_of(token[KIND_COUNTS])) if KIND_MEANS in token else None,
         own_cosines=tuple(_read(metrics_of(reply), OWN_COSINES, list)) if OWN_COSINES in metrics_of(reply) else None,
     )
 
@@ -265,7 +265,7 @@ def tokens_record(tokens: SubspaceTokens) -> ArrayRecord:
 def tokens_in(message: Message) -> SubspaceTokens:
     """What :func:`tokens_record` has put into a message."""
     record = arrays_of(message, TOKENS)
-    return SubspaceTokens(record["sums"].numpy(), record["counts"].numpy())
+    return SubspaceTokens(numbers_of(record["sums"]), numbers_of(record["counts"]))
 
 
 def token_reply(message: Message, token: ClientToken | WithoutToken, key: str = MEAN) -> Message:

@@ -67,8 +67,8 @@ class UpdatePrivacy:
         """
         names = weight_names(request)
         keys = [(name, key) for name in names for key in returned(request, name)]
-        sent = [arrays_of(request, name)[key].numpy().astype(np.float64) for name, key in keys]
-        trained = [arrays_of(reply, name)[key].numpy().astype(np.float64) for name, key in keys]
+        sent = [numbers_of(arrays_of(request, name)[key]).astype(np.float64) for name, key in keys]
+        trained = [numbers_of(arrays_of(reply, name)[key]).astype(np.float64) for name, key in keys]
         content = RecordDict(dict(reply.content))
         content[METRICS] = MetricRecord({**metrics_of(reply), NUM_EXAMPLES: 1})
         if self.noise is not None and self.noise.exact:
@@ -100,8 +100,9 @@ class UpdatePrivacy:
         # by the updates, too: a round that is done again over others has other noise, which does not cancel in the difference
         summed, released = digest_of_updates(map(arrays_of, parts)), {}
         for key in sorted(arrays_of(parts[0])):
-            trained = [arrays_of(part)[key].numpy() for part in parts]
-            mean = noisy.mean(f"{summed} {key}", trained, sent[key].numpy(), self.noise_multiplier * self.clipping_norm)
+            trained = [numbers_of(arrays_of(part)[key]) for part in parts]
+            deviation = self.noise_multiplier * self.clipping_norm
+            mean = noisy.mean(f"{summed} {key}", trained, numbers_of(sent[key]), deviation)
             released[key] = Array(mean.astype(np.float32))
         content = RecordDict({ARRAYS: ArrayRecord(released), METRICS: MetricRecord({NUM_EXAMPLES: 1})})
         return Message(content, reply_to=request)

@@ -3,14 +3,13 @@
 Nothing is allocated or computed on a client's word: headers are read before data.
 """
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from ..errors import FcitError
-from .arrays import LazyArray, array_header, numbers_of
+from .arrays import LazyArray, fault_of, numbers_of
 from .messages import ARRAYS, CONFIG, METRICS, SHARED, TOKEN
 
 #: A reason comes from outside: one line of at most this many characters is kept of it.
@@ -64,14 +63,8 @@ def numbers_in(array: Array, shape: tuple[int, ...], what: str, dtype: str = "fl
         if numbers.dtype != dtype or numbers.shape != shape:
             raise Unusable(f"{what} is of another form than its file said")
         return numbers
-    # comparing needs no parser that a client could mislead
-    headers = [array_header(shape, dtype, fortran) for fortran in (False, True)]
-    data = array.data
-    if array.stype != "numpy.ndarray" or not data.startswith(tuple(headers)):
-        raise Unusable(f"{what} is no array of that shape in NumPy's format")
-    length = len(headers[0]) + np.dtype(dtype).itemsize * math.prod(shape)
-    if len(data) != length:
-        raise Unusable(f"{what} has {len(data)} bytes, not {length}")
+    if (fault := fault_of(array)) is not None:
+        raise Unusable(f"{what} {fault}")
     return numbers_of(array)
 
 

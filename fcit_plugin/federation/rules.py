@@ -31,6 +31,7 @@ from ..adapters.lora import Tensors
 from ..arguments import FcitArguments
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
+from .arrays import numbers_of
 from .in_process_grid import InProcessGrid
 from .messages import ClientConfig, to_state
 from .scaffold import CORRECTION, Correction, Scaffold
@@ -124,7 +125,7 @@ class SelectBenignMultiKrum(MultiKrum):
 def _in_float64(replies: Iterable[Message]) -> list[Message]:
     for reply in replies:
         for name, record in reply.content.array_records.items():
-            reply.content[name] = ArrayRecord({key: Array(a.numpy().astype(np.float64)) for key, a in record.items()})
+            reply.content[name] = ArrayRecord({key: Array(numbers_of(a).astype(np.float64)) for key, a in record.items()})
     return list(replies)
 
 

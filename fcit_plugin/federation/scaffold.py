@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from ..adapters.lora import Tensors
 from ..continual.terms import GradientTerm, Weights
+from .arrays import numbers_of
 from .messages import arrays_of
 
 #: Records: what the server sends, c - c_i, and what a client answers, its mean gradient.
@@ -66,7 +67,7 @@ class Scaffold(FedAvg):
             gradient = arrays_of(reply, GRADIENT)
             del reply.content[GRADIENT]
             for key, array in gradient.items():
-                new = array.numpy()
+                new = numbers_of(array)
                 changes[key] = changes.get(key, 0.0) + (new.astype(np.float64) - self._own(client, key, array))
                 self.controls[f"{client}/{key}"] = new
         for key, change in changes.items():

@@ -23,6 +23,8 @@ from .envelope import ServerSigner, open_reply, sealed_request
 from .in_process_grid import InProcessGrid
 from .messages import config_of
 from .reply_cache import Place, ReplyCache
+from .reply_limits import ReplyLimits, limits_of
+from .reply_parts import one_line as printable
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ TIME_TO_LIVE = 30 * 24 * 3600.0
 LONGEST_PAUSE = 60.0
 #: Code of the error of a site that has not answered, other than of one that has answered with a failure.
 AWAY = ErrorCode.NODE_UNAVAILABLE
+#: Replies that are looked for after their time, the newest ones.
+MOST_LATE = 100
 #: Seconds after which it is said who is awaited; later ones follow after twice as long, up to the second.
 FIRST_REMINDER, LONGEST_REMINDER = 60.0, 1800.0
 
@@ -59,8 +63,12 @@ class Link(Protocol):
         """Send a message; its id, or None where the SuperLink did not take it."""
         ...
 
-    def pull(self, ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that have arrived, one after the other: one is fetched when the reader has done with that before it."""
+    def pull(self, ids: Mapping[str, ReplyLimits]) -> Iterable[Message]:
+        """The replies that have arrived, one after the other: one is fetched when the reader has done with that before it.
+
+        Args:
+            ids: The ids of the requests, each with what its reply may have at most; an error comes in place of more.
+        """
         ...
 
 
@@ -86,6 +94,7 @@ class _Asked:
     Attributes:
         request: The server's request.
         place: Where the reply will be kept.
+        limits: What the reply may have at most.
         message_id: Flower's id of the message that carries it, None while it has to be sent (again).
         nonce: Of that message.
         came_up: When its node had come up as it was sent.
@@ -99,6 +108,7 @@ class _Asked:
 
     request: Message
     place: Place | None
+    limits: ReplyLimits
     message_id: str | None = None
     nonce: str = ""
     came_up: str = ""
@@ -118,12 +128,14 @@ class Late:
         site: Who gives it.
         kind: The request's type.
         nonce: The request's.
+        limits: What it may have at most.
         when: The round, in words.
     """
 
     site: Site
     kind: str
     nonce: str
+    limits: ReplyLimits
     when: str
 
 
@@ -186,7 +198,7 @@ class SiteGrid(InProcessGrid):
             if kept is not None:
                 replies[number] = Message(kept.content, reply_to=request)
             else:
-                waiting[number] = _Asked(request, place)
+                waiting[number] = _Asked(request, place, limits_of(request))
         begin = last = self._clock()
         reminder = begin + FIRST_REMINDER
         while waiting:
@@ -223,7 +235,9 @@ class SiteGrid(InProcessGrid):
                 self._send(asked, node, online)
             asked.here = asked.message_id is not None and node in online
         by_id = {asked.message_id: number for number, asked in waiting.items() if asked.message_id is not None}
-        for message in self._link.pull([*by_id, *self._late]) if by_id else ():
+        limits = {request: waiting[number].limits for request, number in by_id.items()}
+        limits |= {request: late.limits for request, late in self._late.items()}
+        for message in self._link.pull(limits) if by_id else ():
             request = message.metadata.reply_to_message_id  # an error names the SuperLink as its sender
             number = by_id.get(request)
             if number is None:
@@ -310,8 +324,8 @@ class SiteGrid(InProcessGrid):
         asked.not_before = self._clock() + min(LONGEST_PAUSE, self._poll * 2 ** min(asked.attempts - 1, 16))
 
     def _tell(self, asked: _Asked, what: str) -> None:
-        """Say once what stands between the server and a site."""
-        asked.why = what
+        """Say once what stands between the server and a site; anybody may have said it."""
+        asked.why = what = printable(what)
         if what not in asked.said:
             asked.said.add(what)
             logger.warning(f"Site {self._site(asked).name} {what}; it is asked again for {self._patience:g} s.")
@@ -342,7 +356,9 @@ class SiteGrid(InProcessGrid):
         if asked.message_id is not None:
             config = config_of(asked.request)
             when = f"in stage {config.stage}, round {config.round}"
-            self._late[asked.message_id] = Late(self._site(asked), metadata.message_type, asked.nonce, when)
+            self._late[asked.message_id] = Late(self._site(asked), metadata.message_type, asked.nonce, asked.limits, when)
+            if len(self._late) > MOST_LATE:
+                del self._late[next(iter(self._late))]
         return Message(Error(AWAY, why), reply_to=asked.request)
 
     def _site(self, asked: _Asked) -> Site:

@@ -56,7 +56,7 @@ class SiteUpdates:
                 found = {}
                 for key in returned(request, name):
                     values = [numbers_of(trained[key])]
-                    mean = noisy.mean(f"{update} {name} {key}", values, sent[key].numpy(), deviation)
+                    mean = noisy.mean(f"{update} {name} {key}", values, numbers_of(sent[key]), deviation)
                     found[key] = Array(mean.astype(np.float32))
                 content[name] = ArrayRecord(found)
         return Message(content, reply_to=request)

@@ -17,7 +17,7 @@ from typing_extensions import override
 from ..errors import FcitError
 from ..files import SOUND_COPY
 from ..tensor_files import open_tensors, tensor_chunks
-from .arrays import LazyArray, numbers_of
+from .arrays import LazyArray, fault_of, numbers_of
 from .messages import record_of
 
 #: NumPy's names of what an update is made of (:mod:`.compression`, :mod:`.secure_messages`), by those of safetensors.
@@ -107,16 +107,18 @@ def stored_records(path: Path) -> RecordDict:
 
 
 def records_chunks(content: RecordDict) -> Iterator[bytes | memoryview]:
-    """The array records as a safetensors file, each array by ``record/key``; of a dtype that no update has, as float32."""
-    return tensor_chunks(
-        {
-            f"{name}/{key}": numbers_of(array).astype(
-                array.dtype if array.dtype in _DTYPES.values() else np.float32, copy=False
-            )
-            for name, record in content.array_records.items()
-            for key, array in record.items()
-        }
-    )
+    """The array records as a safetensors file, each array by ``record/key``.
+
+    Raises:
+        FcitError: An array is not what it says, or of a dtype that no update has; the sentence names it.
+    """
+    arrays = {f"{name}/{key}": array for name, record in content.array_records.items() for key, array in record.items()}
+    for name, array in arrays.items():
+        if array.dtype not in _DTYPES.values():
+            raise FcitError(f"{name[:200]} is of dtype {array.dtype[:40]!r}, not {' or '.join(_DTYPES.values())}.")
+        if (fault := fault_of(array)) is not None:
+            raise FcitError(f"{name[:200]} {fault}.")
+    return tensor_chunks({name: numbers_of(array) for name, array in arrays.items()})
 
 
 def records_bytes(content: RecordDict) -> bytes:

@@ -1,4 +1,4 @@
-"""Flower's inner APIs, all of them that a deployment needs: nothing else in the package imports these (flwr 1.32).
+"""Flower's inner APIs, all of them that a deployment needs, but for what a reply is made of (:mod:`.arriving`; flwr 1.32).
 
 The server's process is the ServerApp of its own run: the SuperLink runs with ``--isolation process``, so it starts nothing,
 and the run's app bundle holds code that refuses to be imported. A site's process takes messages from its SuperNode in the
@@ -9,8 +9,8 @@ import contextlib
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,15 +34,9 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.serverappio_pb2_grpc import ServerAppIoStub
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.fab import Fab
-from flwr.supercore.grpc import create_channel
+from flwr.supercore.grpc import GRPC_MAX_MESSAGE_LENGTH, create_channel
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_grpc
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import (
-    ObjectIdNotPreregisteredError,
-    ObjectUnavailableError,
-    inflate_object_from_contents,
-)
 from flwr.supercore.interceptors import AppIoTokenClientInterceptor, RuntimeVersionClientInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.grid import GrpcGrid
@@ -50,12 +44,17 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from ..deployment.keys import read_public_key
 from ..errors import one_line
+from .arriving import LARGEST_PART, Arriving
+from .reply_limits import ReplyLimits
+from .reply_parts import Unusable
 from .site_grid import LinkLost, RunLost, Site
 
 T = TypeVar("T")
 
 #: A SuperLink that cannot be reached at the moment, or is too busy: the run in it may well go on. SQLite's lock is UNKNOWN.
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+#: What is said of one reply that is too large, or nested too deeply to be read; the run goes on.
+_OF_A_REPLY = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
 #: Seconds to wait for a run's task, which the SuperLink makes as the run starts.
 _CLAIM = 30.0
 
@@ -92,47 +91,11 @@ def read_site(name: str, path: Path) -> Site:
     return Site(name, key, public_key_to_bytes(key))
 
 
-@dataclass
-class _Arriving:
-    """A reply whose arrays are on their way.
-
-    Attributes:
-        message_id: Its id.
-        parts: The ids of what it consists of.
-        contents: Those that have come.
-    """
-
-    message_id: str
-    parts: list[str]
-    contents: dict[str, bytes] = field(default_factory=dict)
-
-    def is_whole(self, pull: Callable[[str], bytes]) -> bool:
-        """Whether all of it is there, after another look.
-
-        The last ones come last: as long as they are missing, nothing of a large reply is fetched, nor kept in memory.
-        """
-        for part in reversed(self.parts):
-            if part not in self.contents:
-                try:
-                    self.contents[part] = pull(part)
-                except (ObjectUnavailableError, ObjectIdNotPreregisteredError):  # the second where the run was ended meanwhile
-                    return False
-        return True
-
-
-def _message_of(arriving: _Arriving, reply_to: str, grid: GrpcGrid) -> Message:
-    """The message that has come; an error in its place where that is none: any node can send anything."""
-    try:
-        message = inflate_object_from_contents(arriving.message_id, arriving.contents)
-        if isinstance(message, Message):
-            message.metadata.__dict__["_message_id"] = arriving.message_id
-            return message
-        reason = f"a {type(message).__name__} came in place of a reply"
-    except Exception as error:  # protobuf's own among them
-        reason = f"what came in place of a reply cannot be read ({type(error).__name__})"
+def _refusal(reply_to: str, reason: str, grid: GrpcGrid) -> Message:
+    """An error in place of what has come for a request."""
     node = grid.node.node_id
     metadata = Metadata(grid.run.run_id, "", node, node, reply_to, "", time.time(), 0.0, SYSTEM_MESSAGE_TYPE)
-    return make_message(metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, reason))
+    return make_message(metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, f"what came in its name {reason}"))
 
 
 class SuperLink:
@@ -151,7 +114,9 @@ class SuperLink:
         self._stub = ControlStub(self._channel)
         self._grid: GrpcGrid | None = None
         self._heartbeat: HeartbeatSender | None = None
-        self._arriving: dict[str, _Arriving] = {}
+        self._replies: Any = None
+        self._open = contextlib.ExitStack()
+        self._arriving: dict[str, Arriving] = {}
 
     def __enter__(self) -> "SuperLink":
         return self
@@ -197,40 +162,51 @@ class SuperLink:
         ids = self._asked(self._appio, lambda: list(self._run().push_messages([message])))
         return ids[0] or None if ids else None
 
-    def pull(self, ids: Iterable[str]) -> Iterator[Message]:
+    def pull(self, ids: Mapping[str, ReplyLimits]) -> Iterator[Message]:
         """The replies that have arrived, one after the other: one is fetched when the reader has done with that before it.
 
         The grid's own method waits until all arrays of a reply have come, for up to two hours: those of a SuperNode that was
         killed while it sent them never do. Here a reply that is not whole yet is looked at again the next time, and nobody
         waits for it any more once its request has been sent again.
+
+        Each is asked for by itself, and by a channel that takes nothing large: one that cannot be had costs no other one.
         """
-        asked = set(ids)
-        self._asked(self._appio, lambda: self._announce(asked))
-        for message_id in list(self._arriving):
-            message = self._asked(self._appio, functools.partial(self._arrived, message_id))
+        for message_id in self._arriving.keys() - ids.keys():
+            del self._arriving[message_id]
+        for message_id, limits in ids.items():
+            message = self._asked(self._appio, functools.partial(self._arrived, message_id, limits))
             if message is not None:
                 yield message
             del message  # before the arrays of the next one are fetched
 
-    def _announce(self, ids: set[str]) -> None:
-        """Hear of replies that are on their way."""
-        grid = self._run()
-        for message_id in set(self._arriving) - ids:
-            del self._arriving[message_id]
-        response = grid._stub.PullMessages(PullAppMessagesRequest(message_ids=sorted(ids - set(self._arriving))))
-        for head, tree in zip(response.messages_list, response.message_object_trees, strict=True):
-            parts = [part.object_id for part in iterate_object_tree(tree)]
-            self._arriving[head.metadata.reply_to_message_id] = _Arriving(head.metadata.message_id, parts)
-
-    def _arrived(self, message_id: str) -> Message | None:
-        """The reply to a message, None where it is not whole yet."""
-        grid, arriving = self._run(), self._arriving[message_id]
-        if not arriving.is_whole(make_pull_object_fn_protobuf(grid._stub.PullObject, grid.node, grid.run.run_id)):
+    def _arrived(self, message_id: str, limits: ReplyLimits) -> Message | None:
+        """The reply to a message, None where there is none or it is not whole; an error where it is none that can be taken."""
+        grid, stub = self._run(), self._replies
+        try:
+            if message_id not in self._arriving:
+                response = stub.PullMessages(PullAppMessagesRequest(message_ids=[message_id]))
+                for head, tree in zip(response.messages_list, response.message_object_trees, strict=True):
+                    self._arriving[message_id] = Arriving(head.metadata.message_id, tree, limits)
+                if message_id not in self._arriving:
+                    return None
+            pull = make_pull_object_fn_protobuf(stub.PullObject, grid.node, grid.run.run_id)
+            message = self._arriving[message_id].message(pull)
+        except Unusable as error:
+            message = _refusal(message_id, str(error), grid)
+        except grpc.RpcError as error:
+            if error.code() not in _OF_A_REPLY:
+                raise
+            message = _refusal(message_id, f"cannot be had ({_words(error)})", grid)
+        if message is None:
             return None
-        confirm = ConfirmMessageReceivedRequest(node=grid.node, run_id=grid.run.run_id, message_object_id=arriving.message_id)
-        grid._stub.ConfirmMessageReceived(confirm)
-        del self._arriving[message_id]
-        return _message_of(arriving, message_id, grid)
+        if (arriving := self._arriving.pop(message_id, None)) is not None:
+            confirm = ConfirmMessageReceivedRequest(
+                node=grid.node, run_id=grid.run.run_id, message_object_id=arriving.message_id
+            )
+            with contextlib.suppress(grpc.RpcError):  # then it stays there until the run ends
+                stub.ConfirmMessageReceived(confirm)
+        message.metadata.__dict__["_reply_to_message_id"] = message_id  # whatever its sender says
+        return message
 
     def _asked(self, address: str, ask: Callable[[], T]) -> T:
         try:
@@ -250,13 +226,19 @@ class SuperLink:
         bundle, _ = build_fab_from_files(files)
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
         run_id = self._stub.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
-        grid = GrpcGrid(self._appio, insecure=True, token=self._token(run_id))
+        grid = GrpcGrid(self._appio, insecure=True, token=(token := self._token(run_id)))
         grid._retry_invoker.max_tries = 1  # whoever asks does so again, and says it
         grid._retry_invoker.should_giveup = lambda error: True  # Flower's own interrupts this process if its token is unknown
         grid.set_run(run_from_proto(grid._stub.PullTaskInput(PullTaskInputRequest()).run))
         self._heartbeat = _beating(grid._stub)
+        interceptors = RuntimeVersionClientInterceptor(component_name="flwr-serverapp"), AppIoTokenClientInterceptor(token)
+        self._replies = self._stub_of_replies(*interceptors)
         self._grid = grid
         return grid
+
+    def _stub_of_replies(self, *interceptors: grpc.UnaryUnaryClientInterceptor) -> ServerAppIoStub:
+        """What replies are fetched by: it lets nothing large into memory, and is closed as the run ends."""
+        return ServerAppIoStub(self._open.enter_context(_channel(self._appio, *interceptors, most=LARGEST_PART)))
 
     def _token(self, run_id: int) -> str:
         with _channel(self._appio, RuntimeVersionClientInterceptor(component_name="SuperExec")) as channel:
@@ -270,8 +252,9 @@ class SuperLink:
 
     def _end(self, status: str, details: str) -> None:
         grid, heartbeat = self._grid, self._heartbeat
-        self._grid = self._heartbeat = None
+        self._grid = self._heartbeat = self._replies = None
         self._arriving.clear()
+        self._open.close()
         if grid is None or heartbeat is None:
             return
         with contextlib.suppress(grpc.RpcError):  # then the SuperLink finds out by itself, in a minute
@@ -373,9 +356,11 @@ def refused(message: Message, reason: str) -> Message:
 
 
 @contextlib.contextmanager
-def _channel(address: str, *interceptors: grpc.UnaryUnaryClientInterceptor) -> Iterator[grpc.Channel]:
-    """A channel to an inner API, on this machine and without TLS."""
-    channel = create_channel(address, insecure=True, interceptors=list(interceptors))
+def _channel(
+    address: str, *interceptors: grpc.UnaryUnaryClientInterceptor, most: int = GRPC_MAX_MESSAGE_LENGTH
+) -> Iterator[grpc.Channel]:
+    """A channel to an inner API, on this machine and without TLS, for messages of so many bytes at most."""
+    channel = create_channel(address, insecure=True, max_message_length=most, interceptors=list(interceptors))
     try:
         yield channel
     finally:

@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord, Message, MessageType
 
 from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
-from .arrays import num_bytes_of, numbers_of, squared_distance
+from .arrays import numbers_of, squared_distance
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
@@ -35,11 +35,9 @@ from .messages import (
     returned,
     weight_names,
 )
+from .reply_limits import HEADER, bytes_of_weights
 from .reply_parts import Unusable, check_finite, check_records, listed, numbers_in, one_line, read_array, short
 from .token_checks import Bounds, read_few, read_token, tells_token
-
-#: Bytes of an array's file header that the limit on a reply's size allows for.
-_HEADER = 4096
 
 Value = TypeVar("Value")
 
@@ -195,14 +193,8 @@ def _check_envelope(request: Message, reply: Message) -> None:
 
 def _check_size(reply: Message, request: Message, bounds: Bounds) -> None:
     """Is it no larger than what is to come back, and a token?"""
-    names = weight_names(request)
-    sent = {key: num_bytes_of(array) for name in names for key, array in arrays_of(request, name).items()}
-    compression = compression_of(request)
-    width = 4 if compression is None else compression.width  # a tensor's scale fits into what is allowed for its header
-    most = sum(sent[key] * width // 4 + _HEADER for name in names for key in returned(request, name))
-    most += sum(sent[key] + _HEADER for name in config_of(request).wants for key in returned(request, name))
-    most += 4 * bounds.dimension + _HEADER
-    most += MAX_KINDS * (4 * bounds.dimension + 8) + 2 * _HEADER if bounds.kinds else 0
+    most = bytes_of_weights(request) + 4 * bounds.dimension + HEADER
+    most += MAX_KINDS * (4 * bounds.dimension + 8) + 2 * HEADER if bounds.kinds else 0
     if num_bytes(reply) > most:
         raise Unusable(f"it has {num_bytes(reply)} bytes of arrays where at most {most} fit")
 

@@ -3,12 +3,15 @@
 import itertools
 import logging
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
+from lying_arrays import LIES, lying
 from sites import CA, SIGNER
 from toy import BLANK, Local, noise
+from wire import over_the_wire
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.client import make_client_app
@@ -74,7 +77,7 @@ class SuperLink:
         return name
 
     def pull(self, ids):
-        return [self.inbox.pop(name) for name in ids if name in self.inbox]
+        return [over_the_wire(self.inbox.pop(name), limits) for name, limits in ids.items() if name in self.inbox]
 
 
 def requests(kind=MessageType.TRAIN):
@@ -217,6 +220,26 @@ def test_a_site_that_takes_too_long_is_named(tmp_path):
     assert reply.error.reason == "site north took longer than 50 s (`fcit_client_timeout`)"
 
 
+def test_what_anybody_says_in_a_sites_name_is_one_short_line_in_the_log(tmp_path, caplog):
+    clock = Clock()
+    said = Error(ErrorCode.UNKNOWN, "\x1b[31mwhy?\n" * 100_000)
+    link = SuperLink(clock, [lambda link, node, message: Message(said, reply_to=message)])
+    assert numbers(grid_of(link, clock, tmp_path).send_and_receive(requests())) == UNDISTURBED
+    (warning,) = [record.message for record in caplog.records]
+    assert warning.startswith("Site north has not answered: [31mwhy? [31mwhy? ") and warning.endswith(
+        "...; it is asked again for 600 s."
+    )
+    assert warning.isprintable() and len(warning) < 400
+
+
+def test_of_the_sites_that_were_given_up_the_latest_hundred_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcit_plugin.federation.site_grid.MOST_LATE", 2)
+    clock, late = Clock(), {}
+    link = SuperLink(clock, [lambda *given: None] * 3)
+    grid_of(link, clock, tmp_path, timeout=50.0, late=late).send_and_receive(requests())
+    assert [*late] == ["m1", "m2"]
+
+
 @pytest.mark.parametrize("forged", [False, True], ids=["its own", "another node's"])
 def test_a_reply_after_its_time_is_dropped_and_named_if_it_is_the_sites(forged, tmp_path, caplog):
     clock, late, held = Clock(), {}, []
@@ -240,7 +263,7 @@ def test_it_is_said_who_has_answered_who_is_awaited_and_since_when(tmp_path):
     ready = {0: 10, 1: 400}
 
     def pull(ids):
-        return [] if clock.now < ready[0] else usual(ids if clock.now >= ready[1] else [name for name in ids if name == "m0"])
+        return [] if clock.now < ready[0] else usual({name: ids[name] for name in ids if clock.now >= ready[1] or name == "m0"})
 
     link.pull = pull
     grid_of(link, clock, tmp_path, say=lambda line: said.append((clock.now, line))).send_and_receive(requests())
@@ -314,6 +337,8 @@ SPOILED = {
     "an array of torch": with_array(Array(dtype="float32", shape=(1,), stype="torch", data=b"xxxx")),
     "a type that there is not": with_array(Array(dtype="nonsense", shape=(1,), stype="numpy.ndarray", data=b"xxxx")),
     "no numbers": with_array(Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"garbage")),
+    "a type that no update has": with_array(Array(np.zeros(2, np.float64))),
+    **{f"data of {name}": with_array(lying(name)) for name in LIES},
 }
 
 
@@ -324,3 +349,4 @@ def test_a_reply_that_is_no_update_is_its_sites_failure_alone(name, tmp_path):
     replies = list(grid_of(link, clock, tmp_path).send_and_receive(requests()))
     assert numbers(replies[1:]) == UNDISTURBED[1:]
     assert "does not have the form of an update" in replies[0].error.reason
+    assert not [*tmp_path.rglob("client-0*")]  # nothing of it is kept

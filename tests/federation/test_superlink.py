@@ -2,10 +2,12 @@
 
 import threading
 
+import numpy as np
 import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.app import Array, ArrayRecord, RecordDict
 from sites import site_app
 from test_site_grid import APP, UNDISTURBED, numbers, requests
 
@@ -21,8 +23,22 @@ from fcit_plugin.federation.superlink import SuperLink, read_site
 from fcit_plugin.samples.deployed import Deployment, ending
 
 
+def growing_at_first(answers):
+    """The first answer is one array of 1 MiB under 64 names: it travels once, and the site is asked again."""
+    tried = []
+
+    def answer(kind, content):
+        if tried:
+            return answers(kind, content)
+        array = Array(np.zeros(2**18, np.float32))
+        tried.append(ArrayRecord({str(number): array for number in range(64)}))
+        return RecordDict({"arrays": tried[0]})
+
+    return answer
+
+
 @pytest.mark.slow
-def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_costs_no_training(tmp_path):
+def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_costs_no_training(tmp_path, caplog):
     made = Deployment(tmp_path, ("north", "south"))
     ca = made.deploy / "ca.crt"
     signer = ServerSigner(read_pem_key(made.deploy / "server.key"), (made.deploy / "server.crt").read_bytes())
@@ -37,6 +53,7 @@ def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_
         identity = SiteIdentity(read_private_key(folder / "site.key"), read_certificate(folder / "ca.crt"))
         command = supernode_command(made.fleet, ca, folder / "site.key", address)
         answers = site_app(app, folder / "kept")
+        answers = growing_at_first(answers) if name == "south" else answers
 
         def site(answers=answers, identity=identity, command=command, log=folder / "log", address=address):
             with SuperNode(command, log, pause=1.0) as supernode:
@@ -57,6 +74,10 @@ def test_two_sites_over_tls_answer_as_in_process_and_a_superlink_that_is_killed_
                     if attempt == "first":
                         for child in psutil.Process(superlink.pid).children():  # the script starts it again
                             child.kill()
+        (said,) = {record.message for record in caplog.records if "has not answered: what came in its name" in record.message}
+        assert said.startswith(
+            "Site south has not answered: what came in its name has 67,117,056 bytes of arrays, and at most "
+        )
         assert sorted(trained) == [0, 1]  # the second time they answer what they have kept, signed over the new nonce
     finally:
         over.set()

@@ -9,6 +9,7 @@ from secure_keys import secure
 from sites import SIGNER, identity_of, site_app
 from sums import KEYS
 from toy import TOKENS, Local, Toy
+from wire import over_the_wire
 
 from fcit_plugin.federation.client import make_client_app
 from fcit_plugin.federation.reply_cache import NoJournal, ReplyCache
@@ -94,7 +95,7 @@ class Link:
         return name
 
     def pull(self, ids):
-        return [self.inbox.pop(name) for name in ids if name in self.inbox]
+        return [over_the_wire(self.inbox.pop(name), limits) for name, limits in ids.items() if name in self.inbox]
 
 
 class SecureToy(Toy):
