@@ -169,6 +169,7 @@ class Program:
             self.method.reports_kinds,
             by_tokens=self.method.by_tokens,
             subspaces=state.tokens.num_subspaces,
+            limits={**self.method.limits, **RuleSet(self.args).limits},
         )
 
     @property

@@ -29,6 +29,7 @@ from flwr.serverapp.strategy import (
 
 from ..adapters.lora import Tensors
 from ..arguments import FcitArguments
+from ..continual.record_limits import RecordLimits
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
 from .in_process_grid import InProcessGrid
@@ -241,6 +242,11 @@ class RuleSet:
     def wants(self) -> tuple[str, ...]:
         """Names of the records that the rule wants from clients beside their weights (its attribute ``wants``)."""
         return getattr(self[self.SHARED], "wants", ())
+
+    @property
+    def limits(self) -> Mapping[str, RecordLimits]:
+        """What the records that the rule wants may hold (its attribute ``limits``)."""
+        return getattr(self[self.SHARED], "limits", {})
 
     def __getitem__(self, owner: int | str) -> Strategy:
         owner = str(owner)
