@@ -5,9 +5,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from ..adapters.aggregation import LoraAggregation
-from ..adapters.lora import Tensors, fresh_subspace
+from ..adapters.lora import BOTH, Tensors, fresh_subspace, select_factors
 from ..arguments import FcitArguments
 from ..arguments.round_order import OF_CHAIN, OF_STAGE, RELAY
 from ..continual.method import ContinualMethod
@@ -18,6 +19,7 @@ from ..knowledge.weighing import Weighing
 from ..scenario.sampling import sample_clients, seated, turn
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
+from ..state.names import RULES
 from ..state.server_state import ServerState
 from .messages import ClientConfig
 from .noise import Noise, noise_without_file
@@ -70,6 +72,26 @@ class Program:
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""
         return RuleSet.from_arrays(self.args, state.rules)
+
+    def check_memory(self, state: ServerState, folder: Path) -> None:
+        """Refuse what a state's server rules remember where they cannot take it up.
+
+        Args:
+            state: The state; its subspaces fit the model.
+            folder: Where it is from.
+
+        Raises:
+            FcitError: The sentence names the file.
+        """
+
+        def weights(owner: str) -> Tensors:
+            k, _, factors = owner.partition(".")
+            if owner == RuleSet.SHARED:
+                return state.shared
+            known = k in map(str, range(len(state.subspaces))) and factors in ("", "A", "B")
+            return select_factors(self.blank, factors or BOTH) if known else {}
+
+        self.rules(state).check(weights, str(folder / RULES))
 
     def fresh(self, stage: int) -> Tensors:
         """The initialization of all subspaces that open in a stage."""
