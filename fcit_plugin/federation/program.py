@@ -83,14 +83,10 @@ class Program:
         Raises:
             FcitError: The sentence names the file.
         """
-
-        def weights(owner: str) -> Tensors:
-            k, _, factors = owner.partition(".")
-            if owner == RuleSet.SHARED:
-                return state.shared
-            known = k in map(str, range(len(state.subspaces))) and factors in ("", "A", "B")
-            return select_factors(self.blank, factors or BOTH) if known else {}
-
+        own = {"": BOTH, ".A": "A", ".B": "B"}  # where A and B are trained in turn each has a rule
+        subspaces = range(len(state.subspaces))
+        weights = {f"{k}{end}": select_factors(self.blank, factors) for k in subspaces for end, factors in own.items()}
+        weights[RuleSet.SHARED] = state.shared
         self.rules(state).check(weights, str(folder / RULES))
 
     def fresh(self, stage: int) -> Tensors:

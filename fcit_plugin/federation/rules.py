@@ -6,7 +6,7 @@ Krum's distances in float64, and Multi-Krum's number of replies from how many th
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -303,11 +303,11 @@ class RuleSet:
         self.aggregate(owner, 1, [Message(part, reply_to=asked) for part in content])
         return memory_of(self[owner], self._make())
 
-    def check(self, weights: Callable[[str], Tensors], file: str) -> None:
+    def check(self, weights: Mapping[str, Tensors], file: str) -> None:
         """Refuse a memory that the rules cannot take up, before a round is begun with it.
 
         Args:
-            weights: By owner those that its rule is of, of any values; none where there is no such owner.
+            weights: By owner those that its rule is of, of any values.
             file: Where the memory comes from.
 
         Raises:
@@ -315,7 +315,7 @@ class RuleSet:
         """
         like: dict[tuple[str, ...], dict[str, np.ndarray]] = {}  # by the names of weights: subspaces are alike
         for owner in sorted({key.partition("/")[0] for key in self._arrays}):
-            own = weights(owner)
+            own = weights.get(owner)
             if not own:
                 raise FcitError(f"{file} has memory of {owner!r}, which is no subspace of the state; {SOUND_COPY}.")
             names = tuple(sorted(own))

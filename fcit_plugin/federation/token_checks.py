@@ -42,7 +42,7 @@ MAX_COUNT, MAX_TOKEN_NORM, MAX_NORM = 2**31 - 1, 1e6, 1e15
 MAX_EXTRA_NORM = 1e12
 #: A norm that such a record may have whatever the others of the round have: it takes the place of a smaller median. What is
 #: measured of a loss goes to 0 with it, and clients who have learned their task must not make one odd that begins with another
-#: task: of five honest clients of a round four had a Fisher information of norm 1e-13 to 1e-9, and the fifth one of 2.7.
+#: task: of five honest clients of a round four had a Fisher information of norm 3e-13 to 7e-10, and the fifth one of 2.7.
 USUAL_EXTRA_NORM = 1.0
 
 
