@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from ..arguments.method import NEAREST
 from ..knowledge.identity_encoders import ORACLE
 from ..knowledge.nearness import nearness_of_recipe
 from ..knowledge.organizer import Organizer, SingleSubspace
+from .record_limits import RecordLimits
 from .terms import BatchTerm, GradientTerm
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class ContinualMethod(Generic[OptionsT]):
     rehearses = True
     #: Whether each subspace keeps the projector that it was trained with last, to answer with it.
     keeps_projectors = False
+    #: What the records that :meth:`wants` names may hold, by name; a client whose record does not is left out of the round.
+    limits: ClassVar[Mapping[str, RecordLimits]] = {}
 
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
@@ -132,7 +135,7 @@ class ContinualMethod(Generic[OptionsT]):
         return {}
 
     def wants(self, stage: int, round: int) -> tuple[str, ...]:
-        """Names of the records that clients must send beside their weights in a round."""
+        """Names of the records that clients must send beside their weights in a round; see :attr:`limits`."""
         return ()
 
     def remember(

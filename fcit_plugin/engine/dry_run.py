@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from flwr.app import Message, MetricRecord, RecordDict
 from llamafactory.extras import logging
 from peft import PeftModel
 from torch import nn
@@ -16,7 +15,7 @@ from ..adapters.base_change import add_pairs
 from ..adapters.lora import Tensors, read_shared, select_factors
 from ..arguments import FcitArguments
 from ..federation.compression import COMPRESSIONS
-from ..federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, to_record
+from ..federation.messages import zeros_record
 from ..federation.program import Program
 from ..federation.rules import RuleSet
 from ..files import write_json
@@ -216,15 +215,8 @@ def _remembered(program: Program, state: ServerState) -> int:
     for owner, weights in of_each.items():
         if not weights:
             continue
-        rules = RuleSet(program.args)
-        one = to_record({key: torch.zeros(1) for key in weights})
-        metrics = MetricRecord({NUM_EXAMPLES: 1})
-        asked = rules.configure(owner, 1, one, [0])
-        wanted = dict.fromkeys(rules.wants, one)
-        count = max(1, program.args.robust_from)
-        content = [RecordDict({ARRAYS: one, **wanted, METRICS: metrics}) for _ in range(count)]
-        rules.aggregate(owner, 1, [Message(part, reply_to=asked[0]) for part in content])
-        arrays = [array for array in rules.to_arrays().values() if array.ndim]
+        found = RuleSet(program.args).after_a_round(owner, zeros_record({key: torch.zeros(1) for key in weights}))
+        arrays = [array for array in found.values() if array.ndim]
         numbers = sum(value.numel() for value in weights.values()) * (len(state.subspaces) if owner == "rule" else 1)
         size += sum(array.itemsize for array in arrays) * numbers // len(weights)
     return size

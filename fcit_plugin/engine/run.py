@@ -67,9 +67,9 @@ class FederatedRun:
         self.media = self._media()
         if session.start is not None:
             session.start.check("data", self.recipe["data"])
-            self.state, self.progress, log = session.start.load(session.processes)
+            self.state, self.progress, log = session.going_on_from(session.start)
         elif session.earlier is not None:
-            self.state, self.progress, log = session.earlier.load(session.processes)
+            self.state, self.progress, log = session.going_on_from(session.earlier)
         else:
             self.state, self.progress, log = self.untuned, Progress(), None
         self.progress.noise, noise = session.processes.from_main(self._noise() if session.processes.is_main else (None, None))

@@ -35,6 +35,7 @@ from ..state.folder import StateFolder
 from ..state.forms import NoiseForm
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
 from ..state.own import SIGNATURE, sign
+from ..state.progress import Progress
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
 from .client_training import LocalTrainer
@@ -280,7 +281,19 @@ class Session(Setup):
             FcitError: It does not fit the model.
         """
         assert self.args.fcit_state_dir is not None  # who asks has it
-        return self.state_in(Path(self.args.fcit_state_dir))
+        state = self.state_in(Path(self.args.fcit_state_dir))
+        self.program.check_memory(state, Path(self.args.fcit_state_dir))
+        return state
+
+    def going_on_from(self, source: Start | Earlier) -> tuple[ServerState, Progress, list[dict[str, Any]]]:
+        """The server's state, how far the run had come, and its log, from where the session goes on.
+
+        Raises:
+            FcitError: A file is missing or damaged, or the server rules cannot take up what is there for them.
+        """
+        state, progress, log = source.load(self.processes)
+        self.program.check_memory(state, source.folder)
+        return state, progress, log
 
     def state_in(self, folder: Path) -> ServerState:
         """The server state of a folder.

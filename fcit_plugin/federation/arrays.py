@@ -132,6 +132,15 @@ def squared_distance(after: np.ndarray, before: np.ndarray) -> float:
     return total
 
 
+def squared_norm(values: np.ndarray) -> float:
+    """The squared norm of an array, in float64, as :func:`squared_distance` is that of a difference."""
+    numbers, total = values.reshape(-1), 0.0
+    for start in range(0, len(numbers), _BLOCK):
+        block = numbers[start : start + _BLOCK].astype(np.float64)
+        total += float(block @ block)
+    return total
+
+
 def array_header(shape: Sequence[int], dtype: str = "float32", fortran_order: bool = False) -> bytes:
     """What an array in a message begins with before its numbers: the head of NumPy's file format."""
     return _header(tuple(shape), dtype, fortran_order)

@@ -191,6 +191,11 @@ def to_record(state: Tensors) -> ArrayRecord:
     return ArrayRecord({key: Array(state[key].detach().to("cpu", torch.float32).numpy()) for key in sorted(state)})
 
 
+def zeros_record(like: Mapping[str, torch.Tensor]) -> ArrayRecord:
+    """Zeros of the shapes of a state, which may have no values, as :func:`to_record` would make a record of it."""
+    return ArrayRecord({key: Array(np.zeros(tuple(like[key].shape), np.float32)) for key in sorted(like)})
+
+
 def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
     """A record of these very arrays; the constructor would copy them, and read what is left in a file (:mod:`.stored`)."""
     record = ArrayRecord()

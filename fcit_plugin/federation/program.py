@@ -5,11 +5,12 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from flwr.app import Message
 
 from ..adapters.aggregation import LoraAggregation
-from ..adapters.lora import Tensors, fresh_subspace
+from ..adapters.lora import BOTH, Tensors, fresh_subspace, select_factors
 from ..arguments import FcitArguments
 from ..arguments.round_order import OF_CHAIN, OF_STAGE, RELAY
 from ..continual.method import ContinualMethod
@@ -20,6 +21,7 @@ from ..knowledge.weighing import Weighing
 from ..scenario.sampling import sample_clients, seated, turn
 from ..scenario.streams import seed_after_round, seed_of_stage
 from ..scenario.tasks import Scenario
+from ..state.names import RULES
 from ..state.server_state import ServerState
 from .messages import ClientConfig
 from .noise import Noise, noise_without_file
@@ -74,6 +76,22 @@ class Program:
     def rules(self, state: ServerState) -> RuleSet:
         """The server rules of the next round, with what they remember of the rounds before."""
         return RuleSet.from_arrays(self.args, state.rules)
+
+    def check_memory(self, state: ServerState, folder: Path) -> None:
+        """Refuse what a state's server rules remember where they cannot take it up.
+
+        Args:
+            state: The state; its subspaces fit the model.
+            folder: Where it is from.
+
+        Raises:
+            FcitError: The sentence names the file.
+        """
+        own = {"": BOTH, ".A": "A", ".B": "B"}  # where A and B are trained in turn each has a rule
+        subspaces = range(len(state.subspaces))
+        weights = {f"{k}{end}": select_factors(self.blank, factors) for k in subspaces for end, factors in own.items()}
+        weights[RuleSet.SHARED] = state.shared
+        self.rules(state).check(weights, str(folder / RULES))
 
     def fresh(self, stage: int) -> Tensors:
         """The initialization of all subspaces that open in a stage."""
@@ -173,6 +191,7 @@ class Program:
             self.method.reports_kinds,
             by_tokens=self.method.by_tokens,
             subspaces=state.tokens.num_subspaces,
+            limits={**self.method.limits, **RuleSet(self.args).limits},
         )
 
     @property

@@ -6,13 +6,11 @@ Krum's distances in float64, and Multi-Krum's number of replies from how many th
 
 import functools
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, TypedDict
 
 import numpy as np
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     FedAdagrad,
     FedAdam,
@@ -29,11 +27,15 @@ from flwr.serverapp.strategy import (
 
 from ..adapters.lora import Tensors
 from ..arguments import FcitArguments
+from ..continual.record_limits import RecordLimits
 from ..continual.terms import GradientTerm, Pull
 from ..errors import FcitError
+from ..files import SOUND_COPY
 from .arrays import numbers_of
 from .in_process_grid import InProcessGrid
-from .messages import ClientConfig, to_state
+from .messages import ARRAYS, METRICS, NUM_EXAMPLES, ClientConfig, record_of, to_state, zeros_record
+from .rule_memory import RemembersItself as RemembersItself  # under this name it is public
+from .rule_memory import check_memory, memory_of, recall
 from .scaffold import CORRECTION, Correction, Scaffold
 
 logger = logging.getLogger(__name__)
@@ -63,19 +65,6 @@ class _Adaptive(AllNodes):
 class _Moments(_Adaptive):
     beta_1: float
     beta_2: float
-
-
-@runtime_checkable
-class RemembersItself(Protocol):
-    """A strategy that says what it remembers from round to round."""
-
-    def state(self) -> Mapping[str, np.ndarray]:
-        """What it remembers, by names of its own."""
-        ...
-
-    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take up what an earlier instance remembered, from :meth:`state`."""
-        ...
 
 
 class PerSubspaceFedAdam(FedAdam):
@@ -120,6 +109,8 @@ class SelectBenignMultiKrum(MultiKrum):
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Nothing to take up."""
+        if arrays:
+            raise FcitError(f"`multi_krum` remembers nothing, and not {min(arrays)[:200]!r}.")
 
 
 def _in_float64(replies: Iterable[Message]) -> list[Message]:
@@ -243,13 +234,22 @@ class RuleSet:
         """Names of the records that the rule wants from clients beside their weights (its attribute ``wants``)."""
         return getattr(self[self.SHARED], "wants", ())
 
+    @property
+    def limits(self) -> Mapping[str, RecordLimits]:
+        """What the records that the rule wants may hold (its attribute ``limits``)."""
+        return getattr(self[self.SHARED], "limits", {})
+
     def __getitem__(self, owner: int | str) -> Strategy:
         owner = str(owner)
         if owner not in self._instances:
             self._instances[owner] = rule = self._make()
-            start = f"{owner}/"
-            _recall(rule, {key[len(start) :]: a for key, a in self._arrays.items() if key.startswith(start)})
+            recall(rule, self._of(owner), owner)
         return self._instances[owner]
+
+    def _of(self, owner: str) -> dict[str, np.ndarray]:
+        """What one owner's rule remembers."""
+        start = f"{owner}/"
+        return {key[len(start) :]: a for key, a in self._arrays.items() if key.startswith(start)}
 
     def configure(self, owner: int | str, number: int, arrays: ArrayRecord, nodes: Sequence[int]) -> list[Message]:
         """The messages of one owner's rule to its clients.
@@ -291,8 +291,46 @@ class RuleSet:
         """What the rules remember, by ``owner/key``, for safetensors; empty for rules without memory."""
         arrays = {key: a for key, a in self._arrays.items() if key.partition("/")[0] not in self._instances}
         for owner, rule in self._instances.items():
-            arrays |= {f"{owner}/{key}": a for key, a in _memory(rule, self._make()).items()}
+            arrays |= {f"{owner}/{key}": a for key, a in memory_of(rule, self._make()).items()}
         return dict(sorted(arrays.items()))
+
+    def after_a_round(self, owner: int | str, weights: ArrayRecord) -> dict[str, np.ndarray]:
+        """What an owner's rule remembers after a first round in which clients return the weights that they were sent."""
+        (asked,) = self.configure(owner, 1, weights, [0])
+        count = max(1, self._args.robust_from)  # no warning, for nobody is to be protected
+        metrics, wanted = MetricRecord({NUM_EXAMPLES: 1}), (ARRAYS, *self.wants)
+        # a record each, for strategies take arrays out of them
+        content = [RecordDict({METRICS: metrics, **{name: record_of(weights) for name in wanted}}) for _ in range(count)]
+        self.aggregate(owner, 1, [Message(part, reply_to=asked) for part in content])
+        return memory_of(self[owner], self._make())
+
+    def check(self, weights: Mapping[str, Tensors], file: str) -> None:
+        """Refuse a memory that the rules cannot take up, before a round is begun with it.
+
+        Args:
+            weights: By owner those that its rule is of, of any values.
+            file: Where the memory comes from.
+
+        Raises:
+            FcitError: The sentence names the file.
+        """
+        like: dict[tuple[str, ...], dict[str, np.ndarray]] = {}  # by the names of weights: subspaces are alike
+        for owner in sorted({key.partition("/")[0] for key in self._arrays}):
+            own = weights.get(owner)
+            if not own:
+                raise FcitError(f"{file} has memory of {owner!r}, which is no subspace of the state; {SOUND_COPY}.")
+            names = tuple(sorted(own))
+            if names not in like:
+                like[names] = self._tried(owner, own)
+            shapes = {name: tuple(own[name].shape) for name in names}
+            check_memory(self._make(), self._of(owner), like[names], shapes, owner, file)
+
+    def _tried(self, owner: str, weights: Tensors) -> dict[str, np.ndarray]:
+        """What an owner's rule remembers after a round with weights of zeros; nothing where it cannot make one of them."""
+        try:
+            return RuleSet(self._args).after_a_round(owner, zeros_record(weights))
+        except Exception:  # anybody's rule, to which zeros may mean nothing
+            return {}
 
     @classmethod
     def from_arrays(cls, args: FcitArguments, arrays: Mapping[str, np.ndarray]) -> "RuleSet":
@@ -303,85 +341,3 @@ class RuleSet:
 @functools.cache
 def _warn_once(text: str) -> None:
     logger.warning(text)
-
-
-#: Set again by ``configure_train`` in every round: the weights sent out, which the state holds anyway.
-_OF_THE_ROUND = "current_arrays"
-
-
-def _memory(rule: Strategy, fresh: Strategy) -> dict[str, np.ndarray]:
-    """What a strategy remembers: what its ``state()`` gives, otherwise the arrays and numbers on it that a fresh one has not.
-
-    Returns:
-        Arrays by ``name``, ``name/key`` or ``name[index]``.
-
-    Raises:
-        FcitError: It remembers something that this does not find.
-    """
-    if isinstance(rule, RemembersItself):
-        return dict(rule.state())
-    found: dict[str, Any] = {}
-    for name, value in vars(rule).items():
-        if name == _OF_THE_ROUND:
-            continue
-        before = vars(fresh).get(name)
-        if isinstance(value, float):
-            found |= {name: value} if value != before else {}
-        else:
-            found |= _arrays(name, value)
-            if _differ(_others(value), _others(before)):
-                raise FcitError(
-                    f"The server rule {type(rule).__module__}.{type(rule).__name__} remembers `{name}`, which is a "
-                    f"{type(value).__name__}, and only arrays, dictionaries and lists of arrays, and floats are kept; give the "
-                    "rule `state()` and `load_state()`."
-                )
-    return {key: np.array(value) for key, value in found.items()}
-
-
-def _arrays(name: str, value: Any) -> dict[str, np.ndarray]:
-    """The arrays that an attribute is or has."""
-    if isinstance(value, dict):
-        return {f"{name}/{key}": item for key, item in value.items() if isinstance(item, np.ndarray)}
-    if isinstance(value, list):
-        return {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, np.ndarray)}
-    return {name: value} if isinstance(value, np.ndarray) else {}
-
-
-def _others(value: Any) -> Any:
-    """What :func:`_arrays` leaves of an attribute; None for nothing."""
-    if isinstance(value, dict):
-        return {key: item for key, item in value.items() if not isinstance(item, np.ndarray)} or None
-    if isinstance(value, list):
-        return [item for item in value if not isinstance(item, np.ndarray)] or None
-    return None if isinstance(value, np.ndarray) else value
-
-
-def _differ(value: Any, fresh: Any) -> bool:
-    """Whether something was remembered; of objects that can only be compared with themselves it cannot be told."""
-    if type(value) is not type(fresh):
-        return value is not None
-    if isinstance(value, torch.Tensor):
-        return not torch.equal(value, fresh)
-    return type(value).__eq__ is not object.__eq__ and value != fresh  # type: ignore[comparison-overlap]
-
-
-def _recall(rule: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
-    """Put back what :func:`_memory` took off; list entries come in the order of their index."""
-    if isinstance(rule, RemembersItself):
-        if arrays:
-            rule.load_state(arrays)
-        return
-    lists: dict[str, dict[int, np.ndarray]] = {}
-    dicts: dict[str, dict[str, np.ndarray]] = {}
-    for key, value in arrays.items():
-        if match := re.fullmatch(r"(\w+)\[(\d+)\]", key):
-            lists.setdefault(match[1], {})[int(match[2])] = value
-        elif "/" in key:
-            name, _, inner = key.partition("/")
-            dicts.setdefault(name, {})[inner] = value
-        else:
-            setattr(rule, key, value if value.ndim else value.item())
-    for name, entries in lists.items():
-        setattr(rule, name, [entries[i] for i in sorted(entries)])
-    for name, by_key in dicts.items():
-        setattr(rule, name, by_key)

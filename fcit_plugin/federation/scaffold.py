@@ -15,7 +15,7 @@ the differences that the paper has clients send.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from flwr.serverapp.strategy import FedAvg
 from typing_extensions import override
 
 from ..adapters.lora import Tensors
+from ..continual.record_limits import RecordLimits
 from ..continual.terms import GradientTerm, Weights
 from .arrays import numbers_of
 from .messages import arrays_of
@@ -41,6 +42,7 @@ class Scaffold(FedAvg):
     """
 
     sends, wants = (CORRECTION,), (GRADIENT,)
+    limits: ClassVar[Mapping[str, RecordLimits]] = {GRADIENT: RecordLimits(power=1)}
 
     def __init__(self, num_clients: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

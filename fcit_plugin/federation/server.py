@@ -14,7 +14,7 @@ from ..errors import FcitError
 from ..knowledge.identity_tokens import ClientToken, SubspaceTokens, WithoutToken
 from ..knowledge.organizer import Assignment
 from ..state.progress import Traffic
-from ..state.server_state import ServerState
+from ..state.server_state import ServerState, newly_not_finite
 from .messages import CONFIG, TOKENS, ClientConfig, mean_loss, num_bytes, tokens_record, with_token
 from .program import Program
 from .relay import chains_of, train_in_turn
@@ -239,7 +239,7 @@ def train_round(
     def judge(requests: Mapping[int, Message], replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
         return judge_updates(requests, replies, tokens, program.bounds(state), norms)
 
-    fewest, norms = program.fewest_replies(work), dict[int, float]()
+    fewest, norms = program.fewest_replies(work), dict[str, dict[int, float]]()
     if len(tokens) < fewest:
         return None, {}
     assignment, round, weighed = prepare(tokens)
@@ -261,6 +261,7 @@ def train_round(
         program.check_release(state.stage, state.round, replies)
     folded = round.fold(replies)
     close_files()
+    _check_finite(folded.state, state)
     folded.state.advance(program.args.fcit_num_rounds)
     return RoundResult(folded.state, assignment, mean_loss(replies), replies, folded.product_error), dropped
 
@@ -307,6 +308,7 @@ def sum_round(
         return None, dropped
     after, folded, loss = fold_opened(opened, assignment, begin, {token.client: token for token in weighed})
     close_files()
+    _check_finite(folded.state, state)
     folded.state.advance(program.args.fcit_num_rounds)
     left = {client: why for client, why in dropped.items() if client not in after.subspace}
     return RoundResult(folded.state, after, loss, (), folded.product_error), left
@@ -323,6 +325,20 @@ def _assigned(program: Program, state: ServerState, weighed: Sequence[ClientToke
         cosine = {**assignment.cosine, **dict.fromkeys(chosen, math.nan)}
         assignment = replace(assignment, subspace=dict(together), cosine=cosine)
     return assignment
+
+
+def _check_finite(folded: ServerState, before: ServerState) -> None:
+    """Refuse what a round has come to if it could be written and not read again: the run could not go on from it.
+
+    Each reply is within its bounds, so it takes a rule or a method that makes more of them, or keys far from usual.
+    """
+    if (where := newly_not_finite(folded, before)) is not None:
+        raise FcitError(
+            f"Stage {before.stage}, round {before.round} comes to numbers that are not finite ({where}), and is not committed; "
+            "the state before the round and the replies are kept. If a server rule or a method of your own makes them, mend it "
+            "and start again, and the run goes on from there; otherwise begin again with a lower `learning_rate` or "
+            "`fcit_server_learning_rate`, or with `fcit_max_update_norm`."
+        )
 
 
 def too_few(program: Program, state: ServerState, reasons: Iterable[str], when: str) -> str:

@@ -1,12 +1,14 @@
 """What a client tells of itself beside its update: its identity token or the subspace that it has picked, and its counts."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 
 from ..arguments import FcitArguments
+from ..continual.record_limits import RecordLimits
 from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.own_cosines import BINS
 from ..knowledge.prototypes import FEWEST, MAX_KINDS
@@ -33,6 +35,15 @@ from .reply_parts import Unusable, check_records, listed, numbers_in, read_array
 #: Bounds that hold whatever the recipe says, far beyond anything honest: within them no sum, square or product that the
 #: server forms leaves float32 and int64.
 MAX_COUNT, MAX_TOKEN_NORM, MAX_NORM = 2**31 - 1, 1e6, 1e15
+#: The same for a record that is wanted beside the weights, all its tensors together. It is less, for there is more to come: the
+#: server adds such records up over stages, other clients get the sum and multiply it by changes of their weights and by a
+#: factor of the recipe, and their optimizer squares that: with 1e12 these two may be 1e7 together. Honest ones are far below:
+#: the Fisher information of gradients of norm 1000 has one of 1e6 at most.
+MAX_EXTRA_NORM = 1e12
+#: A norm that such a record may have whatever the others of the round have: it takes the place of a smaller median. What is
+#: measured of a loss goes to 0 with it, and clients who have learned their task must not make one odd that begins with another
+#: task: of five honest clients of a round four had a Fisher information of norm 3e-13 to 7e-10, and the fifth one of 2.7.
+USUAL_EXTRA_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,13 +54,15 @@ class Bounds:
         dimension: D, numbers in an identity token.
         max_samples: Most examples of a client.
         max_norm: Largest L2 norm of an update: what came back minus what was sent, all tensors together.
-        max_norm_ratio: Largest norm of an update, and of a token, relative to the median of the round's good replies;
-            None for no such bound, as always with clipping. It takes three replies to tell which one is odd.
+        max_norm_ratio: Largest norm of an update, of a token, and of a record beside the weights (there to the power that
+            its limits name), relative to the median of the round's good replies; None for no such bound, as always with
+            clipping. It takes three replies to tell which one is odd.
         kinds: Whether tokens tell the client's kinds of instructions.
         form: What is told of a token.
         min_records: A client with fewer sends no token.
         subspaces: How many there are, of which such a client picks its own.
         own_cosines: Whether a client may tell how near its instructions lie to its token.
+        limits: What records beside the weights may hold, by name; of those that it does not name, the default.
     """
 
     dimension: int
@@ -61,10 +74,17 @@ class Bounds:
     min_records: int = 1
     subspaces: int = 0
     own_cosines: bool = False
+    limits: Mapping[str, RecordLimits] = field(default_factory=dict)
 
     @classmethod
     def from_args(
-        cls, args: FcitArguments, dimension: int, kinds: bool, by_tokens: bool = False, subspaces: int = 0
+        cls,
+        args: FcitArguments,
+        dimension: int,
+        kinds: bool,
+        by_tokens: bool = False,
+        subspaces: int = 0,
+        limits: Mapping[str, RecordLimits] | None = None,
     ) -> "Bounds":
         """The bounds that a recipe sets.
 
@@ -74,6 +94,7 @@ class Bounds:
             kinds: Whether tokens tell the client's kinds of instructions.
             by_tokens: Whether tokens decide who trains what.
             subspaces: How many there are.
+            limits: What the method and the server rule say of the records that they want.
         """
         return cls(
             dimension,
@@ -86,6 +107,7 @@ class Bounds:
             args.fcit_identity_min_records if by_tokens else 1,
             subspaces,
             tells_own_cosines(args, by_tokens),
+            limits or {},
         )
 
 

@@ -7,14 +7,16 @@ is allocated or computed on a client's word: sizes come from what was sent out, 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType
 
+from ..continual.record_limits import RecordLimits
 from ..knowledge.identity_tokens import ClientToken, WithoutToken
 from ..knowledge.prototypes import MAX_KINDS, Prototypes
-from .arrays import numbers_of, squared_distance
+from .arrays import numbers_of, squared_distance, squared_norm
 from .compression import SCALES, Compression, compression_of, restored
 from .messages import (
     ARRAYS,
@@ -37,7 +39,7 @@ from .messages import (
 )
 from .reply_limits import HEADER, bytes_of_weights
 from .reply_parts import Unusable, check_finite, check_records, listed, numbers_in, one_line, read_array, short
-from .token_checks import Bounds, read_few, read_token, tells_token
+from .token_checks import MAX_EXTRA_NORM, USUAL_EXTRA_NORM, Bounds, read_few, read_token, tells_token
 
 Value = TypeVar("Value")
 
@@ -67,7 +69,7 @@ def judge_tokens(
 
     good, dropped = sort_out(requests, replies, judge)
     norms = {client: float(np.linalg.norm(token.mean)) for client, token in good.items() if isinstance(token, ClientToken)}
-    return _without_odd_ones(good, dropped, norms, bounds, "identity token")
+    return _without_odd_ones(good, dropped, norms, _Odd(bounds.max_norm_ratio), "identity token")
 
 
 def judge_updates(
@@ -75,7 +77,7 @@ def judge_updates(
     replies: Iterable[Message],
     tokens: Mapping[int, ClientToken | WithoutToken],
     bounds: Bounds,
-    norms: dict[int, float] | None = None,
+    norms: dict[str, dict[int, float]] | None = None,
 ) -> tuple[dict[int, Message], dict[int, str]]:
     """Judge trained updates.
 
@@ -84,14 +86,14 @@ def judge_updates(
         replies: What came back, in any order.
         tokens: The identity tokens that the clients named before, or what they told in their place, by client.
         bounds: What a reply may hold at most.
-        norms: By client those of the round's updates that were judged before, with which these are compared, too; those of the
-            good ones are added. None: there were none.
+        norms: Those of the round's replies judged before, with which these are compared, too, by client under the name of the
+            record beside the weights, or for updates :data:`ARRAYS`; those of the good ones are added. None: there were none.
 
     Returns:
         The good replies, with weights where compressed changes came (:mod:`.compression`), and the reasons for all others; both
         by client, ascending.
     """
-    found: dict[int, float] = {}
+    found: dict[str, dict[int, float]] = {}
 
     def judge(request: Message, reply: Message) -> Message:
         client = reply.metadata.src_node_id
@@ -107,40 +109,73 @@ def judge_updates(
         if compression is not None:
             _check_compressed(names, request, reply, compression)
             reply = restored(reply, request, compression)
-        found[client] = math.sqrt(sum(_squared_change(name, request, reply) for name in names))
+        norm = math.sqrt(sum(_squared_change(name, request, reply) for name in names))
+        if norm > bounds.max_norm:
+            raise Unusable(f"its update has norm {norm:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
+        found.setdefault(ARRAYS, {})[client] = norm
         for name in wants:
-            _check_extra(name, request, reply)
-        if found[client] > bounds.max_norm:
-            raise Unusable(f"its update has norm {found[client]:.4g}, over {bounds.max_norm:g} (`fcit_max_update_norm`)")
+            found.setdefault(name, {})[client] = _norm_of_extra(name, request, reply, _limits(name, bounds))
         return reply
 
     good, dropped = sort_out(requests, replies, judge)
     before = {} if norms is None else norms
-    good, dropped = _without_odd_ones(good, dropped, found, bounds, "update", [*before.values()])
-    before |= {client: found[client] for client in good}
+    for name, those in found.items():
+        what, earlier = "update" if name == ARRAYS else name, [*before.get(name, {}).values()]
+        good, dropped = _without_odd_ones(good, dropped, those, _odd(name, bounds), what, earlier)
+    for name, those in found.items():
+        before.setdefault(name, {}).update({client: those[client] for client in good})
     return good, dropped
+
+
+@dataclass(frozen=True)
+class _Odd:
+    """What a norm is odd by: being over a power of a ratio times the round's median, or times what is usual if that is more.
+
+    Attributes:
+        ratio: The ratio; None: no norm is odd.
+        power: Its power.
+        usual: A norm that is not odd whatever the median; with 0 a median of 0 says nothing.
+    """
+
+    ratio: float | None
+    power: int = 1
+    usual: float = 0.0
+
+
+def _limits(name: str, bounds: Bounds) -> RecordLimits:
+    return bounds.limits.get(name, RecordLimits())
+
+
+def _odd(name: str, bounds: Bounds) -> _Odd:
+    """By what the norm of an update (:data:`ARRAYS`), or of a record beside it, is odd."""
+    if name == ARRAYS:
+        return _Odd(bounds.max_norm_ratio)
+    power = _limits(name, bounds).power
+    return _Odd(None) if power is None else _Odd(bounds.max_norm_ratio, power, USUAL_EXTRA_NORM)
 
 
 def _without_odd_ones(
     good: dict[int, Value],
     dropped: dict[int, str],
     norms: Mapping[int, float],
-    bounds: Bounds,
+    odd: _Odd,
     what: str,
     earlier: Sequence[float] = (),
 ) -> tuple[dict[int, Value], dict[int, str]]:
     """Drop what is far larger than the others of the round."""
     judged = [client for client in good if client in norms]
     others = [*earlier, *(norms[client] for client in judged)]
-    median = float(np.median(others)) if len(others) > 2 else 0.0
-    if bounds.max_norm_ratio is None or median == 0:
+    if odd.ratio is None or len(others) < 3:
         return good, dropped
-    for client in [client for client in judged if norms[client] > bounds.max_norm_ratio * median]:
+    median = float(np.median(others))
+    if (level := max(median, odd.usual)) == 0:
+        return good, dropped
+    most = math.prod([odd.ratio] * odd.power)  # `**` would raise where it leaves float64
+    of_what = f"the round's median of {median:.4g}" + ("" if level == median else f", for which {level:g} counts,")
+    key = "`fcit_max_norm_ratio`" + (f" to the power of {odd.power}" if odd.power > 1 else "")
+    for client in [client for client in judged if norms[client] > most * level]:
         del good[client]
-        dropped[client] = (
-            f"its {what} has norm {norms[client]:.4g}, over {bounds.max_norm_ratio:g} times the round's median "
-            f"of {median:.4g} (`fcit_max_norm_ratio`)"
-        )
+        dropped[client] = f"its {what} has norm {norms[client]:.4g}, over {most:g} times {of_what} ({key})"
     return good, dict(sorted(dropped.items()))
 
 
@@ -240,13 +275,22 @@ def _squared_change(name: str, request: Message, reply: Message) -> float:
     return total
 
 
-def _check_extra(name: str, request: Message, reply: Message) -> None:
-    """Has a record that was wanted the keys and the shapes of the weights, and finite numbers?"""
+def _norm_of_extra(name: str, request: Message, reply: Message, limits: RecordLimits) -> float:
+    """The norm of a record that was wanted, once its keys and shapes are those of the weights, and its numbers in order."""
     sent = {key: array for part in weight_names(request) for key, array in arrays_of(request, part).items()}
-    got = arrays_of(reply, name)
+    got, total = arrays_of(reply, name), 0.0
     _check_keys(name, request, reply)
     for key in got:
-        read_array(got[key], tuple(sent[key].shape), f"{name}/{key}")
+        values = read_array(got[key], tuple(sent[key].shape), f"{name}/{key}")
+        if limits.least is not None and values.size and values.min() < limits.least:
+            raise Unusable(f"{name}/{key} has the number {values.min():.4g}, and none of {name} is below {limits.least:g}")
+        total += squared_norm(values)
+    norm = math.sqrt(total)
+    if norm > MAX_EXTRA_NORM:
+        raise Unusable(
+            f"its {name} has norm {norm:.4g}, over {MAX_EXTRA_NORM:g}; if its training diverged, lower the learning rate"
+        )
+    return norm
 
 
 def _check_keys(name: str, request: Message, reply: Message) -> None:

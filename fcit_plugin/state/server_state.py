@@ -208,16 +208,17 @@ def read_state(folder: Path, manifest: Mapping[str, Any]) -> ServerState:
     tokens = _load_tokens(folder, manifest)
     method_state = load_tensors(inside(folder, METHOD_STATE)) if manifest["method_state"] else {}
     base = load_tensors(inside(folder, BASE_CHANGE)) if manifest["base_change"] else {}
+    rules = load_tensors(inside(folder, RULES), "np") if manifest["server_rules"] else {}
     checked = ((folder / SHARED, shared), (folder / TOKENS, tokens.to_arrays()), (folder / METHOD_STATE, method_state))
     for path, tensors in (
         *checked,
         (folder / BASE_CHANGE, base),
+        (folder / RULES, rules),
         *zip(files, subspaces, strict=True),
         *zip(own, projectors, strict=True),
     ):
         check_finite(path, tensors)
     tasks = [entry["tasks"] for entry in manifest["subspaces"]]
-    rules = load_tensors(inside(folder, RULES), "np") if manifest["server_rules"] else {}
     rounds = Counter({k: entry["rounds"] for k, entry in enumerate(manifest["subspaces"])})
     for path, subspace in zip(files[1:], subspaces[1:], strict=True):
         check_keys(subspaces[0], subspace, f"subspace in {path} (beside {files[0]})")
@@ -276,5 +277,25 @@ def check_finite(path: Path, tensors: Mapping[str, Any]) -> None:
         FcitError: The sentence names the file and the tensor.
     """
     for name, value in tensors.items():
-        if not torch.isfinite(torch.as_tensor(value)).all():
+        if not _is_finite(value):
             raise FcitError(f"{path} holds values that are not finite in {name}; use a state from before they came up.")
+
+
+def newly_not_finite(state: ServerState, before: ServerState) -> str | None:
+    """The first tensor of a state with numbers that are not finite, and the file that it would be in; None if there is none.
+
+    Args:
+        state: The state.
+        before: One that it came from, whose numbers are finite: tensors that it has from there are not looked at again.
+    """
+    earlier = tensor_files(before)  # by a name of its own: what was made for it must not go while others are made
+    known = {id(value) for tensors, _ in earlier.values() for value in tensors.values()}
+    for file, (tensors, _) in tensor_files(state).items():
+        for name, value in tensors.items():
+            if id(value) not in known and not _is_finite(value):
+                return f"{name} in {file}"
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    return bool(torch.isfinite(torch.as_tensor(value)).all())

@@ -9,7 +9,7 @@ from secure_toy import CLIENTS, KEYS, SECURE, SITES, Clock, Link
 from sites import SIGNER, identity_of, site_app
 from test_parallel_grid import Parallel, same
 from test_server import Federation
-from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, start
+from toy import BLANK, PROJECTOR, Local, Toy, bits, noise, squares, start
 
 from fcit_plugin.adapters.lora import select_factors
 from fcit_plugin.errors import FcitError
@@ -52,7 +52,7 @@ class Halves(Local):
         self.trained.append(config.client)
         self.links[config.client] = config.link
         result = halved(config.client, config.round, subspace, shared)
-        measured = {name: noise(500 + config.client, subspace | shared) for name in config.wants}
+        measured = {name: squares(500 + config.client, subspace | shared) for name in config.wants}
         if config.client in self.bad:
             result = self.bad[config.client](*result)
         return TrainingResult(*result, 0.5, measured)
@@ -134,7 +134,7 @@ class OneClient(Halves):
         for client in self.order(self.chain, config.round):
             trained, shared = halved(client, config.round, subspace, shared)
             subspace = subspace | select_factors(trained, config.trains)
-        return TrainingResult(subspace, shared, 0.5, {name: noise(500, subspace | shared) for name in config.wants})
+        return TrainingResult(subspace, shared, 0.5, {name: squares(500, subspace | shared) for name in config.wants})
 
 
 def methods():

@@ -38,6 +38,11 @@ def noise(seed: int, like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: torch.randn(value.shape, generator=generator) for key, value in like.items()}
 
 
+def squares(seed: int, like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Random tensors without negative numbers, as what clients measure may have to be."""
+    return {key: value**2 for key, value in noise(seed, like).items()}
+
+
 class Local:
     """Local training that adds noise of the client's own; its token says what kind of client it is."""
 
@@ -50,7 +55,7 @@ class Local:
 
     def train(self, config, subspace, shared, extras):
         step = noise(1 + config.client + 100 * config.round, subspace | shared)
-        measured = {name: noise(500 + config.client, subspace | shared) for name in config.wants}
+        measured = {name: squares(500 + config.client, subspace | shared) for name in config.wants}
         new = ({key: value + step[key] for key, value in part.items()} for part in (subspace, shared))
         return TrainingResult(*new, 0.5, measured)
 

@@ -1,6 +1,7 @@
 """Memory Aware Synapses: weights that the outputs depend on are held where they were."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from typing_extensions import override
@@ -8,6 +9,7 @@ from typing_extensions import override
 from fcit_plugin.adapters.aggregation import LoraAggregation
 from fcit_plugin.adapters.lora import Tensors, weighted_mean
 from fcit_plugin.continual.method import ContinualMethod, Extras, TrainedModel, flat, record
+from fcit_plugin.continual.record_limits import RecordLimits
 from fcit_plugin.continual.terms import GradientTerm, Pull
 from fcit_plugin.state.server_state import ServerState
 
@@ -35,6 +37,8 @@ class Mas(ContinualMethod[MasOptions]):
 
     to their loss, where a are the weights at the end of the last stage.
     """
+
+    limits: ClassVar[Mapping[str, RecordLimits]] = {IMPORTANCE: RecordLimits(least=0)}
 
     @override
     def wants(self, stage: int, round: int) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ def test_the_importance_of_a_linear_model_is_its_closed_form():
     found = method(fcit_mas_samples=4).measure(Linear(weight, records))
     expected = torch.stack([(2 * torch.outer(weight @ x, x)).abs() for x in records[:4]]).mean(dim=0)
     torch.testing.assert_close(found[IMPORTANCE]["w"], expected)
+    assert (found[IMPORTANCE]["w"] >= Mas.limits[IMPORTANCE].least).all()
 
 
 def test_the_term_is_the_gradient_of_what_is_added_to_the_loss():

@@ -1,13 +1,14 @@
 """EWC: weights that mattered for earlier stages are held where they were."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from typing_extensions import override
 
 from ...adapters.lora import Tensors, weighted_mean
 from ..method import ContinualMethod, Extras, TrainedModel, flat, record
+from ..record_limits import RecordLimits
 from ..terms import GradientTerm, Pull
 from .options import EwcOptions
 
@@ -32,6 +33,8 @@ class Ewc(ContinualMethod[EwcOptions]):
 
         lambda/2 sum_i F_i (w_i - a_i)^2.
     """
+
+    limits: ClassVar[Mapping[str, RecordLimits]] = {FISHER: RecordLimits(least=0, power=2)}  # a mean of squares
 
     @override
     def wants(self, stage: int, round: int) -> tuple[str, ...]:
