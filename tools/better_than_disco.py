@@ -59,7 +59,7 @@ HEADLINE = (
     ("disco", "base", "disco"),
     ("disco_plus", "base", "disco_plus"),
     ("centralized, as many passes", "base", "centralized_equal"),
-    ("disco with `svd` averages, above its own disco, 8 other seeds", "confirm_svd", PRODUCTS),
+    ("disco_svd, above its own disco, 8 other seeds", "confirm_svd", PRODUCTS),
     ("disco in a relay, above its own disco, 8 other seeds", "confirm", CONFIRMED),
 )
 #: Rows of one seed that differ by chance alone.
