@@ -71,7 +71,8 @@ def fcit_server_rules() -> "Mapping[str, Callable[..., Any] | Part]":
     Each subspace has an instance, made again for each round. What a strategy remembers is kept with the server's state and put
     on the next instance: what its ``state()`` gives goes to its ``load_state(arrays)``
     (:class:`fcit_plugin.federation.rules.RemembersItself`); without these, attributes that are arrays, dictionaries or lists
-    of arrays, or floats. Anything else that has changed on it is refused.
+    of arrays, or floats, which its constructor sets and does not take as arguments. Anything else that has changed on it is
+    refused.
     """
 
 
