@@ -24,7 +24,8 @@ from tqdm import tqdm
 from fcit_plugin.adapters.lora import fresh_subspace
 from fcit_plugin.engine.session import Session
 from fcit_plugin.errors import FcitError, end_in_a_sentence
-from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
+from fcit_plugin.evaluation.pictures import save_figure
+from fcit_plugin.evaluation.plots import heat_map, short_name
 from fcit_plugin.evaluation.tables import markdown
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.serving.trained import TrainedRun

@@ -27,7 +27,8 @@ from finished_run import Fixed, opened
 from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.session import Session
-from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
+from fcit_plugin.evaluation.pictures import save_figure
+from fcit_plugin.evaluation.plots import heat_map, short_name
 from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged
