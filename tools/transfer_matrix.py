@@ -18,7 +18,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from finished_run import Fixed, opened
+from finished_run import Fixed, opened, png
 from tqdm import tqdm
 
 from fcit_plugin.adapters.lora import fresh_subspace
@@ -62,7 +62,7 @@ def main() -> None:
         found = above[others & np.isfinite(above)]
         print(f"\nOf other tasks: mean {found.mean():+.2f}, best {found.max():+.2f}, ", end="")
         print(f"above 0 in {int((found > 0).sum())} of {found.size}.\n")
-    path = (given.out or folder / "transfer_matrix").with_suffix(".png")
+    path = png(given.out or folder / "transfer_matrix")
     draw(likelier, starts, tasks, path)
     print(f"The picture is {path}.")
 

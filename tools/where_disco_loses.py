@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from finished_run import Fixed, opened
+from finished_run import Fixed, opened, png
 
 from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
@@ -87,9 +87,9 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     for key, tuned in state.shared.items():
         moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
         print(f"{key} moved by {moved:.2f} of its norm")
-    path = picture or folder / "where_disco_loses"
-    plot_cosines(np.array(cosines), [short_name(name) for name in names], path.with_suffix(".png"))
-    print(f"The cosines are in {path.with_suffix('.png')}.")
+    path = png(picture or folder / "where_disco_loses")
+    plot_cosines(np.array(cosines), [short_name(name) for name in names], path)
+    print(f"The cosines are in {path}.")
 
 
 def plot_cosines(cosines: np.ndarray, names: list[str], path: Path) -> None:

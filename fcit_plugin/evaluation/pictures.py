@@ -78,13 +78,17 @@ def is_drawn(draw: Callable[[Path], None], path: Path) -> bool:
 
     Args:
         draw: Writes it to a path.
-        path: Its file; one that is there from before goes where the new one could not be drawn.
+        path: Its file; one that is there from before goes where there is no new one.
+
+    Returns:
+        Whether it is there: not without anything to draw, either, which is no fault.
     """
     try:
         draw(path)
     except Exception as error:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-        logger.warning("%s could not be drawn (%s); all else is written.", path, with_place(error))
+        if not isinstance(error, NothingToDraw):
+            logger.warning("%s could not be drawn (%s); all else is written.", path, with_place(error))
         return False
     return True
