@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -362,7 +363,7 @@ def check_file(name: str, entry: dict[str, Any], root: Path, users: bool) -> Non
         if benchmark is None or benchmark is BENCHMARKS["fcit"]:
             remedy = (
                 "the FCIT benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
-                f"`fcit-cli data download --root {root}`"
+                f"`fcit-cli data download --root {shlex.quote(str(root))}`"
             )
         else:
             first = benchmark.datasets[0]
