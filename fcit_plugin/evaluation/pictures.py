@@ -37,6 +37,8 @@ class NothingToDraw(FcitError):
 class PlainFigure(Figure):
     """A figure in whose texts a `$` is a dollar and begins no formula, however it is drawn: saved, or shown by the board."""
 
+    __module__ = Figure.__module__  # by which gradio knows a figure of matplotlib's
+
     def draw(self, renderer: RendererBase) -> None:
         """Draw it."""
         with with_all_letters(self):  # texts that come while it is drawn, such as those of ticks, are plain by it, too
