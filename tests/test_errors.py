@@ -170,6 +170,22 @@ class TestInPlay:
         assert watch([str(recipe)])
         assert not watch({"adapter_name_or_path": os.path.dirname(folder)})
 
+    @pytest.mark.parametrize("name", ["my run", "a run, of mine", "run", " two  blanks", "a\tb"])
+    def test_by_an_fcit_folder_of_any_name(self, name, text_run, tmp_path, monkeypatch):
+        from fcit_plugin.recipe.watch import watch
+
+        monkeypatch.setattr("sys.excepthook", print)
+        folder = tmp_path / name
+        folder.symlink_to(text_run)
+        if "," not in name:  # a comma stands between adapters, in LLaMA-Factory too
+            assert watch({"adapter_name_or_path": f"{folder}"})
+            assert watch(["--template", "vicuna", "--adapter_name_or_path", str(folder), "--top_p", "0.5"])
+            assert watch([f"adapter_name_or_path={folder}", "template=vicuna"])
+        recipe = tmp_path / "a recipe.yaml"
+        for text in (f'adapter_name_or_path: "{folder}"\n', f"adapter_name_or_path:\n- {folder}\n"):
+            recipe.write_text(text)
+            assert watch([str(recipe)]) is ("," not in name)
+
 
 def test_a_sentence_does_nothing_to_a_terminal():
     said = str(FcitError("client \x1b[2J\x07\u202eevil\r is\tleft\nout: é 🇩🇪 \N{ZERO WIDTH NON-JOINER}"))

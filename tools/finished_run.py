@@ -48,3 +48,8 @@ def opened(recipe: Path) -> Iterator[tuple[Session, Path]]:
         again = {"do_train": False, "adapter_name_or_path": str(folder), "output_dir": scratch, "save_total_limit": None}
         keys = {key: value for key, value in (keys | again).items() if value is not None}
         yield open_session(*get_train_args(keys)), folder
+
+
+def png(path: Path) -> Path:
+    """The path of a picture that was named with or without its ending; what follows another dot stays."""
+    return path if path.suffix == ".png" else path.with_name(f"{path.name}.png")

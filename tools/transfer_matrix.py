@@ -18,13 +18,14 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from finished_run import Fixed, opened
+from finished_run import Fixed, opened, png
 from tqdm import tqdm
 
 from fcit_plugin.adapters.lora import fresh_subspace
 from fcit_plugin.engine.session import Session
 from fcit_plugin.errors import FcitError, end_in_a_sentence
-from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
+from fcit_plugin.evaluation.pictures import save_figure
+from fcit_plugin.evaluation.plots import heat_map, short_name
 from fcit_plugin.evaluation.tables import markdown
 from fcit_plugin.federation.messages import ClientConfig
 from fcit_plugin.serving.trained import TrainedRun
@@ -61,7 +62,7 @@ def main() -> None:
         found = above[others & np.isfinite(above)]
         print(f"\nOf other tasks: mean {found.mean():+.2f}, best {found.max():+.2f}, ", end="")
         print(f"above 0 in {int((found > 0).sum())} of {found.size}.\n")
-    path = (given.out or folder / "transfer_matrix").with_suffix(".png")
+    path = png(given.out or folder / "transfer_matrix")
     draw(likelier, starts, tasks, path)
     print(f"The picture is {path}.")
 

@@ -22,12 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from finished_run import Fixed, opened
+from finished_run import Fixed, opened, png
 
 from fcit_plugin.data.pixels import LazyPixels
 from fcit_plugin.engine.evaluator import Evaluator
 from fcit_plugin.engine.session import Session
-from fcit_plugin.evaluation.plots import heat_map, save_figure, short_name
+from fcit_plugin.evaluation.pictures import save_figure
+from fcit_plugin.evaluation.plots import heat_map, short_name
 from fcit_plugin.evaluation.report import Report
 from fcit_plugin.knowledge.activation import Router, cosine_matrix
 from fcit_plugin.knowledge.prototypes import Prototypes, kinds_of, merged
@@ -86,9 +87,9 @@ def look(session: Session, folder: Path, picture: Path | None) -> None:
     for key, tuned in state.shared.items():
         moved = torch.linalg.vector_norm(tuned - untuned[key]) / torch.linalg.vector_norm(untuned[key])
         print(f"{key} moved by {moved:.2f} of its norm")
-    path = picture or folder / "where_disco_loses"
-    plot_cosines(np.array(cosines), [short_name(name) for name in names], path.with_suffix(".png"))
-    print(f"The cosines are in {path.with_suffix('.png')}.")
+    path = png(picture or folder / "where_disco_loses")
+    plot_cosines(np.array(cosines), [short_name(name) for name in names], path)
+    print(f"The cosines are in {path}.")
 
 
 def plot_cosines(cosines: np.ndarray, names: list[str], path: Path) -> None:

@@ -41,7 +41,7 @@ class Actions:
     WATCHED: ClassVar = ("fcit_status", "fcit_progress", "fcit_matrix", "fcit_losses", "fcit_log")
 
     def __init__(self, host: Host, elements: Mapping[str, Any]) -> None:
-        self.run = Run(host.abort)
+        self.run = Run()
         self._host, self._elements = host, elements
         named = host.elements.get_elem_by_id
         self._top = {name: named(f"top.{name}") for name in ("lang", "model_name", "model_path", "finetuning_type")}

@@ -30,7 +30,6 @@ class Host:
         fields: What stands in these inputs for a recipe, by its keys, their defaults and the inputs' values now; and the keys
             that are not safe there.
         save_dir: The output folder, by model, kind of tuning and name.
-        abort: Asks a process, by its id, to end.
         is_busy: Whether its own tabs train or evaluate.
         chat_box: Makes a chat in the place where it is called; gives the chat's messages, their history, and the elements.
         load_chat: Loads a model to chat with, of these keys; the one before is dropped.
@@ -48,7 +47,6 @@ class Host:
     training_keys: Callable[[Mapping[Any, Any]], dict[str, Any]]
     fields: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[Any, Any]], tuple[dict[Any, Any], Iterable[str]]]
     save_dir: Callable[..., Any]
-    abort: Callable[[int], None]
     is_busy: Callable[[], bool]
     chat_box: Callable[[], tuple[Any, Any, dict[str, Any]]]
     load_chat: Callable[[dict[str, Any]], None]

@@ -2,14 +2,15 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
+from ..descendants import Descendants
 from ..files import inside, opened, write_text, writing
 from .command import RECIPE
 from .refusals import Refusal
@@ -35,21 +36,23 @@ class Run:
     """One run at a time, for all who look at the board.
 
     Args:
-        abort: Asks a process, by its id, to end after its step, as LLaMA Board's own button does.
         program: LLaMA-Factory's command.
     """
 
-    def __init__(self, abort: Callable[[int], None], program: str = "llamafactory-cli") -> None:
+    def __init__(self, program: str = "llamafactory-cli") -> None:
         self.folder: Path | None = None
-        self._abort, self._program = abort, program
+        self._program = program
         self._process: subprocess.Popen | None = None
+        self._all = Descendants()
         self._asked = False
         self._lock = threading.Lock()
 
     @property
     def running(self) -> bool:
-        """Whether the process is at work."""
-        return self._process is not None and self._process.poll() is None
+        """Whether it is at work: the process, or where that did not end well what it has left behind, such as torchrun's."""
+        if self._process is None:
+            return False
+        return self._process.poll() is None or (self._process.returncode != 0 and bool(self._all.pids()))
 
     @property
     def exit_code(self) -> int:
@@ -85,22 +88,27 @@ class Run:
             if self.running:
                 raise Refusal("at_work", folder=self.folder)
             write_text(folder / RECIPE, recipe)
-            env = {**os.environ, "PATH": scripts, "LLAMABOARD_ENABLED": "1", "LLAMABOARD_WORKDIR": str(folder)}
+            self._all = Descendants()
+            env = {**os.environ, "PATH": scripts, "LLAMABOARD_ENABLED": "1", "LLAMABOARD_WORKDIR": str(folder), **self._all.env}
             with writing(folder / OUTPUT), open(folder / OUTPUT, "wb") as output:
                 command = [program, "train", str(folder / RECIPE)]
                 self._process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
             self.folder, self._asked = folder, False
 
     def stop(self) -> None:
-        """Ask the run to end after its step; asked again, it is ended at once, and goes on from its last commit then."""
+        """Ask the run to end after its step; asked again, it is ended at once, and goes on from its last commit then.
+
+        Asked are the processes that train, by LLaMA-Factory's signal; torchrun, which does not listen, waits for them. Where
+        none listens yet, there is no step to wait for.
+        """
         with self._lock:
             if not self.running:
                 return
             assert self._process is not None
-            if self._asked:
+            if self._asked or not self._all.ask(signal.SIGABRT):
                 self._process.kill()
+                self._all.end()
             self._asked = True
-            self._abort(self._process.pid)
 
 
 def output_of(folder: Path) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import FcitError
+from ..errors import FcitError, printable
 from ..files import write_rows
 from .command import Command
+from .listing import plain_console, plain_table
 
 if TYPE_CHECKING:
     from ..scenario.partition import Partition
@@ -111,17 +112,11 @@ def _read_keys(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _print(partition: "Partition", table: Sequence[dict[str, Any]], names: Sequence[str] | None) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from ..evaluation.plots import short_name
 
     options = partition.options
-    title = f"{partition.scenario.name}: {options.num_clients} clients, {options}, seed {partition.seed}"
-    console = Console(highlight=False, width=_WIDE)
-    summary = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    console = plain_console(_WIDE)
+    summary = plain_table(f"{partition.scenario.name}: {options.num_clients} clients, {options}, seed {partition.seed}")
     for name in ("task", "dataset"):
         summary.add_column(name)
     for name in ("records", "smallest", "median", "largest", "without"):
@@ -129,18 +124,18 @@ def _print(partition: "Partition", table: Sequence[dict[str, Any]], names: Seque
     for row in table:
         counts = row["records"]
         numbers = (sum(counts), min(counts), median(counts), max(counts), counts.count(0))
-        summary.add_row(row["task"], row["dataset"], *(f"{number:,.0f}" for number in numbers))
+        summary.add_row(printable(row["task"]), printable(row["dataset"]), *(f"{number:,.0f}" for number in numbers))
     console.print(summary)
     if options.num_clients > _LISTED:
         console.print(f"With more than {_LISTED} clients, --csv FILE lists them one by one.")
         return
-    listed = Table(box=SIMPLE_HEAD, pad_edge=False, title="Records of each client", title_justify="left")
+    listed = plain_table("Records of each client")
     listed.add_column("client", justify="right")
     for row in table:
         dataset = short_name(row["dataset"])
-        listed.add_column(dataset if dataset == row["task"] else f"{row['task']}\n{dataset}", justify="right")
+        listed.add_column(printable(dataset if dataset == row["task"] else f"{row['task']}\n{dataset}"), justify="right")
     for client, name in enumerate(names or map(str, range(options.num_clients))):
-        listed.add_row(escape(name), *(f"{row['records'][client]:,}" for row in table))
+        listed.add_row(printable(name), *(f"{row['records'][client]:,}" for row in table))
     console.print(listed)
 
 

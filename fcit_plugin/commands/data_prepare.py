@@ -6,6 +6,12 @@ from pathlib import Path
 from .command import Command
 from .listing import add_root, defect_lines, root_of
 
+#: Their files have other forms, and none of them needs to be another one for this plugin.
+_OF_ANOTHER = (
+    "`fcit-cli data prepare` converts the latter alone, and a recipe reads the others as they are, with `fcit_data_dir` at "
+    "their root (docs/guide/benchmarks.md)"
+)
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_root(parser)
@@ -18,7 +24,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..fcit_benchmark.prepare import prepare
 
     root = root_of(args)
-    result = prepare(root, args.out, choose(args.datasets), args.drop_broken)
+    result = prepare(root, args.out, choose(args.datasets, of_another=_OF_ANOTHER), args.drop_broken)
     for line in defect_lines(result.defects):
         print(line)
     if not result.written:

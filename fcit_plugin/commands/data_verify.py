@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import Command
-from .listing import add_root, defect_lines, root_of
+from .listing import add_root, defect_lines, plain_console, plain_table, root_of
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ..fcit_benchmark.verify import DatasetReport, Report
 
 
@@ -45,11 +47,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _print(report: "Report", show: int, benchmark: str) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{benchmark} benchmark in {report.root}", title_justify="left")
+    table = plain_table(f"{benchmark} benchmark in {report.root}")
     table.add_column("dataset")
     for title in ("train", "test", "images"):
         table.add_column(title, justify="right")
@@ -57,11 +55,11 @@ def _print(report: "Report", show: int, benchmark: str) -> None:
         table.add_column(title)
     for dataset in report.datasets:
         table.add_row(*_row(dataset))
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = plain_console(None if sys.stdout.isatty() else 160, soft_wrap=True)
     console.print(table)
     defects = report.defects
     for line in defect_lines(defects, show):
-        console.print(line, markup=False)
+        console.print(line)
     if defects:
         console.print()
     if report.green:
@@ -73,14 +71,16 @@ def _print(report: "Report", show: int, benchmark: str) -> None:
         console.print(f"{len(defects):,} defects: {counts}.", style="red")
 
 
-def _row(dataset: "DatasetReport") -> list[str]:
+def _row(dataset: "DatasetReport") -> "list[str | Text]":
+    from rich.text import Text
+
     found = "not looked at" if dataset.images_found is None else f"{dataset.images_found:,} of {dataset.images:,}"
     betas: dict[str, set[str]] = {}
     for partition in dataset.partitions:
         betas.setdefault(partition.kind, set()).add(partition.beta)
     partitions = "; ".join(f"{kind} {', '.join(sorted(found))}" for kind, found in betas.items())
     count = len(dataset.defects)
-    state = f"[red]{count:,} defect{'s' * (count != 1)}[/]" if count else "[green]green[/]"
+    state = Text(f"{count:,} defect{'s' * (count != 1)}", "red") if count else Text("green", "green")
     return [dataset.layout.key, *(_count(f.records) for f in (dataset.train, dataset.test)), found, partitions or "-", state]
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,8 @@ def _run(args: argparse.Namespace) -> None:
         check_whole(draft.keys)
         write_text(out, draft.text(_first(args)))
     print("\n".join(f"- {sentence}" for sentence in draft.said))
-    print(f"\nWritten to {out}. What it would do: fcit-cli train {out} --dry-run\nTo run it:       fcit-cli train {out}")
+    call = shlex.join(["fcit-cli", "train", str(out)])
+    print(f"\nWritten to {out}. What it would do: {call} --dry-run\nTo run it:       {call}")
 
 
 def _given(args: argparse.Namespace) -> "Given":
@@ -131,7 +133,8 @@ def _write_package(args: argparse.Namespace) -> None:
     from ..drafts.package import write_package
 
     folder = write_package(args.plugin, args.out)
-    print(f"Written to {folder}. Next:\n  pip install -e {folder}\n  fcit-cli plugins\n  python -m pytest {folder}")
+    name = shlex.quote(str(folder))
+    print(f"Written to {folder}. Next:\n  pip install -e {name}\n  fcit-cli plugins\n  python -m pytest {name}")
 
 
 INIT = Command(

@@ -4,8 +4,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
 
     from ..fcit_benchmark.records import Defect
 
@@ -26,6 +31,28 @@ def root_of(args: argparse.Namespace) -> Path:
     from ..data.root import benchmark_root
 
     return args.root.expanduser().absolute() if args.root else benchmark_root()
+
+
+def plain_console(width: int | None, soft_wrap: bool = False) -> "Console":
+    """A terminal on which names stand as they are: a `[` in one begins no style, and `:car:` is no picture.
+
+    Args:
+        width: Characters a line; None for the terminal's.
+        soft_wrap: Leave it to the terminal to break lines.
+    """
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False, width=width, soft_wrap=soft_wrap)
+
+
+def plain_table(title: str) -> "Table":
+    """A table without columns, under a title on one line, however narrow the table is."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    one_line = Text(printable(title), "table.title", no_wrap=True, overflow="ignore")
+    return Table(box=SIMPLE_HEAD, pad_edge=False, title=one_line, title_justify="left")
 
 
 def defect_lines(defects: "Sequence[Defect]", show: int | None = None) -> list[str]:

@@ -1,12 +1,16 @@
 """The document of a grid: tables and pictures of all its runs that have ended."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
+from urllib.parse import quote
 
 from ..evaluation.latex import latex
+from ..evaluation.pictures import is_drawn
 from ..evaluation.report import Report
 from ..evaluation.side_by_side import (
     Comparison,
@@ -18,9 +22,9 @@ from ..evaluation.side_by_side import (
     write_csv,
 )
 from ..evaluation.side_by_side_plots import plot_bars, plot_curves, plot_matrices, plot_traffic
-from ..evaluation.tables import Rows, markdown
+from ..evaluation.tables import Rows, code, escaped, markdown
 from ..files import write_text
-from .grid_file import Cell, GridFile, Table
+from .grid_file import Cell, GridFile, Table, file_stem
 
 
 def _if_several_stages(measure: Measure) -> Measure:
@@ -102,9 +106,9 @@ def write_document(
     images = grid.document.parent / "images" / grid.document.stem
     blocks = [
         f"# {grid.title}",
-        f"<!-- Written by `fcit-cli compare {grid.path}`, which writes it again: put findings elsewhere. -->",
+        f"<!-- Written by `{_call(grid)}`, which writes it again: put findings elsewhere. -->",
         *([grid.about.strip()] if grid.about.strip() else []),
-        f"    fcit-cli compare {grid.path}",
+        f"    {_call(grid)}",
         _LEGEND,
         *_told(test_records or {}),
     ]
@@ -138,12 +142,17 @@ def write_for_paper(grid: GridFile, reports: Mapping[str, Report], folder: Path)
             comparison, _ = _comparison(grid, table, setting, reports)
             if comparison is None:
                 continue
-            stem = folder / f"{table.name}_{setting}"
-            write_csv([comparison], stem.with_suffix(".csv"), COLUMNS)
-            write_text(stem.with_suffix(".tex"), latex([comparison], COLUMNS, _PAIRED))
-            written += [stem.with_suffix(".csv"), stem.with_suffix(".tex")]
-            written += [path for _, path in _draw_plots(comparison, table, stem, "pdf")]
+            stem = file_stem(table.name, setting)
+            numbers, typeset = folder / f"{stem}.csv", folder / f"{stem}.tex"
+            write_csv([comparison], numbers, COLUMNS)
+            write_text(typeset, latex([comparison], COLUMNS, _PAIRED))
+            written += [numbers, typeset, *(path for _, path in _draw_plots(comparison, table, folder, "pdf"))]
     return written
+
+
+def _call(grid: GridFile) -> str:
+    """The command that writes the document, on one line, also in a comment of HTML."""
+    return " ".join(shlex.join(["fcit-cli", "compare", str(grid.path)]).split()).replace("-->", "--&gt;")
 
 
 def _told(test_records: Mapping[str, int | None]) -> list[str]:
@@ -163,7 +172,7 @@ def _records(number: int | None) -> str:
 
 
 def _name_cells(names: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:_LISTED])
+    shown = ", ".join(map(code, names[:_LISTED]))
     return shown if len(names) <= _LISTED else f"{shown}, and others; `--dry-run` lists all of them"
 
 
@@ -188,9 +197,9 @@ def _comparison(
 def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, Report], images: Path) -> list[str]:
     comparison, labels = _comparison(grid, table, setting, reports)
     if comparison is None:
-        return [f"### {setting}", "No run of it has ended yet."]
+        return [f"### {escaped(setting)}", "No run of it has ended yet."]
     references = {beta: label for (row, beta), label in labels.items() if row == grid.reference}
-    heading = f"### {comparison.title}" + (f", beta {table.betas[0]:g}" if len(table.betas) == 1 else "")
+    heading = f"### {escaped(comparison.title)}" + (f", beta {table.betas[0]:g}" if len(table.betas) == 1 else "")
     given = grid.published
     published = {labels[row, beta]: given.scores_of(setting, beta, row) for row, beta in labels} if given else {}
     blocks = [heading, markdown(_rows(comparison, published))]
@@ -205,10 +214,11 @@ def _section(grid: GridFile, table: Table, setting: str, reports: Mapping[str, R
         of_beta = replace(comparison, groups=tuple(among), reference=reference)
         differences = difference_rows(of_beta, measures)
         if len(differences) > 1:
-            blocks += [f"{difference_title(of_beta)}:", markdown(differences)]
-    pictures = _draw_plots(comparison, table, images / f"{table.name}_{setting}")
+            blocks += [f"{escaped(difference_title(of_beta))}:", markdown(differences)]
+    pictures = _draw_plots(comparison, table, images)
     if pictures:
-        blocks.append("\n".join(f"![{what}]({path.relative_to(grid.document.parent)})" for what, path in pictures))
+        places = {path: quote(path.relative_to(grid.document.parent).as_posix()) for _, path in pictures}
+        blocks.append("\n".join(f"![{escaped(what)}]({places[path]})" for what, path in pictures))
     return blocks
 
 
@@ -229,19 +239,14 @@ def _rows(comparison: Comparison, published: Mapping[str, Mapping[str, float]]) 
     return rows
 
 
-def _draw_plots(comparison: Comparison, table: Table, stem: Path, kind: str = "png") -> list[tuple[str, Path]]:
-    """Draw what there is something to draw of; returns what it is and where."""
+def _draw_plots(comparison: Comparison, table: Table, folder: Path, kind: str = "png") -> list[tuple[str, Path]]:
+    """Draw what there is something to draw of; returns what it is and where. What cannot be drawn is told."""
     drawn = []
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for plot in table.plots:
         what, draw = _PLOTS[plot]
-        path = stem.with_name(f"{stem.name}_{plot}.{kind}")
-        try:
-            draw(comparison, path)
-        except ValueError:  # nothing of the kind was measured
-            path.unlink(missing_ok=True)
-            continue
-        drawn.append((f"{comparison.setting}: {what}", path))
+        path = folder / f"{file_stem(table.name, comparison.setting)}_{plot}.{kind}"
+        if is_drawn(partial(draw, comparison), path):
+            drawn.append((f"{comparison.setting}: {what}", path))
     return drawn
 
 

@@ -57,6 +57,11 @@ def cell_name(setting: str, beta: float, row: str, seed: int) -> str:
     return f"{setting}/beta{beta:g}/{row}/seed{seed}"
 
 
+def file_stem(table: str, setting: str) -> str:
+    """How the files of a table in a setting begin."""
+    return f"{table}_{setting}"
+
+
 @dataclass(frozen=True)
 class Table:
     """A part of the grid that the document shows together: for each setting a table.
@@ -97,7 +102,7 @@ class _File:
     betas: list[Number] = field(default_factory=lambda: [1.0])
     seeds: list[Whole] = field(default_factory=lambda: [1])
     plots: list[Word] = field(default_factory=lambda: list(_DEFAULT_PLOTS))
-    tables: dict[Word, dict[Word, Any]] = field(default_factory=dict)
+    tables: dict[PathName, dict[Word, Any]] = field(default_factory=dict)
     reference: Word | None = None
     published: PublishedForm | None = None
     jobs: Count | None = None
@@ -144,6 +149,7 @@ class GridFile:
         whole |= {key: getattr(given, key) for key in ("betas", "seeds", "plots")}
         parts = given.tables or {"all": {"title": given.title}}
         self.tables = tuple(self._make_table(name, whole | part) for name, part in parts.items())
+        self._check_files()
         self._check_seeds_of_rows()
         self._cells: dict[str, Cell] = {}
         self.cells = tuple(self._order_cells())
@@ -151,6 +157,10 @@ class GridFile:
     def cell(self, setting: str, beta: float, row: str, seed: int) -> Cell:
         """One cell, whether or not a table asks for it."""
         name = cell_name(setting, beta, row, seed)
+        if name in self._cells and self._cells[name].beta != beta:
+            raise FcitError(
+                f"{self.path}: the betas {self._cells[name].beta!r} and {beta!r} have one folder, {name}; keep one of them."
+            )
         if name not in self._cells:
             own = dict(self._file.rows[row])
             own.pop(_SEEDS, None)
@@ -171,6 +181,19 @@ class GridFile:
         """The seeds of a row in a table: a row may ask for fewer than the table has."""
         own = self._file.rows[row].get(_SEEDS, table.seeds)
         return [seed for seed in table.seeds if seed in own]
+
+    def _check_files(self) -> None:
+        """Refuse tables whose files would be one another's."""
+        owners: dict[str, str] = {}
+        for table in self.tables:
+            for setting in table.settings:
+                stem = file_stem(table.name, setting)
+                if stem in owners:
+                    raise FcitError(
+                        f"{self.path}: table {table.name!r} in the setting {setting!r} has the same files, {stem}.*, as "
+                        f"{owners[stem]}; name the table otherwise."
+                    )
+                owners[stem] = f"table {table.name!r} in the setting {setting!r}"
 
     def _check_seeds_of_rows(self) -> None:
         for row, own in self._file.rows.items():
@@ -254,6 +277,8 @@ def _read(path: Path) -> _File:
             raise FcitError(f"{path} has no `{key}`; see recipes/compare/mini.yaml.")
     for key in ("rows", "settings", "tables"):
         for name, part in (_check_mapping(path, key, given.get(key))).items():
+            if "/" in str(name) or str(name) in ("", ".", ".."):
+                raise FcitError(f"{path}: {name!r} in `{key}` is to be the name of one file or folder; give it another one.")
             if not isinstance(part, dict):
                 raise FcitError(f"{path}: {name!r} in `{key}` must be keys and values, or {{}}, not {part!r}.")
     common = _check_mapping(path, "common", given.get("common"))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..descendants import Descendants
 from ..errors import FcitError
 from ..evaluation.report import Report
 from ..recipe.read import split
@@ -114,7 +116,7 @@ class Runner:
         self._look = look
         self._keep = keep
         self.failures: list[Failure] = []
-        self._processes: set[subprocess.Popen] = set()
+        self._processes: dict[subprocess.Popen, Descendants] = {}
         self._lock = threading.Lock()
         self._stopping = False
 
@@ -172,17 +174,18 @@ class Runner:
             with self._lock:
                 if self._stopping:
                     return NOT_STARTED, 0.0
+                family = Descendants()
                 process = subprocess.Popen(
                     [self.command, "train", cell.folder / RECIPE],
-                    env=environment(self.jobs),
+                    env=environment(self.jobs) | family.env,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
-                self._processes.add(process)
+                self._processes[process] = family
             code = process.wait()
         with self._lock:
-            self._processes.discard(process)
+            self._processes.pop(process)
         return code, time.monotonic() - begin
 
     def _note_end(self, cell: Cell, code: int, seconds: float) -> str:
@@ -201,11 +204,12 @@ class Runner:
         return f"{cell.name}: {self.failures[-1].reason}"
 
     def _stop(self) -> None:
-        """End what is still running; each cell goes on from its last commit when it is started again."""
+        """End what is still running, torchrun's processes too; each cell goes on from its last commit when started again."""
         with self._lock:
             self._stopping = True
-            for process in self._processes:
+            for process, family in self._processes.items():
                 process.terminate()
+                family.send(signal.SIGTERM)
 
 
 def _score_line(report: Report) -> str:

@@ -1,6 +1,7 @@
 """Which datasets there are, ours and the user's: their entries in ``dataset_info.json``, their folders, their checks."""
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -305,7 +306,7 @@ def check_file(name: Named, entry: dict[str, Any], root: Path, users: bool) -> N
         if benchmark is None or benchmark is BENCHMARKS["fcit"]:
             remedy = (
                 "the FCIT benchmark (the folder with instructions/ and datasets/), or fetch the instructions with "
-                f"`fcit-cli data download --root {root}`"
+                f"`fcit-cli data download --root {shlex.quote(str(root))}`"
             )
         else:
             first = benchmark.datasets[0]

@@ -1,5 +1,6 @@
 """A LLaMA-Factory recipe becomes one of ours: model, LoRA, data and training are kept; what is changed is said."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -108,7 +109,8 @@ def _local_stage(keys: dict[str, Any], path: Path | str) -> str:
 
 def _refuse_ours(stage: Any, path: Path | str) -> None:
     if stage in FCIT_STAGES:
-        raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `fcit-cli train {path}` runs it.")
+        call = shlex.join(["fcit-cli", "train", str(path)])
+        raise FcitError(f"{path} is a recipe of this plugin already (`stage: {stage}`); `{call}` runs it.")
 
 
 def _take_evaluation(draft: Draft) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from llamafactory.extras import logging
 
 from ..evaluation.card import model_card
+from ..evaluation.pictures import is_drawn
 from ..evaluation.plots import plot_training_loss
 from ..evaluation.report import CARD, table
 from ..federation.accounting import spent
@@ -31,9 +32,8 @@ def write_results(session: Session, progress: Progress, state: ServerState, moni
         monitor: Has its log.
     """
     output_dir = session.output_dir
-    plot_training_loss(
-        [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in monitor.log], output_dir / LOSS_PNG
-    )
+    losses = [{"step": e["current_steps"], "loss": e["loss"], "stage": e["stage"]} for e in monitor.log]
+    is_drawn(lambda path: plot_training_loss(losses, path), output_dir / LOSS_PNG)
     privacy = spent(session.args, progress.assignments, progress.asked, session.scenario.num_stages)
     report = report_of(session, progress, privacy, state.tokens)
     report.write(output_dir)

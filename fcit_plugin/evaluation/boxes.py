@@ -8,8 +8,9 @@ from .answers import Answer
 
 Box = tuple[float, float, float, float]
 
-# a number that nothing is glued to: 10% and 4px are no coordinates, for nobody said what to divide them by
-_NUMBER = r"(?<![\w.%])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.%])"
+# a number that nothing is glued to: 10% and 4px are no coordinates, for nobody said what to divide them by. The full stop of a
+# sentence is not glued to it, but that of 1.2.3 is
+_NUMBER = r"(?<![\w.%])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\.*[\w%])"
 _RUN = re.compile(rf"{_NUMBER}(?:[\s,;]+{_NUMBER})*")
 
 

@@ -37,7 +37,7 @@ def with_all_letters(figure: Figure) -> Iterator[None]:
         figure: what is drawn. Its texts have matplotlib's generic family, of which only the first font is looked into.
     """
     names = families()
-    with mpl.rc_context({"font.family": names}), warnings.catch_warnings(record=True) as caught:
+    with mpl.rc_context({"font.family": names, "text.parse_math": False}), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for text in figure.findobj(Text) if len(names) > 1 else ():
             text.set_fontfamily(names)

@@ -8,18 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import FcitError
-from .fonts import with_all_letters
 from .matrix import AccuracyMatrix
-
-#: Inches of a page, on its side; no picture is wider.
-PAGE = 11.0
+from .pictures import PAGE, NothingToDraw, new_figure, save_figure, tick_names
 
 INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
 _COLORS = "Blues"  # one hue from light to dark: the same for every kind of eye
@@ -29,7 +23,7 @@ def plot_accuracy_matrix(matrix: AccuracyMatrix, path: str | PathLike[str], titl
     """Draw the accuracy matrix as a heat map, stages down, datasets across, blank where not evaluated.
 
     Raises:
-        FcitError: the matrix is empty.
+        NothingToDraw: the matrix is empty.
     """
     rows = np.array(matrix.rows, dtype=np.float64)
     figure, _ = heat_map(
@@ -56,7 +50,7 @@ def plot_accuracy_matrices(
         title: of the picture.
 
     Raises:
-        FcitError: there is no matrix.
+        NothingToDraw: there is no matrix.
     """
     rows: list[Sequence[float | None]] = []
     names: list[str] = []
@@ -83,7 +77,7 @@ def plot_subspaces(
         title: of the picture.
 
     Raises:
-        FcitError: there is no assignment.
+        NothingToDraw: there is no assignment.
     """
     tasks = list(dict.fromkeys(str(entry["task"]) for entry in assignments))
     counts = Counter((str(entry["task"]), entry["subspace"]) for entry in assignments)
@@ -123,7 +117,7 @@ def plot_partition(
         one: what one of them is.
 
     Raises:
-        FcitError: there is no entry, or no client.
+        NothingToDraw: there is no entry, or no client.
     """
     cells = np.zeros((max((len(entry["records"]) for entry in partition), default=0), len(partition)))
     for column, entry in enumerate(partition):  # in a run that goes on from another one, clients may have joined
@@ -233,13 +227,13 @@ def heat_map(
         power: the color grows with this power of the number.
 
     Raises:
-        FcitError: there is no cell.
+        NothingToDraw: there is no cell.
     """
     if not cells.size:
-        raise FcitError("There is nothing to draw: the table has no cells.")
+        raise NothingToDraw("There is nothing to draw: the table has no cells.")
 
     rows, columns = cells.shape
-    row_names, column_names = [_shortened(name) for name in row_names], [_shortened(name) for name in column_names]
+    row_names, column_names = tick_names(row_names), tick_names(column_names)
     beside = 1.8 + 0.09 * max(map(len, row_names))
     width = beside + 0.72 * columns
     room = (min(width, PAGE) - beside) / columns  # inches of a cell
@@ -274,11 +268,6 @@ def heat_map(
 _SMALLEST = 4.0
 
 
-def _shortened(name: str) -> str:
-    """A name that leaves room for the picture."""
-    return name if len(name) <= 48 else f"{name[:45]}..."
-
-
 def _smooth(values: np.ndarray) -> np.ndarray:
     """Centered running mean over about a twelfth of the values, ignoring NaN; shorter at both ends."""
     width = max(3, len(values) // 12) | 1
@@ -287,25 +276,3 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     total = np.convolve(np.where(known, values, 0), window, mode="same")
     number = np.convolve(known.astype(np.float64), window, mode="same")
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
-
-
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return an empty figure of so many inches, no wider than a page, and its axes."""
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(min(width, PAGE), height), dpi=150, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a picture that is the same for the same input: without date and version.
-
-    Args:
-        figure: the picture.
-        path: of a file that ends in .pdf, or else of a PNG file.
-    """
-    with with_all_letters(figure):
-        if str(path).endswith(".pdf"):
-            figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-        else:
-            figure.savefig(path, format="png", metadata={"Software": None})

@@ -13,6 +13,7 @@ from ..errors import FcitError, printable
 from ..files import SOUND_COPY, inside, read_json, write_bytes
 from ..schema import Count, Number, Whole, Word, checked, form_of
 from .matrix import AccuracyMatrix, Row
+from .pictures import is_drawn
 from .plots import plot_accuracy_matrix, plot_partition, plot_subspaces, short_name
 from .rows import Absence, Assignment, Engine, Privacy, ProductError, Seconds, Share, SiteScore
 from .tables import markdown, plain
@@ -237,6 +238,8 @@ class Report:
     def write(self, output_dir: str | PathLike[str], keys: Container[str] | None = None) -> None:
         """Write the report as JSON, the matrix as CSV, and the pictures that there is something to draw for.
 
+        A picture that cannot be drawn is told of and left out.
+
         Args:
             output_dir: folder to write to, made if missing.
             keys: of the JSON; None for all.
@@ -245,12 +248,14 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         matrix = self.matrix
         matrix.to_csv(folder / MATRIX_CSV)
-        if matrix.rows:
-            plot_accuracy_matrix(matrix, folder / MATRIX_PNG, f"{self.title}: score after each stage")
-        if self.assignments:
-            plot_subspaces(self.assignments, folder / SUBSPACES_PNG)
-        if self.partition:
-            plot_partition(self.partition, folder / PARTITION_PNG, clients=self.names, one="site" if self.sites else "client")
+        title, one = f"{self.title}: score after each stage", "site" if self.sites else "client"
+        for name, there, draw in (
+            (MATRIX_PNG, matrix.rows, lambda path: plot_accuracy_matrix(matrix, path, title)),
+            (SUBSPACES_PNG, self.assignments, lambda path: plot_subspaces(self.assignments, path)),
+            (PARTITION_PNG, self.partition, lambda path: plot_partition(self.partition, path, clients=self.names, one=one)),
+        ):
+            if there:
+                is_drawn(draw, folder / name)
         values = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_bytes(folder / REPORT_JSON, f"{text}\n".encode())  # last and whole: who finds it takes the run as finished

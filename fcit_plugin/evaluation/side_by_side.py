@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from ..errors import printable
 from ..files import write_rows
 from .paired import Difference
 from .plots import short_name
 from .report import Report
-from .tables import Rows
+from .tables import Rows, escaped, markdown
 
 Measure = Callable[[Report], float | None]
 
@@ -252,13 +253,14 @@ def render(comparisons: Sequence[Comparison], form: Callable[[Rows], str]) -> st
         comparisons: from `compare`.
         form: `tables.plain` or `tables.markdown`.
     """
+    shown = escaped if form is markdown else printable
     blocks = []
     for comparison in comparisons:
-        blocks += [f"{comparison.title}. Mean ± standard deviation over the runs:", form(summary_rows(comparison))]
+        blocks += [f"{shown(comparison.title)}. Mean ± standard deviation over the runs:", form(summary_rows(comparison))]
         blocks += ["Score after the last stage:", form(final_rows(comparison))]
         differences = difference_rows(comparison, {name: MEASURES[name] for name in PAIRED})
         if len(differences) > 1:
-            blocks += [f"{difference_title(comparison)}:", form(differences)]
+            blocks += [f"{shown(difference_title(comparison))}:", form(differences)]
     return "\n\n".join(blocks)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..errors import FcitError
-from .plots import GRID, INK, new_figure, plot_accuracy_matrices, save_figure, short_name
+from .pictures import NothingToDraw, new_figure, save_figure, tick_names
+from .plots import GRID, INK, plot_accuracy_matrices, short_name
 from .report import Report
 from .side_by_side import MEASURES, Comparison, Measure, Spread
 from .styles import Style, styles
@@ -31,12 +31,12 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
     trained on everything at once) is a level line.
 
     Raises:
-        FcitError: no run was evaluated.
+        NothingToDraw: no run was evaluated.
     """
     curves = [(i, group.label, group.curve()) for i, group in enumerate(comparison.groups)]
     curves = [(i, label, curve) for i, label, curve in curves if any(curve)]
     if not curves:
-        raise FcitError("There is nothing to draw: no run was evaluated.")
+        raise NothingToDraw("There is nothing to draw: no run was evaluated.")
 
     stages, top, looks = max(len(curve) for _, _, curve in curves), 0.0, _looks(comparison)
     figure, axes = new_figure(max(6.0, 2.5 + 0.6 * stages), 3.8)
@@ -54,7 +54,7 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
                 markerfacecolor=looks[i].face,
                 linestyle=":",
                 linewidth=1.8,
-                label=label,
+                label=_in_legend(label),
             )
             continue
         axes.plot(
@@ -66,7 +66,7 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
             linestyle=looks[i].line,
             markersize=5 + _LARGER * over,
             linewidth=1.8 + _WIDER * over,
-            label=label,
+            label=_in_legend(label),
         )
         top = max(top, *(mean + deviation))
         if deviation.any():
@@ -84,7 +84,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
     The untuned model's scores are gray bars.
 
     Raises:
-        FcitError: no run was evaluated after its last stage.
+        NothingToDraw: no run was evaluated after its last stage.
     """
     bars: list[tuple[str, list[Spread | None]]] = [
         (label, [Spread(scores[name], None) for name in comparison.datasets]) for label, scores in comparison.zero_shot.items()
@@ -93,7 +93,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
     bars += [(group.label, [group.final_score(name) for name in comparison.datasets]) for group in comparison.groups]
     bars = bars[:untuned] + [(label, finals) for label, finals in bars[untuned:] if any(finals)]
     if len(bars) == untuned:
-        raise FcitError("There is nothing to draw: no run was evaluated after its last stage.")
+        raise NothingToDraw("There is nothing to draw: no run was evaluated after its last stage.")
 
     places, top = np.arange(len(comparison.datasets)), 0.0
     looks = dict(zip((group.label for group in comparison.groups), _looks(comparison), strict=True))
@@ -113,11 +113,11 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
             hatch=look.hatch,
             edgecolor=look.color,  # so that 0 is a line and not nothing
             linewidth=1.0,
-            label=label,
+            label=_in_legend(label),
             yerr=np.where(deviation > 0, deviation, np.nan),
             error_kw={"elinewidth": 1.0, "capsize": min(2.5, 12 * width), "ecolor": INK},
         )
-    axes.set_xticks(places, map(short_name, comparison.datasets), rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_xticks(places, tick_names(map(short_name, comparison.datasets)), rotation=30, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(places) - 0.4)
     _finish(figure, axes, top, f"{comparison.setting}: score of each dataset after the last stage", path)
@@ -127,7 +127,7 @@ def plot_matrices(comparison: Comparison, path: str | PathLike[str]) -> None:
     """Draw the accuracy matrices of the groups one below the other, each the mean over its runs.
 
     Raises:
-        FcitError: no run was evaluated.
+        NothingToDraw: no run was evaluated.
     """
     found = {group.label: group.matrix(comparison.datasets) for group in comparison.groups}
     means = {label: [[spread.mean if spread else None for spread in row] for row in rows] for label, rows in found.items()}
@@ -138,12 +138,12 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
     """Draw measures from 0 to 100 of each group: groups across, a bar for each measure, with its standard deviation.
 
     Raises:
-        FcitError: no group has one of them.
+        NothingToDraw: no group has one of them.
     """
     found = {name: [group.spread(measure) for group in comparison.groups] for name, measure in measures.items()}
     found = {name: spreads for name, spreads in found.items() if any(spreads)}
     if not found:
-        raise FcitError(f"There is nothing to draw: no run has {' or '.join(measures)}.")
+        raise NothingToDraw(f"There is nothing to draw: no run has {' or '.join(measures)}.")
     at = [i for i in range(len(comparison.groups)) if any(spreads[i] for spreads in found.values())]
     width, top = 0.84 / len(found), 0.0
     figure, axes = new_figure(max(6.0, 1.5 + 0.6 * len(at)), 3.8)
@@ -158,11 +158,11 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
             color=_GRAYS[j % len(_GRAYS)],
             edgecolor=_GRAYS[0],
             linewidth=1.0,
-            label=name,
+            label=_in_legend(name),
             yerr=np.where(deviation > 0, deviation, np.nan),
             error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": INK},
         )
-    labels = [comparison.groups[i].label for i in at]
+    labels = tick_names(comparison.groups[i].label for i in at)
     axes.set_xticks(range(len(at)), labels, rotation=30, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
     _finish(figure, axes, top, f"{comparison.setting}: {title}", path)
@@ -174,7 +174,7 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
     Groups of which nothing traveled (bounds) are left out.
 
     Raises:
-        FcitError: nothing is left.
+        NothingToDraw: nothing is left.
     """
     points = [
         (i, group.label, sent.mean, last)
@@ -182,7 +182,7 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
         if (sent := group.spread(_megabytes)) and sent.mean > 0 and (last := group.spread(MEASURES["Last"]))
     ]
     if not points:
-        raise FcitError("There is nothing to draw: no run that sent anything was evaluated.")
+        raise NothingToDraw("There is nothing to draw: no run that sent anything was evaluated.")
     figure, axes = new_figure(6.0, 3.8)
     top, looks = 0.0, _looks(comparison)
     for i, label, megabytes, last in points:
@@ -198,12 +198,17 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
             linestyle="none",
             markersize=7,
             capsize=2.5,
-            label=label,
+            label=_in_legend(label),
         )
         top = max(top, y + deviation)
     axes.set_xlim(0, 1.15 * max(megabytes for _, _, megabytes, _ in points))
     axes.set_xlabel("MB sent and received by clients in one run")
     _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
+
+
+def _in_legend(label: str) -> str:
+    """The label of what is drawn: matplotlib leaves out of a legend what has none, or one that begins with an underscore."""
+    return label if label and label[0] != "_" else f" {label}"
 
 
 def _looks(comparison: Comparison) -> list[Style]:
@@ -244,7 +249,7 @@ def _finish(figure: Figure, axes: Axes, top: float, title: str, path: str | Path
     letters = 10 * figure.get_figwidth()
     labels = [textwrap.fill(label, int(letters) - 8) for label in labels]
     lines = [line for label in labels for line in label.splitlines()]
-    rows = min(len(labels), math.ceil(len(labels) * (max(map(len, lines)) + 8) / letters))
+    rows = min(len(labels), math.ceil(len(labels) * (max(map(len, lines), default=0) + 8) / letters))
     figure.legend(handles, labels, loc="outside lower left", ncols=math.ceil(len(labels) / rows), frameon=False)
     figure.set_figheight(figure.get_figheight() + 0.22 * max(rows, len(lines) - len(labels) + rows))
     figure.suptitle(title, x=0.02, ha="left")

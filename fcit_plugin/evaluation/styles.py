@@ -67,7 +67,7 @@ def look_of(method: str) -> tuple[str, str]:
     if name in ours:
         return ours[name]
     free = [(color, marker) for color in COLORS for marker in MARKERS if (color, marker) not in ours.values()]
-    return free[zlib.crc32(name.encode()) % len(free)]
+    return free[zlib.crc32(name.encode(errors="replace")) % len(free)]
 
 
 def _looks_of_ours() -> dict[str, tuple[str, str]]:

@@ -1,7 +1,6 @@
 """The benchmarks that are known by name, FCIT and others."""
 
 from dataclasses import dataclass
-from itertools import chain
 
 from ..errors import FcitError
 from .layout import LAYOUT, DatasetLayout
@@ -77,17 +76,27 @@ def benchmark_of(dataset: str) -> Benchmark | None:
     return _OF_DATASET.get(dataset.removesuffix("_test"))
 
 
-def choose(names: str | None, benchmark: str = "fcit") -> list[DatasetLayout]:
-    """The datasets that a comma-separated list of keys names; all of the benchmark for None.
+def choose(
+    names: str | None, benchmark: str = "fcit", of_another: str = "give `--benchmark {name}` with datasets of it alone"
+) -> list[DatasetLayout]:
+    """The datasets of a benchmark that a comma-separated list of keys names; all of them for None.
+
+    Args:
+        names: The list.
+        benchmark: Name of the benchmark.
+        of_another: What to do about a dataset of another benchmark, whose ``{name}`` may stand in it.
 
     Raises:
-        FcitError: A key is unknown.
+        FcitError: A key is unknown, or that of another benchmark, whose files lie elsewhere and may have another form.
     """
+    these = {layout.key: layout for layout in BENCHMARKS[benchmark].datasets}
     if names is None:
-        return list(BENCHMARKS[benchmark].datasets)
-    known = {layout.key: layout for layout in chain(*(known.datasets for known in BENCHMARKS.values()))}
-    unknown = [name for name in names.split(",") if name not in known]
-    if unknown:
-        these = ", ".join(layout.key for layout in BENCHMARKS[benchmark].datasets)
-        raise FcitError(f"The benchmark {BENCHMARKS[benchmark].title} has no dataset `{unknown[0]}`; it has {these}.")
-    return [known[name] for name in dict.fromkeys(names.split(","))]
+        return list(these.values())
+    title = BENCHMARKS[benchmark].title
+    for name in names.split(","):
+        if name not in these and (other := _OF_DATASET.get(name)):
+            remedy = of_another.format(name=other.name)
+            raise FcitError(f"`--datasets`: {name} is a dataset of the benchmark {other.title} and not of {title}; {remedy}.")
+        if name not in these:
+            raise FcitError(f"The benchmark {title} has no dataset `{name}`; it has {', '.join(these)}.")
+    return [these[name] for name in dict.fromkeys(names.split(","))]

@@ -1,5 +1,6 @@
 """Checking one file of the benchmark record by record; ``verify`` counts what is found, ``prepare`` converts what is sound."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,7 @@ def check_root(root: Path) -> None:
 def download_remedy(root: Path, file: str) -> str:
     """What to do where a file, or a folder, of the instructions or the partitions is missing."""
     parts = f" --parts {PARTITIONS}" if file.startswith(f"{PARTITIONS}/") else ""
-    return f"fetch it with `fcit-cli data download --root {root}{parts}`"
+    return f"fetch it with `fcit-cli data download --root {shlex.quote(str(root))}{parts}`"
 
 
 def check_train(root: Path, layout: DatasetLayout) -> CheckedFile:

@@ -44,16 +44,14 @@ def read_box(value: Any) -> list[float]:
 class Captions:
     """COCO captions by image id.
 
-    A record's image id is found by one rule for the whole file: the one by which the most records have captions, and of
-    equals the first of these.
+    A record's image id is found by one rule for the whole file. Where the images have file names, its ``image`` is the
+    ``file_name`` of one of them, folders included, or without them where that is unambiguous; nothing else is tried, for a
+    file that counts questions from 0 and images from 1 would be off by one without anybody noticing. Only where the images
+    have none, it is the rule by which the most records have captions, and of equals the first of these:
 
-    1. its ``image`` is the ``file_name`` of an image, folders included, or without them where that is unambiguous;
-    2. its ``image_id``;
-    3. its ``question_id``;
-    4. the number that its image is called by, such as 36979 in ``36979.jpg`` or ``COCO_val2014_000000036979.jpg``.
-
-    The last two are looked at only where the images have no file names: a file that counts questions from 0 and images from 1
-    would be off by one without anybody noticing.
+    1. its ``image_id``;
+    2. its ``question_id``;
+    3. the number that its image is called by, such as 36979 in ``36979.jpg`` or ``COCO_val2014_000000036979.jpg``.
 
     Args:
         content: The parsed file: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}.

@@ -1,9 +1,7 @@
 """Makes checks, each in a process of its own with a time limit, and says how they went."""
 
-import contextlib
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
+from ..descendants import Descendants
 from ..files import read_object
 from .check import Check, Outcome
 
@@ -87,21 +86,22 @@ def make(
         return Outcome(check, "skipped", f"it takes {check.gpus} GPUs")
     limit = limit or limit_of(check, device)
     start = time.monotonic()
+    family = Descendants()
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*program, check.name, device, str(folder)],
-            env=_environment(device, check.gpus),
+            env=_environment(device, check.gpus) | family.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that what it has started can be ended with it
+            start_new_session=True,  # the terminal's signals are not for it
         )
         try:
             process.wait(limit)
         except subprocess.TimeoutExpired:
             return Outcome(check, "failed", f"not done after {limit:.0f} s", limit, _end_of(folder))
         finally:
-            _end(process)
+            _end(process, family)
     seconds = time.monotonic() - start
     if not (folder / OUTCOME).exists():
         return Outcome(check, "failed", f"its process ended with {process.returncode}", seconds, _end_of(folder))
@@ -109,9 +109,9 @@ def make(
     return Outcome(check, told["word"], told["told"], seconds, _end_of(folder) if told["word"] == "failed" else [])
 
 
-def _end(process: subprocess.Popen) -> None:
-    with contextlib.suppress(ProcessLookupError):  # all have ended
-        os.killpg(process.pid, signal.SIGKILL)
+def _end(process: subprocess.Popen, family: Descendants) -> None:
+    process.kill()
+    family.end()
     process.wait()
 
 

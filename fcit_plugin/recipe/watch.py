@@ -33,7 +33,7 @@ def watch(given: Mapping[str, Any] | Sequence[str]) -> bool:
 def _text(given: Mapping[str, Any] | Sequence[str]) -> str:
     if isinstance(given, Mapping):
         return "\n".join(f"{key}: {value}" for key, value in given.items())
-    text = " ".join(given)
+    text = "\n".join(given)
     if given and given[0].endswith(_RECIPE):
         path = Path(given[0])
         if path.is_file():
@@ -46,7 +46,6 @@ def _text(given: Mapping[str, Any] | Sequence[str]) -> str:
 def _concerns_fcit(text: str) -> bool:
     if _KEY_OR_STAGE.search(text):
         return True
-    adapters = [part for line in _ADAPTER.findall(text) for part in re.findall(r"""[^\s,"'\[\]]+""", line)]
-    if not adapters:
-        return False
-    return any(map(is_fcit_folder, adapters))
+    pieces = [piece.strip().removeprefix("- ") for line in _ADAPTER.findall(text) for piece in re.split(r"""[,"'\[\]]""", line)]
+    # a name may have blanks in it, or other flags may follow it
+    return any(is_fcit_folder(name) for piece in pieces for name in (piece, *piece.split()) if name)

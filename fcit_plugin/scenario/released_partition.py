@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def released_folder(root: Path, setting: str, beta: float) -> Path:
                 f"set fcit_beta to one of {', '.join(there)}."
                 if there
                 else "set fcit_data_dir to the root of the FCIT benchmark, or fetch the partitions with"
-                f" `fcit-cli data download --root {root} --parts {PARTITIONS}`."
+                f" `fcit-cli data download --root {shlex.quote(str(root))} --parts {PARTITIONS}`."
             )
         )
     return folder

@@ -87,7 +87,6 @@ def _create(engine: Any) -> None:
         training_keys=training_keys,
         fields=lambda keys, defaults, now: fields_of(inputs, keys, defaults, now),
         save_dir=common.get_save_dir,
-        abort=common.abort_process,
         is_busy=lambda: runner.running,
         chat_box=lambda: create_chat_box(engine, visible=False),
         load_chat=load,

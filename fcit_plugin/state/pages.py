@@ -1,6 +1,7 @@
 """The page of a run, made of the files in its output folder."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -76,4 +77,4 @@ def write_own_page(folder: Path, typed: str | None, warn: Callable[[str], None])
     try:
         write_page({folder.name: folder}, folder)
     except FcitError as error:
-        warn(f"{folder / PAGE_HTML} is not written: {error} `fcit-cli report {folder} --html` makes it.")
+        warn(f"{folder / PAGE_HTML} is not written: {error} `fcit-cli report {shlex.quote(str(folder))} --html` makes it.")

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from reports import matrix_of, two_stages
@@ -143,7 +145,8 @@ echo "$1 $2 $LLAMABOARD_ENABLED $LLAMABOARD_WORKDIR"
 case $(cat "$2") in
   fails) echo wrong; exit 3;;
   works) exit 0;;
-  deaf) trap '' ABRT;;
+  deaf) trap ':' ABRT;;
+  loads) trap - ABRT;;
 esac
 echo ready
 while true; do sleep 0.05; done
@@ -155,7 +158,7 @@ def run(tmp_path):
     """The board's run, of a program that does what its recipe says."""
     (tmp_path / "program").write_text(PROGRAM)
     (tmp_path / "program").chmod(0o755)
-    made = Run(lambda pid: os.kill(pid, signal.SIGABRT), str(tmp_path / "program"))
+    made = Run(str(tmp_path / "program"))
     yield made
     while made.running:
         made.stop()
@@ -204,6 +207,105 @@ def test_a_run_that_does_not_listen_is_ended_when_asked_again(run, tmp_path):
     assert run.exit_code == -signal.SIGKILL and run.status(tmp_path) is Status.STOPPED
 
 
+def test_a_run_that_loads_has_no_step_to_wait_for(run, tmp_path):
+    run.start("loads", tmp_path)
+    wait_for("ready", tmp_path)
+    run.stop()
+    assert run.exit_code == -signal.SIGKILL and run.status(tmp_path) is Status.STOPPED
+
+
+#: LLaMA-Factory's command waits for torchrun, which gives each of its processes a session of its own, and waits for those.
+LAUNCHER = """#!{python}
+import subprocess, sys
+sys.exit(subprocess.run([sys.executable, "-c", {agent!r}, *sys.argv[1:]]).returncode)
+"""
+AGENT = """
+import faulthandler, os, subprocess, sys
+faulthandler.enable()  # as torchrun's does, so that it takes the signal, too, and dies of it
+command = [sys.executable, "-c", {worker!r}, *sys.argv[1:]]
+workers = [subprocess.Popen(command, env=os.environ | dict(LOCAL_RANK=str(k)), start_new_session=True) for k in range(2)]
+sys.exit(max(abs(worker.wait()) for worker in workers))
+"""
+WORKER = """
+import os, signal, sys, time
+how, asked = open(sys.argv[2]).read(), []
+signal.signal(signal.SIGABRT, lambda *_: (print("asked", flush=True), asked.append(1)))
+if os.fork() == 0:  # as those that load records
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.02)
+    os._exit(0)
+print("ready", os.getpid(), flush=True)
+while how == "deaf" or not asked:
+    time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def of_several(tmp_path):
+    """The board's run, of a program with torchrun's processes; gives those that train, too."""
+    agent = AGENT.format(worker=WORKER)
+    (tmp_path / "several").write_text(LAUNCHER.format(python=sys.executable, agent=agent))
+    (tmp_path / "several").chmod(0o755)
+    made = Run(str(tmp_path / "several"))
+
+    def start(recipe):
+        made.start(recipe, tmp_path)
+        until = time.monotonic() + 20
+        while output_of(tmp_path).count("ready") < 2:
+            assert time.monotonic() < until, output_of(tmp_path)
+            time.sleep(0.02)
+        return [int(line.split()[1]) for line in output_of(tmp_path).splitlines() if line.startswith("ready")]
+
+    yield made, start
+    made.stop()
+    made.stop()
+
+
+def is_there(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_the_processes_of_torchrun_are_asked_and_waited_for(of_several, tmp_path):
+    run, start = of_several
+    workers = start("listens")
+    assert run.status(tmp_path) is Status.RUNNING
+    run.stop()
+    assert run.exit_code == 0, "torchrun was left to end by itself, after its processes"
+    assert run.status(tmp_path) is Status.STOPPED and not any(map(is_there, workers))
+    assert output_of(tmp_path).count("asked") >= 2
+
+
+def test_the_processes_of_torchrun_are_all_ended_when_asked_again(of_several, tmp_path):
+    run, start = of_several
+    workers = start("deaf")
+    run.stop()
+    wait_for("asked", tmp_path)
+    assert run.status(tmp_path) is Status.STOPPING and all(map(is_there, workers)), "they are in a step"
+    run.stop()
+    assert run.status(tmp_path) is Status.STOPPED and not any(map(is_there, workers))
+
+
+def test_a_run_whose_launcher_is_killed_is_at_work_while_its_processes_are_and_can_be_ended(of_several, tmp_path):
+    run, start = of_several
+    workers = start("deaf")
+    launcher = run._process.pid
+    (agent,) = map(int, Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split())
+    for pid in (launcher, agent):
+        os.kill(pid, signal.SIGKILL)
+    assert run.exit_code == -signal.SIGKILL
+    assert run.status(tmp_path) is Status.RUNNING and all(map(is_there, workers))
+    with pytest.raises(FcitError, match="is at work"):
+        run.start("deaf", tmp_path)
+    run.stop()
+    run.stop()
+    assert run.status(tmp_path) is Status.STOPPED and not any(map(is_there, workers))
+
+
 def test_a_missing_program_is_named(tmp_path):
     with pytest.raises(FcitError, match="no-such-program is not installed"):
-        Run(lambda pid: None, "no-such-program").start("", tmp_path)
+        Run("no-such-program").start("", tmp_path)

@@ -13,7 +13,7 @@ from tiny import write_recipe
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
-from fcit_plugin.errors import FcitError
+from fcit_plugin.errors import FcitError, printable
 from fcit_plugin.samples.mini.build import mini_root
 from fcit_plugin.scenario import SETTINGS
 from fcit_plugin.scenario.partition import PartitionOptions
@@ -131,3 +131,38 @@ def test_released_partition_files_are_read_as_they_are(tmp_path, setting):
             path.write_text(json.dumps([records[index] for index in part]))
     released = {**drawn, "fcit_data_dir": str(tmp_path), "fcit_partition": "released"}
     assert whole(released) == whole(drawn)
+
+
+#: What means something to rich, to a terminal or to CSV, and what is wide or no letter.
+NAMES = (
+    "shop[/old]",
+    "[red]",
+    "[/]",
+    "a[b",
+    "b]",
+    ":car:",
+    "x\\",
+    "\\[bold]",
+    "[link=http://x]y[/link]",
+    "a\x1b[31mb",
+    "店[1]",
+    "100%",
+    "$a$",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_datasets_and_clients_stand_there_letter_for_letter(name, tmp_path, capsys):
+    dataset = name if name.isprintable() else "a"  # that of a dataset has no others
+    records = [{"instruction": "a", "output": "b", "site": site} for site in (name, "other") for _ in range(3)]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    entry = {"file_name": "records.json", "columns": {"prompt": "instruction", "response": "output"}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({dataset: entry}))
+    keys = {"stage": "fcit", "dataset_dir": str(tmp_path), "fcit_setting": "custom", "fcit_stages": [[dataset]]}
+    keys |= {"fcit_partition": "natural", "fcit_partition_column": "site", "fcit_num_clients": 2, "fcit_clients_per_round": 1}
+    verb(write_recipe(tmp_path / "r.yaml", keys), "--plot", tmp_path / "p.png")
+    summary, listed = capsys.readouterr().out.split("Records of each client\n")
+    assert [line.split()[:2] for line in summary.splitlines() if line.strip().endswith(" 0")] == [[dataset, dataset]], summary
+    *_, header, _, first, second = [line.split() for line in listed.splitlines() if line.strip() and "Written" not in line]
+    assert sorted([first, second]) == sorted([[printable(name), "3"], ["other", "3"]])
+    assert header == ["client", dataset] and "\x1b" not in summary + listed

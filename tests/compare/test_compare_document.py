@@ -1,10 +1,16 @@
 """The document of a grid: what stands in which table, and what is told of runs that are not there."""
 
+import csv
+from pathlib import Path
+from urllib.parse import unquote
+
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from reports import matrix_of, report_with
 
 from fcit_plugin.cli import main
+from fcit_plugin.compare import document as document_module
 from fcit_plugin.compare.cell_state import prepare
 from fcit_plugin.compare.document import last_in_labels
 from fcit_plugin.compare.grid_file import GridFile
@@ -161,3 +167,72 @@ def test_open_answers_count_as_they_are_among_restricted_scores():
     assert last_in_labels(report("disco", 1, (80, 70, 50))) == (80 + 50) / 2
     assert last_in_labels(report("all", 1, None)) is None
     assert last_in_labels(report("zero", 1, None)) is None
+
+
+#: Names with what means something in a file's name, in an address, in Markdown or to matplotlib.
+TABLES = ("beta 0.5", "beta 0.7", "v1.csv", "v1", "a(b)c", "100% #1?", "ä", "<img>", "`x` [y](z)", "$a_b$", "..x", "&amp;")
+
+
+def images_of(document):
+    """The images of a Markdown text as a reader of CommonMark takes it: address and text."""
+    tokens = [part for token in MarkdownIt("commonmark").parse(document) for part in token.children or ()]
+    return [(token.attrs["src"], token.content) for token in tokens if token.type == "image"]
+
+
+def test_tables_of_any_names_have_files_of_their_own_and_their_links_lead_there(call, tmp_path):
+    """One row each, so that one table's numbers would be seen in place of another's."""
+    rows = ("fedavg", "disco")
+    tables = {name: {"rows": [rows[i % 2]], "plots": ["bars"]} for i, name in enumerate(TABLES)}
+    keys = yaml.safe_load((tmp_path / "grid.yaml").read_text())
+    (tmp_path / "grid.yaml").write_text(
+        yaml.safe_dump(keys | {"tables": tables, "document": "my docs/v 1.md"}, sort_keys=False)
+    )
+    code, _, _ = call("--report-only", "--paper", "for paper")
+    assert code == 0
+    for i, name in enumerate(TABLES):
+        lines = (tmp_path / "for paper" / f"{name}_task_hom.csv").read_text().splitlines()
+        (group,) = [line["method"] for line in csv.DictReader(lines) if line["runs"]]
+        assert group == rows[i % 2]
+    assert len(list((tmp_path / "for paper").iterdir())) == 3 * len(TABLES)
+    images = images_of((tmp_path / "my docs" / "v 1.md").read_text())
+    pictures = [Path(unquote(address)) for address, _ in images]
+    assert [path.name for path in pictures] == [f"{name}_task_hom_bars.png" for name in TABLES]
+    assert all((tmp_path / "my docs" / path).is_file() for path in pictures)
+    assert {text for _, text in images} == {"task_hom: Last and forgetting"}
+
+
+def test_a_setting_with_signs_of_markdown_stands_there_as_it_is(call, tmp_path):
+    """And none of it makes an image, a link or a comment."""
+    setting = "a*b* <i> ![x](y) -->"
+    keys = yaml.safe_load((tmp_path / "grid.yaml").read_text())
+    keys |= {"settings": {setting: {"fcit_setting": "task_hom"}}, "tables": {}, "published": None}
+    grid_file = tmp_path / "g --> *.yaml"
+    grid_file.write_text(yaml.safe_dump(keys, sort_keys=False))
+    grid = GridFile(Path(grid_file.name))
+    cell = grid.cell(setting, 1.0, "disco", 1)
+    prepare(cell)
+    report("disco", 1, (80, 70, 50)).write(cell.folder)
+    document_module.write_document(grid, {cell.name: report("disco", 1, (80, 70, 50))})
+    tokens = MarkdownIt("commonmark").parse(grid.document.read_text())
+    headings = [tokens[i + 1] for i, token in enumerate(tokens) if token.type == "heading_open"]
+    texts = ["".join(part.content for part in token.children) for token in headings]
+    assert f"{setting}: 2 stages, 2 datasets, beta 1" in texts
+    assert len(images_of(grid.document.read_text())) == 3
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_the_document_is_written(call, monkeypatch, caplog):
+    def fail(*args):
+        raise ValueError("a bad font")
+
+    monkeypatch.setitem(document_module._PLOTS, "curves", ("score after each stage", fail))
+    code, _, document = call("--report-only")
+    assert code == 0 and "methods_task_hom_forgetting.png" in document and "curves.png" not in document
+    assert "methods_task_hom_curves.png could not be drawn (ValueError: a bad font" in caplog.text
+
+
+def test_what_there_is_nothing_to_draw_of_is_no_fault(call, tmp_path, caplog):
+    keys = yaml.safe_load((tmp_path / "grid.yaml").read_text())
+    keys["tables"] = {"bounds": {"rows": ["all"], "plots": ["traffic", "forgetting"]}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+    code, _, document = call("--report-only")
+    assert code == 0 and not images_of(document) and not caplog.records

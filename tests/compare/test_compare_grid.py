@@ -131,6 +131,16 @@ def test_patterns_choose_cells_by_a_part_of_their_name(grid):
         ({"settings": {"task_hom": {"output_dir": "x"}}}, "setting 'task_hom' has `output_dir`"),
         ({"seeds": [1, 2, 1]}, "1 stands in `seeds` twice"),
         ({"rows": {"a": {"seeds": [7]}}}, r"row 'a' asks for seed 7, but the tables that show it have \[1\]"),
+        *(
+            ({key: {name: {}}, **more}, f"{name!r} in `{key}` is to be the name of one file or folder")
+            for name in ("a/b", "..", ".", "", "/", "/etc")
+            for key, more in (("rows", {}), ("settings", {}), ("tables", {}))
+        ),
+        (
+            {"settings": {"b_c": {}, "c": {}}, "tables": {"a": {"settings": ["b_c"]}, "a_b": {"settings": ["c"]}}},
+            r"table 'a_b' in the setting 'c' has the same files, a_b_c.\*, as table 'a' in the setting 'b_c'; name",
+        ),
+        ({"betas": [0.12345671, 0.12345672]}, "the betas 0.12345671 and 0.12345672 have one folder, task_hom/beta0.123457/a"),
         ({"published": {"source": "x"}}, "at `published.beta`: Field required"),
     ],
 )

@@ -129,7 +129,20 @@ def test_fewer_threads_can_be_asked_for_never_more(asked, threads, monkeypatch):
     assert environment(1)["OMP_NUM_THREADS"] == str(threads)
 
 
-def test_an_interrupted_grid_leaves_no_process_behind(tmp_path, stand_in):
+#: Waits for another one, in a session of its own, as torchrun's processes are.
+AS_TORCHRUN = """#!{python}
+import subprocess, sys
+sys.exit(subprocess.run([{stand_in!r}, *sys.argv[1:]], start_new_session=True).returncode)
+"""
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_interrupted_grid_leaves_no_process_behind(several, tmp_path, stand_in):
+    if several:
+        program = tmp_path / "llamafactory-cli"
+        program.write_text(AS_TORCHRUN.format(python=sys.executable, stand_in=str(stand_in)))
+        program.chmod(0o755)
+        stand_in = program
     (tmp_path / "base.yaml").write_text("stage: fcit\nhow: works\nsleep: 60\n")
     keys = {"base": "base.yaml", "output_dir": str(tmp_path / "out"), "document": "unused", "rows": {"x": {}}}
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(keys))

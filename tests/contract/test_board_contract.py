@@ -27,7 +27,7 @@ def test_the_tab_train_is_made_with_the_engine_before_the_foot_which_is_in_no_ta
 
 def test_the_functions_that_are_called_take_what_we_hand_them():
     assert names(components.create_chat_box) == ["engine", "visible"]
-    assert names(common.get_save_dir) == ["paths"] and names(common.abort_process) == ["pid"]
+    assert names(common.get_save_dir) == ["paths"]
     assert names(common._clean_cmd) == ["args"] and names(runner.Runner._parse_train_args) == ["self", "data"]
     assert names(runner.Runner._initialize) == ["self", "data", "do_train", "from_preview"]
     assert names(manager.Manager.add_elems) == ["self", "tab_name", "elem_dict"]

@@ -34,15 +34,15 @@ def _of(weights, key):
 
 def test_two_processes_give_one_report_with_the_assignments_of_one_process(text_keys, text_run, tmp_path, process):
     keys = text_keys | {
-        "output_dir": str(tmp_path / "out"),
+        "output_dir": str(tmp_path / "my out"),
         "report_to": "none",
         "ddp_backend": "gloo",
         "fcit_engine": "process",
     }
-    recipe = tiny.write_recipe(tmp_path / "r.yaml", keys)
+    recipe = tiny.write_recipe(tmp_path / "my recipe.yaml", keys)
     env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
     shown = process(["llamafactory-cli", "train", str(recipe)], env, timeout=400).stdout
-    report, expected = report_of(tmp_path / "out"), report_of(text_run)
+    report, expected = report_of(tmp_path / "my out"), report_of(text_run)
     assert report["assignments"] == expected["assignments"]
     for key in ("stages", "datasets", "bytes_up", "bytes_down", "seed"):
         assert report[key] == expected[key]
@@ -51,12 +51,12 @@ def test_two_processes_give_one_report_with_the_assignments_of_one_process(text_
     assert None not in report["accuracy"][-1]
     assert shown.count("Forgetting") == 1, "the table is printed once"
 
-    state = StateFolder(tmp_path / "out").load()
+    state = StateFolder(tmp_path / "my out").load()
     one = StateFolder(text_run).load()
     assert state.tokens.sums.tobytes() == one.tokens.sums.tobytes()
     assert state.tasks == one.tasks
-    lines = [json.loads(line) for line in (tmp_path / "out" / "trainer_log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "my out" / "trainer_log.jsonl").read_text().splitlines()]
     assert [line["current_steps"] for line in lines] == list(range(1, lines[-1]["total_steps"] + 1))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    names = {path.name for path in (tmp_path / "out" / "updates").iterdir()}
+    names = {path.name for path in (tmp_path / "my out" / "updates").iterdir()}
     assert names == {path.name for path in (text_run / "updates").iterdir()}

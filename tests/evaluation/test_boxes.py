@@ -43,6 +43,10 @@ def test_the_first_four_numbers_in_a_row_are_taken_as_they_stand(text, box):
         "[10px, 20px, 30px, 40px]",
         "0.1-0.2-0.3-0.4",
         "[0.1, 0.2, 0.3, 0.4.5]",
+        "[0.1, 0.2, 0.3, 0..4]",
+        "0.1, 0.2, 0.3, 0.4.%",
+        "0.1, 0.2, 0.3, 0.4.x",
+        "0.1. 0.2. 0.3. 0.4.",
         "x1=0 y1=0 x2=1 y2=1",
         "[0, 0, nan, 1]",
     ],
@@ -50,6 +54,28 @@ def test_the_first_four_numbers_in_a_row_are_taken_as_they_stand(text, box):
 def test_anything_else_is_no_box(text):
     assert parse_box(text) is None
     assert iou(text, [0, 0, 1, 1]) == 0
+
+
+#: How a box may be written: as whole numbers, with and without digits before and behind the point, signed, with an exponent.
+NUMBERS = {
+    "0 1 2 3": (0, 1, 2, 3),
+    "0.10 0.20 0.30 0.40": (0.1, 0.2, 0.3, 0.4),
+    ".1 .2 .3 .4": (0.1, 0.2, 0.3, 0.4),
+    "-0.5 +0.1 -1.25 0.75": (-0.5, 0.1, -1.25, 0.75),
+    "1e-1 2.5e-1 3E-1 1.5e0": (0.1, 0.25, 0.3, 1.5),
+}
+
+
+@pytest.mark.parametrize("before", ["", "At ", "at: ", "box=", "(", "[", "**", '"', "\n", "the 2 dogs: ", "It is.\n"])
+@pytest.mark.parametrize(
+    "behind", ["", ".", "..", "...", "!", "?", ":", ";", ",", ")", "]", ").", ".)", '."', "**", ".**", "。"]
+)
+def test_a_box_counts_wherever_in_a_sentence_it_stands(before, behind):
+    for numbers, box in NUMBERS.items():
+        for separator in (", ", ",", "; ", " ", "\n"):
+            written = numbers.replace(" ", separator)
+            for after in ("", " ", "\n", " The rest is sky.", "</s>"):
+                assert parse_box(f"{before}{written}{behind}{after}") == box, f"{before}{written}{behind}{after}"
 
 
 # [0, 0, 1, 1] and [0, 0, 1, h]: IoU = h.

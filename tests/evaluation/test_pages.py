@@ -12,8 +12,8 @@ from test_side_by_side import report
 
 from fcit_plugin.evaluation import fonts
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
+from fcit_plugin.evaluation.pictures import PAGE
 from fcit_plugin.evaluation.plots import (
-    PAGE,
     plot_accuracy_matrices,
     plot_accuracy_matrix,
     plot_partition,

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import replace
 
 import pytest
+from markdown_it import MarkdownIt
 from reports import matrix_of, report_with
 from runs import ROOT
 
@@ -294,3 +295,12 @@ def test_runs_of_a_seed_are_a_pair_on_one_machine_with_as_many_threads(theirs, p
     assert title.startswith("Above fedavg, seed by seed: ")
     assert title.endswith(f"or one names none: disco seeds {', '.join(apart)}" if apart else "which says little")
     assert f"{title}:" in render([comparison], plain)
+
+
+def test_a_setting_stands_over_its_tables_as_it_is():
+    comparisons = [replace(compare(runs())[0], setting="a*b* <i>\x1b[31m")]
+    in_markdown, on_a_terminal = render(comparisons, markdown), render(comparisons, plain)
+    (shown, *_) = [token.content for token in MarkdownIt("commonmark").parse(in_markdown) if token.type == "inline"]
+    children = MarkdownIt("commonmark").parseInline(shown)[0].children
+    assert "".join(part.content for part in children).startswith("a*b* <i>\\x1b[31m: 2 stages")
+    assert on_a_terminal.startswith("a*b* <i>\\x1b[31m: 2 stages") and "\x1b" not in in_markdown + on_a_terminal

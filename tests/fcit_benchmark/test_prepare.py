@@ -8,6 +8,7 @@ from llamafactory.data.loader import _get_merged_dataset
 from llamafactory.hparams import get_train_args
 
 from fcit_plugin.cli import main
+from fcit_plugin.fcit_benchmark.benchmarks import BENCHMARKS, OTHERS
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.fcit_benchmark.prepare import prepare
 
@@ -148,3 +149,40 @@ def test_the_way_to_use_it_is_shown(small_mini, tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert f"dataset_dir: {out}" in shown and f"media_dir: {small_mini / 'datasets'}" in shown
     assert list(read(out / "dataset_info.json")) == ["fcit_dvqa", "fcit_dvqa_test"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "layout"), [(known, layout) for known in OTHERS.values() for layout in known.datasets], ids=lambda part: ""
+)
+def test_a_dataset_of_another_benchmark_is_refused_in_a_sentence(benchmark, layout, small_mini, tmp_path, monkeypatch):
+    """Also where its files are there, so that it is not for their absence."""
+    for file in (layout.train_path, layout.test_path):
+        (tmp_path / "root" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / file).write_text(json.dumps([{"prompt": "a", "answer": "b", "instruction": "a", "output": "b"}]))
+    for root in (small_mini, tmp_path / "root"):
+        for asked in (layout.key, f"fcit_arxivqa,{layout.key}"):
+            told = run(monkeypatch, "--root", root, "--out", tmp_path / "out", "--datasets", asked)
+            assert told.startswith(
+                f"fcit-cli: `--datasets`: {layout.key} is a dataset of the benchmark {benchmark.title} and not"
+            )
+            assert told.endswith(".") and "`fcit_data_dir`" in told and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", LAYOUT)
+def test_each_dataset_of_fcit_is_converted_alone(name, small_mini, tmp_path, monkeypatch):
+    assert run(monkeypatch, "--root", small_mini, "--out", tmp_path / "out", "--datasets", name) == 0
+    assert list(read(tmp_path / "out" / "dataset_info.json")) == [name, f"{name}_test"]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_verify_takes_the_datasets_of_its_benchmark_and_names_the_one_to_give_for_others(benchmark, tmp_path, monkeypatch):
+    for other in BENCHMARKS.values():
+        for layout in other.datasets:
+            arguments = ["--root", tmp_path, "--benchmark", benchmark, "--datasets", layout.key]
+            monkeypatch.setattr("sys.argv", ["fcit-cli", "data", "verify", *map(str, arguments)])
+            with pytest.raises(SystemExit) as caught:
+                main()
+            if other.name == benchmark:
+                assert caught.value.code == 1, "no file of it is there"
+            else:
+                assert f"give `--benchmark {other.name}`" in caught.value.code

@@ -11,6 +11,7 @@ from tiny import MINI_TEST as TEST
 from tiny import MINI_TRAIN as TRAIN
 
 from fcit_plugin.cli import main
+from fcit_plugin.errors import printable
 from fcit_plugin.fcit_benchmark.layout import LAYOUT
 from fcit_plugin.fcit_benchmark.verify import verify
 
@@ -289,6 +290,17 @@ class TestCommand:
             where = defect["file"] if defect["record"] is None else f"{defect['file']}, record {defect['record']}"
             assert f"{where}: {defect['problem']}; {defect['remedy']}." in lines
         assert f"{len(defects)} defects: " in lines[-1]
+
+    @pytest.mark.parametrize("name", ["v[/old]", "[red]", ":car:", "a\x1b[31mb", "b\\"])
+    def test_names_stand_there_letter_for_letter(self, name, root, tmp_path, monkeypatch, capsys):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        odd = root.rename(tmp_path / name)
+        edited = json.loads((odd / ARXIV).read_text())
+        edited[1]["image"] = f"ArxivQA/images/{name}.png"
+        (odd / ARXIV).write_text(json.dumps(edited))
+        _, shown = run(monkeypatch, capsys, "--root", odd, "--datasets", "fcit_arxivqa")
+        assert f"FCIT benchmark in {printable(str(odd))}\n" in shown and "\x1b" not in shown
+        assert f"{ARXIV}, record 1: its image datasets/ArxivQA/images/{printable(name)}.png is not there;" in shown
 
     def test_many_of_a_kind_are_counted(self, root, edit, monkeypatch, capsys):
         edit(ARXIV_TEST, lambda records: [put("answer", "")(record) for record in records])

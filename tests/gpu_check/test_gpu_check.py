@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +42,16 @@ def test_a_check_that_crashes_or_hangs_is_a_row_like_any_other(name, tmp_path):
     outcome = make(CHECK, "cpu", tmp_path, program=[sys.executable, "-c", code])
     assert (outcome.word, outcome.told) == (word, told)
     assert outcome.log == ([] if word == "held" else ["last words"])
+
+
+def test_a_check_that_hangs_leaves_no_process_behind_not_even_torchruns(tmp_path):
+    sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}], start_new_session=True)"
+    outcome = make(CHECK, "cpu", tmp_path, program=[sys.executable, "-c", code])
+    (pid,) = map(int, outcome.log)
+    assert outcome.told == "not done after 2 s"
+    ended = Path("/proc") / str(pid) / "cmdline"
+    assert not ended.exists() or not ended.read_bytes(), "it is there no more, or nobody has taken notice of its end"
 
 
 def test_what_is_left_when_the_time_is_over_is_skipped_and_said():
