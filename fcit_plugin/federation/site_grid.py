@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -94,7 +95,6 @@ class _Asked:
     Attributes:
         request: The server's request.
         place: Where the reply will be kept.
-        limits: What the reply may have at most.
         message_id: Flower's id of the message that carries it, None while it has to be sent (again).
         nonce: Of that message.
         came_up: When its node had come up as it was sent.
@@ -108,7 +108,6 @@ class _Asked:
 
     request: Message
     place: Place | None
-    limits: ReplyLimits
     message_id: str | None = None
     nonce: str = ""
     came_up: str = ""
@@ -118,6 +117,11 @@ class _Asked:
     attempts: int = 0
     said: set[str] = field(default_factory=set)
     why: str = ""
+
+    @cached_property
+    def limits(self) -> ReplyLimits:
+        """What the reply may have at most."""
+        return limits_of(self.request)
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ class SiteGrid(InProcessGrid):
             if kept is not None:
                 replies[number] = Message(kept.content, reply_to=request)
             else:
-                waiting[number] = _Asked(request, place, limits_of(request))
+                waiting[number] = _Asked(request, place)
         begin = last = self._clock()
         reminder = begin + FIRST_REMINDER
         while waiting:
