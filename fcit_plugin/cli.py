@@ -4,8 +4,11 @@
 autoload is switched off (``TORCH_DEVICE_BACKEND_AUTOLOAD=0``).
 """
 
+import contextlib
 import difflib
 import os
+import select
+import signal
 import sys
 from collections.abc import Iterable
 
@@ -16,9 +19,47 @@ from .commands.command import make_parser, usage_lines
 from .errors import end_in_a_sentence
 from .plugins import blame
 
+#: With what a shell says that a program has ended by writing into a closed pipe.
+_UNREAD = 128 + signal.SIGPIPE
+
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script.
+
+    Where whoever reads its output has had enough, as in ``fcit-cli help | head -3``, it ends without a word.
+    """
+    try:
+        _run()
+    except BrokenPipeError:
+        if not _let_go_of_pipes():
+            raise  # it was another one, such as a site's
+        sys.exit(_UNREAD)
+    finally:
+        _let_go_of_pipes()  # or the interpreter says so, as it writes what is left
+
+
+def _let_go_of_pipes() -> bool:
+    """Write to nowhere what nobody would read.
+
+    Returns:
+        Whether there is any such thing.
+    """
+    found = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is no file, or is closed
+            with contextlib.suppress(BrokenPipeError):
+                stream.flush()
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)  # errors alone, which a pipe has that is not read any more
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+                found = True
+    return found
+
+
+def _run() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else "help"
     if verb in ("help", "-h", "--help"):
         print(usage())
@@ -74,6 +115,8 @@ def _own_verb(argv: list[str]) -> None:
     try:
         code = args.command.run(args)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _let_go_of_pipes():
+            sys.exit(_UNREAD)
         sys.exit(f"fcit-cli: {error.filename}: {error.strerror}" if error.filename else f"fcit-cli: {error}")
     except (ImportError, ValueError) as error:
         sys.exit(f"fcit-cli: {error}")

@@ -1,5 +1,8 @@
 """The console script ``fcit-cli``."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -103,6 +106,63 @@ def test_what_goes_wrong_is_one_line_without_traceback(error, message, monkeypat
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == message
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["help"], ["--version"], ["nonsense"], ["recipes"], ["plugins"], ["report", "RUN"], ["data", "--help"], ["version"]],
+)
+def test_output_that_nobody_reads_ends_it_without_a_word(arguments, unbuffered, text_run):
+    """As in ``fcit-cli help | true``: the pipe is closed before the first word."""
+    given = [str(text_run) if word == "RUN" else word for word in arguments]
+    for closed in ({"stdout"}, {"stdout", "stderr"}):
+        ends = {stream: os.pipe() for stream in closed}
+        for reading, _ in ends.values():
+            os.close(reading)
+        streams = {stream: writing for stream, (_, writing) in ends.items()}
+        code = "import fcit_plugin.cli as cli; cli.main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *given],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            **{"stderr": subprocess.PIPE, **streams},
+        )
+        for writing in streams.values():
+            os.close(writing)
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode in (2 if given == ["nonsense"] else 0, 141), (given, process.returncode)
+        if given != ["nonsense"] and "stderr" not in closed:
+            assert b"Error" not in said and b"Traceback" not in said and b"Exception ignored" not in said, said
+
+
+def test_what_goes_wrong_is_said_also_where_nobody_reads_the_rest():
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "import fcit_plugin.cli as cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "report", "/none"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 1 and done.stderr.startswith("fcit-cli: /none does not exist;")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BrokenPipeError(32, "Broken pipe"), "fcit-cli: [Errno 32] Broken pipe"),  # of a site, say: both of ours are read
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_pipe_of_others_is_told_and_an_interrupt_is_not(error, code, monkeypatch):
+    from fcit_plugin import cli
+    from fcit_plugin.commands.command import Command
+
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(cli, "COMMANDS", (Command("fail", "fails", lambda parser: None, run),))
+    monkeypatch.setattr("sys.argv", ["fcit-cli", "fail"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
 
 
 def test_our_verbs_on_data_need_no_torch(process, small_mini, tmp_path):

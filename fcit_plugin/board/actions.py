@@ -1,5 +1,6 @@
 """What the tab's buttons do."""
 
+import html
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import gradio as gr
 
 from ..drafts.draft import Draft
 from ..errors import FcitError
-from ..evaluation.tables import escaped
+from ..evaluation.tables import escaped, prose
 from ..state.output_folder import is_fcit_folder
 from .command import RECIPE, command
 from .form import OTHERS, check, recipe_of, widgets
@@ -131,7 +132,7 @@ class Actions:
                 return [gr.skip()] * (len(self.WATCHED) + 1)
             found = look(folder)
         except FcitError as error:
-            return [escaped(in_language(error, lang)), *[gr.skip()] * (len(self.WATCHED) - 1), None]
+            return [prose(in_language(error, lang)), *[gr.skip()] * (len(self.WATCHED) - 1), None]
         code = self.run.exit_code if status is Status.FAILED else 0
         curve = losses(found, lang)
         return [
@@ -152,7 +153,7 @@ class Actions:
                 raise Refusal("no_report", folder=folder)
             return [page_in_frame(page), gr.Accordion(open=True)]
         except FcitError as error:
-            gr.Warning(in_language(error, lang))
+            _warn(in_language(error, lang))
             return ["", gr.skip()]
 
     def load_chat(self, lang: str, model: str | None, tuning: str, name: str) -> list[Any]:
@@ -165,8 +166,8 @@ class Actions:
             said = self._host.alert("info_loaded", lang)
         except _REFUSALS as error:
             said = in_language(error, lang)
-            gr.Warning(said)
-            said = escaped(said)
+            _warn(said)
+            said = prose(said)
         return [said, gr.Accordion(open=True), *self._chat(lang)]
 
     def choose(self, subspace: str, request: gr.Request) -> None:
@@ -219,7 +220,7 @@ class Actions:
     @staticmethod
     def _refused(error: BaseException, lang: str) -> list[Any]:
         said = in_language(error, lang)
-        gr.Warning(said)
+        _warn(said)
         return [f"**{escaped(said)}**", gr.Code(visible=False)]
 
 
@@ -228,5 +229,9 @@ def _seen(widget: Widget | None, form: Mapping[str, Any]) -> dict[str, Any]:
     return {} if widget is None or not widget.owners else {"visible": form[widget.choice] in widget.owners}
 
 
+def _warn(said: str) -> None:
+    gr.Warning(html.escape(said, quote=False))  # it would be taken for HTML
+
+
 def _listed(draft: Draft) -> str:
-    return "\n".join(f"- {sentence}" for sentence in draft.said)
+    return "\n".join(f"- {prose(sentence)}" for sentence in draft.said)

@@ -45,7 +45,7 @@ def add_stage(stages: str, picked: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def status_line(status: Status, seen: Look, lang: str, code: int = 0) -> str:
-    """What a run is doing, in a sentence.
+    """What a run is doing, in a sentence of Markdown.
 
     Args:
         status: Of the process.
@@ -72,18 +72,17 @@ def _where(seen: Look, lang: str) -> str:
     unknown: Mapping[str, Any] = {"round": "-", "client": "-", "total_steps": "-", "elapsed_time": "-", "remaining_time": "-"}
     words = {**unknown, **line}
     client = words["client"]
-    return say(
-        "training",
-        lang,
-        stage=line["stage"],
-        stages="?" if seen.stages is None else seen.stages,
-        round=words["round"],
-        client=seen.names[client] if isinstance(client, int) and client < len(seen.names) else client,
-        step=line["current_steps"],
-        steps=words["total_steps"],
-        elapsed=words["elapsed_time"],
-        remaining=words["remaining_time"],
-    )
+    told = {
+        "stage": line["stage"],
+        "stages": "?" if seen.stages is None else seen.stages,
+        "round": words["round"],
+        "client": seen.names[client] if isinstance(client, int) and client < len(seen.names) else client,
+        "step": line["current_steps"],
+        "steps": words["total_steps"],
+        "elapsed": words["elapsed_time"],
+        "remaining": words["remaining_time"],
+    }
+    return say("training", lang, **{key: escaped(str(value)) for key, value in told.items()})
 
 
 def matrix(seen: Look, lang: str) -> str:
@@ -144,7 +143,7 @@ def told(recipe: Loaded, name: str, further: Mapping[str, Any], lang: str) -> li
     """
     gone = [key for key, value in further.items() if value is None and key not in MAY_BE_NOTHING]
     kept = [key for key in further if key not in gone]
-    found = [say("loaded", lang, name=escaped(name.strip()))]
+    found = [say("loaded", lang, name=code(name.strip()))]
     for sentence, words in (
         ("loaded_further", kept),
         ("loaded_gone", gone),

@@ -122,7 +122,11 @@ def _first(args: argparse.Namespace) -> str:
 
 
 def _ask(question: str, default: str) -> str:
-    return input(f"{question} [{default}]: ").strip() or default
+    try:
+        return input(f"{question} [{default}]: ").strip() or default
+    except EOFError:  # the end of the input (Ctrl-D) is no answer, either
+        print()
+        raise KeyboardInterrupt from None
 
 
 def _take_default(question: str, default: str) -> str:

@@ -44,18 +44,42 @@ def markdown(rows: Rows) -> str:
 _MEANS_SOMETHING = re.compile(r"[&<>|`*\\\[\]~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|\.(?<=www\.)", re.IGNORECASE)
 
 
+#: What makes a heading, a list or a rule of a line that begins with it.
+_BEGINS_SOMETHING = re.compile(r"^(\d*)([#.)+=-])")
+
+
 def escaped(text: str) -> str:
-    """A text on one line of Markdown, in a cell of a table or elsewhere: it shows as it is and does nothing.
+    """A text within a line of Markdown, in a cell of a table or elsewhere: it shows as it is and does nothing.
 
     Entities are used, for Markdown has several dialects of what a backslash does, above all in tables.
     """
-    line = " ".join(printable(text).split())
-    return _MEANS_SOMETHING.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), line)
+    return _inert(_in_one_line(text))
 
 
 def code(text: str) -> str:
     """A text as code on one line of Markdown, not in a table: between more backticks than it has in a row itself."""
-    line = " ".join(printable(text).split()) or " "
+    line = _in_one_line(text) or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if "`" in (line[0], line[-1]) else ""
     return f"{fence}{space}{line}{space}{fence}"
+
+
+def prose(text: str) -> str:
+    """A sentence as a line of Markdown: what it has between backticks is code, all else shows as it is and does nothing."""
+    pieces = _in_one_line(text).split("`")
+    if len(pieces) % 2:
+        line = "".join(
+            (code(piece) if piece.strip() else _inert(f"`{piece}`")) if i % 2 else _inert(piece)
+            for i, piece in enumerate(pieces)
+        )
+    else:  # one of them belongs to a name
+        line = escaped(text)
+    return _BEGINS_SOMETHING.sub(lambda found: f"{found[1]}&#{ord(found[2])};", line)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
+def _inert(line: str) -> str:
+    return _MEANS_SOMETHING.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), line)

@@ -26,8 +26,13 @@ def install(chat_model) -> None:
 
         def read(self, prompt: str) -> str:
             """The next line that is for the model, or for LLaMA-Factory's loop."""
-            while (told := self.chosen.take(line := input(prompt), self.model)) is not None:
-                print(told)
+            try:
+                while (told := self.chosen.take(line := input(prompt), self.model)) is not None:
+                    print(told)
+            except EOFError:  # Ctrl-D
+                if routing_of(self.model) is None:
+                    raise
+                return "exit"
             return line
 
         def stream_chat(self, *args: Any, **kwargs: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from drafted import init, planned, questions, write
 from PIL import Image
 from runs import ROOT, fresh_process
 
+from fcit_plugin.cli import main
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.drafts.draft import section_of
@@ -94,6 +95,28 @@ def test_a_terminal_is_asked_for_what_flags_do_not_say(here, monkeypatch):
     keys = init("--data", write("a.json", questions()), write("b.json", questions()))
     assert len(questions_asked) == 4 and "[a b]" in questions_asked[1]
     assert (keys["fcit_stages"], keys["val_size"], keys["fcit_num_clients"]) == ([["a", "b"]], 5, 2)
+
+
+@pytest.mark.parametrize("answered", range(4))
+def test_the_end_of_the_input_ends_it_as_an_interrupt_does(answered, here, monkeypatch, capsys):
+    """Ctrl-D at any question: nothing is written, and nothing said."""
+    asked(monkeypatch, ["", "a,b", "5", "2"])
+    answers = iter(["", "a,b", "5", "2"][:answered])
+
+    def answer(prompt):
+        try:
+            return next(answers)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", answer)
+    files = [str(write("a.json", questions())), str(write("b.json", questions()))]
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr("sys.argv", ["fcit-cli", "init", "--data", *files])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130 and sorted(Path().rglob("*")) == before
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("terminal", "words"), [(False, ()), (True, ("--yes",)), (True, ("--model", "fcit-mini-text"))])

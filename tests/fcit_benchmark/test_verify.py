@@ -296,11 +296,12 @@ class TestCommand:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         odd = root.rename(tmp_path / name)
         edited = json.loads((odd / ARXIV).read_text())
-        edited[1]["image"] = f"ArxivQA/images/{name}.png"
+        image = f"ArxivQA/images/{name.replace('/', '')}.png"
+        edited[1]["image"] = image
         (odd / ARXIV).write_text(json.dumps(edited))
         _, shown = run(monkeypatch, capsys, "--root", odd, "--datasets", "fcit_arxivqa")
         assert f"FCIT benchmark in {printable(str(odd))}\n" in shown and "\x1b" not in shown
-        assert f"{ARXIV}, record 1: its image datasets/ArxivQA/images/{printable(name)}.png is not there;" in shown
+        assert f"{ARXIV}, record 1: its image datasets/{printable(image)} is not there;" in shown
 
     def test_many_of_a_kind_are_counted(self, root, edit, monkeypatch, capsys):
         edit(ARXIV_TEST, lambda records: [put("answer", "")(record) for record in records])

@@ -242,14 +242,20 @@ def test_a_plain_model_replies_as_without_us_and_has_no_subspace_to_ask_for(requ
         assert all("fcit" not in chunk.to_dict() for chunk in ask(client, QUESTIONS[0], stream=True))
 
 
-def talked(typed, keys, tmp_path, monkeypatch, capsys):
-    """What `llamafactory-cli chat` prints while these lines are typed."""
+def talked(typed, keys, tmp_path, monkeypatch, capsys, end="exit"):
+    """What `llamafactory-cli chat` prints while these lines are typed; None at the end stands for that of the input."""
     from llamafactory.chat import chat_model
 
     recipe = tiny.write_recipe(tmp_path / "chat.yaml", keys)
     monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(recipe)])
-    lines = iter([*typed, "exit"])
-    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    lines = iter([*typed, end])
+
+    def answer(prompt):
+        if (line := next(lines)) is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", answer)
     plain = chat_model.ChatModel
     chat_model.run_chat()
     assert chat_model.ChatModel is plain and "input" not in vars(chat_model)
@@ -259,7 +265,7 @@ def talked(typed, keys, tmp_path, monkeypatch, capsys):
 
 def test_the_chat_of_the_command_line_says_who_answered(text_run, text_keys, tmp_path, monkeypatch, capsys, settings):
     keys = infer_args(text_keys, text_run, **GREEDY)
-    shown = talked([QUESTIONS[0], "clear", QUESTIONS[1]], keys, tmp_path, monkeypatch, capsys)
+    shown = talked([QUESTIONS[0], "clear", QUESTIONS[1]], keys, tmp_path, monkeypatch, capsys, end=None)
     assert shown.count("answered, weight") == 2 and "(color) answered" in shown and "(letter) answered" in shown
 
 
