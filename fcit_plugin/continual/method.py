@@ -106,6 +106,8 @@ class ContinualMethod(Generic[OptionsT]):
     rehearses = True
     #: Whether each subspace keeps the projector that it was trained with last, to answer with it.
     keeps_projectors = False
+    #: Whether its clients begin with that projector, too, and it is averaged over them alone.
+    trains_projectors = False
 
     def __init__(self, args: "FcitArguments") -> None:
         self.args = args
@@ -130,6 +132,13 @@ class ContinualMethod(Generic[OptionsT]):
     def sends(self, state: "ServerState") -> Extras:
         """What every client of a round gets beside the weights that it trains."""
         return {}
+
+    def sends_to(self, state: "ServerState", k: int) -> Extras:
+        """What the clients of one subspace get beside that."""
+        return {}
+
+    def remember_of(self, before, after, measured, examples, subspaces) -> Tensors:
+        return self.remember(before, after, measured, examples)
 
     def wants(self, stage: int, round: int) -> tuple[str, ...]:
         """Names of the records that clients must send beside their weights in a round."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 METHODS: Mapping[str, Part] = {
     "disco": DISCO,
     "disco_plus": DISCO_PLUS,
+    "disco_own_projector": Part("fcit_plugin.continual.disco.trial:DiscoOwnProjector"),
+    "disco_moments": Part("fcit_plugin.continual.disco.trial:DiscoMoments"),
+    "disco_block_moments": Part("fcit_plugin.continual.disco.trial:DiscoBlockMoments"),
+    "disco_pull": Part("fcit_plugin.continual.disco.trial:DiscoPull"),
     SEQUENTIAL: Part("fcit_plugin.continual.sequential:Sequential"),
     "ewc": EWC,
     "lwf": LWF,

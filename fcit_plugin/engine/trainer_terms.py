@@ -28,7 +28,12 @@ class AddTerms(TrainerCallback):
         """The gradients are whole, and clipped."""
         with torch.no_grad():
             for term in self.terms:
+                if hasattr(term, "begin"):
+                    term.begin(self.optimizer, state.max_steps)
                 term.add(self.weights)
+
+    def on_train_begin(self, args, state, control, optimizer=None, **kwargs) -> None:
+        self.optimizer = optimizer
 
 
 class KeptRecords:

@@ -125,8 +125,11 @@ class Round:
                 )
                 weights = record_of({**arrays, **arrays_of(message)})
                 content = RecordDict({ARRAYS: weights, CONFIG: config.to_record(), **of_method})
+                if k < len(state.subspaces):
+                    for name, extra in method.sends_to(state, k).items():
+                        content[name] = to_record(extra)
                 if state.shared:
-                    content[SHARED] = shared
+                    content[SHARED] = to_record(self._shared_of(k)) if method.trains_projectors else shared
                 for name, extra in extras_of(message).items():
                     content[name] = to_record({**extra, **beside[node].get(name, {})})
                 messages[node] = Message(content, dst_node_id=node, message_type=message.metadata.message_type)
@@ -148,7 +151,7 @@ class Round:
         return self._folded(
             {k: [*own] for k, own in clients.items()},
             lambda k: self._aggregate(k, ARRAYS, trained[k], _owner(k, self._trains(k))),
-            lambda: self._aggregate(RuleSet.SHARED, SHARED, counted, RuleSet.SHARED) if counted else self._state.shared,
+            lambda: self._folded_shared(trained, counted),
             lambda k: _members(self._start(k), trained[k].values()),
             [*map(client_token, replies)],
             [*map(extras_of, replies)],
@@ -236,9 +239,35 @@ class Round:
                 ],
             ),
         )
-        remembered = method.remember(before, after, measured, [token.num_examples for token in replied])
+        if method.trains_projectors:
+            after = dataclasses.replace(after, shared=_mean_of(self._own), projectors=self._own)
+        remembered = method.remember_of(
+            before,
+            after,
+            measured,
+            [token.num_examples for token in replied],
+            [assignment.subspace[token.client] for token in replied],
+        )
         after = dataclasses.replace(after, method_state=remembered)
         return FoldResult(dataclasses.replace(after, subspaces=method.merged(after)), errors)
+
+    def _shared_of(self, k: int) -> Tensors:
+        state = self._state
+        if k in self._assignment.opened or not state.projectors:
+            return state.shared
+        return state.projectors[k]
+
+    def _folded_shared(self, trained, counted) -> Tensors:
+        if not counted:
+            return self._state.shared
+        if not self._program.method.trains_projectors:
+            return self._aggregate(RuleSet.SHARED, SHARED, counted, RuleSet.SHARED)
+        state = self._state
+        known = state.projectors or [state.shared] * len(state.subspaces)
+        self._own = [*known, *(state.shared for _ in self._assignment.opened)]
+        for k, own in trained.items():
+            self._own[k] = self._aggregate(RuleSet.SHARED, SHARED, own, RuleSet.SHARED)
+        return self._state.shared
 
     def _start(self, k: int) -> Tensors:
         """What the clients of a subspace start from."""
@@ -295,6 +324,10 @@ class Round:
         for k in trained:
             projectors[k] = shared
         return projectors
+
+
+def _mean_of(states: Sequence[Tensors]) -> Tensors:
+    return {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]}
 
 
 def _owner(k: int, trains: str) -> int | str:
