@@ -23,8 +23,8 @@ class ReplyArguments:
     )
     fcit_max_norm_ratio: float | None = option(
         100.0,
-        "Largest norm of a client's update, of its identity token, and (squared, or as the method says) of what it sends beside its "
-        "weights, relative to the median of the round, from three replies on; none with fcit_dp_clipping_norm.",
+        "Largest norm of a client's update, of its identity token, and (squared, or as the method says) of what it sends "
+        "beside its weights, relative to the median of the round, from three replies on; none with fcit_dp_clipping_norm.",
     )
     fcit_max_count_ratio: float | None = option(
         10.0,
