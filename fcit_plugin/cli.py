@@ -52,9 +52,8 @@ def _let_go_of_pipes() -> bool:
             poll = select.poll()
             poll.register(stream.fileno(), 0)  # errors alone, which a pipe has that is not read any more
             if any(event & select.POLLERR for _, event in poll.poll(0)):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
+                with open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
                 found = True
     return found
 

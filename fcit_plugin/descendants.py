@@ -7,6 +7,9 @@ import time
 import uuid
 from pathlib import Path
 
+from .errors import FcitError
+from .files import read_bytes
+
 #: Where Linux tells of processes; elsewhere none is found.
 _PROCESSES = Path("/proc")
 #: Seconds within which the last one that was killed has ended.
@@ -70,8 +73,8 @@ def _send(number: signal.Signals, pids: list[int]) -> bool:
 def _content(file: Path) -> bytes:
     """What a file says of a process; nothing of one that has ended, or is another user's."""
     try:
-        return file.read_bytes()
-    except OSError:
+        return read_bytes(file)
+    except FcitError:
         return b""
 
 
