@@ -111,7 +111,7 @@ def attacked(attacker: Attacker | None) -> Iterator[None]:
         honest = token(self, config)
         if attacker is None or config.client != ATTACKER:
             return honest
-        tasks = [self._learned_by(0, task)[0] for task in range(2)]
+        tasks = [self.tokens._learned_by(0, task)[0] for task in range(2)]
         moved = attacker.token(honest.mean, tasks, config.stage, config.round)
         count = attacker.count or honest.count
         return replace(

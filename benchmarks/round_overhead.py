@@ -74,11 +74,11 @@ def parts() -> dict[str, list]:
     return {
         STEPS: [(Trainer, "_run_epoch")],
         "client set-up: records, tokens": [
-            (local.LocalTrainer, "token"), (local.LocalTrainer, "_features"), (local.LocalTrainer, "_client_args"),
+            (local.LocalTrainer, "token"), (local.LocalTrainer, "features"), (local.LocalTrainer, "_client_args"),
         ],
         "trainer: construction": [(Trainer, "__init__")],
         "trainer: preparation and end": [(Trainer, "train")],
-        "trainer: tear-down": [(local, "_tear_down")],
+        "trainer: tear-down": [(local, "tear_down")],
         "state swap": [
             (local, name) for name in ("write_subspace", "write_shared", "read_subspace", "read_shared")
         ],

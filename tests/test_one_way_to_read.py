@@ -27,6 +27,7 @@ WHOLE = {f"{module}.load" for module in ("json", "yaml", "torch", "np", "numpy",
 #: Those elsewhere, and why they are no way in.
 ELSEWHERE = {
     ("compare/cell_state.py", "yaml.safe_load"): "of a text from files.read_text",
+    ("recipe/flags.py", "yaml.safe_load"): "of a flag on the user's own command line",
     ("recipe/read.py", "OmegaConf.load"): "of a text from files.read_text",
     ("deployment/mappings.py", "yaml.load"): "of a text from files.read_text, to text alone",
     ("compare/runner.py", "open"): "appends to a log",

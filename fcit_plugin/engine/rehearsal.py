@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import Trainer
 from typing_extensions import override
 
+from ..adapters.lora import put
 from ..data.pipeline import Split
 from ..data.record_images import numbers_of_media
 from ..errors import FcitError, one_line
@@ -110,7 +111,7 @@ def rehearse_training(local: LocalTrainer, work: ClientConfig) -> None:
     """
     features = local.features(work)
     record = _record(local, features)
-    buffers = [(buffer, buffer.clone()) for buffer in local.model.buffers()]
+    buffers = [(name, buffer, buffer.clone()) for name, buffer in local.model.named_buffers()]
     args, trainer = local.pipeline.training_args, None
     with same_random_numbers(), as_it_was(local.model), keeping_config(args):
         try:
@@ -128,9 +129,8 @@ def rehearse_training(local: LocalTrainer, work: ClientConfig) -> None:
         finally:
             if trainer is not None:
                 tear_down(trainer)
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
+            for name, buffer, value in buffers:
+                put(buffer, value, name)
 
 
 class _ClientsOwn(Exception):

@@ -232,7 +232,7 @@ def test_sample_gradients_are_those_of_single_records(text_recipe):
         trained = local.train(config, start, {}, {})
     finally:
         module.SampleGradients = original
-    features = local._features(config)
+    features = local.features(config)
     model = session.model.eval()
     parameters = lora_parameters(model)
     expected = []
@@ -263,7 +263,7 @@ def test_sample_gradients_of_a_number_made_of_the_outputs_see_the_answers_tokens
     local.train(config, session.program.fresh(0), {}, {})
     model, expected = session.model.eval(), []
     parameters = lora_parameters(model)
-    for feature in local._features(config):
+    for feature in local.features(config):
         length = sum(label != -100 for label in feature["labels"])
         answer = model(torch.tensor([feature["input_ids"]])).logits[0, -length - 1 : -1]
         expected.append(dict(zip(parameters, torch.autograd.grad(energy(answer), list(parameters.values())), strict=True)))
@@ -284,7 +284,7 @@ def test_replay_trains_on_more_records_as_the_stages_go_on(text_recipe):
                 [{client for r in range(2) for client in session.program.work(t, r)} for t in range(stage)],
             )
             remembered = 2 * sum(client in clients for clients in sampled)
-            assert len(local._features(config)) == own + remembered
+            assert len(local.features(config)) == own + remembered
 
 
 def test_a_step_of_a_gem_is_the_projected_one_and_the_records_that_were_kept_are_not_trained_on(text_recipe):

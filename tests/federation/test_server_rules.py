@@ -7,6 +7,7 @@ from toy import D, Toy, bits, start
 
 from fcit_plugin.federation.client import TrainingResult
 from fcit_plugin.federation.messages import ARRAYS, METRICS, NUM_EXAMPLES, SHARED
+from fcit_plugin.federation.rules import _warn_once
 from fcit_plugin.federation.server_rules import SERVER_RULES
 from fcit_plugin.knowledge.identity_tokens import ClientToken
 from fcit_plugin.state.folder import StateFolder
@@ -248,6 +249,7 @@ def test_a_fifth_of_the_clients_cheats_and_robust_rules_hold_where_the_average_f
 
 
 def test_a_robust_rule_with_too_few_replies_says_so_once(caplog):
+    _warn_once.cache_clear()  # another test may have been told
     toy = Toy(fcit_server_rule="krum", fcit_num_malicious=2)
     with caplog.at_level("WARNING", logger="fcit_plugin"):
         state = toy.round()

@@ -159,7 +159,7 @@ def test_a_small_message_that_grows_in_a_sites_name_costs_its_reply_and_nothing_
     assert (dropped["client"], dropped["stage"], dropped["round"]) == (FAULTY, 0, 0)
     assert dropped["reason"].startswith("site site-3 was away for more than 20 s (`fcit_site_patience`); at last it has not")
     assert "has not answered: what came in its name " in dropped["reason"] and GROWING[make] in dropped["reason"]
-    (warning,) = [record.message for record in caplog.records if "site-3" in record.message]
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING" and "site-3" in record.message]
     assert warning.startswith("Site site-3 has not answered: what came in its name ") and warning.endswith("for 20 s.")
 
 

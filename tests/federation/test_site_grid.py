@@ -225,7 +225,7 @@ def test_what_anybody_says_in_a_sites_name_is_one_short_line_in_the_log(tmp_path
     said = Error(ErrorCode.UNKNOWN, "\x1b[31mwhy?\n" * 100_000)
     link = SuperLink(clock, [lambda link, node, message: Message(said, reply_to=message)])
     assert numbers(grid_of(link, clock, tmp_path).send_and_receive(requests())) == UNDISTURBED
-    (warning,) = [record.message for record in caplog.records]
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith("Site north has not answered: [31mwhy? [31mwhy? ") and warning.endswith(
         "...; it is asked again for 600 s."
     )
