@@ -95,6 +95,10 @@ def test_a_verb_of_one_word_or_two_runs_with_its_arguments(result, code, monkeyp
     ],
 )
 def test_what_goes_wrong_is_one_line_without_traceback(error, message, monkeypatch):
+    assert exit_of_a_verb_that_raises(error, monkeypatch) == message
+
+
+def exit_of_a_verb_that_raises(error, monkeypatch):
     from fcit_plugin import cli
     from fcit_plugin.commands.command import Command
 
@@ -105,7 +109,7 @@ def test_what_goes_wrong_is_one_line_without_traceback(error, message, monkeypat
     monkeypatch.setattr("sys.argv", ["fcit-cli", "fail"])
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    assert caught.value.code == message
+    return caught.value.code
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -152,17 +156,7 @@ def test_what_goes_wrong_is_said_also_where_nobody_reads_the_rest():
     ],
 )
 def test_a_pipe_of_others_is_told_and_an_interrupt_is_not(error, code, monkeypatch):
-    from fcit_plugin import cli
-    from fcit_plugin.commands.command import Command
-
-    def run(args):
-        raise error
-
-    monkeypatch.setattr(cli, "COMMANDS", (Command("fail", "fails", lambda parser: None, run),))
-    monkeypatch.setattr("sys.argv", ["fcit-cli", "fail"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == code
+    assert exit_of_a_verb_that_raises(error, monkeypatch) == code
 
 
 def test_our_verbs_on_data_need_no_torch(process, small_mini, tmp_path):
