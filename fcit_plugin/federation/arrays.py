@@ -11,7 +11,7 @@ what NumPy writes for the dtype and the shape beside them, and nothing is parsed
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Literal
 
@@ -124,19 +124,21 @@ def squared_distance(after: np.ndarray, before: np.ndarray) -> float:
 
     It is finite if all numbers of both arrays are.
     """
-    ends, starts, total = after.reshape(-1), before.reshape(-1), 0.0
-    for start in range(0, len(ends), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        change = np.subtract(ends[block], starts[block], dtype=np.float64)
-        total += float(change @ change)
-    return total
+    ends, starts = after.reshape(-1), before.reshape(-1)
+    return _sum_of_squares(len(ends), lambda block: np.subtract(ends[block], starts[block], dtype=np.float64))
 
 
 def squared_norm(values: np.ndarray) -> float:
     """The squared norm of an array, in float64, as :func:`squared_distance` is that of a difference."""
-    numbers, total = values.reshape(-1), 0.0
-    for start in range(0, len(numbers), _BLOCK):
-        block = numbers[start : start + _BLOCK].astype(np.float64)
+    numbers = values.reshape(-1)
+    return _sum_of_squares(len(numbers), lambda block: numbers[block].astype(np.float64))
+
+
+def _sum_of_squares(count: int, numbers: Callable[[slice], np.ndarray]) -> float:
+    """Of so many numbers, given in float64 by block."""
+    total = 0.0
+    for start in range(0, count, _BLOCK):
+        block = numbers(slice(start, start + _BLOCK))
         total += float(block @ block)
     return total
 
