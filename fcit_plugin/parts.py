@@ -99,7 +99,8 @@ class ServerRule(Part):
 
     Attributes:
         averages: Its result is the mean of the replies, weighted by their examples.
-        remembers_numbers: It remembers something of single numbers of A and B, which must mean the same in every round.
+        remembers_numbers: It remembers something of single numbers of A and B, which must mean the same in every round; so it
+            does not go with LoRA aggregations that give them another basis.
         robust_from: Fewest replies with which it withstands what its options (or None) set it up for; None for a rule that
             promises nothing.
         sees_mean_alone: Its result is the same if the replies are one whose weights are their mean, weighted by examples, and

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from fcit_plugin.compare.grid_file import GridFile
-from fcit_plugin.compare.results import Results
+from fcit_plugin.compare.results import Results, read_runs
 from fcit_plugin.errors import FcitError, end_in_a_sentence
 from fcit_plugin.evaluation.paired import Difference
 from fcit_plugin.evaluation.report import Report
@@ -32,6 +32,9 @@ README = ROOT / "README.md"
 CHOOSING, CONFIRMING = frozenset({1, 2, 3}), frozenset(range(11, 19))
 #: Points of Last: the least mean gain that is pursued, and that wins; and what the interval's lower end may be at worst.
 PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
+
+#: FCIT-mini's settings: what is tuned in a stage, and what of it a round has.
+SETTINGS = ("task_hom", "task_het", "cap_hom", "cap_het")
 
 #: The changes that were chosen and then confirmed.
 CONFIRMED, PRODUCTS = "disco_relay_stage", "disco_svd"
@@ -50,17 +53,20 @@ EXPERIMENTS = {
     "rates": (),
     "kinds_bound": (),
 }
-#: README's rows: what each is called there, and its grid and name.
+#: Changes that were tried and not taken, and the commit that has their code and their grid, trial.yaml: in history alone.
+TRIED = ("disco_own_projector", "disco_moments", "disco_block_moments", "disco_pull")
+TRIED_IN = "6197aa6"
+#: README's rows: what each is called there, with a place for the number of its seeds, and its grid and name.
 HEADLINE = (
     ("fedavg", "base", "fedavg"),
-    ("ewc, above its own disco, 3 seeds", "others", "ewc"),
-    ("moe_lora, above its own disco, 3 seeds", "others", "moe_lora"),
+    ("ewc, above its own disco, {} seeds", "others", "ewc"),
+    ("moe_lora, above its own disco, {} seeds", "others", "moe_lora"),
     ("o_lora", "base", "o_lora"),
     ("disco", "base", "disco"),
     ("disco_plus", "base", "disco_plus"),
     ("centralized, as many passes", "base", "centralized_equal"),
-    ("disco_svd, above its own disco, 8 other seeds", "confirm_svd", PRODUCTS),
-    ("disco in a relay, above its own disco, 8 other seeds", "confirm", CONFIRMED),
+    ("disco_svd, above its own disco, {} other seeds", "confirm_svd", PRODUCTS),
+    ("disco in a relay, above its own disco, {} other seeds", "confirm", CONFIRMED),
 )
 #: Rows of one seed that differ by chance alone.
 NUDGES = tuple(f"nudge_{number}" for number in range(1, 6))
@@ -143,6 +149,25 @@ def section(name: str, candidates: Sequence[str], shown: set[tuple[str, str, int
     return "\n\n".join(blocks)
 
 
+def tried(root: Path = ROOT) -> str:
+    """Return the part of the changes whose grid the checkout does not have: their runs are in results/base.jsonl."""
+    grid = GridFile(root / "recipes" / "compare" / "base.yaml")
+    file = root / "results" / "base.jsonl"
+    runs = read_runs(grid, [file]) if file.exists() else {}
+    where = f"git worktree add --detach trial {TRIED_IN} && cd trial"
+    command = "OMP_NUM_THREADS=1 fcit-cli compare recipes/compare/trial.yaml --jobs 1 --to results/base.jsonl"
+    blocks = ["### Tried, and in history alone", f"`{where} && {command}`"]
+    for setting in SETTINGS:
+        rows = {
+            row: {seed: runs[name].report for seed in sorted(CHOOSING) if (name := f"{setting}/beta1/{row}/seed{seed}") in runs}
+            for row in ("disco", *TRIED)
+        }
+        rows = {row: found for row, found in rows.items() if found}
+        if rows.keys() & TRIED:
+            blocks += [f"**{setting}**", markdown(_table(rows, "disco", TRIED))]
+    return "\n\n".join(blocks)
+
+
 def pooled(name: str, ours: str, theirs: str, root: Path = ROOT) -> str:
     """Return a sentence: what a row of earlier runs has above another one, over all pairs of a setting and a seed.
 
@@ -167,7 +192,7 @@ def tables(root: Path = ROOT) -> str:
     shown: set[tuple[str, str, int]] = set()
     parts = [section(name, candidates, shown, root) for name, candidates in EXPERIMENTS.items()]
     earlier = [f"- {pooled(name, 'disco_plus', 'disco', root)}" for name in ("mini", "real")]
-    return "\n\n".join([*parts, "### Earlier runs: `disco_plus` above `disco`", "\n".join(earlier)])
+    return "\n\n".join([*parts, tried(root), "### Earlier runs: `disco_plus` above `disco`", "\n".join(earlier)])
 
 
 def headline(root: Path = ROOT) -> str:
@@ -177,11 +202,20 @@ def headline(root: Path = ROOT) -> str:
     for setting, found in runs["base"].items():
         whole = set.intersection(*(set(found.get(row, {})) for row in rows))
         runs["base"][setting] = {row: {seed: found[row][seed] for seed in whole} for row in rows if whole}
-    settings = ["task_hom", "task_het", "cap_hom", "cap_het"]
     cells = [
-        (label, [_headline_cell(runs[grid].get(setting, {}), row) for setting in settings]) for label, grid, row in HEADLINE
+        (
+            label.format(_number_of_seeds(runs[grid], row)),
+            [_headline_cell(runs[grid].get(setting, {}), row) for setting in SETTINGS],
+        )
+        for label, grid, row in HEADLINE
     ]
-    return markdown([["Last", *settings], *([label, *told] for label, told in cells)])
+    return markdown([["Last", *SETTINGS], *([label, *told] for label, told in cells)])
+
+
+def _number_of_seeds(runs: Mapping[str, Mapping[str, Mapping[int, Report]]], row: str) -> str:
+    """How many seeds a row has in each setting; from fewest to most where they differ."""
+    counts = sorted({len(runs.get(setting, {}).get(row, {})) for setting in SETTINGS})
+    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
 
 
 def _headline_cell(rows: Mapping[str, Mapping[int, Report]], row: str) -> str:

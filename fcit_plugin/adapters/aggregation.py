@@ -104,6 +104,25 @@ class Rotate(LoraAggregation):
         return "BA"[rounds % 2]
 
 
+class Refactor(LoraAggregation):
+    """Averages A and B apart, by the subspace's server rule, and gives the product of the means new factors.
+
+    With U S V^T the decomposition of the product B A,
+
+        A = a V^T,  B = U S / a,  a^2 = ||A||_F^2 / r.
+
+    The product stays what it is. A's rows are orthogonal and of one length again, nearly as LoRA draws them, and the next
+    round's optimizer meets what was learned in B. The server needs no client's own factors for it. FedSVD (Lee et al.,
+    NeurIPS 2025, arXiv 2505.12805) has such new factors in each round, with rows of length 1; there clients train B alone.
+    """
+
+    keeps_basis = False
+
+    def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
+        """See :meth:`LoraAggregation.combine`."""
+        return AggregationResult(_best_factors(start, [Member(1.0, averaged)]))
+
+
 class Svd(LoraAggregation):
     """The mean of the products, cut to rank r: the best that factors of this size can hold.
 
@@ -123,15 +142,7 @@ class Svd(LoraAggregation):
 
     def combine(self, start: Tensors, averaged: Tensors, members: Sequence[Member], fresh: Tensors) -> AggregationResult:
         """See :meth:`LoraAggregation.combine`."""
-        combined = {}
-        for b, a in layer_keys(start).values():
-            rank, products = start[a].shape[0], products_of(members, (b, a))
-            length = _sum(share * right.square().sum() for share, (_, right) in products).div(rank).sqrt()
-            u, s, vt = truncated(sum_of_pairs(products), rank)
-            length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
-            combined[a] = _as(start[a], length * vt)
-            combined[b] = _as(start[b], u * s / length)
-        return AggregationResult(combined)
+        return AggregationResult(_best_factors(start, members))
 
 
 class Exact(LoraAggregation):
@@ -180,6 +191,19 @@ class Stack(LoraAggregation):
         return AggregationResult(
             fresh, {layer: sum_of_pairs(products_of(members, keys)) for layer, keys in layer_keys(start).items()}
         )
+
+
+def _best_factors(like: Tensors, members: Sequence[Member]) -> Tensors:
+    """A = a V^T and B = U S / a of the mean product U S V^T, cut to the rank of each layer; see :class:`Svd` for a."""
+    found = {}
+    for b, a in layer_keys(like).values():
+        rank, products = like[a].shape[0], products_of(members, (b, a))
+        length = _sum(share * right.square().sum() for share, (_, right) in products).div(rank).sqrt()
+        u, s, vt = truncated(sum_of_pairs(products), rank)
+        length = length if length > 0 else torch.ones_like(length)  # A that is 0 has no size to keep
+        found[a] = _as(like[a], length * vt)
+        found[b] = _as(like[b], u * s / length)
+    return found
 
 
 def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:

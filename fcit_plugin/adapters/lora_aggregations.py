@@ -17,6 +17,7 @@ LORA_AGGREGATIONS: Mapping[str, Part] = {
     "factors": Part(f"{_HERE}:LoraAggregation"),
     "ffa": Part(f"{_HERE}:Ffa"),
     "rotate": Part(f"{_HERE}:Rotate"),
+    "refactor": Part(f"{_HERE}:Refactor", cannot_go_with=_PRODUCTS),
     "svd": Part(f"{_HERE}:Svd", cannot_go_with=_PRODUCTS),
     "exact": Part(f"{_HERE}:Exact", cannot_go_with=_CHANGES_BASE),
     "stack": Part(f"{_HERE}:Stack", cannot_go_with=_CHANGES_BASE),

@@ -165,7 +165,7 @@ class ContinualMethod(Generic[OptionsT]):
 
     def refuses(self, aggregation: "LoraAggregation") -> str | None:
         """Why the method cannot go with a LoRA aggregation, said of the method; None if it can."""
-        if aggregation.averages_products and not self.acts_as_product:
+        if not self.acts_as_product and (aggregation.averages_products or not aggregation.keeps_basis):
             return "weighs parts of a LoRA for each token, which is more than the product of its factors"
         if aggregation.changes_base and not isinstance(self.organizer(0), SingleSubspace):
             return "has several subspaces, and a change of the base weights would act in all of them"

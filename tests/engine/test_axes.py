@@ -33,6 +33,7 @@ MORE = {
     "multi_krum": {"fcit_num_malicious": 0},
 }
 PRODUCTS = ("svd", "exact", "stack")
+NEW_BASIS = ("refactor", "svd", "stack")
 
 
 def refused(rule, aggregation, method):
@@ -40,10 +41,10 @@ def refused(rule, aggregation, method):
     return (
         # a rule that takes no mean does not go with means of products, nor one that remembers numbers whose basis changes
         (aggregation in PRODUCTS and rule not in ("fedavg", "fedprox", "scaffold"))
-        or (aggregation in ("svd", "stack") and rule == "scaffold")
+        or (aggregation in NEW_BASIS and rule in ("scaffold", "fedavgm", "fedadam", "fedyogi", "fedadagrad"))
         # nor does a method that holds single numbers of the factors, or whose LoRA is more than a product
-        or (aggregation in ("svd", "stack") and method in ("ewc", "ties_merging"))
-        or (aggregation in PRODUCTS and method == "moe_lora")
+        or (aggregation in NEW_BASIS and method in ("ewc", "ties_merging"))
+        or (aggregation in (*PRODUCTS, *NEW_BASIS) and method == "moe_lora")
         # the base weights act in all subspaces, and in a model that is asked as it was
         or (
             aggregation in ("exact", "stack")

@@ -70,6 +70,7 @@ SCENARIOS = {
         "fcit_later_rounds": "nearest",
     },
     "open in later rounds": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_similarity_threshold": 0.9999999},
+    "refactor": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "refactor"},
     "svd": {"fcit_stages": [["color"]], "fcit_num_rounds": 2, "fcit_lora_aggregation": "svd"},
 }
 

@@ -84,7 +84,7 @@ def test_every_other_method_that_is_not_refused_trains_them(text_data, tmp_path,
                 {"fcit_lora_aggregation": name, "fcit_method": "sequential"},
                 f"`fcit_target_parameters` cannot be used with `fcit_lora_aggregation: {name}`",
             )
-            for name in ("svd", "exact", "stack")
+            for name in ("refactor", "svd", "exact", "stack")
         ),
         ({"fcit_target_parameters": "gate_up_proj"}, "give it as `experts.gate_up_proj`"),
     ],

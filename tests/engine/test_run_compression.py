@@ -105,7 +105,7 @@ def test_it_goes_with_rules_clipping_and_aggregations(text_recipe, tmp_path, wit
         assert (report["bytes_up"], report["bytes_down"]) == planned(recipe("whole"), tmp_path / "plan")
 
 
-@pytest.mark.parametrize("aggregation", ["svd", "stack"])
+@pytest.mark.parametrize("aggregation", ["refactor", "svd", "stack"])
 def test_residuals_of_factors_that_begin_anew_in_each_round_are_refused(aggregation):
     keys = {"fcit_lora_aggregation": aggregation, "fcit_method": "sequential"}
     FcitArguments(**keys, fcit_update_compression="bf16")

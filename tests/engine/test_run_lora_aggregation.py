@@ -145,7 +145,7 @@ def test_svd_keeps_a_as_long_as_the_clients_and_errs_little(runs):
             assert 0.1 < value.norm(dim=1).mean() < 3, key
 
 
-@pytest.mark.parametrize("name", ["rotate", "svd", "exact"])
+@pytest.mark.parametrize("name", ["rotate", "refactor", "svd", "exact"])
 def test_a_run_goes_on_from_every_commit_to_the_same_bits(runs, name, tmp_path):
     keys, whole = runs(name)
     for number in (1, 2):
@@ -159,7 +159,7 @@ def test_a_run_goes_on_from_every_commit_to_the_same_bits(runs, name, tmp_path):
         assert differing == []
 
 
-@pytest.mark.parametrize("name", ["ffa", "rotate", "svd", "exact", "stack"])
+@pytest.mark.parametrize("name", ["ffa", "rotate", "refactor", "svd", "exact", "stack"])
 def test_the_bytes_of_the_plan_are_those_of_the_run(runs, name, tmp_path):
     keys, output_dir = runs(name)
     plan = run_recipe(keys | {"fcit_dry_run": True, "output_dir": str(tmp_path / "plan"), "report_to": "none"})

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import BLANK, PROJECTOR, D, Toy, bits, start
 
-from fcit_plugin.adapters.aggregation import AggregationResult, Exact, LoraAggregation, Member, Svd, product_error
+from fcit_plugin.adapters.aggregation import AggregationResult, Exact, LoraAggregation, Member, Refactor, Svd, product_error
 from fcit_plugin.adapters.base_change import change_of
 from fcit_plugin.adapters.lora_aggregations import LORA_AGGREGATIONS
 from fcit_plugin.arguments import FcitArguments
@@ -121,7 +121,7 @@ def test_a_subspace_that_opens_late_or_rests_takes_its_turns_by_its_own_rounds()
 
 
 @pytest.mark.parametrize(
-    ("name", "factors"), [("factors", "AB"), ("ffa", "B"), ("rotate", "B"), ("svd", "AB"), ("exact", "AB")]
+    ("name", "factors"), [("factors", "AB"), ("ffa", "B"), ("rotate", "B"), ("refactor", "AB"), ("svd", "AB"), ("exact", "AB")]
 )
 def test_what_is_not_trained_goes_down_and_does_not_come_back(name, factors):
     toy = toy_of(name)
@@ -161,6 +161,32 @@ def three(seed, b=1.0):
     generator = torch.Generator().manual_seed(seed)
     drawn = [{key: torch.randn(value.shape, generator=generator) for key, value in BLANK.items()} for _ in range(3)]
     return [Member(share, {A: one[A], B: b * one[B]}) for share, one in zip((0.5, 0.3, 0.2), drawn, strict=True)]
+
+
+def test_refactor_keeps_the_product_of_the_mean_factors_and_makes_the_rows_of_a_orthogonal_and_of_one_length():
+    members = three(2)
+    averaged = {key: sum(m.share * m.factors[key] for m in members) for key in BLANK}
+    found = Refactor().combine(BLANK, averaged, [], BLANK).subspace  # it asks no client, as in a secure sum
+    torch.testing.assert_close(found[B] @ found[A], averaged[B] @ averaged[A])
+    length = averaged[A].square().sum() / 2
+    torch.testing.assert_close(found[A] @ found[A].T, torch.eye(2) * length)
+    s = torch.linalg.svdvals(averaged[B] @ averaged[A])[:2]
+    torch.testing.assert_close(found[B].T @ found[B], torch.diag(s**2 / length))
+
+
+def test_what_rounds_of_refactor_do_is_what_the_factors_do():
+    """A client that moves A and B by what the toy draws moves other factors elsewhere, so one round after another start."""
+    plain, new = toy_of("factors").round(start()), toy_of("refactor").round(start())
+    torch.testing.assert_close(product(new), product(plain), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(new.subspaces[0][A], plain.subspaces[0][A])
+
+
+def test_refactor_of_one_client_is_svd_of_it():
+    """Where a round has one client of a subspace the mean of products is its product, and both give it the same factors."""
+    (member, *_) = three(3)
+    alone = [Member(1.0, member.factors)]
+    new, best = Refactor().combine(BLANK, member.factors, [], BLANK), Svd().combine(BLANK, {}, alone, BLANK)
+    assert all(torch.equal(new.subspace[key], best.subspace[key]) for key in (A, B))
 
 
 def test_svd_leaves_no_direction_dead_where_the_clients_have_learned_nothing():
@@ -345,6 +371,9 @@ def test_a_registered_aggregation_is_a_value_of_the_key(register):
             ["`fcit_dp_noise_multiplier`", "each client's own product"],
         ),
         ({"fcit_lora_aggregation": "svd", "fcit_server_rule": "scaffold"}, ["svd", "scaffold"]),
+        ({"fcit_lora_aggregation": "refactor", "fcit_server_rule": "fedadam"}, ["refactor", "fedadam", "remembers", "or krum"]),
+        ({"fcit_lora_aggregation": "refactor", "fcit_method": "ewc"}, ["`fcit_method: ewc` holds single numbers", "refactor"]),
+        ({"fcit_lora_aggregation": "refactor", "fcit_method": "moe_lora"}, ["`fcit_method: moe_lora` weighs parts"]),
         ({"fcit_lora_aggregation": "svd", "fcit_method": "ewc"}, ["`fcit_method: ewc` holds single numbers", "svd"]),
         ({"fcit_lora_aggregation": "svd", "fcit_method": "moe_lora"}, ["`fcit_method: moe_lora` weighs parts", "svd"]),
         ({"fcit_lora_aggregation": "exact", "fcit_method": "disco"}, ["several subspaces", "`fcit_lora_aggregation: exact`"]),

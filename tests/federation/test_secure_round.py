@@ -260,7 +260,8 @@ GOES = sorted(name for name, rule in registry("server_rules").items() if rule.se
 
 
 @pytest.mark.parametrize(
-    ("rule", "aggregation"), [*itertools.product(GOES, ["factors"]), *itertools.product(["fedavg"], ["ffa", "rotate"])]
+    ("rule", "aggregation"),
+    [*itertools.product(GOES, ["factors"]), *itertools.product(["fedavg"], ["refactor", "ffa", "rotate"])],
 )
 def test_what_goes_with_secure_sums_is_close_to_what_it_is_without(rule, aggregation, tmp_path):
     keys = {"fcit_server_rule": rule, "fcit_lora_aggregation": aggregation, **ONE}
