@@ -37,7 +37,7 @@ PURSUED, WON, NOT_LOST = 1.0, 2.0, -3.0
 SETTINGS = ("task_hom", "task_het", "cap_hom", "cap_het")
 
 #: The changes that were chosen and then confirmed.
-CONFIRMED, PRODUCTS = "disco_relay_stage", "disco_svd"
+CONFIRMED, PRODUCTS, FACTORS = "disco_relay_stage", "disco_svd", "disco_refactor"
 #: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO, not rivals or bounds.
 EXPERIMENTS = {
     "base": ("disco_plus",),
@@ -50,6 +50,8 @@ EXPERIMENTS = {
     "confirm_stage": ("disco_stage",),
     "confirm_svd": (PRODUCTS,),
     "stage_svd": (PRODUCTS, "disco_stage_svd"),
+    "refactor": (FACTORS,),
+    "confirm_refactor": (FACTORS,),
     "rates": (),
     "kinds_bound": (),
 }
