@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from .. import __version__
 from ..arguments.option import AUTO
-from ..deployment.addresses import free_ports
+from ..deployment.addresses import free_ports, past_proxies
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
@@ -130,6 +130,7 @@ def answer(session: Session, identity: SiteIdentity, app: Answers, ended: Callab
     args, address = session.args, f"127.0.0.1:{free_ports(1)[0]}"
     assert args.fcit_site_key is not None and args.fcit_certificate is not None and args.fcit_superlink is not None
     files = Path(args.fcit_certificate), Path(args.fcit_site_key)
+    past_proxies(address)
     command = supernode_command(args.fcit_superlink, *files, address, args.fcit_site_heartbeat)
     with SuperNode(command, session.output_dir / SUPERNODE_LOG) as supernode:
         serve(app, identity, supernode, address, ended=ended)

@@ -42,6 +42,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.grid import GrpcGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from ..deployment.addresses import past_proxies
 from ..deployment.keys import read_public_key
 from ..errors import one_line
 from .arriving import LARGEST_PART, Arriving
@@ -109,6 +110,7 @@ class SuperLink:
 
     def __init__(self, control: str, appio: str, certificate: bytes | None) -> None:
         self._control, self._appio = control, appio
+        past_proxies(appio)
         interceptors = [RuntimeVersionClientInterceptor(component_name="flwr CLI")]
         self._channel = create_channel(control, certificate is None, certificate, interceptors=interceptors)
         self._stub = ControlStub(self._channel)
