@@ -1,7 +1,6 @@
 """``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
 
 import dataclasses
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from ..federation.hello import Answer, Question, TaskOfSite, answer_records, que
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
 from ..federation.reply_cache import ClientApp, NoJournal, ReplyCache
-from ..federation.run_secret import noise_of_site, own_noise
+from ..federation.run_secret import PRIVATE, noise_of_site, own_noise, record_of_site
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
@@ -39,7 +38,6 @@ from ..federation.site_updates import SiteUpdates
 from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
-from ..state.forms import NoiseForm
 from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspace_folder
 from ..state.own import SIGNATURE, sign
 from ..state.server_state import ServerState
@@ -67,7 +65,7 @@ OWN_KEYS = (
     "fcit_certificate",
 )  # fmt: skip
 #: Files and folders of a site's output folder.
-KEPT, PRIVATE, MODELS, SUPERNODE_LOG = "kept", "private", "models", "supernode.log"
+KEPT, MODELS, SUPERNODE_LOG = "kept", "models", "supernode.log"
 
 
 def run_site(session: Session) -> None:
@@ -239,20 +237,18 @@ class SiteClient:
     def _noise(self) -> Noise:
         """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
         session = self._session
-        record = self._record("")
-        return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part=False)
-
-    def _record(self, purpose: str) -> NoiseForm:
-        session = self._session
-        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}{purpose}".encode()).hexdigest()[:32]
-        return NoiseForm(run=own, source="file")
+        if session.args.fcit_dp_secret != AUTO:
+            return noise_of_site(session.args, session.training_args.seed, None, session.output_dir, took_part=False)
+        with record_of_site(session.output_dir, session.program.run_id) as (record, took_part):
+            return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part)
 
     def _own_updates(self) -> SiteUpdates | None:
         """What this site does to its updates by itself; None if nothing."""
         session, args = self._session, self._session.args
         if args.fcit_site_clipping_norm is None:
             return None
-        noise = own_noise(self._record(" updates"), session.output_dir)
+        with record_of_site(session.output_dir, session.program.run_id, " updates") as (record, took_part):
+            noise = own_noise(record, session.output_dir, took_part)
         return SiteUpdates(args.fcit_site_clipping_norm, args.fcit_site_noise_multiplier or 0.0, noise)
 
     def _asked(self, message: Message, context: Context) -> Message:
