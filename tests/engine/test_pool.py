@@ -132,7 +132,9 @@ def test_a_process_that_is_killed_in_the_midst_of_a_message_is_named():
         process.join(30)
 
 
-@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, None])
+@pytest.mark.parametrize(
+    "number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, None]
+)
 def test_however_the_system_says_that_a_machine_is_gone(number):
     class Line:
         def fails(self, *given):

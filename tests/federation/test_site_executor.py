@@ -191,7 +191,9 @@ def test_the_log_of_a_supernode_does_not_grow_for_ever(tmp_path, monkeypatch):
     assert 5_000 < largest < 200_000
 
 
-@pytest.mark.parametrize("kept_short", [Path.unlink, lambda log: log.rename(log.with_name("log.1")), lambda log: os.truncate(log, 0)])
+@pytest.mark.parametrize(
+    "kept_short", [Path.unlink, lambda log: log.rename(log.with_name("log.1")), lambda log: os.truncate(log, 0)]
+)
 def test_whoever_keeps_logs_short_ends_no_site_and_makes_no_news(kept_short, tmp_path, caplog):
     log = tmp_path / "log"
     with SuperNode(["/bin/sleep", "60"], log, pause=0.0) as supernode:
