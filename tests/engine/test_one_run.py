@@ -1,5 +1,6 @@
 """Two runs in one folder: the second one says who is there, and leaves everything as it was."""
 
+import errno
 import os
 import signal
 import socket
@@ -42,6 +43,19 @@ def test_a_second_run_names_the_first_and_changes_nothing(text_recipe, tmp_path,
     other.wait()
     with one_run(tmp_path / "out", True):
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_said(number, tmp_path, monkeypatch):
+    def refuse(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(FcitError, match=r"/out cannot be locked against a second run \(.*\); let"),
+        one_run(tmp_path / "out", True),
+    ):
+        pass
 
 
 def test_nothing_is_left_beside_the_folder(tmp_path):
