@@ -7,7 +7,6 @@ import socket
 
 from ..errors import FcitError
 
-
 #: How this machine is called by itself.
 _ITSELF = ("127.0.0.1", "localhost", "::1")
 #: Which hosts gRPC reaches past a proxy of the environment, by its own variable, and where that is not set by everybody's.

@@ -1,4 +1,4 @@
-"""What processes of one machine tell each other goes through no proxy of the environment, which gRPC asks for 127.0.0.1, too."""
+"""What processes of one machine tell each other goes through no proxy; gRPC asks that of the environment for 127.0.0.1, too."""
 
 import os
 import socket
@@ -11,6 +11,8 @@ import pytest
 from fcit_plugin.deployment.addresses import past_proxies
 from fcit_plugin.federation.site_grid import LinkLost, RunLost
 from fcit_plugin.federation.superlink import SuperLink, next_tasks
+
+NAME = "no_grpc_proxy"
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_other_machines_are_reached_as_the_environment_says(proxy, monkeypatch):
     monkeypatch.setenv("no_proxy", " near.example.org, 10.0.0.5")
     past_proxies("10.1.1.1:9091")
     past_proxies("10.1.1.1:9091")
-    assert os.environ["no_grpc_proxy"] == "near.example.org,10.0.0.5,127.0.0.1,localhost,::1,10.1.1.1"
+    assert os.environ[NAME] == "near.example.org,10.0.0.5,127.0.0.1,localhost,::1,10.1.1.1"
     with grpc.insecure_channel("fl.example.org:9092") as channel, pytest.raises(grpc.RpcError):
         channel.unary_unary("/a/b")(b"", timeout=5)
     assert proxy and proxy[0].startswith("CONNECT fl.example.org:9092")
