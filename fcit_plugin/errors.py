@@ -146,6 +146,8 @@ def sentence_of(error: BaseException) -> str | None:
     Returns:
         None for an error that is a programmer's: a traceback says more.
     """
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped by hand; a run, or a site, that is started again goes on from what it has kept."
     if isinstance(error, subprocess.CalledProcessError):
         return "A process of this run has failed; its own message stands above."
     if isinstance(error, OSError) and error.strerror is not None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -99,6 +101,19 @@ class TestSentence:
     def test_the_file_of_an_operating_systems_error_is_named(self, tmp_path):
         path = tmp_path / "missing.json"
         assert sentence_of(caught(path.read_text)) == f"{path}: No such file or directory; check that path."
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_whoever_stops_by_ctrl_c_gets_a_sentence_and_the_shells_exit_code(self, times, tmp_path):
+        """Also where Ctrl-C comes again while it cleans up; it is how a site is stopped."""
+        program = (
+            "import os, signal, time, tqdm\nfrom fcit_plugin.errors import end_in_a_sentence\nend_in_a_sentence()\n"
+            "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+            f"finally:\n    {'os.kill(os.getpid(), signal.SIGINT); time.sleep(9)' if times == 2 else 'pass'}\n"
+        )
+        (tmp_path / "run.py").write_text(program)
+        ended = subprocess.run([sys.executable, str(tmp_path / "run.py")], stderr=subprocess.PIPE, text=True, check=False)
+        assert ended.returncode == -signal.SIGINT
+        assert ended.stderr.startswith("fcit-plugin: Stopped by hand; ") and ended.stderr.count("\n") == 1
 
     def test_no_file_is_spoken_of_where_there_is_none(self):
         said = sentence_of(OSError(24, "Too many open files"))

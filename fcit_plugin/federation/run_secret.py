@@ -8,6 +8,7 @@ must not have its noise. That of the tokens passes on, for a client has one nois
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ from flwr.app import Message
 
 from ..arguments import FcitArguments
 from ..errors import FcitError
-from ..files import inside, read_as, write_json
+from ..files import inside, read_as
 from ..state.forms import NoiseForm
-from ..state.secret_files import keep_secret, new_secret, read_secret, secret_file
+from ..state.secret_files import keep_secret, new_secret, read_secret, secret_file, write_private
 from .noise import Noise, SecretNoise, noise_without_file
 
 #: Folder of a site's output folder for what it carries over from round to round.
@@ -126,7 +127,8 @@ def record_of_site(folder: Path, run: str, purpose: str = "") -> Iterator[tuple[
     own = hashlib.sha256(f"{run} {folder.resolve()}{purpose}".encode()).hexdigest()[:32]
     record = NoiseForm(run=own, source="file")
     yield record, False
-    write_json(path, record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_private(path, json.dumps(record))  # on the disk before a token is sent by it
 
 
 def own_noise(record: NoiseForm, folder: Path, took_part: bool = False) -> SecretNoise:

@@ -13,6 +13,7 @@ from runs import run_recipe
 
 from fcit_plugin.engine.one_run import one_run
 from fcit_plugin.errors import FcitError
+from fcit_plugin.federation.secure_sum.store import FileStore
 
 HOLD = """
 import sys, time
@@ -56,6 +57,8 @@ def test_a_file_system_without_locks_is_said(number, tmp_path, monkeypatch):
         one_run(tmp_path / "out", True),
     ):
         pass
+    with pytest.raises(FcitError, match=r"/sums cannot be locked against a second process of this site"):
+        FileStore(tmp_path / "sums")
 
 
 def test_nothing_is_left_beside_the_folder(tmp_path):
