@@ -39,7 +39,7 @@ from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
 from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspace_folder
-from ..state.own import SIGNATURE, sign
+from ..state.own import signed
 from ..state.server_state import ServerState
 from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, SETTLED, differing, digest_of, numbers
@@ -198,7 +198,7 @@ class SiteClient:
             for k in range(len(state.subspaces)):
                 write_json(made / subspace_folder(k) / ADAPTER_CONFIG, adapter_config(session.model))
             own = {**manifest, "base_model": session.base_model}
-            write_json(made / MANIFEST, {**own, SIGNATURE: sign(own)})
+            write_json(made / MANIFEST, signed(own, folder, logger.warning_rank0_once))
         logger.info_rank0(f"What was learned up to stage {config.stage} is in {folder}, for chat, api and export.")
         return scores_records(self._scores(state, config.stage) if session.evaluates else [])
 
