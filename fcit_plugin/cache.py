@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+from .files import of_user
+
 
 def cache_folder() -> Path:
     """``$FCIT_CACHE``, else ``~/.cache/fcit_plugin``."""
-    folder = Path(os.environ.get("FCIT_CACHE") or Path.home() / ".cache" / "fcit_plugin").expanduser()
+    folder = of_user(os.environ.get("FCIT_CACHE") or "~/.cache/fcit_plugin")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

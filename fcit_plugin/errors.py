@@ -5,6 +5,7 @@ shows of an uncaught one is replaced, and only once an fcit key, an fcit stage o
 ``LLAMAFACTORY_VERBOSITY=DEBUG`` brings the traceback back.
 """
 
+import contextlib
 import difflib
 import errno
 import json
@@ -33,6 +34,8 @@ _CHECK_INPUT = {
 #: The environment variable of a process that says what the first one says, too, and is not to say it again.
 ECHOES = "FCIT_ECHOES"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What writing says where nobody reads any more: a pipe whose reader has ended, a terminal that was closed.
+_UNREAD = (errno.EPIPE, errno.EIO)
 
 
 def printable(text: str) -> str:
@@ -114,6 +117,16 @@ class _SentenceHook:
             tqdm.write(f"fcit-plugin: {sentence} (LLAMAFACTORY_VERBOSITY=DEBUG shows the traceback)", file=sys.stderr)
 
 
+def tell(text: str) -> None:
+    """Print what has come of a run; where nobody reads it any more, or it cannot be written, the run goes on all the same."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno in _UNREAD:  # else the interpreter tries once more at its end, and makes an exit code of it
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 def is_debugging() -> bool:
     """Whether all is to be said, tracebacks and what other libraries tell."""
     return os.environ.get("LLAMAFACTORY_VERBOSITY", "").upper() == "DEBUG"
@@ -133,11 +146,13 @@ def sentence_of(error: BaseException) -> str | None:
     Returns:
         None for an error that is a programmer's: a traceback says more.
     """
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped by hand; a run, or a site, that is started again goes on from what it has kept."
     if isinstance(error, subprocess.CalledProcessError):
         return "A process of this run has failed; its own message stands above."
     if isinstance(error, OSError) and error.strerror is not None:
-        remedy = "free some space and start again" if error.errno in _FULL else "check that path"
-        return f"{error.filename or 'A file'}: {error.strerror}; {remedy}."
+        remedy = "; free some space and start again" if error.errno in _FULL else "; check that path" if error.filename else ""
+        return f"{error.filename or 'The operating system says'}: {error.strerror}{remedy}."
     if isinstance(error, (FcitError, OSError, ImportError)) or (isinstance(error, ValueError) and _is_users(error)):
         line = one_line(error)
         return line if line[-1] in ".?!)" else f"{line}."
@@ -186,7 +201,8 @@ def _tell_torchrun(sentence: str) -> None:
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         told = {"message": {"message": sentence, "extraInfo": {"timestamp": str(int(time.time()))}}}
-        Path(path).write_text(json.dumps(told), encoding="utf-8")
+        with contextlib.suppress(OSError):  # the disk may be full: that may be what the sentence says
+            Path(path).write_text(json.dumps(told), encoding="utf-8")
 
 
 def closest(name: str, candidates: Iterable[str]) -> str:

@@ -23,6 +23,11 @@ _DIGITS = 20
 T = TypeVar("T")
 
 
+def of_user(path: str | Path) -> Path:
+    """A path whose `~` is the user's home; it stays as it is where there is no such user, or the user has none."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Within the block a file is written; what goes wrong, such as a full disk, names it."""

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -84,6 +86,11 @@ def test_of_several_processes_the_first_speaks_and_each_tells_torchrun(misspelle
         assert "`fcit_num_clients`" in message["message"] and int(message["extraInfo"]["timestamp"]) > 0
 
 
+def test_the_sentence_is_said_where_torchrun_cannot_be_told(misspelled, tmp_path):
+    ended = command(["train", misspelled], tmp_path, {"TORCHELASTIC_ERROR_FILE": "/dev/full"})
+    assert (ended.code, len(ended.sentences)) == (1, 1) and "Traceback" not in ended.stderr
+
+
 class TestSentence:
     def test_a_message_of_several_lines_becomes_one(self):
         def fail():
@@ -94,6 +101,24 @@ class TestSentence:
     def test_the_file_of_an_operating_systems_error_is_named(self, tmp_path):
         path = tmp_path / "missing.json"
         assert sentence_of(caught(path.read_text)) == f"{path}: No such file or directory; check that path."
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_whoever_stops_by_ctrl_c_gets_a_sentence_and_the_shells_exit_code(self, times, tmp_path):
+        """Also where Ctrl-C comes again while it cleans up; it is how a site is stopped."""
+        program = (
+            "import os, signal, time, tqdm\nfrom fcit_plugin.errors import end_in_a_sentence\nend_in_a_sentence()\n"
+            "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+            f"finally:\n    {'os.kill(os.getpid(), signal.SIGINT); time.sleep(9)' if times == 2 else 'pass'}\n"
+        )
+        (tmp_path / "run.py").write_text(program)
+        ended = subprocess.run([sys.executable, str(tmp_path / "run.py")], stderr=subprocess.PIPE, text=True, check=False)
+        assert ended.returncode == -signal.SIGINT
+        assert ended.stderr.startswith("fcit-plugin: Stopped by hand; ") and ended.stderr.count("\n") == 1
+
+    def test_no_file_is_spoken_of_where_there_is_none(self):
+        said = sentence_of(OSError(24, "Too many open files"))
+        assert said == "The operating system says: Too many open files."
+        assert "free some space" in sentence_of(OSError(28, "No space left on device"))
 
     def test_a_missing_package_is_named(self):
         assert "no_such_package" in sentence_of(caught(lambda: __import__("no_such_package")))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from crashes import in_a_child, limit_file_size
 from safetensors.numpy import save_file
 
+from fcit_plugin import files
 from fcit_plugin.errors import FcitError
 from fcit_plugin.files import (
     append_lines,
+    of_user,
     read_json,
     read_json_lines,
     read_object,
@@ -198,3 +201,14 @@ def test_a_line_that_is_being_written_does_not_count_where_a_file_grows(tmp_path
     assert read_json_lines(path, grows=True) == {1: {"a": 1}}
     with pytest.raises(FcitError, match="line 2"):
         read_json_lines(path)
+
+
+def test_a_home_that_is_not_there_ends_nobody_in_a_traceback(monkeypatch):
+    """``Path.expanduser`` and ``Path.home`` raise a RuntimeError there: of `~nobody`, and of a user without a home."""
+    assert of_user("~/x") == Path.home() / "x"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert [of_user(path) for path in ("~/x", "~no-such-user/x", Path("x"))] == [*map(Path, ("~/x", "~no-such-user/x", "x"))]
+    package = Path(files.__file__).parent
+    using = [path for path in package.rglob("*.py") if re.search(r"\.expanduser\(\)|Path\.home\(", path.read_text())]
+    assert using == []

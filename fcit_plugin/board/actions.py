@@ -76,7 +76,7 @@ class Actions:
         output_dir = output_dir_of(recipe.keys, data[where])
         notes = told(recipe, str(name), more, lang)
         folder = self._folder(data[self._top["model_name"]], "lora", output_dir)
-        if folder is not None and folder.is_dir():
+        if folder is not None and os.path.isdir(folder):
             notes.append(self._host.alert("warn_output_dir_exists", lang))
         found: dict[Any, Any] = {**theirs, where: output_dir}
         made_of = widgets()

@@ -16,7 +16,7 @@ from ..arguments import FcitArguments, current_keys
 from ..arguments.joined import part_keys
 from ..arguments.option import nested_list
 from ..errors import meant
-from ..files import read_text
+from ..files import of_user, read_text
 from ..parts import KINDS
 from ..recipe.ordinary import classes
 from ..recipe.typed_recipe import HIDDEN, keys_as_typed
@@ -163,7 +163,7 @@ def _default(item: Field[Any]) -> Any:
 def _path(name: str) -> Path:
     if not name:
         raise Refusal("no_recipe_named")
-    path = Path(name).expanduser()
+    path = of_user(name)
     if path.is_dir():
         kept = [path / file for file in (TYPED_YAML, RECIPE) if (path / file).is_file()]
         if not kept:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,11 @@ def look(folder: Path) -> Look:
     Raises:
         FcitError: A file in it is damaged; the sentence names it.
     """
+    with _named(folder):
+        return _look(folder)
+
+
+def _look(folder: Path) -> Look:
     lines = _log(folder)
     last, losses = lines[-1] if lines else None, _losses(lines)
     if (folder / REPORT_JSON).is_file():
@@ -84,10 +89,27 @@ def look(folder: Path) -> Look:
 
 
 def mark(folder: Path) -> tuple[Any, ...]:
-    """What is another one once there is something new to see in a folder."""
+    """What is another one once there is something new to see in a folder.
+
+    Raises:
+        FcitError: Nobody may look there, or it cannot be the name of a folder.
+    """
     checkpoints = Checkpoints(folder)
     names = [folder / LOG, folder / REPORT_JSON, folder / PAGE_HTML]
-    return (str(folder), *map(_size, names), *(path.name for path in checkpoints.commits()))
+    with _named(folder):
+        return (str(folder), *map(_size, names), *(path.name for path in checkpoints.commits()))
+
+
+@contextlib.contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Within the block what the system says of a folder, whose name anybody may have typed, is said of it in a sentence."""
+    try:
+        yield
+    except FcitError:
+        raise
+    except (OSError, ValueError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise FcitError(f"{str(folder)[:200]} cannot be looked at ({why}); name another output folder.") from error
 
 
 def _size(path: Path) -> int | None:

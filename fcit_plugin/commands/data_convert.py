@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..files import of_user
 from .command import Command
 
 TEXT15, FEDLLM = "text15", "fedllm"
@@ -23,7 +24,7 @@ def _run(args: argparse.Namespace) -> None:
     from ..fcit_benchmark.benchmarks import NOT_VERIFIED
 
     convert = {TEXT15: text15.convert, FEDLLM: fedllm.convert}[args.benchmark]
-    done = convert(args.source.expanduser(), args.out.expanduser(), args.datasets)
+    done = convert(of_user(args.source), of_user(args.out), args.datasets)
     for file, count in done.written.items():
         print(f"{args.out / file}: {count:,} records")
     for note in done.notes:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import FcitError
+from ..files import of_user
 from .command import Command
 
 
@@ -24,7 +25,7 @@ def _run(args: argparse.Namespace) -> None:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise FcitError(f"`--parts` has no `{unknown[0]}`; it takes {' and '.join(PARTS)}.")
-    fetched = download(args.root.expanduser().absolute(), parts)
+    fetched = download(of_user(args.root).absolute(), parts)
     for part in sorted(fetched.new.keys() | fetched.kept.keys()):
         print(f"{args.root / part}: {fetched.new[part]:,} files written, {fetched.kept[part]:,} were there and stay.")
     if fetched.unknown:

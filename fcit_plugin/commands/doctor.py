@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from ..files import of_user
 from .command import Command
 
 #: Told beside what the plugin requires: what it can use.
@@ -145,7 +146,7 @@ def _disk(problems: list[str]) -> Iterator[str]:
     from ..cache import cache_folder
 
     folders = {"here": Path.cwd(), "the plugin's cache": cache_folder()}
-    folders["Hugging Face's cache"] = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    folders["Hugging Face's cache"] = of_user(os.environ.get("HF_HOME") or "~/.cache/huggingface")
     for what, folder in folders.items():
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         usage = shutil.disk_usage(there)

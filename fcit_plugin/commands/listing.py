@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import printable
+from ..files import of_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def root_of(args: argparse.Namespace) -> Path:
     """The root that ``--root`` names, else the default one."""
     from ..data.root import benchmark_root
 
-    return args.root.expanduser().absolute() if args.root else benchmark_root()
+    return of_user(args.root).absolute() if args.root else benchmark_root()
 
 
 def plain_console(width: int | None, soft_wrap: bool = False) -> "Console":

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ..fcit_benchmark.layout import INSTRUCTIONS
+from ..files import of_user
 
 HUB = "hub"
 """The value of ``fcit_data_dir`` and FCIT_DATA_DIR that means: fetch what is needed from the Hugging Face hub."""
@@ -29,7 +30,7 @@ def benchmark_root(given: str | None = None, part: str = INSTRUCTIONS) -> Path:
 
         return hub_root(part)
     if root := given or os.environ.get("FCIT_DATA_DIR"):
-        return Path(root).expanduser().absolute()
+        return of_user(root).absolute()
     from ..samples.mini.build import mini_root
 
     return mini_root()

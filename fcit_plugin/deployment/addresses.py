@@ -1,10 +1,30 @@
 """Hosts and ports, as recipes and commands name them, and ports that are free."""
 
 import contextlib
+import os
 import re
 import socket
 
 from ..errors import FcitError
+
+#: How this machine is called by itself.
+_ITSELF = ("127.0.0.1", "localhost", "::1")
+#: Which hosts gRPC reaches past a proxy of the environment, by its own variable, and where that is not set by everybody's.
+_PAST_PROXIES, _PAST_PROXIES_OF_ALL = "no_grpc_proxy", "no_proxy"
+
+
+def past_proxies(*addresses: str) -> None:
+    """Have gRPC, in this process and those it starts, reach this machine itself past a proxy (``https_proxy``).
+
+    gRPC asks a proxy for 127.0.0.1, too: what processes of one machine tell each other would leave it, or never arrive.
+
+    Args:
+        addresses: Further addresses of this machine, each a host and its port.
+    """
+    given = os.environ.get(_PAST_PROXIES, os.environ.get(_PAST_PROXIES_OF_ALL, ""))
+    hosts = [host.strip() for host in given.split(",") if host.strip()]
+    own = (*_ITSELF, *(split_address(address)[0] for address in addresses))
+    os.environ[_PAST_PROXIES] = ",".join(dict.fromkeys([*hosts, *own]))
 
 
 def split_address(address: str, key: str = "the address") -> tuple[str, int]:

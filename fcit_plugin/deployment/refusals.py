@@ -33,6 +33,11 @@ def is_cut_off(log: str) -> bool:
     return log.rfind(TRIED) > log.rfind(CAME_THROUGH)
 
 
+def says_how_it_goes(log: str) -> bool:
+    """Whether there is anything in it by which :func:`is_cut_off` could tell."""
+    return TRIED in log or CAME_THROUGH in log
+
+
 def why_refused(log: str) -> str | None:
     """What a SuperNode was told last before it ended, without the full stop.
 

@@ -8,6 +8,7 @@ from llamafactory.extras import logging
 from typing_extensions import override
 
 from ..adapters.lora import write_shared
+from ..errors import tell
 from ..evaluation.matrix import AccuracyMatrix
 from ..evaluation.report import Report, table
 from ..federation.messages import ClientConfig
@@ -88,7 +89,7 @@ def _run_apart(session: Session, found: dict[str, Program]) -> None:
         report = mean_report(session, runs)
         report.write(session.output_dir)
         write_own_page(session.output_dir, session.request.typed, logger.warning_rank0)
-        print(table(report))
+        tell(table(report))
         logger.info_rank0(f"The mean over {len(runs)} clients is in {session.output_dir}, each of them in its own folder.")
 
 

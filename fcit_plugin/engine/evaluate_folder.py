@@ -7,7 +7,7 @@ from pathlib import Path
 from llamafactory.extras import logging
 
 from ..adapters.lora import check_keys, check_shapes
-from ..errors import FcitError
+from ..errors import FcitError, tell
 from ..evaluation.report import Report, table
 from ..serving.trained import TrainedRun
 from ..state.names import MANIFEST, subspace_folder
@@ -58,7 +58,7 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
             keep_answers(session.output_dir, scenario.num_stages - 1, scores.predictions, logger.warning_rank0)
         report.write(session.output_dir)
         write_own_page(session.output_dir, session.request.typed, logger.warning_rank0)
-        print(table(report))
+        tell(table(report))
         logger.info_rank0(f"{folder} is evaluated; the report is in {session.output_dir}.")
     return report
 

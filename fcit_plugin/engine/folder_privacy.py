@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import FcitError
+from ..errors import FcitError, tell
 from ..federation.accounting import spent
 from ..federation.messages import ClientConfig
 from ..federation.noise import Noise
@@ -86,7 +86,7 @@ class FolderPrivacy:
         found = spent(session.args, progress.assignments, progress.asked, session.scenario.num_stages)
         if found is not None and progress.asked:
             tokens = session.args.fcit_identity_noise is not None
-            print(
+            tell(
                 f"{found['statement']}, over all rounds so far"
                 + ("; its part for identity tokens holds for sites that set `fcit_dp_secret`" if tokens else "")
                 + "; see docs/guide/privacy.md."

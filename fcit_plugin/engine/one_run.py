@@ -51,6 +51,11 @@ def one_run(folder: Path, is_main: bool) -> Iterator[None]:
         raise FcitError(
             f"Another run writes into {folder}{_who(owner)}; wait for its end, or name another `output_dir`."
         ) from error
+    except OSError as error:  # as some network file systems say it
+        raise FcitError(
+            f"`output_dir` {folder} cannot be locked against a second run ({error.strerror}); let its file system have locks, "
+            "or name a folder on another one."
+        ) from error
     try:
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         write_json(owner, {"process": os.getpid(), "machine": socket.gethostname(), "since": since})

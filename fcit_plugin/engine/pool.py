@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, TypeVar, cast
 
@@ -126,7 +127,7 @@ class Pool:
     def _alive(self, rank: int) -> Iterator[None]:
         try:
             yield
-        except (EOFError, ConnectionError, TimeoutError) as error:
+        except (EOFError, OSError) as error:  # also in the midst of a message, or where no way leads to its machine any more
             raise ProcessGone(
                 f"Process {rank} of this run has ended, and what it said stands above; started again, the run goes on from the "
                 "last reply that it has kept."
@@ -141,8 +142,14 @@ def _accepted(store: dist.Store, world: World) -> dict[int, Connection]:
         store.set("meeting", json.dumps([*listener.address, secret.hex()]))
         peers: dict[int, Connection] = {}
         while len(peers) < world.count - 1:
-            peer = listener.accept()
-            peers[int(peer.recv())] = peer
+            try:
+                peer = listener.accept()
+                peers[int(peer.recv())] = peer
+            except (AuthenticationError, EOFError, ConnectionError):
+                continue  # anybody may knock, such as who looks for open ports
+            except OSError as error:
+                if error.errno is not None:  # else it is what `multiprocessing` says of half a message
+                    raise
     for peer in peers.values():
         _keep_alive(peer)
     return peers

@@ -6,6 +6,7 @@ With ``LLAMAFACTORY_VERBOSITY=DEBUG`` they say all of it, but each model configu
 import contextlib
 import gc
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -21,6 +22,8 @@ _NO_NEWS = (
     "`torch_dtype` is deprecated",  # LLaMA-Factory's own word
     "'pin_memory' argument is set as true but no accelerator is found",  # the default, where there is no GPU
 )
+#: Loggers whose handlers write a run's lines.
+_SPEAKERS = ("", "llamafactory", "transformers")
 #: Loggers whose warnings are about what a run without them does not use.
 _ONLY_ERRORS = ("bitsandbytes.backends.cpu.ops", "DeepSpeed")
 
@@ -56,9 +59,23 @@ def quiet_others(deepspeed: bool = False) -> Iterator[None]:
             sieve = _Sieve()  # each has shown what it has shown
             handler.addFilter(sieve)
             after.callback(handler.removeFilter, sieve)
+        for handler in {each for name in _SPEAKERS for each in logging.getLogger(name).handlers}:
+            _let_go_on_unread(after, handler)
         if not is_debugging():
             _be_quiet(after, [name for name in _ONLY_ERRORS if not (deepspeed and name == "DeepSpeed")])
         yield
+
+
+def _let_go_on_unread(after: contextlib.ExitStack, handler: logging.Handler) -> None:
+    """Where lines cannot be written any more, to a terminal that was closed say, none is answered by a page of tracebacks."""
+    theirs = handler.handleError
+
+    def handle(record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            theirs(record)
+
+    handler.handleError = handle  # type: ignore[method-assign]
+    after.callback(vars(handler).pop, "handleError", None)
 
 
 def _be_quiet(after: contextlib.ExitStack, only_errors: list[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from llamafactory.extras import logging
 
+from ..errors import tell
 from ..evaluation.card import model_card
 from ..evaluation.pictures import is_drawn
 from ..evaluation.plots import plot_training_loss
@@ -49,7 +50,7 @@ def write_results(session: Session, progress: Progress, state: ServerState, moni
     write_json(output_dir / PROGRESS, progress.to_dict())
     write_own_page(output_dir, session.request.typed, monitor.warn)
     session.save(state, output_dir)
-    print(table(report))
+    tell(table(report))
     logger.info_rank0(f"Subspaces, report and pictures are in {output_dir}.")
 
 

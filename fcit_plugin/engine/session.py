@@ -16,7 +16,7 @@ from ..arguments import FcitArguments
 from ..arguments.network import FLOWER, SITE_STAGE
 from ..data.catalogue import Catalogue
 from ..data.pipeline import Pipeline
-from ..errors import FcitError, nearest, one_line
+from ..errors import FcitError, nearest
 from ..evaluation.page import PAGE_HTML
 from ..evaluation.report import CARD, MATRIX_CSV, MATRIX_PNG, PARTITION_PNG, REPORT_JSON, SUBSPACES_PNG
 from ..federation.folders import DESCRIPTION, WEIGHTS
@@ -34,7 +34,7 @@ from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
 from ..state.forms import NoiseForm
 from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
-from ..state.own import SIGNATURE, sign
+from ..state.own import signed
 from ..state.progress import Progress
 from ..state.server_state import ServerState, save_state
 from .callbacks import Callbacks
@@ -376,13 +376,7 @@ class Session(Setup):
             **self.state_keys(),
             "identity_form_version": FORM_VERSION,
         }
-        try:
-            manifest[SIGNATURE] = sign(manifest)
-        except OSError as error:
-            logger.warning_rank0_once(
-                f"{folder} is not signed as your own ({one_line(error)}); to use it, name its encoder and base model yourself."
-            )
-        save_state(state, folder, adapter_config(self.model), manifest)
+        save_state(state, folder, adapter_config(self.model), signed(manifest, folder, logger.warning_rank0_once))
 
 
 def adapter_config(model) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """``stage: fcit_site``: a site's process, which holds the model and trains on the site's data whenever the server asks."""
 
 import dataclasses
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from typing_extensions import override
 
 from .. import __version__
 from ..arguments.option import AUTO
-from ..deployment.addresses import free_ports
+from ..deployment.addresses import free_ports, past_proxies
 from ..deployment.certificates import check_certificate
 from ..deployment.keys import read_private_key
 from ..errors import FcitError
@@ -29,7 +28,7 @@ from ..federation.hello import Answer, Question, TaskOfSite, answer_records, que
 from ..federation.messages import config_of, mean_loss
 from ..federation.noise import Noise
 from ..federation.reply_cache import ClientApp, NoJournal, ReplyCache
-from ..federation.run_secret import noise_of_site, own_noise
+from ..federation.run_secret import PRIVATE, noise_of_site, own_noise, record_of_site
 from ..federation.shared_state import KIND as STATE
 from ..federation.shared_state import SiteScore, scores_records, write_files
 from ..federation.site_app import SiteApp
@@ -39,9 +38,8 @@ from ..federation.site_updates import SiteUpdates
 from ..files import write_json
 from ..folders import whole_folder
 from ..state.folder import StateFolder
-from ..state.forms import NoiseForm
 from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspace_folder
-from ..state.own import SIGNATURE, sign
+from ..state.own import signed
 from ..state.server_state import ServerState
 from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, SETTLED, differing, digest_of, numbers
@@ -67,7 +65,7 @@ OWN_KEYS = (
     "fcit_certificate",
 )  # fmt: skip
 #: Files and folders of a site's output folder.
-KEPT, PRIVATE, MODELS, SUPERNODE_LOG = "kept", "private", "models", "supernode.log"
+KEPT, MODELS, SUPERNODE_LOG = "kept", "models", "supernode.log"
 
 
 def run_site(session: Session) -> None:
@@ -130,6 +128,7 @@ def answer(session: Session, identity: SiteIdentity, app: Answers, ended: Callab
     args, address = session.args, f"127.0.0.1:{free_ports(1)[0]}"
     assert args.fcit_site_key is not None and args.fcit_certificate is not None and args.fcit_superlink is not None
     files = Path(args.fcit_certificate), Path(args.fcit_site_key)
+    past_proxies(address)
     command = supernode_command(args.fcit_superlink, *files, address, args.fcit_site_heartbeat)
     with SuperNode(command, session.output_dir / SUPERNODE_LOG) as supernode:
         serve(app, identity, supernode, address, ended=ended)
@@ -199,7 +198,7 @@ class SiteClient:
             for k in range(len(state.subspaces)):
                 write_json(made / subspace_folder(k) / ADAPTER_CONFIG, adapter_config(session.model))
             own = {**manifest, "base_model": session.base_model}
-            write_json(made / MANIFEST, {**own, SIGNATURE: sign(own)})
+            write_json(made / MANIFEST, signed(own, folder, logger.warning_rank0_once))
         logger.info_rank0(f"What was learned up to stage {config.stage} is in {folder}, for chat, api and export.")
         return scores_records(self._scores(state, config.stage) if session.evaluates else [])
 
@@ -238,20 +237,18 @@ class SiteClient:
     def _noise(self) -> Noise:
         """Where the noise on this site's tokens comes from: with ``auto`` a secret of its own, for each run another one."""
         session = self._session
-        record = self._record("")
-        return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part=False)
-
-    def _record(self, purpose: str) -> NoiseForm:
-        session = self._session
-        own = hashlib.sha256(f"{session.program.run_id} {session.output_dir.resolve()}{purpose}".encode()).hexdigest()[:32]
-        return NoiseForm(run=own, source="file")
+        if session.args.fcit_dp_secret != AUTO:
+            return noise_of_site(session.args, session.training_args.seed, None, session.output_dir, took_part=False)
+        with record_of_site(session.output_dir, session.program.run_id) as (record, took_part):
+            return noise_of_site(session.args, session.training_args.seed, record, session.output_dir, took_part)
 
     def _own_updates(self) -> SiteUpdates | None:
         """What this site does to its updates by itself; None if nothing."""
         session, args = self._session, self._session.args
         if args.fcit_site_clipping_norm is None:
             return None
-        noise = own_noise(self._record(" updates"), session.output_dir)
+        with record_of_site(session.output_dir, session.program.run_id, " updates") as (record, took_part):
+            noise = own_noise(record, session.output_dir, took_part)
         return SiteUpdates(args.fcit_site_clipping_norm, args.fcit_site_noise_multiplier or 0.0, noise)
 
     def _asked(self, message: Message, context: Context) -> Message:

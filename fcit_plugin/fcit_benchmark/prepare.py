@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..files import write_json
+from ..files import of_user, write_json
 from ..folders import whole_folder
 from .check import CheckedFile, check_root, check_test, check_train
 from .images import check_images
@@ -65,7 +65,7 @@ def prepare(root: Path, out: Path, layouts: Sequence[DatasetLayout], drop_broken
     check_root(root)
     result = PrepareResult()
     entries: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(_Defective), whole_folder(out.expanduser()) as partial:
+    with contextlib.suppress(_Defective), whole_folder(of_user(out)) as partial:
         with tqdm(unit="record", leave=False, disable=None) as bar:
             for layout in layouts:
                 bar.set_description(layout.key)

@@ -5,9 +5,12 @@ The secret has two halves. That of the updates is each run's own, for a run that
 must not have its noise. That of the tokens passes on, for a client has one noisy token for each of its tasks, ever.
 """
 
+import contextlib
 import hashlib
 import hmac
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +18,13 @@ from flwr.app import Message
 
 from ..arguments import FcitArguments
 from ..errors import FcitError
+from ..files import inside, read_as
 from ..state.forms import NoiseForm
-from ..state.secret_files import keep_secret, new_secret, read_secret, secret_file
+from ..state.secret_files import keep_secret, new_secret, read_secret, secret_file, write_private
 from .noise import Noise, SecretNoise, noise_without_file
 
+#: Folder of a site's output folder for what it carries over from round to round.
+PRIVATE = "private"
 _HALF = 32
 _IN_WORDS = {
     "seed": "drawn from the recipe's seed (no `fcit_dp_secret`)",
@@ -97,6 +103,32 @@ def noise_of_site(args: FcitArguments, seed: int, record: NoiseForm | None, fold
             "with this recipe, with its `fcit_dp_*` and `fcit_identity_noise`."
         )
     return own_noise(record, folder, took_part)
+
+
+@contextlib.contextmanager
+def record_of_site(folder: Path, run: str, purpose: str = "") -> Iterator[tuple[NoiseForm, bool]]:
+    """Within the block the secret of a site in a run is read, or made, under the id that is given.
+
+    The id is kept in the site's folder once the block has ended well: a folder that is moved has the same noise, and one whose
+    secret is gone is told of it.
+
+    Args:
+        folder: The site's output folder.
+        run: Id of the run.
+        purpose: What the secret is for, where a site has several.
+
+    Yields:
+        Names the secret; and whether it was used before, and has to be there.
+    """
+    path = folder / PRIVATE / f"noise-{run}{purpose.replace(' ', '-')}.json"
+    if os.path.lexists(path):
+        yield read_as(NoiseForm, inside(folder, f"{PRIVATE}/{path.name}")), True
+        return
+    own = hashlib.sha256(f"{run} {folder.resolve()}{purpose}".encode()).hexdigest()[:32]
+    record = NoiseForm(run=own, source="file")
+    yield record, False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_private(path, json.dumps(record))  # on the disk before a token is sent by it
 
 
 def own_noise(record: NoiseForm, folder: Path, took_part: bool = False) -> SecretNoise:

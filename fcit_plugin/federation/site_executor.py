@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from ..deployment.refusals import is_cut_off, why_refused
+from ..deployment.refusals import is_cut_off, says_how_it_goes, why_refused
 from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
 from ..files import opened
@@ -152,9 +152,13 @@ class SuperNode:
 
     def _listen(self) -> None:
         """Say it when the server cannot be reached, and when it can be again."""
-        if (size := self._log.stat().st_size) == self._heard:
+        size = self._size()
+        if size in (self._heard, 0):
             return
-        cut_off, self._heard = is_cut_off(self._printed()), size
+        if size < self._heard:  # somebody keeps logs short, as logrotate does
+            self._begins = 0
+        printed, self._heard = self._printed(), size
+        cut_off = is_cut_off(printed) if says_how_it_goes(printed) else self._cut_off
         if cut_off and not self._cut_off:
             logger.warning(
                 f"The server cannot be reached; it is tried again and again. `fcit-cli site check` says more, see {self._log}."
@@ -166,10 +170,19 @@ class SuperNode:
             os.truncate(self._log, 0)
             self._begins = self._heard = 0
 
+    def _size(self) -> int:
+        """How long the log is; nothing is in one that somebody has taken away."""
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def _printed(self) -> str:
         """The last that the present one has printed."""
+        if not (size := self._size()):
+            return ""
         with opened(self._log) as file:
-            file.seek(max(self._begins, self._log.stat().st_size - _LOOKED_THROUGH))
+            file.seek(max(self._begins if self._begins <= size else 0, size - _LOOKED_THROUGH))
             return file.read(_LOOKED_THROUGH).decode(errors="replace")
 
     def _tell(self, status: int) -> None:

@@ -42,6 +42,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.grid import GrpcGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from ..deployment.addresses import past_proxies
 from ..deployment.keys import read_public_key
 from ..errors import one_line
 from .arriving import LARGEST_PART, Arriving
@@ -109,6 +110,7 @@ class SuperLink:
 
     def __init__(self, control: str, appio: str, certificate: bytes | None) -> None:
         self._control, self._appio = control, appio
+        past_proxies(appio)
         interceptors = [RuntimeVersionClientInterceptor(component_name="flwr CLI")]
         self._channel = create_channel(control, certificate is None, certificate, interceptors=interceptors)
         self._stub = ControlStub(self._channel)
@@ -117,6 +119,7 @@ class SuperLink:
         self._replies: Any = None
         self._open = contextlib.ExitStack()
         self._arriving: dict[str, Arriving] = {}
+        self._listed: dict[bytes, int] = {}
 
     def __enter__(self) -> "SuperLink":
         return self
@@ -127,7 +130,12 @@ class SuperLink:
         self._channel.close()
 
     def node_of(self, key: bytes) -> int:
-        """The node of a public key, which is registered where it is not: node numbers are lost with the SuperLink's memory."""
+        """The node of a public key, which is registered where it is not: node numbers are lost with the SuperLink's memory.
+
+        One that :meth:`online` has just listed is not asked for: each question is a line in the SuperLink's log, for weeks.
+        """
+        if key in self._listed:
+            return self._listed[key]
         return self._asked(self._control, lambda: self._node_of(key))
 
     def _node_of(self, key: bytes) -> int:
@@ -143,6 +151,7 @@ class SuperLink:
         """Let the node of a public key in no more."""
 
         def ask() -> None:
+            self._listed.pop(key, None)
             for node_id in self._registered(key):
                 self._stub.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
 
@@ -153,8 +162,10 @@ class SuperLink:
 
         def ask() -> dict[int, str]:
             nodes = self._stub.ListNodes(ListNodesRequest()).nodes_info
+            self._listed = {bytes(node.public_key): int(node.node_id) for node in nodes if not node.unregistered_at}
             return {node.node_id: node.last_activated_at for node in nodes if node.status == "online"}
 
+        self._listed = {}
         return self._asked(self._control, ask)
 
     def push(self, message: Message) -> str | None:

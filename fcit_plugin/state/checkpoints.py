@@ -113,7 +113,8 @@ def number_of(folder: Path) -> int:
 
 def _numbered(parent: Path, pattern: str) -> list[Path]:
     """Folders whose whole name fits the pattern, in the order of their numbers."""
-    if not parent.is_dir():
+    try:
+        fitting = [path for path in parent.iterdir() if path.is_dir() and re.fullmatch(pattern, path.name)]
+    except (FileNotFoundError, NotADirectoryError):  # a run takes away what it needs no more, whoever looks on
         return []
-    fitting = [path for path in parent.iterdir() if path.is_dir() and re.fullmatch(pattern, path.name)]
     return sorted(fitting, key=number_of)

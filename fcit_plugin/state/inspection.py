@@ -16,6 +16,9 @@ from .names import MANIFEST, belongs_to_state
 from .progress import Progress
 from .sealed import CHECKSUMS, differing, problems, sums_of
 
+#: How often a run that is at work is looked at before what was seen is shown as it was.
+_LOOKS = 10
+
 
 @dataclass
 class Inspection:
@@ -39,9 +42,31 @@ class Inspection:
 def inspect(output_dir: Path) -> Inspection:
     """Look at a run, finished or not, or at a state folder.
 
+    A run may be at work there, and take away what was just looked at: then it is looked at again.
+
     Raises:
         FcitError: The folder is neither.
     """
+    for _ in range(_LOOKS):
+        before = _there(output_dir)
+        try:
+            found = _inspect(output_dir)
+        except FcitError:
+            if _there(output_dir) >= before:
+                raise
+        else:
+            if _there(output_dir) >= before:
+                return found
+    return _inspect(output_dir)
+
+
+def _there(output_dir: Path) -> set[Path]:
+    """What a run takes away once it is of no more use."""
+    checkpoints = Checkpoints(output_dir)
+    return {*checkpoints.commits(), *checkpoints.pending_replies()}
+
+
+def _inspect(output_dir: Path) -> Inspection:
     checkpoints, found = Checkpoints(output_dir), Inspection()
     commits = {folder: problems(folder) for folder in checkpoints.commits()}
     has_results = os.path.lexists(output_dir / MANIFEST)

@@ -1,21 +1,29 @@
 """The user's secrets: small files outside of every output folder, made once and for nobody else to read."""
 
 import contextlib
+import errno
 import os
 import secrets
 import tempfile
 from pathlib import Path
 
 from ..errors import FcitError
-from ..files import private_bytes, to_disk, writing
+from ..files import of_user, private_bytes, to_disk, writing
 
 
 def secrets_folder() -> Path:
-    """Where the user's secrets are: ``FCIT_SECRETS_DIR``, else the user's configuration folder."""
-    given = os.environ.get("FCIT_SECRETS_DIR")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config").expanduser() / "fcit_plugin"
+    """Where the user's secrets are: ``FCIT_SECRETS_DIR``, else the user's configuration folder.
+
+    Raises:
+        OSError: The user has no home, as in containers.
+    """
+    if given := os.environ.get("FCIT_SECRETS_DIR"):
+        return of_user(given)
+    folder = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    if folder.startswith("~"):
+        why = "this user has no home to keep secrets in; name a folder in the environment variable FCIT_SECRETS_DIR"
+        raise OSError(errno.ENOENT, why, folder)
+    return Path(folder) / "fcit_plugin"
 
 
 def secret_file(name: str) -> Path:

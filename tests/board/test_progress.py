@@ -1,5 +1,6 @@
 """How far a run is, from its folder: finished, in the middle, before its first line, damaged; and what is shown of it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from reports import matrix_of, two_stages
 
 from fcit_plugin.board.command import RECIPE
+from fcit_plugin.board.load import load
 from fcit_plugin.board.progress import MOST_POINTS, Look, look, mark
 from fcit_plugin.board.run import OUTPUT, Run, Status, output_of
 from fcit_plugin.board.show import add_stage, chat_keys, dataset_choices, last_lines, matrix, page_in_frame, status_line
@@ -55,6 +57,18 @@ def test_a_long_log_is_thinned_and_holds_no_infinite_points(tmp_path):
     write_log(tmp_path, *({"current_steps": i, "loss": None if i % 2 else float(i)} for i in range(4 * MOST_POINTS)))
     steps = [step for step, _, _ in look(tmp_path).losses]
     assert steps[0] == 0 and MOST_POINTS / 2 < len(steps) <= MOST_POINTS and all(step % 2 == 0 for step in steps)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "x/" * 3000, "a\0b", "/proc/1/mem/x"])
+def test_whatever_is_typed_for_an_output_folder_is_looked_at_or_refused_in_a_sentence(name, tmp_path):
+    for ask in (look, mark, output_of):
+        with contextlib.suppress(FcitError):
+            ask(tmp_path / name)
+
+
+def test_a_user_who_is_not_there_has_no_recipe():
+    with pytest.raises(FcitError, match="nobody-of-that-name"):
+        load("~nobody-of-that-name/recipe.yaml")
 
 
 @pytest.mark.parametrize("line", ['{"loss": 1}', "[]", "{", '{"current_steps": 1, "stage": 0, "loss": 1, "percentage": "x"}'])

@@ -1,9 +1,13 @@
 """What the log says of a run: rounds, scores, what is left; and what others do not say meanwhile."""
 
 import ast
+import contextlib
 import json
 import logging
+import os
+import pty
 import re
+import sys
 import warnings
 
 import pytest
@@ -14,6 +18,7 @@ from runs import ROOT, run_recipe
 from fcit_plugin.engine.narration import Narration
 from fcit_plugin.engine.outlook import Ahead, Pace
 from fcit_plugin.engine.quiet import quiet_others
+from fcit_plugin.errors import tell
 from fcit_plugin.evaluation.matrix import AccuracyMatrix
 
 
@@ -165,3 +170,30 @@ def test_every_progress_bar_of_ours_stays_out_of_files():
                 if "None" not in given.get("disable", "") and given.get("disable") != "silent":
                     without.append(f"{path}:{node.lineno}")
     assert without == []
+
+
+@pytest.mark.parametrize("closed", ["pipe", "terminal", "disk"])
+def test_lines_that_nobody_can_read_any_more_end_no_run_and_cost_no_traceback(closed, monkeypatch, capfd):
+    """A pipe whose reader has ended, a terminal that was closed, a file on a full disk."""
+    if closed == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    elif closed == "terminal":
+        master, writer = pty.openpty()
+        os.close(master)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    handler = logging.StreamHandler(os.fdopen(writer, "w", buffering=1))
+    logger = logging.getLogger("llamafactory")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(sys, "stdout", handler.stream)
+    with quiet_others():
+        logger.warning("a line")
+        tell("what came of it")
+        assert "Traceback" not in capfd.readouterr().err
+        logger.warning("%d", "a programmer's mistake")
+        assert "Traceback" in capfd.readouterr().err
+    logger.warning("outside of a run")  # but for the disk it goes to nowhere by now
+    assert ("Traceback" in capfd.readouterr().err) is (closed == "disk")
+    with contextlib.suppress(OSError):
+        handler.stream.close()

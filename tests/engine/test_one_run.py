@@ -1,5 +1,6 @@
 """Two runs in one folder: the second one says who is there, and leaves everything as it was."""
 
+import errno
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from runs import run_recipe
 
 from fcit_plugin.engine.one_run import one_run
 from fcit_plugin.errors import FcitError
+from fcit_plugin.federation.secure_sum.store import FileStore
 
 HOLD = """
 import sys, time
@@ -42,6 +44,21 @@ def test_a_second_run_names_the_first_and_changes_nothing(text_recipe, tmp_path,
     other.wait()
     with one_run(tmp_path / "out", True):
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_said(number, tmp_path, monkeypatch):
+    def refuse(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(FcitError, match=r"/out cannot be locked against a second run \(.*\); let"),
+        one_run(tmp_path / "out", True),
+    ):
+        pass
+    with pytest.raises(FcitError, match=r"/sums cannot be locked against a second process of this site"):
+        FileStore(tmp_path / "sums")
 
 
 def test_nothing_is_left_beside_the_folder(tmp_path):

@@ -1,10 +1,15 @@
 """What processes that train whole clients send each other, and what is heard of one that ends."""
 
+import errno
+import json
 import multiprocessing
 import os
+import socket
+import struct
 import time
 
 import pytest
+import torch.distributed as dist
 
 from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.engine.pool import Pool, ProcessGone
@@ -100,6 +105,78 @@ def test_a_process_that_is_gone_is_named_at_once_on_both_sides():
     for process in processes:
         process.join(30)
     assert processes[1].exitcode == 9
+
+
+def _ends(pool):
+    """The second process sends half a message and is killed, as for too little memory."""
+    if pool.rank == 1:
+        os.write(pool._peers[0].fileno(), struct.pack("!i", 10**6) + b"half")
+        os._exit(9)
+    with pytest.raises(ProcessGone, match="Process 1 of this run has ended"):
+        pool.receive(1)
+    return "told"
+
+
+def test_a_process_that_is_killed_in_the_midst_of_a_message_is_named():
+    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
+    answers = fork.Queue()
+
+    def one(rank):
+        answers.put(_ends(Pool(World(rank, 2, rank, 2, "127.0.0.1", port, has_store=False))))
+
+    processes = [fork.Process(target=one, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    assert answers.get(timeout=60) == "told"
+    for process in processes:
+        process.join(30)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, None]
+)
+def test_however_the_system_says_that_a_machine_is_gone(number):
+    class Line:
+        def fails(self, *given):
+            raise OSError("got end of file during message") if number is None else OSError(number, os.strerror(number))
+
+        recv_bytes = send_bytes = fails
+
+    pool = object.__new__(Pool)
+    pool._peers = {3: Line()}
+    for ask in (lambda: pool.receive(3), lambda: pool.send("x", 3)):
+        with pytest.raises(ProcessGone, match="Process 3 of this run has ended"):
+            ask()
+
+
+def test_strangers_who_knock_keep_nobody_from_meeting():
+    def knock(store):
+        host, at, _ = json.loads(store.get("meeting"))
+        for said in (None, b"GET / HTTP/1.1\r\n\r\n", struct.pack("!i", 100) + b"#CHALLENGE#", struct.pack("!i", 2**31 - 1)):
+            with socket.create_connection((host, at)) as line:
+                if said is not None:
+                    line.recv(1000)
+                    line.sendall(said)
+
+    def one(rank):
+        if rank == 1:
+            knock(dist.PrefixStore("fcit", dist.TCPStore("127.0.0.1", port, is_master=False)))
+        results.put(Pool(World(rank, 2, rank, 2, "127.0.0.1", port, has_store=False)).gather(rank))
+        results.close()
+        results.join_thread()
+        os._exit(0)
+
+    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
+    results = fork.Queue()
+    processes = [fork.Process(target=one, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    try:
+        assert [results.get(timeout=60) for _ in processes] == [[0, 1]] * 2
+    finally:
+        for process in processes:
+            process.kill()
+            process.join(30)
 
 
 def test_a_process_without_a_device_says_so_and_meets_nobody():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from toy import Toy, start
@@ -9,7 +10,7 @@ from toy import Toy, start
 from fcit_plugin.errors import FcitError
 from fcit_plugin.federation.messages import ARRAYS
 from fcit_plugin.federation.noise import SecretNoise, SimulatedNoise
-from fcit_plugin.federation.run_secret import begin, check_first_release, go_on, noise_of_site
+from fcit_plugin.federation.run_secret import begin, check_first_release, go_on, noise_of_site, own_noise, record_of_site
 from fcit_plugin.state.secret_files import secret_file
 
 
@@ -125,6 +126,31 @@ def test_a_site_draws_its_own_secret_once_and_needs_it_ever_after(folder):
     with pytest.raises(FcitError, match=r"which .*/state does not name"):
         noise_of_site(AUTO, 42, None, folder, took_part=False)
     assert noise_of_site(SEED, 42, None, folder, took_part=False) == SimulatedNoise(42)
+
+
+@pytest.mark.parametrize("purpose", ["", " updates"])
+def test_a_sites_folder_has_its_noise_wherever_it_is_moved_or_copied_to(purpose, folder):
+    """Tokens that were sent with one noise, and again with another, tell more than was accounted for."""
+
+    def noise_in(folder, run="run"):
+        with record_of_site(folder, run, purpose) as (record, took_part):
+            return own_noise(record, folder, took_part)
+
+    noise, other = noise_in(folder), noise_in(folder, "another run")
+    assert other != noise == noise_in(folder)
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert (noise_in(moved), noise_in(moved, "another run")) == (noise, other)
+    assert noise_in(folder.with_name("a site of its own")) != noise
+    shutil.rmtree(secret_file(""))
+    with pytest.raises(FcitError, match="copy it from the machine that has it"):
+        noise_in(moved)
+
+
+def test_a_sites_secret_that_could_not_be_kept_is_not_missed_later(folder):
+    with pytest.raises(OSError, match="full"), record_of_site(folder, "run"):
+        raise OSError("full")
+    with record_of_site(folder, "run") as (_, took_part):
+        assert not took_part
 
 
 def replies_of():

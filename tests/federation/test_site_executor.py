@@ -1,6 +1,7 @@
 """A site's side: what it answers to whom, and its SuperNode, which lives and dies with it."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from test_site_grid import APP, UNDISTURBED, numbers, requests
 from fcit_plugin.deployment.addresses import free_ports
 from fcit_plugin.deployment.certificates import new_ca, now
 from fcit_plugin.deployment.keys import new_key, write_private_key
-from fcit_plugin.deployment.refusals import CAME_THROUGH
+from fcit_plugin.deployment.refusals import CAME_THROUGH, TRIED
 from fcit_plugin.federation.envelope import ENVELOPE, open_reply, sealed_request
 from fcit_plugin.federation.messages import CONFIG
 from fcit_plugin.federation.site_executor import SuperNode, answer_of, supernode_command
@@ -188,6 +189,31 @@ def test_the_log_of_a_supernode_does_not_grow_for_ever(tmp_path, monkeypatch):
             largest = max(largest, log.stat().st_size)
             time.sleep(0.005)
     assert 5_000 < largest < 200_000
+
+
+@pytest.mark.parametrize(
+    "kept_short", [Path.unlink, lambda log: log.rename(log.with_name("log.1")), lambda log: os.truncate(log, 0)]
+)
+def test_whoever_keeps_logs_short_ends_no_site_and_makes_no_news(kept_short, tmp_path, caplog):
+    log = tmp_path / "log"
+    with SuperNode(["/bin/sleep", "60"], log, pause=0.0) as supernode:
+        log.write_text(f"{'x' * 1000}\n{TRIED} 1\n")
+        supernode.look()
+        kept_short(log)
+        supernode.look()
+        with log.open("a") as file:
+            file.write("something else\n")
+        supernode.look()
+        assert [record.message.partition(";")[0] for record in caplog.records] == ["The server cannot be reached"]
+        with log.open("a") as file:
+            file.write(f"{CAME_THROUGH}\n")
+        supernode.look()
+        assert caplog.records[-1].message == "The server is reached again."
+        kept_short(log)
+        supernode._process.kill()
+        supernode._process.wait()
+        supernode.look()
+        assert "has ended with status -9" in caplog.records[-1].message and log.exists()
 
 
 def test_a_full_disk_at_a_site_is_named_and_nothing_is_left_half_written(tmp_path):

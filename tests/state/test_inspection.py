@@ -9,6 +9,7 @@ import pytest
 
 from fcit_plugin import cli
 from fcit_plugin.state.checkpoints import Checkpoints
+from fcit_plugin.state.sealed import CHECKSUMS, problems
 
 
 @pytest.fixture
@@ -97,6 +98,26 @@ def test_a_damaged_reply_is_named_too(killed, inspect):
     damage(killed / "checkpoints" / "round-0003.replies" / "client-1" / "fcit_update.json")
     code, shown = inspect(killed)
     assert code == 1 and "round-0003.replies/client-1  CORRUPT" in shown
+
+
+@pytest.mark.parametrize("looks", range(4))
+def test_a_commit_that_is_made_meanwhile_is_no_corruption_of_what_it_replaces(killed, inspect, monkeypatch, looks):
+    """However many of the folders were looked at before a run at work took them away."""
+    folder, left = killed / "checkpoints" / "round-0003", [looks]
+
+    def copy(partial):
+        shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CHECKSUMS))
+
+    def look(path):
+        left[0] -= 1
+        if left[0] == -1:
+            Checkpoints(killed, 1).commit(4, copy)
+        return problems(path)
+
+    monkeypatch.setattr("fcit_plugin.state.inspection.problems", look)
+    code, shown = inspect(killed)
+    assert "CORRUPT" not in shown and code == 0
+    assert left[0] >= 0 or ("round-0004  sums right" in shown and "round-0003" not in shown)
 
 
 def test_with_no_good_commit_all_that_is_wrong_is_listed(killed, inspect):

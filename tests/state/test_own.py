@@ -11,7 +11,7 @@ from fcit_plugin.errors import FcitError
 from fcit_plugin.knowledge.identity_tokens import SubspaceTokens
 from fcit_plugin.serving.export_adapters import export_adapters
 from fcit_plugin.serving.trained import TrainedRun
-from fcit_plugin.state.own import is_own, sign
+from fcit_plugin.state.own import is_own, sign, signed
 from fcit_plugin.state.secret_files import secrets_folder
 from fcit_plugin.state.server_state import ServerState, save_state
 
@@ -22,6 +22,24 @@ NAMES = {"base_model": "some/model", "identity_encoder": "some/encoder"}
 def secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("FCIT_SECRETS_DIR", str(tmp_path / "secrets"))
     return tmp_path / "secrets"
+
+
+@pytest.mark.parametrize("case", ["no home", "a home that nobody may write to", "a file in its place"])
+def test_where_no_secret_can_be_kept_folders_are_written_unsigned_and_those_of_others_served(case, tmp_path, monkeypatch):
+    """In containers and services a user often has no home, or none of its own."""
+    monkeypatch.delenv("FCIT_SECRETS_DIR")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/proc/1" if case == "a home that nobody may write to" else str(tmp_path))
+    if case == "no home":
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    elif case == "a file in its place":
+        (tmp_path / ".config").write_text("")
+    assert not is_own(NAMES | {"signature": "0" * 64})
+    said = []
+    assert signed(NAMES, tmp_path / "out", said.append) == NAMES
+    (sentence,) = said
+    assert "/out is not signed as your own" in sentence and ("FCIT_SECRETS_DIR" in sentence) is (case == "no home")
 
 
 def test_what_was_signed_is_own_and_nothing_else(secrets, monkeypatch, tmp_path):

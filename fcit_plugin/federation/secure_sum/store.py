@@ -80,6 +80,11 @@ class FileStore:
             self._lock.acquire()
         except Timeout as error:
             raise FcitError(f"Another process of this site is at work in {folder}; stop it first.") from error
+        except OSError as error:  # as some network file systems say it
+            raise FcitError(
+                f"{folder} cannot be locked against a second process of this site ({error.strerror}); name an `output_dir` on "
+                "a file system that has locks."
+            ) from error
 
     def close(self) -> None:
         """Let another process have the folder."""
