@@ -1,6 +1,7 @@
 """Folders that are written whole or not at all. No torch."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,34 @@ def whole_folder(folder: Path, *, replace: bool = False, flush: bool = False) ->
             aside.rename(folder)
         for left in (partial, aside):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def check_file_place(path: Path, name: str) -> None:
+    """Check, before the work whose result goes there, that a file can be written.
+
+    Args:
+        path: The file, there or not.
+        name: The flag or the key that names it.
+
+    Raises:
+        FcitError: It is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise FcitError(f"`{name}` {path} is a folder; name a file.")
+    check_folder_place(path.parent, name)
+
+
+def check_folder_place(folder: Path, name: str) -> None:
+    """The same of a folder that files are written into, and that is made where it is not there.
+
+    Raises:
+        FcitError: It is a file, lies below one, or the user may not write there.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise FcitError(f"`{name}`: {there} is not a folder, so nothing can be written below it; name another place.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FcitError(f"`{name}`: you may not write into {there}; name another place.")
 
 
 def hidden(folder: Path, end: str) -> Path:
