@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,26 @@ def hidden(folder: Path, end: str) -> Path:
     if path.exists():
         shutil.rmtree(path)
     return path
+
+
+def take_away(folder: Path, names: str) -> None:
+    """Take away from a folder what a program has left there; what somebody else has put beside it stays.
+
+    Args:
+        folder: The folder; it goes, too, if nothing else is in it. A link to one is left alone.
+        names: Of the files and folders, a regular expression.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        if not re.fullmatch(names, path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def check_empty(folder: Path) -> None:

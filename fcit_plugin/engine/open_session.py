@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import logging
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from ..data.pixels import refuse_without_image
 from ..errors import FcitError
 from ..federation.folders import DESCRIPTION
 from ..federation.program import Program
+from ..folders import take_away
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, naming_the_model
@@ -298,7 +298,7 @@ def clear_output_dir(session: Session, held: list[str] | None) -> None:
     if held:
         session.clear_results()
         (session.output_dir / TRAINER_LOG).unlink(missing_ok=True)
-        shutil.rmtree(session.output_dir / "updates", ignore_errors=True)
+        take_away(session.output_dir / "updates", r"\.?stage\d+_round\d+_client\d+(\.\w+)?")
     clear_predictions(session.output_dir)  # a run that was stopped before its first commit leaves nothing else
     session.checkpoints.go_back_to(None)
 
