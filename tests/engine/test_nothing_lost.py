@@ -41,7 +41,7 @@ def test_what_is_begun_from_is_not_replaced_wherever_in_the_output_folder_it_lie
         for place in (held / inside, tmp_path / "link" / inside):
             given = [str(place)] if key == "fcit_update_dirs" else str(place)
             keys = {**text_keys, **BEGUN_FROM[named], key: given, "output_dir": str(held), "overwrite_output_dir": overwrite}
-            with pytest.raises(ValueError, match="`output_dir` is the folder .*name another"):
+            with pytest.raises(ValueError, match=r"`output_dir` is the folder .*name another"):
                 get_train_args(keys)
     assert files(held) == before
 
@@ -56,6 +56,6 @@ def test_an_evaluation_does_not_replace_unasked_what_is_there(left, text_keys, t
                 path.unlink()
     before = files(held)
     keys = {**text_keys, "do_train": False, "adapter_name_or_path": str(text_run), "output_dir": str(held)}
-    with pytest.raises(ValueError, match="already holds the results of a run .*`overwrite_output_dir: true`"):
+    with pytest.raises(ValueError, match=r"already holds the results of a run .*`overwrite_output_dir: true`"):
         run_recipe({**keys, "fcit_keep_client_updates": False})
     assert files(held) == before
