@@ -77,10 +77,10 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     from ..scenario import Partition, get_scenario
     from ..state.folder import StateFolder
 
-    keys, _, found = split_keys(keys)
-    assert isinstance(keys, dict)  # as it was given
+    rest, _, found = split_keys(keys)
+    assert isinstance(rest, dict)  # as it was given
     ours = found or {}
-    others = {key: default if keys.get(key) is None else keys[key] for key, (default, _) in _OTHERS.items()}
+    others = {key: default if rest.get(key) is None else rest[key] for key, (default, _) in _OTHERS.items()}
     check_names(ours)
     for key, value in others.items():
         if value is not None:
