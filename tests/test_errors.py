@@ -182,6 +182,26 @@ class TestInPlay:
         monkeypatch.setattr("sys.excepthook", print)
         assert watch(given) is ours
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "cp1252"])
+    @pytest.mark.parametrize("key", ["stage: fcit", "fcit_num_clients: 3"])
+    def test_a_recipe_in_whatever_encoding_and_what_cannot_be_read_is_a_sentence(self, key, encoding, tmp_path, monkeypatch):
+        from omegaconf import OmegaConf
+
+        from fcit_plugin.recipe.read import read_recipe
+        from fcit_plugin.recipe.watch import watch
+
+        monkeypatch.setattr("sys.excepthook", print)
+        text = f"model_name_or_path: modèle\n{key}\n"
+        mark = "\ufeff" if encoding in ("utf-16-be", "utf-16-le") else ""
+        recipe = tmp_path / "r.yaml"
+        recipe.write_text(mark + text, encoding=encoding)
+        assert watch([str(recipe)])
+        if encoding == "utf-8-sig":
+            assert read_recipe(lambda: OmegaConf.load(recipe), [str(recipe)])["model_name_or_path"] == "modèle"
+            return
+        with pytest.raises(FcitError, match=r"The recipe .*r\.yaml cannot be read: .* in UTF-8\.$"):
+            read_recipe(lambda: OmegaConf.load(recipe), [str(recipe)])
+
     @pytest.mark.parametrize("as_list", [False, True])
     def test_by_an_fcit_folder(self, text_run, tmp_path, monkeypatch, as_list):
         from fcit_plugin.recipe.watch import watch

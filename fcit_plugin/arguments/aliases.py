@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ..errors import FcitError
+
 logger = logging.getLogger(__name__)
 
 #: Old key -> its name now.
@@ -19,10 +21,15 @@ def current_keys(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         recipe: Keys and values; not changed.
+
+    Raises:
+        FcitError: A key is there by both of its names.
     """
     found = {}
     for key, value in recipe.items():
         if key in KEYS:
+            if KEYS[key] in recipe:  # the one that came last would count, and nobody would know
+                raise FcitError(f"`{key}` is the old name of `{KEYS[key]}`, which is there, too; take `{key}` out.")
             _warn_once(f"`{key}` is now called `{KEYS[key]}`; the old name goes with the next version.")
         found[KEYS.get(key, key)] = value
     return found

@@ -45,12 +45,19 @@ def _run(args: argparse.Namespace) -> int:
     from ..compare.results import Results, write_runs
     from ..compare.runner import run_cells
     from ..evaluation.report import Report
+    from ..folders import check_file_place, check_folder_place
 
     if args.jobs is not None and args.jobs < 1:
         raise FcitError(f"`--jobs {args.jobs}`: it takes at least one process.")
     if args.dry_run and (args.to or args.paper):
         raise FcitError("`--dry-run` writes nothing; leave out `--to` and `--paper`, or take `--report-only` in its place.")
     grid = GridFile(args.grid)
+    if not args.dry_run:
+        check_file_place(grid.document, "document")
+        if args.to:
+            check_file_place(args.to, "--to")
+        if args.paper:
+            check_folder_place(args.paper, "--paper")
     results = Results(grid, args.given, args.to)
 
     def keep(cell: Cell, report: Report) -> None:

@@ -25,6 +25,8 @@ _OTHERS: dict[str, tuple[Any, Any]] = {
     "cache_dir": (None, str),
 }
 
+_RECIPES = (".yaml", ".yml")
+
 #: More clients than this are not listed one by one.
 _LISTED = 100
 
@@ -41,6 +43,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..folders import check_file_place
+
+    for path, flag in ((args.plot, "--plot"), (args.csv, "--csv")):
+        if path:
+            check_file_place(path, flag)
     partition = partition_of(_read_keys(args.recipe))
     table = partition.table(partition.scenario.tasks_to_train())
     names = partition.client_names()
@@ -66,11 +73,14 @@ def partition_of(keys: dict[str, Any]) -> "Partition":
     from ..data.forms import USES
     from ..data.raw_files import TrainFiles
     from ..recipe.partition_options import partition_options
+    from ..recipe.read import split_keys
     from ..scenario import Partition, get_scenario
     from ..state.folder import StateFolder
 
-    ours = {key: value for key, value in keys.items() if key.startswith("fcit_")}
-    others = {key: default if keys.get(key) is None else keys[key] for key, (default, _) in _OTHERS.items()}
+    rest, _, found = split_keys(keys)
+    assert isinstance(rest, dict)  # as it was given
+    ours = found or {}
+    others = {key: default if rest.get(key) is None else rest[key] for key, (default, _) in _OTHERS.items()}
     check_names(ours)
     for key, value in others.items():
         if value is not None:
@@ -95,13 +105,14 @@ def _read_keys(given: Sequence[str]) -> dict[str, Any]:
     from ..arguments import check_names
     from ..recipe.read import read_recipe, read_yaml
 
-    files = [part for part in given if "=" not in part]
+    # as to LLaMA-Factory a recipe's name may have a sign of equality in it, such as beta=0.5/fcit.yaml
+    files = [part for part in given if "=" not in part or (part.endswith(_RECIPES) and Path(part).is_file())]
     if len(files) > 1:
         raise FcitError(f"{' and '.join(files)}: name one recipe; keys are given as key=value.")
 
     def read() -> tuple[dict[str, Any], dict[str, Any]]:
         recipe = OmegaConf.create(read_yaml(Path(files[0])) if files else {})
-        over = OmegaConf.from_dotlist([part for part in given if "=" in part])
+        over = OmegaConf.from_dotlist([part for part in given if part not in files])
         keys, given_keys = (OmegaConf.to_container(part) for part in (OmegaConf.merge(recipe, over), over))
         return cast(dict[str, Any], keys), cast(dict[str, Any], given_keys)
 

@@ -35,7 +35,10 @@ def _run(args: argparse.Namespace) -> int:
     from ..fcit_benchmark.benchmarks import BENCHMARKS, choose
     from ..fcit_benchmark.verify import verify
     from ..files import write_json
+    from ..folders import check_file_place
 
+    if args.json:
+        check_file_place(args.json, "--json")
     benchmark = BENCHMARKS[args.benchmark]
     report = verify(root_of(args), choose(args.datasets, benchmark.name), args.images)
     if args.json:

@@ -16,8 +16,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..errors import FcitError
     from ..serving.join import join_folders
 
+    if args.first.resolve() == args.second.resolve():
+        raise FcitError(f"{args.first} and {args.second} are one run, whose counts would be twice what they are; name another.")
     joined = join_folders(args.first, args.second, args.out, args.threshold)
     for j, place in enumerate(joined.places):
         tasks = ", ".join(joined.state.tasks[place])

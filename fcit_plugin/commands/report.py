@@ -24,7 +24,10 @@ def _run(args: argparse.Namespace) -> None:
     from ..evaluation.report import Report, report_file
     from ..evaluation.side_by_side import compare, render
     from ..evaluation.tables import plain
+    from ..folders import check_folder_place
 
+    if args.out:
+        check_folder_place(args.out, "--out")
     paths = {os.path.realpath(report_file(path)): path for path in args.runs}  # a run that is named twice counts once
     comparisons = compare({name: Report.read(name) for name in paths.values()})
     print(render(comparisons, plain))

@@ -232,7 +232,10 @@ class GridFile:
                 raise FcitError(f"{where} has an unknown key `{key}`; {nearest(key, sorted(kinds))}")
         known = {"rows": list(self._file.rows), "settings": list(self._file.settings), "plots": list(PLOTS)}
         for key, valid in known.items():
-            for value in _check_list(where, key, part[key]):
+            values = _check_list(where, key, part[key])
+            if not values and key != "plots":
+                raise FcitError(f"{where}: `{key}` names none, so there is nothing to run; name one, or leave the key out.")
+            for value in values:
                 if value not in valid:
                     raise FcitError(f"{where}: {value!r} is none of the `{key}`; {nearest(str(value), valid)}")
         for key, kind, what in (("betas", (int, float), "numbers"), ("seeds", int, "whole numbers")):
@@ -295,7 +298,8 @@ def _read(path: Path) -> _File:
         of = row.get(_EVALUATES)
         if of is not None and (of not in found.rows or _EVALUATES in found.rows[of]):
             raise FcitError(f"{path}: row {name!r} evaluates {of!r}, which is not a row that is trained.")
-        _check_list(f"{path}: row {name!r}", _SEEDS, row.get(_SEEDS, []))
+        if _SEEDS in row and not _check_list(f"{path}: row {name!r}", _SEEDS, row[_SEEDS]):
+            raise FcitError(f"{path}: row {name!r}: `{_SEEDS}` has none, so it is never run; give it one, or take the row out.")
     return found
 
 

@@ -55,6 +55,8 @@ class OwnFile:
     """
 
     def __init__(self, path: Path, columns: Mapping[str, str] | None = None) -> None:
+        if path.is_dir():
+            raise FcitError(f"{path} (--data) is a folder; name its files, each of which becomes a task of its own.")
         if not path.is_file():
             raise FcitError(f"There is no file {path} (--data).")
         if kind_of(path) is None:

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import logging
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,10 @@ from ..data.named import refuse_trained_tests
 from ..data.pipeline import Pipeline
 from ..data.pixels import refuse_without_image
 from ..errors import FcitError
+from ..evaluation.report import REPORT_JSON
 from ..federation.folders import DESCRIPTION
 from ..federation.program import Program
+from ..folders import take_away
 from ..knowledge.sources import make_source
 from ..knowledge.vision_tower import check_family
 from ..recipe.base_model import check_model, naming_the_model
@@ -72,7 +73,8 @@ def open_session(
     """
     setup = read_setup(model_args, data_args, training_args, finetuning_args, generating_args, pool)
     checkpoints = Checkpoints(setup.output_dir, training_args.save_total_limit)
-    setup, start = with_checked_start(setup) if setup.is_server else (setup, None)
+    trains = setup.request.evaluated is None  # an evaluation goes on from nothing, and would replace a run's report
+    setup, start = with_checked_start(setup) if setup.is_server and trains else (setup, None)
     held = check_output_dir(setup, checkpoints, start)
     tokenizer_module = load_tokenizer_module(setup)
     tokenizer, parts = tokenizer_module["tokenizer"], pipeline_parts(setup, tokenizer_module)
@@ -273,7 +275,7 @@ def check_output_dir(setup: Setup, checkpoints: Checkpoints, start: Start | None
     """
     if not setup.is_main or (start is not None and start.is_in(checkpoints)):
         return None
-    held = [name for name in (MANIFEST, DESCRIPTION) if (setup.output_dir / name).exists()]
+    held = [name for name in (MANIFEST, DESCRIPTION, REPORT_JSON) if (setup.output_dir / name).exists()]
     held += [f"{folder.parent.name}/{folder.name}" for folder in checkpoints.commits()[-1:]]
     is_update = setup.request.stage == "fcit_client"
     if held and (not setup.training_args.overwrite_output_dir or (is_update and held != [DESCRIPTION])):
@@ -298,7 +300,7 @@ def clear_output_dir(session: Session, held: list[str] | None) -> None:
     if held:
         session.clear_results()
         (session.output_dir / TRAINER_LOG).unlink(missing_ok=True)
-        shutil.rmtree(session.output_dir / "updates", ignore_errors=True)
+        take_away(session.output_dir / "updates", r"\.?stage\d+_round\d+_client\d+(\.\w+)?")
     clear_predictions(session.output_dir)  # a run that was stopped before its first commit leaves nothing else
     session.checkpoints.go_back_to(None)
 

@@ -1,6 +1,5 @@
 """The parts of an fcit stage, ready to be used; :mod:`.open_session` makes them."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..federation.noise import Noise
 from ..federation.program import Program
 from ..federation.run_secret import check_first_release
 from ..federation.server import first_state
+from ..folders import take_away
 from ..knowledge.image_tokens import token_width
 from ..knowledge.token_forms import VERSION as FORM_VERSION
 from ..recipe.partition_options import partition_options
@@ -259,7 +259,7 @@ class Session(Setup):
         """Take away what a finished run leaves, beside its log, its answers and its commits."""
         for name in WRITTEN:  # the manifest first: without it the rest is not an FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
-        shutil.rmtree(self.output_dir / "subspaces", ignore_errors=True)
+        take_away(self.output_dir / "subspaces", r"\d+")
 
     @property
     def partition(self) -> Partition:

@@ -13,6 +13,7 @@ from ..errors import FcitError, closest
 from ..parts import KINDS
 from ..plugins import BUILTIN, source
 from ..state.folder import StateFolder
+from ..state.output_folder import would_lose
 from .devices import deepspeed_config, zero_stage
 
 #: Schedules of transformers that look at the loss and not at the step.
@@ -237,5 +238,5 @@ def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -
         )
     for key, folders in taken.items():
         for folder in folders:
-            if folder is not None and Path(folder).resolve() == Path(output_dir).resolve():
+            if folder is not None and would_lose(output_dir, folder):
                 refuse(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")

@@ -21,7 +21,7 @@ def ours_of_flags(args: Sequence[str]) -> tuple[list[str], str | None, dict[str,
         LLaMA-Factory's flags as they were given, but for the stage; its value (or None); our keys and values.
 
     Raises:
-        FcitError: A value of ours is not YAML.
+        FcitError: A value of ours is not YAML, or a recipe stands behind one of our flags.
     """
     theirs: list[str] = []
     ours: list[str] = []
@@ -33,7 +33,14 @@ def ours_of_flags(args: Sequence[str]) -> tuple[list[str], str | None, dict[str,
             last = of_stage if key == "stage" else ours if key.startswith("fcit") or key in SHORT else theirs
         last.append(part)
     stage = typed_as_yaml(of_stage).get("stage")
-    return theirs, stage if isinstance(stage, str) else None, typed_as_yaml(ours)
+    typed = typed_as_yaml(ours)
+    for key in ("dry-run", "fcit_dry_run"):
+        recipe = typed.get(key)
+        if isinstance(recipe, str) and recipe.endswith((".yaml", ".yml")):
+            raise FcitError(
+                f"The recipe {recipe} stands behind a flag, which takes it for its value; name it first: {recipe} --dry-run."
+            )
+    return theirs, stage if isinstance(stage, str) else None, typed
 
 
 def typed_as_yaml(args: Sequence[str]) -> dict[str, Any]:

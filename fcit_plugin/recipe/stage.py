@@ -9,7 +9,7 @@ from ..arguments.option import comma_separated
 from ..arguments.reasons import refuse
 from ..errors import FcitError
 from ..scenario.settings import get_scenario
-from ..state.output_folder import fcit_folder
+from ..state.output_folder import fcit_folder, would_lose
 from .partition_options import partition_options
 
 
@@ -148,7 +148,7 @@ def folder_to_evaluate(recipe: dict[str, Any], stage: str) -> Path | None:
             "`do_train: false` evaluates what a run has learned; name its output folder as `adapter_name_or_path`"
             + (f", {given} is none." if given else ".")
         )
-    if folder.resolve() == Path(recipe.get("output_dir", "")).resolve():
+    if would_lose(recipe.get("output_dir", ""), folder):
         raise FcitError(
             f"`output_dir` is the folder that is evaluated ({folder}), whose report it would replace; name another."
         )

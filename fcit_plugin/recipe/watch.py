@@ -1,6 +1,7 @@
 """Whether a command line or a recipe has to do with us, told before anything of it is parsed."""
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..state.output_folder import is_fcit_folder
 _KEY_OR_STAGE = re.compile(r"""(?m)^[^#\n]*?(--fcit_|\bfcit_\w+["']?\s*[:=]|\bstage["']?[\s:=]+["']?fcit)""")
 _ADAPTER = re.compile(r"""(?m)^[^#\n]*?\badapter_name_or_path["']?[\s:=]+([^#\n]*)""")
 _RECIPE = (".yaml", ".yml", ".json")
+_UTF_16 = (BOM_UTF16_LE, BOM_UTF16_BE)
 
 
 def watch(given: Mapping[str, Any] | Sequence[str]) -> bool:
@@ -37,7 +39,9 @@ def _text(given: Mapping[str, Any] | Sequence[str]) -> str:
     if given and given[0].endswith(_RECIPE):
         path = Path(given[0])
         if path.is_file():
-            text += "\n" + read_bytes(path).decode(errors="replace")
+            data = read_bytes(path)
+            # what PowerShell's `>` writes is no recipe, but it is to be told in a sentence
+            text += "\n" + data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8", errors="replace")
         elif path.name.startswith("fcit"):  # nothing else is known of a recipe that is not there
             text += "\nstage: fcit"
     return text

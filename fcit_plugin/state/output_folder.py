@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import FcitError
+from .checkpoints import FOLDER as COMMITS
 from .checkpoints import Checkpoints
 from .names import MANIFEST, TOKENS
 
@@ -28,6 +29,12 @@ def fcit_folder(adapters: list[str] | None) -> Path | None:
 def is_fcit_folder(path: str | Path) -> bool:
     """Whether a folder is the output of an fcit run, be it a damaged one."""
     return any((Path(path) / name).is_file() for name in (MANIFEST, TOKENS))
+
+
+def would_lose(output_dir: str | Path, folder: str | Path) -> bool:
+    """Whether what a run begins with is among what it replaces in its own output folder: its results, commits and updates."""
+    output, needed = Path(output_dir).resolve(), Path(folder).resolve()
+    return needed == output or any(needed.is_relative_to(output / name) for name in (COMMITS, "updates"))
 
 
 def _commit_in(path: str | Path) -> Path | None:

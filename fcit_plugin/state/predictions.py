@@ -6,12 +6,12 @@ The names of prompt, predict and label are those of LLaMA-Factory's ``generated_
 import json
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..evaluation.rows import Prediction
 from ..files import inside, read_bytes, read_lines_as, write_bytes
+from ..folders import take_away
 
 FOLDER = "predictions"
 #: What is written before the first stage: the answers of the untuned model.
@@ -112,8 +112,8 @@ def restore_predictions(output_dir: Path, commit: Path, stage: int) -> None:
 
 
 def clear_predictions(output_dir: Path) -> None:
-    """Take all of it away."""
-    shutil.rmtree(output_dir / FOLDER, ignore_errors=True)
+    """Take all of it away; a folder of this name may be a user's, so what else is in it stays."""
+    take_away(output_dir / FOLDER, rf"({re.escape(UNTUNED)}|{_STAGE.pattern})(\.partial)?")
 
 
 def _name(stage: int | None) -> str:

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from runs import report_of
 from tiny import write_recipe
 
+from fcit_plugin.arguments import aliases
 from fcit_plugin.commands import COMMANDS
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.data_partition import partition_of
@@ -166,3 +167,24 @@ def test_names_of_datasets_and_clients_stand_there_letter_for_letter(name, tmp_p
     *_, header, _, first, second = [line.split() for line in listed.splitlines() if line.strip() and "Written" not in line]
     assert sorted([first, second]) == sorted([[printable(name), "3"], ["other", "3"]])
     assert header == ["client", dataset] and "\x1b" not in summary + listed
+
+
+def test_keys_by_their_old_names_count_as_they_do_in_a_run(text_keys, monkeypatch):
+    monkeypatch.setattr(aliases, "KEYS", {"fcit_clients": "fcit_num_clients", "fcit_skew": "fcit_beta", **aliases.KEYS})
+    new = {**text_keys, "fcit_num_clients": 3, "fcit_clients_per_round": 1, "fcit_beta": 0.3, "fcit_bound": "local"}
+    old = {old: new.pop(name) for old, name in aliases.KEYS.items()}
+    assert whole({**new, **old}) == whole({**new, **{aliases.KEYS[name]: value for name, value in old.items()}})
+    for name, value in old.items():
+        with pytest.raises(FcitError, match=f"`{name}` is the old name of `{aliases.KEYS[name]}`, which is there, too"):
+            whole({**new, **old, aliases.KEYS[name]: value})
+
+
+@pytest.mark.parametrize("name", ["beta=0.5/fcit.yaml", "lr=1e-4.yml", "fcit_beta=0.5.yaml"])
+def test_a_recipe_whose_name_looks_like_a_key_is_the_recipe(name, text_keys, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    verb(write_recipe(tmp_path / "plain.yaml", text_keys), "seed=5")
+    plain = capsys.readouterr().out
+    write_recipe(tmp_path / name, text_keys)
+    verb(name, "seed=5")
+    assert capsys.readouterr().out == plain

@@ -141,6 +141,9 @@ def test_patterns_choose_cells_by_a_part_of_their_name(grid):
             r"table 'a_b' in the setting 'c' has the same files, a_b_c.\*, as table 'a' in the setting 'b_c'; name",
         ),
         ({"betas": [0.12345671, 0.12345672]}, "the betas 0.12345671 and 0.12345672 have one folder, task_hom/beta0.123457/a"),
+        *(({key: {}}, f"`{key}`") for key in ("rows", "settings")),
+        *(({"tables": {"t": {key: []}}}, f"table 't': `{key}`") for key in ("rows", "settings", "betas", "seeds")),
+        ({"rows": {"a": {}, "b": {"seeds": []}}}, "row 'b': `seeds` has none, so it is never run"),
         ({"published": {"source": "x"}}, "at `published.beta`: Field required"),
     ],
 )

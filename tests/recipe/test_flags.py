@@ -108,3 +108,11 @@ def test_before_anything_is_imported_a_glance_is_enough():
     flags = ["--deepspeed", "z3.json", "--do_train", "--seed=3", "--report_to", "a", "b", "--default_system", "a: [b"]
     found = {"deepspeed": "z3.json", "do_train": True, "seed": 3, "report_to": ["a", "b"], "default_system": "a: [b"}
     assert glance(flags) == found
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--fcit_dry_run"])
+@pytest.mark.parametrize("recipe", ["fcit.yaml", "my recipes/a.yml"])
+@pytest.mark.parametrize("before", [[], ["--seed", "3"]])
+def test_a_recipe_behind_a_flag_is_told_to_come_first(before, recipe, flag):
+    with pytest.raises(FcitError, match=f"The recipe {recipe} stands behind a flag.* name it first: {recipe} --dry-run"):
+        split_keys([*before, flag, recipe], _TRAIN_ARGS)

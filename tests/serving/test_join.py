@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fcit_plugin.cli import main
 from fcit_plugin.commands.command import make_parser
 from fcit_plugin.commands.join import JOIN
 from fcit_plugin.errors import FcitError
@@ -215,3 +216,15 @@ def test_the_folder_that_one_stands_in_can_be_written(folders, tmp_path, monkeyp
 def test_a_folder_with_something_in_it_is_left_alone(folders):
     with pytest.raises(ValueError, match="is not empty"):
         join_folders(*folders, folders[0])
+
+
+@pytest.mark.parametrize("again", ["run", "run/", "other/../run", "link"])
+def test_a_run_is_not_joined_with_itself_by_whatever_name(again, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["fcit-cli", "join", "run", again, "--out", "out"])
+    with pytest.raises(SystemExit, match="are one run"):
+        main()
+    assert not (tmp_path / "out").exists()
