@@ -9,7 +9,10 @@ https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
 import logging
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import wrapt
 
@@ -53,9 +56,39 @@ def autoload() -> None:
         return
     _registered = True
     for target, seam in SEAMS.items():
-        wrapt.register_post_import_hook(_installer(seam), target)
+        _once_imported(target, _installer(seam))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any("fcit" in part or part.endswith(_RECIPE) for part in sys.argv[1:]):
         _leave_world(sys.argv[1:])
+
+
+class _Awaited(ModuleSpec):
+    """The specification of a module that is being imported just now: it calls back once that is done.
+
+    Where such a module is the first that imports torch, the hook would be called at once, with a module whose functions are
+    still to come: ``from llamafactory.chat import ChatModel`` in a Python script is enough.
+    """
+
+    then: Callable[[ModuleType], None]
+
+    @property
+    def _initializing(self) -> bool:
+        return bool(vars(self).get("_initializing"))
+
+    @_initializing.setter
+    def _initializing(self, value: bool) -> None:
+        vars(self)["_initializing"] = value
+        if not value:  # a module whose import has failed is not there, and awaited again
+            wrapt.register_post_import_hook(self.then, self.name)
+
+
+def _once_imported(target: str, then: Callable[[ModuleType], None]) -> None:
+    """Call back with a module of LLaMA-Factory's, once it is whole."""
+    spec = getattr(sys.modules.get(target), "__spec__", None)
+    if type(spec) is ModuleSpec and getattr(spec, "_initializing", False):
+        spec.__class__ = _Awaited
+        spec.then = then  # type: ignore[attr-defined]  # it is one that waits, now
+    else:
+        wrapt.register_post_import_hook(then, target)
 
 
 def _leave_world(command_line: list[str]) -> None:

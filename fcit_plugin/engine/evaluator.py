@@ -34,6 +34,12 @@ from .scores import Sample, Scores, as_prediction, predictions
 
 T = TypeVar("T")
 
+#: Said in full, as LLaMA-Factory's chat and predict do: what is left out comes from the base model's generation_config.json.
+_GREEDY: Mapping[str, Any] = {
+    "do_sample": False, "num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1.0, "length_penalty": 1.0,
+    "temperature": None, "top_p": None, "top_k": None,
+}  # fmt: skip
+
 
 class Sharing(Protocol):
     """Processes that share records, such as :class:`.processes.Processes`."""
@@ -342,10 +348,9 @@ class Evaluator:
         trees = [row.tree for row in batch if row.tree is not None]
         if trees:  # all rows of a batch have one, or none has
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: next_ids(trees[row], ids[length:].tolist(), self.stop_ids)
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
             **inputs,
-            **{**greedy, "max_new_tokens": self.max_new_tokens, **how},
+            **{**_GREEDY, "max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,

@@ -16,8 +16,6 @@ from ..state.folder import StateFolder
 from ..state.output_folder import would_lose
 from .devices import deepspeed_config, zero_stage
 
-#: Schedules of transformers that look at the loss and not at the step.
-_WITHOUT_STEPS = ("reduce_lr_on_plateau", "greedy")
 _NOT_ON_EXPERTS = {
     "lora_dropout": "adds the LoRA to the experts' weights, where there is nothing to drop out",
     "enable_liger_kernel": "adds the LoRA to the experts' weights, and these kernels compute experts in a way of their own",
@@ -54,7 +52,6 @@ def check_combination(
     _check_parts(model_args, data_args, training_args, finetuning_args, fcit, aside or {})
     _check_base_change(model_args, training_args, earlier, aside or {})
     _check_packing(model_args, data_args, training_args, fcit)
-    _check_schedule(training_args, fcit, aside or {})
     _check_engines_own(training_args, fcit, aside or {})
     if fcit.fcit_projector_learning_rate is not None and finetuning_args.freeze_multi_modal_projector:
         refuse("`fcit_projector_learning_rate` needs `freeze_multi_modal_projector: false`: the projector is frozen.")
@@ -194,16 +191,6 @@ def _check_packing(model_args, data_args, training_args, fcit: FcitArguments) ->
             f"`per_device_train_batch_size` is {batch}; `neat_packing` with `flash_attn: fa2` needs 1, and "
             "`gradient_accumulation_steps` for the rest."
         )
-
-
-def _check_schedule(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:
-    """Refuse a schedule of which a client cannot take a piece."""
-    if fcit.fcit_schedule_over == OF_CLIENT:
-        return
-    if training_args.lr_scheduler_type.value in _WITHOUT_STEPS:
-        why = "has clients take pieces of a schedule that is known by its steps, and this one goes by what is measured"
-        kind = f"lr_scheduler_type: {training_args.lr_scheduler_type.value}"
-        _refuse(kind, f"fcit_schedule_over: {fcit.fcit_schedule_over}", why)
 
 
 def _check_engines_own(training_args, fcit: FcitArguments, aside: Mapping[str, Any]) -> None:

@@ -251,8 +251,7 @@ def attach_request(request: Request | None, parsed: TrainArguments | InferArgume
             for note in request.notes:
                 logger.info(note)
     else:
-        trains = isinstance(parsed, TrainArguments) and parsed.training_args.do_train
-        folder = check_folder(parsed.model_args, trains, request.args if request is not None else None)
+        folder = check_folder(parsed, request.args if request is not None else None)
         if folder is None and request is None:
             return
         keeps_projector = folder is not None and bool(StateFolder(folder).manifest["shared"])

@@ -12,7 +12,8 @@ from ..plugins import blame
 from ..state.output_folder import is_fcit_folder
 
 _KEY_OR_STAGE = re.compile(r"""(?m)^[^#\n]*?(--fcit_|\bfcit_\w+["']?\s*[:=]|\bstage["']?[\s:=]+["']?fcit)""")
-_ADAPTER = re.compile(r"""(?m)^[^#\n]*?\badapter_name_or_path["']?[\s:=]+([^#\n]*)""")
+_NAMES_MODELS = r"(?:(?:adapter|model)_name_or_path|(?:ref|reward)_model(?:_adapters)?)"
+_ADAPTER = re.compile(rf"""(?m)^[^#\n]*?\b{_NAMES_MODELS}["']?[\s:=]+([^#\n]*)""")
 _RECIPE = (".yaml", ".yml", ".json")
 _UTF_16 = (BOM_UTF16_LE, BOM_UTF16_BE)
 

@@ -10,6 +10,7 @@ import inspect
 
 import numpy as np
 import wrapt
+from datasets import Dataset
 
 from ..data.catalogue import find_in_benchmark
 from ..data.instructions import user_turns
@@ -17,6 +18,9 @@ from ..data.root import benchmark_root
 from ..data.telling_order import TELLING, telling_order
 from ..recipe.request import DataRequest
 from .dataset_list import NAME
+
+#: How the columns of token ids end: pairs have two of them, and KTO has one with another record's answer.
+_IDS = "input_ids"
 
 
 def install(loader_module) -> None:
@@ -45,10 +49,13 @@ def install(loader_module) -> None:
         given = of_preprocess.bind(*args, **kwargs).arguments
         found = wrapped(*args, **kwargs)
         aligned, kept = given["dataset"], DataRequest.of(given["data_args"]).instructions
-        # LLaMA-Factory drops records that it finds invalid, and packs; the rest is read back from the ids then
-        if kept is not None and found is not None and len(found) == len(aligned):
-            for ids, prompt in zip(found["input_ids"], aligned["_prompt"], strict=True):
-                kept.remember(ids, user_turns(prompt))
+        # LLaMA-Factory drops records that it finds invalid, and streams; the rest is read back from the ids then
+        if kept is not None and isinstance(found, Dataset) and len(found) == len(aligned):
+            turns = [user_turns(prompt) for prompt in aligned["_prompt"]]
+            for name in found.column_names:
+                if name.endswith(_IDS):
+                    for ids, said in zip(found[name], turns, strict=True):
+                        kept.remember(ids, said)
         return found
 
     wrapt.wrap_function_wrapper(loader_module, "align_dataset", align)

@@ -38,6 +38,11 @@ def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetunin
     trained.put_shared(model)
     request = finetuning_args.fcit_request
     fcit, data_args = request.args, request.data_args
+    if data_args.template != (trained_with := trained.manifest["template"]):
+        logger.warning_rank0(
+            f"{folder} was trained with `template: {trained_with}` and is asked with `template: {data_args.template}`, with "
+            "which it may answer otherwise; name the same."
+        )
     loaded = load_tokenizer(model_args)
     tokenizer = loaded["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import wrapt
 from llamafactory.hparams import get_train_args
-from runs import fresh_process, weight_bytes
+from runs import fresh_process, infer_args, weight_bytes
 
 from fcit_plugin import autoload
 
@@ -139,3 +139,51 @@ class TestAutoload:
         autoload.autoload()
         assert isinstance(sys.modules["came_first"].run_sft, wrapt.FunctionWrapper)
         assert module.run_sft is sys.modules["came_first"].run_sft
+
+    @pytest.mark.parametrize("first", ["package", "package.module", "package.other"])
+    def test_modules_that_bring_us_in_themselves_are_hooked_once_they_are_whole(self, tmp_path, monkeypatch, first):
+        """As where a script imports LLaMA-Factory before torch: whichever of its modules is the first to import that."""
+        ours = "from fcit_plugin.autoload import autoload\nautoload()\n"
+        whole = f"{ours}def run_sft(*args): return args\n"
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package" / "__init__.py").write_text(f"from .module import run_sft as taken\n{whole}")
+        (tmp_path / "package" / "module.py").write_text(f"from . import other\n{whole}")
+        (tmp_path / "package" / "other.py").write_text(f"{ours}def run_sft(*args): return args\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        names = ("package", "package.module", "package.other")
+        monkeypatch.setattr(autoload, "SEAMS", dict.fromkeys(names, "fcit_plugin.seams.workflow"))
+        monkeypatch.setattr(autoload, "FAILED", {})
+        monkeypatch.setattr(autoload, "_registered", False)
+        try:
+            importlib.import_module(first)
+            modules = [sys.modules[name] for name in names]
+        finally:
+            for name in [name for name in sys.modules if name.split(".")[0] == "package"]:
+                del sys.modules[name]
+        assert autoload.FAILED == {}
+        for function in (modules[0].taken, *(module.run_sft for module in modules)):
+            assert isinstance(function, wrapt.FunctionWrapper)
+            assert not isinstance(function.__wrapped__, wrapt.FunctionWrapper)
+
+    def test_a_module_whose_import_fails_is_hooked_by_the_next_that_works(self, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(tmp_path)
+        code = "from fcit_plugin.autoload import autoload\nautoload()\nimport helper_of_it\ndef run_sft(*args): return args\n"
+        (tmp_path / "fails_once.py").write_text(code)
+        monkeypatch.setattr(autoload, "SEAMS", {"fails_once": "fcit_plugin.seams.workflow"})
+        monkeypatch.setattr(autoload, "FAILED", {})
+        monkeypatch.setattr(autoload, "_registered", False)
+        with pytest.raises(ModuleNotFoundError, match="helper_of_it"):
+            importlib.import_module("fails_once")
+        (tmp_path / "helper_of_it.py").write_text("")
+        importlib.invalidate_caches()
+        assert isinstance(importlib.import_module("fails_once").run_sft, wrapt.FunctionWrapper)
+        assert autoload.FAILED == {}
+
+
+def test_a_script_that_imports_the_chat_model_first_has_a_run_answer(process, text_run, text_keys):
+    """The way that LLaMA-Factory is used from Python: nothing has imported torch before."""
+    code = "from llamafactory.chat import ChatModel; print([m.response_text for m in ChatModel({!r}).chat([{!r}])])".format(
+        infer_args(text_keys, text_run, infer_backend="huggingface", max_new_tokens=2),
+        {"role": "user", "content": "name the color of this square please red"},
+    )
+    assert process(["python", "-c", code]).stdout.splitlines()[-1].startswith("[")

@@ -14,7 +14,7 @@ from .data import DATA, GENERATING
 from .finetuning import FINETUNING
 from .model import MODEL
 from .row import LEARNED, NO_EFFECT, REFUSED, REFUSES, SAME, WORKS, Row
-from .training import TRAINING
+from .training import BY_LOSS, TRAINING
 
 __all__ = [
     "BELONG_TO", "LEARNED", "NO_EFFECT", "OF_STAGES", "REFUSED", "REFUSES", "SAME", "TABLE", "WORKS", "Row",
@@ -50,6 +50,13 @@ def refuse_keys(recipe: dict[str, Any], known: Iterable[type]) -> None:
         if row.test == REFUSES:
             shown = f"{name}: false" if recipe.pop(name) is False else name
             refuse(f"`{shown}` cannot be used with the fcit stages: {row.words}.")
+    schedule = recipe.get("lr_scheduler_type")
+    if schedule in BY_LOSS:
+        recipe.pop("lr_scheduler_type")  # transformers would ask for an evaluation, which is none of the Trainer's here
+        refuse(
+            f"`lr_scheduler_type: {schedule}` cannot be used with the fcit stages: it goes by evaluations within a training, "
+            "which clients do not have; take one that goes by steps, such as `cosine`."
+        )
 
 
 #: Keys that mean something beside another one alone, by patterns of their names.

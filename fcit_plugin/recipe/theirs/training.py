@@ -12,6 +12,8 @@ _EVALUATE = "the run is evaluated; `fcit_eval_every` says when"
 _TRAINERS_OWN = "of the Trainer's own evaluation; a run's answers are generated and scored apart from it"
 _COMMITS = "every round is kept, and a run goes on from its last kept reply"
 _PROFILER = "recipe/test_callbacks.py::test_the_profiler_and_the_users_own_callbacks_see_every_clients_training"
+#: Schedules of ``lr_scheduler_type`` that look at the loss of an evaluation and not at the step.
+BY_LOSS = ("reduce_lr_on_plateau", "greedy")
 
 TRAINING: Rows = {
     **shown("engine/test_run_text.py::test_the_output_folder_holds", "", "output_dir"),
@@ -22,7 +24,6 @@ TRAINING: Rows = {
         num_train_epochs=2.0,
         max_steps=3,
         learning_rate=0.003,
-        lr_scheduler_type="constant",
         lr_scheduler_kwargs=beside({"num_cycles": 2}, lr_scheduler_type="cosine_with_restarts"),
         warmup_steps=2,
         warmup_ratio=0.5,
@@ -66,6 +67,7 @@ TRAINING: Rows = {
         ddp_timeout=60,
         skip_memory_metrics=False,
     ),
+    **learned(f"but for {' and '.join(f'`{kind}`' for kind in BY_LOSS)}, which are refused", lr_scheduler_type="constant"),
     **shown("recipe/test_training_keys.py::test_the_same_is_learned", "", "gradient_accumulation_steps"),
     **shown("recipe/test_training_keys.py::test_mixed_precision_learns_nearly_the_same", "", "bf16"),
     **shown("engine/test_dry_run.py::test_keys_that_need_devices_are_counted_without_them", "on a GPU", "fp16"),
