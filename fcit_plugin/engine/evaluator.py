@@ -25,6 +25,7 @@ from ..knowledge.turns import Pixels, Turns
 from ..state.server_state import ServerState
 from .deepspeed import gathering
 from .far_questions import FarQuestions
+from .greedy import greedy
 from .label_trees import LabelTrees, next_ids
 from .likelihood import ANSWER_TOKENS, answer_losses, mean_losses
 from .model_inputs import media_types, padding
@@ -286,10 +287,17 @@ class Evaluator:
         inputs = self._ready(batch, router, activation, inputs, meanwhile)
         return self._generate_batch(batch, inputs, **how)
 
-    def write(self, features: Sequence[dict[str, Any]], **how: Any) -> list[list[int]]:
-        """The token ids that the model as it is, whatever its adapter holds, writes after each prompt; see :meth:`answer`."""
+    def write(self, features: Sequence[dict[str, Any]], at_once: int | None = None, **how: Any) -> list[list[int]]:
+        """The token ids that the model as it is, whatever its adapter holds, writes after each prompt; see :meth:`answer`.
+
+        Args:
+            features: The prompts.
+            at_once: How many of them in a batch; None: as many as the recipe says.
+            how: Further arguments of ``generate``.
+        """
         rows = [Row("", number, feature, ()) for number, feature in enumerate(features)]
-        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        size = at_once or self.batch_size
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         return [ids for batch in batches for ids in self._generate_batch(batch, self._inputs(batch), **how)]
 
     def _ready(
@@ -342,10 +350,9 @@ class Evaluator:
         trees = [row.tree for row in batch if row.tree is not None]
         if trees:  # all rows of a batch have one, or none has
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: next_ids(trees[row], ids[length:].tolist(), self.stop_ids)
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
             **inputs,
-            **{**greedy, "max_new_tokens": self.max_new_tokens, **how},
+            **{**greedy(), "max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,
