@@ -124,6 +124,7 @@ class Evaluator:
             routed = None if self.args.fcit_route_unconfirmed else state.confirmed
             given = FORMS[self.args.fcit_identity_form], state.own_cosines
             router = Router(self.encoder, state.tokens, *shape, None, routed, *given)
+        router.forget()
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, padding(self.pipeline.tokenizer, "left"):
