@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..adapters.base_weights import BaseOnDemand
 from ..arguments import FcitArguments
 from ..continual.method import ContinualMethod
 from ..data.pipeline import Pipeline, TaskData
@@ -43,6 +44,7 @@ class ClientTokens:
         task: The training records of a task.
         records: Indices of a client's records in a task, int64, ascending.
         noise: Where the noise on tokens comes from; None for those who make none.
+        base_weights: The base weights, where the server changes them: tokens are told by those that were loaded.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class ClientTokens:
         task: Callable[[int], TaskData],
         records: Callable[[int, int], np.ndarray],
         noise: Noise | None,
+        base_weights: BaseOnDemand | None = None,
     ) -> None:
         self.noise = noise
+        self._base_weights = base_weights
         self._pipeline, self._encoder, self._method, self._args = pipeline, encoder, method, args
         self._partition, self._task, self._records = partition, task, records
         self._form = FORMS[args.fcit_identity_form]
@@ -127,7 +131,12 @@ class ClientTokens:
         return self._learned[task][0 if self._partition is None else client]
 
     def _embed(self, task: int, records: np.ndarray) -> np.ndarray:
-        """The tokens of some of a task's records, in the numbers that are told of them, but not rounded; float32 [n, D]."""
+        """The tokens of some of a task's records, in the numbers that are told of them, but not rounded; float32 [n, D].
+
+        Where the server changes the base weights the model has those that were loaded afterwards; a training writes its own.
+        """
+        if self._base_weights is not None:
+            self._base_weights.write({})
         data = self._task(task)
         said = [data.instructions[i] for i in records]
         turns = self._args.fcit_identity_turns

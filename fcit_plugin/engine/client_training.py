@@ -114,7 +114,8 @@ class LocalTrainer:
         self.piece = piece
         self._tasks: dict[int, TaskData] = {}
         self._idle: dict[tuple[int | None, int, int, tuple[Piece, ...]], str | None] = {}
-        self.tokens = ClientTokens(pipeline, encoder, method, args, partition, self.task, self.records, noise)
+        of_records = partition, self.task, self.records
+        self.tokens = ClientTokens(pipeline, encoder, method, args, *of_records, noise, base_weights)
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
         self._collator = self.stage.make_collator(pipeline, model)
 

@@ -25,6 +25,7 @@ from ..knowledge.turns import Pixels, Turns
 from ..state.server_state import ServerState
 from .deepspeed import gathering
 from .far_questions import FarQuestions
+from .greedy import greedy
 from .label_trees import LabelTrees, next_ids
 from .likelihood import ANSWER_TOKENS, answer_losses, mean_losses
 from .model_inputs import media_types, padding
@@ -33,12 +34,6 @@ from .row import Row
 from .scores import Sample, Scores, as_prediction, predictions
 
 T = TypeVar("T")
-
-#: Said in full, as LLaMA-Factory's chat and predict do: what is left out comes from the base model's generation_config.json.
-_GREEDY: Mapping[str, Any] = {
-    "do_sample": False, "num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1.0, "length_penalty": 1.0,
-    "temperature": None, "top_p": None, "top_k": None,
-}  # fmt: skip
 
 
 class Sharing(Protocol):
@@ -129,6 +124,7 @@ class Evaluator:
             routed = None if self.args.fcit_route_unconfirmed else state.confirmed
             given = FORMS[self.args.fcit_identity_form], state.own_cosines
             router = Router(self.encoder, state.tokens, *shape, None, routed, *given)
+        router.forget()
         if state.subspaces:
             self.know(router, [turns for s in samples for turns in s.split.instructions])
         with self.answering(state) as activation, padding(self.pipeline.tokenizer, "left"):
@@ -292,10 +288,17 @@ class Evaluator:
         inputs = self._ready(batch, router, activation, inputs, meanwhile)
         return self._generate_batch(batch, inputs, **how)
 
-    def write(self, features: Sequence[dict[str, Any]], **how: Any) -> list[list[int]]:
-        """The token ids that the model as it is, whatever its adapter holds, writes after each prompt; see :meth:`answer`."""
+    def write(self, features: Sequence[dict[str, Any]], at_once: int | None = None, **how: Any) -> list[list[int]]:
+        """The token ids that the model as it is, whatever its adapter holds, writes after each prompt; see :meth:`answer`.
+
+        Args:
+            features: The prompts.
+            at_once: How many of them in a batch; None: as many as the recipe says.
+            how: Further arguments of ``generate``.
+        """
         rows = [Row("", number, feature, ()) for number, feature in enumerate(features)]
-        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        size = at_once or self.batch_size
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         return [ids for batch in batches for ids in self._generate_batch(batch, self._inputs(batch), **how)]
 
     def _ready(
@@ -350,7 +353,7 @@ class Evaluator:
             constraint["prefix_allowed_tokens_fn"] = lambda row, ids: next_ids(trees[row], ids[length:].tolist(), self.stop_ids)
         output = self.model.generate(
             **inputs,
-            **{**_GREEDY, "max_new_tokens": self.max_new_tokens, **how},
+            **{**greedy(), "max_new_tokens": self.max_new_tokens, **how},
             eos_token_id=self.stop_ids,
             pad_token_id=self.pipeline.tokenizer.pad_token_id,
             use_cache=True,

@@ -56,7 +56,7 @@ FREE = (
     # folders: what lies in them is compared instead
     "model_name_or_path", "dataset_dir", "media_dir", "cache_dir", "offload_folder", "fcit_data_dir",
     # processes and loading
-    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
     "preprocessing_num_workers", "overwrite_cache", "data_shared_file_system", "local_rank",
     "ddp_*",
     "ray_*", "master_*", "device_map",

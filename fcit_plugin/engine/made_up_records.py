@@ -27,6 +27,10 @@ logger = logging.get_logger(__name__)
 
 _MEDIA = ("_images", "_videos", "_audios")
 
+#: Instructions that are drawn together. Torch draws for the rows of a batch in turn, so another number would draw others: it
+#: must not be `per_device_eval_batch_size`, which changes no number of a training.
+_AT_ONCE = 50
+
 
 def refuse_what_is_not_made_up(pipeline: Pipeline, names: Iterable[str], args: FcitArguments) -> None:
     """Refuse records that no model makes up, and templates without a beginning to make some up from.
@@ -114,6 +118,7 @@ class Writer:
                 with _drawing(seed, next(model.parameters()).device):
                     drawn = evaluator.write(
                         [{"input_ids": opening, "attention_mask": [1] * len(opening)}] * count,
+                        _AT_ONCE,
                         **{"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": recall.top_k},
                         max_new_tokens=recall.max_tokens,
                     )

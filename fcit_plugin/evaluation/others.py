@@ -6,7 +6,7 @@ import string
 from .answers import comparable
 from .subsequence import in_common
 
-_LETTER = re.compile(r"\b[A-Za-z]\b")
+_ALONE = re.compile(r"\b\w\b")
 _WITHOUT_MARKS = str.maketrans("", "", string.punctuation)
 _LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
 
@@ -14,11 +14,16 @@ _LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
 def option_letter(prediction: str, answer: str) -> float:
     """Return 1 if both choose the same option, else 0: the first letter that stands alone, as in `B`, `(b)` and `B. Because`.
 
-    Without such a letter nothing is chosen. CoIN's rule for ScienceQA (zackschen/CoIN 4122465, eval_science_qa.py); TRACE
-    compares the first character of both.
+    Without such a letter nothing is chosen, and neither where a digit stands alone before it. CoIN's rule for ScienceQA
+    (zackschen/CoIN 4122465, eval_science_qa.py); TRACE compares the first character of both.
     """
-    chosen, right = (_LETTER.search(comparable(text)) for text in (prediction, answer))
-    return float(chosen is not None and right is not None and chosen[0].upper() == right[0].upper())
+    chosen, right = _option(prediction), _option(answer)
+    return float(chosen is not None and chosen == right)
+
+
+def _option(text: str) -> str | None:
+    found = _ALONE.search(comparable(text))
+    return found[0].upper() if found is not None and found[0] in string.ascii_letters else None
 
 
 def contains(prediction: str, answer: str) -> float:

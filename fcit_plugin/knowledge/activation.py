@@ -15,7 +15,7 @@ from .nearness import Nearness, nearness_of
 from .own_cosines import BINS, SHOWN, Counts, quantile, told
 from .prototypes import FEWEST, Prototypes, nearest_cosines
 from .token_forms import FULL, TokenForm
-from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, mean_tokens, turns_that_count, ways_to_tell
+from .turns import AUTO, FIRST, MEAN, Pixels, Turns, encoded_turns, forget, mean_tokens, turns_that_count, ways_to_tell
 from .vectors import TIE, first_largest, unit
 
 
@@ -229,6 +229,11 @@ class Router:
             found.append(told)
             decided.append(tuple(texts))
         return mean_tokens(found), decided
+
+    def forget(self) -> None:
+        """Drop what the encoder keeps of what was asked before; see :func:`.turns.forget`."""
+        with self._encoding:
+            forget(self.encoder)
 
     def know(self, conversations: Sequence[Turns]) -> None:
         """Encode what conversations may be told by ahead, where the encoder can keep it.

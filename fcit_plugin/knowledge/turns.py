@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from typing_extensions import override
 
-from .image_tokens import Encoder, ImageEncoder, encode, encoder_inputs
+from .image_tokens import Encoder, ImageEncoder, TextAndImageEncoder, encode, encoder_inputs
 from .images import Images
 from .nearness import nearness_of
 from .sentences import sentences
@@ -41,8 +41,19 @@ def turns_that_count(turns: Turns, rule: str) -> Turns:
     return turns[-1:] if rule == LATEST else turns
 
 
+def forget(encoder: Encoder) -> None:
+    """Have an encoder drop the tokens that it keeps, if it keeps any.
+
+    The last digits of what a model says of a text, in half precision more than those, depend on the texts beside it in a batch:
+    a token that was kept depends on what was asked before, which a run that goes on was not.
+    """
+    told = encoder.text if isinstance(encoder, TextAndImageEncoder) else encoder
+    if (drop := getattr(told, "forget", None)) is not None:
+        drop()
+
+
 def learned_tokens(encoder: Encoder, conversations: Sequence[Turns], rule: str, pixels: Pixels) -> np.ndarray:
-    """Identity tokens of the conversations that a client learns from, float32 [n, D].
+    """Identity tokens of the conversations that a client learns from, float32 [n, D]: a function of these alone.
 
     With ``auto`` they are those of the first turns: a client knows no subspace to choose by, and a conversation opens with
     what it is about.
@@ -53,6 +64,7 @@ def learned_tokens(encoder: Encoder, conversations: Sequence[Turns], rule: str, 
         rule: first, latest, mean or auto.
         pixels: Their images.
     """
+    forget(encoder)
     rows, counts = _encoded(encoder, conversations, FIRST if rule == AUTO else rule, pixels)
     return rows if len(rows) == len(conversations) else mean_tokens(_split(rows, counts))
 

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from llamafactory.data.formatter import StringFormatter
 from llamafactory.data.template import TEMPLATES
-from llamafactory.hparams import GeneratingArguments, get_train_args
+from llamafactory.hparams import get_train_args
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fcit_plugin.engine.evaluator import Evaluator
@@ -109,31 +109,6 @@ def test_answers_are_those_of_a_greedy_search_free_and_within_the_labels(
     assert scores.restricted == {"color": None, "letter": mean_of(exact_match)(restricted, answers)}
     assert scores.free["letter"] == mean_of(exact_match)(free, answers)
     assert scores.other == {}
-
-
-#: What a base model may ask of ``generate`` by itself, of all that LLaMA-Factory's own chat and predict decide.
-OWN_SETTINGS = {
-    "do_sample": True, "temperature": 5.0, "top_p": 0.5, "top_k": 7, "num_beams": 3, "repetition_penalty": 9.0,
-    "length_penalty": 4.0,
-}  # fmt: skip
-
-
-def test_a_base_models_own_settings_of_generation_change_no_answer(text_recipe, text_model, relabeled, register, tmp_path):
-    assert OWN_SETTINGS.keys() == {item.name for item in fields(GeneratingArguments)} - {
-        *("max_length", "max_new_tokens", "skip_special_tokens", "default_system")
-    }
-    spy = Spy()
-    register(spy)
-    model_folder = shutil.copytree(text_model, tmp_path / "model")
-    settings = json.loads((model_folder / "generation_config.json").read_text())
-    (model_folder / "generation_config.json").write_text(json.dumps(settings | OWN_SETTINGS))
-    session = open_session(*get_train_args(text_recipe(dataset_dir=str(relabeled), model_name_or_path=str(model_folder))))
-    assert session.model.generation_config.repetition_penalty == OWN_SETTINGS["repetition_penalty"]
-    evaluator = session.evaluator(session.pipeline.label_sets(session.scenario.all_datasets(), {}))
-    evaluator.evaluate(session.first_state(), ["letter"])
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(text_model).eval(), AutoTokenizer.from_pretrained(text_model)
-    for (found, _), labels in zip(spy.calls, (None, LABELS.values()), strict=True):
-        assert found == [greedy(model, tokenizer, p, labels) for p in session.pipeline.test("letter").features["input_ids"]]
 
 
 def test_an_answer_that_is_a_label_already_is_not_decoded_again(

@@ -58,6 +58,9 @@ def test_contains_finds_the_answer_in_the_prediction(prediction, answer, expecte
         ("", "B", 0),
         ("Because", "Because", 0),
         ("7", "7", 0),
+        ("2 of them melt: B", "B", 0),
+        ("12 of them melt: B", "B", 1),
+        ("是 B", "B", 0),
     ],
 )
 def test_option_letter_is_the_first_that_stands_alone(prediction, answer, expected):
