@@ -33,7 +33,7 @@ from ..scenario.tasks import Scenario
 from ..state.checkpoints import PROGRESS, Checkpoints
 from ..state.folder import StateFolder
 from ..state.forms import NoiseForm
-from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, TOKENS
+from ..state.names import BASE_CHANGE, MANIFEST, METHOD_STATE, RULES, SHARED, SUBSPACES, TOKENS
 from ..state.own import signed
 from ..state.progress import Progress
 from ..state.server_state import ServerState, save_state
@@ -259,7 +259,7 @@ class Session(Setup):
         """Take away what a finished run leaves, beside its log, its answers and its commits."""
         for name in WRITTEN:  # the manifest first: without it the rest is not an FCIT folder
             (self.output_dir / name).unlink(missing_ok=True)
-        take_away(self.output_dir / "subspaces", r"\d+")
+        take_away(self.output_dir / SUBSPACES, r"\d+")
 
     @property
     def partition(self) -> Partition:

@@ -1,5 +1,6 @@
 """An FCIT folder in the hands of LLaMA-Factory's own commands: chat, api, predict, export."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from ..arguments import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
 from ..errors import FcitError
 from ..state.folder import StateFolder
+from ..state.names import SUBSPACES
 from ..state.output_folder import fcit_folder, is_fcit_folder
+
+logger = logging.getLogger(__name__)
 
 _NO_VALUES = "an fcit run trains no values of answers; name a reward model there"
 #: Keys of the model and the fine-tuning arguments that name models and adapters, but for the one that takes an FCIT folder.
@@ -20,6 +24,8 @@ _ELSEWHERE = {
     "reward_model": _NO_VALUES,
     "reward_model_adapters": _NO_VALUES,
 }
+#: What the manifest of a run says that it has beside its subspaces.
+_BESIDE = {"shared": "the projector that the run has trained", "base_change": "what the run has added to the base weights"}
 #: Stages of LLaMA-Factory's whose models have a value head.
 _WITH_VALUES = ("rm", "ppo")
 
@@ -51,6 +57,7 @@ def check_folder(parsed: Any, fcit: FcitArguments | None) -> Path | None:
         if key in ROUTING_KEYS and model_args.export_dir is not None:
             raise FcitError(f"`{key}` cannot be used for export: a merged model activates nothing; take it out.")
     if folder is None:
+        _warn_of_parts(model_args)
         return None
     check_seams()
     from .base_model import check_model  # only now: a plain run shall not pay for it
@@ -79,6 +86,20 @@ def _refuse_elsewhere(model_args: Any, finetuning_args: Any) -> None:
         for name in map(str.strip, (given or "").split(",")):
             if name and is_fcit_folder(name) and not (Path(name) / "config.json").is_file():
                 raise FcitError(f"`{key}` {name} is the output of an fcit run, which is not used so; {remedy}.")
+
+
+def _warn_of_parts(model_args: Any) -> None:
+    """Say what one subspace of a run, taken as the plain adapter that it is, does not bring along."""
+    for path in map(Path, model_args.adapter_name_or_path or ()):
+        run = path.parent.parent
+        if path.parent.name != SUBSPACES or not is_fcit_folder(run):
+            continue
+        for key, what in _BESIDE.items():
+            if StateFolder(run).manifest[key]:
+                logger.warning(
+                    f"{path} is one subspace of {run} and has not {what}, so it answers otherwise than in the run; `fcit-cli "
+                    "export-adapters` writes both."
+                )
 
 
 def _check_use(folder: Path, parsed: Any, training_args: Any) -> None:

@@ -3,6 +3,7 @@
 import re
 
 MANIFEST = "fcit_manifest.json"
+SUBSPACES = "subspaces"
 TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
 BASE_CHANGE = "base_change.safetensors"
@@ -18,12 +19,12 @@ FORMAT_VERSION = 6
 
 def belongs_to_state(name: str) -> bool:
     """Whether a file of a commit is also a part of what the run leaves at its end."""
-    return name in (MANIFEST, TOKENS, SHARED, BASE_CHANGE, RULES, METHOD_STATE) or name.startswith("subspaces/")
+    return name in (MANIFEST, TOKENS, SHARED, BASE_CHANGE, RULES, METHOD_STATE) or name.startswith(f"{SUBSPACES}/")
 
 
 def subspace_folder(k: int) -> str:
     """Where a state folder has its subspace k, as a PEFT folder."""
-    return f"subspaces/{k}"
+    return f"{SUBSPACES}/{k}"
 
 
 def round_name(stage: int, round: int) -> str:

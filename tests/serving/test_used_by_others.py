@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import tiny
@@ -96,3 +97,14 @@ def test_an_export_overwrites_neither_the_run_nor_its_base_model(text_keys, text
     for key, folder in (("adapter_name_or_path", text_run), ("model_name_or_path", text_keys["model_name_or_path"])):
         with pytest.raises(FcitError, match=f"^`export_dir` is the folder of `{key}`"):
             get_infer_args(infer_args(text_keys, text_run, export_dir=f"{folder}/"))
+
+
+@pytest.mark.parametrize(("beside", "told"), [(None, None), ("shared", "the projector"), ("base_change", "the base weights")])
+def test_one_subspace_alone_says_what_the_run_has_beside_it(text_keys, text_run, tmp_path, beside, told, logged):
+    run = shutil.copytree(text_run, tmp_path / "run")
+    manifest = json.loads((run / "fcit_manifest.json").read_text())
+    assert {key for key, value in manifest.items() if value and key in ("shared", "base_change")} == set()
+    (run / "fcit_manifest.json").write_text(json.dumps(manifest | ({beside: f"{beside}.safetensors"} if beside else {})))
+    get_infer_args(infer_args(text_keys, run / "subspaces" / "0"))
+    found = [line for line in logged.text.splitlines() if "is one subspace of" in line]
+    assert [told in line for line in found] == ([True] if told else [])
