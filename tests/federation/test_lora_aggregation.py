@@ -174,9 +174,10 @@ def test_refactor_keeps_the_product_of_the_mean_factors_and_makes_the_rows_of_a_
     torch.testing.assert_close(found[B].T @ found[B], torch.diag(s**2 / length))
 
 
-def test_what_rounds_of_refactor_do_is_what_the_factors_do():
-    """A client that moves A and B by what the toy draws moves other factors elsewhere, so one round after another start."""
-    plain, new = toy_of("factors").round(start()), toy_of("refactor").round(start())
+@pytest.mark.parametrize("noise", [{}, {"fcit_dp_clipping_norm": 1.0, "fcit_dp_noise_multiplier": 1.0}])
+def test_a_round_of_refactor_does_what_one_of_factors_does_also_with_noise(noise):
+    """One round alone: clients that train other factors do not get to the same product."""
+    plain, new = (toy_of(name, **noise).round(start()) for name in ("factors", "refactor"))
     torch.testing.assert_close(product(new), product(plain), rtol=1e-5, atol=1e-5)
     assert not torch.equal(new.subspaces[0][A], plain.subspaces[0][A])
 
