@@ -67,7 +67,7 @@ HEADLINE = (
     ("disco", "base", "disco"),
     ("disco_plus", "base", "disco_plus"),
     ("centralized, as many passes", "base", "centralized_equal"),
-    ("disco_svd, above its own disco, {} other seeds", "confirm_svd", PRODUCTS),
+    ("disco_refactor, above its own disco, {} other seeds", "confirm_refactor", FACTORS),
     ("disco in a relay, above its own disco, {} other seeds", "confirm", CONFIRMED),
 )
 #: Rows of one seed that differ by chance alone.
