@@ -3,11 +3,15 @@
 import os
 from pathlib import Path
 
-from .files import of_user
+from .files import at_home
 
 
 def cache_folder() -> Path:
-    """``$FCIT_CACHE``, else ``~/.cache/fcit_plugin``."""
-    folder = of_user(os.environ.get("FCIT_CACHE") or "~/.cache/fcit_plugin")
+    """``$FCIT_CACHE``, else ``~/.cache/fcit_plugin``.
+
+    Raises:
+        OSError: It cannot be made, as where the user has no home.
+    """
+    folder = at_home(os.environ.get("FCIT_CACHE") or "~/.cache/fcit_plugin", "FCIT_CACHE")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

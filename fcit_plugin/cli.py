@@ -16,7 +16,7 @@ from . import __version__
 from .autoload import autoload
 from .commands import COMMANDS, GROUPS, THEIRS
 from .commands.command import make_parser, usage_lines
-from .errors import end_in_a_sentence
+from .errors import end_in_a_sentence, to_nowhere
 from .plugins import blame
 
 #: With what a shell says that a program has ended by writing into a closed pipe.
@@ -52,8 +52,7 @@ def _let_go_of_pipes() -> bool:
             poll = select.poll()
             poll.register(stream.fileno(), 0)  # errors alone, which a pipe has that is not read any more
             if any(event & select.POLLERR for _, event in poll.poll(0)):
-                with open(os.devnull, "wb") as nowhere:
-                    os.dup2(nowhere.fileno(), stream.fileno())
+                to_nowhere(stream)
                 found = True
     return found
 

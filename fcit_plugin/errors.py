@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 #: Libraries that raise ``ValueError`` with a sentence over what stands in a recipe, a dataset or a model folder.
 _CHECK_INPUT = {
@@ -113,8 +114,10 @@ class _SentenceHook:
         if not _is_echo() or isinstance(error, OutOfMemory):  # of other errors all end alike
             from tqdm import tqdm
 
-            sys.stdout.flush()
-            tqdm.write(f"fcit-plugin: {sentence} (LLAMAFACTORY_VERBOSITY=DEBUG shows the traceback)", file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError):  # nobody may read either of them any more
+                sys.stdout.flush()
+            with contextlib.suppress(OSError, ValueError):
+                tqdm.write(f"fcit-plugin: {sentence} (LLAMAFACTORY_VERBOSITY=DEBUG shows the traceback)", file=sys.stderr)
 
 
 def tell(text: str) -> None:
@@ -123,8 +126,19 @@ def tell(text: str) -> None:
         print(text, flush=True)
     except OSError as error:
         if error.errno in _UNREAD:  # else the interpreter tries once more at its end, and makes an exit code of it
-            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            with contextlib.suppress(OSError, ValueError):
+                to_nowhere(sys.stdout)
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """Have all that is written to a stream from now on, and what it still holds, go nowhere.
+
+    Raises:
+        OSError: It is no file.
+        ValueError: It is closed.
+    """
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def is_debugging() -> bool:
@@ -147,7 +161,10 @@ def sentence_of(error: BaseException) -> str | None:
         None for an error that is a programmer's: a traceback says more.
     """
     if isinstance(error, KeyboardInterrupt):
-        return "Stopped by hand; a run, or a site, that is started again goes on from what it has kept."
+        return (
+            "Stopped by hand; a run that is started again without `overwrite_output_dir: true` goes on from what it has kept, "
+            "and so does a site."
+        )
     if isinstance(error, subprocess.CalledProcessError):
         return "A process of this run has failed; its own message stands above."
     if isinstance(error, OSError) and error.strerror is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import math
@@ -26,6 +27,23 @@ T = TypeVar("T")
 def of_user(path: str | Path) -> Path:
     """A path whose `~` is the user's home; it stays as it is where there is no such user, or the user has none."""
     return Path(os.path.expanduser(path))
+
+
+def at_home(path: str, variable: str) -> Path:
+    """The same of a folder that is made: there is none to make in a home that is not there.
+
+    Args:
+        path: The folder.
+        variable: The environment variable that names another one.
+
+    Raises:
+        OSError: The user, or the one who is named, has no home, as in containers.
+    """
+    folder = of_user(path)
+    if str(folder).startswith("~"):
+        why = f"there is no such home to keep files in; name a folder in the environment variable {variable}"
+        raise OSError(errno.ENOENT, why, path)
+    return folder
 
 
 @contextlib.contextmanager

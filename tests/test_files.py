@@ -12,6 +12,7 @@ from crashes import in_a_child, limit_file_size
 from safetensors.numpy import save_file
 
 from fcit_plugin import files
+from fcit_plugin.cache import cache_folder
 from fcit_plugin.errors import FcitError
 from fcit_plugin.files import (
     append_lines,
@@ -203,12 +204,18 @@ def test_a_line_that_is_being_written_does_not_count_where_a_file_grows(tmp_path
         read_json_lines(path)
 
 
-def test_a_home_that_is_not_there_ends_nobody_in_a_traceback(monkeypatch):
+def test_a_home_that_is_not_there_ends_nobody_in_a_traceback(monkeypatch, tmp_path):
     """``Path.expanduser`` and ``Path.home`` raise a RuntimeError there: of `~nobody`, and of a user without a home."""
     assert of_user("~/x") == Path.home() / "x"
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert [of_user(path) for path in ("~/x", "~no-such-user/x", Path("x"))] == [*map(Path, ("~/x", "~no-such-user/x", "x"))]
+    monkeypatch.chdir(tmp_path)
+    for given in (None, "~/x", "~no-such-user/x"):
+        monkeypatch.setenv("FCIT_CACHE", given or "")
+        with pytest.raises(OSError, match=r"no such home .* FCIT_CACHE"):
+            cache_folder()
+    assert not [*tmp_path.iterdir()], "a folder that is called ~"
     package = Path(files.__file__).parent
     using = [path for path in package.rglob("*.py") if re.search(r"\.expanduser\(\)|Path\.home\(", path.read_text())]
     assert using == []

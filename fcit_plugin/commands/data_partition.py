@@ -103,6 +103,7 @@ def _read_keys(given: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from ..arguments import check_names
+    from ..arguments.aliases import current_keys
     from ..recipe.read import read_recipe, read_yaml
 
     # as to LLaMA-Factory a recipe's name may have a sign of equality in it, such as beta=0.5/fcit.yaml
@@ -118,6 +119,7 @@ def _read_keys(given: Sequence[str]) -> dict[str, Any]:
 
     keys, over = read_recipe(read, files or ["fcit-cli data partition"])
     # another key may follow a recipe too, but not one of these with a slip in it
+    over = current_keys(over)
     check_names((key for key in over if key.startswith("fcit_") or get_close_matches(key, _OTHERS, cutoff=0.85)), _OTHERS)
     return keys
 

@@ -145,7 +145,11 @@ def _programs() -> Iterator[str]:
 def _disk(problems: list[str]) -> Iterator[str]:
     from ..cache import cache_folder
 
-    folders = {"here": Path.cwd(), "the plugin's cache": cache_folder()}
+    folders = {"here": Path.cwd()}
+    try:
+        folders["the plugin's cache"] = cache_folder()
+    except OSError as error:
+        problems.append(f"there is no cache: {error.strerror} ({error.filename})")
     folders["Hugging Face's cache"] = of_user(os.environ.get("HF_HOME") or "~/.cache/huggingface")
     for what, folder in folders.items():
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -28,8 +28,8 @@ logger = logging.get_logger(__name__)
 _MEDIA = ("_images", "_videos", "_audios")
 
 #: Instructions that are drawn together. Torch draws for the rows of a batch in turn, so another number would draw others: it
-#: must not be `per_device_eval_batch_size`, which changes no number of a training.
-_AT_ONCE = 50
+#: must not be `per_device_eval_batch_size`, which changes no number of a training. Few, for a large model's memory.
+_AT_ONCE = 8
 
 
 def refuse_what_is_not_made_up(pipeline: Pipeline, names: Iterable[str], args: FcitArguments) -> None:

@@ -37,7 +37,7 @@ from ..recipe.request import Request
 from ..scenario.settings import get_scenario
 from ..state.checkpoints import Checkpoints
 from ..state.folder import StateFolder
-from ..state.names import MANIFEST
+from ..state.names import MANIFEST, UPDATE_NAMES, UPDATES
 from ..state.predictions import clear_predictions
 from .continuation import Earlier
 from .fingerprint import data_keys, deciding_keys, fingerprint
@@ -275,7 +275,9 @@ def check_output_dir(setup: Setup, checkpoints: Checkpoints, start: Start | None
     """
     if not setup.is_main or (start is not None and start.is_in(checkpoints)):
         return None
-    held = [name for name in (MANIFEST, DESCRIPTION, REPORT_JSON) if (setup.output_dir / name).exists()]
+    evaluates = setup.request.evaluated is not None  # which leaves a report alone
+    left = (MANIFEST, DESCRIPTION, *([REPORT_JSON] if evaluates else []))
+    held = [name for name in left if (setup.output_dir / name).exists()]
     held += [f"{folder.parent.name}/{folder.name}" for folder in checkpoints.commits()[-1:]]
     is_update = setup.request.stage == "fcit_client"
     if held and (not setup.training_args.overwrite_output_dir or (is_update and held != [DESCRIPTION])):
@@ -300,7 +302,7 @@ def clear_output_dir(session: Session, held: list[str] | None) -> None:
     if held:
         session.clear_results()
         (session.output_dir / TRAINER_LOG).unlink(missing_ok=True)
-        take_away(session.output_dir / "updates", r"\.?stage\d+_round\d+_client\d+(\.\w+)?")
+        take_away(session.output_dir / UPDATES, rf"\.?{UPDATE_NAMES}(\.\w+)?")
     clear_predictions(session.output_dir)  # a run that was stopped before its first commit leaves nothing else
     session.checkpoints.go_back_to(None)
 

@@ -144,12 +144,13 @@ def _accepted(store: dist.Store, world: World) -> dict[int, Connection]:
         while len(peers) < world.count - 1:
             try:
                 peer = listener.accept()
-                peers[int(peer.recv())] = peer
             except (AuthenticationError, EOFError, ConnectionError):
                 continue  # anybody may knock, such as who looks for open ports
             except OSError as error:
                 if error.errno is not None:  # else it is what `multiprocessing` says of half a message
                     raise
+                continue
+            peers[int(peer.recv())] = peer  # one of this run's, for it knows the secret
     for peer in peers.values():
         _keep_alive(peer)
     return peers

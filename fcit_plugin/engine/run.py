@@ -28,6 +28,7 @@ from ..files import write_json
 from ..plan.work import idle_note
 from ..state.checkpoints import PROGRESS, RECIPE
 from ..state.forms import NoiseForm
+from ..state.names import UPDATES, update_name
 from ..state.pages import write_typed
 from ..state.predictions import commit_predictions, restore_predictions, take_predictions
 from ..state.progress import Progress, Traffic
@@ -395,5 +396,5 @@ class FederatedRun:
         kept = self.args.fcit_keep_client_updates and config.subspace is not None and reply.has_content()
         if not kept or not self.session.is_main:
             return
-        name = f"stage{config.stage}_round{config.round}_client{config.client}"
-        write_update(self.session.output_dir / "updates" / name, config_record(request), reply)
+        name = update_name(config.stage, config.round, config.client)
+        write_update(self.session.output_dir / UPDATES / name, config_record(request), reply)

@@ -14,8 +14,8 @@ _LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
 def option_letter(prediction: str, answer: str) -> float:
     """Return 1 if both choose the same option, else 0: the first letter that stands alone, as in `B`, `(b)` and `B. Because`.
 
-    Without such a letter nothing is chosen, and neither where a digit stands alone before it. CoIN's rule for ScienceQA
-    (zackschen/CoIN 4122465, eval_science_qa.py); TRACE compares the first character of both.
+    Without such a letter nothing is chosen, and neither where another single character, such as a digit, stands alone before
+    it. CoIN's rule for ScienceQA (zackschen/CoIN 4122465, eval_science_qa.py); TRACE compares the first character of both.
     """
     chosen, right = _option(prediction), _option(answer)
     return float(chosen is not None and chosen == right)

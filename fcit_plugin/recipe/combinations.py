@@ -226,4 +226,4 @@ def _check_folders(output_dir: str, fcit: FcitArguments, earlier: Path | None) -
     for key, folders in taken.items():
         for folder in folders:
             if folder is not None and would_lose(output_dir, folder):
-                refuse(f"`output_dir` is the folder of `{key}` ({folder}), which it would overwrite; name another.")
+                refuse(f"`output_dir` is or holds the folder of `{key}` ({folder}), which it would overwrite; name another.")

@@ -1,5 +1,6 @@
 """An FCIT folder in the hands of LLaMA-Factory's own commands: chat, api, predict, export."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from ..arguments import EXPORT_KEYS, FOLDER_KEYS, ROUTING_KEYS, FcitArguments
 from ..autoload import check_seams
 from ..errors import FcitError
 from ..state.folder import StateFolder
-from ..state.names import SUBSPACES
+from ..state.names import SUBSPACES, subspace_folder
 from ..state.output_folder import fcit_folder, is_fcit_folder
 
 logger = logging.getLogger(__name__)
@@ -94,8 +95,8 @@ def _warn_of_parts(model_args: Any) -> None:
         run = path.parent.parent
         if path.parent.name != SUBSPACES or not is_fcit_folder(run):
             continue
-        for key, what in _BESIDE.items():
-            if StateFolder(run).manifest[key]:
+        with contextlib.suppress(FcitError):  # an adapter is one whatever the run beside it has become
+            for what in [what for key, what in _BESIDE.items() if StateFolder(run).manifest[key]]:
                 logger.warning(
                     f"{path} is one subspace of {run} and has not {what}, so it answers otherwise than in the run; `fcit-cli "
                     "export-adapters` writes both."
@@ -108,7 +109,7 @@ def _check_use(folder: Path, parsed: Any, training_args: Any) -> None:
     if model_args.adapter_folder is not None:
         raise FcitError(
             f"`adapter_folder: {model_args.adapter_folder}` is not looked at beside the output folder of an fcit run; take it "
-            f"out, or name one subspace alone, such as `adapter_name_or_path: {folder / 'subspaces' / '0'}`."
+            f"out, or name one subspace alone, such as `adapter_name_or_path: {folder / subspace_folder(0)}`."
         )
     if stage in _WITH_VALUES:
         raise FcitError(

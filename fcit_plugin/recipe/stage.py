@@ -148,8 +148,8 @@ def folder_to_evaluate(recipe: dict[str, Any], stage: str) -> Path | None:
             "`do_train: false` evaluates what a run has learned; name its output folder as `adapter_name_or_path`"
             + (f", {given} is none." if given else ".")
         )
-    if would_lose(recipe.get("output_dir", ""), folder):
+    if (output_dir := recipe.get("output_dir")) and would_lose(output_dir, folder):
         raise FcitError(
-            f"`output_dir` is the folder that is evaluated ({folder}), whose report it would replace; name another."
+            f"`output_dir` is or holds the folder that is evaluated ({folder}), which it would replace; name another."
         )
     return folder

@@ -4,6 +4,8 @@ import re
 
 MANIFEST = "fcit_manifest.json"
 SUBSPACES = "subspaces"
+#: Folder of the updates that a run keeps, and what they are called.
+UPDATES, UPDATE_NAMES = "updates", r"stage\d+_round\d+_client\d+"
 TOKENS = "identity_tokens.safetensors"
 SHARED = "shared.safetensors"
 BASE_CHANGE = "base_change.safetensors"
@@ -25,6 +27,11 @@ def belongs_to_state(name: str) -> bool:
 def subspace_folder(k: int) -> str:
     """Where a state folder has its subspace k, as a PEFT folder."""
     return f"{SUBSPACES}/{k}"
+
+
+def update_name(stage: int, round: int, client: int) -> str:
+    """What an update that is kept is called."""
+    return f"stage{stage}_round{round}_client{client}"
 
 
 def round_name(stage: int, round: int) -> str:

@@ -1,11 +1,12 @@
 """The output folder of an fcit run, told from other folders."""
 
+import re
 from pathlib import Path
 
 from ..errors import FcitError
 from .checkpoints import FOLDER as COMMITS
 from .checkpoints import Checkpoints
-from .names import MANIFEST, TOKENS
+from .names import MANIFEST, TOKENS, UPDATE_NAMES, UPDATES
 
 
 def fcit_folder(adapters: list[str] | None) -> Path | None:
@@ -34,7 +35,11 @@ def is_fcit_folder(path: str | Path) -> bool:
 def would_lose(output_dir: str | Path, folder: str | Path) -> bool:
     """Whether what a run begins with is among what it replaces in its own output folder: its results, commits and updates."""
     output, needed = Path(output_dir).resolve(), Path(folder).resolve()
-    return needed == output or any(needed.is_relative_to(output / name) for name in (COMMITS, "updates"))
+    if needed == output:
+        return True
+    parts = needed.relative_to(output).parts if needed.is_relative_to(output) else ()
+    names = {COMMITS: r"round-\d+", UPDATES: UPDATE_NAMES}
+    return len(parts) > 1 and parts[0] in names and re.fullmatch(names[parts[0]], parts[1]) is not None
 
 
 def _commit_in(path: str | Path) -> Path | None:

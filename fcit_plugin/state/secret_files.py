@@ -1,14 +1,13 @@
 """The user's secrets: small files outside of every output folder, made once and for nobody else to read."""
 
 import contextlib
-import errno
 import os
 import secrets
 import tempfile
 from pathlib import Path
 
 from ..errors import FcitError
-from ..files import of_user, private_bytes, to_disk, writing
+from ..files import at_home, private_bytes, to_disk, writing
 
 
 def secrets_folder() -> Path:
@@ -18,12 +17,8 @@ def secrets_folder() -> Path:
         OSError: The user has no home, as in containers.
     """
     if given := os.environ.get("FCIT_SECRETS_DIR"):
-        return of_user(given)
-    folder = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    if folder.startswith("~"):
-        why = "this user has no home to keep secrets in; name a folder in the environment variable FCIT_SECRETS_DIR"
-        raise OSError(errno.ENOENT, why, folder)
-    return Path(folder) / "fcit_plugin"
+        return at_home(given, "FCIT_SECRETS_DIR")
+    return at_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "FCIT_SECRETS_DIR") / "fcit_plugin"
 
 
 def secret_file(name: str) -> Path:

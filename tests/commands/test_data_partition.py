@@ -179,6 +179,14 @@ def test_keys_by_their_old_names_count_as_they_do_in_a_run(text_keys, monkeypatc
             whole({**new, **old, aliases.KEYS[name]: value})
 
 
+def test_keys_by_their_old_names_may_stand_on_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(aliases, "KEYS", {"fcit_clients": "fcit_num_clients", **aliases.KEYS})
+    verb("fcit_clients=3", "fcit_clients_per_round=1")
+    told = capsys.readouterr().out
+    verb("fcit_num_clients=3", "fcit_clients_per_round=1")
+    assert told == capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["beta=0.5/fcit.yaml", "lr=1e-4.yml", "fcit_beta=0.5.yaml"])
 def test_a_recipe_whose_name_looks_like_a_key_is_the_recipe(name, text_keys, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -195,10 +195,12 @@ class TestLocal:
         for column in range(2):
             assert second[column] == pytest.approx(statistics.mean(one["accuracy"][1][column] for one in each.values()))
 
-    def test_a_killed_run_goes_on_where_it_stopped(self, all_three, capsys):
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_a_run_that_is_started_again_goes_on_where_it_stopped(self, all_three, ended):
         keys, three = all_three
         before = weights_of(three)
-        (three / "fcit_report.json").unlink()
+        if not ended:
+            (three / "fcit_report.json").unlink()
         run_recipe(keys)
         assert weights_of(three) == before
         assert (three / "fcit_report.json").exists()

@@ -6,6 +6,8 @@ import pytest
 from llamafactory.hparams import get_train_args
 from runs import run_recipe
 
+from fcit_plugin.state.output_folder import would_lose
+
 
 def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -41,7 +43,7 @@ def test_what_is_begun_from_is_not_replaced_wherever_in_the_output_folder_it_lie
         for place in (held / inside, tmp_path / "link" / inside):
             given = [str(place)] if key == "fcit_update_dirs" else str(place)
             keys = {**text_keys, **BEGUN_FROM[named], key: given, "output_dir": str(held), "overwrite_output_dir": overwrite}
-            with pytest.raises(ValueError, match=r"`output_dir` is the folder .*name another"):
+            with pytest.raises(ValueError, match=r"`output_dir` is or holds the folder .*name another"):
                 get_train_args(keys)
     assert files(held) == before
 
@@ -59,3 +61,21 @@ def test_an_evaluation_does_not_replace_unasked_what_is_there(left, text_keys, t
     with pytest.raises(ValueError, match=r"already holds the results of a run .*`overwrite_output_dir: true`"):
         run_recipe({**keys, "fcit_keep_client_updates": False})
     assert files(held) == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "lost"),
+    [
+        (".", True),
+        ("checkpoints/round-0001", True),
+        ("checkpoints/round-0001/subspaces/0", True),
+        ("updates/stage0_round1_client2", True),
+        ("checkpoints", False),  # it stays, and so does what is another's in it
+        ("checkpoints/mine", False),
+        ("updates/u3", False),
+        ("elsewhere/round-0001", False),
+        ("../round-0001", False),
+    ],
+)
+def test_what_no_run_takes_away_may_lie_in_its_output_folder(folder, lost, tmp_path):
+    assert would_lose(tmp_path / "out", tmp_path / "out" / folder) is lost

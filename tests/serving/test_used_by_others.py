@@ -108,3 +108,5 @@ def test_one_subspace_alone_says_what_the_run_has_beside_it(text_keys, text_run,
     get_infer_args(infer_args(text_keys, run / "subspaces" / "0"))
     found = [line for line in logged.text.splitlines() if "is one subspace of" in line]
     assert [told in line for line in found] == ([True] if told else [])
+    (run / "fcit_manifest.json").write_text("{}")
+    get_infer_args(infer_args(text_keys, run / "subspaces" / "0"))  # a plain adapter is one beside whatever run

@@ -24,7 +24,7 @@ def secrets(tmp_path, monkeypatch):
     return tmp_path / "secrets"
 
 
-@pytest.mark.parametrize("case", ["no home", "a home that nobody may write to", "a file in its place"])
+@pytest.mark.parametrize("case", ["no home", "no home of that name", "a home that nobody may write to", "a file in its place"])
 def test_where_no_secret_can_be_kept_folders_are_written_unsigned_and_those_of_others_served(case, tmp_path, monkeypatch):
     """In containers and services a user often has no home, or none of its own."""
     monkeypatch.delenv("FCIT_SECRETS_DIR")
@@ -33,13 +33,15 @@ def test_where_no_secret_can_be_kept_folders_are_written_unsigned_and_those_of_o
     if case == "no home":
         monkeypatch.delenv("HOME")
         monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    elif case == "no home of that name":
+        monkeypatch.setenv("FCIT_SECRETS_DIR", "~no-such-user/secrets")
     elif case == "a file in its place":
         (tmp_path / ".config").write_text("")
     assert not is_own(NAMES | {"signature": "0" * 64})
     said = []
     assert signed(NAMES, tmp_path / "out", said.append) == NAMES
     (sentence,) = said
-    assert "/out is not signed as your own" in sentence and ("FCIT_SECRETS_DIR" in sentence) is (case == "no home")
+    assert "/out is not signed as your own" in sentence and ("FCIT_SECRETS_DIR" in sentence) is case.startswith("no home")
 
 
 def test_what_was_signed_is_own_and_nothing_else(secrets, monkeypatch, tmp_path):
