@@ -25,6 +25,9 @@ class Fixed:
     def __init__(self, subspace: int, num_subspaces: int) -> None:
         self._weights = np.eye(num_subspaces, dtype=np.float32)[subspace]
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     def listen(self, conversations, pixels) -> tuple[np.ndarray, list]:
         """As many empty tokens as there are conversations: nothing is looked at."""
         return np.zeros((len(conversations), 0), np.float32), list(conversations)

@@ -30,7 +30,7 @@ GOES = {
         "lamol",
         "ties_merging",
     },
-    "fcit_lora_aggregation": {"factors", "ffa", "rotate"},
+    "fcit_lora_aggregation": {"factors", "refactor", "ffa", "rotate"},
     "fcit_update_compression": {"none"},
 }
 AWAY = {
