@@ -206,6 +206,7 @@ def test_a_dry_run_refuses_to_write(call, tmp_path):
         ("real", "real"),
         ("base", "base"),
         ("confirm_real", "confirm_real"),
+        ("confirm_real_refactor", "confirm_real"),
     ],
     ids=lambda name: name,
 )
