@@ -32,7 +32,6 @@ ELSEWHERE = {
     ("deployment/mappings.py", "yaml.load"): "of a text from files.read_text, to text alone",
     ("compare/runner.py", "open"): "appends to a log",
     ("board/run.py", "open"): "writes what a process says",
-    ("cli.py", "open"): "writes to nowhere",
     ("errors.py", "open"): "writes to nowhere",
     ("federation/site_executor.py", "self._log.open"): "appends to a log",
     ("samples/deployed.py", "open"): "appends to a log",

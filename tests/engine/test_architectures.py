@@ -47,9 +47,10 @@ as PEFT adapters, which PEFT and LLaMA-Factory load, and vLLM does not. `tests/a
 weights, for FUSED.
 
 Refused with it by a sentence: experts of another form (Llama-4, Granite 4), `lora_dropout`, `quantization_bit`, ZeRO-3,
-`enable_liger_kernel`, `fcit_method` o_lora, c_lora and moe_lora, and `fcit_lora_aggregation` svd, exact and stack. In training
-PEFT writes out W + s B A for all experts of a layer in every forward pass; with gradient checkpointing one layer's are in
-memory at a time, without it those of all layers. Answering computes the LoRA beside the weights and needs no such copy.
+`enable_liger_kernel`, `fcit_method` o_lora, c_lora and moe_lora, and `fcit_lora_aggregation` refactor, svd, exact and
+stack. In training PEFT writes out W + s B A for all experts of a layer in every forward pass; with gradient checkpointing
+one layer's are in memory at a time, without it those of all layers. Answering computes the LoRA beside the weights and
+needs no such copy.
 
 ## What was walked through
 

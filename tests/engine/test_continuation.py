@@ -272,7 +272,7 @@ REFUSED = {
         {"fcit_identity_noise": 0.1, "seed": 7},
         ["`fcit_identity_noise` was None and is 0.1", "`seed` was 42 and is 7"],
     ),
-    "its own folder": ({"output_dir": "{first}"}, ["`output_dir` is the folder of `adapter_name_or_path`"]),
+    "its own folder": ({"output_dir": "{first}"}, ["`output_dir` is or holds the folder of `adapter_name_or_path`"]),
     "no run": ({"adapter_name_or_path": "somewhere"}, ["somewhere is not the output folder of an fcit run"]),
     "two": ({"adapter_name_or_path": "{first},other"}, ["cannot be combined with other adapters"]),
     "a commit on the way": (

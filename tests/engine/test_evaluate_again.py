@@ -93,5 +93,5 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(again, changes, messa
 
 
 def test_the_run_does_not_lose_its_report_to_its_evaluation(again, text_run):
-    with pytest.raises(ValueError, match="`output_dir` is the folder that is evaluated"):
+    with pytest.raises(ValueError, match="`output_dir` is or holds the folder that is evaluated"):
         again(output_dir=str(text_run))

@@ -264,7 +264,7 @@ def test_a_site_with_few_records_waits_then_picks_its_subspace_and_leaves_no_tok
 def test_no_stage_overwrites_the_state_that_it_starts_from(text_recipe, run, tmp_path):
     carrier = Carrier(run, {**text_recipe(), "overwrite_output_dir": True}, tmp_path)
     before = weight_bytes(carrier.state)
-    with pytest.raises(ValueError, match="`output_dir` is the folder of `fcit_state_dir`"):
+    with pytest.raises(ValueError, match="`output_dir` is or holds the folder of `fcit_state_dir`"):
         carrier.stage("fcit_client", "state0", fcit_state_dir=str(carrier.state), fcit_client=0)
     other = carrier.stage("fcit_aggregate", "other")
     with pytest.raises(ValueError, match=r"already holds the results of a run .*; choose another folder"):
