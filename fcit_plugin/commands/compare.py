@@ -35,7 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="run cells again that were made from other keys")
     parser.add_argument("--paper", type=Path, metavar="DIR", help="write tables as CSV and LaTeX, pictures as PDF there")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="list the cells and stop")
+    what.add_argument("--dry-run", action="store_true", help="check the keys of the cells that are to run, list all and stop")
     what.add_argument("--report-only", action="store_true", help="write the document from what is there")
 
 
@@ -43,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..compare.document import write_document, write_for_paper
     from ..compare.grid_file import Cell, GridFile, choose_cells
     from ..compare.results import Results, write_runs
-    from ..compare.runner import run_cells
+    from ..compare.runner import check_cells, run_cells
     from ..evaluation.report import Report
     from ..folders import check_file_place, check_folder_place
 
@@ -66,6 +66,7 @@ def _run(args: argparse.Namespace) -> int:
 
     cells = choose_cells(grid.cells, args.only)
     if args.dry_run:
+        check_cells(cells, results.state_of)
         width = max(len(cell.name) for cell in cells)
         print("\n".join(f"{cell.name:{width}}  {results.state_of(cell).status.value}" for cell in cells))
         print(f"{len(cells)} cells.")

@@ -70,10 +70,8 @@ def run_cells(
     Raises:
         FcitError: another process runs cells of this grid, or a cell to run has a fcit key that cannot work.
     """
-    to_run = [cell for cell in cells if look(cell).status is not CellStatus.FINISHED]
-    if not to_run:
+    if not check_cells(cells, look):
         return []
-    _check_keys(to_run)
     grid.output_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(grid.output_dir / ".lock", blocking=False):
@@ -82,13 +80,26 @@ def run_cells(
         raise FcitError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
 
 
-def _check_keys(cells: Sequence[Cell]) -> None:
-    """Refuse keys of ours that cannot work before any cell is run: one that ends after others would be noticed the next day."""
-    for cell in cells:
+def check_cells(cells: Sequence[Cell], look: Callable[[Cell], CellState] = state_of) -> list[Cell]:
+    """Refuse keys of ours that cannot work before any cell is run: one that ends after others would be noticed the next day.
+
+    Args:
+        cells: those that are asked for.
+        look: how far a cell has come.
+
+    Returns:
+        The cells that are still to run.
+
+    Raises:
+        FcitError: the sentence names the cell and the key.
+    """
+    to_run = [cell for cell in cells if look(cell).status is not CellStatus.FINISHED]
+    for cell in to_run:
         try:
             split(dict(cell.keys))
         except FcitError as error:
             raise FcitError(f"{cell.name}: {error}") from error
+    return to_run
 
 
 class Runner:

@@ -46,6 +46,7 @@ def open_aggregator(model_args: Any, data_args: Any, training_args: Any, finetun
     program = make_program(setup, model)
     program = replace(program, blank={key: torch.zeros(value.shape) for key, value in program.blank.items()})
     check_earlier_model(setup, model, program, None)
+    manifest = StateFolder(Path(source)).manifest
     session = Session(
         **vars(setup),
         checkpoints=checkpoints,
@@ -53,7 +54,8 @@ def open_aggregator(model_args: Any, data_args: Any, training_args: Any, finetun
         pipeline=Pipeline(*pipeline_parts(setup, tokenizer_module)),
         data={},
         model=model,
-        base_fingerprint=StateFolder(Path(source)).manifest.get("base_fingerprint"),
+        base_fingerprint=manifest.get("base_fingerprint"),
+        base_sample=manifest.get("base_sample", {}),
         base_weights=None,
         encoder=None,
         program=program,

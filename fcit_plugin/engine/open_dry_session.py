@@ -102,6 +102,7 @@ def open_dry_session(
         data={},
         model=model,
         base_fingerprint=None,
+        base_sample={},
         base_weights=None,
         encoder=ShapeEncoder(program.form.width(dimension)),
         program=program,

@@ -14,6 +14,7 @@ from llamafactory.model import load_model, load_tokenizer
 from peft import PeftModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from ..adapters.base_sample import base_sample
 from ..adapters.base_weights import BaseOnDemand
 from ..adapters.lora import check_owners, read_shared, read_subspace
 from ..arguments import FcitArguments
@@ -93,7 +94,7 @@ def open_session(
     with naming_the_model(model_args, OSError):
         model = load_model(tokenizer, model_args, finetuning_args, is_trainable=True)
     place(model, setup.training_args.device)
-    base_fingerprint = fingerprint(model) if setup.is_server else None
+    base_fingerprint, sample = (fingerprint(model), base_sample(model)) if setup.is_server else (None, {})
     setup = settled_by_model(setup, model, tokenizer)
     encoder = TaskEncoder(setup.scenario) if oracle else make_source(*setup.identity_source, model, tokenizer, pipeline.pixels)
     setup = settled_by_encoder(setup, encoder)
@@ -112,6 +113,7 @@ def open_session(
         data=data,
         model=model,
         base_fingerprint=base_fingerprint,
+        base_sample=sample,
         base_weights=base_weights,
         encoder=encoder,
         program=program,

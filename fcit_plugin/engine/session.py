@@ -236,6 +236,7 @@ class Session(Setup):
         data: What tells these datasets from others of the same names; empty where they were not read.
         model: The base model with the subspace that trains.
         base_fingerprint: Tells this base model from others; None for one without weights.
+        base_sample: The same whatever the precision (:mod:`..adapters.base_sample`); empty for one without weights.
         base_weights: The base weights, which the server may change; None for a model without weights.
         encoder: Makes identity tokens.
         program: The scenario with the method's parts.
@@ -249,6 +250,7 @@ class Session(Setup):
     data: dict[str, str]
     model: PeftModel
     base_fingerprint: str | None
+    base_sample: dict[str, str]
     base_weights: BaseOnDemand | None
     encoder: Any
     program: Program
@@ -368,6 +370,7 @@ class Session(Setup):
             "base_model": self.base_model,
             "template": self.data_args.template,
             "base_fingerprint": self.base_fingerprint,
+            "base_sample": self.base_sample,
             "stages": [list(self.scenario.datasets_of_stage(t)) for t in range(self.scenario.num_stages)],
             "rounds": self.rounds,
             "scenario": self.scenario.to_dict(),

@@ -35,6 +35,7 @@ def load_fcit_folder(model: PreTrainedModel, folder: Path, model_args, finetunin
     exports = model_args.export_dir is not None
     if exports and getattr(model, "quantization_method", None) is not None:
         raise FcitError("Cannot merge adapters to a quantized model.")  # LLaMA-Factory's own words, before merging
+    trained.check_base(model)
     trained.put_shared(model)
     request = finetuning_args.fcit_request
     fcit, data_args = request.args, request.data_args

@@ -69,9 +69,9 @@ REPORT: dict[str, Any] = {
 }
 #: Keys of the manifest beside those of the state itself: what serving and ``fcit-cli join`` read.
 MANIFEST_KEYS = (
-    "plugin_version", "template", "base_fingerprint", "stages", "rounds", "scenario", "activation", "temperature", "method",
-    "setting", "similarity_threshold", "identity_source", "identity_pooling", "identity_center", "identity_unit",
-    "identity_turns", "identity_form", "identity_form_version",
+    "plugin_version", "template", "base_fingerprint", "base_sample", "stages", "rounds", "scenario", "activation",
+    "temperature", "method", "setting", "similarity_threshold", "identity_source", "identity_pooling", "identity_center",
+    "identity_unit", "identity_turns", "identity_form", "identity_form_version",
 )  # fmt: skip
 _IMAGES = "image-text-to-text"
 

@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from ..adapters.base_alone import STACKED
+from ..adapters.base_sample import is_another_base
 from ..adapters.base_weights import add_to
 from ..adapters.experts import divide, num_experts
 from ..adapters.fused import check_fused
@@ -69,6 +70,18 @@ class TrainedRun:
     def manifest(self) -> dict[str, Any]:
         """What the folder says about itself."""
         return self.source.manifest
+
+    def check_base(self, model: torch.nn.Module) -> None:
+        """Refuse another base model of the same shape, such as the instruction-tuned version of the run's.
+
+        Raises:
+            FcitError: Its weights are others, in whatever precision.
+        """
+        if is_another_base(model, self.manifest.get("base_sample", {})):  # runs of before have none
+            raise FcitError(
+                f"`model_name_or_path` has other weights than the base model of {self.folder} (`adapter_name_or_path`), which "
+                f"was {self.manifest.get('base_model')}; give that one."
+            )
 
     def put_shared(self, model: torch.nn.Module) -> None:
         """Put the shared trainables into the base model, and what was added to its own weights.

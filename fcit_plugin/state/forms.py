@@ -17,6 +17,10 @@ Rank = Annotated[int, Field(ge=1, le=65_536)]
 Layer = Annotated[str, Field(pattern=r"^[\w.\-]+$", max_length=500)]
 
 
+#: Numbers of a weight, each in four hexadecimal digits.
+Digits = Annotated[str, Field(pattern=r"^([0-9a-f]{4})+$", max_length=1000)]
+
+
 class Entry(TypedDict):
     """A subspace in the manifest."""
 
@@ -65,6 +69,7 @@ class Manifest(_Every, total=False):
     base_model: Word | None
     template: Word | None
     base_fingerprint: Word | None
+    base_sample: Annotated[dict[Layer, Digits], Field(max_length=1000)]
     stages: list[Words]
     rounds: list[Count]
     scenario: Stages

@@ -156,6 +156,16 @@ def test_a_dry_run_lists_the_cells_and_leaves_everything_alone(call, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_refuses_keys_that_no_run_could_take(call, tmp_path):
+    grid = yaml.safe_load((tmp_path / "grid.yaml").read_text())
+    grid["rows"]["disco"] = {"fcit_temprature": 0.1}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
+    code, shown, _ = call("--dry-run")
+    assert code.startswith("fcit-cli: task_hom/beta1/disco/seed1: ") and "fcit_temprature" in code
+    assert shown.out == ""
+    assert call("--dry-run", "--only", "fedavg")[0] == 0, "cells that are not asked for were looked at"
+
+
 def test_a_report_made_from_other_keys_is_not_in_the_table(call, tmp_path):
     (tmp_path / "base.yaml").write_text("stage: fcit\nlearning_rate: 0.5\n")
     _, shown, document = call("--report-only")

@@ -22,6 +22,7 @@ GRID = {
     "output_dir": "out",
     "document": "docs/r.md",
     "rows": {"disco": {}, "argmax": {"evaluates": "disco", "fcit_activation": "argmax"}, "ewc": {"learning_rate": 0.1}},
+    "settings": {"task_hom": {"fcit_setting": "custom"}},
     "seeds": [1, 2],
     "plots": [],
 }

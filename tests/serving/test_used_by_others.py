@@ -6,8 +6,12 @@ import shutil
 
 import pytest
 import tiny
+import torch
+from llamafactory.chat import ChatModel
 from llamafactory.hparams import FinetuningArguments, ModelArguments, get_infer_args, get_train_args
+from llamafactory.train.tuner import export_model
 from runs import infer_args, run_recipe
+from transformers import AutoModelForCausalLM
 
 from fcit_plugin.errors import FcitError
 from fcit_plugin.recipe.theirs import settable
@@ -91,6 +95,35 @@ def test_what_has_no_meaning_for_a_run_is_refused_by_name(evaluating, stage, cha
 
 def test_packed_records_that_are_answered_are_answered_one_by_one(evaluating):
     get_train_args(evaluating("sft", packing=True, do_eval=False, do_predict=True, predict_with_generate=True))
+
+
+@pytest.fixture(scope="module")
+def other_base(text_keys, tmp_path_factory):
+    """A model of the shape of the run's own, trained otherwise."""
+    folder = tmp_path_factory.mktemp("other") / "base"
+    shutil.copytree(text_keys["model_name_or_path"], folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float32"])
+def test_another_base_model_of_the_same_shape_is_refused_by_every_command(
+    dtype, text_keys, text_run, other_base, evaluating, tmp_path
+):
+    keys = infer_args({**text_keys, "model_name_or_path": str(other_base)}, text_run, infer_dtype=dtype)
+    sentence = rf"`model_name_or_path` has other weights than the base model of {text_run} .*give that one\.$"
+    for use in (
+        lambda: ChatModel(dict(keys)),
+        lambda: export_model({**keys, "export_dir": str(tmp_path / "merged")}),
+        lambda: run_recipe(evaluating("sft", model_name_or_path=str(other_base))),
+    ):
+        with pytest.raises(FcitError, match=sentence):
+            use()
+    ChatModel({**keys, "model_name_or_path": text_keys["model_name_or_path"]})
 
 
 def test_an_export_overwrites_neither_the_run_nor_its_base_model(text_keys, text_run):
