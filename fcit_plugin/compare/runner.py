@@ -12,12 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..descendants import Descendants
 from ..errors import FcitError
 from ..evaluation.report import Report
+from ..locks import locked
 from ..recipe.read import split
 from .cell_state import LOG, RECIPE, CellState, CellStatus, clear, last_line, prepare, state_of
 from .grid_file import Cell, GridFile
@@ -73,11 +73,9 @@ def run_cells(
     if not check_cells(cells, look):
         return []
     grid.output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(grid.output_dir / ".lock", blocking=False):
-            return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look, keep=keep)(cells)
-    except Timeout:
-        raise FcitError(f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it.") from None
+    busy = f"Another `fcit-cli compare` is running cells in {grid.output_dir}; wait for it."
+    with locked(grid.output_dir / ".lock", f"`output_dir` {grid.output_dir}", "a second `fcit-cli compare`", busy):
+        return Runner(jobs or grid.jobs or default_jobs(), overwrite, look=look, keep=keep)(cells)
 
 
 def check_cells(cells: Sequence[Cell], look: Callable[[Cell], CellState] = state_of) -> list[Cell]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from typing_extensions import TypedDict
 
 from ..errors import FcitError
 from ..files import read_as, write_json
+from ..locks import take
 from ..schema import Count, Word
 
 
@@ -44,18 +44,8 @@ def one_run(folder: Path, is_main: bool) -> Iterator[None]:
         path.touch()  # a lock that cannot be made looks to filelock like one that is held
     except OSError as error:
         raise FcitError(f"`output_dir` {folder} cannot be written ({error.strerror}); name another one.") from error
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise FcitError(
-            f"Another run writes into {folder}{_who(owner)}; wait for its end, or name another `output_dir`."
-        ) from error
-    except OSError as error:  # as some network file systems say it
-        raise FcitError(
-            f"`output_dir` {folder} cannot be locked against a second run ({error.strerror}); let its file system have locks, "
-            "or name a folder on another one."
-        ) from error
+    busy = f"Another run writes into {folder}{_who(owner)}; wait for its end, or name another `output_dir`."
+    lock = take(path, f"`output_dir` {folder}", "a second run", busy)
     try:
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         write_json(owner, {"process": os.getpid(), "machine": socket.gethostname(), "since": since})

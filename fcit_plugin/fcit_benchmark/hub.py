@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from ..cache import cache_folder
 from ..errors import FcitError
 from ..files import opened, write_bytes
+from ..locks import locked
 from .layout import HUB_DATASET, INSTRUCTIONS, LAYOUT, PARTITION_FOLDERS, PARTITIONS
 
 PARTS = {INSTRUCTIONS: "instruction*", PARTITIONS: "partition*"}
@@ -92,7 +92,8 @@ def download(root: Path, parts: Sequence[str]) -> DownloadResult:
     snapshot = _snapshot([PARTS[part] for part in parts])
     fetched = DownloadResult()
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".download.lock"), tqdm(unit="file", desc=HUB_DATASET, leave=False, disable=None) as bar:
+    held = locked(root / ".download.lock", str(root), "a second download")
+    with held, tqdm(unit="file", desc=HUB_DATASET, leave=False, disable=None) as bar:
         for name, open_file in _files(snapshot):
             bar.update()
             place = place_of(name)

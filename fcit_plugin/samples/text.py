@@ -8,16 +8,15 @@ import numpy as np
 
 from ..cache import cache_folder
 from ..folders import whole_folder
+from ..locks import locked
 from .mini.build import base_model_path
 from .write import write_lists
 
 
 def text_model_path() -> Path:
     """Folder of the text-only Llama: the language model of the base model, taken out on first use."""
-    from filelock import FileLock
-
     folder = cache_folder() / "mini-text-model"
-    with FileLock(f"{folder}.lock"):
+    with locked(Path(f"{folder}.lock"), str(folder.parent), "a second process"):
         if not folder.exists():
             with whole_folder(folder) as partial:
                 _take_out(partial)

@@ -46,7 +46,7 @@ def test_a_second_run_names_the_first_and_changes_nothing(text_recipe, tmp_path,
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO, errno.ENOSYS])
 def test_a_file_system_without_locks_is_said(number, tmp_path, monkeypatch):
     def refuse(*given):
         raise OSError(number, os.strerror(number))

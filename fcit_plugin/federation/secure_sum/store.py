@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NotRequired
 
-from filelock import FileLock, Timeout
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ...errors import FcitError
 from ...files import read_as, read_bytes, writing
+from ...locks import take
 from ...schema import Count, Sum, Word
 from ...state.secret_files import write_private
 from ..versioned import LONGEST, written
@@ -75,16 +74,8 @@ class FileStore:
         with writing(folder):
             (folder / _OPENED).mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
-        self._lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise FcitError(f"Another process of this site is at work in {folder}; stop it first.") from error
-        except OSError as error:  # as some network file systems say it
-            raise FcitError(
-                f"{folder} cannot be locked against a second process of this site ({error.strerror}); name an `output_dir` on "
-                "a file system that has locks."
-            ) from error
+        busy = f"Another process of this site is at work in {folder}; stop it first."
+        self._lock = take(folder / _LOCK, str(folder), "a second process of this site", busy)
 
     def close(self) -> None:
         """Let another process have the folder."""

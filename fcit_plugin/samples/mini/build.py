@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from ...cache import cache_folder
 from ...fcit_benchmark.layout import LAYOUT, DatasetLayout
 from ...files import write_json
 from ...folders import whole_folder
+from ...locks import locked
 from .drawing import CANVAS
 from .tasks import TASKS, Sample
 
@@ -56,7 +56,7 @@ def mini_root(train: int = 600, test: int = 100, seed: int = 0) -> Path:
     recipe = json.dumps([VERSION, train, test, seed]).encode()
     root = cache / f"mini-{hashlib.sha256(recipe).hexdigest()[:8]}"
     if not root.exists():
-        with FileLock(f"{root}.lock"):
+        with locked(Path(f"{root}.lock"), str(cache), "a second process"):
             if not root.exists():
                 build_mini(root, train, test, seed)
     return root
