@@ -107,6 +107,7 @@ class TestSentence:
         """Also where Ctrl-C comes again while it cleans up; it is how a site is stopped."""
         program = (
             "import os, signal, time, tqdm\nfrom fcit_plugin.errors import end_in_a_sentence\nend_in_a_sentence()\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background has it ignored
             "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
             f"finally:\n    {'os.kill(os.getpid(), signal.SIGINT); time.sleep(9)' if times == 2 else 'pass'}\n"
         )
