@@ -9,10 +9,11 @@ import json
 import pickle
 import secrets
 import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 #: How long processes wait for each other before all are there; loading starts afterwards.
 _MEETING = timedelta(minutes=10)
+#: How many seconds whoever connects may say nothing until it has shown that it knows the secret.
+_SHOWING = 10
 #: A machine that is gone without a word is noticed after this many seconds: 30, and then four times 10 for an answer.
 _KEEPALIVE = ((socket.SO_KEEPALIVE, 1), (socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 4))
 
@@ -138,30 +141,39 @@ def _accepted(store: dist.Store, world: World) -> dict[int, Connection]:
     """The connections to all other processes, which the first one waits for."""
     secret = secrets.token_bytes(32)
     host = "127.0.0.1" if world.local_count == world.count else world.address
-    with Listener((host, 0), backlog=world.count, authkey=secret) as listener:
-        store.set("meeting", json.dumps([*listener.address, secret.hex()]))
-        peers: dict[int, Connection] = {}
+    family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
+    peers: dict[int, Connection] = {}
+    with socket.create_server((host, 0), family=family, backlog=world.count) as listener:
+        store.set("meeting", json.dumps([*listener.getsockname()[:2], secret.hex()]))
         while len(peers) < world.count - 1:
+            peer = Connection(listener.accept()[0].detach())
             try:
-                peer = listener.accept()
-            except (AuthenticationError, EOFError, ConnectionError):
-                continue  # anybody may knock, such as who looks for open ports
-            except OSError as error:
-                if error.errno is not None:  # else it is what `multiprocessing` says of half a message
-                    raise
-                continue
-            peers[int(peer.recv())] = peer  # one of this run's, for it knows the secret
+                _wait_at_most(_SHOWING, peer)
+                deliver_challenge(peer, secret)
+                answer_challenge(peer, secret)
+                peers[int(peer.recv())] = peer  # one of this run's, for it knows the secret
+            except (AuthenticationError, EOFError, OSError):
+                peer.close()  # anybody may knock, such as who looks for open ports
     for peer in peers.values():
+        _wait_at_most(0, peer)
         _keep_alive(peer)
     return peers
 
 
 def _connected(store: dist.Store, world: World) -> Connection:
     host, port, secret = json.loads(store.get("meeting"))
-    peer = Client((host, port), authkey=bytes.fromhex(secret))
+    peer = Connection(socket.create_connection((host, port)).detach())
+    answer_challenge(peer, bytes.fromhex(secret))
+    deliver_challenge(peer, bytes.fromhex(secret))
     peer.send(world.rank)
     _keep_alive(peer)
     return peer
+
+
+def _wait_at_most(seconds: int, peer: Connection) -> None:
+    """Have a connection fail where its other side says nothing for so long; 0: wait forever."""
+    with socket.fromfd(peer.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
 
 
 def _keep_alive(peer: Connection) -> None:

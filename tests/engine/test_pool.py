@@ -12,6 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from fcit_plugin.deployment.addresses import free_ports
+from fcit_plugin.engine import pool as pool_module
 from fcit_plugin.engine.pool import Pool, ProcessGone
 from fcit_plugin.recipe.world import World
 
@@ -149,7 +150,10 @@ def test_however_the_system_says_that_a_machine_is_gone(number):
             ask()
 
 
-def test_strangers_who_knock_keep_nobody_from_meeting():
+def test_strangers_who_knock_keep_nobody_from_meeting(monkeypatch):
+    monkeypatch.setattr(pool_module, "_SHOWING", 1)
+    silent = []  # for good
+
     def knock(store):
         host, at, _ = json.loads(store.get("meeting"))
         for said in (None, b"GET / HTTP/1.1\r\n\r\n", struct.pack("!i", 100) + b"#CHALLENGE#", struct.pack("!i", 2**31 - 1)):
@@ -157,6 +161,8 @@ def test_strangers_who_knock_keep_nobody_from_meeting():
                 if said is not None:
                     line.recv(1000)
                     line.sendall(said)
+        silent.extend(socket.create_connection((host, at)) for _ in range(2))
+        silent[1].sendall(b"\0\0")
 
     def one(rank):
         if rank == 1:
@@ -177,6 +183,37 @@ def test_strangers_who_knock_keep_nobody_from_meeting():
         for process in processes:
             process.kill()
             process.join(30)
+
+
+@pytest.mark.parametrize("address", ["::1", "localhost", "127.0.0.1"])
+def test_machines_meet_by_either_kind_of_address(address, monkeypatch):
+    monkeypatch.setattr(pool_module, "_SHOWING", 1)
+    try:
+        socket.create_server((address, 0), family=socket.getaddrinfo(address, 0)[0][0]).close()
+    except OSError:
+        pytest.skip(f"this machine has no {address}")
+
+    def one(rank):
+        pool = Pool(World(rank, 2, 0, 1, address, port, has_store=False))  # each on a machine of its own
+        family = socket.fromfd(pool._peers[1 - rank].fileno(), socket.AF_INET, socket.SOCK_STREAM).getsockopt(
+            socket.SOL_SOCKET, socket.SO_DOMAIN
+        )
+        time.sleep(1.5 * rank)  # longer than a stranger may say nothing
+        results.put((pool.gather(rank), family))
+        results.close()
+        results.join_thread()
+        os._exit(0)
+
+    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
+    results = fork.Queue()
+    processes = [fork.Process(target=one, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    assert [ranks for ranks, _ in found] == [[0, 1]] * 2
+    assert address == "localhost" or {family for _, family in found} == {socket.AF_INET6 if ":" in address else socket.AF_INET}
+    for process in processes:
+        process.join(30)
 
 
 def test_a_process_without_a_device_says_so_and_meets_nobody():
