@@ -38,6 +38,7 @@ SETTINGS = ("task_hom", "task_het", "cap_hom", "cap_het")
 
 #: The changes that were chosen and then confirmed.
 CONFIRMED, PRODUCTS, FACTORS = "disco_relay_stage", "disco_svd", "disco_refactor"
+BOTH = "disco_relay_refactor"
 #: The grids, which share results/base.jsonl, and the rows of each that are changes to DISCO, not rivals or bounds.
 EXPERIMENTS = {
     "base": ("disco_plus",),
@@ -52,6 +53,8 @@ EXPERIMENTS = {
     "stage_svd": (PRODUCTS, "disco_stage_svd"),
     "refactor": (FACTORS,),
     "confirm_refactor": (FACTORS,),
+    "relay_refactor": (CONFIRMED, BOTH),
+    "confirm_relay_refactor": (CONFIRMED, BOTH),
     "rates": (),
     "kinds_bound": (),
 }
