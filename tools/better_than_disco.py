@@ -71,7 +71,7 @@ HEADLINE = (
     ("disco_plus", "base", "disco_plus"),
     ("centralized, as many passes", "base", "centralized_equal"),
     ("disco_refactor, above its own disco, {} other seeds", "confirm_refactor", FACTORS),
-    ("disco in a relay, above its own disco, {} other seeds", "confirm", CONFIRMED),
+    ("disco in a relay with new factors, above its own disco, {} other seeds", "confirm_relay_refactor", BOTH),
 )
 #: Rows of one seed that differ by chance alone.
 NUDGES = tuple(f"nudge_{number}" for number in range(1, 6))
