@@ -215,7 +215,7 @@ class FederatedRun:
                 assert isinstance(self.local, LocalTrainer)  # of sites no records are read here
                 self._read(self.local.task(task).splits, records)
         if self.args.fcit_identity_noise is not None:  # what their tokens spend
-            self.progress.asked += [row for row in asked if row not in self.progress.asked]
+            self.progress.add_asked(asked)
 
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
