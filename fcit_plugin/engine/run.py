@@ -389,7 +389,7 @@ class FederatedRun:
     def _keep_answers(self, stage: int | None, scores: Scores) -> None:
         """Write the answers after a stage, None for those of the untuned model."""
         if self.session.is_main and self.args.fcit_save_predictions:
-            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn)
+            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn, self.scenario.num_stages)
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)
