@@ -30,7 +30,7 @@ def names(what, count):
 
 
 def matrix(stages, datasets):
-    return matrix_of(*({name: 50.0 for name in names("dataset", min(stage + 1, datasets))} for stage in range(stages)))
+    return matrix_of(*(dict.fromkeys(names("dataset", min(stage + 1, datasets)), 50.0) for stage in range(stages)))
 
 
 def compared(groups, stages, datasets):
@@ -49,6 +49,10 @@ def loss(stages=STAGES):
     return [{"step": step, "stage": stage, "loss": 1.0} for stage in range(stages) for step in (2 * stage, 2 * stage + 1)]
 
 
+def long_stage(stage):
+    return [{"step": step, "stage": stage, "loss": 1.0} for step in range(2 * stage, 999)]
+
+
 PICTURES = {
     "matrix": lambda path: plot_accuracy_matrix(matrix(STAGES, DATASETS), path),
     "matrices": lambda path: plot_accuracy_matrices(
@@ -59,7 +63,7 @@ PICTURES = {
         [{"task": name, "dataset": name, "records": [3] * CLIENTS} for name in names("dataset", STAGES)], path
     ),
     "loss": lambda path: plot_training_loss(loss(), path),
-    "loss of uneven stages": lambda path: plot_training_loss([*loss(8), *({"step": s, "stage": 8, "loss": 1.0} for s in range(16, 999))], path),
+    "loss of uneven stages": lambda path: plot_training_loss(loss(8) + long_stage(8), path),
     "curves": lambda path: plot_curves(compared(3, STAGES, 2), path),
     "finals": lambda path: plot_finals(compared(3, DATASETS, DATASETS), path),
     "bars": lambda path: plot_bars(compared(GROUPS, 1, 1), {"Last": MEASURES["Last"]}, path, "Last"),
