@@ -7,7 +7,7 @@ counts is the share of equal ones.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def base_sample(model: nn.Module) -> dict[str, str]:
     Returns:
         For the name of each weight its first :data:`NUM_NUMBERS` numbers as bfloat16, each in four hexadecimal digits.
     """
-    weights = dict(sorted((name, weight) for name, weight in _weights(model) if _dimensions(weight) > 1))
+    weights = dict(sorted((name, weight) for name, weight in _weights(model) if len(_shape(weight)) > 1))
     step = max(1, -(-len(weights) // NUM_WEIGHTS))
     return {name: _digits(weights[name]) for name in [*weights][::step]}
 
@@ -42,7 +42,7 @@ def is_another_base(model: nn.Module, sample: Mapping[str, str]) -> bool:
 
     Args:
         model: The model.
-        sample: Of :func:`base_sample`. Weights that the model has not, or has quantized, tell nothing.
+        sample: Of :func:`base_sample`. Weights that the model has not, has quantized, or has offloaded, tell nothing.
     """
     equal = total = 0
     for name, weight in _weights(model):
@@ -54,14 +54,16 @@ def is_another_base(model: nn.Module, sample: Mapping[str, str]) -> bool:
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The base model's weights that are not quantized, by the names that they have without PEFT."""
+    """The base model's weights that have numbers to look at, by the names that they have without PEFT."""
     for name, weight in model.named_parameters():
-        if "lora_" not in name and weight.dtype in _PLAIN:
+        # quantized ones have others; an offloaded one is on the meta device until its layer is called
+        if "lora_" not in name and weight.dtype in _PLAIN and not weight.is_meta and 0 not in _shape(weight):
             yield name.removeprefix("base_model.model.").replace(".base_layer", ""), weight
 
 
-def _dimensions(weight: torch.Tensor) -> int:
-    return len(getattr(weight, "ds_shape", weight.shape))  # under ZeRO-3 a weight itself has the shape of nothing
+def _shape(weight: torch.Tensor) -> Sequence[int]:
+    shape: Sequence[int] = getattr(weight, "ds_shape", weight.shape)  # under ZeRO-3 a weight itself has the shape of nothing
+    return shape
 
 
 def _digits(weight: nn.Parameter) -> str:

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -113,7 +113,7 @@ class LocalTrainer:
         self.writer = writer
         self.piece = piece
         self._tasks: dict[int, TaskData] = {}
-        self._idle: dict[tuple[int | None, int, int, tuple[Piece, ...]], str | None] = {}
+        self._idle: dict[tuple[int | None, int, int, Piece, int], str | None] = {}
         of_records = partition, self.task, self.records
         self.tokens = ClientTokens(pipeline, encoder, method, args, *of_records, noise, base_weights)
         self.stage = LOCAL_STAGES[self.args.fcit_local_stage]
@@ -165,13 +165,13 @@ class LocalTrainer:
         """Why a client's local training cannot take a step, None where it can; the arguments are those of :meth:`num_steps`."""
         records, steps = self._num_samples(config), self.num_steps(config, processes)
         args = self.pipeline.training_args
-        pieces: tuple[Piece, ...] = (config.link,)
-        if config.link is None:  # a plan, which knows the round, and in a relay not the place
-            longest = self.args.fcit_clients_per_round if self.args.fcit_round_order == RELAY else 1
-            pieces = tuple(dict.fromkeys(possible_pieces(self.piece, config.round, longest)))
-        key = (records if steps == 0 else None, steps, processes or args.world_size, pieces)
+        key = (records if steps == 0 else None, steps, processes or args.world_size, config.link, config.round)
         if key not in self._idle:
-            self._idle[key] = why_idle(args, records, *key[1:], known=self._knows_schedule)
+            pieces: Iterable[Piece] = (config.link,)
+            if config.link is None:  # a plan, which knows the round, and in a relay not the place
+                longest = self.args.fcit_clients_per_round if self.args.fcit_round_order == RELAY else 1
+                pieces = possible_pieces(self.piece, config.round, longest)
+            self._idle[key] = why_idle(args, records, steps, key[2], pieces, known=self._knows_schedule)
         return self._idle[key]
 
     @cached_property

@@ -173,8 +173,9 @@ def _play(session: Session, program: Program) -> tuple[_Beside, list[int]]:
     sizes = [_state_bytes(state)]
     asked: set[tuple[int, int]] = set()
     single = isinstance(method.organizer(0), SingleSubspace)
+    most = 1 if single else getattr(method.organizer(0), "max_subspaces", None)
     for state.stage in range(program.num_stages):
-        if not (single and state.subspaces):
+        if most is None or len(state.subspaces) < most:
             state.subspaces.append(program.blank)
             count = len(state.subspaces)
             dimension = session.encoder.dimension
@@ -196,7 +197,13 @@ def _play(session: Session, program: Program) -> tuple[_Beside, list[int]]:
 
 
 def _state_bytes(state: ServerState) -> int:
-    return sum(tensor_file_bytes(tensors, metadata) for tensors, metadata in tensor_files(state).values())
+    known: dict[int, int] = {}  # all subspaces of a plan are one and the same, which is counted once
+    found = 0
+    for tensors, metadata in tensor_files(state).values():
+        if id(tensors) not in known:
+            known[id(tensors)] = tensor_file_bytes(tensors, metadata)
+        found += known[id(tensors)]
+    return found
 
 
 def _kept_by_clients(program: Program, shared: Tensors, asked: set[tuple[int, int]]) -> int:

@@ -55,7 +55,8 @@ def evaluate_folder(session: Session, folder: Path) -> Report:
     report = dataclasses.replace(found, avg=None, forgetting=None, bwt=None, fwt=None)
     if session.is_main:
         if args.fcit_save_predictions:
-            keep_answers(session.output_dir, scenario.num_stages - 1, scores.predictions, logger.warning_rank0)
+            stages = scenario.num_stages
+            keep_answers(session.output_dir, stages - 1, scores.predictions, logger.warning_rank0, stages)
         report.write(session.output_dir)
         write_own_page(session.output_dir, session.request.typed, logger.warning_rank0)
         tell(table(report))

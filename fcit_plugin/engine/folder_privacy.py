@@ -75,7 +75,7 @@ class FolderPrivacy:
             return
         program = self._session.program
         self._progress.assignments += rows_of(program, state, work, done.assignment)
-        self._progress.asked += [row for row in asked_of(program, state.stage, work) if row not in self._progress.asked]
+        self._progress.add_asked(asked_of(program, state.stage, work))
 
     def write(self) -> None:
         """Put it into the folder of the next state, before its manifest, and print the epsilon so far."""

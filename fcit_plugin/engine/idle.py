@@ -1,7 +1,7 @@
 """Local trainings that cannot take a step, known from the plan: no full batch, or a learning rate of 0 from first to last."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -22,12 +22,15 @@ def possible_pieces(piece: Callable[[int, int, int], Piece], round: int, longest
         round: r.
         longest: How many clients a chain has at most; 1 where nobody passes anything on.
     """
+    if piece(round, 0, 1) is None:  # then it is for everybody
+        yield None
+        return
     for links in range(1, longest + 1):
         yield from dict.fromkeys(piece(round, place, links) for place in range(links))
 
 
 def why_idle(
-    training_args: Any, records: int, steps: int, processes: int, pieces: tuple[Piece, ...] = (None,), known: bool = True
+    training_args: Any, records: int, steps: int, processes: int, pieces: Iterable[Piece] = (None,), known: bool = True
 ) -> str | None:
     """Why a local training changes nothing.
 
@@ -36,7 +39,8 @@ def why_idle(
         records: Records that it is of.
         steps: Its optimizer steps (:func:`fcit_plugin.plan.work.optimizer_steps`).
         processes: Processes that share each step.
-        pieces: Those of a schedule that it may have; it is idle if it is with each of them.
+        pieces: Those of a schedule that it may have; it is idle if it is with each of them. They are made as they are looked
+            at: among a thousand clients in turn there are half a million, and the first mostly tells.
         known: Whether the schedule is the Trainer's own; of DeepSpeed's nothing is said.
 
     Returns:
@@ -45,9 +49,14 @@ def why_idle(
     if steps == 0:
         batch = training_args.per_device_train_batch_size * processes
         return f"has {records} records, which are no batch of {batch} with `dataloader_drop_last`"
-    if not known or any(_moves(training_args, steps, piece) for piece in pieces):
+    if not known:
         return None
-    where = "under a warm-up that begins at" if pieces == (None,) else "in a piece of the schedule that is all at"
+    shared = False
+    for piece in pieces:
+        if _moves(training_args, steps, piece):
+            return None
+        shared = piece is not None
+    where = "in a piece of the schedule that is all at" if shared else "under a warm-up that begins at"
     return f"is {steps} step{'s' * (steps > 1)} long, {where} a learning rate of 0"
 
 

@@ -20,6 +20,8 @@ from ..files import append_lines, write_bytes
 logger = logging.get_logger(__name__)
 
 
+#: Lines of the longest log: each commit holds all of it, and no longer file would be read again.
+MOST_LINES = 250_000
 #: Seconds that are shown at most as what remains: a hundred years.
 _LONGEST = 3e9
 
@@ -165,8 +167,17 @@ class Monitor:
             self._append(lines)
 
     def write_log(self, folder: Path) -> None:
-        """Write the whole log into a folder."""
-        write_bytes(folder / TRAINER_LOG, _lines(self.log).encode())
+        """Write the whole log into a folder; one that is too long is thinned before.
+
+        A commit may do that and nothing else: so a run that goes on from it, which reads its log, has the same lines as one
+        that did not stop, and no :meth:`mark` is in use.
+        """
+        long = len(self.log) > MOST_LINES
+        if long:
+            self.log = _thinned(self.log, MOST_LINES // 2)
+        own = Path(self.args.output_dir)
+        for place in dict.fromkeys([folder, own] if long else [folder]):
+            write_bytes(place / TRAINER_LOG, _lines(self.log).encode())
 
     def _append(self, entries: list[dict[str, Any]]) -> None:
         self.log += entries
@@ -200,6 +211,12 @@ class Monitor:
         )
         for reporter in self._reporters:
             getattr(reporter, event)(self.args, state, TrainerControl(), **kwargs)
+
+
+def _thinned(log: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most so many lines of a log, the last of each piece of equally many steps: so no part of a long run fades away."""
+    first, last = log[0]["current_steps"], log[-1]["current_steps"]
+    return [*{(line["current_steps"] - first) * most // (last - first + 1): line for line in log}.values()]
 
 
 def _lines(entries: Sequence[dict[str, Any]]) -> str:

@@ -215,7 +215,7 @@ class FederatedRun:
                 assert isinstance(self.local, LocalTrainer)  # of sites no records are read here
                 self._read(self.local.task(task).splits, records)
         if self.args.fcit_identity_noise is not None:  # what their tokens spend
-            self.progress.asked += [row for row in asked if row not in self.progress.asked]
+            self.progress.add_asked(asked)
 
     def reply_dropped(self, dropped: dict[str, Any]) -> None:
         """See :class:`fcit_plugin.federation.server.RunObserver`."""
@@ -389,7 +389,7 @@ class FederatedRun:
     def _keep_answers(self, stage: int | None, scores: Scores) -> None:
         """Write the answers after a stage, None for those of the untuned model."""
         if self.session.is_main and self.args.fcit_save_predictions:
-            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn)
+            keep_answers(self.session.output_dir, stage, scores.predictions, self.monitor.warn, self.scenario.num_stages)
 
     def _keep_update(self, request: Message, reply: Message) -> None:
         config = config_of(request)

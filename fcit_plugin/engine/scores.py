@@ -101,7 +101,9 @@ def predictions(
                     )
 
 
-def keep_answers(output_dir: Path, stage: int | None, answers: Sequence[Prediction], warn: Callable[[str], None]) -> None:
+def keep_answers(
+    output_dir: Path, stage: int | None, answers: Sequence[Prediction], warn: Callable[[str], None], num_stages: int
+) -> None:
     """Write what was answered after a stage (``predictions/``), and say it where something does not fit in.
 
     Args:
@@ -109,12 +111,13 @@ def keep_answers(output_dir: Path, stage: int | None, answers: Sequence[Predicti
         stage: None for the untuned model; what an earlier run had it answer on other datasets stays.
         answers: What to keep.
         warn: Says it.
+        num_stages: How many stages the run has: together their files have a bound, too.
     """
     if stage is None:
         now = {row["dataset"] for row in answers}
         before = read_predictions(output_dir).get(None, [])
         answers = [*(row for row in before if row["dataset"] not in now), *answers]
-    left_out = write_predictions(output_dir, stage, answers)
+    left_out = write_predictions(output_dir, stage, answers, num_stages)
     if left_out:
         warn(
             f"{left_out} of {len(answers)} answers did not fit into a file of {output_dir / FOLDER}; lower "

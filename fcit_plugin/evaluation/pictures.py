@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from os import PathLike
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Inches of a page, on its side; no picture is wider.
 PAGE = 11.0
+#: Points of the smallest letters.
+SMALLEST = 4.0
 #: What would be another one each day.
 _UNDATED: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
@@ -47,6 +50,21 @@ class PlainFigure(Figure):
                 text.set_parse_math(False)
                 text.set_text(printable(text.get_text()))  # no font takes half a letter; names of ticks come later
             super().draw(renderer)
+
+
+def ticks(count: int, room: float, letters: int = 1, turned: bool = True) -> tuple[range, float]:
+    """Which of many places along an axis are named, that no name lies on another, and the points of its letters.
+
+    Args:
+        count: How many places.
+        room: Inches from one to the next.
+        letters: Of the longest name.
+        turned: Whether names lie side by side, such as slanted ones or those of rows; else one follows the other.
+    """
+    needed = 1.5 if turned else 0.65 * letters + 1.2  # in heights of a letter
+    # numbers in a row are read from few; names that are left out are not known
+    size = min(10.0, max(SMALLEST if turned else 2 * SMALLEST, 72 * room / needed))
+    return range(0, count, max(1, math.ceil(needed * size / (72 * room) - 1e-9))), size
 
 
 def tick_names(names: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .matrix import AccuracyMatrix
-from .pictures import PAGE, NothingToDraw, new_figure, save_figure, tick_names
+from .pictures import PAGE, SMALLEST, NothingToDraw, new_figure, save_figure, tick_names, ticks
 
 INK, GRID, _BLUE = "#222222", "#d9d9d9", "#0072b2"
 _COLORS = "Blues"  # one hue from light to dark: the same for every kind of eye
@@ -137,7 +137,6 @@ def plot_partition(
     axes.set_ylabel(one)
     if many:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
-        axes.grid(visible=False, which="minor")
     save_figure(figure, path)
 
 
@@ -175,12 +174,16 @@ def training_loss(log: Sequence[Mapping[str, Any]], title: str = "Training loss"
     axes.plot(step, loss, color=_BLUE, alpha=0.3, linewidth=0.8, label="measured")
     starts = [int(np.flatnonzero(stage == t)[0]) for t in dict.fromkeys(stage.tolist())]
     bounds = [step[i] for i in starts] + [step[-1]]
+    ends_at, length = -np.inf, max(step[-1] - step[0], 1)
     for t, begin, end in zip(stage[starts], bounds[:-1], bounds[1:], strict=True):
         here = stage == t
         axes.plot(step[here], _smooth(loss[here]), color=_BLUE, linewidth=1.8, label="running mean")
-        axes.axvline(begin, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axvline(begin, color=INK, linewidth=0.8 if len(starts) <= 40 else 0.2, linestyle=(0, (4, 3)))
         name = f"stage {t}" if len(starts) <= 10 else f"{t}"
-        axes.text((begin + end) / 2, 1.02, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+        middle, half = (begin + end) / 2, 0.007 * (len(name) + 1) * length  # a letter has about 1.2 % of the width
+        if middle - half >= ends_at:  # no name lies on the one before
+            axes.text(middle, 1.02, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+            ends_at = middle + half
 
     axes.set_xlabel("global step" if len(starts) <= 10 else "global step (numbers above: stage)")
     axes.set_ylabel("loss")
@@ -237,25 +240,28 @@ def heat_map(
     beside = 1.8 + 0.09 * max(map(len, row_names))
     width = beside + 0.72 * columns
     room = (min(width, PAGE) - beside) / columns  # inches of a cell
-    size = 10 * min(1.0, room / 0.45)
+    row_height = min(row_height, _TALLEST / rows)
+    size = min(10 * min(1.0, room / 0.45), 72 * row_height / 1.2)
     height = 1.2 + row_height * max(rows, 4) + (0.055 * max(map(len, column_names)) if slanted else 0.2)
     figure, axes = new_figure(max(width, 1.0 + 0.1 * len(title)), height)
     figure.suptitle(textwrap.fill(title, int(10 * PAGE) - 10), x=0.02, ha="left")
     scale = PowerNorm(power, *limits)
     image = axes.imshow(np.ma.masked_invalid(cells), cmap=_COLORS, norm=scale, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(cells):
-        if form and np.isfinite(value) and size >= _SMALLEST:
+        if form and np.isfinite(value) and size >= SMALLEST:
             dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
             axes.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else INK, size=size)
 
     turn: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    turn["size"] = min(10.0, max(_SMALLEST, 72 * room / 1.5))
-    axes.set_xticks(range(columns), column_names, **turn)
-    axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
+    named, turn["size"] = ticks(columns, room, max(map(len, column_names)), slanted)
+    axes.set_xticks(named, [column_names[j] for j in named], **turn)
     if form:  # too many rows for numbers are too many for names and lines: laying those out took half a minute
-        axes.set_yticks(range(rows), row_names)
-        axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
+        named, letters = ticks(rows, row_height)
+        axes.set_yticks(named, [row_names[i] for i in named], size=letters)
+    for axis, count, inches in ((axes.xaxis, columns, room), (axes.yaxis, rows, row_height)):
+        if form and inches > 0.1:  # of small cells lines would leave nothing
+            axis.set_ticks(np.arange(1, count) - 0.5, minor=True)
+            axis.grid(which="minor", color="white", linewidth=min(2.0, 72 * inches / 6))
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, label=label, fraction=0.05, pad=0.02)
@@ -264,8 +270,8 @@ def heat_map(
     return figure, axes
 
 
-#: Points of the smallest letters.
-_SMALLEST = 4.0
+#: Inches of the tallest table of cells.
+_TALLEST = 24.0
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .pictures import NothingToDraw, new_figure, save_figure, tick_names
+from .pictures import NothingToDraw, new_figure, save_figure, tick_names, ticks
 from .plots import GRID, INK, plot_accuracy_matrices, short_name
 from .report import Report
 from .side_by_side import MEASURES, Comparison, Measure, Spread
@@ -72,7 +72,8 @@ def plot_curves(comparison: Comparison, path: str | PathLike[str]) -> None:
         if deviation.any():
             low, high = np.maximum(mean - deviation, 0), mean + deviation
             axes.fill_between(at, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.set_xticks(range(stages))
+    named, size = ticks(stages, (figure.get_figwidth() - 1.5) / stages, len(str(stages)), turned=False)
+    axes.set_xticks(named, list(map(str, named)), size=size)
     axes.set_xlim(-0.25, stages - 0.75)
     axes.set_xlabel("stage")
     _finish(figure, axes, top, f"{comparison.setting}: mean score over the datasets seen, after each stage", path)
@@ -117,7 +118,7 @@ def plot_finals(comparison: Comparison, path: str | PathLike[str]) -> None:
             yerr=np.where(deviation > 0, deviation, np.nan),
             error_kw={"elinewidth": 1.0, "capsize": min(2.5, 12 * width), "ecolor": INK},
         )
-    axes.set_xticks(places, tick_names(map(short_name, comparison.datasets)), rotation=30, ha="right", rotation_mode="anchor")
+    _name_places(figure, axes, tick_names(map(short_name, comparison.datasets)))
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(places) - 0.4)
     _finish(figure, axes, top, f"{comparison.setting}: score of each dataset after the last stage", path)
@@ -162,8 +163,7 @@ def plot_bars(comparison: Comparison, measures: Mapping[str, Measure], path: str
             yerr=np.where(deviation > 0, deviation, np.nan),
             error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": INK},
         )
-    labels = tick_names(comparison.groups[i].label for i in at)
-    axes.set_xticks(range(len(at)), labels, rotation=30, ha="right", rotation_mode="anchor")
+    _name_places(figure, axes, tick_names(comparison.groups[i].label for i in at))
     axes.tick_params(axis="x", length=0)
     _finish(figure, axes, top, f"{comparison.setting}: {title}", path)
 
@@ -204,6 +204,12 @@ def plot_traffic(comparison: Comparison, path: str | PathLike[str]) -> None:
     axes.set_xlim(0, 1.15 * max(megabytes for _, _, megabytes, _ in points))
     axes.set_xlabel("MB sent and received by clients in one run")
     _finish(figure, axes, top, f"{comparison.setting}: Last against traffic", path)
+
+
+def _name_places(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    """Write slanted names below the places 0, 1, ..., of very many some."""
+    named, size = ticks(len(names), (figure.get_figwidth() - 1.5) / len(names))
+    axes.set_xticks(named, [names[i] for i in named], size=size, rotation=30, ha="right", rotation_mode="anchor")
 
 
 def _in_legend(label: str) -> str:

@@ -85,10 +85,15 @@ def styles(methods: Sequence[str]) -> list[Style]:
     Args:
         methods: By name, several of one name if they are variants of it.
     """
-    looks, colors = Counter[tuple[str, str]](), Counter[str]()
-    found = []
-    for color, marker in map(look_of, methods):
-        found.append(Style(color, marker, looks[color, marker], colors[color]))
-        looks[color, marker] += 1
+    colors, found = Counter[str](), list[Style]()
+    looks = [look_of(method) for method in methods]
+    taken: set[tuple[str, str, int]] = set()
+    for color, marker in looks:
+        # when all lines of a look are in use, variants go on with markers that nothing else of the color has
+        spare = [other for other in MARKERS if (color, other) not in looks]
+        free = [(other, number) for other in (marker, *spare) for number in range(len(_LINES) + 1)]
+        own = next((one for one in free if (color, *one) not in taken), (marker, len(taken)))
+        taken.add((color, *own))
+        found.append(Style(color, *own, colors[color]))
         colors[color] += 1
     return found

@@ -35,9 +35,7 @@ def spent(
     """
     if not args.adds_noise:
         return None
-    by_stage = [
-        [[row for row in rows if row["stage"] == stage] for rows in (assignments, asked)] for stage in range(num_stages)
-    ]
+    by_stage = [_by_stage(rows, num_stages) for rows in (assignments, asked)]
     found = {
         "clipping_norm": args.fcit_dp_clipping_norm,
         "noise_multiplier": args.fcit_dp_noise_multiplier,
@@ -45,10 +43,17 @@ def spent(
         "noise": SIMULATED if args.fcit_dp_secret is None else "secret",
         "delta": args.fcit_dp_delta,
         "relation": RELATION,
-        "stages": [_spent(args, *rows) for rows in by_stage],
+        "stages": [_spent(args, *rows) for rows in zip(*by_stage, strict=True)],
         "total": _spent(args, assignments, asked),
     }
     return {"statement": privacy_statement(found), **found}
+
+
+def _by_stage(rows: Iterable[Mapping[str, Any]], num_stages: int) -> list[list[Mapping[str, Any]]]:
+    found: list[list[Mapping[str, Any]]] = [[] for _ in range(num_stages)]
+    for row in rows:
+        found[row["stage"]].append(row)
+    return found
 
 
 def _spent(

@@ -86,8 +86,10 @@ def secure_sums(program: Program) -> list[str]:
         for round in range(args.fcit_num_rounds)
     ]
     counts = {args.fcit_clients_per_round: count_sums(planned, args.fcit_secure_min_clients)}
+    seats = [of_round(scenario.task_of(stage, place) for place in range(args.fcit_clients_per_round)) for stage in stages]
     for clients in range(args.fcit_clients_per_round + 1, args.fcit_num_clients + 1):
-        seats = [of_round(scenario.task_of(stage, place) for place in range(clients)) for stage in stages]
+        for stage, seated in zip(stages, seats, strict=True):
+            seated.update(of_round([scenario.task_of(stage, clients - 1)]))
         counts[clients] = count_sums(seats * args.fcit_num_rounds, args.fcit_secure_min_clients)
     note = sums_note(counts, args.fcit_clients_per_round, args.fcit_secure_min_clients)
     return [] if note is None else [note]

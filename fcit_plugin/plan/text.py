@@ -8,6 +8,9 @@ from .memory import Memory
 from .plan import DataSummary, Plan
 from .work import ClientWork, Schedule, TaskShare
 
+#: Clients of a task that are named in one round.
+_NAMED = 12
+
 
 def to_text(plan: Plan) -> str:
     """What a dry run prints."""
@@ -56,10 +59,20 @@ def _round_rows(schedule: Schedule, names: Sequence[str]) -> list[list[str]]:
     rows = [["stage", "round", "steps", "task: client (records)"]]
     for work in schedule.rounds():
         steps = sum(w.steps for w in work)
-        tasks = dict.fromkeys(w.task for w in work)
-        clients = "; ".join(f"{task}: {', '.join(_client_text(w, names) for w in work if w.task == task)}" for task in tasks)
+        tasks: dict[str, list[ClientWork]] = {}
+        for w in work:
+            tasks.setdefault(w.task, []).append(w)
+        clients = "; ".join(f"{task}: {_clients_text(those, names)}" for task, those in tasks.items())
         rows.append([str(work[0].stage), str(work[0].round), f"{steps:,}", clients])
     return rows
+
+
+def _clients_text(works: Sequence[ClientWork], names: Sequence[str]) -> str:
+    """As many clients as a line has room for, and how many there are beside them: the JSON has all."""
+    shown = ", ".join(_client_text(work, names) for work in works[:_NAMED])
+    if len(works) <= _NAMED:
+        return shown
+    return f"{shown} and {len(works) - _NAMED} more ({sum(work.records for work in works[_NAMED:]):,})"
 
 
 def _client_text(work: ClientWork, names: Sequence[str]) -> str:

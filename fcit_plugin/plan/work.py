@@ -160,8 +160,10 @@ class Schedule:
 
     def rounds(self) -> Iterable[tuple[ClientWork, ...]]:
         """The work of each round."""
-        keys = dict.fromkeys((work.stage, work.round) for work in self.work)
-        return (tuple(w for w in self.work if (w.stage, w.round) == key) for key in keys)
+        rounds: dict[tuple[int, int], list[ClientWork]] = {}
+        for work in self.work:
+            rounds.setdefault((work.stage, work.round), []).append(work)
+        return map(tuple, rounds.values())
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What an output folder holds, read without torch: how far the run is, who trained what, and which files are right."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +17,8 @@ from .names import MANIFEST, belongs_to_state
 from .progress import Progress
 from .sealed import CHECKSUMS, differing, problems, sums_of
 
+#: Clients that are named in one cell.
+NAMED = 12
 #: How often a run that is at work is looked at before what was seen is shown as it was.
 _LOOKS = 10
 
@@ -135,14 +138,16 @@ def _progress(number: int, manifest: Mapping[str, Any], progress: Progress) -> l
 
 def _stage_rows(manifest: Mapping[str, Any], progress: Progress) -> list[list[str]]:
     rows = [["stage", "datasets", "rounds", "clients on subspace", "mean score"]]
+    rounds: defaultdict[int, set[int]] = defaultdict(set)
+    trained: defaultdict[int, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for entry in progress.assignments:
+        rounds[entry["stage"]].add(entry["round"])
+        trained[entry["stage"]][entry["subspace"]].add(entry["client"])
+    called, matrix = progress.names, progress.matrix.rows
     for stage, names in enumerate(manifest["stages"]):
-        entries = [entry for entry in progress.assignments if entry["stage"] == stage]
-        done = len({entry["round"] for entry in entries})
-        trained = {k: sorted({e["client"] for e in entries if e["subspace"] == k}) for k in _subspaces_of(entries)}
-        who = "; ".join(
-            f"{', '.join(_called(client, progress.names) for client in clients)} on {k}" for k, clients in trained.items()
-        )
-        scores = progress.matrix.rows[stage : stage + 1]
+        done = len(rounds[stage])
+        who = "; ".join(f"{_some(clients, called)} on {k}" for k, clients in sorted(trained[stage].items()))
+        scores = matrix[stage : stage + 1]
         score = f"{fmean(value for value in scores[0] if value is not None):.2f}" if scores and any(
             value is not None for value in scores[0]
         ) else "-"  # fmt: skip
@@ -155,8 +160,10 @@ def _called(client: int, names: Sequence[str], before: str = "") -> str:
     return names[client] if client < len(names) else f"{before}{client}"
 
 
-def _subspaces_of(entries: Iterable[Mapping[str, Any]]) -> list[int]:
-    return sorted({entry["subspace"] for entry in entries})
+def _some(clients: Collection[int], names: Sequence[str]) -> str:
+    """Clients in a cell: as many as a line has room for, and how many there are beside them."""
+    shown = ", ".join(_called(client, names) for client in sorted(clients)[:NAMED])
+    return shown if len(clients) <= NAMED else f"{shown} and {len(clients) - NAMED} more"
 
 
 def _subspace_rows(manifest: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:

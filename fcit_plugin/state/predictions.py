@@ -18,23 +18,28 @@ FOLDER = "predictions"
 UNTUNED = "untuned.jsonl"
 #: Bytes of the largest file, and letters of the longest text in it.
 MOST_BYTES, MOST_LETTERS = 2**24, 1_000_000
+#: Bytes of all files of a run together: every commit holds those of the stages before it.
+MOST_OF_RUN = 2**28
 _STAGE = re.compile(r"stage-(\d{1,6})\.jsonl")
 
 
-def write_predictions(output_dir: Path, stage: int | None, predictions: Sequence[Prediction]) -> int:
+def write_predictions(output_dir: Path, stage: int | None, predictions: Sequence[Prediction], num_stages: int = 0) -> int:
     """Write what was answered after a stage in the place of what was there, so that nothing is doubled by a resume.
 
-    Each dataset has the same share of :data:`MOST_BYTES`; records that do not fit in are left out as a whole.
+    Each dataset has the same share of :data:`MOST_BYTES`, or of what a file has of :data:`MOST_OF_RUN` in a run of many stages;
+    records that do not fit in are left out as a whole.
 
     Args:
         output_dir: The run's output folder.
         stage: None for the untuned model.
         predictions: The answers, in the order of the lines.
+        num_stages: How many files the run has beside that of the untuned model.
 
     Returns:
         How many were left out.
     """
-    share = MOST_BYTES // max(len({row["dataset"] for row in predictions}), 1)
+    most = min(MOST_BYTES, MOST_OF_RUN // (num_stages + 1))
+    share = most // max(len({row["dataset"] for row in predictions}), 1)
     left = {row["dataset"]: share for row in predictions}
     lines = []
     for row in predictions:

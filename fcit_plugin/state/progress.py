@@ -5,6 +5,7 @@ That is all that its report, or a run that goes on from it, needs beside the ser
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import takewhile
 from typing import Any
 
 from ..evaluation.matrix import AccuracyMatrix
@@ -124,6 +125,13 @@ class Progress:
         missing = stage + 1 - len(self.site_lists)
         if self.sites and missing > 0:
             self.site_lists += [list(self.sites)] * missing
+
+    def add_asked(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add who was asked for a token, each client once for a stage and task."""
+        first = min((row["stage"] for row in rows), default=0)
+        these = takewhile(lambda row: row["stage"] >= first, reversed(self.asked))  # they stand in the order of the stages
+        known = {(row["stage"], row["client"], row["task"]) for row in these}
+        self.asked += [dict(row) for row in rows if (row["stage"], row["client"], row["task"]) not in known]
 
     def add_site_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add what sites tell of their own test records."""

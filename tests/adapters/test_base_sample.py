@@ -5,10 +5,13 @@ import itertools
 import pytest
 import tiny
 import torch
+from accelerate import disk_offload
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from fcit_plugin.adapters.base_sample import NUM_NUMBERS, NUM_WEIGHTS, base_sample, is_another_base
+from fcit_plugin.schema import checked
+from fcit_plugin.state.forms import Manifest
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MODELS = {"llama": tiny.llama, "qwen3": tiny.qwen3, "llava": tiny.llava, "qwen25_vl": tiny.qwen25_vl}
@@ -57,3 +60,27 @@ def test_what_is_quantized_or_elsewhere_tells_nothing(load):
         weight.data = weight.to(torch.int8)
     assert not is_another_base(model, sample)
     assert base_sample(model) == {}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_offloaded_tells_nothing_and_the_rest_tells_all(whole, load, tmp_path):
+    sample = base_sample(load(torch.float32))
+    for trained_otherwise in (False, True):
+        model = load(torch.float32)
+        if trained_otherwise:
+            changed(model, 0.02)
+        away = model if whole else model.get_decoder().layers
+        disk_offload(away, str(tmp_path / f"offload{trained_otherwise}"), torch.device("cpu"))
+        assert any(weight.is_meta for weight in model.parameters())
+        assert is_another_base(model, sample) == (trained_otherwise and not whole)
+
+
+def test_a_sample_is_of_its_form_whatever_weights_a_model_has():
+    model = torch.nn.Module()
+    shapes = {"none": (0, 4), "none_either": (4, 0), "one": (1, 1), "few": (2, 3), "many": (20, 20), "experts": (2, 3, 4)}
+    for name, shape in shapes.items():
+        model.register_parameter(name, torch.nn.Parameter(torch.ones(shape)))
+    sample = base_sample(model)
+    assert {name: len(digits) // 4 for name, digits in sample.items()} == {"one": 1, "few": 6, "many": 16, "experts": 16}
+    checked(dict[str, Manifest.__annotations__["base_sample"]], {"sample": sample}, "sample", "")
+    assert not is_another_base(model, sample)

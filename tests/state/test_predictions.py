@@ -102,3 +102,18 @@ def test_a_commit_without_answers_is_one_of_a_run_that_keeps_them_beside_it(tmp_
     restore_predictions(tmp_path / "elsewhere", commit, 2)
     restore_predictions(tmp_path / "run", commit, 2)
     assert list(read_predictions(tmp_path / "run")) == list(read_predictions(tmp_path / "elsewhere")) == [None, 0, 1]
+
+
+@pytest.mark.parametrize("stages", [1, 15, 16, 200])
+def test_all_files_of_a_run_together_stay_below_a_bound_however_many_stages_it_has(stages, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "MOST_BYTES", 2**14)
+    monkeypatch.setattr(predictions, "MOST_OF_RUN", 2**18)
+    rows = [prediction(dataset=name, record=i) for name in "ab" for i in range(60)]
+    for stage in (None, *range(stages)):
+        write_predictions(tmp_path, stage, rows, stages)
+    commit_predictions(tmp_path, tmp_path / "commit", stages)
+    files = [*(tmp_path / "commit" / "predictions").iterdir()]
+    sizes = [path.stat().st_size for path in files]
+    assert len(files) == stages + 1 and sum(sizes) <= 2**18
+    assert (min(sizes) > 0.95 * 2**14) == (stages < 16), "few stages lose nothing"
+    assert {row["dataset"] for row in read_predictions(tmp_path)[0]} == {"a", "b"}
