@@ -8,7 +8,7 @@ from ..plugins import registry
 from .answers import Answer, comparable, texts
 from .boxes import iou
 from .captions import COCO, rouge_l
-from .others import code_similarity, contains, normalized_match, option_letter
+from .others import code_similarity, contains, contains_word, match_without_spaces, normalized_match, option_letter
 from .questions import anls, vqa
 from .simplification import sari
 
@@ -76,6 +76,8 @@ METRICS: dict[str, Metric | BesideQuestions] = {
     "anls": mean_of(best_of(anls)),
     "option_letter": mean_of(best_of(option_letter)),
     "contains": mean_of(best_of(contains)),
+    "contains_word": mean_of(best_of(contains_word)),
+    "match_without_spaces": mean_of(best_of(match_without_spaces)),
     "normalized_match": mean_of(best_of(normalized_match)),
     "code_similarity": mean_of(best_of(code_similarity)),
     "sari": mean_beside_questions(sari),
