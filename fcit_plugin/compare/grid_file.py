@@ -214,7 +214,7 @@ class GridFile:
         if self.published.beta not in betas:
             raise FcitError(f"{where}: no table has the beta {self.published.beta:g} that it names; they have {betas}.")
         for setting, rows in self.published.scores.items():
-            for key, names in (("settings", [setting]), ("rows", rows)):
+            for key, names in (("settings", [setting]), ("rows", [*rows])):
                 for name in names:
                     known = getattr(self._file, key)
                     if name not in known:
