@@ -151,6 +151,7 @@ class GridFile:
         self.tables = tuple(self._make_table(name, whole | part) for name, part in parts.items())
         self._check_files()
         self._check_seeds_of_rows()
+        self._check_published()
         self._cells: dict[str, Cell] = {}
         self.cells = tuple(self._order_cells())
 
@@ -204,6 +205,20 @@ class GridFile:
                     raise FcitError(
                         f"{self.path}: row {row!r} asks for seed {seed!r}, but the tables that show it have {known}."
                     )
+
+    def _check_published(self) -> None:
+        """Refuse published numbers that would stand beside none of ours, for nobody would miss them."""
+        if self.published is None:
+            return
+        where, betas = f"{self.path}: `published`", sorted({beta for table in self.tables for beta in table.betas})
+        if self.published.beta not in betas:
+            raise FcitError(f"{where}: no table has the beta {self.published.beta:g} that it names; they have {betas}.")
+        for setting, rows in self.published.scores.items():
+            for key, names in (("settings", [setting]), ("rows", [*rows])):
+                for name in names:
+                    known = getattr(self._file, key)
+                    if name not in known:
+                        raise FcitError(f"{where}: {name!r} is none of the `{key}`; {nearest(name, known)}")
 
     def _order_cells(self) -> list[Cell]:
         """Seed by seed, in each of them table by table, what is evaluated again after what it is made from."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import printable
 from .plots import short_name
-from .side_by_side import MEASURES, PAIRED, Comparison, Measure, Spread, difference_rows, difference_title
+from .side_by_side import MEASURES, PAIRED, Comparison, Group, Measure, Spread, difference_rows, difference_title, fewer_runs
 from .tables import Rows
 
 #: The measures whose best is bold, and which of two numbers is better; scores by dataset are of the first kind.
@@ -70,8 +70,8 @@ def _summaries(comparison: Comparison, measures: Mapping[str, Measure]) -> str:
     columns = [[group.spread(measures[name]) for group in comparison.groups] for name in names]
     best = [_best(column, name) for name, column in zip(names, columns, strict=True)]
     rows = [[escaped(group.label), str(len(group.reports))] for group in comparison.groups]
-    for row, number in zip(rows, range(len(comparison.groups)), strict=True):
-        row += [_cell(column[number], number in winners) for column, winners in zip(columns, best, strict=True)]
+    for number, (row, group) in enumerate(zip(rows, comparison.groups, strict=True)):
+        row += [_cell(column[number], number in winners, group) for column, winners in zip(columns, best, strict=True)]
     return _tabular(["", "runs", *map(escaped, names)], rows)
 
 
@@ -79,11 +79,11 @@ def _finals(comparison: Comparison) -> str:
     columns = [[group.final_score(name) for group in comparison.groups] for name in comparison.datasets]
     best = [_best(column, "score") for column in columns]
     rows = [
-        [escaped(label), *(_cell(Spread(scores[name], None), False) for name in comparison.datasets)]
+        [escaped(label), *(_cell(Spread(scores[name], None), False, None) for name in comparison.datasets)]
         for label, scores in comparison.zero_shot.items()
     ]
     for number, group in enumerate(comparison.groups):
-        cells = [_cell(column[number], number in winners) for column, winners in zip(columns, best, strict=True)]
+        cells = [_cell(column[number], number in winners, group) for column, winners in zip(columns, best, strict=True)]
         rows.append([escaped(group.label), *cells])
     return _tabular(["", *(escaped(short_name(name)) for name in comparison.datasets)], rows)
 
@@ -97,12 +97,13 @@ def _best(column: Sequence[Spread | None], name: str) -> set[int]:
     return {number for number, value in shown.items() if value == top}
 
 
-def _cell(spread: Spread | None, best: bool) -> str:
+def _cell(spread: Spread | None, best: bool, group: Group | None) -> str:
     if spread is None:
         return "--"
     mean = f"{spread.mean:.2f}"
     mean = rf"\mathbf{{{mean}}}" if best else mean
-    return f"${mean}$" if spread.deviation is None else rf"${mean} \pm {spread.deviation:.2f}$"
+    shown = f"${mean}$" if spread.deviation is None else rf"${mean} \pm {spread.deviation:.2f}$"
+    return shown if group is None else f"{shown}{fewer_runs(spread, group)}"
 
 
 def _plain(rows: Rows) -> str:

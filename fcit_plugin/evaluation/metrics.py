@@ -1,14 +1,15 @@
 """How the answers to one dataset are scored, and the registry of the metrics (docs/reference/metrics.md)."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from ..errors import FcitError, closest
 from ..plugins import registry
 from .answers import Answer, comparable, texts
 from .boxes import iou
 from .captions import COCO, rouge_l
-from .others import code_similarity, contains, normalized_match, option_letter
+from .others import code_similarity, contains, contains_word, match_without_spaces, normalized_match, option_letter
 from .questions import anls, vqa
 from .simplification import sari
 
@@ -76,6 +77,8 @@ METRICS: dict[str, Metric | BesideQuestions] = {
     "anls": mean_of(best_of(anls)),
     "option_letter": mean_of(best_of(option_letter)),
     "contains": mean_of(best_of(contains)),
+    "contains_word": mean_of(best_of(contains_word)),
+    "match_without_spaces": mean_of(best_of(match_without_spaces)),
     "normalized_match": mean_of(best_of(normalized_match)),
     "code_similarity": mean_of(best_of(code_similarity)),
     "sari": mean_beside_questions(sari),
@@ -108,21 +111,32 @@ def score(metric: str, predictions: Sequence[str], answers: Sequence[Answer], qu
         questions: what was asked, in the same order; some metrics look at it, too.
 
     Raises:
-        FcitError: unknown metric, no predictions, not one answer and question for each prediction, or no questions where the
-            metric looks at them.
+        FcitError: unknown metric, no predictions, not one answer and question for each prediction, no questions where the
+            metric looks at them, or what it gives is no finite number.
     """
     rate = get_metric(metric)
     if not predictions or len(predictions) != len(answers):
         raise FcitError(f"{len(predictions)} predictions cannot be scored against {len(answers)} answers.")
     compared = [comparable(prediction) for prediction in predictions], [_comparable(answer) for answer in answers]
     if not isinstance(rate, BesideQuestions):
-        return rate(*compared)
+        return _number(rate(*compared), metric)
     if questions is None or len(questions) != len(predictions):
         told = "none" if questions is None else len(questions)
         raise FcitError(
             f"The metric {metric} looks at questions; give one for each of {len(predictions)} predictions, got {told}."
         )
-    return rate(*compared, questions)
+    return _number(rate(*compared, questions), metric)
+
+
+def _number(given: Any, metric: str) -> float:
+    """What a metric, maybe of another package, has given: reports and commits hold finite numbers of Python's alone."""
+    try:
+        number = math.nan if isinstance(given, str | bytes) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise FcitError(f"The metric {metric} gave {given!r:.100}; it has to give a finite number, whatever the answers are.")
+    return number
 
 
 def score_of_one(metric: str, prediction: str, answer: Answer, question: str | None = None) -> float | None:

@@ -8,7 +8,8 @@ from .subsequence import in_common
 
 _ALONE = re.compile(r"\b\w\b")
 _WITHOUT_MARKS = str.maketrans("", "", string.punctuation)
-_LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
+_BARE = re.compile(r"<(STR|NUM|CHAR)_LIT>")
+_LITERAL = re.compile(r"<(?:STR|NUM|CHAR)_LIT:(.*?)>", re.DOTALL)
 
 
 def option_letter(prediction: str, answer: str) -> float:
@@ -29,10 +30,35 @@ def _option(text: str) -> str | None:
 def contains(prediction: str, answer: str) -> float:
     """Return 1 if the answer is a part of the prediction, case aside, else 0; an empty answer is in none.
 
-    MLLM-CL's rule for Med (bjzhb666/MLLM-CL 80bf389, eval_pvqa.py); for RS and AD it asks for a space or a mark beside a word.
+    MLLM-CL's rule for Med (bjzhb666/MLLM-CL 80bf389, eval_pvqa.py).
     """
     right = comparable(answer).upper()
     return float(bool(right) and right in comparable(prediction).upper())
+
+
+def contains_word(prediction: str, answer: str) -> float:
+    """Return 1 if the answer is a part of the prediction, case aside, else 0; one word begins or ends there as a word does.
+
+    A single word, whose full stops do not count, needs a space before it, or a space, a full stop or a comma behind it, in a
+    prediction of several words; an empty answer is in none. MLLM-CL's rule for RS and AD (bjzhb666/MLLM-CL 80bf389,
+    eval_ai2d.py).
+    """
+    said, right = (comparable(text).lower() for text in (prediction, answer))
+    if " " not in right:
+        right = right.replace(".", "")
+        if right and " " in said:
+            return float(any(part in said for part in (f" {right}", f"{right} ", f"{right}.", f"{right},")))
+    return float(bool(right) and right in said)
+
+
+def match_without_spaces(prediction: str, answer: str) -> float:
+    """Return 1 if both texts are equal, case, spaces and full stops aside, else 0.
+
+    MLLM-CL's rule for Fin (bjzhb666/MLLM-CL 80bf389, eval_finvis.py), which takes them out of the prediction alone: its
+    answers, letters, True and False, have none.
+    """
+    one, other = (comparable(text).lower().replace(" ", "").replace(".", "") for text in (prediction, answer))
+    return float(one == other)
 
 
 def normalized_match(prediction: str, answer: str) -> float:
@@ -54,4 +80,5 @@ def code_similarity(prediction: str, answer: str) -> float:
 
 
 def _without_placeholders(code: str) -> str:
-    return _LITERAL.sub(lambda found: found[2] or ("0" if found[1] == "NUM" else ""), code)
+    code = _BARE.sub(lambda found: "0" if found[1] == "NUM" else "", code)
+    return _LITERAL.sub(r"\1", code)

@@ -43,16 +43,23 @@ _ASIDE |= {"fcit_eval_every", "fcit_eval_restricted", "fcit_eval_likelihood"}
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of some runs; no deviation of a single one."""
+    """Mean and sample standard deviation of some runs; no deviation of a single one.
+
+    Attributes:
+        mean: of those that have the number.
+        deviation: of them.
+        count: how many they are.
+    """
 
     mean: float
     deviation: float | None
+    count: int = 1
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> "Spread | None":
         """Return that of the values that are there, None if there are none."""
         known = [value for value in values if value is not None]
-        return cls(fmean(known), stdev(known) if len(known) > 1 else None) if known else None
+        return cls(fmean(known), stdev(known) if len(known) > 1 else None, len(known)) if known else None
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
@@ -191,7 +198,7 @@ def summary_rows(comparison: Comparison, measures: Mapping[str, Measure] = MEASU
     for label, scores in comparison.zero_shot.items():
         rows.append([label, "", f"{fmean(scores.values()):.2f}", *[""] * (len(measures) - 1)])
     for group in comparison.groups:
-        rows.append([group.label, str(len(group.reports)), *(_cell(group.spread(m)) for m in measures.values())])
+        rows.append([group.label, str(len(group.reports)), *(_cell(group.spread(m), group) for m in measures.values())])
     return rows
 
 
@@ -201,7 +208,7 @@ def final_rows(comparison: Comparison) -> Rows:
     for label, scores in comparison.zero_shot.items():
         rows.append([label, *(f"{scores[name]:.2f}" for name in comparison.datasets)])
     for group in comparison.groups:
-        rows.append([group.label, *(_cell(group.final_score(name)) for name in comparison.datasets)])
+        rows.append([group.label, *(_cell(group.final_score(name), group) for name in comparison.datasets)])
     return rows
 
 
@@ -217,9 +224,7 @@ def difference_rows(comparison: Comparison, measures: Mapping[str, Measure]) -> 
     shown = [label for label, count in pairs.items() if count] or [group.label for group in others if _seeds_apart(group, base)]
     rows: list[list[str]] = [["", "paired seeds", *([*measures][i] for i in kept)]]
     for label in shown:
-        rows.append(
-            [label, str(pairs[label]), *("-" if one is None else str(one) for i, one in enumerate(found[label]) if i in kept)]
-        )
+        rows.append([label, str(pairs[label]), *(_difference_cell(found[label][i], pairs[label]) for i in kept)])
     return rows
 
 
@@ -354,8 +359,20 @@ def _numbers(found: Mapping[str, Spread | None], names: Sequence[str]) -> list[f
     return cells
 
 
-def _cell(spread: Spread | None) -> str:
-    return "-" if spread is None else str(spread)
+def fewer_runs(spread: Spread, group: Group) -> str:
+    """Return what stands behind the mean of fewer runs than a group has, such as " (2 runs)"; nothing behind that of all."""
+    return f" ({_count(spread.count, 'run')})" if spread.count < len(group.reports) else ""
+
+
+def _cell(spread: Spread | None, group: Group) -> str:
+    return "-" if spread is None else f"{spread}{fewer_runs(spread, group)}"
+
+
+def _difference_cell(difference: Difference | None, pairs: int) -> str:
+    """A difference, with its number of pairs where others of its row have more."""
+    if difference is None:
+        return "-"
+    return str(difference) + (f" ({_count(difference.pairs, 'pair')})" if difference.pairs < pairs else "")
 
 
 def _value_text(value: Any) -> str:

@@ -8,8 +8,17 @@ from .answers import Answer, texts
 
 #: What NIST's script reads otherwise, in this order: skipped passages, words parted at the end of a line, entities.
 _WRITTEN = (("<skipped>", ""), ("-\n", ""), ("\n", " "), ("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-#: What stands apart from words: ASCII's marks, but periods and commas between digits, dashes after no digit, and apostrophes.
-_MARKS = re.compile(r"[!-&(-+/:-@\[-`{-~]|(?<![0-9])[.,]|[.,](?![0-9])|(?<=[0-9])-")
+#: What stands apart from words, one after the other: ASCII's marks but these; periods and commas behind no digit, and before
+#: none; dashes behind a digit. Of a row of periods two are one step, so that before a digit the last may stay with it (`..5`).
+_APART = tuple(
+    (re.compile(pattern), apart)
+    for pattern, apart in (
+        (r"[!-&(-+/:-@\[-`{-~]", r" \g<0> "),
+        (r"([^0-9])([.,])", r"\1 \2 "),
+        (r"([.,])([^0-9])", r" \1 \2"),
+        (r"(?<=[0-9])-", " - "),
+    )
+)
 
 
 def sari(prediction: str, answer: Answer, question: str) -> float:
@@ -58,7 +67,10 @@ def _tokens(text: str) -> list[str]:
     text = text.lower()
     for written, meant in _WRITTEN:
         text = text.replace(written, meant)
-    return _MARKS.sub(r" \g<0> ", text).split() or [""]
+    text = f" {text} "
+    for mark, apart in _APART:
+        text = mark.sub(apart, text)
+    return text.split() or [""]
 
 
 def _mean_part(some: Counter[tuple[str, ...]], of: Counter[tuple[str, ...]]) -> float:

@@ -157,11 +157,11 @@ def _mllm_dcl(folder: str, metric: str) -> DatasetLayout:
 
 
 MLLM_DCL = (
-    _mllm_dcl("RS", "contains"),
+    _mllm_dcl("RS", "contains_word"),
     _mllm_dcl("Med", "contains"),
-    _mllm_dcl("AD", "contains"),
+    _mllm_dcl("AD", "contains_word"),
     _mllm_dcl("Sci", "exact_match"),
-    _mllm_dcl("Fin", "exact_match"),
+    _mllm_dcl("Fin", "match_without_spaces"),
 )
 
 #: cmnfriend/O-LoRA 07117e1: CL_Benchmark (folders), scripts/long.sh (order), src/compute_metrics.py (score). Its own files have

@@ -32,7 +32,7 @@ GRID = {
     "published": {
         "source": "A paper",
         "beta": 1.0,
-        "scores": {"task_hom": {"fedavg": {"Last": 47.2}, "gone": {"Last": 1}}},
+        "scores": {"task_hom": {"fedavg": {"Last": 47.2}}},
     },
 }
 SCORES = {("fedavg", 1): (80, 10, 70), ("fedavg", 2): (90, 20, 60), ("disco", 1): (80, 70, 50)}

@@ -145,6 +145,14 @@ def test_patterns_choose_cells_by_a_part_of_their_name(grid):
         *(({"tables": {"t": {key: []}}}, f"table 't': `{key}`") for key in ("rows", "settings", "betas", "seeds")),
         ({"rows": {"a": {}, "b": {"seeds": []}}}, "row 'b': `seeds` has none, so it is never run"),
         ({"published": {"source": "x"}}, "at `published.beta`: Field required"),
+        *(
+            ({"published": {"source": "x", "beta": beta, "scores": {setting: {row: {"Last": 1.0}}}}}, message)
+            for beta, setting, row, message in (
+                (0.5, "task_hom", "a", r"`published`: no table has the beta 0.5 that it names; they have \[1.0\]"),
+                (1.0, "task_home", "a", "`published`: 'task_home' is none of the `settings`; did you mean `task_hom`"),
+                (1.0, "task_hom", "aa", "`published`: 'aa' is none of the `rows`; did you mean `a`"),
+            )
+        ),
     ],
 )
 def test_a_grid_file_that_cannot_work_is_one_sentence_that_names_it(grid, tmp_path, changes, message):

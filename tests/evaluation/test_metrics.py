@@ -1,12 +1,16 @@
 """Metrics on answers worked by hand."""
 
 import difflib
+import math
 import random
+from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 
 from fcit_plugin.errors import FcitError
-from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, score, score_of_one, substring
+from fcit_plugin.evaluation.metrics import METRICS, exact_match, get_metric, label_set, mean_of, score, score_of_one, substring
 from fcit_plugin.evaluation.others import code_similarity, contains, normalized_match, option_letter
 from fcit_plugin.hookspecs import hookimpl
 
@@ -197,3 +201,33 @@ def test_every_metric_is_given_composed_letters(metric, register):
 
     register(Own())
     assert score(metric, [" e\N{COMBINING ACUTE ACCENT}te\N{COMBINING ACUTE ACCENT}\n"], [["été"]]) == 100
+
+
+NUMBERS = [kind(1) for kind in (int, float, bool, np.float32, np.int64, np.array, torch.tensor, Fraction)]
+NO_SCORES = [math.nan, math.inf, -math.inf, np.float32("nan"), torch.tensor(math.nan), np.array(math.inf)]
+NO_NUMBERS = [10**400, None, "1", b"1", [1.0], np.ones(2), 1j]
+
+
+@pytest.mark.parametrize(
+    ("given", "by_record", "expected"),
+    [
+        *((given, by_record, 100.0 if by_record else 1.0) for given in NUMBERS for by_record in (True, False)),
+        *((given, by_record, None) for given in NO_SCORES for by_record in (True, False)),
+        *((given, False, None) for given in NO_NUMBERS),
+    ],
+)
+def test_what_a_metric_gives_is_a_number_that_any_file_can_hold_or_refused(given, by_record, expected, register):
+    """A NaN of a further metric ended a run that was done in a traceback, a float32 every commit."""
+
+    class Own:
+        @hookimpl
+        def fcit_metrics(self):
+            return {"own": mean_of(lambda *record: given) if by_record else lambda predictions, answers: given}
+
+    register(Own())
+    if expected is None:
+        with pytest.raises(FcitError, match=r"^The metric own gave .*; it has to give a finite number, whatever the answers"):
+            score("own", ["a"], ["a"])
+    else:
+        found = score("own", ["a", "b"], ["a", "b"])
+        assert type(found) is float and found == expected

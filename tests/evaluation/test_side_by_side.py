@@ -12,6 +12,7 @@ from runs import ROOT
 
 from fcit_plugin.compare.grid_file import GridFile
 from fcit_plugin.compare.results import read_runs
+from fcit_plugin.evaluation.latex import latex
 from fcit_plugin.evaluation.report import ALIKE
 from fcit_plugin.evaluation.side_by_side import (
     MEASURES,
@@ -204,7 +205,30 @@ def test_whether_likelihood_was_measured_tells_no_runs_apart():
     (comparison,) = compare({"a": report(seed=1, fcit_eval_likelihood=False), "b": with_it})
     assert labels(comparison) == ["disco"]
     header, _, row = summary_rows(comparison)
-    assert row[header.index("NLL")] == "0.38", "0.375, of the one run that has it"
+    assert row[header.index("NLL")] == "0.38 (1 run)", "0.375, of the one run that has it"
+
+
+@pytest.mark.parametrize("form", [plain, markdown, None])
+def test_a_mean_or_difference_of_fewer_runs_than_its_row_has_says_of_how_many(form):
+    """Of three seeds a measure is known of two, or of one; scores of single datasets likewise."""
+
+    def without(report, known):
+        lacking = {} if known else {"avg": None, "bwt": None}
+        likelihood = [[1.0, None], [0.5, 0.25]] if known or report.seed == 2 else None
+        return replace(report, likelihood=likelihood, **lacking)
+
+    ours = [without(report(seed=seed, a=(90, 70 + seed)), seed == 1) for seed in (1, 2, 3)]
+    theirs = [without(report("ewc", seed=seed), True) for seed in (1, 2, 3)]
+    ours[2] = replace(ours[2], accuracy=[[90.0, None], [70.0, None]])
+    (comparison,) = compare({f"{one.method}{one.seed}": one for one in [*theirs, *ours]})
+    text = latex([comparison]) if form is None else render([comparison], form)
+    lines = [line for line in text.replace("&", "|").splitlines() if "disco" in line and ("|" in line or form is plain)]
+    summary, finals, differences = (re.sub(r"[${}]|\\mathbf|\\\\", "", line) for line in lines)
+    assert summary.count("(1 run)") == 2 and summary.count("(2 runs)") == 1, "Avg, BWT; NLL"
+    assert finals.count("(2 runs)") == 1 and "(1 run)" not in finals
+    assert differences.count("(1 pair)") == 2 and differences.count("(2 pairs)") == 1
+    others = [line for line in text.splitlines() if "ewc" in line]
+    assert others and not any("run)" in line or "runs)" in line or "pair" in line for line in others if "Above" not in line)
 
 
 def test_a_likelihood_of_fewer_datasets_than_scores_is_no_mean():

@@ -34,7 +34,7 @@ METRICS = {
     "coin": "option_letter exact_match exact_match exact_match exact_match iou exact_match exact_match",
     "coin6": "exact_match contains exact_match contains contains contains",
     "coin_long10": "contains contains contains contains contains contains exact_match contains contains exact_match",
-    "mllm_dcl": "contains contains contains exact_match exact_match",
+    "mllm_dcl": "contains_word contains contains_word exact_match match_without_spaces",
     "text15": " ".join(["normalized_match"] * 15),
 }
 
