@@ -256,7 +256,7 @@ def test_a_reply_after_its_time_is_dropped_and_named_if_it_is_the_sites(forged, 
 
 
 def held_up(link, clock, seconds, after):
-    """A link whose server is held up for a while, after so many looks, and finds that its run is lost and the SuperLink away."""
+    """A link whose server is held up for a while, after so many looks, and finds its run lost and the SuperLink away."""
     looks, online = itertools.count(), link.online
 
     def look():
