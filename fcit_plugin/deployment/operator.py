@@ -13,8 +13,8 @@ from ..errors import FcitError
 from ..files import read_text, write_bytes, write_text
 from ..folders import whole_folder
 from . import certificates, texts
-from .addresses import split_address
-from .certificates import check_certificate, host_of, hosts_of, new_ca, new_server, read_certificate
+from .addresses import host_of, split_address
+from .certificates import check_certificate, hosts_of, new_ca, new_server, read_certificate
 from .connection import check_connection, check_free
 from .keys import new_key, public_line, read_pem_key, read_public_key, write_private_key
 from .places import owner, place_of
@@ -255,7 +255,13 @@ def check_server(folder: Path, at: datetime | None = None) -> x509.Certificate:
     """
     check_certificate(folder / CA, at=at)
     host = split_address(address_of(folder))[0]
-    server = check_certificate(folder / SERVER, host=host, ca=folder / CA, at=at)
+    server = check_certificate(folder / SERVER, ca=folder / CA, at=at)
+    if host_of(host) not in hosts_of(server):
+        raise FcitError(
+            f"The certificate {folder / SERVER} is for {', '.join(map(str, hosts_of(server)))}, not for {host}, which "
+            f"{folder / ADDRESS} has for sites to connect to: type `fcit-cli deploy renew --host NAME` with all names, or, "
+            "where the server has moved, write host and port of today into that file, and let sites change `fcit_superlink`."
+        )
     if read_pem_key(folder / SERVER_KEY).public_key() != server.public_key():
         raise FcitError(f"{folder / SERVER} is not for the key {folder / SERVER_KEY}; type `fcit-cli deploy renew`.")
     return server

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from ..deployment.addresses import as_dialed
 from ..deployment.refusals import is_cut_off, says_how_it_goes, why_refused
 from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
@@ -90,7 +91,14 @@ def supernode_command(superlink: str, certificate: Path, key: Path, address: str
         heartbeat: Seconds between two signs of life; after two without one the SuperLink takes it for gone, and lets another
             one with the same key in.
     """
-    flags = ["--superlink", superlink, "--root-certificates", str(certificate), "--auth-supernode-private-key", str(key)]
+    flags = [
+        "--superlink",
+        as_dialed(superlink),
+        "--root-certificates",
+        str(certificate),
+        "--auth-supernode-private-key",
+        str(key),
+    ]
     return [
         sys.executable,
         "-c",
