@@ -33,7 +33,7 @@ ELSEWHERE = {
     ("compare/runner.py", "open"): "appends to a log",
     ("board/run.py", "open"): "writes what a process says",
     ("errors.py", "open"): "writes to nowhere",
-    ("federation/site_executor.py", "self._log.open"): "appends to a log",
+    ("federation/site_executor.py", "self._log.open"): "appends to a log, and looks at what was appended",
     ("samples/deployed.py", "open"): "appends to a log",
     ("data/answers.py", "json.loads"): "of the model's answer, which stays text where it is no JSON",
     ("data/pipeline.py", "json.loads"): "of what the converter has dumped",

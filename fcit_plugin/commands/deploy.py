@@ -82,6 +82,11 @@ def _enroll(args: argparse.Namespace) -> None:
 
     number, key = enroll(args.folder, args.name, args.public_key, replace=args.replace)
     print(f"Site {number} is {args.name}; let it read you the fingerprint of its key: {fingerprint(key)}")
+    if args.replace:
+        print(
+            "A run that is at work goes by the old key: when the site has typed `fcit-cli site renew --use`, end the run and "
+            "start it again. If somebody else may have the old key, end flower-superlink, too, which superlink.sh starts again."
+        )
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:

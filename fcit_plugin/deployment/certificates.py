@@ -1,8 +1,6 @@
 """Certificates: the federation's own authority (CA), the SuperLink's, and what is wrong with the file of one."""
 
 import datetime
-import ipaddress
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import FcitError, one_line
 from ..files import opened
+from .addresses import Host, host_of
 from .keys import LONGEST
 
 #: Days for which the two hold; a server's is renewed with `fcit-cli deploy renew`.
@@ -22,40 +21,12 @@ CA_DAYS, SERVER_DAYS = 3650, 365
 LOCAL = ("localhost", "127.0.0.1")
 #: By how much a site's clock may be slow.
 _EARLIER = datetime.timedelta(days=1)
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 #: What the parts of a certificate raise that cannot be read.
 _SPOILT = (
     *(ValueError, TypeError, KeyError, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
 _DIGEST = hashes.SHA384()
-
-Host = str | ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def host_of(text: str) -> Host:
-    """A machine as certificates know it: an IP address, or a DNS name in small letters.
-
-    Raises:
-        FcitError: It is neither, or has a port.
-    """
-    try:
-        return ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
-    except ValueError:
-        pass
-    try:
-        name = text.rstrip(".").encode("idna").decode().lower()
-    except UnicodeError:
-        name = ""
-    if not 0 < len(name) < 254 or not all(_LABEL.fullmatch(label) for label in name.split(".")) or _all_digits(name):
-        raise FcitError(
-            f"{text!r} is neither a name such as fl.example.org nor an IP address; give that alone, without port or https://."
-        )
-    return name
-
-
-def _all_digits(name: str) -> bool:
-    return name.rpartition(".")[2].isdecimal()
 
 
 def new_ca(key: ec.EllipticCurvePrivateKey, name: str, now: datetime.datetime) -> x509.Certificate:

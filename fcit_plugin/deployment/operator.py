@@ -13,11 +13,11 @@ from ..errors import FcitError
 from ..files import read_text, write_bytes, write_text
 from ..folders import whole_folder
 from . import certificates, texts
-from .addresses import split_address
-from .certificates import check_certificate, host_of, hosts_of, new_ca, new_server, read_certificate
+from .addresses import host_of, split_address
+from .certificates import check_certificate, hosts_of, new_ca, new_server, read_certificate
 from .connection import check_connection, check_free
 from .keys import new_key, public_line, read_pem_key, read_public_key, write_private_key
-from .places import owner, place_of
+from .places import for_us_to_change, owner, place_of
 from .sites import ListedSite, check_keys, check_name, list_sites, write_sites
 
 CA, CA_KEY, SERVER, SERVER_KEY = "ca.crt", "ca.key", "server.crt", "server.key"
@@ -36,6 +36,7 @@ def programs() -> Path:
     return Path(sys.executable).parent
 
 
+@for_us_to_change()
 def init(
     out: Path,
     hosts: Sequence[str],
@@ -84,6 +85,7 @@ def init(
             write_kit(made, name)
 
 
+@for_us_to_change()
 def write_kit(folder: Path, name: str) -> Path:
     """Write what a site needs from the operator, and give back its folder.
 
@@ -124,6 +126,7 @@ def address_of(folder: Path) -> str:
     return address
 
 
+@for_us_to_change()
 def renew(folder: Path, hosts: Sequence[str] = ()) -> datetime:
     """Write a new certificate for the SuperLink, by the same CA and for the same key, so that nothing changes at the sites.
 
@@ -150,6 +153,7 @@ def renew(folder: Path, hosts: Sequence[str] = ()) -> datetime:
     return server.not_valid_after_utc
 
 
+@for_us_to_change()
 def enroll(folder: Path, name: str, public_key: Path, *, replace: bool = False) -> tuple[int, ec.EllipticCurvePublicKey]:
     """Take a site into the list, at its end where it is new, or take its new key.
 
@@ -197,6 +201,7 @@ def _place_of(listed: Sequence[ListedSite], name: str) -> int:
     return place
 
 
+@for_us_to_change()
 def remove(folder: Path, name: str) -> int:
     """Mark a site as removed, so that it is never asked again, and give back its number.
 
@@ -255,7 +260,13 @@ def check_server(folder: Path, at: datetime | None = None) -> x509.Certificate:
     """
     check_certificate(folder / CA, at=at)
     host = split_address(address_of(folder))[0]
-    server = check_certificate(folder / SERVER, host=host, ca=folder / CA, at=at)
+    server = check_certificate(folder / SERVER, ca=folder / CA, at=at)
+    if host_of(host) not in hosts_of(server):
+        raise FcitError(
+            f"The certificate {folder / SERVER} is for {', '.join(map(str, hosts_of(server)))}, not for {host}, which "
+            f"{folder / ADDRESS} has for sites to connect to: type `fcit-cli deploy renew --host NAME` with all names, or, "
+            "where the server has moved, write host and port of today into that file, and let sites change `fcit_superlink`."
+        )
     if read_pem_key(folder / SERVER_KEY).public_key() != server.public_key():
         raise FcitError(f"{folder / SERVER} is not for the key {folder / SERVER_KEY}; type `fcit-cli deploy renew`.")
     return server

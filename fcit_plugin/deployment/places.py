@@ -1,7 +1,9 @@
-"""Folders of a deployment: whether their names can stand in scripts and recipes, and whose they are."""
+"""Folders of a deployment: whether their names can stand in scripts and recipes, whose they are, and who may change them."""
 
+import contextlib
 import getpass
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import FcitError
@@ -20,6 +22,17 @@ def place_of(out: Path) -> Path:
             "name another folder."
         )
     return folder
+
+
+@contextlib.contextmanager
+def for_us_to_change() -> Iterator[None]:
+    """Within the block nobody else may write to what is made, whatever the umask: files say whom to trust and what to start."""
+    before = os.umask(0o077)
+    os.umask(before | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def owner() -> str:

@@ -14,7 +14,7 @@ from .certificates import check_certificate
 from .keys import new_key, public_line, read_private_key, write_private_key
 from .mappings import read_mapping
 from .operator import CA, SITE_RECIPE, programs
-from .places import owner, place_of
+from .places import for_us_to_change, owner, place_of
 
 KEY, PUBLIC, UNIT = "site.key", "site.pub", "fcit-site.service"
 #: A key that is to come, while the operator has the old one.
@@ -22,6 +22,7 @@ NEW_KEY, NEW_PUBLIC = "new.key", "new.pub"
 _OTHER_KIT = "ask the operator for a kit as `fcit-cli deploy kit` writes it"
 
 
+@for_us_to_change()
 def init(out: Path, kit: Path | None = None) -> ec.EllipticCurvePublicKey:
     """Make a site's folder.
 
@@ -72,6 +73,7 @@ def _recipe_of(path: Path) -> str:
     return read_text(path, _OTHER_KIT)
 
 
+@for_us_to_change()
 def renew(folder: Path) -> ec.EllipticCurvePublicKey:
     """Make a new key pair beside the present one, which stays in use.
 
@@ -95,6 +97,7 @@ def renew(folder: Path) -> ec.EllipticCurvePublicKey:
     return key.public_key()
 
 
+@for_us_to_change()
 def use_new(folder: Path) -> ec.EllipticCurvePublicKey:
     """Put the new key in the place of the old one, which is gone after that. Typed again it ends what was begun.
 

@@ -51,7 +51,7 @@ class Monitor:
         self.total_steps = total_steps
         self.step = step
         self.log: list[dict[str, Any]] = []
-        self._start = time.time() - seconds
+        self._start = time.monotonic() - seconds  # a clock that is set makes no time of the run
         self._main = training_args.process_index == 0
         self._bar = tqdm(
             total=total_steps,
@@ -122,7 +122,7 @@ class Monitor:
         self._bar.update(steps)
 
     def _entry(self, config: ClientConfig, logs: dict[str, Any], step: int) -> dict[str, Any]:
-        elapsed = time.time() - self._start
+        elapsed = time.monotonic() - self._start
         remaining = min(elapsed / max(step, 1) * (self.total_steps - step), _LONGEST)
         return {
             "current_steps": step,

@@ -41,6 +41,7 @@ from ..state.folder import StateFolder
 from ..state.names import ADAPTER_CONFIG, MANIFEST, round_in, round_name, subspace_folder
 from ..state.own import signed
 from ..state.server_state import ServerState
+from .agreement import Agreement
 from .client_training import LocalTrainer
 from .fingerprint import NUM_PROCESSES, SETTLED, differing, digest_of, numbers
 from .quiet import quiet_transformers
@@ -149,7 +150,9 @@ class SiteClient:
         self._tasks = tasks_of_site(session)
         own = {"clipping": args.fcit_site_clipping_norm, "noise": args.fcit_site_noise_multiplier}
         run = digest_of({**numbers(session.keys, session.arguments), "data": session.data, **own})
-        audit = Audit(session.output_dir / AUDIT)
+        audit, alike = Audit(session.output_dir / AUDIT), comparable(session.keys, session.arguments)
+        of_base = session.base_fingerprint, dtype_of(session)
+        self._agreement = Agreement(session.output_dir, program.run_id, alike, session.arguments, *of_base)
         policy = SitePolicy(
             run=program.run_id,
             num_stages=program.num_stages,
@@ -162,6 +165,7 @@ class SiteClient:
             max_rounds=args.fcit_site_max_rounds,
             trained=audit.trainings(program.run_id),
             client=audit.client(program.run_id),
+            agreed=self._agreement.check,
         )
         self._updates = self._own_updates()
         sums, others = site_sums(session, key), {HELLO: self._greet, STATE: self._take_state}
@@ -178,8 +182,12 @@ class SiteClient:
         return {tasks[number].name: sum(records.values()) for number, records in self._tasks.items()}
 
     def _greet(self, message: Message) -> RecordDict:
-        check_question(question_in(message.content), self._session)
-        return answer_records(self._answer(config_of(message).client))
+        question = question_in(message.content)
+        check_question(question, self._session)
+        answer = answer_records(self._answer(config_of(message).client))
+        if question.base is not None:  # else it is a dry run, which asks for nothing after that
+            self._agreement.keep()
+        return answer
 
     def _take_state(self, message: Message) -> RecordDict:
         """Keep what the run has learned as an FCIT folder of the site's own, and tell how well it answers the site's tests."""

@@ -209,10 +209,11 @@ def with_sites(session: Session) -> Iterator[Session]:
     args = session.args
     refuse_memory(session)
     signer = signer_of(session)
-    certificate = read_certificate(Path(args.fcit_certificate or "")).public_bytes(Encoding.PEM)
+    ca = Path(args.fcit_certificate or "")
+    certificate = read_certificate(ca).public_bytes(Encoding.PEM)
     names, there, removed = sites_of(session)
     before = sites_before(session, names)
-    with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate) as link:
+    with _ending_well(), SuperLink(args.fcit_superlink or CONTROL, args.fcit_superlink_appio, certificate, ca) as link:
         for site in removed:
             try:
                 link.forget(site.encoded)

@@ -3,6 +3,7 @@
 The code that the server's run brings along is never loaded. What is kept is answered again without training, signed again.
 """
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -12,16 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from ..deployment.addresses import as_dialed
 from ..deployment.refusals import is_cut_off, says_how_it_goes, why_refused
 from ..deployment.texts import QUIET
 from ..errors import FcitError, one_line
-from ..files import opened
 from .envelope import nonce_of, open_request, sealed_failure, sealed_reply
 from .site_grid import LinkLost
 from .superlink import next_tasks, refused
@@ -89,7 +91,14 @@ def supernode_command(superlink: str, certificate: Path, key: Path, address: str
         heartbeat: Seconds between two signs of life; after two without one the SuperLink takes it for gone, and lets another
             one with the same key in.
     """
-    flags = ["--superlink", superlink, "--root-certificates", str(certificate), "--auth-supernode-private-key", str(key)]
+    flags = [
+        "--superlink",
+        as_dialed(superlink),
+        "--root-certificates",
+        str(certificate),
+        "--auth-supernode-private-key",
+        str(key),
+    ]
     return [
         sys.executable,
         "-c",
@@ -115,6 +124,7 @@ class SuperNode:
     def __init__(self, command: Sequence[str], log: Path, pause: float = PAUSE) -> None:
         self._command, self._log, self._pause = list(command), log, pause
         self._process: subprocess.Popen[bytes] | None = None
+        self._file: BinaryIO | None = None  # what the present one prints into, whatever becomes of the name
         self._started = float("-inf")
         self._begins = 0  # where the log of the present one does
         self._heard = 0  # how long the log was when it was read
@@ -133,6 +143,8 @@ class SuperNode:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        if self._file is not None:
+            self._file.close()
 
     def look(self) -> None:
         """Start it where it does not run, at the earliest a pause after the last start."""
@@ -144,11 +156,19 @@ class SuperNode:
                 return
             self._tell(self._process.returncode)
         self._started = time.monotonic()
+        self._begin_log()
+        command = [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), *self._command]
+        self._process = subprocess.Popen(command, stdout=self._file, stderr=self._file, env={**os.environ, **QUIET})
+
+    def _begin_log(self) -> None:
+        """Open the file of the name anew: somebody may have renamed the one before, or taken it away."""
+        if self._file is not None:
+            self._file.close()
         self._log.touch(0o600)  # ids of messages stand in it, and who has one can fetch the message
-        self._begins = self._log.stat().st_size
-        with self._log.open("ab") as log:
-            command = [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), *self._command]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **QUIET})
+        self._file = self._log.open("ab+", buffering=0)
+        with contextlib.suppress(OSError):  # it is another user's, who lets this one write
+            os.fchmod(self._file.fileno(), 0o600)
+        self._begins, self._heard = self._size(), 0
 
     def _listen(self) -> None:
         """Say it when the server cannot be reached, and when it can be again."""
@@ -166,24 +186,20 @@ class SuperNode:
         elif self._cut_off and not cut_off:
             logger.warning("The server is reached again.")
         self._cut_off = cut_off
-        if size > _LONGEST_LOG:
-            os.truncate(self._log, 0)
+        if size > _LONGEST_LOG and self._file is not None:
+            os.ftruncate(self._file.fileno(), 0)
             self._begins = self._heard = 0
 
     def _size(self) -> int:
-        """How long the log is; nothing is in one that somebody has taken away."""
-        try:
-            return self._log.stat().st_size
-        except FileNotFoundError:
-            return 0
+        """How long the log is."""
+        return 0 if self._file is None else os.fstat(self._file.fileno()).st_size
 
     def _printed(self) -> str:
         """The last that the present one has printed."""
-        if not (size := self._size()):
+        if self._file is None or not (size := self._size()):
             return ""
-        with opened(self._log) as file:
-            file.seek(max(self._begins if self._begins <= size else 0, size - _LOOKED_THROUGH))
-            return file.read(_LOOKED_THROUGH).decode(errors="replace")
+        begin = max(self._begins if self._begins <= size else 0, size - _LOOKED_THROUGH)
+        return os.pread(self._file.fileno(), _LOOKED_THROUGH, begin).decode(errors="replace")
 
     def _tell(self, status: int) -> None:
         """Say once why it has ended, as far as it knows."""

@@ -37,6 +37,8 @@ LONGEST_PAUSE = 60.0
 AWAY = ErrorCode.NODE_UNAVAILABLE
 #: Replies that are looked for after their time, the newest ones.
 MOST_LATE = 100
+#: Seconds between two looks that count at most: in more this process was held up, as by Ctrl-Z or with its machine.
+LONGEST_LOOK = 600.0
 #: Seconds after which it is said who is awaited; later ones follow after twice as long, up to the second.
 FIRST_REMINDER, LONGEST_REMINDER = 60.0, 1800.0
 
@@ -203,23 +205,26 @@ class SiteGrid(InProcessGrid):
                 replies[number] = Message(kept.content, reply_to=request)
             else:
                 waiting[number] = _Asked(request, place)
-        begin = last = self._clock()
-        reminder = begin + FIRST_REMINDER
+        last, waited, reminder = self._clock(), 0.0, FIRST_REMINDER
+        longest = self._poll + min(
+            LONGEST_LOOK, self._patience / 2, LONGEST_LOOK if self._timeout is None else self._timeout / 2
+        )
         while waiting:
             try:
                 self._look(waiting, replies)
             except LinkLost as error:
                 self._link_lost(waiting, error)
             now = self._clock()
+            passed, last = min(now - last, longest), now  # nobody is away while nobody looks
+            waited += passed
             for asked in waiting.values():
-                asked.away += 0.0 if asked.here else now - last
-            last = now
-            replies = self._given_up(waiting, now - begin) | replies
+                asked.away += 0.0 if asked.here else passed
+            replies = self._given_up(waiting, waited) | replies
             for number in replies.keys() & waiting.keys():
                 self._leaves(waiting.pop(number), waiting)
-            if waiting and now >= reminder:
-                self._say(f"After {_minutes(now - begin)} {self._awaited(waiting)}.")
-                reminder = now + min(LONGEST_REMINDER, 2 * (reminder - begin))
+            if waiting and waited >= reminder:
+                self._say(f"After {_minutes(waited)} {self._awaited(waiting)}.")
+                reminder = waited + min(LONGEST_REMINDER, 2 * reminder)
             if waiting:
                 self._sleep(self._poll)
         for number, request in enumerate(requests):

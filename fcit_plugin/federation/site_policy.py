@@ -1,6 +1,6 @@
 """What a site lets a server ask for: its own recipe says so, and no message of the server's can change it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ..errors import FcitError
@@ -23,6 +23,7 @@ class SitePolicy:
         max_rounds: The most trainings of a run, one for each round where the server asks once in each.
         client: The number that the server has for this site; None before it has asked anything.
         trained: How many trainings of the run there were.
+        agreed: Refuses to take part by another recipe than the one by which the site has agreed to the run.
     """
 
     run: str
@@ -36,6 +37,7 @@ class SitePolicy:
     max_rounds: int | None = None
     trained: int = 0
     client: int | None = None
+    agreed: Callable[[], None] = lambda: None
 
     def check(self, config: ClientConfig) -> None:
         """Refuse what the site's recipe does not allow.
@@ -65,6 +67,7 @@ class SitePolicy:
             )
         if config.compression != self.compression:
             raise FcitError("It asks for updates in another form than `fcit_update_compression` of this site's recipe.")
+        self.agreed()
 
     def check_number(self, config: ClientConfig) -> None:
         """Refuse a question to another number than that of the first one, which decides the noise on the site's tokens.
@@ -78,7 +81,10 @@ class SitePolicy:
         if self.client is None and config.run == self.run:
             self.client = config.client
         if config.run == self.run and config.client != self.client:
-            raise FcitError(f"This site is number {self.client} of its run, and not {config.client}, which is asked for.")
+            raise FcitError(
+                f"This site is number {self.client} of its run, and not {config.client}, which is asked for; let the operator "
+                "put the sites in `fcit_sites` back in their order, for a number stays a site's own."
+            )
 
     def count_training(self) -> None:
         """Count a training that is about to begin, whatever comes of it; what a site has kept is answered without one.

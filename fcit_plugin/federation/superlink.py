@@ -42,9 +42,10 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.grid import GrpcGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from ..deployment.addresses import past_proxies
+from ..deployment.addresses import as_dialed, past_proxies
+from ..deployment.connection import check_connection
 from ..deployment.keys import read_public_key
-from ..errors import one_line
+from ..errors import FcitError, one_line
 from .arriving import LARGEST_PART, Arriving
 from .reply_limits import ReplyLimits
 from .reply_parts import Unusable
@@ -106,13 +107,14 @@ class SuperLink:
         control: Host and port of its Control API.
         appio: Host and port of its ServerAppIo API, which has no TLS: an address of this machine.
         certificate: The CA's certificate, None: the Control API has no TLS.
+        ca: The same as a file, by which it is found out what is wrong where the Control API cannot be reached.
     """
 
-    def __init__(self, control: str, appio: str, certificate: bytes | None) -> None:
-        self._control, self._appio = control, appio
+    def __init__(self, control: str, appio: str, certificate: bytes | None, ca: Path | None = None) -> None:
+        self._control, self._appio = as_dialed(control), as_dialed(appio)
         past_proxies(appio)
         interceptors = [RuntimeVersionClientInterceptor(component_name="flwr CLI")]
-        self._channel = create_channel(control, certificate is None, certificate, interceptors=interceptors)
+        self._channel = create_channel(self._control, certificate is None, certificate, interceptors=interceptors)
         self._stub = ControlStub(self._channel)
         self._grid: GrpcGrid | None = None
         self._heartbeat: HeartbeatSender | None = None
@@ -120,6 +122,7 @@ class SuperLink:
         self._open = contextlib.ExitStack()
         self._arriving: dict[str, Arriving] = {}
         self._listed: dict[bytes, int] = {}
+        self._ca, self._reasons = ca, dict[str, str]()
 
     def __enter__(self) -> "SuperLink":
         return self
@@ -225,9 +228,21 @@ class SuperLink:
         except grpc.RpcError as error:
             said = f"the SuperLink at {address} says {_words(error)}"
             if error.code() in _PASSING:
-                raise LinkLost(said) from error
+                raise LinkLost(self._reason(address, said)) from error
             self._end(SubStatus.FAILED, "the run was lost")
             raise RunLost(said) from error
+
+    def _reason(self, address: str, said: str) -> str:
+        """What is wrong with the way to the Control API, in our words; looked for once for each of gRPC's."""
+        if self._ca is None or address != self._control:
+            return said
+        if said not in self._reasons:
+            try:
+                check_connection(address, self._ca, 5.0)
+                self._reasons = {said: said}
+            except FcitError as error:
+                self._reasons = {said: one_line(error).rstrip(".")}
+        return self._reasons[said]
 
     def _run(self) -> GrpcGrid:
         """The run, begun where there is none."""

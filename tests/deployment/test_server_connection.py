@@ -3,14 +3,18 @@
 import contextlib
 import socket
 import time
+from concurrent import futures
 
+import grpc
 import pytest
 from certified import LATER, LONG_AGO, Authority, listening, tls_server
 from cryptography import x509
 
-from fcit_plugin.deployment.addresses import free_ports, split_address
+from fcit_plugin.deployment import operator
+from fcit_plugin.deployment.addresses import as_dialed, free_ports, split_address
 from fcit_plugin.deployment.connection import check_connection, check_free
 from fcit_plugin.errors import FcitError
+from fcit_plugin.federation.site_executor import supernode_command
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +132,7 @@ def test_where_nobody_answers_it_is_said_why(ca):
         f"Nothing listens at 127.0.0.1:{port}; start superlink.sh there, or check the port."
     )
     assert "No machine is called no-such-machine.invalid" in sentence("no-such-machine.invalid:9092", ca.file)
-    assert "No machine is called" in sentence(f"{'x' * 70}.org:9092", ca.file)
+    assert "cannot be connected to" in sentence(f"{'x' * 70}.org:9092", ca.file)
     with full() as port:
         assert f"127.0.0.1:{port} does not answer within 0.5 s" in sentence(f"127.0.0.1:{port}", ca.file)
     assert "cannot be reached" in sentence("255.255.255.255:9092", ca.file)
@@ -159,6 +163,48 @@ def test_what_is_no_address_is_refused(address):
 @pytest.mark.parametrize(("address", "parts"), [("a.org:9092", ("a.org", 9092)), ("[::1]:1", ("::1", 1))])
 def test_an_address_is_a_host_and_a_port(address, parts):
     assert split_address(address) == parts
+
+
+FORMS = ["localhost", "LocalHost", "localhost.", "\uff2cocal\uff28ost", "127.0.0.1", "[::1]", "[0:0:0:0:0:0:0:1]", "[::0001]"]
+
+
+def test_what_the_check_finds_well_is_dialed_so_that_grpc_comes_through_in_each_form_of_a_name(ca):
+    certificate, key = ca.server("localhost", "127.0.0.1", "::1")
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    shown = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    port = server.add_secure_port("0.0.0.0:0", shown)  # as superlink.sh has it
+    server.start()
+    try:
+        for host in FORMS:
+            check_connection(f"{host}:{port}", ca.file, 20.0)
+            command = supernode_command(f"{host}:{port}", ca.file, key, "127.0.0.1:1")
+            for address in (as_dialed(f"{host}:{port}"), command[command.index("--superlink") + 1]):
+                with grpc.secure_channel(address, grpc.ssl_channel_credentials(ca.file.read_bytes())) as channel:
+                    grpc.channel_ready_future(channel).result(20.0)
+    finally:
+        server.stop(0)
+
+
+@pytest.mark.parametrize("host", ["stra\u00dfe.example.org", "fe80::1%eth0", "127.1", "1.2.3", "a..b", f"{'x' * 64}.org"])
+def test_what_programs_take_for_different_machines_or_none_is_refused_wherever_it_is_typed(host, tmp_path):
+    with pytest.raises(FcitError) as by_init:
+        operator.init(tmp_path / "deploy", [host])
+    with pytest.raises(FcitError) as by_recipe:
+        split_address(f"[{host}]:9092" if ":" in host else f"{host}:9092", "fcit_superlink")
+    for said in (str(by_init.value), str(by_recipe.value)):
+        assert ascii(host)[1:-1] in said or host in said
+        assert said.endswith(".") and "\n" not in said
+
+
+def test_a_server_that_has_moved_is_told_what_to_write_where(tmp_path):
+    folder = tmp_path / "deploy"
+    operator.init(folder, ["old.example.org"])
+    operator.renew(folder, ["new.example.org"])
+    with pytest.raises(FcitError, match=r"is for new\.example\.org, .* not for old\.example\.org, which .*server\.txt"):
+        operator.check_server(folder)
+    (folder / "server.txt").write_text("new.example.org:9092\n")
+    operator.check_server(folder)
+    assert "new.example.org:9092" in (operator.write_kit(folder, "north") / "site.yaml").read_text()
 
 
 def test_a_port_that_cannot_be_had_is_said_why():

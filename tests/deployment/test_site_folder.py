@@ -1,6 +1,7 @@
 """A site's folder: one secret, a recipe that is the site's own to fill in, and a key that can be renewed."""
 
 import dataclasses
+import os
 import re
 import stat
 import subprocess
@@ -121,3 +122,27 @@ def test_a_new_key_that_others_could_read_is_not_used(folder):
     (folder / "site.key").unlink()
     with pytest.raises(FcitError, match="cannot be read"):
         site.renew(folder)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_nobody_else_may_change_what_any_verb_writes_whatever_the_umask(umask, tmp_path):
+    deploy, own = tmp_path / "deploy", tmp_path / "site"
+    before = os.umask(umask)
+    try:
+        operator.init(deploy, ["localhost"], ["north"])
+        site.init(own, deploy / "kits" / "north")
+        operator.enroll(deploy, "north", own / "site.pub")
+        (deploy / "server.key").unlink()  # which `renew` makes anew
+        operator.renew(deploy)
+        operator.write_kit(deploy, "south")
+        site.renew(own)
+        operator.enroll(deploy, "north", own / "new.pub", replace=True)
+        site.use_new(own)
+        operator.remove(deploy, "north")
+        assert os.umask(umask) == umask  # it is the caller's again
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for top in (deploy, own) for path in (top, *top.rglob("*"))}
+    assert len(modes) > 20 and not [path for path, mode in modes.items() if mode & 0o022]
+    assert {mode for path, mode in modes.items() if path.suffix == ".key"} == {0o600}
+    assert modes[deploy / "superlink.sh"] & 0o100 and (umask == 0o077) == (not modes[deploy / "sites.yaml"] & 0o044)

@@ -13,6 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from fcit_plugin.deployment.keys import new_key, write_private_key
 from fcit_plugin.engine import site
+from fcit_plugin.engine.site import comparable, dtype_of
+from fcit_plugin.federation.hello import KIND as HELLO
+from fcit_plugin.federation.hello import Question, hello
 from fcit_plugin.federation.in_process_grid import InProcessGrid
 from fcit_plugin.federation.server import run
 from fcit_plugin.federation.shared_state import scores_in, state_files, state_message
@@ -44,6 +47,8 @@ def serve_in_place(folder, spoil=lambda message: message):
             return Message(app(message.metadata.message_type, spoil(message).content), reply_to=message)
 
         program = session.program
+        question = Question(comparable(session.keys, session.arguments), session.base_fingerprint, dtype_of(session))
+        app(HELLO, hello(program.work_of(0, 0, 0, 0), question).content)
         state = run(program, session.first_state(), InProcessGrid(client, range(1)), Silent(), Traffic())
         for k, subspace in enumerate(state.subspaces):
             save_file(subspace, folder / f"{k}.safetensors")
@@ -92,4 +97,4 @@ def test_two_processes_of_a_site_train_and_answer_as_two_processes_of_a_run(keys
         }
     report = report_of(tmp_path / "out")
     assert [*json.loads((made / "scores.json").read_text()).values()] == report["accuracy"][-1]
-    assert len((tmp_path / "site" / "audit.jsonl").read_text().splitlines()) == 9  # of each request one line
+    assert len((tmp_path / "site" / "audit.jsonl").read_text().splitlines()) == 10  # of each request one line

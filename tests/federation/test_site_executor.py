@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -191,29 +192,40 @@ def test_the_log_of_a_supernode_does_not_grow_for_ever(tmp_path, monkeypatch):
     assert 5_000 < largest < 200_000
 
 
-@pytest.mark.parametrize(
-    "kept_short", [Path.unlink, lambda log: log.rename(log.with_name("log.1")), lambda log: os.truncate(log, 0)]
-)
-def test_whoever_keeps_logs_short_ends_no_site_and_makes_no_news(kept_short, tmp_path, caplog):
-    log = tmp_path / "log"
+KEEPS_SHORT = {
+    "taken away": Path.unlink,
+    "renamed": lambda log: log.rename(log.with_name("log.1")),
+    "renamed, with a new one in its place": lambda log: (log.rename(log.with_name("log.1")), log.write_text("")),
+    "emptied": lambda log: os.truncate(log, 0),
+}
+
+
+@pytest.mark.parametrize("way", KEEPS_SHORT)
+def test_whoever_keeps_logs_short_ends_no_site_and_hides_no_news(way, tmp_path, caplog):
+    log, kept_short = tmp_path / "log", KEEPS_SHORT[way]
     with SuperNode(["/bin/sleep", "60"], log, pause=0.0) as supernode:
-        log.write_text(f"{'x' * 1000}\n{TRIED} 1\n")
-        supernode.look()
+        printed = log.open("a")  # what a SuperNode has in its hands, whatever becomes of the name
+
+        def says(text):
+            printed.write(f"{text}\n")
+            printed.flush()
+            supernode.look()
+            return [record.message.partition(";")[0] for record in caplog.records]
+
+        cut_off, back = "The server cannot be reached", "The server is reached again."
+        assert says("x" * 1000 + f"\n{TRIED} 1") == [cut_off]
         kept_short(log)
-        supernode.look()
-        with log.open("a") as file:
-            file.write("something else\n")
-        supernode.look()
-        assert [record.message.partition(";")[0] for record in caplog.records] == ["The server cannot be reached"]
-        with log.open("a") as file:
-            file.write(f"{CAME_THROUGH}\n")
-        supernode.look()
-        assert caplog.records[-1].message == "The server is reached again."
-        kept_short(log)
+        assert says("something else") == [cut_off]
+        assert says(CAME_THROUGH) == [cut_off, back]
+        assert says(f"{TRIED} 1") == [cut_off, back, cut_off]
+        kept_short(log) if log.exists() else None
         supernode._process.kill()
         supernode._process.wait()
         supernode.look()
-        assert "has ended with status -9" in caplog.records[-1].message and log.exists()
+        assert "has ended with status -9" in caplog.records[-1].message
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600  # also one that was made anew for everybody to read
+        printed = log.open("a")
+        assert says(CAME_THROUGH)[-1] == back
 
 
 def test_a_full_disk_at_a_site_is_named_and_nothing_is_left_half_written(tmp_path):

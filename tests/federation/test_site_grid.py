@@ -18,7 +18,7 @@ from fcit_plugin.federation.client import make_client_app
 from fcit_plugin.federation.envelope import ENVELOPE, nonce_of, open_reply, open_request, sealed_failure, sealed_reply
 from fcit_plugin.federation.messages import ARRAYS, CONFIG, ClientConfig, to_record
 from fcit_plugin.federation.reply_cache import NoJournal, ReplyCache
-from fcit_plugin.federation.site_grid import LinkLost, Site, SiteGrid
+from fcit_plugin.federation.site_grid import LinkLost, RunLost, Site, SiteGrid
 
 KEYS = [ec.generate_private_key(ec.SECP384R1()) for _ in range(3)]
 SITES = [Site(name, key.public_key(), name.encode()) for name, key in zip(("north", "south", "west"), KEYS, strict=True)]
@@ -253,6 +253,38 @@ def test_a_reply_after_its_time_is_dropped_and_named_if_it_is_the_sites(forged, 
     said = "The reply of site north in stage 0, round 1 has come after its time and is dropped."
     assert [record.message for record in caplog.records] == ([] if forged else [said])
     assert not late  # it is said once
+
+
+def held_up(link, clock, seconds, after):
+    """A link whose server is held up for a while, after so many looks, and finds its run lost and the SuperLink away."""
+    looks, online = itertools.count(), link.online
+
+    def look():
+        number = next(looks)
+        if number == after:
+            clock.now += seconds
+            raise RunLost("the run was lost")
+        if number == after + 1:
+            raise LinkLost("not there")
+        return online()
+
+    link.online = look
+    return link
+
+
+@pytest.mark.parametrize("bound", [{"patience": 20.0}, {"timeout": 20.0}, {"patience": 21600.0, "timeout": 3600.0}])
+@pytest.mark.parametrize("away", [False, True])
+def test_time_in_which_the_server_itself_was_held_up_costs_no_site_its_round(bound, away, tmp_path):
+    clock = Clock()
+    link = held_up(
+        SuperLink(clock, [lambda *given: None] * (2 if away else 3)), clock, 9 * 3600.0, after=2
+    )  # the first requests are lost
+    if away:  # until a moment after that
+        link.up.pop(101)
+        sleep = clock.sleep
+        clock.sleep = lambda seconds: (sleep(seconds), clock.now > 30000.0 and link.up.setdefault(101, "first"))
+    replies = grid_of(link, clock, tmp_path, **bound).send_and_receive(requests())
+    assert numbers(replies) == UNDISTURBED
 
 
 def test_it_is_said_who_has_answered_who_is_awaited_and_since_when(tmp_path):
