@@ -20,7 +20,7 @@ from .fingerprint import differing
 
 class _Agreed(TypedDict):
     plugin: Word
-    base: Word
+    base: Word | None
     dtype: Word
     keys: dict[Word, Any]
 
@@ -33,11 +33,13 @@ class Agreement:
         run: Id of the run.
         keys: The deciding keys that server and sites have alike.
         parts: The argument objects, for the defaults of keys that are left out.
-        base: The base model's fingerprint.
+        base: The base model's fingerprint; None for one without weights.
         dtype: The type of its numbers: fingerprints of two types are not comparable.
     """
 
-    def __init__(self, folder: Path, run: str, keys: Mapping[str, Any], parts: tuple[Any, ...], base: str, dtype: str) -> None:
+    def __init__(
+        self, folder: Path, run: str, keys: Mapping[str, Any], parts: tuple[Any, ...], base: str | None, dtype: str
+    ) -> None:
         self._path, self._parts = folder / PRIVATE / f"agreed-{run}.json", parts
         self._now = _Agreed(plugin=__version__, base=base, dtype=dtype, keys=dict(keys))
 
