@@ -66,9 +66,10 @@ def _run(args: argparse.Namespace) -> int:
 
     cells = choose_cells(grid.cells, args.only)
     if args.dry_run:
-        check_cells(cells, results.state_of)
-        width = max(len(cell.name) for cell in cells)
-        print("\n".join(f"{cell.name:{width}}  {results.state_of(cell).status.value}" for cell in cells))
+        states = {cell.name: results.state_of(cell) for cell in cells}
+        check_cells(cells, lambda cell: states[cell.name])
+        width = max(map(len, states))
+        print("\n".join(f"{name:{width}}  {state.status.value}" for name, state in states.items()))
         print(f"{len(cells)} cells.")
         return 0
     failures = []

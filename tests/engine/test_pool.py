@@ -17,14 +17,15 @@ from fcit_plugin.engine.pool import Pool, ProcessGone
 from fcit_plugin.recipe.world import World
 
 
-def run_all(count, work, local_ranks=None):
-    """What ``work`` gives in each of several processes that meet in a pool, by rank."""
+def run_all(count, work, local_ranks=None, local_count=None, address="127.0.0.1", before=lambda rank, port: None):
+    """What ``work`` gives in each of several processes that meet in a pool, by rank; ``before`` is what one does first."""
     port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
     results = fork.Queue()
 
     def one(rank):
+        before(rank, port)
         local = rank if local_ranks is None else local_ranks[rank]
-        pool = Pool(World(rank, count, local, count, "127.0.0.1", port, has_store=False))
+        pool = Pool(World(rank, count, local, local_count or count, address, port, has_store=False))
         results.put((rank, work(pool)))
         results.close()
         results.join_thread()
@@ -33,9 +34,13 @@ def run_all(count, work, local_ranks=None):
     processes = [fork.Process(target=one, args=(rank,)) for rank in range(count)]
     for process in processes:
         process.start()
-    found = dict(results.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join(30)
+    try:
+        found = dict(results.get(timeout=60) for _ in processes)
+        for process in processes:
+            process.join(30)
+    finally:
+        for process in processes:
+            process.kill()
     return [found[rank] for rank in range(count)]
 
 
@@ -154,7 +159,10 @@ def test_strangers_who_knock_keep_nobody_from_meeting(monkeypatch):
     monkeypatch.setattr(pool_module, "_SHOWING", 1)
     silent = []  # for good
 
-    def knock(store):
+    def knock(rank, port):
+        if rank == 0:
+            return
+        store = dist.PrefixStore("fcit", dist.TCPStore("127.0.0.1", port, is_master=False))
         host, at, _ = json.loads(store.get("meeting"))
         for said in (None, b"GET / HTTP/1.1\r\n\r\n", struct.pack("!i", 100) + b"#CHALLENGE#", struct.pack("!i", 2**31 - 1)):
             with socket.create_connection((host, at)) as line:
@@ -164,25 +172,7 @@ def test_strangers_who_knock_keep_nobody_from_meeting(monkeypatch):
         silent.extend(socket.create_connection((host, at)) for _ in range(2))
         silent[1].sendall(b"\0\0")
 
-    def one(rank):
-        if rank == 1:
-            knock(dist.PrefixStore("fcit", dist.TCPStore("127.0.0.1", port, is_master=False)))
-        results.put(Pool(World(rank, 2, rank, 2, "127.0.0.1", port, has_store=False)).gather(rank))
-        results.close()
-        results.join_thread()
-        os._exit(0)
-
-    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
-    results = fork.Queue()
-    processes = [fork.Process(target=one, args=(rank,)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    try:
-        assert [results.get(timeout=60) for _ in processes] == [[0, 1]] * 2
-    finally:
-        for process in processes:
-            process.kill()
-            process.join(30)
+    assert run_all(2, lambda pool: pool.gather(pool.rank), before=knock) == [[0, 1]] * 2
 
 
 @pytest.mark.parametrize("address", ["::1", "localhost", "127.0.0.1"])
@@ -193,27 +183,15 @@ def test_machines_meet_by_either_kind_of_address(address, monkeypatch):
     except OSError:
         pytest.skip(f"this machine has no {address}")
 
-    def one(rank):
-        pool = Pool(World(rank, 2, 0, 1, address, port, has_store=False))  # each on a machine of its own
-        family = socket.fromfd(pool._peers[1 - rank].fileno(), socket.AF_INET, socket.SOCK_STREAM).getsockopt(
-            socket.SOL_SOCKET, socket.SO_DOMAIN
-        )
-        time.sleep(1.5 * rank)  # longer than a stranger may say nothing
-        results.put((pool.gather(rank), family))
-        results.close()
-        results.join_thread()
-        os._exit(0)
+    def work(pool):
+        with socket.fromfd(pool._peers[1 - pool.rank].fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+            family = line.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
+        time.sleep(1.5 * pool.rank)  # longer than a stranger may say nothing
+        return pool.gather(pool.rank), family
 
-    port, fork = free_ports(1)[0], multiprocessing.get_context("fork")
-    results = fork.Queue()
-    processes = [fork.Process(target=one, args=(rank,)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = [results.get(timeout=60) for _ in processes]
+    found = run_all(2, work, local_ranks=[0, 0], local_count=1, address=address)  # each on a machine of its own
     assert [ranks for ranks, _ in found] == [[0, 1]] * 2
     assert address == "localhost" or {family for _, family in found} == {socket.AF_INET6 if ":" in address else socket.AF_INET}
-    for process in processes:
-        process.join(30)
 
 
 def test_a_process_without_a_device_says_so_and_meets_nobody():
